@@ -1,0 +1,2 @@
+//! Load generator for a Skywave node.
+fn main() {}

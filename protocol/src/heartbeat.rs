@@ -1,0 +1,1 @@
+//! RTT estimation and the adaptive heartbeat policy; time is an argument.

@@ -1,0 +1,1 @@
+//! The Skywave node as a library: everything but the command line.

@@ -1,0 +1,2 @@
+//! The `skywave` binary.
+fn main() {}
