@@ -1,1 +1,3 @@
 //! The Skywave node as a library: everything but the command line.
+pub mod auth;
+pub mod config;

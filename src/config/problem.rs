@@ -1,0 +1,89 @@
+//! What is wrong with a configuration, and where.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a setting was made. Sorted: the file by line, then the environment, then what belongs to no place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In a file; the line counts from 1, and is absent when the file could not be read.
+    File {
+        /// The path as it was given.
+        path: Arc<str>,
+        /// The line, from 1.
+        line: Option<usize>,
+    },
+    /// In an environment variable.
+    Environment {
+        /// The name of the variable.
+        name: Arc<str>,
+    },
+    /// Nowhere: something is missing, and there is no file that it could be added to.
+    Nowhere,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line: Some(line) } => write!(formatter, "{path}:{line}"),
+            Self::File { path, line: None } => formatter.write_str(path),
+            Self::Environment { name } => formatter.write_str(name),
+            Self::Nowhere => formatter.write_str("configuration"),
+        }
+    }
+}
+
+/// One thing that is wrong, with its place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where.
+    pub place: Place,
+    /// What, without any secret.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
+        Self { place, message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Collects the problems of one configuration, and remembers where each key was set.
+#[derive(Debug)]
+pub(super) struct Report {
+    file: Place,
+    places: BTreeMap<String, Place>,
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    pub fn new(file: Option<&Path>, problems: Vec<Problem>) -> Self {
+        let file = file.map_or(Place::Nowhere, |path| Place::File {
+            path: path.display().to_string().into(),
+            line: None,
+        });
+        Self { file, places: BTreeMap::new(), problems }
+    }
+
+    pub fn remember(&mut self, key: String, place: Place) {
+        self.places.insert(key, place);
+    }
+
+    /// Adds a problem at the place where `key` (`section.key`) was set; failing that, at its section or the file.
+    pub fn add(&mut self, key: &str, message: impl Into<String>) {
+        let section = key.rsplit_once('.').map_or(key, |(section, _)| section);
+        let place = self.places.get(key).or_else(|| self.places.get(section)).unwrap_or(&self.file);
+        self.problems.push(Problem::new(place.clone(), message));
+    }
+
+    pub fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+}
