@@ -1,2 +1,235 @@
 //! Who a session is and what it may do: tokens, keys, rights and resume secrets.
+mod jwks;
+mod keys;
+pub mod mint;
+pub mod pattern;
+pub mod resume;
 pub mod rights;
+mod token;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use jsonwebtoken::Algorithm;
+use skywave_protocol::channel::Channel;
+use thiserror::Error;
+
+use crate::config::AuthConfig;
+use jwks::{RemoteKeys, Timing};
+use keys::Key;
+pub use keys::KeyError;
+use pattern::Pattern;
+use rights::{Right, Rights};
+use token::{MAX_TOKEN_BYTES, Rules};
+
+/// A file with a key may be this long, in bytes.
+const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+
+/// Why tokens could not be checked with this configuration.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// A file of `auth.public_key` could not be read.
+    #[error("cannot read the key {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file of `auth.public_key` holds no key that can be used.
+    #[error("cannot use the key {path}: {source}", path = .path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// No configured key fits any of the configured algorithms.
+    #[error("auth.algorithms leaves no key that a token could be checked with")]
+    NoAlgorithm,
+    /// The client that fetches keys could not be made.
+    #[error("cannot fetch keys: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why a token is not accepted. No variant holds anything of the token.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AuthError {
+    /// It was good, and is over: the client gets a new one and comes back.
+    #[error("the token has expired")]
+    Expired,
+    /// It is not good.
+    #[error("the token is refused: {0}")]
+    Invalid(&'static str),
+    /// Its key may exist, but the keys could not be fetched just now.
+    #[error("the keys of tokens cannot be fetched")]
+    Unavailable,
+}
+
+/// Checks tokens with the configured keys.
+pub struct Authenticator {
+    /// From the configuration: they have no id.
+    fixed: Vec<Key>,
+    remote: Option<Arc<RemoteKeys>>,
+    algorithms: Vec<Algorithm>,
+    rules: Rules,
+    anonymous: bool,
+}
+
+impl Authenticator {
+    /// Reads the keys that are files. Those that have a URL are fetched by [`Authenticator::run`], or when the first
+    /// token needs them.
+    pub fn new(config: &AuthConfig) -> Result<Self, SetupError> {
+        Self::with_timing(config, Timing::default())
+    }
+
+    fn with_timing(config: &AuthConfig, timing: Timing) -> Result<Self, SetupError> {
+        let mut fixed: Vec<Key> = config.hmac_secret.iter().map(Key::from_secret).collect();
+        for path in &config.public_keys {
+            fixed.push(read_key(path)?);
+        }
+        let has_key = config.has_key();
+        fixed.retain(|key| config.algorithms.contains(&key.algorithm));
+        let remote = config.jwks_url.clone().map(|url| RemoteKeys::new(url, timing)).transpose();
+        let remote = remote.map_err(SetupError::Client)?.map(Arc::new);
+        let is_asymmetric = |algorithm: &Algorithm| *algorithm != Algorithm::HS256;
+        let is_remote_of_use = remote.is_some() && config.algorithms.iter().any(is_asymmetric);
+        if has_key && fixed.is_empty() && !is_remote_of_use {
+            return Err(SetupError::NoAlgorithm);
+        }
+        Ok(Self {
+            fixed,
+            remote,
+            algorithms: config.algorithms.clone(),
+            rules: Rules { audiences: config.audiences.clone(), issuers: config.issuers.clone() },
+            anonymous: config.anonymous,
+        })
+    }
+
+    /// Keeps the keys that have a URL fresh; without any, it waits for ever.
+    pub async fn run(&self) {
+        match &self.remote {
+            Some(remote) => remote.run().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What a session without a token may do; `None` when it is not let in.
+    pub fn anonymous(&self) -> Option<Grant> {
+        self.anonymous.then(Grant::default)
+    }
+
+    /// Checks a token. It may wait for keys to be fetched, a few seconds at most.
+    pub async fn verify(&self, token: &str) -> Result<Grant, AuthError> {
+        self.verify_at(token, SystemTime::now()).await
+    }
+
+    async fn verify_at(&self, token: &str, now: SystemTime) -> Result<Grant, AuthError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::Invalid("it is too long"));
+        }
+        // This is where `none` and whatever else is no signature fails: there is no such algorithm.
+        let header = jsonwebtoken::decode_header(token).map_err(|_| AuthError::Invalid("it is malformed"))?;
+        if !self.algorithms.contains(&header.alg) {
+            return Err(AuthError::Invalid("its algorithm is not accepted"));
+        }
+        if header.crit.is_some() {
+            return Err(AuthError::Invalid("it asks for an extension (crit)"));
+        }
+        let fitting = self.fixed.iter().filter(|key| key.algorithm == header.alg);
+        if let Some(outcome) = self.check(token, fitting, now) {
+            return outcome;
+        }
+        let Some(remote) = self.remote.as_ref().filter(|_| header.alg != Algorithm::HS256) else {
+            return Err(AuthError::Invalid("no key fits its signature"));
+        };
+        self.verify_remote(remote, token, &header, now).await
+    }
+
+    async fn verify_remote(
+        &self,
+        remote: &Arc<RemoteKeys>,
+        token: &str,
+        header: &jsonwebtoken::Header,
+        now: SystemTime,
+    ) -> Result<Grant, AuthError> {
+        // Without an id in the token, any key of its algorithm may be the one.
+        let is_meant =
+            |key: &&Key| key.algorithm == header.alg && (header.kid.is_none() || key.id == header.kid);
+        let known = remote.current();
+        let is_known = known.iter().flat_map(|keys| keys.iter()).any(|key| is_meant(&key));
+        if is_known {
+            let keys = known.iter().flat_map(|keys| keys.iter()).filter(is_meant);
+            if let Some(outcome) = self.check(token, keys, now) {
+                return outcome;
+            }
+            // Only a token that names its key proves that there is nothing newer to try.
+            if header.kid.is_some() {
+                return Err(AuthError::Invalid("no key fits its signature"));
+            }
+        }
+        let is_fresh = remote.refresh().await;
+        let keys = remote.current();
+        let keys = keys.iter().flat_map(|keys| keys.iter()).filter(is_meant);
+        match self.check(token, keys, now) {
+            Some(outcome) => outcome,
+            None if is_fresh => Err(AuthError::Invalid("no key fits its signature")),
+            None => Err(AuthError::Unavailable),
+        }
+    }
+
+    fn check<'k>(
+        &self,
+        token: &str,
+        keys: impl Iterator<Item = &'k Key>,
+        now: SystemTime,
+    ) -> Option<Result<Grant, AuthError>> {
+        keys.filter_map(|key| self.rules.check(token, key, now)).next()
+    }
+}
+
+fn read_key(path: &PathBuf) -> Result<Key, SetupError> {
+    use std::io::Read as _;
+    let mut pem = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_KEY_FILE_BYTES).read_to_string(&mut pem))
+        .map_err(|source| SetupError::Unreadable { path: path.clone(), source })?;
+    Key::from_pem(&pem).map_err(|source| SetupError::Key { path: path.clone(), source })
+}
+
+/// What a session was granted when it came in. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Grant {
+    /// The user; absent for anonymous sessions.
+    pub user: Option<Arc<str>>,
+    /// When the token ends; absent without a token.
+    pub expires_at: Option<SystemTime>,
+    /// What presence shows of the user: JSON of at most 4,096 bytes.
+    pub info: Option<Bytes>,
+    channels: Arc<[(Pattern, Rights)]>,
+}
+
+impl Grant {
+    /// The rights on a channel: those of the token's patterns and of `namespace_allow`, the `allow` of the channel's
+    /// namespace, together.
+    ///
+    /// A user channel is read by its user alone, who needs no right for it: nobody else may subscribe to it or see
+    /// its history, whatever the token or the namespace says.
+    pub fn rights(&self, namespace_allow: Rights, channel: &Channel) -> Rights {
+        let matching = self.channels.iter().filter(|(pattern, _)| pattern.matches(channel));
+        let rights = matching.fold(namespace_allow, |all, (_, rights)| all | *rights);
+        let reading = Rights::from_iter([Right::Subscribe, Right::History]);
+        match channel.user() {
+            None => rights,
+            Some(owner) if self.user.as_deref() == Some(owner) => rights | reading | Right::Presence.into(),
+            Some(_) => rights.without(reading),
+        }
+    }
+
+    /// Whether the session has this right on a channel; see [`Grant::rights`].
+    pub fn allows(&self, namespace_allow: Rights, channel: &Channel, right: Right) -> bool {
+        self.rights(namespace_allow, channel).contains(right)
+    }
+}

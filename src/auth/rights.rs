@@ -60,6 +60,11 @@ impl Rights {
         self.0 & right as u8 != 0
     }
 
+    /// This set without the rights of another.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether the set holds nothing.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -111,6 +116,7 @@ mod tests {
         }
         let all: Rights = Right::ALL.into_iter().collect();
         assert_eq!(all, Rights::ALL);
+        assert_eq!(all.without(Right::Publish.into()).iter().count(), 4);
         assert_eq!(Right::from_name("administer"), None);
     }
 }

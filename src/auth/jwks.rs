@@ -1,0 +1,178 @@
+//! The keys of a JSON Web Key Set (RFC 7517), fetched from its URL, kept, and fetched again when that helps.
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::jwk::Jwk;
+use reqwest::Url;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::keys::Key;
+
+/// A key set may be this long, in bytes …
+const MAX_SET_BYTES: usize = 256 * 1024;
+/// … and hold so many keys.
+const MAX_KEYS: usize = 100;
+
+/// When keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// A fetch must be done within this time.
+    pub timeout: Duration,
+    /// Between the beginnings of two fetches lies at least this time.
+    pub floor: Duration,
+    /// Keys are fetched again after this time, so that a withdrawn one is forgotten.
+    pub period: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            floor: Duration::from_secs(10),
+            period: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Why a key set could not be fetched.
+#[derive(Debug, Error)]
+enum FetchError {
+    #[error("the request failed: {0}")]
+    Request(#[source] reqwest::Error),
+    #[error("the answer is {0}")]
+    Status(reqwest::StatusCode),
+    #[error("the answer is longer than {MAX_SET_BYTES} bytes")]
+    TooLong,
+    #[error("the answer is no JSON Web Key Set of up to {MAX_KEYS} keys")]
+    Malformed,
+    #[error("the answer holds no key that could be used")]
+    NoKey,
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Request(error.without_url())
+    }
+}
+
+/// What the last fetch came to.
+#[derive(Clone, Copy)]
+struct Attempt {
+    began: Instant,
+    is_success: bool,
+}
+
+/// A key set that lives at a URL.
+pub(super) struct RemoteKeys {
+    url: Url,
+    client: reqwest::Client,
+    timing: Timing,
+    /// Absent until the first fetch that succeeded. A failed one leaves it alone.
+    keys: ArcSwapOption<Vec<Key>>,
+    /// Held while fetching, so that there is one fetch at a time.
+    last: Mutex<Option<Attempt>>,
+}
+
+impl RemoteKeys {
+    pub fn new(url: Url, timing: Timing) -> Result<Self, reqwest::Error> {
+        let client =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timing.timeout);
+        // A proxy has no business with an address of this machine.
+        let client = if url.scheme() == "http" { client.no_proxy() } else { client };
+        Ok(Self {
+            url,
+            client: client.build()?,
+            timing,
+            keys: ArcSwapOption::empty(),
+            last: Mutex::new(None),
+        })
+    }
+
+    /// The keys at hand, which may be old; `None` when there never were any.
+    pub fn current(&self) -> Option<Arc<Vec<Key>>> {
+        self.keys.load_full()
+    }
+
+    /// Fetches the keys anew, unless that was done a moment ago or is being done: then its outcome counts. Says
+    /// whether the keys at hand are what the URL had to offer then.
+    pub async fn refresh(self: &Arc<Self>) -> bool {
+        let (this, asked) = (self.clone(), Instant::now());
+        // A task of its own: a client that goes away in the middle must not spoil the fetch for everyone.
+        tokio::spawn(async move { this.refresh_once(asked).await }).await.unwrap_or(false)
+    }
+
+    async fn refresh_once(&self, asked: Instant) -> bool {
+        let mut last = self.last.lock().await;
+        if let Some(attempt) = *last
+            && (attempt.began >= asked || attempt.began.elapsed() < self.timing.floor)
+        {
+            return attempt.is_success;
+        }
+        let began = Instant::now();
+        let is_success = match self.fetch().await {
+            Ok(keys) => {
+                info!(keys = keys.len(), "fetched the keys of tokens");
+                self.keys.store(Some(Arc::new(keys)));
+                true
+            }
+            Err(error) => {
+                warn!(%error, kept = self.keys.load().is_some(), "cannot fetch the keys of tokens");
+                false
+            }
+        };
+        *last = Some(Attempt { began, is_success });
+        is_success
+    }
+
+    /// Keeps the keys fresh, for ever.
+    pub async fn run(self: &Arc<Self>) {
+        loop {
+            let is_success = self.refresh().await;
+            tokio::time::sleep(if is_success { self.timing.period } else { self.timing.floor }).await;
+        }
+    }
+
+    async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
+        let mut response = self.client.get(self.url.clone()).send().await?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_SET_BYTES {
+                return Err(FetchError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        parse(&body)
+    }
+}
+
+/// Reads a set. A key of a kind that is not known is passed over: the set may serve others as well.
+fn parse(body: &[u8]) -> Result<Vec<Key>, FetchError> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+    let Ok(set) = serde_json::from_slice::<Set>(body) else { return Err(FetchError::Malformed) };
+    if set.keys.len() > MAX_KEYS {
+        return Err(FetchError::Malformed);
+    }
+    let mut keys = Vec::new();
+    for value in set.keys {
+        let Ok(jwk) = serde_json::from_value::<Jwk>(value) else {
+            debug!("passed over a malformed key of the set");
+            continue;
+        };
+        match Key::from_jwk(&jwk) {
+            Ok(key) => keys.push(key),
+            Err(error) => debug!(id = ?jwk.common.key_id, %error, "passed over a key of the set"),
+        }
+    }
+    if keys.is_empty() { Err(FetchError::NoKey) } else { Ok(keys) }
+}

@@ -1,0 +1,136 @@
+//! Resume secrets: they prove that a client was given a session, at any node that shares the session secret.
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Secret;
+
+/// A session can be resumed for so long after its secret was issued.
+pub const RESUME_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// No secret is longer than this, in bytes: a session id of 64 bytes and a user of 254, escaped and encoded.
+const MAX_RESUME_BYTES: usize = 4_096;
+/// Keeps these signatures apart from any other use of the same secret.
+const DOMAIN: &[u8] = b"skywave resume v1\0";
+/// HMAC-SHA256 (RFC 2104).
+const TAG_BYTES: usize = 32;
+
+/// The key that signs and checks resume secrets.
+pub struct ResumeKey(hmac::Key);
+
+/// What a resume secret proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The session.
+    pub session: String,
+    /// Its user, if it has one.
+    pub user: Option<String>,
+}
+
+/// The signed part, as JSON.
+#[derive(Serialize, Deserialize)]
+struct Claims<'a>(u64, std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, str>>);
+
+impl ResumeKey {
+    /// The key that belongs to `auth.session_secret`.
+    pub fn new(session_secret: &Secret) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, session_secret.expose().as_bytes()))
+    }
+
+    /// Signs a secret for a session, valid for [`RESUME_LIFETIME`] from `now`.
+    pub fn issue(&self, session: &str, user: Option<&str>, now: SystemTime) -> String {
+        let expires_at = seconds(now).saturating_add(RESUME_LIFETIME.as_secs());
+        // An array of a number and texts: serializing it cannot fail.
+        let mut signed = serde_json::json!([expires_at, session, user]).to_string().into_bytes();
+        let tag = self.sign(&signed);
+        signed.extend_from_slice(tag.as_ref());
+        BASE64_URL_SAFE_NO_PAD.encode(signed)
+    }
+
+    /// Checks a secret. `None`: it is broken, forged or expired.
+    pub fn verify(&self, secret: &str, now: SystemTime) -> Option<Resume> {
+        if secret.len() > MAX_RESUME_BYTES {
+            return None;
+        }
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).ok()?;
+        let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
+        hmac::verify(&self.0, &[DOMAIN, signed].concat(), tag).ok()?;
+        let Claims(expires_at, session, user) = serde_json::from_slice(signed).ok()?;
+        let resume = Resume { session: session.into_owned(), user: user.map(|user| user.into_owned()) };
+        (seconds(now) < expires_at).then_some(resume)
+    }
+
+    fn sign(&self, signed: &[u8]) -> hmac::Tag {
+        hmac::sign(&self.0, &[DOMAIN, signed].concat())
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> ResumeKey {
+        ResumeKey::new(&Secret::new("0123456789abcdef0123456789abcdef"))
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    }
+
+    #[test]
+    fn a_secret_names_its_session_and_user_until_it_expires() {
+        let secret = key().issue("s-1", Some("alice"), now());
+        let resume = Resume { session: "s-1".into(), user: Some("alice".into()) };
+        let last = now() + RESUME_LIFETIME - Duration::from_secs(1);
+        assert_eq!(key().verify(&secret, now()), Some(resume.clone()));
+        assert_eq!(key().verify(&secret, last), Some(resume));
+        assert_eq!(key().verify(&secret, now() + RESUME_LIFETIME), None);
+    }
+
+    #[test]
+    fn another_session_secret_does_not_accept_it() {
+        let other = ResumeKey::new(&Secret::new("another-secret-of-32-bytes-or-more"));
+        assert_eq!(other.verify(&key().issue("s-1", None, now()), now()), None);
+    }
+
+    #[test]
+    fn a_signature_made_for_another_purpose_does_not_count() {
+        let mut signed = b"[99999999999,\"s-1\",null]".to_vec();
+        let tag = hmac::sign(&key().0, &signed);
+        signed.extend_from_slice(tag.as_ref());
+        assert_eq!(key().verify(&BASE64_URL_SAFE_NO_PAD.encode(signed), now()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_session_and_user_come_back(session in ".{0,64}", user in proptest::option::of(".{0,254}")) {
+            let secret = key().issue(&session, user.as_deref(), now());
+            let resume = key().verify(&secret, now());
+            if secret.len() <= MAX_RESUME_BYTES {
+                prop_assert_eq!(resume, Some(Resume { session, user }));
+            }
+        }
+
+        #[test]
+        fn a_secret_with_any_byte_changed_is_refused(index in any::<prop::sample::Index>(), other in 1u8..) {
+            let secret = key().issue("s-1", Some("alice"), now());
+            let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).unwrap();
+            let index = index.index(bytes.len());
+            bytes[index] ^= other;
+            prop_assert_eq!(key().verify(&BASE64_URL_SAFE_NO_PAD.encode(bytes), now()), None);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            prop_assert_eq!(key().verify(&text, now()), None);
+        }
+    }
+}

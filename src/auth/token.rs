@@ -1,0 +1,143 @@
+//! The claims of a token: what they may be, and what they grant.
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::keys::Key;
+use super::pattern::Pattern;
+use super::rights::{Right, Rights};
+use super::{AuthError, Grant};
+
+/// A token may be this long, in bytes.
+pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// A user's name may be so long that `@user` is still a channel, in bytes.
+const MAX_USER_BYTES: usize = 254;
+/// `info` may be this long, in bytes of JSON.
+const MAX_INFO_BYTES: usize = 4 * 1024;
+/// A token may list so many patterns of channels.
+const MAX_PATTERNS: usize = 128;
+/// Clocks may differ by so much where a token is not valid yet. An expired token gets no such grace.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// The last second of the year 9999, the end of what a date can be.
+const MAX_SECONDS: f64 = 253_402_300_799.0;
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    iat: Option<f64>,
+    info: Option<Box<RawValue>>,
+    #[serde(default)]
+    channels: Vec<ChannelClaim>,
+}
+
+#[derive(Deserialize)]
+struct ChannelClaim {
+    r#match: String,
+    allow: Vec<String>,
+}
+
+/// What every token is checked for, whatever its key.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub audiences: Vec<String>,
+    pub issuers: Vec<String>,
+}
+
+impl Rules {
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        // Times are checked here, against a clock that is passed in.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = !self.audiences.is_empty();
+        let mut required = HashSet::from(["exp".to_owned()]);
+        if !self.audiences.is_empty() {
+            validation.set_audience(&self.audiences);
+            required.insert("aud".to_owned());
+        }
+        if !self.issuers.is_empty() {
+            validation.set_issuer(&self.issuers);
+            required.insert("iss".to_owned());
+        }
+        validation.required_spec_claims = required;
+        validation
+    }
+
+    /// Checks a token with one key. `None`: it was not signed by this key.
+    pub fn check(&self, token: &str, key: &Key, now: SystemTime) -> Option<Result<Grant, AuthError>> {
+        match jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation(key.algorithm)) {
+            Ok(data) => Some(grant(data.claims, now)),
+            Err(error) => match error.kind() {
+                ErrorKind::InvalidSignature => None,
+                ErrorKind::InvalidAudience => Some(Err(AuthError::Invalid("it is for another audience"))),
+                ErrorKind::InvalidIssuer => Some(Err(AuthError::Invalid("it is from another issuer"))),
+                ErrorKind::MissingRequiredClaim(claim) => {
+                    Some(Err(AuthError::Invalid(match claim.as_str() {
+                        "aud" => "aud is missing",
+                        "iss" => "iss is missing",
+                        _ => "exp is missing",
+                    })))
+                }
+                ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => {
+                    Some(Err(AuthError::Invalid("a claim has the wrong type")))
+                }
+                _ => Some(Err(AuthError::Invalid("it is malformed"))),
+            },
+        }
+    }
+}
+
+fn grant(claims: Claims, now: SystemTime) -> Result<Grant, AuthError> {
+    let expires_at = date(claims.exp.ok_or(AuthError::Invalid("exp is missing"))?)?;
+    if expires_at <= now {
+        return Err(AuthError::Expired);
+    }
+    for begin in [claims.nbf, claims.iat].into_iter().flatten() {
+        if date(begin)? > now + LEEWAY {
+            return Err(AuthError::Invalid("it is not valid yet"));
+        }
+    }
+    let info = claims.info.map(|info| Bytes::from(String::from(Box::<str>::from(info))));
+    if info.as_ref().is_some_and(|info| info.len() > MAX_INFO_BYTES) {
+        return Err(AuthError::Invalid("info is longer than 4,096 bytes"));
+    }
+    if claims.channels.len() > MAX_PATTERNS {
+        return Err(AuthError::Invalid("channels has more than 128 entries"));
+    }
+    let channels: Result<Arc<[_]>, _> = claims.channels.into_iter().map(channel).collect();
+    Ok(Grant {
+        user: claims.sub.map(user).transpose()?,
+        expires_at: Some(expires_at),
+        info,
+        channels: channels?,
+    })
+}
+
+fn date(seconds: f64) -> Result<SystemTime, AuthError> {
+    if (0.0..=MAX_SECONDS).contains(&seconds) {
+        Ok(UNIX_EPOCH + Duration::from_secs_f64(seconds))
+    } else {
+        Err(AuthError::Invalid("a date is out of range"))
+    }
+}
+
+fn user(name: String) -> Result<Arc<str>, AuthError> {
+    if name.is_empty() || name.len() > MAX_USER_BYTES || name.chars().any(char::is_control) {
+        return Err(AuthError::Invalid("sub must be 1 … 254 bytes without control characters"));
+    }
+    Ok(name.into())
+}
+
+fn channel(claim: ChannelClaim) -> Result<(Pattern, Rights), AuthError> {
+    let pattern = Pattern::new(&claim.r#match).ok_or(AuthError::Invalid("match must be 1 … 255 bytes"))?;
+    let rights: Option<Rights> = claim.allow.iter().map(|name| Right::from_name(name)).collect();
+    Ok((pattern, rights.ok_or(AuthError::Invalid("allow names an unknown right"))?))
+}
