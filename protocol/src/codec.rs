@@ -53,7 +53,7 @@ impl DecodeError {
 }
 
 /// An encoded frame with its length prefix; shared, not copied, by all who get it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EncodedFrame {
     bytes: Bytes,
     prefix: u8,
@@ -208,8 +208,8 @@ struct IdOf(Option<RequestId>);
 /// An id, if the value is one.
 struct MaybeId(Option<RequestId>);
 
-/// Visitor methods for all scalars, which are of no interest.
-macro_rules! ignore_scalars {
+/// Visitor methods for all but integers and maps: values that are of no interest.
+macro_rules! ignore_others {
     ($value:expr) => {
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
             Ok($value)
@@ -233,6 +233,11 @@ macro_rules! ignore_scalars {
             while sequence.next_element::<IgnoredAny>()?.is_some() {}
             Ok($value)
         }
+        // A MessagePack extension type.
+        fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Self::Value, D::Error> {
+            IgnoredAny::deserialize(inner)?;
+            Ok($value)
+        }
     };
 }
 
@@ -244,7 +249,7 @@ impl<'de> Deserialize<'de> for IdOf {
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("the fields of a frame")
             }
-            ignore_scalars!(IdOf(None));
+            ignore_others!(IdOf(None));
             fn visit_u64<E>(self, _: u64) -> Result<IdOf, E> {
                 Ok(IdOf(None))
             }
@@ -272,7 +277,7 @@ impl<'de> Deserialize<'de> for MaybeId {
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("anything")
             }
-            ignore_scalars!(MaybeId(None));
+            ignore_others!(MaybeId(None));
             fn visit_u64<E>(self, id: u64) -> Result<MaybeId, E> {
                 Ok(MaybeId(u32::try_from(id).ok().and_then(RequestId::new)))
             }
