@@ -1,0 +1,373 @@
+//! The heartbeat's state machine: when to ping, when to ask again, when to give the peer up.
+use super::idle::IdleMemory;
+use super::loss::{LossHistory, ProbePlan};
+use super::rtt::RttEstimator;
+use super::{
+    Action, Activity, BACKGROUND_MAX, HeartbeatConfig, IDLE_MAX, IDLE_PATIENCE, PathKind, Schedule, after,
+    millis,
+};
+use std::time::{Duration, Instant};
+
+/// A poll this much after its time means that this side stood still: silence then proves nothing.
+const LATE_POLL: Duration = Duration::from_secs(1);
+const TCP_MIN_RTO: Duration = Duration::from_millis(200);
+/// On TCP an answer this much slower than the fastest ones waited for a retransmission.
+const LATE_ANSWER_US: u32 = 150_000;
+/// One long outage says no more about a path's loss than this many lost pings.
+const MAX_LOSSES_PER_BEAT: u8 = 4;
+
+/// The configuration in milliseconds, small enough to have one in each session.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    min_ms: u32,
+    max_ms: u32,
+    foreground_max_ms: u32,
+    udp_start_ms: u32,
+    tcp_start_ms: u32,
+}
+
+/// The pings of one beat that are not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    plan: ProbePlan,
+    sent: u8,
+    /// Something else than an answer was received since the first ping: the peer lives.
+    heard: bool,
+    /// How long nothing had been received when the first ping was sent; zero where that is not known.
+    pause_ms: u32,
+    first_at: Instant,
+    last_at: Instant,
+    next_at: Instant,
+}
+
+/// The adaptive heartbeat of one session or link, held by the side that pings.
+///
+/// A beat is due when for one interval nothing was received, or nothing was sent. It is one ping on TCP, and on UDP
+/// up to sixteen, one after the other while no answer comes. All arithmetic saturates, and no order of calls and no
+/// clock makes it panic. A clock that runs backward is taken to have stood still.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    limits: Limits,
+    path: PathKind,
+    activity: Activity,
+    rtt: RttEstimator,
+    /// The lower envelope of the answers' round trips.
+    fastest_us: u32,
+    losses: LossHistory,
+    idle: IdleMemory,
+    last_received: Instant,
+    last_sent: Instant,
+    /// What the peer was told last, and may hold us to.
+    told_interval_ms: u32,
+    told_timeout_ms: u32,
+    /// The interval that we keep to: what was told, or less.
+    interval_ms: u32,
+    seq: u32,
+    beat: Option<Beat>,
+}
+
+impl Heartbeat {
+    /// Begins when the session does: `now` is when the peer is told [`Heartbeat::schedule`] for the first time.
+    #[must_use]
+    pub fn new(config: &HeartbeatConfig, path: PathKind, activity: Activity, now: Instant) -> Self {
+        let limits = Limits::new(config);
+        let mut heartbeat = Self {
+            limits,
+            path,
+            activity,
+            rtt: RttEstimator::default(),
+            fastest_us: u32::MAX,
+            losses: LossHistory::new(path),
+            idle: IdleMemory::new(limits.start_ms(path)),
+            last_received: now,
+            last_sent: now,
+            told_interval_ms: 0,
+            told_timeout_ms: 0,
+            interval_ms: 0,
+            seq: 0,
+            beat: None,
+        };
+        heartbeat.plan();
+        heartbeat
+    }
+
+    /// Anything came from the peer: it lives, and no ping is needed for it. The transport's own acknowledgements
+    /// count, and so does a socket that takes more bytes after it had been full.
+    pub fn received(&mut self, now: Instant) {
+        self.follow_clock(now);
+        self.last_received = now;
+        match (&mut self.beat, self.path) {
+            // What is in the stream arrives, as the peer lives: asking again would add nothing.
+            (beat, PathKind::Tcp) => *beat = None,
+            (Some(beat), PathKind::Udp) => beat.heard = true,
+            (None, PathKind::Udp) => {}
+        }
+    }
+
+    /// Something was sent that the transport delivers reliably, so that the peer hears from us too. Without this
+    /// call a peer that sends much and gets no answers is pinged once per interval all the same.
+    pub fn sent(&mut self, now: Instant) {
+        self.follow_clock(now);
+        self.last_sent = now;
+    }
+
+    /// A round trip that the transport measured itself (QUIC). Call once per measurement.
+    pub fn rtt_sample(&mut self, rtt: Duration) {
+        self.rtt.sample(rtt);
+    }
+
+    /// The answer to a ping: the round trip, if it answers one of the beat that is open. An unknown or late number
+    /// counts as received and is ignored otherwise. As each probe has its own number, there is no doubt which one
+    /// was answered (Karn's problem); the send times of all but the first and the last probe are not kept, and
+    /// their answers give no sample.
+    pub fn pong(&mut self, seq: u32, now: Instant) -> Option<Duration> {
+        let beat = self.beat;
+        self.received(now);
+        let beat = beat?;
+        let first_seq = self.seq.saturating_sub(u32::from(beat.sent.saturating_sub(1)));
+        if !(first_seq..=self.seq).contains(&seq) {
+            return None;
+        }
+        let lost = u8::try_from(seq - first_seq).unwrap_or(u8::MAX);
+        let rtt = match seq {
+            _ if seq == self.seq => Some(now.saturating_duration_since(beat.last_at)),
+            _ if seq == first_seq => Some(now.saturating_duration_since(beat.first_at)),
+            _ => None,
+        };
+        self.learn(&beat, lost, rtt, now);
+        self.beat = None;
+        self.last_sent = now;
+        self.hasten();
+        rtt
+    }
+
+    /// The hint changed. A shorter interval holds from now on, a longer one from the next ping.
+    pub fn set_activity(&mut self, activity: Activity, now: Instant) {
+        self.follow_clock(now);
+        self.activity = activity;
+        self.hasten();
+    }
+
+    /// The peer's address or network changed: what was learned about the old path is forgotten.
+    pub fn path_changed(&mut self, now: Instant) {
+        self.follow_clock(now);
+        self.rtt = RttEstimator::default();
+        self.fastest_us = u32::MAX;
+        self.losses = LossHistory::new(self.path);
+        self.idle = IdleMemory::new(self.limits.start_ms(self.path));
+        self.hasten();
+    }
+
+    /// What the peer is told in `connected` and in each `ping`.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule { interval: duration(self.told_interval_ms), timeout: duration(self.told_timeout_ms) }
+    }
+
+    /// The round-trip estimate, for metrics.
+    #[must_use]
+    pub fn rtt(&self) -> &RttEstimator {
+        &self.rtt
+    }
+
+    /// What this path taught about its idle timers, including a beat that failed just now. For a session that was
+    /// cut though its client lived: the client came back.
+    #[must_use]
+    pub fn memory(&self, now: Instant) -> IdleMemory {
+        let mut idle = self.idle;
+        if let Some(beat) = &self.beat
+            && !beat.heard
+            && now.saturating_duration_since(beat.first_at) >= duration(beat.plan.timeout_ms() / 2)
+        {
+            idle.failed(beat.pause_ms, now);
+        }
+        idle
+    }
+
+    /// Goes on from what an earlier session learned on the same path. Before the first [`Heartbeat::schedule`] is
+    /// told.
+    pub fn remember(&mut self, memory: IdleMemory) {
+        self.idle = memory;
+        self.plan();
+    }
+
+    /// What to do now. Call again at the time it gives, and after every other call.
+    pub fn poll(&mut self, now: Instant) -> Action {
+        self.follow_clock(now);
+        let Some(beat) = &mut self.beat else { return self.poll_quiet(now) };
+        if now < beat.next_at {
+            return Action::Wait(beat.next_at);
+        }
+        if now.saturating_duration_since(beat.next_at) > LATE_POLL {
+            return self.begin_beat(0, now);
+        }
+        if beat.sent < beat.plan.probes {
+            return self.probe(now);
+        }
+        if !beat.heard {
+            return Action::Dead;
+        }
+        // The peer lives and answers no ping, or we lost all answers: the next beat will tell.
+        self.beat = None;
+        self.last_sent = now;
+        self.poll_quiet(now)
+    }
+
+    fn poll_quiet(&mut self, now: Instant) -> Action {
+        let due = after(self.last_received.min(self.last_sent), self.interval_ms);
+        if now < due {
+            return Action::Wait(due);
+        }
+        let pause = now.saturating_duration_since(self.last_received);
+        self.begin_beat(millis(pause), now)
+    }
+
+    /// The schedule holds for the whole beat: its end is known only by the answer to one of its pings, which told
+    /// the peer the same.
+    fn begin_beat(&mut self, pause_ms: u32, now: Instant) -> Action {
+        let plan = self.plan();
+        self.beat =
+            Some(Beat { plan, sent: 0, heard: false, pause_ms, first_at: now, last_at: now, next_at: now });
+        self.probe(now)
+    }
+
+    fn probe(&mut self, now: Instant) -> Action {
+        self.seq = self.seq.saturating_add(1);
+        if let Some(beat) = &mut self.beat {
+            beat.last_at = now;
+            beat.next_at = after(now, beat.plan.gap_ms(beat.sent));
+            beat.sent = beat.sent.saturating_add(1);
+        }
+        if self.path == PathKind::Tcp {
+            self.last_sent = now;
+        }
+        Action::Ping { seq: self.seq }
+    }
+
+    /// Decides what the peer is told from here on.
+    fn plan(&mut self) -> ProbePlan {
+        let (interval_ms, plan) = self.planned();
+        self.told_interval_ms = interval_ms;
+        self.interval_ms = interval_ms;
+        self.told_timeout_ms = plan.timeout_ms();
+        plan
+    }
+
+    /// Shortens the interval if it should be shorter; to lengthen it, the peer has to be told first.
+    fn hasten(&mut self) {
+        self.interval_ms = self.told_interval_ms.min(self.planned().0);
+    }
+
+    /// The interval: what the path survives, no longer than the session's activity allows, and so much less that
+    /// the time-out fits into its patience, as long as that leaves half.
+    fn planned(&self) -> (u32, ProbePlan) {
+        let plan = self.losses.probe_plan(self.path, millis(self.retransmission_timeout()));
+        let (cap_ms, patience_ms) = self.bounds_ms();
+        let patient_ms = patience_ms.saturating_sub(plan.timeout_ms()).clamp(cap_ms / 2, cap_ms);
+        let interval_ms = patient_ms.min(self.idle.trial_ms);
+        (interval_ms.clamp(self.limits.min_ms, self.limits.max_ms), plan)
+    }
+
+    /// Ours between probes, or on TCP the one of the peer's and our TCP stacks: Linux computes it as SRTT +
+    /// max(200 ms, 4 · RTTVAR).
+    fn retransmission_timeout(&self) -> Duration {
+        let rto = self.rtt.rto();
+        match (self.path, self.rtt.srtt()) {
+            (PathKind::Tcp, Some(srtt)) => rto.max(srtt + TCP_MIN_RTO),
+            _ => rto,
+        }
+    }
+
+    /// The longest interval, and the longest time for which a death may go unnoticed.
+    fn bounds_ms(&self) -> (u32, u32) {
+        let foreground_ms = self.limits.foreground_max_ms;
+        let steady_udp = self.path == PathKind::Udp && !self.is_shaky();
+        match self.activity {
+            Activity::Foreground => (foreground_ms, foreground_ms.saturating_add(foreground_ms / 5)),
+            Activity::Background if steady_udp => (millis(BACKGROUND_MAX), millis(IDLE_PATIENCE)),
+            Activity::Idle | Activity::Background => (millis(IDLE_MAX), millis(IDLE_PATIENCE)),
+            Activity::Saver => (self.limits.max_ms, u32::MAX),
+        }
+    }
+
+    /// How far the pauses may grow: a shaky path is not stretched.
+    fn longest_pause_ms(&self) -> u32 {
+        let shaky_max_ms = if self.is_shaky() { millis(IDLE_MAX) } else { u32::MAX };
+        self.bounds_ms().0.min(shaky_max_ms).min(self.limits.max_ms)
+    }
+
+    /// Losses lately, or round trips that vary by more than half of their mean.
+    fn is_shaky(&self) -> bool {
+        let rttvar = self.rtt.rttvar();
+        let varies =
+            rttvar > Duration::from_millis(25) && self.rtt.srtt().is_some_and(|srtt| rttvar * 2 > srtt);
+        varies || self.losses.is_shaky()
+    }
+
+    fn learn(&mut self, beat: &Beat, lost: u8, rtt: Option<Duration>, now: Instant) {
+        let late = rtt.is_some_and(|rtt| self.is_late(rtt));
+        if let Some(rtt) = rtt {
+            self.rtt.sample(rtt);
+        }
+        if lost > 0 && beat.plan.is_suspicious(lost) {
+            self.idle.failed(beat.pause_ms, now);
+            self.losses.record(true);
+        } else {
+            (0..lost.min(MAX_LOSSES_PER_BEAT)).for_each(|_| self.losses.record(true));
+        }
+        self.losses.record(late);
+        if lost == 0 {
+            let longest_ms = self.longest_pause_ms();
+            self.idle.survived(beat.pause_ms, longest_ms, now);
+        }
+    }
+
+    /// Whether an answer on TCP waited for a retransmission, which is at least 200 ms after the first attempt.
+    fn is_late(&mut self, rtt: Duration) -> bool {
+        if self.path == PathKind::Udp {
+            return false;
+        }
+        let rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        // The envelope rises by 3 % per answer, so that a path that got longer is not late for good.
+        let risen_us = self.fastest_us.saturating_add(self.fastest_us / 32 + 1);
+        self.fastest_us = rtt_us.min(risen_us);
+        rtt_us - self.fastest_us > self.fastest_us.max(LATE_ANSWER_US)
+    }
+
+    /// Nothing has happened later than now, whatever the clock said before.
+    fn follow_clock(&mut self, now: Instant) {
+        self.last_received = self.last_received.min(now);
+        self.last_sent = self.last_sent.min(now);
+        if let Some(beat) = &mut self.beat {
+            beat.first_at = beat.first_at.min(now);
+            beat.last_at = beat.last_at.min(now);
+            let gap_ms = beat.plan.gap_ms(beat.sent.saturating_sub(1));
+            beat.next_at = beat.next_at.min(after(now, gap_ms));
+        }
+    }
+}
+
+impl Limits {
+    fn new(config: &HeartbeatConfig) -> Self {
+        let min_ms = millis(config.min).max(1);
+        Self {
+            min_ms,
+            max_ms: millis(config.max).max(min_ms),
+            foreground_max_ms: millis(config.foreground_max),
+            udp_start_ms: millis(config.udp_start),
+            tcp_start_ms: millis(config.tcp_start),
+        }
+    }
+
+    fn start_ms(&self, path: PathKind) -> u32 {
+        let start_ms = match path {
+            PathKind::Udp => self.udp_start_ms,
+            PathKind::Tcp => self.tcp_start_ms,
+        };
+        start_ms.clamp(self.min_ms, self.max_ms)
+    }
+}
+
+fn duration(millis: u32) -> Duration {
+    Duration::from_millis(u64::from(millis))
+}
