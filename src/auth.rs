@@ -233,3 +233,6 @@ impl Grant {
         self.rights(namespace_allow, channel).contains(right)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,3 +176,6 @@ fn parse(body: &[u8]) -> Result<Vec<Key>, FetchError> {
     }
     if keys.is_empty() { Err(FetchError::NoKey) } else { Ok(keys) }
 }
+
+#[cfg(test)]
+mod tests;
