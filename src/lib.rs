@@ -1,3 +1,4 @@
 //! The Skywave node as a library: everything but the command line.
 pub mod auth;
+pub mod certificate;
 pub mod config;
