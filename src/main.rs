@@ -1,2 +1,8 @@
 //! The `skywave` binary.
-fn main() {}
+mod cli;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    cli::run(cli::Arguments::parse())
+}

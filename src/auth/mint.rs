@@ -84,6 +84,11 @@ impl Minter {
         Ok(Self { algorithm: Algorithm::RS256, key })
     }
 
+    /// The algorithm of its signatures.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// Makes a token that is valid from `now`.
     pub fn mint(&self, claims: &Claims, now: SystemTime) -> Result<String, MintError> {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
