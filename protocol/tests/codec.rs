@@ -1,5 +1,7 @@
 //! What a reader of either encoding can rely on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use skywave_protocol::{
     ClientFrame, DecodeError, Encoding, Payload,
     codec::split_json,

@@ -1,6 +1,8 @@
 //! Properties of all frames: what is written is read back, alike in both encodings; what is cut or broken is never
 //! taken for a frame or a reason to panic.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use proptest::{collection, option, prelude::*, sample::Index};
 use skywave_protocol::{

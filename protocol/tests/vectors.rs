@@ -1,7 +1,9 @@
 //! The golden vectors: what every reader and writer of the protocol, in any language, agrees on.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p skywave-protocol --test vectors` writes the MessagePack of the frames anew from
-//! their JSON.
+//! `UPDATE_GOLDEN=1 cargo test -p skywave-protocol --test vectors both_encodings` writes the MessagePack of the frames
+//! anew from their JSON.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod schema;
 mod vector_files;

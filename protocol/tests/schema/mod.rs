@@ -53,12 +53,12 @@ fn frames<'de, T: Deserialize<'de>>() -> Vec<Shape> {
     let mut found = Found::default();
     assert!(T::deserialize(Recorder { found: &mut found, variant: None }).is_err());
     let names = found.variants;
-    let shape = |name: &&'static str| {
+    let shape = |name: &'static str| {
         let mut found = Found::default();
-        assert!(T::deserialize(Recorder { found: &mut found, variant: Some(*name) }).is_err());
-        Shape { name: *name, fields: found.fields }
+        assert!(T::deserialize(Recorder { found: &mut found, variant: Some(name) }).is_err());
+        Shape { name, fields: found.fields }
     };
-    names.iter().map(shape).collect()
+    names.iter().copied().map(shape).collect()
 }
 
 #[derive(Default)]
