@@ -22,8 +22,10 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use limits::LimitsConfig;
 pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};
 pub use problem::{Place, Problem};
-pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, HeartbeatConfig, Isolated, RegionConfig};
+pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, Isolated, RegionConfig};
 pub use secret::Secret;
+
+use skywave_protocol::heartbeat::HeartbeatConfig;
 
 use problem::Report;
 use section::Section;
@@ -126,7 +128,7 @@ impl Config {
             broker: read_section(root, "broker", BrokerConfig::read),
             regions: root.tables("regions", RegionConfig::read),
             failover: read_section(root, "failover", FailoverConfig::read),
-            heartbeat: read_section(root, "heartbeat", HeartbeatConfig::read),
+            heartbeat: read_section(root, "heartbeat", regions::read_heartbeat),
             limits: read_section(root, "limits", |section| LimitsConfig::read(section, dev)),
             channels: read_section(root, "channels", |section| channels::read(section, dev)),
             drain: read_section(root, "drain", DrainConfig::read),

@@ -1,4 +1,6 @@
 //! What a person at the command line can rely on.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,6 +1,8 @@
 //! `[broker]`, `[[regions]]`, `[failover]` and `[heartbeat]`: the nodes around this one, and the paths to them.
 use std::time::Duration;
 
+use skywave_protocol::heartbeat::HeartbeatConfig;
+
 use super::checks::{https_origin, identifier, redis_url};
 use super::secret::Secret;
 use super::section::Section;
@@ -131,51 +133,32 @@ impl FailoverConfig {
     }
 }
 
-/// `[heartbeat]`: the bounds of the adaptive interval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeartbeatConfig {
-    /// `min`: the shortest interval; 100ms … 1h. Default: 1s.
-    pub min: Duration,
-    /// `max`: the longest interval; 100ms … 1h. Default: 5m.
-    pub max: Duration,
-    /// `foreground_max`: the longest interval while the app is in the foreground; between `min` and `max`. Default: 10s.
-    pub foreground_max: Duration,
-    /// `udp_start`: the first interval of an idle path over UDP; between `min` and `max`. Default: 25s.
-    pub udp_start: Duration,
-    /// `tcp_start`: the first interval of an idle path over TCP; between `min` and `max`. Default: 55s.
-    pub tcp_start: Duration,
-}
-
-impl HeartbeatConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
-        let bounds = 100 * MILLISECOND..=HOUR;
-        let config = Self {
-            min: section.duration("min", SECOND, bounds.clone()),
-            max: section.duration("max", 5 * MINUTE, bounds.clone()),
-            foreground_max: section.duration("foreground_max", 10 * SECOND, bounds.clone()),
-            udp_start: section.duration("udp_start", 25 * SECOND, bounds.clone()),
-            tcp_start: section.duration("tcp_start", 55 * SECOND, bounds),
-        };
-        config.clamped(section)
+/// Reads `[heartbeat]`. Every duration is 100ms … 1h, and all lie between `min` and `max`.
+pub(super) fn read_heartbeat(section: &mut Section<'_>) -> HeartbeatConfig {
+    let bounds = 100 * MILLISECOND..=HOUR;
+    let default = HeartbeatConfig::default();
+    let mut config = HeartbeatConfig {
+        min: section.duration("min", default.min, bounds.clone()),
+        max: section.duration("max", default.max, bounds.clone()),
+        foreground_max: section.duration("foreground_max", default.foreground_max, bounds.clone()),
+        udp_start: section.duration("udp_start", default.udp_start, bounds.clone()),
+        tcp_start: section.duration("tcp_start", default.tcp_start, bounds),
+    };
+    let (min, max) = (config.min, config.max);
+    if min > max {
+        section.add(if section.is_set("min") { "min" } else { "max" }, "min must not be longer than max");
+        return config;
     }
-
-    /// Reports what lies outside `min … max`; a default gives way to a bound that was written.
-    fn clamped(mut self, section: &mut Section<'_>) -> Self {
-        if self.min > self.max {
-            section.add("min", "must not be longer than max");
-            return self;
+    for (key, value) in [
+        ("foreground_max", &mut config.foreground_max),
+        ("udp_start", &mut config.udp_start),
+        ("tcp_start", &mut config.tcp_start),
+    ] {
+        if section.is_set(key) && !(min..=max).contains(value) {
+            section.add(key, "must lie between min and max");
         }
-        let (min, max) = (self.min, self.max);
-        for (key, value) in [
-            ("foreground_max", &mut self.foreground_max),
-            ("udp_start", &mut self.udp_start),
-            ("tcp_start", &mut self.tcp_start),
-        ] {
-            if section.is_set(key) && !(min..=max).contains(value) {
-                section.add(key, "must lie between min and max");
-            }
-            *value = (*value).clamp(min, max);
-        }
-        self
+        // A default gives way to a bound that was written.
+        *value = (*value).clamp(min, max);
     }
+    config
 }
