@@ -1,7 +1,7 @@
 //! Text from outside with an upper bound on its length.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 /// A shared string of at most `MAX` bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -35,6 +35,12 @@ impl<const MAX: usize> Text<MAX> {
 impl<const MAX: usize> Deref for Text<MAX> {
     type Target = str;
     fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> Borrow<str> for Text<MAX> {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,0 +1,152 @@
+//! What carries publications between the nodes of a region, keeps their history and gives them positions.
+
+mod clock;
+
+pub mod memory;
+
+pub use clock::wall_ms;
+
+use crate::broadcast::{Event, Publication};
+use futures_util::future::BoxFuture;
+use skywave_protocol::{
+    Channel, Payload, Point, Position, Text,
+    frame::{GapReason, Key},
+    position::{Epoch, Origin},
+};
+use std::sync::Arc;
+
+/// The most publications in one [`Chunk`].
+pub const MAX_CHUNK: usize = 256;
+
+/// A publication to be accepted.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    pub channel: Channel,
+    pub data: Payload,
+    pub key: Option<Key>,
+    pub user: Option<Arc<str>>,
+}
+
+/// Where an accepted publication stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub origin: Origin,
+    pub epoch: Epoch,
+    pub offset: u64,
+    /// Its key was known: this is the position of the first one, and nothing new was published.
+    pub duplicate: bool,
+}
+
+/// Where reading a channel begins.
+#[derive(Debug, Clone)]
+pub enum From {
+    /// Now: nothing is read, only the head is told.
+    Head,
+    /// With the last so many publications.
+    Latest(usize),
+    /// After a position.
+    Position(Position),
+}
+
+/// Publications that can never be had; reading goes on after `point`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    pub origin: Origin,
+    pub reason: GapReason,
+    pub point: Point,
+}
+
+/// A part of a channel's history, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Chunk {
+    /// The position before the first publication, and before what is lost.
+    pub start: Position,
+    pub lost: Vec<Lost>,
+    pub publications: Vec<Arc<Publication>>,
+    /// Nothing more was there when it was read.
+    pub complete: bool,
+}
+
+/// A page of a channel's history, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub publications: Vec<Arc<Publication>>,
+    /// Leads further back.
+    pub cursor: Option<Text<128>>,
+}
+
+/// Which page of a channel's history.
+#[derive(Debug, Clone)]
+pub enum PageOf {
+    Last,
+    After(Position),
+    Before(Text<128>),
+}
+
+/// How large a page may be.
+#[derive(Debug, Clone, Copy)]
+pub struct PageLimit {
+    pub publications: usize,
+    /// Of their payloads.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// Takes from `publications` while they fit.
+    pub fn take<'a>(
+        self,
+        publications: impl Iterator<Item = &'a Arc<Publication>>,
+    ) -> Vec<Arc<Publication>> {
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        for publication in publications.take(self.publications) {
+            bytes += publication.frame().data.size();
+            if bytes > self.bytes && !taken.is_empty() {
+                break;
+            }
+            taken.push(publication.clone());
+        }
+        taken
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// The namespace is not configured.
+    #[error("no namespace `{0}`")]
+    UnknownNamespace(String),
+    /// A cursor that this broker did not give out.
+    #[error("not a cursor")]
+    BadCursor,
+    /// The broker cannot be reached now; try again.
+    #[error("the broker cannot be reached")]
+    Unavailable,
+}
+
+/// Takes what the broker delivers to this node. Called in order per (channel, origin); never blocks.
+pub trait Delivery: Send + Sync {
+    fn publication(&self, publication: &Arc<Publication>);
+    fn event(&self, event: &Arc<Event>);
+}
+
+/// Carries publications and events, and remembers publications.
+///
+/// Calls take effect in the order in which they are made, even if their futures are awaited later.
+pub trait Broker: Send + Sync {
+    /// Accepts a publication: gives it the next offset, remembers it, delivers it everywhere.
+    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>>;
+
+    /// Delivers an event everywhere; nothing is stored.
+    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>>;
+
+    /// Reads at most [`MAX_CHUNK`] publications.
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>>;
+
+    /// A page within `limit`, and with one publication at least if there is one.
+    fn history(
+        &self,
+        channel: &Channel,
+        page: PageOf,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Page, BrokerError>>;
+}

@@ -1,0 +1,329 @@
+//! The broker of a single node: positions, history and idempotency keys in memory.
+
+use super::{
+    Accepted, Broker, BrokerError, Chunk, Delivery, From, Lost, MAX_CHUNK, Page, PageLimit, PageOf, Publish,
+    clock::HybridClock,
+};
+use crate::{
+    broadcast::{Broadcast, Event, Publication},
+    config::NamespaceConfig,
+};
+use futures_util::future::{self, BoxFuture};
+use parking_lot::Mutex;
+use skywave_protocol::{
+    Channel, Point, Position, Text,
+    frame::{self, GapReason, Key},
+    position::{Epoch, Origin},
+};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+const SHARDS: usize = 64;
+/// Keys are remembered for at least this long, or for the history's age if that is longer.
+const KEY_AGE: Duration = Duration::from_secs(5 * 60);
+/// The most keys that are remembered per channel.
+const MAX_KEYS: usize = 10_000;
+/// A channel of which nothing is retained keeps its epoch and offset for this long.
+const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
+
+type Shard = Mutex<HashMap<Channel, Arc<Mutex<Log>>>>;
+
+pub struct MemoryBroker {
+    origin: Origin,
+    namespaces: BTreeMap<String, NamespaceConfig>,
+    delivery: Arc<dyn Delivery>,
+    shards: Vec<Shard>,
+    hasher: RandomState,
+    clock: HybridClock,
+    /// Given to channels that have no log yet. It changes whenever a log with publications is
+    /// forgotten, so that no epoch ever names two lives of a channel.
+    epoch: Mutex<Epoch>,
+}
+
+/// What is known of one channel.
+struct Log {
+    epoch: Epoch,
+    /// Of the newest publication; 0 before the first.
+    offset: u64,
+    retained: VecDeque<(Instant, Arc<Publication>)>,
+    keys: HashMap<Key, u64>,
+    /// In the order in which they expire.
+    key_times: VecDeque<(Instant, Key)>,
+    used: Instant,
+}
+
+impl MemoryBroker {
+    pub fn new(
+        origin: Origin,
+        namespaces: BTreeMap<String, NamespaceConfig>,
+        delivery: Arc<dyn Delivery>,
+    ) -> Self {
+        let shards = (0..SHARDS).map(|_| Shard::default()).collect();
+        Self {
+            origin,
+            namespaces,
+            delivery,
+            shards,
+            hasher: RandomState::new(),
+            clock: HybridClock::default(),
+            epoch: Mutex::new(random_epoch()),
+        }
+    }
+
+    fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
+        let name = channel.namespace();
+        self.namespaces.get(name).ok_or_else(|| BrokerError::UnknownNamespace(name.to_owned()))
+    }
+
+    fn shard(&self, channel: &Channel) -> &Shard {
+        &self.shards[self.hasher.hash_one(channel) as usize % SHARDS]
+    }
+
+    /// The channel's log, made on its first publication.
+    fn log(&self, channel: &Channel) -> Arc<Mutex<Log>> {
+        let mut logs = self.shard(channel).lock();
+        if let Some(log) = logs.get(channel) {
+            return log.clone();
+        }
+        let log = Arc::new(Mutex::new(Log::new(self.epoch.lock().clone())));
+        logs.insert(channel.clone(), log.clone());
+        log
+    }
+
+    /// Reads the channel's log; to read leaves no trace, so that channels cost nothing before they are used.
+    fn with_log<R>(&self, channel: &Channel, read: impl FnOnce(&mut Log) -> R) -> R {
+        let log = self.shard(channel).lock().get(channel).cloned();
+        match log {
+            Some(log) => read(&mut log.lock()),
+            None => read(&mut Log::new(self.epoch.lock().clone())),
+        }
+    }
+
+    /// Forgets publications, keys and channels whose time has passed. To be called now and then.
+    pub fn expire(&self, now: Instant) {
+        for shard in &self.shards {
+            shard.lock().retain(|channel, log| {
+                let Ok(namespace) = self.namespace(channel) else { return false };
+                let mut known = log.lock();
+                known.trim(namespace, now);
+                let keep = now.saturating_duration_since(known.used) < CHANNEL_AGE
+                    || !known.retained.is_empty()
+                    || !known.keys.is_empty()
+                    || Arc::strong_count(log) > 1;
+                if !keep && known.offset > 0 {
+                    *self.epoch.lock() = random_epoch();
+                }
+                drop(known);
+                keep
+            });
+        }
+    }
+
+    /// How many channels have a log.
+    pub fn channels(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    fn accept(&self, publish: Publish) -> Result<Accepted, BrokerError> {
+        let namespace = self.namespace(&publish.channel)?;
+        let log = self.log(&publish.channel);
+        // Held while delivering, so that all subscribers see the offsets in order.
+        let mut log = log.lock();
+        let now = Instant::now();
+        log.trim(namespace, now);
+        log.used = now;
+        if let Some(offset) = publish.key.as_ref().and_then(|key| log.keys.get(key)) {
+            let (origin, epoch, offset) = (self.origin.clone(), log.epoch.clone(), *offset);
+            return Ok(Accepted { origin, epoch, offset, duplicate: true });
+        }
+        log.offset += 1;
+        let publication = Broadcast::new(frame::Publication {
+            channel: publish.channel,
+            origin: self.origin.clone(),
+            epoch: log.epoch.clone(),
+            offset: log.offset,
+            time_ms: self.clock.now_ms(),
+            key: publish.key.clone(),
+            user: publish.user,
+            data: publish.data,
+        });
+        if namespace.history > 0 {
+            log.retained.push_back((now, publication.clone()));
+        }
+        if let Some(key) = publish.key {
+            let offset = log.offset;
+            log.keys.insert(key.clone(), offset);
+            log.key_times.push_back((now, key));
+        }
+        log.trim(namespace, now);
+        self.delivery.publication(&publication);
+        let (epoch, offset) = (log.epoch.clone(), log.offset);
+        Ok(Accepted { origin: self.origin.clone(), epoch, offset, duplicate: false })
+    }
+
+    fn chunk(&self, channel: &Channel, from: From) -> Result<Chunk, BrokerError> {
+        let namespace = self.namespace(channel)?;
+        self.with_log(channel, |log| {
+            log.trim(namespace, Instant::now());
+            Ok(self.chunk_of(log, from))
+        })
+    }
+
+    fn chunk_of(&self, log: &mut Log, from: From) -> Chunk {
+        let point = |log: &Log, offset| Point { epoch: log.epoch.clone(), offset };
+        let (start, after, lost) = match from {
+            From::Head => {
+                let head = point(log, log.offset);
+                return Chunk { start: self.position(head), complete: true, ..Chunk::default() };
+            }
+            From::Latest(count) => {
+                let after = log.offset - (count.min(log.retained.len()) as u64);
+                (self.position(point(log, after)), after, None)
+            }
+            From::Position(position) => {
+                let (after, reason) = log.resume_after(position.get(&self.origin));
+                let lost = reason.map(|reason| Lost {
+                    origin: self.origin.clone(),
+                    reason,
+                    point: point(log, after),
+                });
+                (position, after, lost)
+            }
+        };
+        let publications: Vec<_> = log.after(after).take(MAX_CHUNK).cloned().collect();
+        let complete = after + publications.len() as u64 == log.offset;
+        Chunk { start, lost: lost.into_iter().collect(), publications, complete }
+    }
+
+    fn position(&self, point: Point) -> Position {
+        [(self.origin.clone(), point)].into_iter().collect()
+    }
+
+    fn page(&self, channel: &Channel, page: PageOf, limit: PageLimit) -> Result<Page, BrokerError> {
+        let namespace = self.namespace(channel)?;
+        self.with_log(channel, |log| {
+            log.trim(namespace, Instant::now());
+            log.page(&self.origin, page, limit)
+        })
+    }
+}
+
+impl Log {
+    fn page(&self, origin: &Origin, page: PageOf, limit: PageLimit) -> Result<Page, BrokerError> {
+        let publications: Vec<_> = match page {
+            PageOf::After(position) => {
+                let (after, _) = self.resume_after(position.get(origin));
+                return Ok(Page { publications: limit.take(self.after(after)), cursor: None });
+            }
+            PageOf::Last => self.last_before(u64::MAX, limit),
+            PageOf::Before(cursor) => self.last_before(self.read_cursor(&cursor)?, limit),
+        };
+        let first = publications.first().map(|publication| publication.frame().offset);
+        let cursor = first.filter(|first| self.oldest() < *first).and_then(|first| self.write_cursor(first));
+        Ok(Page { publications, cursor })
+    }
+
+    fn new(epoch: Epoch) -> Self {
+        let now = Instant::now();
+        Self {
+            epoch,
+            offset: 0,
+            retained: VecDeque::new(),
+            keys: HashMap::new(),
+            key_times: VecDeque::new(),
+            used: now,
+        }
+    }
+
+    fn trim(&mut self, namespace: &NamespaceConfig, now: Instant) {
+        let age = |time: Instant| now.saturating_duration_since(time);
+        while self.retained.len() > namespace.history
+            || self.retained.front().is_some_and(|(time, _)| age(*time) > namespace.history_age)
+        {
+            self.retained.pop_front();
+        }
+        let key_age = KEY_AGE.max(namespace.history_age);
+        while self.key_times.len() > MAX_KEYS
+            || self.key_times.front().is_some_and(|(time, _)| age(*time) > key_age)
+        {
+            if let Some((_, key)) = self.key_times.pop_front() {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    /// The offset of the oldest retained publication; the next one to come if none is retained.
+    fn oldest(&self) -> u64 {
+        self.offset + 1 - self.retained.len() as u64
+    }
+
+    /// The offset after which reading goes on for somebody who stands at `seen`, and why if some are lost.
+    fn resume_after(&self, seen: Option<&Point>) -> (u64, Option<GapReason>) {
+        let before_oldest = self.oldest() - 1;
+        let offset = match seen {
+            None => 0,
+            Some(seen) if seen.epoch != self.epoch => return (before_oldest, Some(GapReason::EpochChanged)),
+            Some(seen) if seen.offset > self.offset => return (self.offset, Some(GapReason::UnknownPosition)),
+            Some(seen) => seen.offset,
+        };
+        if offset < before_oldest { (before_oldest, Some(GapReason::Trimmed)) } else { (offset, None) }
+    }
+
+    /// Retained publications after `offset`, which is at least the one before the oldest.
+    fn after(&self, offset: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        let skip = (offset + 1).saturating_sub(self.oldest()) as usize;
+        self.retained.iter().skip(skip).map(|(_, publication)| publication)
+    }
+
+    fn last_before(&self, before: u64, limit: PageLimit) -> Vec<Arc<Publication>> {
+        let count = before.saturating_sub(self.oldest()).min(self.retained.len() as u64) as usize;
+        let newest_first = self.retained.iter().take(count).rev().map(|(_, publication)| publication);
+        let mut page = limit.take(newest_first);
+        page.reverse();
+        page
+    }
+
+    fn write_cursor(&self, before: u64) -> Option<Text<128>> {
+        Text::new(format!("{}:{before}", &*self.epoch)).ok()
+    }
+
+    /// The offset in a cursor; one of an earlier epoch leads to nothing.
+    fn read_cursor(&self, cursor: &str) -> Result<u64, BrokerError> {
+        let (epoch, before) = cursor.split_once(':').ok_or(BrokerError::BadCursor)?;
+        let before = before.parse().map_err(|_| BrokerError::BadCursor)?;
+        Ok(if epoch == &*self.epoch { before } else { 0 })
+    }
+}
+
+fn random_epoch() -> Epoch {
+    // 40 bits: two lives of one channel do not meet by chance.
+    Text::new(format!("{:010x}", rand::random::<u64>() >> 24)).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+impl Broker for MemoryBroker {
+    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        Box::pin(future::ready(self.accept(publish)))
+    }
+
+    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
+        self.delivery.event(&event);
+        Box::pin(future::ready(Ok(())))
+    }
+
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+        Box::pin(future::ready(self.chunk(channel, from)))
+    }
+
+    fn history(
+        &self,
+        channel: &Channel,
+        page: PageOf,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
+        Box::pin(future::ready(self.page(channel, page, limit)))
+    }
+}

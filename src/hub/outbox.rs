@@ -1,0 +1,548 @@
+//! What waits to go to one session: bounded, shared bytes, a queue per channel so that none holds up another.
+//!
+//! Three parties meet here. The hub and the session put frames in; the transport takes them out as
+//! fast as its peer reads; the session is told when a channel must be filled from history. A slow
+//! reader costs, step by step: events are conflated, then dropped; then a channel's queue is
+//! dropped and filled from history once there is room again; at last the session is closed.
+
+use crate::broadcast::{Broadcast, Broadcastable, Event, Publication};
+use parking_lot::{Mutex, MutexGuard};
+use skywave_protocol::{Admission, CloseCode, Encoding, Position, codec::EncodedFrame, frame::SessionId};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+};
+
+/// A part of the bytes that events may take, beside publications: one quarter.
+const EVENT_SHARE: usize = 4;
+/// The most events that wait for one session.
+const MAX_EVENTS: usize = 256;
+/// Queues that grew beyond this give their memory back when they are empty.
+const KEPT_CAPACITY: usize = 64;
+
+/// A subscription's queue within an outbox. It is not used again before the transport gave it back.
+pub type LaneId = usize;
+
+/// A publication's frame, or another that has its place among the publications of a channel.
+#[derive(Debug, Clone)]
+pub enum Item {
+    Publication(Arc<Publication>),
+    /// Sent in its place; moves nothing.
+    Frame(EncodedFrame),
+    /// Sent in its place; delivery goes on after the point of this origin.
+    Gap { frame: EncodedFrame, position: Position },
+}
+
+/// What a session has to do for its outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Read the lane's history from its position and [`Outbox::fill`] it.
+    Fill(LaneId),
+    /// End the session.
+    Close(CloseCode),
+}
+
+/// Counts of what a slow session cost, for metrics.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Losses {
+    pub events_conflated: u64,
+    pub events_dropped: u64,
+    pub queues_dropped: u64,
+}
+
+#[derive(Debug)]
+pub struct Outbox {
+    encoding: Encoding,
+    session: OnceLock<SessionId>,
+    max_bytes: usize,
+    queues: Mutex<Queues>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    control: VecDeque<EncodedFrame>,
+    control_bytes: usize,
+    latest: Option<EncodedFrame>,
+    lanes: Vec<Option<Lane>>,
+    /// Lanes from which the transport can take.
+    ready: VecDeque<LaneId>,
+    /// Closed lanes that the transport has yet to give back.
+    closed: Vec<LaneId>,
+    events: VecDeque<Arc<Event>>,
+    event_bytes: usize,
+    /// Lanes that must be filled from history, if the queue has room.
+    to_fill: VecDeque<LaneId>,
+    /// All that waits, in bytes.
+    bytes: usize,
+    /// Frames taken by the transport since the beginning: to see whether it moves.
+    taken: u64,
+    close: Option<CloseCode>,
+    losses: Losses,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    position: Position,
+    /// From history, goes first.
+    backfill: VecDeque<Item>,
+    live: VecDeque<Item>,
+    live_bytes: usize,
+    state: LaneState,
+    queued: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneState {
+    /// Waits for its history; live publications gather behind it.
+    Filling,
+    /// History has been queued up to what gathers live.
+    Live,
+    /// Live publications were dropped; they are to be read from history.
+    Behind,
+}
+
+impl Outbox {
+    /// An outbox of at most `max_bytes`. It belongs to no session until [`Outbox::identify`] was called.
+    pub fn new(encoding: Encoding, max_bytes: usize) -> Self {
+        Self { encoding, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
+    }
+
+    /// Says whose outbox it is: it does not get its own session's events.
+    pub fn identify(&self, session: SessionId) {
+        self.session.get_or_init(|| session);
+    }
+
+    /// The most bytes that may wait.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    // ---- what the session does ----
+
+    /// Queues a frame for the control stream.
+    pub fn control(&self, frame: EncodedFrame) {
+        let mut queues = self.queues.lock();
+        queues.bytes += frame.len();
+        queues.control_bytes += frame.len();
+        queues.control.push_back(frame);
+        wake(queues);
+    }
+
+    /// Queues a frame that may be lost and is worth nothing once a later one is due, such as a ping.
+    pub fn latest(&self, frame: EncodedFrame) {
+        let mut queues = self.queues.lock();
+        queues.latest = Some(frame);
+        wake(queues);
+    }
+
+    /// Whether answers wait that the peer does not read: its requests should wait too.
+    pub fn is_clogged(&self) -> bool {
+        self.queues.lock().control_bytes > self.max_bytes / 2
+    }
+
+    /// Asks the session to end. The first code stands.
+    pub fn close(&self, code: CloseCode) {
+        let mut queues = self.queues.lock();
+        queues.close.get_or_insert(code);
+        wake(queues);
+    }
+
+    /// Opens a lane that holds its publications back until it has been filled.
+    pub fn open_lane(&self) -> LaneId {
+        let mut queues = self.queues.lock();
+        let lane = Lane {
+            position: Position::new(),
+            backfill: VecDeque::new(),
+            live: VecDeque::new(),
+            live_bytes: 0,
+            state: LaneState::Filling,
+            queued: false,
+        };
+        let closed = &queues.closed;
+        let free = queues.lanes.iter().enumerate().find(|(id, lane)| lane.is_none() && !closed.contains(id));
+        match free.map(|(id, _)| id) {
+            Some(id) => {
+                queues.lanes[id] = Some(lane);
+                id
+            }
+            None => {
+                queues.lanes.push(Some(lane));
+                queues.lanes.len() - 1
+            }
+        }
+    }
+
+    pub fn set_position(&self, id: LaneId, position: Position) {
+        if let Some(lane) = self.queues.lock().lane(id) {
+            lane.position = position;
+        }
+    }
+
+    /// What the lane's peer was sent last.
+    pub fn position(&self, id: LaneId) -> Option<Position> {
+        self.queues.lock().lane(id).map(|lane| lane.position.clone())
+    }
+
+    /// Brings a part of the history; `complete` when nothing more was there. Goes before all that
+    /// gathered live; what is in both is sent once.
+    pub fn fill(&self, id: LaneId, items: Vec<Item>, complete: bool) {
+        let mut queues = self.queues.lock();
+        let bytes: usize = items.iter().map(|item| self.size(item)).sum();
+        let Some(lane) = queues.lane(id) else { return };
+        lane.backfill.extend(items);
+        if complete && lane.state == LaneState::Filling {
+            lane.state = LaneState::Live;
+        }
+        let nothing = lane.backfill.is_empty();
+        queues.bytes += bytes;
+        if nothing && !complete {
+            queues.want_fill(id);
+        }
+        queues.make_ready(id);
+        wake(queues);
+    }
+
+    /// Drops the lane and what waits in it.
+    pub fn close_lane(&self, id: LaneId) {
+        let mut queues = self.queues.lock();
+        let Some(lane) = queues.lanes.get_mut(id).and_then(Option::take) else { return };
+        let backfill: usize = lane.backfill.iter().map(|item| self.size(item)).sum();
+        queues.bytes -= backfill + lane.live_bytes;
+        queues.closed.push(id);
+        wake(queues);
+    }
+
+    /// What the session has to do, when there is something. Registers for a wake-up otherwise.
+    pub fn poll_task(&self, context: &Context<'_>) -> Poll<Task> {
+        let mut queues = self.queues.lock();
+        if let Some(code) = queues.close {
+            return Poll::Ready(Task::Close(code));
+        }
+        // Half full is the mark: a fill per freed frame would read history over and over.
+        if queues.bytes <= self.max_bytes / 2 {
+            while let Some(id) = queues.to_fill.pop_front() {
+                if let Some(lane) = queues.lane(id) {
+                    lane.state = LaneState::Filling;
+                    return Poll::Ready(Task::Fill(id));
+                }
+            }
+        }
+        queues.register(context);
+        Poll::Pending
+    }
+
+    /// Bytes that wait, and how many frames the transport has taken so far.
+    pub fn progress(&self) -> (usize, u64) {
+        let queues = self.queues.lock();
+        (queues.bytes, queues.taken)
+    }
+
+    pub fn take_losses(&self) -> Losses {
+        std::mem::take(&mut self.queues.lock().losses)
+    }
+
+    // ---- what the hub does ----
+
+    /// Queues a publication of the lane's channel, or drops the queue when it is over the limit.
+    pub fn publication(&self, id: LaneId, publication: &Arc<Publication>) {
+        let size = publication.encoded(self.encoding).len();
+        self.push(id, Item::Publication(publication.clone()), size);
+    }
+
+    /// Queues another frame in its place among the lane's publications.
+    pub fn frame<F: Broadcastable>(&self, id: LaneId, broadcast: &Broadcast<F>) {
+        let frame = broadcast.encoded(self.encoding).clone();
+        let size = frame.len();
+        self.push(id, Item::Frame(frame), size);
+    }
+
+    fn push(&self, id: LaneId, item: Item, size: usize) {
+        let mut queues = self.queues.lock();
+        if queues.bytes + size > self.max_bytes {
+            queues.drop_events();
+        }
+        let full = queues.bytes + size > self.max_bytes;
+        let Some(lane) = queues.lane(id) else { return };
+        if lane.state == LaneState::Behind {
+            return;
+        }
+        if full {
+            let freed = std::mem::take(&mut lane.live_bytes);
+            lane.live = VecDeque::new();
+            lane.state = LaneState::Behind;
+            queues.bytes -= freed;
+            queues.losses.queues_dropped += 1;
+            queues.want_fill(id);
+            wake(queues);
+            return;
+        }
+        lane.live.push_back(item);
+        lane.live_bytes += size;
+        queues.bytes += size;
+        queues.make_ready(id);
+        wake(queues);
+    }
+
+    /// Queues an event, unless this session sent it; a waiting one of the same sender and slot is replaced.
+    pub fn event(&self, event: &Arc<Event>) {
+        let frame = event.frame();
+        if self.session.get() == Some(&frame.session) {
+            return;
+        }
+        let size = event.encoded(self.encoding).len();
+        let mut queues = self.queues.lock();
+        if frame.slot.is_some() {
+            let same = |waiting: &Arc<Event>| {
+                let waiting = waiting.frame();
+                waiting.slot == frame.slot
+                    && waiting.session == frame.session
+                    && waiting.channel == frame.channel
+            };
+            if let Some(index) = queues.events.iter().position(same) {
+                queues.remove_event(index, self.encoding);
+                queues.losses.events_conflated += 1;
+            }
+        }
+        let limit = self.max_bytes / EVENT_SHARE;
+        while queues.events.len() >= MAX_EVENTS
+            || (queues.event_bytes + size > limit && !queues.events.is_empty())
+        {
+            queues.remove_event(0, self.encoding);
+            queues.losses.events_dropped += 1;
+        }
+        if queues.event_bytes + size > limit || queues.bytes + size > self.max_bytes {
+            queues.losses.events_dropped += 1;
+            return;
+        }
+        queues.events.push_back(event.clone());
+        queues.event_bytes += size;
+        queues.bytes += size;
+        wake(queues);
+    }
+
+    // ---- what the transport does ----
+
+    /// Wakes the task of `context` when anything comes. To be called before the queues are looked at.
+    pub fn register(&self, context: &Context<'_>) {
+        self.queues.lock().register(context);
+    }
+
+    pub fn take_control(&self) -> Option<EncodedFrame> {
+        let mut queues = self.queues.lock();
+        let frame = queues.control.pop_front()?;
+        release_if_empty(&mut queues.control);
+        queues.control_bytes -= frame.len();
+        queues.bytes -= frame.len();
+        self.taken(queues);
+        Some(frame)
+    }
+
+    /// A lane from which something can be taken; it is the transport's until [`Self::take`] finds it empty
+    /// or [`Self::put_back`].
+    pub fn ready_lane(&self) -> Option<LaneId> {
+        let mut queues = self.queues.lock();
+        while let Some(id) = queues.ready.pop_front() {
+            if queues.lane(id).is_some() {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The lane goes to the end of the line of those that are ready.
+    pub fn put_back(&self, id: LaneId) {
+        let mut queues = self.queues.lock();
+        if queues.lane(id).is_some() {
+            queues.ready.push_back(id);
+        }
+    }
+
+    /// The lane's next frame, in order and without repetition. `None`: it is empty for now and will be
+    /// ready again when there is more.
+    pub fn take(&self, id: LaneId) -> Option<EncodedFrame> {
+        let mut queues = self.queues.lock();
+        loop {
+            let lane = queues.lane(id)?;
+            let from_history = !lane.backfill.is_empty();
+            let next = if from_history {
+                lane.backfill.front()
+            } else if lane.state == LaneState::Live {
+                lane.live.front()
+            } else {
+                None
+            };
+            let Some(item) = next else {
+                lane.queued = false;
+                release_if_empty(&mut lane.backfill);
+                release_if_empty(&mut lane.live);
+                if lane.state == LaneState::Filling {
+                    // This part of the history is out; the next is due.
+                    queues.want_fill(id);
+                    wake(queues);
+                }
+                return None;
+            };
+            let size = self.size(item);
+            let verdict = admit(item, &mut lane.position);
+            if verdict == Verdict::Missing {
+                // Something between was lost: history has it, or says that it is gone.
+                lane.state = LaneState::Behind;
+                lane.queued = false;
+                let freed = std::mem::take(&mut lane.live_bytes)
+                    + lane.backfill.iter().map(|item| self.size(item)).sum::<usize>();
+                lane.live = VecDeque::new();
+                lane.backfill = VecDeque::new();
+                queues.bytes -= freed;
+                queues.want_fill(id);
+                wake(queues);
+                return None;
+            }
+            let item = if from_history {
+                lane.backfill.pop_front()
+            } else {
+                lane.live_bytes -= size;
+                lane.live.pop_front()
+            };
+            queues.bytes -= size;
+            if let (Verdict::Send, Some(item)) = (verdict, item) {
+                self.taken(queues);
+                return Some(self.encoded(item));
+            }
+        }
+    }
+
+    pub fn take_latest(&self) -> Option<EncodedFrame> {
+        self.queues.lock().latest.take()
+    }
+
+    pub fn take_event(&self) -> Option<EncodedFrame> {
+        let mut queues = self.queues.lock();
+        let event = queues.remove_event(0, self.encoding)?;
+        release_if_empty(&mut queues.events);
+        self.taken(queues);
+        Some(event.encoded(self.encoding).clone())
+    }
+
+    /// Counts a frame that left, and tells the session when a lane that fell behind can be filled.
+    fn taken(&self, mut queues: MutexGuard<'_, Queues>) {
+        queues.taken += 1;
+        if queues.bytes <= self.max_bytes / 2 && !queues.to_fill.is_empty() {
+            wake(queues);
+        }
+    }
+
+    /// A lane that was closed; its id may be used again from now on.
+    pub fn take_closed_lane(&self) -> Option<LaneId> {
+        self.queues.lock().closed.pop()
+    }
+
+    fn size(&self, item: &Item) -> usize {
+        match item {
+            Item::Publication(publication) => publication.encoded(self.encoding).len(),
+            Item::Frame(frame) | Item::Gap { frame, .. } => frame.len(),
+        }
+    }
+
+    fn encoded(&self, item: Item) -> EncodedFrame {
+        match item {
+            Item::Publication(publication) => publication.encoded(self.encoding).clone(),
+            Item::Frame(frame) | Item::Gap { frame, .. } => frame,
+        }
+    }
+}
+
+impl Queues {
+    fn lane(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(id).and_then(Option::as_mut)
+    }
+
+    fn register(&mut self, context: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => self.waker = Some(context.waker().clone()),
+        }
+    }
+
+    fn make_ready(&mut self, id: LaneId) {
+        if let Some(lane) = self.lane(id)
+            && !lane.queued
+            && (!lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty())
+        {
+            lane.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn want_fill(&mut self, id: LaneId) {
+        if !self.to_fill.contains(&id) {
+            self.to_fill.push_back(id);
+        }
+    }
+
+    fn remove_event(&mut self, index: usize, encoding: Encoding) -> Option<Arc<Event>> {
+        let event = self.events.remove(index)?;
+        let size = event.encoded(encoding).len();
+        self.event_bytes -= size;
+        self.bytes -= size;
+        Some(event)
+    }
+
+    fn drop_events(&mut self) {
+        self.losses.events_dropped += self.events.len() as u64;
+        self.bytes -= std::mem::take(&mut self.event_bytes);
+        self.events = VecDeque::new();
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Send,
+    Skip,
+    Missing,
+}
+
+/// Moves `position` over the item, if it may be sent.
+fn admit(item: &Item, position: &mut Position) -> Verdict {
+    match item {
+        Item::Frame(_) => Verdict::Send,
+        Item::Gap { position: moved, .. } => {
+            for (origin, point) in moved.iter() {
+                position.set(origin.clone(), point.clone());
+            }
+            Verdict::Send
+        }
+        Item::Publication(publication) => {
+            let frame = publication.frame();
+            match position.admit(&frame.origin, &frame.epoch, frame.offset) {
+                Admission::Next => {
+                    position.advance(&frame.origin, &frame.epoch, frame.offset);
+                    Verdict::Send
+                }
+                Admission::Duplicate => Verdict::Skip,
+                Admission::Gap | Admission::NewEpoch => Verdict::Missing,
+            }
+        }
+    }
+}
+
+/// Idle sessions keep no large queues.
+fn release_if_empty<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
+        *queue = VecDeque::new();
+    }
+}
+
+/// Wakes outside of the lock: the woken task looks into the queues at once.
+fn wake(mut queues: MutexGuard<'_, Queues>) {
+    let waker = queues.waker.take();
+    drop(queues);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}

@@ -1,0 +1,132 @@
+//! Limits on what comes from outside: token buckets and counted permits.
+
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How many seconds' worth of tokens a bucket holds.
+const BURST_SECONDS: f32 = 2.0;
+
+/// A token bucket that holds two seconds' worth. A rate of 0 means without limit.
+#[derive(Debug, Clone)]
+pub struct TokenBucket {
+    rate: f32,
+    tokens: f32,
+    refilled: Instant,
+}
+
+impl TokenBucket {
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        let rate = per_second as f32;
+        Self { rate, tokens: rate * BURST_SECONDS, refilled: now }
+    }
+
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// The time until there will be one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        if self.rate == 0.0 {
+            return Ok(());
+        }
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f32();
+        self.tokens = (self.tokens + elapsed * self.rate).min(self.rate * BURST_SECONDS);
+        self.refilled = now.max(self.refilled);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            Ok(())
+        } else {
+            Err(Duration::from_secs_f32((1.0 - self.tokens) / self.rate))
+        }
+    }
+}
+
+/// Counts holders per key, up to a maximum each. 0 means without limit.
+#[derive(Debug)]
+pub struct Quota<K: Eq + Hash + Clone> {
+    maximum: usize,
+    held: Mutex<HashMap<K, usize>>,
+}
+
+/// One of a key's places; given back when dropped.
+#[derive(Debug)]
+pub struct Place<K: Eq + Hash + Clone> {
+    quota: Arc<Quota<K>>,
+    key: K,
+}
+
+impl<K: Eq + Hash + Clone> Quota<K> {
+    pub fn new(maximum: usize) -> Arc<Self> {
+        Arc::new(Self { maximum, held: Mutex::default() })
+    }
+
+    /// A place, unless all of this key are taken.
+    pub fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+        let mut held = self.held.lock();
+        let count = held.get(&key).copied().unwrap_or(0);
+        if self.maximum != 0 && count >= self.maximum {
+            return None;
+        }
+        held.insert(key.clone(), count + 1);
+        Some(Place { quota: self.clone(), key })
+    }
+
+    /// A place even if all are taken, for one who takes over from a holder that is about to go.
+    pub fn take_beyond(self: &Arc<Self>, key: K) -> Place<K> {
+        *self.held.lock().entry(key.clone()).or_insert(0) += 1;
+        Place { quota: self.clone(), key }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut held = self.quota.held.lock();
+        if let Some(count) = held.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_two_seconds_and_tells_when_to_come_back() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(10, start);
+        for _ in 0..20 {
+            assert_eq!(bucket.take(start), Ok(()));
+        }
+        let wait = bucket.take(start).unwrap_err();
+        assert!(wait <= Duration::from_millis(100), "{wait:?}");
+        assert_eq!(bucket.take(start + wait + Duration::from_millis(1)), Ok(()));
+    }
+
+    #[test]
+    fn a_bucket_survives_a_clock_that_stands_still_or_leaps() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(1, start);
+        assert!(bucket.take(start + Duration::from_secs(1_000_000)).is_ok());
+        assert!(bucket.take(start).is_ok());
+        assert!(bucket.take(start).is_err());
+    }
+
+    #[test]
+    fn a_place_comes_back_when_it_is_dropped() {
+        let quota = Quota::new(1);
+        let place = quota.take("a").unwrap();
+        assert!(quota.take("a").is_none());
+        assert!(quota.take("b").is_some());
+        drop(place);
+        assert!(quota.take("a").is_some());
+        assert!(quota.held.lock().is_empty());
+    }
+}

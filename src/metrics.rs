@@ -1,0 +1,174 @@
+//! Everything that the node counts and measures, in Prometheus' format.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Round-trip times from a LAN to a satellite with a queue, in seconds.
+const RTT_BUCKETS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
+/// From a call in memory to a slow broker, in seconds.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// The node's metrics; one of each for the whole process.
+pub struct Metrics {
+    registry: Registry,
+    pub sessions: IntGaugeVec,
+    pub sessions_opened: IntCounterVec,
+    pub sessions_resumed: IntCounterVec,
+    pub sessions_closed: IntCounterVec,
+    pub handshakes_refused: IntCounterVec,
+    pub subscriptions: IntGauge,
+    pub publications: IntCounter,
+    pub publications_repeated: IntCounter,
+    pub publish_duration: Histogram,
+    pub events: IntCounter,
+    pub frames_received: IntCounterVec,
+    pub frames_sent: IntCounterVec,
+    pub errors: IntCounterVec,
+    pub pings: IntCounterVec,
+    pub session_rtt: HistogramVec,
+    pub address_changes: IntCounter,
+    pub events_conflated: IntCounter,
+    pub events_dropped: IntCounter,
+    pub queues_dropped: IntCounter,
+    pub udp_receive_buffer: IntGauge,
+    pub udp_send_buffer: IntGauge,
+    pub draining: IntGauge,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When two metrics have one name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let build = Build { registry: &registry };
+        let metrics = Self {
+            sessions: build.gauges("skywave_sessions", "Sessions connected now", "transport")?,
+            sessions_opened: build.counters("skywave_sessions_opened_total", "Sessions opened", "transport")?,
+            sessions_resumed: build.counters(
+                "skywave_sessions_resumed_total",
+                "Sessions that went on after a break or on another transport",
+                "transport",
+            )?,
+            sessions_closed: build.counters(
+                "skywave_sessions_closed_total",
+                "Transports closed, by close code; `gone` when the peer went by itself",
+                "code",
+            )?,
+            handshakes_refused: build.counters(
+                "skywave_handshakes_refused_total",
+                "Transports that did not become a session",
+                "reason",
+            )?,
+            subscriptions: build.gauge("skywave_subscriptions", "Subscriptions on this node now")?,
+            publications: build.counter("skywave_publications_total", "Publications accepted")?,
+            publications_repeated: build.counter(
+                "skywave_publications_repeated_total",
+                "Publishes answered from their idempotency key",
+            )?,
+            publish_duration: build.histogram(
+                "skywave_publish_duration_seconds",
+                "From a publish frame to the broker's answer",
+                LATENCY_BUCKETS,
+            )?,
+            events: build.counter("skywave_events_total", "Events accepted")?,
+            frames_received: build.counters(
+                "skywave_frames_received_total",
+                "Frames from clients",
+                "transport",
+            )?,
+            frames_sent: build.counters("skywave_frames_sent_total", "Frames to clients", "transport")?,
+            errors: build.counters("skywave_errors_total", "Error frames sent, by code", "code")?,
+            pings: build.counters("skywave_pings_total", "Heartbeat pings sent", "transport")?,
+            session_rtt: build.histograms(
+                "skywave_session_rtt_seconds",
+                "Round-trip times of sessions, a sample per heartbeat",
+                "transport",
+                RTT_BUCKETS,
+            )?,
+            address_changes: build.counter(
+                "skywave_address_changes_total",
+                "WebTransport sessions that went on from another address",
+            )?,
+            events_conflated: build.counter(
+                "skywave_events_conflated_total",
+                "Events replaced by a newer one of their slot before they were sent",
+            )?,
+            events_dropped: build.counter("skywave_events_dropped_total", "Events dropped for slow clients")?,
+            queues_dropped: build.counter(
+                "skywave_queues_dropped_total",
+                "Channel queues dropped for slow clients, to be filled from history",
+            )?,
+            udp_receive_buffer: build.gauge(
+                "skywave_udp_receive_buffer_bytes",
+                "What the kernel granted the QUIC socket for receiving",
+            )?,
+            udp_send_buffer: build.gauge(
+                "skywave_udp_send_buffer_bytes",
+                "What the kernel granted the QUIC socket for sending",
+            )?,
+            draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
+            registry: registry.clone(),
+        };
+        Ok(metrics)
+    }
+
+    /// All metrics as text.
+    ///
+    /// # Errors
+    /// When the text cannot be written.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+struct Build<'a> {
+    registry: &'a Registry,
+}
+
+impl Build<'_> {
+    fn register<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: M,
+    ) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(options, &[label])?)
+    }
+}

@@ -1,0 +1,112 @@
+//! What all sessions of a node share.
+
+use crate::{
+    auth::{Authenticator, resume::ResumeKey},
+    broker::Broker,
+    config::Config,
+    hub::Hub,
+    limits::{Quota, TokenBucket},
+    metrics::Metrics,
+    presence::Presence,
+    session::registry::Registry,
+};
+use parking_lot::Mutex;
+use skywave_protocol::{frame::Region, heartbeat::HeartbeatConfig, position::Origin};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+pub struct Node {
+    pub config: Config,
+    pub id: Arc<str>,
+    pub heartbeat: HeartbeatConfig,
+    pub region: Origin,
+    /// The other regions, as clients are told.
+    pub regions: Vec<Region>,
+    pub hub: Arc<Hub>,
+    pub broker: Arc<dyn Broker>,
+    pub presence: Arc<Presence>,
+    pub authenticator: Authenticator,
+    pub resume_key: ResumeKey,
+    pub sessions: Registry,
+    /// All sessions, counted under one key.
+    pub session_quota: Arc<Quota<()>>,
+    pub address_quota: Arc<Quota<IpAddr>>,
+    pub user_quota: Arc<Quota<Arc<str>>>,
+    pub metrics: Metrics,
+    handshakes: Mutex<TokenBucket>,
+    draining: AtomicBool,
+}
+
+/// The parts of a [`Node`] that its caller makes.
+pub struct Parts {
+    pub config: Config,
+    pub region: Origin,
+    pub regions: Vec<Region>,
+    pub hub: Arc<Hub>,
+    pub broker: Arc<dyn Broker>,
+    pub presence: Arc<Presence>,
+    pub authenticator: Authenticator,
+    pub metrics: Metrics,
+}
+
+impl Node {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let limits = &parts.config.limits;
+        Arc::new(Self {
+            id: parts.config.node.id.as_str().into(),
+            heartbeat: HeartbeatConfig {
+                min: parts.config.heartbeat.min,
+                max: parts.config.heartbeat.max,
+                foreground_max: parts.config.heartbeat.foreground_max,
+                udp_start: parts.config.heartbeat.udp_start,
+                tcp_start: parts.config.heartbeat.tcp_start,
+            },
+            region: parts.region,
+            regions: parts.regions,
+            hub: parts.hub,
+            broker: parts.broker,
+            presence: parts.presence,
+            authenticator: parts.authenticator,
+            resume_key: ResumeKey::new(&parts.config.auth.session_secret),
+            sessions: Registry::default(),
+            session_quota: Quota::new(limits.sessions),
+            address_quota: Quota::new(limits.sessions_per_address),
+            user_quota: Quota::new(limits.sessions_per_user),
+            metrics: parts.metrics,
+            handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
+            draining: AtomicBool::new(false),
+            config: parts.config,
+        })
+    }
+
+    /// Takes a handshake from this second's.
+    ///
+    /// # Errors
+    /// The time until there will be one.
+    pub fn take_handshake(&self) -> Result<(), Duration> {
+        self.handshakes.lock().take(Instant::now())
+    }
+
+    /// Waits for a handshake's turn: meanwhile the kernel keeps those who come.
+    pub async fn handshake_turn(&self) {
+        while let Err(wait) = self.take_handshake() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Whether sessions are being moved off; no new ones are taken then.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.draining.set(1);
+    }
+}

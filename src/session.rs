@@ -1,0 +1,315 @@
+//! A session: one task, one `select!` loop over its transport, its outbox, its pending answers and its clock.
+
+pub mod connection;
+mod opening;
+pub mod registry;
+mod requests;
+mod subscriptions;
+
+use crate::{
+    auth::Grant,
+    broadcast::encode_frame,
+    hub::outbox::{Outbox, Task},
+    limits::{Place, TokenBucket},
+    node::Node,
+};
+use bytes::Bytes;
+use connection::{Connection, Incoming};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use skywave_protocol::{
+    Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame,
+    frame::{Disconnect, Error, Ping, RequestId, SessionId},
+    heartbeat::{Action, Heartbeat},
+};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use subscriptions::Subscription;
+use tokio::time::{Instant, Sleep};
+
+/// The most requests of one session that wait for the broker; further ones wait in the transport.
+const MAX_PENDING: usize = 64;
+/// So many bad requests within [`BAD_REQUEST_WINDOW`] end the session.
+const MAX_BAD_REQUESTS: u32 = 10;
+const BAD_REQUEST_WINDOW: Duration = Duration::from_secs(60);
+/// A peer that takes nothing for so long while something waits is a slow consumer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a transport ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The node ends it, with a code.
+    Closed(CloseCode),
+    /// The peer went, or the network did.
+    Gone,
+}
+
+/// A session on one transport, after `connect`.
+struct Session<C> {
+    node: Arc<Node>,
+    connection: C,
+    outbox: Arc<Outbox>,
+    id: SessionId,
+    grant: Grant,
+    subscriptions: HashMap<Channel, Subscription>,
+    pending: FuturesUnordered<BoxFuture<'static, ServerFrame>>,
+    requests: TokenBucket,
+    publishes: TokenBucket,
+    heartbeat: Heartbeat,
+    bad_requests: BadRequests,
+    progress: Progress,
+    _user_place: Option<Place<Arc<str>>>,
+}
+
+/// Runs a session on an established transport until it ends.
+pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
+    let _counted = node.sessions.count_transport();
+    let transport = connection.transport();
+    let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
+    let opened = opening::open(&node, &mut connection, &outbox).await;
+    let code = match opened {
+        Ok(opened) => {
+            node.metrics.sessions.with_label_values(&[transport]).inc();
+            let mut session = Session::new(node.clone(), connection, outbox.clone(), opened);
+            let end = session.run().await;
+            let Session { connection, id, subscriptions, .. } = session;
+            // Others are told as soon as the session is over, not when its transport has closed.
+            drop(subscriptions);
+            node.sessions.detach(&id, &outbox);
+            count_losses(&node, &outbox);
+            node.metrics.sessions.with_label_values(&[transport]).dec();
+            tracing::debug!(session = %id, ?end, "session left its transport");
+            finish(connection, &outbox, end).await
+        }
+        Err(end) => {
+            node.metrics.handshakes_refused.with_label_values(&[end.reason()]).inc();
+            finish(connection, &outbox, end).await
+        }
+    };
+    node.metrics.sessions_closed.with_label_values(&[&code]).inc();
+}
+
+async fn finish<C: Connection>(connection: C, outbox: &Outbox, end: End) -> String {
+    match end {
+        End::Closed(code) => {
+            connection.close(outbox, Disconnect::from(code)).await;
+            code.code().to_string()
+        }
+        End::Gone => "gone".to_owned(),
+    }
+}
+
+fn count_losses(node: &Node, outbox: &Outbox) {
+    let losses = outbox.take_losses();
+    node.metrics.events_conflated.inc_by(losses.events_conflated);
+    node.metrics.events_dropped.inc_by(losses.events_dropped);
+    node.metrics.queues_dropped.inc_by(losses.queues_dropped);
+}
+
+impl End {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Closed(code) => code.reason(),
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl<C: Connection> Session<C> {
+    fn new(node: Arc<Node>, connection: C, outbox: Arc<Outbox>, opened: opening::Opened) -> Self {
+        let now = std::time::Instant::now();
+        let limits = &node.config.limits;
+        Self {
+            requests: TokenBucket::new(limits.requests_per_second, now),
+            publishes: TokenBucket::new(limits.publishes_per_second, now),
+            bad_requests: BadRequests { count: 0, since: now },
+            progress: Progress { taken: 0, moved: now },
+            node,
+            connection,
+            outbox,
+            id: opened.id,
+            grant: opened.grant,
+            subscriptions: opened.subscriptions,
+            pending: FuturesUnordered::new(),
+            heartbeat: opened.heartbeat,
+            _user_place: opened.user_place,
+        }
+    }
+
+    async fn run(&mut self) -> End {
+        let mut timer = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        loop {
+            match self.beat() {
+                Ok(wake_at) => set_timer(timer.as_mut(), wake_at),
+                Err(code) => return End::Closed(code),
+            }
+            let takes_requests = self.pending.len() < MAX_PENDING;
+            tokio::select! {
+                // An end that was asked for comes before more traffic.
+                biased;
+                task = poll_fn(|context| self.outbox.poll_task(context)) => match task {
+                    Task::Close(code) => return End::Closed(code),
+                    Task::Fill(lane) => self.fill(lane).await,
+                },
+                Some(reply) = self.pending.next(), if !self.pending.is_empty() => self.send(&reply),
+                incoming = self.connection.drive(&self.outbox), if takes_requests => {
+                    if let Err(end) = self.incoming(incoming).await {
+                        return end;
+                    }
+                }
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    /// Does what the clock asks for. Answers when it has to be asked again, at the latest.
+    fn beat(&mut self) -> Result<Instant, CloseCode> {
+        let now = Instant::now().into_std();
+        if self.grant.expires_at.is_some_and(|at| at <= SystemTime::now()) {
+            return Err(CloseCode::TokenExpired);
+        }
+        let stalled = self.progress.is_stalled(&self.outbox, now);
+        let next = loop {
+            match self.heartbeat.poll(now) {
+                Action::Wait(at) => break at,
+                Action::Ping { seq } => self.ping(seq),
+                Action::Dead if self.outbox.progress().0 > 0 => return Err(CloseCode::SlowConsumer),
+                Action::Dead => return Err(CloseCode::HeartbeatTimeout),
+            }
+        };
+        if stalled {
+            return Err(CloseCode::SlowConsumer);
+        }
+        let next = Instant::from_std(next).min(Instant::now() + STALL_TIMEOUT);
+        Ok(match self.expires_in() {
+            Some(left) => next.min(Instant::now() + left),
+            None => next,
+        })
+    }
+
+    fn expires_in(&self) -> Option<Duration> {
+        self.grant.expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+
+    fn ping(&mut self, seq: u32) {
+        if let Some(rtt) = self.connection.rtt() {
+            self.sample_rtt(rtt);
+            self.heartbeat.rtt_sample(rtt);
+        }
+        count_losses(&self.node, &self.outbox);
+        let schedule = self.heartbeat.schedule();
+        let ping = ServerFrame::Ping(Ping {
+            seq,
+            interval_ms: schedule.interval.as_millis() as u64,
+            timeout_ms: schedule.timeout.as_millis() as u64,
+        });
+        self.outbox.latest(encode_frame(&ping, self.outbox.encoding()));
+        self.node.metrics.pings.with_label_values(&[self.connection.transport()]).inc();
+    }
+
+    fn sample_rtt(&self, rtt: Duration) {
+        let transport = self.connection.transport();
+        self.node.metrics.session_rtt.with_label_values(&[transport]).observe(rtt.as_secs_f64());
+    }
+
+    async fn incoming(&mut self, incoming: Incoming) -> Result<(), End> {
+        let now = Instant::now().into_std();
+        match incoming {
+            Incoming::Frame(bytes) => {
+                self.heartbeat.received(now);
+                self.node.metrics.frames_received.with_label_values(&[self.connection.transport()]).inc();
+                self.frame(&bytes).await.map_err(End::Closed)
+            }
+            Incoming::Alive => {
+                self.heartbeat.received(now);
+                Ok(())
+            }
+            Incoming::Moved(address) => {
+                tracing::debug!(session = %self.id, %address, "the session goes on from another address");
+                self.node.metrics.address_changes.inc();
+                self.heartbeat.path_changed(now);
+                Ok(())
+            }
+            Incoming::Broken(code) => Err(End::Closed(code)),
+            Incoming::Gone => Err(End::Gone),
+        }
+    }
+
+    async fn frame(&mut self, bytes: &Bytes) -> Result<(), CloseCode> {
+        match self.outbox.encoding().decode_client(bytes) {
+            Ok(ClientFrame::Pong(pong)) => {
+                if let Some(rtt) = self.heartbeat.pong(pong.seq, Instant::now().into_std())
+                    && self.connection.rtt().is_none()
+                {
+                    self.sample_rtt(rtt);
+                }
+                Ok(())
+            }
+            Ok(frame) => self.request(frame).await,
+            Err(DecodeError::Malformed(_)) => Err(CloseCode::BadFrame),
+            Err(error) => self.bad_request(error.id(), error.to_string()),
+        }
+    }
+
+    /// Answers a frame that makes no sense; the tenth within a minute ends the session.
+    fn bad_request(&mut self, id: Option<RequestId>, message: String) -> Result<(), CloseCode> {
+        self.fail(Error::new(id, ErrorCode::BadRequest, message));
+        if self.bad_requests.is_too_many(Instant::now().into_std()) {
+            return Err(CloseCode::BadFrame);
+        }
+        Ok(())
+    }
+
+    fn send(&self, frame: &ServerFrame) {
+        if let ServerFrame::Error(error) = frame {
+            self.node.metrics.errors.with_label_values(&[&error.reason]).inc();
+        }
+        self.outbox.control(encode_frame(frame, self.outbox.encoding()));
+    }
+
+    fn fail(&self, error: Error) {
+        self.send(&ServerFrame::Error(error));
+    }
+}
+
+/// Sets the timer only when it has to ring earlier, or rang: most frames leave it alone.
+fn set_timer(timer: std::pin::Pin<&mut Sleep>, wake_at: Instant) {
+    if timer.is_elapsed() || timer.deadline() > wake_at {
+        timer.reset(wake_at);
+    }
+}
+
+/// Counts bad requests within the current window.
+struct BadRequests {
+    count: u32,
+    since: std::time::Instant,
+}
+
+impl BadRequests {
+    fn is_too_many(&mut self, now: std::time::Instant) -> bool {
+        if now.saturating_duration_since(self.since) > BAD_REQUEST_WINDOW {
+            *self = Self { count: 0, since: now };
+        }
+        self.count += 1;
+        self.count >= MAX_BAD_REQUESTS
+    }
+}
+
+/// Whether the peer takes what waits for it.
+struct Progress {
+    taken: u64,
+    moved: std::time::Instant,
+}
+
+impl Progress {
+    fn is_stalled(&mut self, outbox: &Outbox, now: std::time::Instant) -> bool {
+        let (bytes, taken) = outbox.progress();
+        if bytes == 0 || taken != self.taken {
+            *self = Self { taken, moved: now };
+        }
+        now.saturating_duration_since(self.moved) >= STALL_TIMEOUT
+    }
+}

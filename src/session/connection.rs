@@ -1,0 +1,40 @@
+//! What a transport gives to a session: frames in, frames out of its outbox, and an end with a code.
+
+use crate::hub::outbox::Outbox;
+use bytes::Bytes;
+use skywave_protocol::{CloseCode, Encoding, frame::Disconnect, heartbeat::PathKind};
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+/// What came from the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// One frame, without its prefix.
+    Frame(Bytes),
+    /// A sign of life that is no frame.
+    Alive,
+    /// The peer goes on from another address.
+    Moved(SocketAddr),
+    /// The peer broke the transport's rules; the session ends with this code.
+    Broken(CloseCode),
+    /// The transport is gone.
+    Gone,
+}
+
+/// A transport that was established and on which a session may run.
+pub trait Connection: Send {
+    /// Its name in metrics and logs: `webtransport` or `websocket`.
+    fn transport(&self) -> &'static str;
+    fn path(&self) -> PathKind;
+    fn encoding(&self) -> Encoding;
+    fn address(&self) -> SocketAddr;
+    /// The path's round-trip time, where the transport measures it.
+    fn rtt(&self) -> Option<Duration>;
+
+    /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and
+    /// called again at any time without loss. While the outbox is clogged nothing is read.
+    fn drive(&mut self, outbox: &Outbox) -> impl Future<Output = Incoming> + Send;
+
+    /// Writes what is left on the control lane with `disconnect` as its last frame, and closes the transport
+    /// with the same code. Takes a second at most, whatever the peer does.
+    fn close(self, outbox: &Outbox, disconnect: Disconnect) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,240 @@
+//! The first frame of a transport: who comes, on which session, with which subscriptions.
+
+use super::{
+    End, MAX_BAD_REQUESTS, Subscription,
+    connection::{Connection, Incoming},
+    registry::Attached,
+    subscriptions::{self, Subscriber},
+};
+use crate::{
+    auth::{AuthError, Grant},
+    broadcast::encode_frame,
+    broker::wall_ms,
+    hub::outbox::Outbox,
+    limits::Place,
+    node::Node,
+};
+use skywave_protocol::{
+    Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
+    frame::{self, Connect, Connected, Error, Limits, SessionId, Unsubscribed},
+    heartbeat::{Activity, Heartbeat, PathKind},
+};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::Instant;
+
+/// What is known of a session once it is open.
+pub struct Opened {
+    pub id: SessionId,
+    pub grant: Grant,
+    pub subscriptions: HashMap<Channel, Subscription>,
+    pub heartbeat: Heartbeat,
+    pub user_place: Option<Place<Arc<str>>>,
+}
+
+/// Waits for `connect`, checks it and answers it, all within `limits.connect_timeout`.
+pub async fn open<C: Connection>(
+    node: &Arc<Node>,
+    connection: &mut C,
+    outbox: &Arc<Outbox>,
+) -> Result<Opened, End> {
+    let wait = node.config.limits.connect_timeout;
+    let opening = async {
+        let connect = first_frame(connection, outbox).await?;
+        let peer = Peer {
+            transport: connection.transport(),
+            path: connection.path(),
+            address: connection.address(),
+        };
+        welcome(node, peer, outbox, connect).await
+    };
+    match tokio::time::timeout(wait, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(End::Closed(CloseCode::ConnectTimeout)),
+    }
+}
+
+async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Result<Connect, End> {
+    let mut bad_requests = 0;
+    loop {
+        let bytes = match connection.drive(outbox).await {
+            Incoming::Frame(bytes) => bytes,
+            Incoming::Alive | Incoming::Moved(_) => continue,
+            Incoming::Broken(code) => return Err(End::Closed(code)),
+            Incoming::Gone => return Err(End::Gone),
+        };
+        match outbox.encoding().decode_client(&bytes) {
+            Ok(ClientFrame::Connect(connect)) => return Ok(connect),
+            Err(DecodeError::Invalid { name, id, message }) if name == "connect" => {
+                let error = Error::new(id, ErrorCode::BadRequest, message);
+                outbox.control(encode_frame(&ServerFrame::Error(error), outbox.encoding()));
+                bad_requests += 1;
+                if bad_requests >= MAX_BAD_REQUESTS {
+                    return Err(End::Closed(CloseCode::BadFrame));
+                }
+            }
+            Ok(_) | Err(_) => return Err(End::Closed(CloseCode::BadFrame)),
+        }
+    }
+}
+
+/// Where a session comes from.
+struct Peer {
+    transport: &'static str,
+    path: PathKind,
+    address: SocketAddr,
+}
+
+async fn welcome(
+    node: &Arc<Node>,
+    peer: Peer,
+    outbox: &Arc<Outbox>,
+    connect: Connect,
+) -> Result<Opened, End> {
+    if node.is_draining() {
+        return Err(End::Closed(CloseCode::Drain));
+    }
+    let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Closed)?;
+    let resumed = resumed_session(node, connect.resume.as_deref(), &grant).map_err(End::Closed)?;
+    let (id, resumed) = match resumed {
+        Some(id) => (id, true),
+        None => (random_session_id(), false),
+    };
+    let user_place = user_place(node, &id, &grant).map_err(End::Closed)?;
+    outbox.identify(id.clone());
+    let attached = Attached {
+        outbox: outbox.clone(),
+        user: grant.user.clone(),
+        transport: peer.transport,
+        address: peer.address,
+        connected_at_ms: wall_ms(),
+    };
+    node.sessions.attach(id.clone(), attached);
+    let opened = &node.metrics;
+    let counter = if resumed { &opened.sessions_resumed } else { &opened.sessions_opened };
+    counter.with_label_values(&[peer.transport]).inc();
+
+    let network = connect.network.unwrap_or_default();
+    let activity = Activity::from_hint(network.kind.as_deref(), network.background);
+    let now = Instant::now().into_std();
+    let heartbeat = Heartbeat::new(&node.heartbeat, peer.path, activity, now);
+    let connected = connected(node, &grant, &id, connect.id, resumed, &heartbeat);
+    outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
+    let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
+    let subscriptions = subscribe_all(&subscriber, connect.subscriptions).await;
+    Ok(Opened { id, grant, subscriptions, heartbeat, user_place })
+}
+
+async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {
+    let Some(token) = token else {
+        return node.authenticator.anonymous().ok_or(CloseCode::Unauthenticated);
+    };
+    node.authenticator.verify(token).await.map_err(|error| match error {
+        AuthError::Expired => CloseCode::TokenExpired,
+        AuthError::Invalid(_) => CloseCode::Unauthenticated,
+        // Its keys may be there again in a moment.
+        AuthError::Unavailable => CloseCode::Overloaded,
+    })
+}
+
+/// The session that the resume secret proves. A broken or expired secret means a fresh session; one of another
+/// user is refused.
+fn resumed_session(
+    node: &Node,
+    secret: Option<&str>,
+    grant: &Grant,
+) -> Result<Option<SessionId>, CloseCode> {
+    let Some(resume) = secret.and_then(|secret| node.resume_key.verify(secret, SystemTime::now())) else {
+        return Ok(None);
+    };
+    if resume.user.as_deref() != grant.user.as_deref() {
+        return Err(CloseCode::Unauthenticated);
+    }
+    Ok(Text::new(&resume.session).ok())
+}
+
+fn user_place(
+    node: &Node,
+    id: &SessionId,
+    grant: &Grant,
+) -> Result<Option<Place<Arc<str>>>, CloseCode> {
+    let Some(user) = &grant.user else { return Ok(None) };
+    if node.sessions.contains(id) {
+        // It takes over from its older transport, which still has the session's place.
+        return Ok(Some(node.user_quota.take_beyond(user.clone())));
+    }
+    node.user_quota.take(user.clone()).map(Some).ok_or(CloseCode::TooManySessions)
+}
+
+fn connected(
+    node: &Node,
+    grant: &Grant,
+    id: &SessionId,
+    request: frame::RequestId,
+    resumed: bool,
+    heartbeat: &Heartbeat,
+) -> Connected {
+    let limits = &node.config.limits;
+    let schedule = heartbeat.schedule();
+    Connected {
+        id: request,
+        session: id.clone(),
+        resume: node.resume_key.issue(id, grant.user.as_deref(), SystemTime::now()).into(),
+        node: node.id.clone(),
+        region: node.region.clone(),
+        user: grant.user.clone(),
+        expires_at_ms: grant.expires_at.map(milliseconds),
+        resumed,
+        heartbeat: frame::Heartbeat {
+            interval_ms: schedule.interval.as_millis() as u64,
+            timeout_ms: schedule.timeout.as_millis() as u64,
+        },
+        limits: Limits {
+            frame_bytes: limits.frame_bytes as u64,
+            channels_per_session: limits.channels_per_session as u64,
+            requests_per_second: u64::from(limits.requests_per_second),
+            publishes_per_second: u64::from(limits.publishes_per_second),
+        },
+        regions: node.regions.clone(),
+        prefer_url: None,
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn milliseconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+}
+
+async fn subscribe_all(
+    subscriber: &Subscriber<'_>,
+    wanted: std::collections::BTreeMap<Channel, frame::SubscribeOptions>,
+) -> HashMap<Channel, Subscription> {
+    let mut all = HashMap::new();
+    for (channel, options) in wanted {
+        match subscriptions::subscribe(subscriber, all.len(), None, channel.clone(), options).await {
+            Ok(subscription) => {
+                all.insert(channel, subscription);
+            }
+            Err(refusal) => {
+                let unsubscribed = Unsubscribed {
+                    id: None,
+                    channel,
+                    code: Some(refusal.code.code()),
+                    reason: Some(refusal.code.reason().into()),
+                };
+                let outbox = subscriber.outbox;
+                outbox.control(encode_frame(&ServerFrame::Unsubscribed(unsubscribed), outbox.encoding()));
+            }
+        }
+    }
+    all
+}
+
+fn random_session_id() -> SessionId {
+    let id = format!("{:024x}", rand::random::<u128>() >> 32);
+    Text::new(id).unwrap_or_else(|error| unreachable!("24 bytes fit: {error}"))
+}

@@ -1,0 +1,127 @@
+//! WebSocket: HTTP/1.1 upgrade and HTTP/2 extended CONNECT (RFC 8441), with TLS or without.
+
+mod connection;
+mod handshake;
+
+use super::set_nodelay;
+use crate::{limits::Quota, node::Node};
+use handshake::Endpoint;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Sessions that may share one HTTP/2 connection.
+const MAX_STREAMS: u32 = 32;
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
+const HTTP2_SEND_BUFFER: usize = 16 * 1024;
+/// The largest request head, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// How long to wait after the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts WebSocket sessions for the node's life; over TLS when there is an acceptor.
+pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let connections = Quota::new(node.config.limits.sessions_per_address);
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        node.handshake_turn().await;
+        let (node, tls, connections) = (node.clone(), tls.clone(), connections.clone());
+        tokio::spawn(async move {
+            let Some(_place) = connections.take(canonical(address.ip())) else {
+                node.metrics.handshakes_refused.with_label_values(&["address_connections"]).inc();
+                return;
+            };
+            if let Err(error) = set_nodelay(&stream) {
+                tracing::debug!(%address, %error, "the peer went at once");
+                return;
+            }
+            match tls {
+                Some(tls) => serve_tls(node, stream, address, tls).await,
+                None => serve_http(node, stream, address).await,
+            }
+        });
+    }
+}
+
+/// An IPv4 peer of a dual-stack socket under its own address.
+fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+async fn serve_tls(node: Arc<Node>, stream: TcpStream, address: SocketAddr, tls: TlsAcceptor) {
+    let handshake = tokio::time::timeout(node.config.limits.connect_timeout, tls.accept(stream));
+    match handshake.await {
+        Ok(Ok(stream)) => serve_http(node, stream, address).await,
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "TLS handshake failed");
+            node.metrics.handshakes_refused.with_label_values(&["tls"]).inc();
+        }
+        Err(_) => node.metrics.handshakes_refused.with_label_values(&["tls_timeout"]).inc(),
+    }
+}
+
+/// Answers HTTP on one connection until it was upgraded, closed, or served no session for a while.
+async fn serve_http<S>(node: Arc<Node>, stream: S, address: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let patience = node.config.limits.connect_timeout;
+    let endpoint = Endpoint::new(node, address);
+    let answering = endpoint.clone();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = answering.answer(request);
+        async move { Ok::<_, std::convert::Infallible>(answer) }
+    });
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false);
+    http.http2()
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BUFFER);
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%address, %error, "HTTP connection failed");
+                }
+                return;
+            }
+            () = tokio::time::sleep(patience) => {
+                // Half a request, or an HTTP/2 connection without a session: it only takes a place.
+                if endpoint.sessions() == 0 {
+                    return;
+                }
+            }
+        }
+    }
+}

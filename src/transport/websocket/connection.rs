@@ -1,0 +1,226 @@
+//! One WebSocket as a session's connection.
+
+use crate::{
+    hub::outbox::Outbox,
+    session::connection::{Connection, Incoming},
+};
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use skywave_protocol::{
+    CloseCode, Encoding, ServerFrame,
+    codec::{EncodedFrame, split_json},
+    frame::Disconnect,
+    framing::split_frames,
+    heartbeat::PathKind,
+};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error, Message, Utf8Bytes,
+        protocol::{CloseFrame, Role, WebSocketConfig},
+    },
+};
+
+/// Small, because there are many of them and most are idle.
+const READ_BUFFER_BYTES: usize = 1024;
+const WRITE_BUFFER_BYTES: usize = 4096;
+/// A message may hold several frames, up to so many times the largest frame.
+const FRAMES_PER_MESSAGE: usize = 4;
+/// Frames of one channel before the next one has its turn.
+const LANE_TURN: usize = 16;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub struct WebSocketConnection<S> {
+    socket: WebSocketStream<S>,
+    encoding: Encoding,
+    address: SocketAddr,
+    max_frame_bytes: usize,
+    /// Frames of a message that are still to be handed over.
+    received: VecDeque<Bytes>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
+    /// Takes over a stream on which the handshake is done.
+    pub async fn new(stream: S, encoding: Encoding, address: SocketAddr, max_frame_bytes: usize) -> Self {
+        let max_message = max_frame_bytes * FRAMES_PER_MESSAGE;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(WRITE_BUFFER_BYTES)
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message));
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        Self { socket, encoding, address, max_frame_bytes, received: VecDeque::new() }
+    }
+
+    fn message(&self, frame: &EncodedFrame) -> Message {
+        match self.encoding {
+            Encoding::MessagePack => Message::Binary(frame.prefixed()),
+            // Our JSON is UTF-8; the check costs little beside the copy into the socket's buffer.
+            Encoding::Json => match Utf8Bytes::try_from(frame.bare()) {
+                Ok(text) => Message::Text(text),
+                Err(_) => Message::Binary(frame.prefixed()),
+            },
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, outbox: &Outbox) -> Poll<Result<(), Error>> {
+        // Registered first: what comes while we write wakes us again.
+        outbox.register(context);
+        while let Some(id) = outbox.take_closed_lane() {
+            tracing::trace!(lane = id, "lane closed");
+        }
+        ready!(Pin::new(&mut self.socket).poll_ready(context))?;
+        while let Some(frame) = outbox.take_latest().or_else(|| outbox.take_control()) {
+            ready!(self.write(context, &frame))?;
+        }
+        while let Some(lane) = outbox.ready_lane() {
+            for turn in 0.. {
+                if turn == LANE_TURN {
+                    outbox.put_back(lane);
+                    break;
+                }
+                let Some(frame) = outbox.take(lane) else { break };
+                match self.write(context, &frame) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => {
+                        outbox.put_back(lane);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        while let Some(event) = outbox.take_event() {
+            ready!(self.write(context, &event))?;
+        }
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    /// Hands a frame to the socket's buffer. Pending: it was taken, but the next one has to wait.
+    fn write(&mut self, context: &mut Context<'_>, frame: &EncodedFrame) -> Poll<Result<(), Error>> {
+        let message = self.message(frame);
+        Pin::new(&mut self.socket).start_send(message)?;
+        Pin::new(&mut self.socket).poll_ready(context)
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        loop {
+            if let Some(frame) = self.received.pop_front() {
+                return Poll::Ready(Incoming::Frame(frame));
+            }
+            let incoming = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+                Some(Ok(message)) => self.take(message),
+                Some(Err(error)) => Some(failure(&error)),
+                None => Some(Incoming::Gone),
+            };
+            if incoming == Some(Incoming::Gone) {
+                // Sends the answer to the peer's close; it may be gone already, which is as well.
+                let _ = Pin::new(&mut self.socket).poll_flush(context);
+            }
+            if let Some(incoming) = incoming {
+                return Poll::Ready(incoming);
+            }
+        }
+    }
+
+    /// Takes a message apart; `None` when it held frames, which are then in `received`.
+    fn take(&mut self, message: Message) -> Option<Incoming> {
+        let frames = match message {
+            Message::Text(text) if self.encoding == Encoding::Json => json_frames(&text),
+            Message::Binary(bytes) => split_frames(bytes).ok(),
+            Message::Ping(_) | Message::Pong(_) => return Some(Incoming::Alive),
+            Message::Close(_) => return Some(Incoming::Gone),
+            Message::Text(_) | Message::Frame(_) => None,
+        };
+        let Some(frames) = frames else { return Some(Incoming::Broken(CloseCode::BadFrame)) };
+        if frames.iter().any(|frame| frame.len() > self.max_frame_bytes) {
+            return Some(Incoming::Broken(CloseCode::FrameTooLarge));
+        }
+        self.received = frames.into();
+        None
+    }
+
+    async fn write_end(&mut self, outbox: &Outbox, disconnect: Disconnect) -> Result<(), Error> {
+        while let Some(frame) = outbox.take_control() {
+            self.socket.feed(self.message(&frame)).await?;
+        }
+        let close = CloseFrame {
+            code: disconnect.code.into(),
+            reason: Utf8Bytes::from(disconnect.reason.clone().into_owned()),
+        };
+        if let Ok(frame) = self.encoding.encode(&ServerFrame::Disconnect(disconnect)) {
+            self.socket.feed(self.message(&frame)).await?;
+        }
+        self.socket.send(Message::Close(Some(close))).await?;
+        // The peer's answer: without it a reset could overtake what was just sent.
+        while let Some(message) = self.socket.next().await {
+            message?;
+        }
+        Ok(())
+    }
+}
+
+fn json_frames(text: &Utf8Bytes) -> Option<Vec<Bytes>> {
+    let bytes: &Bytes = text.as_ref();
+    let frames = split_json(text).ok()?;
+    Some(frames.into_iter().map(|frame| bytes.slice_ref(frame.get().as_bytes())).collect())
+}
+
+fn failure(error: &Error) -> Incoming {
+    match error {
+        Error::Capacity(_) => Incoming::Broken(CloseCode::FrameTooLarge),
+        Error::Utf8(_) => Incoming::Broken(CloseCode::BadFrame),
+        _ => Incoming::Gone,
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnection<S> {
+    fn transport(&self) -> &'static str {
+        "websocket"
+    }
+
+    fn path(&self) -> PathKind {
+        PathKind::Tcp
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        None
+    }
+
+    async fn drive(&mut self, outbox: &Outbox) -> Incoming {
+        poll_fn(|context| {
+            if let Poll::Ready(Err(_)) = self.poll_write(context, outbox) {
+                return Poll::Ready(Incoming::Gone);
+            }
+            if outbox.is_clogged() {
+                return Poll::Pending;
+            }
+            self.poll_read(context)
+        })
+        .await
+    }
+
+    async fn close(mut self, outbox: &Outbox, disconnect: Disconnect) {
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.write_end(outbox, disconnect)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(address = %self.address, %error, "the peer did not wait"),
+            Err(_) => tracing::debug!(address = %self.address, "the peer did not answer the close"),
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! One WebTransport session as a session's connection: control stream, a stream per channel, datagrams.
+
+use super::{
+    handshake::{Established, close_capsule},
+    streams::{poll_read, poll_write, write_varint},
+};
+use crate::{
+    hub::outbox::{LaneId, Outbox},
+    session::connection::{Connection, Incoming},
+};
+use bytes::{Buf, Bytes, BytesMut};
+use quinn::{RecvStream, SendStream, VarInt, WriteError};
+use skywave_protocol::{
+    CloseCode, Encoding, ServerFrame,
+    codec::EncodedFrame,
+    frame::Disconnect,
+    framing::{FrameBuffer, read_varint},
+    heartbeat::PathKind,
+};
+use std::{
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+/// Begins a bidirectional stream of a session, before the session's id (draft-ietf-webtrans-http3, section 4.3).
+const BIDIRECTIONAL_HEADER: u64 = 0x41;
+/// Begins a unidirectional stream of a session (section 4.2).
+const UNIDIRECTIONAL_HEADER: u64 = 0x54;
+/// `H3_NO_ERROR`
+const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
+/// `WEBTRANSPORT_BUFFERED_STREAM_REJECTED`
+const STREAM_REJECTED: VarInt = VarInt::from_u32(0x3994_bd84);
+const CONTROL_PRIORITY: i32 = 1;
+const READ_CHUNK_BYTES: usize = 16 * 1024;
+/// Frames of one channel before the next one has its turn.
+const LANE_TURN: usize = 16;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Streams that a client opened and nobody asked for; beyond it the client is broken.
+const MAX_STRAY_STREAMS: u32 = 64;
+
+pub struct WebTransportConnection {
+    quic: quinn::Connection,
+    encoding: Encoding,
+    address: SocketAddr,
+    streams: Streams,
+}
+
+/// The session's streams, and what is under way on them.
+struct Streams {
+    /// The id of the request's stream; a quarter of it begins each datagram.
+    session_id: u64,
+    _settings: SendStream,
+    session_send: SendStream,
+    session_receive: RecvStream,
+    control: Option<Control>,
+    received: FrameBuffer,
+    max_frame_bytes: usize,
+    stray_streams: u32,
+    /// What the control stream still has to write of a frame.
+    unwritten: Bytes,
+    lanes: Vec<Option<LaneStream>>,
+    /// Lanes whose stream takes no more for now.
+    blocked: Vec<LaneId>,
+}
+
+/// The stream for requests and replies, opened by the client.
+struct Control {
+    send: SendStream,
+    receive: RecvStream,
+    /// Of the stream's header, as long as it is incomplete.
+    header: Option<BytesMut>,
+}
+
+/// A channel's stream.
+struct LaneStream {
+    carrier: Carrier,
+    unwritten: Bytes,
+}
+
+enum Carrier {
+    Stream(SendStream),
+    /// The peer grants no stream: publications ride the control stream, from the first on.
+    Control,
+}
+
+impl WebTransportConnection {
+    pub fn new(quic: quinn::Connection, established: Established, max_frame_bytes: usize) -> Self {
+        Self {
+            address: quic.remote_address(),
+            quic,
+            encoding: established.encoding,
+            streams: Streams::new(established, max_frame_bytes),
+        }
+    }
+
+    fn moved(&mut self) -> Option<Incoming> {
+        let address = self.quic.remote_address();
+        if address == self.address {
+            return None;
+        }
+        self.address = address;
+        Some(Incoming::Moved(address))
+    }
+}
+
+impl Streams {
+    fn new(established: Established, max_frame_bytes: usize) -> Self {
+        Self {
+            session_id: VarInt::from(established.session_send.id()).into_inner(),
+            _settings: established.settings,
+            session_send: established.session_send,
+            session_receive: established.session_receive,
+            control: None,
+            received: FrameBuffer::new(max_frame_bytes),
+            max_frame_bytes,
+            stray_streams: 0,
+            unwritten: Bytes::new(),
+            lanes: Vec::new(),
+            blocked: Vec::new(),
+        }
+    }
+
+    // ---- reading ----
+
+    /// The next frame of the control stream. Ready only when there is one, or the stream is at fault.
+    fn poll_control(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        let Some(control) = &mut self.control else { return Poll::Pending };
+        loop {
+            if control.header.is_none() {
+                match self.received.next_frame() {
+                    Ok(Some(frame)) => return Poll::Ready(Incoming::Frame(frame)),
+                    Ok(None) => {}
+                    Err(_) => return Poll::Ready(Incoming::Broken(CloseCode::FrameTooLarge)),
+                }
+            }
+            let chunk = match ready!(poll_read(&mut control.receive, context, READ_CHUNK_BYTES)) {
+                Ok(Some(chunk)) => chunk,
+                // The control stream is the session: without it nothing can be asked any more.
+                Ok(None) | Err(_) => return Poll::Ready(Incoming::Gone),
+            };
+            match &mut control.header {
+                None => self.received.extend(&chunk),
+                Some(header) => {
+                    header.extend_from_slice(&chunk);
+                    match strip_header(header, self.session_id) {
+                        Ok(true) => {
+                            self.received.extend(header);
+                            control.header = None;
+                        }
+                        Ok(false) => {}
+                        Err(code) => return Poll::Ready(Incoming::Broken(code)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first stream that the client opens is the control stream; any other is refused.
+    fn take_stream(&mut self, send: SendStream, receive: RecvStream) -> Option<Incoming> {
+        if self.control.is_none() {
+            // It fails only on a stream that the peer stopped already, which shows when it is written to.
+            let _ = send.set_priority(CONTROL_PRIORITY);
+            self.control = Some(Control { send, receive, header: Some(BytesMut::new()) });
+            return None;
+        }
+        let (mut send, mut receive) = (send, receive);
+        let _ = (send.reset(STREAM_REJECTED), receive.stop(STREAM_REJECTED));
+        self.stray_streams += 1;
+        (self.stray_streams > MAX_STRAY_STREAMS).then_some(Incoming::Broken(CloseCode::BadFrame))
+    }
+
+    /// The frame in a datagram; `None` for one of no session.
+    fn take_datagram(&self, mut datagram: Bytes) -> Option<Incoming> {
+        let (quarter, prefix) = read_varint(&datagram)?;
+        if quarter != self.session_id / 4 {
+            return None;
+        }
+        datagram.advance(prefix);
+        if datagram.len() > self.max_frame_bytes {
+            return Some(Incoming::Broken(CloseCode::FrameTooLarge));
+        }
+        Some(Incoming::Frame(datagram))
+    }
+
+    // ---- writing ----
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        outbox: &Outbox,
+    ) -> Poll<Incoming> {
+        // Registered first: what comes while we write wakes us again.
+        outbox.register(context);
+        while let Some(id) = outbox.take_closed_lane() {
+            self.close_lane(id);
+        }
+        if let Some(frame) = outbox.take_latest()
+            && !self.send_datagram(quic, &frame)
+        {
+            outbox.control(frame);
+        }
+        while let Some(event) = outbox.take_event() {
+            if !self.send_datagram(quic, &event) && !outbox.is_clogged() {
+                outbox.control(event);
+            }
+        }
+        if self.flush_control(context, outbox).is_err() {
+            return Poll::Ready(Incoming::Gone);
+        }
+        for id in std::mem::take(&mut self.blocked) {
+            if self.write_lane(context, quic, outbox, id).is_err() {
+                return Poll::Ready(Incoming::Gone);
+            }
+        }
+        while let Some(id) = outbox.ready_lane() {
+            if self.write_lane(context, quic, outbox, id).is_err() {
+                return Poll::Ready(Incoming::Gone);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends a frame as a datagram, unless it is too large for one.
+    fn send_datagram(&self, quic: &quinn::Connection, frame: &EncodedFrame) -> bool {
+        let frame = frame.bare();
+        let mut datagram = Vec::with_capacity(frame.len() + 8);
+        write_varint(self.session_id / 4, &mut datagram);
+        datagram.extend_from_slice(&frame);
+        quic.send_datagram(datagram.into()).is_ok()
+    }
+
+    fn flush_control(&mut self, context: &mut Context<'_>, outbox: &Outbox) -> Result<(), WriteError> {
+        let Some(control) = &mut self.control else { return Ok(()) };
+        loop {
+            match poll_write(&mut control.send, context, &mut self.unwritten) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => return Ok(()),
+            }
+            match outbox.take_control() {
+                Some(frame) => self.unwritten = frame.prefixed(),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes what a lane has until it is empty, its stream is blocked, or its turn is over.
+    fn write_lane(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        outbox: &Outbox,
+        id: LaneId,
+    ) -> Result<(), WriteError> {
+        if self.lanes.len() <= id {
+            self.lanes.resize_with(id + 1, || None);
+        }
+        for turn in 0.. {
+            let waits = self.lanes[id].as_ref().is_some_and(|lane| !lane.unwritten.is_empty());
+            if !waits {
+                if turn >= LANE_TURN {
+                    outbox.put_back(id);
+                    return Ok(());
+                }
+                let Some(frame) = outbox.take(id) else { return Ok(()) };
+                self.queue(context, quic, id, frame.prefixed());
+            }
+            if self.poll_lane(context, id)?.is_pending() {
+                self.blocked.push(id);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a frame next on the lane, on a stream that is opened for its first one.
+    fn queue(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        id: LaneId,
+        frame: Bytes,
+    ) {
+        if let Some(lane) = &mut self.lanes[id] {
+            lane.unwritten = frame;
+            return;
+        }
+        // Asked once, not awaited: while a publication is due nobody waits for stream credit.
+        let opened = pin!(quic.open_uni()).poll(context);
+        self.lanes[id] = Some(match opened {
+            Poll::Ready(Ok(stream)) => {
+                let mut first = Vec::with_capacity(frame.len() + 16);
+                write_varint(UNIDIRECTIONAL_HEADER, &mut first);
+                write_varint(self.session_id, &mut first);
+                first.extend_from_slice(&frame);
+                LaneStream { carrier: Carrier::Stream(stream), unwritten: first.into() }
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => {
+                LaneStream { carrier: Carrier::Control, unwritten: frame }
+            }
+        });
+    }
+
+    fn poll_lane(&mut self, context: &mut Context<'_>, id: LaneId) -> Result<Poll<()>, WriteError> {
+        let Some(lane) = &mut self.lanes[id] else { return Ok(Poll::Ready(())) };
+        if let Carrier::Stream(stream) = &mut lane.carrier {
+            match poll_write(stream, context, &mut lane.unwritten) {
+                Poll::Ready(Err(WriteError::Stopped(_))) => {
+                    // The peer does not want this stream; what follows comes on the control stream.
+                    lane.carrier = Carrier::Control;
+                    lane.unwritten = Bytes::new();
+                    return Ok(Poll::Ready(()));
+                }
+                Poll::Ready(written) => return written.map(Poll::Ready),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+        let Some(control) = &mut self.control else { return Ok(Poll::Pending) };
+        // A frame that was begun comes first, then this one is the control stream's.
+        if poll_write(&mut control.send, context, &mut self.unwritten)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        self.unwritten = std::mem::take(&mut lane.unwritten);
+        let _ = poll_write(&mut control.send, context, &mut self.unwritten)?;
+        Ok(Poll::Ready(()))
+    }
+
+    fn close_lane(&mut self, id: LaneId) {
+        self.blocked.retain(|blocked| *blocked != id);
+        let Some(lane) = self.lanes.get_mut(id).and_then(Option::take) else { return };
+        if let Carrier::Stream(mut stream) = lane.carrier {
+            // Half a frame is worth nothing; a stream at a frame's end ends in order. Either fails only on a
+            // stream that the peer stopped already.
+            let _ = if lane.unwritten.is_empty() { stream.finish() } else { stream.reset(NO_ERROR) };
+        }
+    }
+
+    // ---- ending ----
+
+    async fn write_end(
+        &mut self,
+        encoding: Encoding,
+        outbox: &Outbox,
+        disconnect: &Disconnect,
+    ) -> Result<(), WriteError> {
+        if let Some(control) = &mut self.control {
+            control.send.write_chunk(std::mem::take(&mut self.unwritten)).await?;
+            while let Some(frame) = outbox.take_control() {
+                control.send.write_chunk(frame.prefixed()).await?;
+            }
+            if let Ok(frame) = encoding.encode(&ServerFrame::Disconnect(disconnect.clone())) {
+                control.send.write_chunk(frame.prefixed()).await?;
+            }
+            let _ = control.send.finish();
+        }
+        let capsule = close_capsule(u32::from(disconnect.code), &disconnect.reason);
+        self.session_send.write_all(&capsule).await?;
+        let _ = self.session_send.finish();
+        if let Some(control) = &mut self.control {
+            let _ = control.send.stopped().await;
+        }
+        let _ = self.session_send.stopped().await;
+        Ok(())
+    }
+}
+
+/// Takes the header of a client's bidirectional stream off `bytes`; `false` while it is incomplete.
+fn strip_header(bytes: &mut BytesMut, session_id: u64) -> Result<bool, CloseCode> {
+    let Some((kind, kind_size)) = read_varint(bytes) else { return Ok(false) };
+    let Some((session, session_size)) = read_varint(&bytes[kind_size..]) else { return Ok(false) };
+    if kind != BIDIRECTIONAL_HEADER || session != session_id {
+        return Err(CloseCode::BadFrame);
+    }
+    bytes.advance(kind_size + session_size);
+    Ok(true)
+}
+
+impl Connection for WebTransportConnection {
+    fn transport(&self) -> &'static str {
+        "webtransport"
+    }
+
+    fn path(&self) -> PathKind {
+        PathKind::Udp
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn rtt(&self) -> Option<Duration> {
+        Some(self.quic.rtt())
+    }
+
+    async fn drive(&mut self, outbox: &Outbox) -> Incoming {
+        loop {
+            if let Some(moved) = self.moved() {
+                return moved;
+            }
+            let Self { quic, streams, .. } = self;
+            let incoming = tokio::select! {
+                biased;
+                incoming = poll_fn(|context| {
+                    if let Poll::Ready(incoming) = streams.poll_send(context, quic, outbox) {
+                        return Poll::Ready(incoming);
+                    }
+                    if outbox.is_clogged() {
+                        return Poll::Pending;
+                    }
+                    if let Poll::Ready(incoming) = streams.poll_control(context) {
+                        return Poll::Ready(incoming);
+                    }
+                    poll_end(&mut streams.session_receive, context)
+                }) => Some(incoming),
+                datagram = quic.read_datagram() => match datagram {
+                    Ok(datagram) => streams.take_datagram(datagram),
+                    Err(_) => Some(Incoming::Gone),
+                },
+                stream = quic.accept_bi() => match stream {
+                    Ok((send, receive)) => streams.take_stream(send, receive),
+                    Err(_) => Some(Incoming::Gone),
+                },
+            };
+            if let Some(incoming) = incoming {
+                return incoming;
+            }
+        }
+    }
+
+    async fn close(mut self, outbox: &Outbox, disconnect: Disconnect) {
+        let ended = tokio::time::timeout(CLOSE_TIMEOUT, self.streams.write_end(self.encoding, outbox, &disconnect)).await;
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(address = %self.address, %error, "the peer did not wait"),
+            Err(_) => tracing::debug!(address = %self.address, "the peer did not take the close"),
+        }
+        self.quic.close(NO_ERROR, b"");
+    }
+}
+
+/// Ready when the client ended the session: its request stream is over. Capsules before that are not looked at.
+fn poll_end(stream: &mut RecvStream, context: &mut Context<'_>) -> Poll<Incoming> {
+    while let Ok(Some(_)) = ready!(poll_read(stream, context, READ_CHUNK_BYTES)) {}
+    Poll::Ready(Incoming::Gone)
+}

@@ -1,0 +1,169 @@
+//! The HTTP/3 side of a session: settings, the CONNECT request and its answer (RFC 9114, RFC 9220, draft-ietf-webtrans-http3).
+
+use super::{
+    connection::WebTransportConnection,
+    streams::{read_varint_from, write_varint},
+};
+use crate::config::AuthConfig;
+use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
+use skywave_protocol::{CONNECT_PATH, Encoding};
+use std::borrow::Cow;
+use wtransport_proto::{
+    error::ErrorCode,
+    frame::Frame,
+    headers::Headers,
+    ids::StatusCode,
+    session::{HeadersParseError, SessionRequest, SessionResponse},
+    settings::Settings,
+    stream_header::StreamHeader,
+    varint::VarInt as ProtoVarInt,
+};
+
+const HEADERS_FRAME: u64 = 0x01;
+/// The largest request head, in bytes.
+const MAX_HEADERS_BYTES: u64 = 16 * 1024;
+/// Frames of unknown types that may come before the request's headers, and their size.
+const MAX_UNKNOWN_FRAMES: usize = 4;
+const MAX_UNKNOWN_FRAME_BYTES: u64 = 1024;
+
+/// Why a QUIC connection did not become a WebTransport session.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the handshake took too long")]
+    Timeout,
+    #[error("QUIC: {0}")]
+    Quic(#[from] ConnectionError),
+    #[error("the request stream ended: {0}")]
+    Read(#[from] ReadExactError),
+    #[error("the peer does not read: {0}")]
+    Write(#[from] WriteError),
+    #[error("bad HTTP/3: {0}")]
+    Http(ErrorCode),
+    #[error("not a WebTransport request: {0}")]
+    Request(#[from] HeadersParseError),
+    #[error("refused with status {0}")]
+    Refused(u16),
+}
+
+impl HandshakeError {
+    /// Its name in metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout => "quic_timeout",
+            Self::Quic(_) => "quic",
+            Self::Read(_) | Self::Write(_) | Self::Http(_) | Self::Request(_) => "http3",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+/// The streams of an accepted session.
+pub struct Established {
+    /// Our HTTP/3 control stream: it must stay open.
+    pub settings: SendStream,
+    /// The request's stream, whose end is the session's end.
+    pub session_send: SendStream,
+    pub session_receive: RecvStream,
+    pub encoding: Encoding,
+}
+
+/// Speaks HTTP/3 until a session is accepted. The client's own control and QPACK streams say nothing that matters
+/// here (the dynamic table is off) and are left unread; their number and windows are bounded.
+pub async fn accept(
+    connection: &Connection,
+    auth: &AuthConfig,
+    max_frame_bytes: usize,
+) -> Result<WebTransportConnection, HandshakeError> {
+    let settings = send_settings(connection).await?;
+    let (mut send, mut receive) = connection.accept_bi().await?;
+    let headers = read_headers(&mut receive).await?;
+    let request = SessionRequest::try_from(headers)?;
+    let encoding = match check(&request, auth) {
+        Ok(encoding) => encoding,
+        Err(status) => {
+            respond(&mut send, status).await?;
+            // The answer must be out before the connection is closed.
+            let _ = (send.finish(), send.stopped().await);
+            let code = VarInt::try_from(ErrorCode::NoError.to_code().into_inner()).unwrap_or_default();
+            connection.close(code, b"");
+            return Err(HandshakeError::Refused(status));
+        }
+    };
+    respond(&mut send, 200).await?;
+    let established = Established { settings, session_send: send, session_receive: receive, encoding };
+    Ok(WebTransportConnection::new(connection.clone(), established, max_frame_bytes))
+}
+
+async fn send_settings(connection: &Connection) -> Result<SendStream, HandshakeError> {
+    let settings = Settings::builder()
+        .qpack_max_table_capacity(ProtoVarInt::from_u32(0))
+        .qpack_blocked_streams(ProtoVarInt::from_u32(0))
+        .enable_connect_protocol()
+        .enable_webtransport()
+        .enable_h3_datagrams()
+        .webtransport_max_sessions(ProtoVarInt::from_u32(1))
+        .build();
+    let mut bytes = Vec::new();
+    // Writing into a Vec does not end early.
+    let _ = (StreamHeader::new_control().write(&mut bytes), settings.generate_frame().write(&mut bytes));
+    let mut stream = connection.open_uni().await?;
+    stream.write_all(&bytes).await?;
+    Ok(stream)
+}
+
+async fn read_headers(stream: &mut RecvStream) -> Result<Headers, HandshakeError> {
+    for _ in 0..=MAX_UNKNOWN_FRAMES {
+        let kind = read_varint_from(stream).await?;
+        let length = read_varint_from(stream).await?;
+        let limit = if kind == HEADERS_FRAME { MAX_HEADERS_BYTES } else { MAX_UNKNOWN_FRAME_BYTES };
+        if length > limit {
+            return Err(HandshakeError::Http(ErrorCode::ExcessiveLoad));
+        }
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await?;
+        if kind == HEADERS_FRAME {
+            return Headers::with_frame(&Frame::new_headers(Cow::Owned(payload)))
+                .map_err(HandshakeError::Http);
+        }
+    }
+    Err(HandshakeError::Http(ErrorCode::FrameUnexpected))
+}
+
+fn check(request: &SessionRequest, auth: &AuthConfig) -> Result<Encoding, u16> {
+    let (path, query) = request.path().split_once('?').unwrap_or((request.path(), ""));
+    if path != CONNECT_PATH {
+        return Err(404);
+    }
+    if !auth.allows_origin(request.origin()) {
+        return Err(403);
+    }
+    match query.split('&').find_map(|pair| pair.strip_prefix("encoding=")) {
+        None | Some("msgpack") => Ok(Encoding::MessagePack),
+        Some("json") => Ok(Encoding::Json),
+        Some(_) => Err(400),
+    }
+}
+
+async fn respond(stream: &mut SendStream, status: u16) -> Result<(), HandshakeError> {
+    let status = StatusCode::try_from_u32(u32::from(status)).unwrap_or(StatusCode::FORBIDDEN);
+    let mut bytes = Vec::new();
+    let _ = SessionResponse::with_status_code(status).headers().generate_frame().write(&mut bytes);
+    stream.write_all(&bytes).await?;
+    Ok(())
+}
+
+/// The bytes that close a session with a code: a `CLOSE_WEBTRANSPORT_SESSION` capsule in a DATA frame.
+pub fn close_capsule(code: u32, reason: &str) -> Vec<u8> {
+    const DATA_FRAME: u64 = 0x00;
+    const CLOSE_CAPSULE: u64 = 0x2843;
+    let mut capsule = Vec::new();
+    write_varint(CLOSE_CAPSULE, &mut capsule);
+    write_varint(4 + reason.len() as u64, &mut capsule);
+    capsule.extend_from_slice(&code.to_be_bytes());
+    capsule.extend_from_slice(reason.as_bytes());
+    let mut frame = Vec::new();
+    write_varint(DATA_FRAME, &mut frame);
+    write_varint(capsule.len() as u64, &mut frame);
+    frame.extend_from_slice(&capsule);
+    frame
+}

@@ -1,0 +1,72 @@
+//! Polling and framing of QUIC streams.
+
+use bytes::Bytes;
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use skywave_protocol::framing::read_varint;
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll},
+};
+
+/// Writes of `chunk` what the stream takes now; ready once all is written.
+pub fn poll_write(
+    stream: &mut SendStream,
+    context: &mut Context<'_>,
+    chunk: &mut Bytes,
+) -> Poll<Result<(), WriteError>> {
+    while !chunk.is_empty() {
+        // The future keeps nothing between polls: the stream knows whom to wake.
+        let writing = pin!(stream.write_chunks(std::slice::from_mut(chunk)));
+        match writing.poll(context) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// The next bytes of the stream, at most `max`; `None` at its end.
+pub fn poll_read(
+    stream: &mut RecvStream,
+    context: &mut Context<'_>,
+    max: usize,
+) -> Poll<Result<Option<Bytes>, ReadError>> {
+    let reading = pin!(stream.read_chunk(max, true));
+    reading.poll(context).map_ok(|chunk| chunk.map(|chunk| chunk.bytes))
+}
+
+/// Reads a QUIC varint (RFC 9000, section 16).
+pub async fn read_varint_from(stream: &mut RecvStream) -> Result<u64, ReadExactError> {
+    let mut bytes = [0; 8];
+    stream.read_exact(&mut bytes[..1]).await?;
+    let size = 1 << (bytes[0] >> 6);
+    stream.read_exact(&mut bytes[1..size]).await?;
+    Ok(read_varint(&bytes[..size]).map_or(0, |(value, _)| value))
+}
+
+/// Appends `value` as a QUIC varint. Values over 2⁶²−1 do not occur: ids and lengths are far below.
+pub fn write_varint(value: u64, to: &mut Vec<u8>) {
+    match value {
+        0..=0x3f => to.push(value as u8),
+        0x40..=0x3fff => to.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),
+        0x4000..=0x3fff_ffff => to.extend_from_slice(&(value as u32 | 0x8000_0000).to_be_bytes()),
+        _ => to.extend_from_slice(&(value | 0xc000_0000_0000_0000).to_be_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn varints_read_back(value in 0u64..(1 << 62)) {
+            let mut bytes = Vec::new();
+            write_varint(value, &mut bytes);
+            prop_assert_eq!(read_varint(&bytes), Some((value, bytes.len())));
+        }
+    }
+}
