@@ -39,6 +39,11 @@ impl IdleMemory {
         }
     }
 
+    /// Whether no pause as long as this one is known to be survived.
+    pub(super) fn is_on_trial(&self, pause_ms: u32) -> bool {
+        pause_ms > self.safe_ms
+    }
+
     /// The first ping after a pause was answered.
     pub(super) fn survived(&mut self, pause_ms: u32, max_ms: u32, now: Instant) {
         self.doubted = false;
@@ -68,7 +73,7 @@ impl IdleMemory {
     /// that is trusted only when this happens twice running, since a short outage looks the same.
     pub(super) fn failed(&mut self, pause_ms: u32, now: Instant) {
         self.survivals = 0;
-        let on_trial = pause_ms > self.safe_ms;
+        let on_trial = self.is_on_trial(pause_ms);
         if !on_trial && !self.doubted {
             self.doubted = true;
             return;

@@ -4,9 +4,9 @@ use super::{MAX_TIMEOUT, PathKind, millis};
 /// An RTO above this would leave too few probes within [`MAX_TIMEOUT`].
 const MAX_RTO_MS: u32 = 4_000;
 const MIN_PROBES: u8 = 6;
-const MAX_PROBES: u8 = 16;
+const MAX_PROBES: u8 = 20;
 /// Probes are added until a live peer misses all of them once in this many beats.
-const BEATS_PER_FALSE_ALARM: u64 = 10_000_000;
+const BEATS_PER_FALSE_ALARM: u64 = 100_000_000;
 /// The later probes of a beat are spread over about this time, so that a short outage does not take them all.
 const PROBE_SPREAD_MS: u32 = 5_000;
 const MAX_GAP_MS: u32 = 600;
@@ -18,18 +18,19 @@ const MANY_LATE: u32 = 9;
 
 /// One bit for each of the last 64 pings, the newest lowest: set when it was lost, or late on TCP.
 ///
-/// A UDP path of which nothing is known counts as one that lost a quarter; sixteen good beats take that away. On TCP
-/// the RTO of one second before the first sample is caution enough.
+/// A UDP path of which nothing is known counts as one that lost a quarter, which sixteen good beats take away; on
+/// TCP as one with a few late answers, for six beats.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LossHistory(u64);
 
 impl LossHistory {
     const UNKNOWN: u64 = 0xffff << 48;
+    const UNKNOWN_TCP: u64 = 0b11 << 57;
 
     pub(super) fn new(path: PathKind) -> Self {
         match path {
             PathKind::Udp => Self(Self::UNKNOWN),
-            PathKind::Tcp => Self(0),
+            PathKind::Tcp => Self(Self::UNKNOWN_TCP),
         }
     }
 
@@ -121,10 +122,10 @@ mod tests {
     #[test]
     fn more_loss_asks_for_more_probes_and_hardly_more_time() {
         let plan = |losses| history(PathKind::Udp, losses).probe_plan(PathKind::Udp, 200);
-        assert_eq!([0, 1, 2, 4, 16].map(|losses| plan(losses).probes), [6, 7, 9, 13, 16]);
+        assert_eq!([0, 1, 2, 4, 16].map(|losses| plan(losses).probes), [6, 8, 10, 15, 20]);
         assert_eq!(
             [0, 1, 2, 4, 16].map(|losses| plan(losses).timeout_ms()),
-            [3_000, 3_600, 4_485, 4_808, 4_880]
+            [3_000, 4_200, 4_600, 4_862, 4_950]
         );
     }
 
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn an_unknown_path_is_careful_but_not_shaky() {
         let mut history = LossHistory::new(PathKind::Udp);
-        assert_eq!(history.probe_plan(PathKind::Udp, 200).probes, 13);
+        assert_eq!(history.probe_plan(PathKind::Udp, 200).probes, 15);
         assert!(!history.is_shaky());
         (0..16).for_each(|_| history.record(false));
         assert_eq!(history.probe_plan(PathKind::Udp, 200).probes, 6);

@@ -14,7 +14,7 @@ const TCP_MIN_RTO: Duration = Duration::from_millis(200);
 /// On TCP an answer this much slower than the fastest ones waited for a retransmission.
 const LATE_ANSWER_US: u32 = 150_000;
 /// One long outage says no more about a path's loss than this many lost pings.
-const MAX_LOSSES_PER_BEAT: u8 = 4;
+const MAX_LOSSES_PER_BEAT: u8 = 8;
 
 /// The configuration in milliseconds, small enough to have one in each session.
 #[derive(Clone, Copy, Debug)]
@@ -37,13 +37,19 @@ struct Beat {
     pause_ms: u32,
     first_at: Instant,
     last_at: Instant,
-    next_at: Instant,
+}
+
+impl Beat {
+    /// When the last ping has been waited for long enough.
+    fn next_at(&self) -> Instant {
+        after(self.last_at, self.plan.gap_ms(self.sent.saturating_sub(1)))
+    }
 }
 
 /// The adaptive heartbeat of one session or link, held by the side that pings.
 ///
 /// A beat is due when for one interval nothing was received, or nothing was sent. It is one ping on TCP, and on UDP
-/// up to sixteen, one after the other while no answer comes. All arithmetic saturates, and no order of calls and no
+/// up to twenty, one after the other while no answer comes. All arithmetic saturates, and no order of calls and no
 /// clock makes it panic. A clock that runs backward is taken to have stood still.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
@@ -194,11 +200,12 @@ impl Heartbeat {
     /// What to do now. Call again at the time it gives, and after every other call.
     pub fn poll(&mut self, now: Instant) -> Action {
         self.follow_clock(now);
-        let Some(beat) = &mut self.beat else { return self.poll_quiet(now) };
-        if now < beat.next_at {
-            return Action::Wait(beat.next_at);
+        let Some(beat) = &self.beat else { return self.poll_quiet(now) };
+        let next_at = beat.next_at();
+        if now < next_at {
+            return Action::Wait(next_at);
         }
-        if now.saturating_duration_since(beat.next_at) > LATE_POLL {
+        if now.saturating_duration_since(next_at) > LATE_POLL {
             return self.begin_beat(0, now);
         }
         if beat.sent < beat.plan.probes {
@@ -226,8 +233,7 @@ impl Heartbeat {
     /// the peer the same.
     fn begin_beat(&mut self, pause_ms: u32, now: Instant) -> Action {
         let plan = self.plan();
-        self.beat =
-            Some(Beat { plan, sent: 0, heard: false, pause_ms, first_at: now, last_at: now, next_at: now });
+        self.beat = Some(Beat { plan, sent: 0, heard: false, pause_ms, first_at: now, last_at: now });
         self.probe(now)
     }
 
@@ -235,7 +241,6 @@ impl Heartbeat {
         self.seq = self.seq.saturating_add(1);
         if let Some(beat) = &mut self.beat {
             beat.last_at = now;
-            beat.next_at = after(now, beat.plan.gap_ms(beat.sent));
             beat.sent = beat.sent.saturating_add(1);
         }
         if self.path == PathKind::Tcp {
@@ -309,11 +314,12 @@ impl Heartbeat {
         if let Some(rtt) = rtt {
             self.rtt.sample(rtt);
         }
-        if lost > 0 && beat.plan.is_suspicious(lost) {
+        let suspicious = lost > 0 && beat.plan.is_suspicious(lost);
+        // What a pause on trial did to the path says nothing about its loss.
+        let counted = if suspicious && self.idle.is_on_trial(beat.pause_ms) { 1 } else { lost };
+        (0..counted.min(MAX_LOSSES_PER_BEAT)).for_each(|_| self.losses.record(true));
+        if suspicious {
             self.idle.failed(beat.pause_ms, now);
-            self.losses.record(true);
-        } else {
-            (0..lost.min(MAX_LOSSES_PER_BEAT)).for_each(|_| self.losses.record(true));
         }
         self.losses.record(late);
         if lost == 0 {
@@ -341,8 +347,6 @@ impl Heartbeat {
         if let Some(beat) = &mut self.beat {
             beat.first_at = beat.first_at.min(now);
             beat.last_at = beat.last_at.min(now);
-            let gap_ms = beat.plan.gap_ms(beat.sent.saturating_sub(1));
-            beat.next_at = beat.next_at.min(after(now, gap_ms));
         }
     }
 }

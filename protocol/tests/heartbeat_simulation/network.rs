@@ -135,12 +135,19 @@ impl Network {
         self.repeat(at, Self::datagram_up)
     }
 
+    /// When the first repetition to get through arrives; the last one is the first whose acknowledgement does too.
     fn repeat(&mut self, at: u64, send: fn(&mut Self, u64) -> Option<u64>) -> Option<u64> {
         let rto = self.repetition_timeout();
-        (0..=MAX_REPETITIONS).find_map(|count| {
+        let mut arrival = None;
+        for count in 0..=MAX_REPETITIONS {
             let sent_at = at + rto * ((1 << count) - 1);
-            if sent_at >= self.death { None } else { send(self, sent_at) }
-        })
+            let delivered = send(self, sent_at);
+            arrival = arrival.or(delivered);
+            if delivered.is_some() && !self.is_lost(sent_at) {
+                break;
+            }
+        }
+        arrival
     }
 
     /// Linux TCP: SRTT + 200 ms at least. QUIC (RFC 9002, 6.2): SRTT + 4 · RTTVAR + 25 ms, with RTTVAR taken as a

@@ -4,7 +4,7 @@ use crate::fixed;
 use crate::network::{HOUR, NEVER, Network, Path, Random, Transport};
 use skywave_protocol::heartbeat::Activity;
 
-const LIVE_SESSIONS: u64 = 200;
+pub const LIVE_SESSIONS: u64 = 100;
 const LIVE_HOURS_EACH: u64 = 10;
 const LIVE_HOURS: u64 = LIVE_SESSIONS * LIVE_HOURS_EACH;
 const DEATHS: u64 = 1_000;
@@ -51,6 +51,18 @@ impl Policy {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    Pings,
+    NoticedP50,
+    NoticedP99,
+    FalseAlarms,
+}
+
+impl Measure {
+    pub const ALL: [Self; 4] = [Self::Pings, Self::NoticedP50, Self::NoticedP99, Self::FalseAlarms];
+}
+
 /// One line of the table. Times are in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
@@ -61,17 +73,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The same seeds, and the same times of death, for each policy.
-    pub fn measure(policy: Policy, path: Path, transport: Transport) -> Self {
+    /// The same times of death for each policy, and for each its own luck in the network: one run of losses must not
+    /// count in several cells.
+    pub fn measure(policy: Policy, path: Path, transport: Transport, stream: u64) -> Self {
         let (mut pings, mut false_alarms) = (0, 0);
-        for seed in 0..LIVE_SESSIONS {
-            let mut network = Network::new(path, transport, seed, NEVER);
+        for index in 0..LIVE_SESSIONS {
+            let mut network = Network::new(path, transport, seed(stream, index), NEVER);
             let outcome = policy.run(&mut network, LIVE_HOURS_EACH * HOUR);
             pings += outcome.pings;
             false_alarms += outcome.false_alarms;
         }
         let mut noticed: Vec<u64> =
-            (0..DEATHS).map(|seed| notice_one(policy, path, transport, seed)).collect();
+            (0..DEATHS).map(|index| notice_one(policy, path, transport, stream, index)).collect();
         noticed.sort_unstable();
         let percentile = |percent: usize| noticed[noticed.len() * percent / 100];
         Self { pings, noticed_p50: percentile(50), noticed_p99: percentile(99), false_alarms }
@@ -81,15 +94,41 @@ impl Summary {
         (self.pings + LIVE_HOURS / 2) / LIVE_HOURS
     }
 
-    /// Tenths per 1,000 hours.
-    pub fn false_alarms_tenths(self) -> u64 {
-        self.false_alarms * 10_000 / LIVE_HOURS
+    /// The measures in which this is worse than a rival. A difference in false alarms of less than three standard
+    /// errors (both counts being Poisson distributed) is chance.
+    pub fn worse_than(self, rival: Self) -> Vec<Measure> {
+        let more_alarms = self.false_alarms.saturating_sub(rival.false_alarms);
+        let worse = |measure: &Measure| match measure {
+            Measure::Pings => self.pings > rival.pings,
+            Measure::NoticedP50 => self.noticed_p50 > rival.noticed_p50,
+            Measure::NoticedP99 => self.noticed_p99 > rival.noticed_p99,
+            Measure::FalseAlarms => more_alarms.pow(2) > 9 * (self.false_alarms + rival.false_alarms),
+        };
+        Measure::ALL.into_iter().filter(worse).collect()
+    }
+
+    pub fn text(self, measure: Measure) -> String {
+        match measure {
+            Measure::Pings => self.pings_per_hour().to_string(),
+            Measure::NoticedP50 => tenths_of_seconds(self.noticed_p50),
+            Measure::NoticedP99 => tenths_of_seconds(self.noticed_p99),
+            Measure::FalseAlarms => (self.false_alarms * 1_000 / LIVE_HOURS).to_string(),
+        }
     }
 }
 
-fn notice_one(policy: Policy, path: Path, transport: Transport, seed: u64) -> u64 {
-    let seed = seed + LIVE_SESSIONS;
-    let death = Random::new(seed).below(HOUR);
-    let mut network = Network::new(path, transport, seed, death);
+/// In integers, so that every machine rounds alike.
+fn tenths_of_seconds(micros: u64) -> String {
+    let tenths = (micros + 50_000) / 100_000;
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+fn notice_one(policy: Policy, path: Path, transport: Transport, stream: u64, index: u64) -> u64 {
+    let death = Random::new(index).below(HOUR);
+    let mut network = Network::new(path, transport, seed(stream, LIVE_SESSIONS + index), death);
     policy.run(&mut network, death + HOUR).noticed_after.expect("every death is noticed within the hour")
+}
+
+fn seed(stream: u64, index: u64) -> u64 {
+    (stream << 32) + index
 }

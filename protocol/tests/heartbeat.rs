@@ -1,0 +1,348 @@
+//! What the owner of a heartbeat can rely on.
+use proptest::prelude::*;
+use skywave_protocol::heartbeat::{
+    Action, Activity, Heartbeat, HeartbeatConfig, MAX_TIMEOUT, PathKind, Schedule,
+};
+use std::time::{Duration, Instant};
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const RTT: Duration = Duration::from_millis(40);
+
+/// A heartbeat and the time it lives in.
+struct Session {
+    heartbeat: Heartbeat,
+    now: Instant,
+}
+
+impl Session {
+    fn new(path: PathKind, activity: Activity) -> Self {
+        let now = Instant::now();
+        Self { heartbeat: Heartbeat::new(&HeartbeatConfig::default(), path, activity, now), now }
+    }
+
+    /// Sleeps as told, until there is something else to do than to wait.
+    fn next(&mut self) -> Action {
+        loop {
+            match self.heartbeat.poll(self.now) {
+                Action::Wait(until) => self.now = until,
+                action => return action,
+            }
+        }
+    }
+
+    fn next_ping(&mut self) -> u32 {
+        match self.next() {
+            Action::Ping { seq } => seq,
+            action => panic!("{action:?} instead of a ping"),
+        }
+    }
+
+    /// Beats that are answered at once.
+    fn beats(&mut self, count: u32) {
+        for _ in 0..count {
+            let seq = self.next_ping();
+            self.now += RTT;
+            assert_eq!(self.heartbeat.pong(seq, self.now), Some(RTT));
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.heartbeat.schedule().interval
+    }
+}
+
+#[test]
+fn it_is_small() {
+    assert!(size_of::<Heartbeat>() <= 200, "{} bytes", size_of::<Heartbeat>());
+}
+
+#[test]
+fn traffic_counts_as_a_heartbeat() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    let interval = session.interval();
+    for _ in 0..100 {
+        session.now += interval / 2;
+        session.heartbeat.received(session.now);
+        session.heartbeat.sent(session.now);
+        assert_eq!(session.heartbeat.poll(session.now), Action::Wait(session.now + interval));
+    }
+}
+
+#[test]
+fn a_peer_that_hears_nothing_from_us_is_pinged_however_much_it_sends() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    let (start, interval) = (session.now, session.interval());
+    for _ in 0..9 {
+        session.now += interval / 10;
+        session.heartbeat.received(session.now);
+        assert_eq!(session.heartbeat.poll(session.now), Action::Wait(start + interval));
+    }
+    session.now = start + interval;
+    assert_eq!(session.heartbeat.poll(session.now), Action::Ping { seq: 1 });
+}
+
+#[test]
+fn a_missed_beat_is_probed_with_growing_gaps_before_the_peer_is_given_up() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    session.beats(30);
+    let mut sent_at = Vec::new();
+    while let Action::Ping { .. } = session.next() {
+        sent_at.push(session.now);
+    }
+    let gaps: Vec<u128> = sent_at.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(gaps, [200, 400, 600, 600, 600]);
+    assert_eq!(session.heartbeat.poll(session.now), Action::Dead);
+    assert_eq!(session.now - sent_at[0], session.heartbeat.schedule().timeout);
+}
+
+#[test]
+fn an_answer_to_any_probe_ends_the_beat() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    session.beats(30);
+    session.next_ping();
+    let seq = session.next_ping();
+    session.next_ping();
+    assert_eq!(session.heartbeat.pong(seq, session.now), None, "its send time is not known any more");
+    let interval = session.interval();
+    assert_eq!(session.heartbeat.poll(session.now), Action::Wait(session.now + interval));
+}
+
+#[test]
+fn a_late_answer_to_the_first_probe_is_measured_and_lengthens_the_gaps() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    session.beats(30);
+    let (first, first_at) = (session.next_ping(), session.now);
+    session.next_ping();
+    session.next_ping();
+    assert_eq!(session.heartbeat.pong(first, session.now), Some(session.now - first_at));
+    assert!(session.heartbeat.rtt().rto() > Duration::from_millis(200));
+}
+
+#[test]
+fn unknown_and_late_numbers_are_no_answers() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    session.beats(3);
+    let seq = session.next_ping();
+    assert_eq!(session.heartbeat.pong(seq - 1, session.now), None);
+    assert_eq!(session.heartbeat.pong(seq + 1, session.now), None);
+    assert_eq!(session.heartbeat.pong(u32::MAX, session.now), None);
+    session.now += RTT;
+    assert_eq!(session.heartbeat.pong(seq, session.now), Some(RTT));
+    assert_eq!(session.heartbeat.pong(seq, session.now), None, "the second time");
+}
+
+#[test]
+fn a_peer_that_is_heard_but_answers_no_ping_is_not_given_up() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Idle);
+        for _ in 0..200 {
+            session.next_ping();
+            session.heartbeat.received(session.now);
+        }
+    }
+}
+
+#[test]
+fn after_a_standstill_of_this_side_the_peer_gets_a_full_round_of_probes() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Idle);
+        session.beats(30);
+        session.next_ping();
+        session.now += seconds(3_600);
+        assert!(matches!(session.heartbeat.poll(session.now), Action::Ping { .. }), "{path:?}");
+        let resumed = session.now;
+        while let Action::Ping { .. } = session.next() {}
+        assert_eq!(session.now - resumed, session.heartbeat.schedule().timeout, "{path:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_ran_backward_delays_the_next_beat_by_no_more_than_an_interval() {
+    let mut session = Session::new(PathKind::Udp, Activity::Idle);
+    session.now += seconds(100_000);
+    session.heartbeat.received(session.now);
+    session.heartbeat.sent(session.now);
+    let earlier = session.now - seconds(90_000);
+    assert_eq!(session.heartbeat.poll(earlier), Action::Wait(earlier + session.interval()));
+}
+
+#[test]
+fn the_death_of_a_foreground_session_is_noticed_within_twelve_seconds() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Foreground);
+        session.beats(20);
+        let Schedule { interval, timeout } = session.heartbeat.schedule();
+        assert!(interval <= seconds(10) && interval + timeout <= seconds(12), "{interval:?} + {timeout:?}");
+    }
+}
+
+#[test]
+fn coming_to_the_foreground_takes_effect_at_once_and_leaving_it_with_the_next_ping() {
+    let mut session = Session::new(PathKind::Udp, Activity::Background);
+    session.beats(30);
+    session.now += seconds(15);
+    assert!(matches!(session.heartbeat.poll(session.now), Action::Wait(_)));
+    session.heartbeat.set_activity(Activity::Foreground, session.now);
+    assert!(matches!(session.heartbeat.poll(session.now), Action::Ping { .. }));
+    session.beats(1);
+    let told = session.interval();
+    session.heartbeat.set_activity(Activity::Background, session.now);
+    assert_eq!(session.heartbeat.poll(session.now), Action::Wait(session.now + told));
+}
+
+#[test]
+fn a_steady_background_session_is_pinged_more_rarely_than_a_lossy_one() {
+    let mut steady = Session::new(PathKind::Udp, Activity::Background);
+    steady.beats(40);
+    assert_eq!(steady.interval(), seconds(40));
+    let mut lossy = Session::new(PathKind::Udp, Activity::Background);
+    for _ in 0..10 {
+        lossy.beats(3);
+        lossy.next_ping();
+        lossy.beats(1);
+    }
+    assert_eq!(lossy.interval(), seconds(28));
+    assert!(lossy.heartbeat.schedule().timeout > steady.heartbeat.schedule().timeout);
+}
+
+#[test]
+fn only_a_saver_grows_up_to_the_maximum() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let longest =
+            [Activity::Foreground, Activity::Idle, Activity::Background, Activity::Saver].map(|activity| {
+                let mut session = Session::new(path, activity);
+                session.beats(100);
+                session.interval()
+            });
+        assert!(longest[..3].iter().all(|&interval| interval <= seconds(40)), "{path:?}: {longest:?}");
+        assert_eq!(longest[3], seconds(300), "{path:?}");
+    }
+}
+
+#[test]
+fn a_new_path_is_learned_from_the_start_again() {
+    let mut session = Session::new(PathKind::Udp, Activity::Saver);
+    session.beats(100);
+    session.heartbeat.path_changed(session.now);
+    assert_eq!(session.heartbeat.poll(session.now), Action::Wait(session.now + seconds(25)));
+    assert_eq!(session.heartbeat.rtt().srtt(), None);
+}
+
+#[test]
+fn what_a_cut_connection_learned_serves_the_next_one() {
+    let mut cut = Session::new(PathKind::Tcp, Activity::Saver);
+    cut.beats(4);
+    assert_eq!(cut.interval(), seconds(85), "after three times 55 s");
+    cut.next_ping();
+    assert_eq!(cut.next(), Action::Dead);
+    let mut next = Session::new(PathKind::Tcp, Activity::Saver);
+    next.now = cut.now;
+    next.heartbeat = Heartbeat::new(&HeartbeatConfig::default(), PathKind::Tcp, Activity::Saver, next.now);
+    next.heartbeat.remember(cut.heartbeat.memory(cut.now));
+    next.beats(100);
+    assert_eq!(next.interval(), seconds(55));
+}
+
+fn any_duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (0_u64..400_000).prop_map(Duration::from_millis),
+        (0_u64..100_000_000).prop_map(Duration::from_secs),
+        Just(Duration::ZERO),
+        Just(Duration::MAX),
+    ]
+}
+
+fn any_config() -> impl Strategy<Value = HeartbeatConfig> {
+    let any = any_duration;
+    prop_oneof![
+        Just(HeartbeatConfig::default()),
+        (any(), any(), any(), any(), any()).prop_map(|(min, max, foreground_max, udp_start, tcp_start)| {
+            HeartbeatConfig { min, max, foreground_max, udp_start, tcp_start }
+        }),
+    ]
+}
+
+fn any_activity() -> impl Strategy<Value = Activity> {
+    prop::sample::select(vec![Activity::Foreground, Activity::Idle, Activity::Background, Activity::Saver])
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Forward(Duration),
+    Backward(Duration),
+    Received,
+    Sent,
+    RttSample(Duration),
+    PongBack(u32),
+    Pong(u32),
+    Activity(Activity),
+    PathChanged,
+    Remember,
+    PollWhenDue,
+}
+
+fn any_call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        2 => any_duration().prop_map(Call::Forward),
+        1 => any_duration().prop_map(Call::Backward),
+        1 => Just(Call::Received),
+        1 => Just(Call::Sent),
+        1 => any_duration().prop_map(Call::RttSample),
+        4 => (0_u32..20).prop_map(Call::PongBack),
+        1 => any::<u32>().prop_map(Call::Pong),
+        1 => any_activity().prop_map(Call::Activity),
+        1 => Just(Call::PathChanged),
+        1 => Just(Call::Remember),
+        8 => Just(Call::PollWhenDue),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_order_of_calls_breaks_the_bounds(
+        config in any_config(),
+        udp in any::<bool>(),
+        activity in any_activity(),
+        calls in prop::collection::vec(any_call(), 0..200),
+    ) {
+        let path = if udp { PathKind::Udp } else { PathKind::Tcp };
+        let mut now = Instant::now();
+        let mut heartbeat = Heartbeat::new(&config, path, activity, now);
+        let (mut last_seq, mut pings_since_heard) = (0_u32, 0_u32);
+        let shortest = config.min.max(Duration::from_millis(1)).min(Duration::from_millis(u64::from(u32::MAX)));
+        let longest = config.max.max(shortest);
+        for call in calls {
+            match call {
+                Call::Forward(by) => now = now.checked_add(by).unwrap_or(now),
+                Call::Backward(by) => now = now.checked_sub(by).unwrap_or(now),
+                Call::Received => { heartbeat.received(now); pings_since_heard = 0; }
+                Call::Sent => heartbeat.sent(now),
+                Call::RttSample(rtt) => heartbeat.rtt_sample(rtt),
+                Call::PongBack(back) => { heartbeat.pong(last_seq.saturating_sub(back), now); pings_since_heard = 0; }
+                Call::Pong(seq) => { heartbeat.pong(seq, now); pings_since_heard = 0; }
+                Call::Activity(activity) => heartbeat.set_activity(activity, now),
+                Call::PathChanged => heartbeat.path_changed(now),
+                Call::Remember => heartbeat.remember(heartbeat.memory(now)),
+                Call::PollWhenDue => if let Action::Wait(until) = heartbeat.poll(now) {
+                    prop_assert!(until > now);
+                    now = until;
+                }
+            }
+            match heartbeat.poll(now) {
+                Action::Ping { seq } => {
+                    prop_assert!(seq > last_seq);
+                    last_seq = seq;
+                    pings_since_heard += 1;
+                }
+                Action::Dead => prop_assert!(pings_since_heard > 0, "dead without a probe"),
+                Action::Wait(until) => prop_assert!(until > now && until - now <= longest.max(MAX_TIMEOUT)),
+            }
+            let Schedule { interval, timeout } = heartbeat.schedule();
+            prop_assert!(shortest <= interval && interval <= longest, "{interval:?}");
+            prop_assert!(Duration::ZERO < timeout && timeout <= MAX_TIMEOUT, "{timeout:?}");
+        }
+    }
+}
