@@ -1,6 +1,6 @@
 //! The command line: what a person or a service manager asks of the binary.
 use std::fmt;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,8 @@ use skywave::auth::mint::{Claims, Minter};
 use skywave::auth::pattern::Pattern;
 use skywave::auth::rights::{Right, Rights};
 use skywave::certificate::{self, DevCertificate};
-use skywave::config::{self, Config};
+use skywave::config::{self, Config, LogConfig, LogFormat};
+use tracing_subscriber::EnvFilter;
 
 /// The exit code of wrong usage and of a wrong configuration; clap uses the same.
 const EXIT_USAGE: u8 = 2;
@@ -33,6 +34,10 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node until SIGTERM or SIGINT, which drain it; a second one stops it at once
+    ///
+    /// The first line on stdout says that it serves, and where; logs go to stderr.
+    Serve(ConfigArguments),
     /// Check the configuration and the files that it names, and say everything that is wrong
     Check(ConfigArguments),
     /// Make a token (JWT) for a user, signed with auth.hmac_secret or with a private key
@@ -107,6 +112,7 @@ fn usage(error: impl fmt::Display) -> UsageError {
 /// Does what the arguments say. Errors go to stderr.
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
+        Command::Serve(arguments) => serve(&arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Token(arguments) => token(arguments),
         Command::Cert(arguments) => cert(&arguments),
@@ -118,6 +124,28 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
     Config::load(path, dev, std::env::vars_os()).map_err(usage)
+}
+
+fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
+    let config = load(arguments.config.as_deref(), arguments.dev)?;
+    start_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(skywave::server::run(config))
+}
+
+/// Logs go to stderr; `RUST_LOG` overrides the configured level.
+fn start_log(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => filter,
+        Err(_) => config.level.clone(),
+    };
+    let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("log.level: {error}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
 }
 
 fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {

@@ -1,13 +1,16 @@
 //! The Skywave node as a library: everything but the command line.
+
+pub mod api;
 pub mod auth;
-pub mod certificate;
-pub mod config;
 pub mod broadcast;
 pub mod broker;
+pub mod certificate;
+pub mod config;
 pub mod hub;
 pub mod limits;
-pub mod presence;
 pub mod metrics;
 pub mod node;
+pub mod presence;
+pub mod server;
 pub mod session;
 pub mod transport;

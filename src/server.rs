@@ -1,0 +1,294 @@
+//! A node from its start to its end: listeners up, sessions served, drained, stopped.
+
+use crate::{
+    api,
+    auth::{Authenticator, SetupError},
+    broker::{Broker, memory::MemoryBroker},
+    certificate::{self, CertificateError, CertificateResolver, DevCertificate},
+    config::{BrokerKind, Config, ListenAddress},
+    broadcast::encode_frame,
+    hub::Hub,
+    metrics::Metrics,
+    node::{Node, Parts},
+    presence::Presence,
+    transport::{self, websocket, webtransport},
+};
+use skywave_protocol::{CloseCode, ServerFrame, Text, frame::{Drain, Region}, text::TooLong};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+/// How often expired history is thrown away, on channels that nobody publishes to.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How long transports may take to close once they were told to.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("this build has no Redis broker; set broker.kind = \"memory\"")]
+    NoRedis,
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Auth(#[from] SetupError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Endpoint(#[from] webtransport::EndpointError),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("a region's name is too long: {0}")]
+    Region(#[from] TooLong),
+}
+
+/// A running node. Dropped, it stops at once; [`Server::drain`] ends it in order.
+pub struct Server {
+    node: Arc<Node>,
+    tasks: JoinSet<()>,
+    endpoints: Vec<quinn::Endpoint>,
+    certificate: Option<Arc<CertificateResolver>>,
+    public: Option<SocketAddr>,
+    plain: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+impl Server {
+    /// Binds all listeners and serves.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let mut tasks = JoinSet::new();
+        let node = node(config, &mut tasks)?;
+        let mut server =
+            Self { node, tasks, endpoints: Vec::new(), certificate: None, public: None, plain: None, admin: None };
+        server.listen_public()?;
+        server.listen_plain()?;
+        server.listen_admin()?;
+        Ok(server)
+    }
+
+    fn listen_public(&mut self) -> Result<(), StartError> {
+        let Some(address) = self.node.config.listen.public else { return Ok(()) };
+        let resolver = Arc::new(resolver(&self.node.config)?);
+        self.tasks.spawn(resolver.clone().run());
+        let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
+        // TCP first: it takes the port, UDP follows it.
+        for (tcp, bound) in bind_all(address)? {
+            self.public.get_or_insert(bound);
+            self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
+            let udp = transport::bind_udp(bound)
+                .map_err(|source| StartError::Listen { address: bound, source })?;
+            let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
+            let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
+            self.tasks.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
+            self.endpoints.push(endpoint);
+        }
+        self.certificate = Some(resolver);
+        Ok(())
+    }
+
+    fn listen_plain(&mut self) -> Result<(), StartError> {
+        let Some(address) = self.node.config.listen.plain else { return Ok(()) };
+        for (tcp, bound) in bind_all(address)? {
+            self.plain.get_or_insert(bound);
+            self.tasks.spawn(websocket::listen(self.node.clone(), tcp, None));
+        }
+        Ok(())
+    }
+
+    fn listen_admin(&mut self) -> Result<(), StartError> {
+        let Some(address) = self.node.config.listen.admin else { return Ok(()) };
+        let places = api::Places {
+            public: self.public,
+            plain: self.plain,
+            certificate_sha256: self.certificate_sha256(),
+        };
+        for (tcp, bound) in bind_all(address)? {
+            self.admin.get_or_insert(bound);
+            self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
+        }
+        Ok(())
+    }
+
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Where WebTransport and WebSocket over TLS are served.
+    pub fn public(&self) -> Option<SocketAddr> {
+        self.public
+    }
+
+    /// Where WebSocket without TLS is served.
+    pub fn plain(&self) -> Option<SocketAddr> {
+        self.plain
+    }
+
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The SHA-256 of the public listener's certificate, in hex.
+    pub fn certificate_sha256(&self) -> Option<String> {
+        self.certificate.as_ref().map(|resolver| certificate::sha256(&resolver.current()))
+    }
+
+    /// Moves all sessions off: takes no new ones, tells each when it should have gone, and ends when none is left
+    /// or at the deadline.
+    pub async fn drain(mut self) {
+        let deadline = self.node.config.drain.deadline;
+        start_drain(&self.node);
+        if tokio::time::timeout(deadline, self.node.sessions.empty()).await.is_err() {
+            let left = self.node.sessions.all();
+            tracing::info!(sessions = left.len(), "the drain's deadline is here; closing what is left");
+            for (_, attached) in left {
+                attached.outbox.close(CloseCode::Shutdown);
+            }
+            if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.empty()).await.is_err() {
+                tracing::warn!("some transports did not close in time");
+            }
+        }
+        for endpoint in &self.endpoints {
+            endpoint.close(0u32.into(), b"");
+            if tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await.is_err() {
+                tracing::warn!("some QUIC connections did not close in time");
+            }
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Stops taking sessions and tells each one when it should have moved: spread over half of the deadline, so that
+/// they do not all arrive elsewhere at once.
+pub fn start_drain(node: &Node) {
+    if node.is_draining() {
+        return;
+    }
+    node.set_draining();
+    let spread = node.config.drain.deadline.as_millis() as u64 / 2;
+    let url = node.regions.first().map(|region| region.url.clone());
+    let sessions = node.sessions.all();
+    tracing::info!(sessions = sessions.len(), deadline = ?node.config.drain.deadline, "draining");
+    for (_, attached) in sessions {
+        let after_ms = rand::random_range(0..=spread);
+        let drain = ServerFrame::Drain(Drain { after_ms, url: url.clone() });
+        attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
+    }
+}
+
+fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError> {
+    if config.broker.kind != BrokerKind::Memory {
+        return Err(StartError::NoRedis);
+    }
+    let region = Text::new(&config.node.region)?;
+    let regions = config
+        .regions
+        .iter()
+        .map(|region| Ok(Region { name: Text::new(&region.name)?, url: region.url.as_str().into() }))
+        .collect::<Result<_, TooLong>>()?;
+    let hub = Arc::new(Hub::default());
+    let broker = Arc::new(MemoryBroker::new(region.clone(), config.channels.clone(), hub.clone()));
+    tasks.spawn(expire(broker.clone()));
+    let presence = Presence::new(hub.clone(), config.channels.clone());
+    tasks.spawn(presence.clone().run());
+    let authenticator = Authenticator::new(&config.auth)?;
+    let broker: Arc<dyn Broker> = broker;
+    let metrics = Metrics::new()?;
+    let node = Node::new(Parts { config, region, regions, hub, broker, presence, authenticator, metrics });
+    let refreshing = node.clone();
+    tasks.spawn(async move { refreshing.authenticator.run().await });
+    Ok(node)
+}
+
+async fn expire(broker: Arc<MemoryBroker>) {
+    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        interval.tick().await;
+        broker.expire(std::time::Instant::now());
+    }
+}
+
+fn resolver(config: &Config) -> Result<CertificateResolver, CertificateError> {
+    match &config.tls {
+        Some(tls) => CertificateResolver::from_files(tls.clone()),
+        None => Ok(CertificateResolver::fixed(DevCertificate::generate(&[], SystemTime::now())?.certified)),
+    }
+}
+
+fn tls(resolver: Arc<CertificateResolver>, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+/// Binds each address of `address`; those after the first take its port, and are left out where the machine lacks
+/// their family.
+fn bind_all(address: ListenAddress) -> Result<Vec<(tokio::net::TcpListener, SocketAddr)>, StartError> {
+    let mut bound: Vec<(tokio::net::TcpListener, SocketAddr)> = Vec::new();
+    for mut wanted in address.sockets() {
+        if let Some((_, first)) = bound.first() {
+            wanted.set_port(first.port());
+        }
+        let listening = transport::bind_tcp(wanted).and_then(|tcp| tcp.local_addr().map(|local| (tcp, local)));
+        match listening {
+            Ok(pair) => bound.push(pair),
+            Err(error) if !bound.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {
+                tracing::info!(address = %wanted, "this machine lacks the address; left out");
+            }
+            Err(source) => return Err(StartError::Listen { address: wanted, source }),
+        }
+    }
+    Ok(bound)
+}
+
+/// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one stops it at once.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(config).await?;
+    announce(&server)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::select! {
+        () = server.drain() => {}
+        _ = terminate.recv() => tracing::warn!("stopped at once"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+    }
+    Ok(())
+}
+
+/// Prints the one line on stdout that says that the node serves, and where.
+fn announce(server: &Server) -> io::Result<()> {
+    use std::io::Write;
+    let place = |address: Option<SocketAddr>| address.map_or("none".to_owned(), |address| address.to_string());
+    let mut stdout = io::stdout().lock();
+    writeln!(
+        stdout,
+        "ready public={} plain={} admin={}",
+        place(server.public()),
+        place(server.plain()),
+        place(server.admin())
+    )?;
+    stdout.flush()
+}
