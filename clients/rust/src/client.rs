@@ -1,0 +1,347 @@
+//! The handle that an application holds.
+
+use crate::{
+    error::{ConnectError, RequestError},
+    options::ClientOptions,
+    session::{self, Command},
+    status::{Connected, Status},
+    subscription::Subscription,
+    transport::{Control, TransportKind},
+};
+use skywave_protocol::{
+    Channel, ClientFrame, ErrorCode, Payload, Position, RequestId, ServerFrame, Text,
+    frame::{
+        self, Call, History, HistoryRequest, Key, MAX_HISTORY_LIMIT, Network, Presence, PresenceRequest,
+        Published, Refresh, Slot, SubscribeOptions,
+    },
+};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// A session with a node, kept up over breaks, transports and nodes. Cheap to clone; the session ends
+/// with [`Client::close`], or when all clones and subscriptions are dropped.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+    status: watch::Receiver<Status>,
+    path: watch::Receiver<Option<Path>>,
+    settings: Arc<Settings>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Client").field("status", &*self.status.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// The way to the session's task. The task ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub commands: mpsc::Sender<Command>,
+    /// Dropped subscriptions; unbounded, since a drop cannot wait. There is one per subscription.
+    pub forgotten: mpsc::UnboundedSender<(Channel, u64)>,
+}
+
+impl Handle {
+    pub fn forget(&self, channel: Channel, id: u64) {
+        // A session that has ended has nothing to forget.
+        let _ = self.forgotten.send((channel, id));
+    }
+}
+
+/// The connection in use, for its round-trip time.
+#[derive(Debug, Clone)]
+pub(crate) struct Path {
+    pub control: Control,
+    /// Smoothed time from request to reply in microseconds; 0: none yet.
+    pub reply_time_us: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Settings {
+    request_timeout: Duration,
+    subscription_queue: usize,
+    /// Before the counter in idempotency keys; unique for this client.
+    key_prefix: String,
+    keys: AtomicU64,
+    subscriptions: AtomicU64,
+}
+
+impl Client {
+    /// Opens a session. Every URL is tried once; after that the client keeps the session up by itself.
+    ///
+    /// # Errors
+    /// `ConnectError` when no URL gave a session.
+    pub async fn connect(options: ClientOptions) -> Result<Self, ConnectError> {
+        let settings = Settings {
+            request_timeout: options.request_timeout,
+            subscription_queue: options.subscription_queue,
+            key_prefix: format!("{:032x}", rand::random::<u128>()),
+            keys: AtomicU64::new(0),
+            subscriptions: AtomicU64::new(0),
+        };
+        let (handle, status, path, first) = session::start(options)?;
+        first.await.unwrap_or(Err(ConnectError::Closed))?;
+        Ok(Self { handle: Arc::new(handle), status, path, settings: Arc::new(settings) })
+    }
+
+    /// Subscribes to a channel, and waits until the node has answered. One client has one
+    /// subscription per channel.
+    ///
+    /// # Errors
+    /// `already_subscribed`; what the node answers; `timeout`.
+    pub async fn subscribe(
+        &self,
+        channel: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription, RequestError> {
+        let channel = parse(channel)?;
+        let id = self.settings.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let (events, receiver) = mpsc::channel(self.settings.subscription_queue);
+        let ended = Arc::new(OnceLock::new());
+        let (reply, answer) = oneshot::channel();
+        // Dropped on every way out but success, so that nothing stays subscribed unseen.
+        let subscription = Subscription {
+            channel: channel.clone(),
+            id,
+            events: receiver,
+            ended: ended.clone(),
+            done: false,
+            handle: self.handle.clone(),
+        };
+        self.send(Command::Subscribe { channel, id, options, events, ended, reply }).await?;
+        self.answer(answer).await?;
+        Ok(subscription)
+    }
+
+    /// Publishes, and waits for the position that the publication got. It has an idempotency key: it
+    /// is sent again, with the same one, after a break or a transient error, until it is answered; so
+    /// its effect is one. Dropping the future does not take it back.
+    ///
+    /// # Errors
+    /// What the node answers, when that is not transient; `limit_reached` when too many publishes wait.
+    pub async fn publish(&self, channel: &str, data: impl Into<Payload>) -> Result<Published, RequestError> {
+        let count = self.settings.keys.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{}-{count}", self.settings.key_prefix);
+        self.publish_with_key(channel, data, &key).await
+    }
+
+    /// [`Client::publish`] with the caller's own idempotency key, at most 64 bytes.
+    ///
+    /// # Errors
+    /// As for [`Client::publish`].
+    pub async fn publish_with_key(
+        &self,
+        channel: &str,
+        data: impl Into<Payload>,
+        key: &str,
+    ) -> Result<Published, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let channel = parse(channel)?;
+        let key: Key = text("key", key)?;
+        self.send(Command::Publish { channel, data: data.into(), key, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(RequestError::closed()))
+    }
+
+    /// Sends an event to whoever is on the channel now. It may be lost; of those with the same `slot`
+    /// only the latest matters.
+    ///
+    /// # Errors
+    /// `unavailable` without a connection.
+    pub async fn emit(
+        &self,
+        channel: &str,
+        data: impl Into<Payload>,
+        slot: Option<&str>,
+    ) -> Result<(), RequestError> {
+        let slot: Option<Slot> = slot.map(|slot| text("slot", slot)).transpose()?;
+        if self.status.borrow().connected().is_none() {
+            return Err(RequestError::not_connected());
+        }
+        self.send(Command::Emit(frame::Emit { channel: parse(channel)?, data: data.into(), slot })).await
+    }
+
+    /// Reads retained publications: `limit` (1 … 1,000) of them, oldest first.
+    ///
+    /// # Errors
+    /// What the node answers; `unavailable` without a connection; `timeout`.
+    pub async fn history(&self, channel: &str, range: HistoryRange) -> Result<History, RequestError> {
+        let channel = parse(channel)?;
+        let limit = range.limit.clamp(1, MAX_HISTORY_LIMIT);
+        let before = range.before.map(|cursor| text("before", &cursor)).transpose()?;
+        let after = range.after;
+        let frame = move |id| ClientFrame::History(HistoryRequest { id, channel, limit, after, before });
+        match self.request(frame).await? {
+            ServerFrame::History(history) => Ok(history),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Who is on the channel.
+    ///
+    /// # Errors
+    /// What the node answers; `unavailable` without a connection; `timeout`.
+    pub async fn presence(&self, channel: &str) -> Result<Presence, RequestError> {
+        let channel = parse(channel)?;
+        match self.request(move |id| ClientFrame::Presence(PresenceRequest { id, channel })).await? {
+            ServerFrame::Presence(presence) => Ok(presence),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Calls a method of the application behind the node. `deadline` is for the node; without it the
+    /// client's own request timeout holds.
+    ///
+    /// # Errors
+    /// What the node answers; `unavailable` without a connection; `timeout`.
+    pub async fn call(
+        &self,
+        method: &str,
+        data: impl Into<Payload>,
+        deadline: Option<Duration>,
+    ) -> Result<Payload, RequestError> {
+        let method: Text<128> = text("method", method)?;
+        let data = data.into();
+        let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
+        let frame = move |id| ClientFrame::Call(Call { id, method, data, deadline_ms });
+        match self.request(frame).await? {
+            ServerFrame::Result(result) => Ok(result.data),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives the node a newer token for the same user; a fixed token is replaced by it. Returns when
+    /// it expires, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// What the node answers; `unavailable` without a connection; `timeout`.
+    pub async fn refresh(&self, token: impl Into<Arc<str>>) -> Result<u64, RequestError> {
+        let token = token.into();
+        self.send(Command::Token(token.clone())).await?;
+        match self.request(move |id| ClientFrame::Refresh(Refresh { id, token })).await? {
+            ServerFrame::Refreshed(refreshed) => Ok(refreshed.expires_at_ms),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells the node about the network and the application's visibility, now and at each connect.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn network(&self, hint: Network) -> Result<(), RequestError> {
+        self.send(Command::Network(hint)).await
+    }
+
+    /// What the client is doing, and its changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// The session and its connection, if there is one now.
+    pub fn connected(&self) -> Option<Arc<Connected>> {
+        self.status.borrow().connected().cloned()
+    }
+
+    /// The round-trip time to the node: QUIC's own on WebTransport, the smoothed time from request to
+    /// reply on WebSocket. `None` without a connection or a sample.
+    pub fn rtt(&self) -> Option<Duration> {
+        let path = self.path.borrow();
+        let path = path.as_ref()?;
+        path.control.rtt().or_else(|| match path.reply_time_us.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        })
+    }
+
+    /// Makes the connection vanish without a word to the node, as when the network is gone; the client
+    /// then reconnects as it would. For tests and demonstrations.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn cut(&self) -> Result<(), RequestError> {
+        self.send(Command::Cut).await
+    }
+
+    /// Moves the session to another transport: opens that first, resumes there and closes the old one.
+    ///
+    /// # Errors
+    /// `Busy` when there is no session or another move is under way, else why it could not be opened;
+    /// the session then goes on as before.
+    pub async fn switch(&self, kind: TransportKind) -> Result<(), ConnectError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Switch { kind, reply };
+        self.handle.commands.send(command).await.map_err(|_| ConnectError::Closed)?;
+        answer.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    /// Ends the session. Publishes that are not answered yet fail; await them first.
+    pub async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.handle.commands.send(Command::Close(reply)).await.is_ok() {
+            // An error says that the session ended on its own meanwhile.
+            let _ = answer.await;
+        }
+    }
+
+    async fn send(&self, command: Command) -> Result<(), RequestError> {
+        self.handle.commands.send(command).await.map_err(|_| RequestError::closed())
+    }
+
+    async fn request(
+        &self,
+        frame: impl FnOnce(RequestId) -> ClientFrame + Send + 'static,
+    ) -> Result<ServerFrame, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Request { frame: Box::new(frame), reply }).await?;
+        self.answer(answer).await
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
+        match timeout(self.settings.request_timeout, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::closed()),
+            Err(_) => Err(RequestError::timed_out()),
+        }
+    }
+}
+
+/// Which retained publications to read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistoryRange {
+    /// 1 … 1,000; anything else is brought into these bounds.
+    pub limit: u32,
+    /// Those after this position.
+    pub after: Option<Position>,
+    /// Those before the cursor of an earlier answer.
+    pub before: Option<String>,
+}
+
+impl HistoryRange {
+    /// The last `limit` publications.
+    pub fn last(limit: u32) -> Self {
+        Self { limit, ..Self::default() }
+    }
+}
+
+fn parse(channel: &str) -> Result<Channel, RequestError> {
+    Channel::new(channel).map_err(|error| RequestError::local(ErrorCode::BadRequest, error.to_string()))
+}
+
+fn text<const MAX: usize>(field: &str, value: &str) -> Result<Text<MAX>, RequestError> {
+    Text::new(value).map_err(|error| RequestError::local(ErrorCode::BadRequest, format!("{field}: {error}")))
+}
+
+fn unexpected(_frame: &ServerFrame) -> RequestError {
+    RequestError::local(ErrorCode::Internal, Cow::Borrowed("the node answered with another kind of reply"))
+}

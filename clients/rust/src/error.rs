@@ -1,0 +1,143 @@
+//! Why something failed.
+
+use crate::{options::TokenError, tls::TlsError, transport::DialError, url::InvalidUrl};
+use skywave_protocol::{ErrorCode, frame};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+/// No session could be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    #[error("`{url}`: {error}")]
+    InvalidUrl { url: String, error: InvalidUrl },
+    #[error("no URL is given")]
+    NoUrl,
+    /// The options name something that is out of bounds.
+    #[error("{0}")]
+    InvalidOption(&'static str),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// No connection. With both transports tried, both say why.
+    #[error("{0}")]
+    Dial(#[from] Arc<RaceError>),
+    /// The node was reached and refused the session, or the connection ended before it was open.
+    #[error("refused: {reason} ({code})")]
+    Refused { code: u16, reason: Cow<'static, str>, reconnect: bool },
+    #[error("the connection ended before the session was open: {0}")]
+    Lost(String),
+    #[error("the node sent something that cannot be understood: {0}")]
+    Protocol(String),
+    #[error("timed out")]
+    TimedOut,
+    /// Another change of transport is under way, or there is no session to move.
+    #[error("cannot change transport now")]
+    Busy,
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl ConnectError {
+    /// Whether the same may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::InvalidUrl { .. } | Self::NoUrl | Self::InvalidOption(_) | Self::Tls(_) | Self::Closed => {
+                false
+            }
+            Self::Token(error) => matches!(error, TokenError::Unavailable(_)),
+            Self::Refused { reconnect, .. } => *reconnect,
+            Self::Dial(error) => error.is_transient(),
+            Self::Lost(_) | Self::Protocol(_) | Self::TimedOut | Self::Busy => true,
+        }
+    }
+
+    /// The node's close code, where it gave one.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+/// Why no transport connected.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{}", self.describe())]
+pub struct RaceError {
+    pub webtransport: Option<DialError>,
+    pub websocket: Option<DialError>,
+}
+
+impl RaceError {
+    fn describe(&self) -> String {
+        let named =
+            |name: &str, error: &Option<DialError>| error.as_ref().map(|error| format!("{name}: {error}"));
+        let told: Vec<String> =
+            [named("webtransport", &self.webtransport), named("websocket", &self.websocket)]
+                .into_iter()
+                .flatten()
+                .collect();
+        if told.is_empty() { "no transport to try".to_owned() } else { told.join("; ") }
+    }
+
+    fn is_transient(&self) -> bool {
+        ![&self.webtransport, &self.websocket]
+            .into_iter()
+            .flatten()
+            .all(|error| matches!(error, DialError::Tls(_) | DialError::NotAllowed { .. }))
+    }
+}
+
+/// A request failed; the session goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({code}): {message}")]
+pub struct RequestError {
+    /// The node's error code, or the one that fits for what failed on this side.
+    pub code: u16,
+    pub reason: Cow<'static, str>,
+    pub message: Cow<'static, str>,
+    /// Whether the same request may succeed later.
+    pub transient: bool,
+    /// How long to wait before that, where the node said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl RequestError {
+    pub(crate) fn local(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code: code.code(),
+            reason: code.reason().into(),
+            message: message.into(),
+            transient: code.is_transient(),
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn not_connected() -> Self {
+        Self::local(ErrorCode::Unavailable, "not connected")
+    }
+
+    pub(crate) fn lost() -> Self {
+        Self::local(ErrorCode::Unavailable, "the connection was lost before the reply")
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self { transient: false, ..Self::local(ErrorCode::Unavailable, "the client is closed") }
+    }
+
+    pub(crate) fn timed_out() -> Self {
+        Self::local(ErrorCode::Timeout, "no reply in time")
+    }
+}
+
+impl From<frame::Error> for RequestError {
+    fn from(error: frame::Error) -> Self {
+        Self {
+            code: error.code,
+            reason: error.reason,
+            message: error.message,
+            transient: error.transient,
+            retry_after: error.retry_after_ms.map(Duration::from_millis),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One connection that carries the session: its writer, its phases, its heartbeat.
+
+use super::channels::Phases;
+use crate::{
+    error::RequestError,
+    transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind},
+    url::NodeUrl,
+};
+use skywave_protocol::{
+    ClientFrame, Encoding, ErrorCode,
+    codec::EncodedFrame,
+    frame::{Disconnect, Heartbeat, Limits},
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// Frames that the writer's task holds.
+const WRITER_QUEUE: usize = 64;
+/// Frames that wait for the writer before events are dropped.
+const MAX_WAITING_EVENTS: usize = 1024;
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The least time without a word after which a connection counts as dead, whatever the node says.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+type Outgoing = (EncodedFrame, Lane);
+
+/// A connection on which `connected` has come. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Counts the connections of the client.
+    pub number: u64,
+    pub url: NodeUrl,
+    pub kind: TransportKind,
+    pub encoding: Encoding,
+    pub control: Control,
+    pub phases: Phases,
+    pub since: Instant,
+    /// The node's last word, once it came.
+    pub disconnect: Option<Disconnect>,
+    /// Smoothed time from request to reply, in microseconds; 0: none yet.
+    pub reply_time_us: Arc<AtomicU64>,
+    heartbeat: Heartbeat,
+    heard: Instant,
+    frame_limit: u64,
+    receiver: Receiver,
+    waiting: VecDeque<Outgoing>,
+    writer: mpsc::Sender<Outgoing>,
+    writing: JoinHandle<()>,
+}
+
+impl Live {
+    pub fn new(
+        number: u64,
+        url: NodeUrl,
+        connection: Connection,
+        heartbeat: Heartbeat,
+        limits: Limits,
+        phases: Phases,
+    ) -> Self {
+        let Connection { kind, encoding, sender, receiver, control } = connection;
+        let (writer, queue) = mpsc::channel(WRITER_QUEUE);
+        let now = Instant::now();
+        Self {
+            number,
+            url,
+            kind,
+            encoding,
+            control,
+            phases,
+            since: now,
+            disconnect: None,
+            reply_time_us: Arc::default(),
+            heartbeat,
+            heard: now,
+            frame_limit: limits.frame_bytes,
+            receiver,
+            waiting: VecDeque::new(),
+            writer,
+            writing: tokio::spawn(write(sender, queue)),
+        }
+    }
+
+    /// Queues a frame.
+    ///
+    /// # Errors
+    /// `bad_request` when it is larger than the node takes; it would end the session.
+    pub fn send(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
+        let encoded = self
+            .encoding
+            .encode(frame)
+            .map_err(|error| RequestError::local(ErrorCode::BadRequest, error.to_string()))?;
+        let length = encoded.bare().len() as u64;
+        if self.frame_limit > 0 && length > self.frame_limit {
+            let message = format!("frame of {length} bytes, at most {} allowed", self.frame_limit);
+            return Err(RequestError::local(ErrorCode::BadRequest, message));
+        }
+        let outgoing = (encoded, lane);
+        if self.waiting.is_empty() {
+            match self.writer.try_send(outgoing) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+                Err(mpsc::error::TrySendError::Full(outgoing)) => self.waiting.push_back(outgoing),
+            }
+        } else {
+            self.waiting.push_back(outgoing);
+        }
+        Ok(())
+    }
+
+    /// Whether so much waits to be written that events are better dropped.
+    pub fn is_congested(&self) -> bool {
+        self.waiting.len() >= MAX_WAITING_EVENTS
+    }
+
+    /// The next frame; writes on meanwhile. Cancel-safe.
+    pub async fn receive(&mut self) -> Result<Received, Closed> {
+        while !self.waiting.is_empty() {
+            tokio::select! {
+                received = self.receiver.receive() => return received,
+                permit = self.writer.reserve() => match (permit, self.waiting.pop_front()) {
+                    (Ok(permit), Some(outgoing)) => permit.send(outgoing),
+                    // The writer failed; the receiver will tell why.
+                    _ => self.waiting.clear(),
+                },
+            }
+        }
+        self.receiver.receive().await
+    }
+
+    pub fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
+        self.heartbeat = heartbeat;
+    }
+
+    /// When the connection counts as dead unless something comes.
+    pub fn patience_ends(&self) -> Instant {
+        let patience = self.heartbeat.interval_ms.saturating_add(self.heartbeat.timeout_ms);
+        let patience = Duration::from_millis(patience).max(LEAST_PATIENCE);
+        self.heard.checked_add(patience).unwrap_or(self.heard + Duration::from_secs(86_400))
+    }
+
+    /// Takes a sample of the time from request to reply (RFC 6298's smoothing, α = 1/8).
+    pub fn replied(&self, took: Duration) {
+        let sample = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let smoothed = match self.reply_time_us.load(Ordering::Relaxed) {
+            0 => sample,
+            before => before - before / 8 + sample / 8,
+        };
+        self.reply_time_us.store(smoothed.max(1), Ordering::Relaxed);
+    }
+
+    /// Writes out what waits and closes.
+    pub async fn close(self) {
+        let Self { mut waiting, writer, writing, receiver, .. } = self;
+        let finish = async move {
+            while let Some(outgoing) = waiting.pop_front() {
+                if writer.send(outgoing).await.is_err() {
+                    break;
+                }
+            }
+            drop(writer);
+            if let Err(error) = writing.await {
+                tracing::debug!(%error, "writer task");
+            }
+        };
+        if timeout(CLOSE_TIMEOUT, finish).await.is_err() {
+            tracing::debug!("closing timed out");
+        }
+        drop(receiver);
+    }
+}
+
+/// Writes what comes, in batches; closes the connection when no more can come.
+async fn write(mut sender: Sender, mut queue: mpsc::Receiver<Outgoing>) {
+    while let Some((frame, lane)) = queue.recv().await {
+        let batch = async {
+            sender.feed(&frame, lane).await?;
+            while let Ok((frame, lane)) = queue.try_recv() {
+                sender.feed(&frame, lane).await?;
+            }
+            sender.flush().await
+        };
+        if let Err(error) = batch.await {
+            tracing::debug!(%error, "cannot write");
+            return;
+        }
+    }
+    sender.close(0, "").await;
+}

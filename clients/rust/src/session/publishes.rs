@@ -1,0 +1,132 @@
+//! Publishes on their way: kept until answered, sent again with the same key.
+
+use crate::{backoff::Backoff, error::RequestError};
+use skywave_protocol::{
+    Channel, ErrorCode, Payload,
+    frame::{Key, Published},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+use tokio::{sync::oneshot, time::Instant};
+
+type Reply = oneshot::Sender<Result<Published, RequestError>>;
+
+/// All publishes without an answer, in the order of their acceptance.
+#[derive(Debug)]
+pub(super) struct Publishes {
+    waiting: BTreeMap<u64, Waiting>,
+    /// After a transient error a channel's publishes wait, the newer ones behind the older.
+    holds: HashMap<Channel, Hold>,
+    next: u64,
+    limit: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub channel: Channel,
+    pub data: Payload,
+    pub key: Key,
+    reply: Reply,
+    /// The connection on which it was sent last.
+    sent: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    until: Instant,
+    failures: u32,
+}
+
+impl Publishes {
+    pub fn new(limit: usize) -> Self {
+        Self { waiting: BTreeMap::new(), holds: HashMap::new(), next: 0, limit }
+    }
+
+    /// Takes one in and gives its number; a full queue answers it at once.
+    pub fn push(&mut self, channel: Channel, data: Payload, key: Key, reply: Reply) -> Option<u64> {
+        if self.waiting.len() >= self.limit {
+            let message = format!("{} publishes wait for their answer already", self.limit);
+            let error =
+                RequestError { transient: true, ..RequestError::local(ErrorCode::LimitReached, message) };
+            let _ = reply.send(Err(error));
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, Waiting { channel, data, key, reply, sent: None });
+        Some(number)
+    }
+
+    /// The publish `number`, if it may go out now on `connection`; it then counts as sent there.
+    pub fn send(&mut self, number: u64, connection: u64, now: Instant) -> Option<&Waiting> {
+        let waiting = self.waiting.get_mut(&number)?;
+        if self.holds.get(&waiting.channel).is_some_and(|hold| now < hold.until) {
+            return None;
+        }
+        waiting.sent = Some(connection);
+        Some(waiting)
+    }
+
+    /// Those not sent on `connection` yet, oldest first.
+    pub fn unsent(&self, connection: u64) -> Vec<u64> {
+        let unsent = self.waiting.iter().filter(|(_, waiting)| waiting.sent != Some(connection));
+        unsent.map(|(number, _)| *number).collect()
+    }
+
+    pub fn answer(&mut self, number: u64, published: Published) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        self.holds.remove(&waiting.channel);
+        let _ = waiting.reply.send(Ok(published));
+    }
+
+    pub fn refuse(&mut self, number: u64, error: RequestError) {
+        if let Some(waiting) = self.waiting.remove(&number) {
+            let _ = waiting.reply.send(Err(error));
+        }
+    }
+
+    /// The node answered with an error on `connection`: a transient one puts the channel on hold.
+    pub fn failed(
+        &mut self,
+        number: u64,
+        connection: u64,
+        error: RequestError,
+        backoff: Backoff,
+        now: Instant,
+    ) {
+        if !error.transient {
+            self.refuse(number, error);
+            return;
+        }
+        let Some(waiting) = self.waiting.get_mut(&number) else { return };
+        if waiting.sent != Some(connection) {
+            // It is on its way on a newer connection already.
+            return;
+        }
+        waiting.sent = None;
+        let hold = self.holds.entry(waiting.channel.clone()).or_insert(Hold { until: now, failures: 0 });
+        if hold.until <= now {
+            // Of several failures in one round the first one counts.
+            let wait = error.retry_after.unwrap_or(Duration::ZERO) + backoff.wait(hold.failures);
+            *hold = Hold { until: now + wait, failures: hold.failures.saturating_add(1) };
+        }
+    }
+
+    /// When the next hold ends.
+    pub fn next_release(&self, now: Instant) -> Option<Instant> {
+        self.holds.values().map(|hold| hold.until).filter(|until| *until > now).min()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Answers all of them with the same error.
+    pub fn fail_all(&mut self, error: &RequestError) {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            let _ = waiting.reply.send(Err(error.clone()));
+        }
+    }
+}
