@@ -232,6 +232,36 @@ fn a_new_path_is_learned_from_the_start_again() {
 }
 
 #[test]
+fn an_answer_is_measured_though_it_was_reported_as_traffic_first() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Idle);
+        let seq = session.next_ping();
+        session.now += RTT;
+        session.heartbeat.received(session.now);
+        assert_eq!(session.heartbeat.pong(seq, session.now), Some(RTT), "{path:?}");
+    }
+}
+
+#[test]
+fn a_new_address_after_lost_pings_is_an_expired_binding_and_not_a_new_path() {
+    let mut session = Session::new(PathKind::Udp, Activity::Saver);
+    session.beats(30);
+    let survived = session.interval();
+    while session.interval() == survived {
+        session.beats(1);
+    }
+    session.next_ping();
+    for _ in 0..4 {
+        session.next_ping();
+    }
+    session.heartbeat.path_changed(session.now);
+    let seq = session.next_ping();
+    session.heartbeat.pong(seq, session.now);
+    session.beats(50);
+    assert_eq!(session.interval(), survived);
+}
+
+#[test]
 fn what_a_cut_connection_learned_serves_the_next_one() {
     let mut cut = Session::new(PathKind::Tcp, Activity::Saver);
     cut.beats(4);

@@ -7,6 +7,8 @@ const SURVIVALS_PER_STEP: u8 = 3;
 /// A pause that failed is not tried again for this long, doubled with each failure up to four times.
 const CEILING_HOLD_MS: u32 = 4 * 60 * 60 * 1_000;
 const MAX_HOLD_DOUBLINGS: u8 = 4;
+/// No binding in common use expires sooner, so that shorter pauses are not to blame for losses.
+const SHORTEST_BINDING_MS: u32 = 15_000;
 /// Idle timers of NATs, firewalls and balancers are round numbers: 30, 45, 60, 90 s, 2, 3, 4, 5 minutes.
 const STEPS_MS: [u32; 8] = [28_000, 40_000, 55_000, 85_000, 115_000, 175_000, 235_000, 290_000];
 
@@ -72,6 +74,9 @@ impl IdleMemory {
     /// The pings after a pause were lost in a row too long for chance. A pause on trial is given up at once; one
     /// that is trusted only when this happens twice running, since a short outage looks the same.
     pub(super) fn failed(&mut self, pause_ms: u32, now: Instant) {
+        if pause_ms < SHORTEST_BINDING_MS {
+            return;
+        }
         self.survivals = 0;
         let on_trial = self.is_on_trial(pause_ms);
         if !on_trial && !self.doubted {
@@ -83,7 +88,7 @@ impl IdleMemory {
         self.failures = self.failures.saturating_add(1);
         self.ceiling = Some((pause_ms, after(now, CEILING_HOLD_MS << doublings)));
         if !on_trial {
-            self.safe_ms = pause_ms / 2;
+            self.safe_ms = (pause_ms / 2).max(SHORTEST_BINDING_MS);
         }
         self.trial_ms = self.safe_ms;
     }
@@ -136,6 +141,20 @@ mod tests {
         memory.failed(175_000, later);
         survive(&mut memory, 1_000, later + Duration::from_secs(8 * 3_600 - 1));
         assert_eq!(memory.trial_ms, 115_000, "the second failure is remembered twice as long");
+    }
+
+    #[test]
+    fn losses_after_short_or_unknown_pauses_lower_nothing() {
+        let (mut memory, now) = (IdleMemory::new(25_000), Instant::now());
+        [0, 5_000, 0, 5_000, 14_999].into_iter().for_each(|pause_ms| memory.failed(pause_ms, now));
+        assert_eq!(memory, IdleMemory::new(25_000));
+    }
+
+    #[test]
+    fn however_often_it_fails_it_stays_above_the_shortest_binding() {
+        let (mut memory, now) = (IdleMemory::new(55_000), Instant::now());
+        (0..20).for_each(|_| memory.failed(memory.trial_ms, now));
+        assert_eq!(memory.trial_ms, 15_000);
     }
 
     #[test]

@@ -102,11 +102,8 @@ impl Heartbeat {
     pub fn received(&mut self, now: Instant) {
         self.follow_clock(now);
         self.last_received = now;
-        match (&mut self.beat, self.path) {
-            // What is in the stream arrives, as the peer lives: asking again would add nothing.
-            (beat, PathKind::Tcp) => *beat = None,
-            (Some(beat), PathKind::Udp) => beat.heard = true,
-            (None, PathKind::Udp) => {}
+        if let Some(beat) = &mut self.beat {
+            beat.heard = true;
         }
     }
 
@@ -155,12 +152,21 @@ impl Heartbeat {
     }
 
     /// The peer's address or network changed: what was learned about the old path is forgotten.
+    ///
+    /// Not so when the change comes after pings that were lost in a row: then a NAT binding expired, and the peer's
+    /// own packet opened another one. The path is the same, and the pause before these pings was too long for it.
     pub fn path_changed(&mut self, now: Instant) {
         self.follow_clock(now);
+        match &mut self.beat {
+            Some(beat) if beat.plan.is_suspicious(beat.sent.saturating_sub(1)) => {
+                self.idle.failed(beat.pause_ms, now);
+                beat.pause_ms = 0;
+            }
+            _ => self.idle = IdleMemory::new(self.limits.start_ms(self.path)),
+        }
         self.rtt = RttEstimator::default();
         self.fastest_us = u32::MAX;
         self.losses = LossHistory::new(self.path);
-        self.idle = IdleMemory::new(self.limits.start_ms(self.path));
         self.hasten();
     }
 
@@ -201,6 +207,10 @@ impl Heartbeat {
     pub fn poll(&mut self, now: Instant) -> Action {
         self.follow_clock(now);
         let Some(beat) = &self.beat else { return self.poll_quiet(now) };
+        // What is in the stream arrives, as the peer lives: asking again would add nothing. The answer may still come.
+        if beat.heard && self.path == PathKind::Tcp {
+            return self.poll_quiet(now);
+        }
         let next_at = beat.next_at();
         if now < next_at {
             return Action::Wait(next_at);

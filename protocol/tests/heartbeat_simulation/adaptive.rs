@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy)]
 enum Packet {
     Ping { seq: u32, schedule: Schedule },
-    Pong { seq: u32 },
+    Pong { seq: u32, address: u32 },
 }
 
 /// What the client knows, which is all from the node's pings.
@@ -26,6 +26,8 @@ struct Session<'a> {
     client: Client,
     in_flight: Vec<(u64, Packet)>,
     wake: u64,
+    /// Where the node heard the client last.
+    address: u32,
     origin: Instant,
 }
 
@@ -77,7 +79,8 @@ impl<'a> Session<'a> {
         }
         network.connect(at);
         let client = Client { last_heard: at, schedule: heartbeat.schedule(), last_seq: 0, nudged: false };
-        Self { network, heartbeat, client, in_flight: Vec::with_capacity(16), wake: at, origin }
+        let address = network.address;
+        Self { network, address, heartbeat, client, in_flight: Vec::with_capacity(16), wake: at, origin }
     }
 
     fn run(&mut self, horizon: u64) -> End {
@@ -129,8 +132,13 @@ impl<'a> Session<'a> {
                 self.client = Client { last_heard: now, schedule, last_seq: seq, nudged: false };
                 self.send_pong(seq, now);
             }
-            Packet::Pong { seq } => {
+            Packet::Pong { seq, address } => {
                 let instant = self.instant(now);
+                if address != self.address {
+                    self.address = address;
+                    self.heartbeat.path_changed(instant);
+                }
+                self.heartbeat.received(instant);
                 self.heartbeat.pong(seq, instant);
             }
         }
@@ -141,7 +149,8 @@ impl<'a> Session<'a> {
             Transport::Udp => self.network.datagram_up(now),
             Transport::Tcp => self.network.stream_up(now),
         };
-        self.in_flight.extend(arrival.map(|at| (at, Packet::Pong { seq })));
+        let address = self.network.address;
+        self.in_flight.extend(arrival.map(|at| (at, Packet::Pong { seq, address })));
     }
 
     /// Does what the heartbeat asks for; true when it gives the client up.

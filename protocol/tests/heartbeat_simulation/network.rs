@@ -88,6 +88,8 @@ pub struct Network {
     random: Random,
     outage_seed: u64,
     last_outbound: u64,
+    /// Counts the bindings: each is another address to the node.
+    pub address: u32,
     /// A TCP connection whose binding expired does not come back.
     broken: bool,
 }
@@ -96,7 +98,17 @@ impl Network {
     pub fn new(path: Path, transport: Transport, seed: u64, death: u64) -> Self {
         let mut random = Random::new(mix(seed));
         let outage_seed = random.next();
-        Self { path, transport, death, packets_down: 0, random, outage_seed, last_outbound: 0, broken: false }
+        Self {
+            path,
+            transport,
+            death,
+            packets_down: 0,
+            random,
+            outage_seed,
+            last_outbound: 0,
+            address: 0,
+            broken: false,
+        }
     }
 
     /// A new connection: it opens a new binding.
@@ -118,8 +130,11 @@ impl Network {
         if at >= self.death || self.in_outage(at) {
             return None;
         }
-        if self.transport == Transport::Tcp && !self.binding_lives(at) {
-            return None;
+        if !self.binding_lives(at) {
+            if self.transport == Transport::Tcp {
+                return None;
+            }
+            self.address += 1;
         }
         self.last_outbound = at;
         let arrival = at + self.delay();
