@@ -225,7 +225,7 @@ impl Outbox {
             return Poll::Ready(Task::Close(code));
         }
         // Half full is the mark: a fill per freed frame would read history over and over.
-        if queues.bytes <= self.max_bytes / 2 {
+        if !queues.to_fill.is_empty() && queues.takable_bytes() <= self.max_bytes / 2 {
             while let Some(id) = queues.to_fill.pop_front() {
                 if let Some(lane) = queues.lane(id) {
                     lane.state = LaneState::Filling;
@@ -432,7 +432,7 @@ impl Outbox {
     /// Counts a frame that left, and tells the session when a lane that fell behind can be filled.
     fn taken(&self, mut queues: MutexGuard<'_, Queues>) {
         queues.taken += 1;
-        if queues.bytes <= self.max_bytes / 2 && !queues.to_fill.is_empty() {
+        if !queues.to_fill.is_empty() && queues.takable_bytes() <= self.max_bytes / 2 {
             wake(queues);
         }
     }
@@ -477,6 +477,12 @@ impl Queues {
             lane.queued = true;
             self.ready.push_back(id);
         }
+    }
+
+    /// What the transport could take now; the rest waits for a fill itself.
+    fn takable_bytes(&self) -> usize {
+        let filling = self.lanes.iter().flatten().filter(|lane| lane.state == LaneState::Filling);
+        self.bytes - filling.map(|lane| lane.live_bytes).sum::<usize>()
     }
 
     fn want_fill(&mut self, id: LaneId) {

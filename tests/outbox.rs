@@ -1,0 +1,347 @@
+//! What a session, slow or fast, can rely on from its outbox.
+
+use proptest::prelude::*;
+use skywave::{
+    broadcast::{Broadcast, Event, Publication},
+    hub::outbox::{Item, LaneId, Outbox, Task},
+};
+use skywave_protocol::{
+    Channel, CloseCode, Encoding, Json, Point, Position, ServerFrame, Text, frame,
+};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+const LIMIT: usize = 4096;
+
+fn outbox() -> Outbox {
+    let outbox = Outbox::new(Encoding::Json, LIMIT);
+    outbox.identify(Text::new("me").unwrap());
+    outbox
+}
+
+fn publication(offset: u64) -> Arc<Publication> {
+    sized_publication(offset, 1)
+}
+
+fn sized_publication(offset: u64, size: usize) -> Arc<Publication> {
+    Broadcast::new(frame::Publication {
+        channel: Channel::new("chat:1").unwrap(),
+        origin: Text::new("eu").unwrap(),
+        epoch: Text::new("e").unwrap(),
+        offset,
+        time_ms: 0,
+        key: None,
+        user: None,
+        data: Json::parse(format!("\"{}\"", "x".repeat(size))).unwrap().into(),
+    })
+}
+
+fn event(session: &str, slot: Option<&str>, number: u64) -> Arc<Event> {
+    Broadcast::new(frame::Event {
+        channel: Channel::new("chat:1").unwrap(),
+        session: Text::new(session).unwrap(),
+        user: None,
+        slot: slot.map(|slot| Text::new(slot).unwrap()),
+        data: Json::parse(number.to_string()).unwrap().into(),
+    })
+}
+
+fn at(offset: u64) -> Position {
+    let point = Point { epoch: Text::new("e").unwrap(), offset };
+    [(Text::new("eu").unwrap(), point)].into_iter().collect()
+}
+
+/// A lane that is live from `offset` on.
+fn live_lane(outbox: &Outbox, offset: u64) -> LaneId {
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(offset));
+    outbox.fill(lane, Vec::new(), true);
+    lane
+}
+
+fn history(offsets: std::ops::RangeInclusive<u64>) -> Vec<Item> {
+    offsets.map(|offset| Item::Publication(publication(offset))).collect()
+}
+
+fn decode(frame: skywave_protocol::codec::EncodedFrame) -> ServerFrame {
+    Encoding::Json.decode_server(&frame.bare()).unwrap()
+}
+
+/// The offsets of all publications that can be taken now.
+fn drain(outbox: &Outbox) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while let Some(lane) = outbox.ready_lane() {
+        while let Some(frame) = outbox.take(lane) {
+            match decode(frame) {
+                ServerFrame::Publication(publication) => offsets.push(publication.offset),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    offsets
+}
+
+fn events(outbox: &Outbox) -> Vec<String> {
+    let mut data = Vec::new();
+    while let Some(frame) = outbox.take_event() {
+        match decode(frame) {
+            ServerFrame::Event(event) => data.push(format!("{:?}", event.data)),
+            other => panic!("{other:?}"),
+        }
+    }
+    data
+}
+
+fn task(outbox: &Outbox) -> Option<Task> {
+    match outbox.poll_task(&Context::from_waker(Waker::noop())) {
+        Poll::Ready(task) => Some(task),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn live_publications_wait_until_the_history_is_in() {
+    let outbox = outbox();
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(2));
+    outbox.publication(lane, &publication(5));
+    assert!(drain(&outbox).is_empty());
+    outbox.fill(lane, history(3..=4), true);
+    assert_eq!(drain(&outbox), [3, 4, 5]);
+}
+
+#[test]
+fn what_is_both_in_history_and_live_is_sent_once() {
+    let outbox = outbox();
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(0));
+    for offset in 2..=4 {
+        outbox.publication(lane, &publication(offset));
+    }
+    outbox.fill(lane, history(1..=3), true);
+    assert_eq!(drain(&outbox), [1, 2, 3, 4]);
+}
+
+#[test]
+fn history_in_parts_is_asked_for_part_by_part() {
+    let outbox = outbox();
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(0));
+    outbox.publication(lane, &publication(5));
+    outbox.fill(lane, history(1..=2), false);
+    assert_eq!(drain(&outbox), [1, 2]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    assert_eq!(outbox.position(lane), Some(at(2)));
+    outbox.fill(lane, history(3..=4), true);
+    assert_eq!(drain(&outbox), [3, 4, 5]);
+}
+
+#[test]
+fn a_missing_publication_is_fetched_and_never_skipped() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 1);
+    outbox.publication(lane, &publication(2));
+    outbox.publication(lane, &publication(4));
+    assert_eq!(drain(&outbox), [2]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    outbox.publication(lane, &publication(5));
+    outbox.fill(lane, history(3..=5), true);
+    assert_eq!(drain(&outbox), [3, 4, 5]);
+}
+
+#[test]
+fn a_gap_moves_the_position_in_its_place() {
+    let outbox = outbox();
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(1));
+    let gap = ServerFrame::Gap(frame::Gap {
+        channel: Channel::new("chat:1").unwrap(),
+        origin: Text::new("eu").unwrap(),
+        reason: frame::GapReason::Trimmed,
+        epoch: Text::new("e").unwrap(),
+        offset: 7,
+    });
+    let frame = Encoding::Json.encode(&gap).unwrap();
+    let mut items = vec![Item::Gap { frame, position: at(7) }];
+    items.extend(history(8..=8));
+    outbox.fill(lane, items, true);
+    assert_eq!(outbox.ready_lane(), Some(lane));
+    assert_eq!(decode(outbox.take(lane).unwrap()), gap);
+    assert!(matches!(decode(outbox.take(lane).unwrap()), ServerFrame::Publication(one) if one.offset == 8));
+    assert_eq!(outbox.position(lane), Some(at(8)));
+}
+
+#[test]
+fn a_full_outbox_drops_events_first() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.event(&event(&"other".repeat(12), None, 1));
+    for offset in 1.. {
+        outbox.publication(lane, &publication(offset));
+        if outbox.take_losses().events_dropped == 1 {
+            break;
+        }
+        assert!(offset < 100, "the event outlived {offset} publications");
+    }
+    assert_eq!(task(&outbox), None, "the publications stayed");
+    assert!(!drain(&outbox).is_empty());
+    assert_eq!(events(&outbox), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_fell_behind_gets_all_from_history() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    let published = 100;
+    for offset in 1..=published {
+        outbox.publication(lane, &sized_publication(offset, 500));
+        assert!(outbox.progress().0 <= LIMIT);
+    }
+    assert!(outbox.take_losses().queues_dropped > 0);
+    let mut seen = drain(&outbox);
+    while let Some(Task::Fill(lane)) = task(&outbox) {
+        let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
+        let last = published.min(after + 3);
+        outbox.fill(lane, history(after + 1..=last), last == published);
+        seen.extend(drain(&outbox));
+    }
+    assert_eq!(seen, (1..=published).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_channel_that_is_not_taken_holds_up_no_other() {
+    let outbox = outbox();
+    let (stuck, other) = (live_lane(&outbox, 0), live_lane(&outbox, 0));
+    for offset in 1..=50 {
+        outbox.publication(stuck, &sized_publication(offset, 500));
+    }
+    outbox.publication(other, &publication(1));
+    let mut taken = Vec::new();
+    while let Some(lane) = outbox.ready_lane() {
+        if lane == other {
+            while outbox.take(lane).is_some() {
+                taken.push(lane);
+            }
+        }
+    }
+    assert_eq!(taken, [other]);
+}
+
+#[test]
+fn events_of_one_slot_are_conflated_and_those_of_others_kept() {
+    let outbox = outbox();
+    outbox.event(&event("a", Some("cursor"), 1));
+    outbox.event(&event("b", Some("cursor"), 2));
+    outbox.event(&event("a", Some("cursor"), 3));
+    outbox.event(&event("a", None, 4));
+    outbox.event(&event("a", None, 5));
+    assert_eq!(outbox.take_losses().events_conflated, 1);
+    assert_eq!(events(&outbox), ["Json(2)", "Json(3)", "Json(4)", "Json(5)"]);
+}
+
+#[test]
+fn a_session_does_not_get_its_own_events() {
+    let outbox = outbox();
+    outbox.event(&event("me", None, 1));
+    assert_eq!(events(&outbox), Vec::<String>::new());
+}
+
+#[test]
+fn the_first_reason_to_close_stands() {
+    let outbox = outbox();
+    outbox.close(CloseCode::Replaced);
+    outbox.close(CloseCode::Shutdown);
+    assert_eq!(task(&outbox), Some(Task::Close(CloseCode::Replaced)));
+}
+
+#[test]
+fn a_closed_lane_is_reused_only_after_the_transport_gave_it_back() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.publication(lane, &publication(1));
+    outbox.close_lane(lane);
+    assert_eq!(outbox.progress().0, 0);
+    assert_ne!(outbox.open_lane(), lane);
+    assert_eq!(outbox.take_closed_lane(), Some(lane));
+    assert_eq!(outbox.open_lane(), lane);
+    assert!(drain(&outbox).is_empty());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish,
+    Event,
+    Take(usize),
+    Fill,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => Just(Step::Publish),
+        1 => Just(Step::Event),
+        2 => (1usize..20).prop_map(Step::Take),
+        2 => Just(Step::Fill),
+    ];
+    proptest::collection::vec(step, 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// However fast or slow the reader is, and whenever history is read.
+    #[test]
+    fn every_publication_arrives_once_and_in_order(steps in steps()) {
+        let outbox = outbox();
+        let lane = live_lane(&outbox, 0);
+        let mut published = 0;
+        let mut seen = Vec::new();
+        let take = |outbox: &Outbox, seen: &mut Vec<u64>, most: usize| {
+            while let Some(lane) = outbox.ready_lane() {
+                for _ in 0..most {
+                    match outbox.take(lane).map(decode) {
+                        Some(ServerFrame::Publication(publication)) => seen.push(publication.offset),
+                        Some(other) => panic!("{other:?}"),
+                        None => break,
+                    }
+                }
+                if most < usize::MAX {
+                    outbox.put_back(lane);
+                    return;
+                }
+            }
+        };
+        let fill = |outbox: &Outbox, published: u64| match task(outbox) {
+            Some(Task::Fill(lane)) => {
+                let after = outbox.position(lane).unwrap().get("eu").map_or(0, |point| point.offset);
+                let last = published.min(after + 4);
+                outbox.fill(lane, history(after + 1..=last), last == published);
+                true
+            }
+            _ => false,
+        };
+        for step in steps {
+            match step {
+                Step::Publish => {
+                    published += 1;
+                    outbox.publication(lane, &sized_publication(published, 300));
+                }
+                Step::Event => outbox.event(&event("other", None, 1)),
+                Step::Take(most) => take(&outbox, &mut seen, most),
+                Step::Fill => {
+                    fill(&outbox, published);
+                }
+            }
+            prop_assert!(outbox.progress().0 <= 2 * LIMIT);
+        }
+        loop {
+            take(&outbox, &mut seen, usize::MAX);
+            while outbox.take_event().is_some() {}
+            if !fill(&outbox, published) {
+                break;
+            }
+        }
+        prop_assert_eq!(seen, (1..=published).collect::<Vec<_>>());
+    }
+}
