@@ -17,7 +17,7 @@ use bytes::Bytes;
 use connection::{Connection, Incoming};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use skywave_protocol::{
-    Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame,
+    Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
     frame::{Disconnect, Error, Ping, RequestId, SessionId},
     heartbeat::{Action, Heartbeat},
 };
@@ -59,6 +59,8 @@ struct Session<C> {
     requests: TokenBucket,
     publishes: TokenBucket,
     heartbeat: Heartbeat,
+    /// What the client last said of its network.
+    network_kind: Option<Text<32>>,
     bad_requests: BadRequests,
     progress: Progress,
     _user_place: Option<Place<Arc<str>>>,
@@ -135,6 +137,7 @@ impl<C: Connection> Session<C> {
             subscriptions: opened.subscriptions,
             pending: FuturesUnordered::new(),
             heartbeat: opened.heartbeat,
+            network_kind: opened.network_kind,
             _user_place: opened.user_place,
         }
     }

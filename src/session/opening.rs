@@ -33,6 +33,7 @@ pub struct Opened {
     pub grant: Grant,
     pub subscriptions: HashMap<Channel, Subscription>,
     pub heartbeat: Heartbeat,
+    pub network_kind: Option<Text<32>>,
     pub user_place: Option<Place<Arc<str>>>,
 }
 
@@ -126,7 +127,7 @@ async fn welcome(
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
     let subscriptions = subscribe_all(&subscriber, connect.subscriptions).await;
-    Ok(Opened { id, grant, subscriptions, heartbeat, user_place })
+    Ok(Opened { id, grant, subscriptions, heartbeat, network_kind: network.kind, user_place })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {

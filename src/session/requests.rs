@@ -173,7 +173,8 @@ impl<C: Connection> Session<C> {
 
     fn network(&mut self, network: &Network) {
         let now = Instant::now().into_std();
-        if network.kind.is_some() {
+        if network.kind.is_some() && network.kind != self.network_kind {
+            self.network_kind = network.kind.clone();
             self.heartbeat.path_changed(now);
         }
         let activity = Activity::from_hint(network.kind.as_deref(), network.background);
