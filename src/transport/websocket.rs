@@ -97,8 +97,7 @@ where
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .keep_alive(false);
+        .max_buf_size(MAX_HEAD_BYTES);
     http.http2()
         .timer(TokioTimer::new())
         .enable_connect_protocol()

@@ -1,0 +1,4 @@
+//! The node seen from outside: each scenario over WebTransport, and over WebSocket in both encodings and on HTTP/2.
+
+mod resume;
+mod world;
