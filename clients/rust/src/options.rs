@@ -72,7 +72,7 @@ impl fmt::Debug for TokenSource {
 }
 
 /// What a client can be told; [`ClientOptions::new`] fills in the defaults.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClientOptions {
     /// Where nodes are reached; the next one is tried when one fails. See
     /// [`NodeUrl`](crate::url::NodeUrl) for the schemes.
@@ -103,6 +103,25 @@ pub struct ClientOptions {
     pub network: Network,
     /// Further headers of the request that opens a connection.
     pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for ClientOptions {
+    /// Without what may be secret: the URLs' queries, the token, the headers' values.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<&str> = self.urls.iter().filter_map(|url| url.split('?').next()).collect();
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        formatter
+            .debug_struct("ClientOptions")
+            .field("urls", &urls)
+            .field("transport", &self.transport)
+            .field("encoding", &self.encoding)
+            .field("http2", &self.http2)
+            .field("token", &self.token)
+            .field("certificate", &self.certificate)
+            .field("name", &self.name)
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientOptions {

@@ -130,7 +130,7 @@ pub enum DialError {
 }
 
 /// What all connections of a client have in common.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DialOptions {
     pub encoding: Encoding,
     /// WebSocket over HTTP/2 (RFC 8441) instead of an HTTP/1.1 upgrade.
@@ -152,10 +152,17 @@ impl Default for DialOptions {
 }
 
 /// Opens connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Dialer {
     options: DialOptions,
     tls: TlsConfigs,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers may hold secrets.
+        formatter.debug_struct("Dialer").field("encoding", &self.options.encoding).finish_non_exhaustive()
+    }
 }
 
 impl Dialer {

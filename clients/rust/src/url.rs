@@ -10,7 +10,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 /// `https://` allows both transports, WebTransport on UDP and WebSocket over TLS on TCP of the same
 /// port; `wss://` is WebSocket over TLS only; `ws://` and `http://` are plain WebSocket only. Without
 /// a path it is `/v1/connect`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NodeUrl {
     scheme: Scheme,
     host: String,
@@ -126,6 +126,12 @@ impl fmt::Display for NodeUrl {
         // The query may carry what is nobody else's business.
         let path = self.path_and_query.split('?').next().unwrap_or_default();
         write!(formatter, "{scheme}://{}{path}", self.authority())
+    }
+}
+
+impl fmt::Debug for NodeUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 

@@ -73,7 +73,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_address_does_not_hold_up_the_next() {
-        let winner = race(&addresses(3), |address| async move {
+        let addresses = addresses(3);
+        let winner = race(&addresses, |address| async move {
             if address.port() == 1 { pending().await } else { Ok(address.port()) }
         });
         assert_eq!(winner.await.unwrap(), 2);
@@ -82,7 +83,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusing_address_is_passed_over_at_once() {
         let begin = tokio::time::Instant::now();
-        let winner = race(&addresses(3), |address| async move {
+        let addresses = addresses(3);
+        let winner = race(&addresses, |address| async move {
             if address.port() < 3 { Err(DialError::Unreachable) } else { Ok(address.port()) }
         });
         assert_eq!(winner.await.unwrap(), 3);

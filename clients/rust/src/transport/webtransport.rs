@@ -11,13 +11,14 @@ use skywave_protocol::{codec::EncodedFrame, framing::FrameBuffer};
 use socket2::SockRef;
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     future::pending,
     io,
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use wtransport::{
     ClientConfig, Endpoint, RecvStream, SendStream, VarInt,
     config::{DnsLookupFuture, DnsResolver, QuicTransportConfig},
@@ -40,6 +41,9 @@ const CONTROL_PRIORITY: i32 = 1;
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// After the control stream has ended, how long the close code may take to come.
 const CODE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a port is probed while a connection is being opened.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Opens a connection and its control stream.
 pub(super) async fn connect(
@@ -121,11 +125,16 @@ async fn closed_port(address: SocketAddr) {
             socket
         })?;
         socket.connect(address).await?;
-        socket.send(&[0]).await?;
-        let mut answer = [0; 1];
-        socket.recv(&mut answer).await
+        loop {
+            socket.send(&[0]).await?;
+            let mut answer = [0; 1];
+            if let Ok(outcome) = timeout(PROBE_INTERVAL, socket.recv(&mut answer)).await {
+                outcome?;
+                sleep(PROBE_INTERVAL).await;
+            }
+        }
     };
-    let outcome: io::Result<usize> = refused.await;
+    let outcome: io::Result<Infallible> = refused.await;
     if !outcome.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
         pending().await
     }

@@ -1,6 +1,7 @@
 //! A scripted node: both transports on one port; the test decides every frame.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

@@ -1,0 +1,414 @@
+//! What a subscriber and a publisher can rely on: order, once each, nothing silently missing.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+mod node;
+
+use node::*;
+use skywave_client::{ChannelEvent, Gap, GapReason, SubscribeOptions, TransportKind};
+use skywave_protocol::{
+    ClientFrame, CloseCode, ErrorCode, ServerFrame, frame,
+    position::{Epoch, Origin},
+};
+use std::time::Duration;
+use tokio::time::timeout;
+
+fn gap(offset: u64) -> ServerFrame {
+    ServerFrame::Gap(Gap {
+        channel: channel("chat:1"),
+        origin: Origin::new("eu").unwrap(),
+        reason: GapReason::Trimmed,
+        epoch: Epoch::new("e1").unwrap(),
+        offset,
+    })
+}
+
+over_both_transports! {
+    async fn publications_arrive_in_order_and_each_once(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 5).await;
+        for offset in [6, 7, 7, 6, 8, 5, 9] {
+            peer.send_on_stream("chat:1", publication("chat:1", offset));
+        }
+        assert_eq!(offsets(&mut room, 4).await, [6, 7, 8, 9]);
+    }
+
+    async fn a_publication_with_a_key_seen_before_has_no_second_effect(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.send_on_stream("chat:1", keyed_publication("chat:1", 1, Some("k")));
+        peer.send_on_stream("chat:1", keyed_publication("chat:1", 2, Some("k")));
+        peer.send_on_stream("chat:1", keyed_publication("chat:1", 3, Some("other")));
+        assert_eq!(offsets(&mut room, 2).await, [1, 3]);
+        // The repetition counts as seen all the same.
+        client.cut().await.unwrap();
+        let (_peer, connect) = node.welcome().await;
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(3)));
+    }
+
+    async fn publications_before_subscribed_are_held(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (room, ()) = tokio::join!(client.subscribe("chat:1", SubscribeOptions::default()), async {
+            let subscribe = peer.subscribe().await;
+            peer.send_on_stream("chat:1", publication("chat:1", 3));
+            peer.send_on_stream("chat:1", publication("chat:1", 4));
+            // Long enough for another stream to be ahead of the control stream.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            peer.send(subscribed(Some(subscribe.id), "chat:1", 2, None));
+        });
+        let mut room = room.unwrap();
+        assert!(matches!(event(&mut room).await, ChannelEvent::Subscribed(_)));
+        assert_eq!(offsets(&mut room, 2).await, [3, 4]);
+    }
+
+    async fn frames_before_connected_are_held(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        peer.send_on_stream("chat:1", publication("chat:1", 1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        peer.send(connected(&connect));
+        peer.send(subscribed(None, "chat:1", 0, Some(true)));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+        drop(client);
+    }
+
+    async fn what_comes_after_unsubscribed_is_dropped(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, room) = subscribed_client(&mut node, options, 0).await;
+        drop(room);
+        let unsubscribe = peer.unsubscribe().await;
+        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
+            id: Some(unsubscribe.id),
+            channel: channel("chat:1"),
+            code: None,
+            reason: None,
+        }));
+        peer.send_on_stream("chat:1", publication("chat:1", 1));
+        let mut room = subscribe(&client, &mut peer, "chat:1", 1).await;
+        peer.send_on_stream("chat:1", publication("chat:1", 2));
+        assert_eq!(offsets(&mut room, 1).await, [2]);
+    }
+
+    async fn a_gap_is_told_and_delivery_goes_on_after_it(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        for frame in [publication("chat:1", 1), gap(5), publication("chat:1", 6)] {
+            peer.send_on_stream("chat:1", frame);
+        }
+        assert!(matches!(event(&mut room).await, ChannelEvent::Publication(first) if first.offset == 1));
+        assert!(matches!(event(&mut room).await, ChannelEvent::Gap(gap) if gap.offset == 5));
+        assert!(matches!(event(&mut room).await, ChannelEvent::Publication(next) if next.offset == 6));
+    }
+
+    async fn a_missing_publication_is_fetched_and_never_skipped(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.send_on_stream("chat:1", publication("chat:1", 1));
+        peer.send_on_stream("chat:1", publication("chat:1", 3));
+        let (peer, connect) = node.welcome().await;
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(1)));
+        peer.send(subscribed(None, "chat:1", 1, Some(true)));
+        for offset in [2, 3] {
+            peer.send_on_stream("chat:1", publication("chat:1", offset));
+        }
+        assert_eq!(offsets(&mut room, 3).await, [1, 2, 3]);
+    }
+
+    async fn after_a_cut_the_session_resumes_from_its_positions(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.send_on_stream("chat:1", publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+        client.cut().await.unwrap();
+        let (peer, connect) = node.welcome().await;
+        assert_eq!(connect.resume.as_deref(), Some("secret"));
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(1)));
+        peer.send(subscribed(None, "chat:1", 1, Some(true)));
+        peer.send_on_stream("chat:1", publication("chat:1", 2));
+        match event(&mut room).await {
+            ChannelEvent::Subscribed(subscribed) => assert_eq!(subscribed.recovered, Some(true)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(offsets(&mut room, 1).await, [2]);
+        assert_eq!(client.connected().unwrap().connects, 2);
+    }
+
+    async fn unanswered_publishes_are_sent_again_with_their_keys_in_order(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let publishing: Vec<_> = (0..3)
+            .map(|number| {
+                let client = client.clone();
+                tokio::spawn(async move { client.publish("chat:1", json(&number.to_string())).await })
+            })
+            .collect();
+        let sent = [peer.publish().await, peer.publish().await, peer.publish().await];
+        client.cut().await.unwrap();
+        let newer = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("\"newer\"")).await }
+        });
+        let (mut peer, _) = node.welcome().await;
+        for (index, earlier) in sent.iter().enumerate() {
+            let again = peer.publish().await;
+            assert_eq!((&again.key, &again.data), (&earlier.key, &earlier.data));
+            peer.send(published(&again, index as u64 + 1));
+        }
+        let last = peer.publish().await;
+        assert_eq!(last.data, json("\"newer\""));
+        peer.send(published(&last, 4));
+        for publish in publishing {
+            publish.await.unwrap().unwrap();
+        }
+        assert_eq!(newer.await.unwrap().unwrap().offset, 4);
+    }
+
+    async fn a_transient_error_is_not_the_publishers_business(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (published, keys) = tokio::join!(client.publish("chat:1", json("1")), async {
+            let first = peer.publish().await;
+            let mut error = frame::Error::new(Some(first.id), ErrorCode::RateLimited, "slow down");
+            error.retry_after_ms = Some(50);
+            let refused_at = std::time::Instant::now();
+            peer.send(ServerFrame::Error(error));
+            let second = peer.publish().await;
+            assert!(refused_at.elapsed() >= Duration::from_millis(50));
+            peer.send(node::published(&second, 1));
+            (first.key, second.key)
+        });
+        assert_eq!(published.unwrap().offset, 1);
+        assert!(keys.0.is_some() && keys.0 == keys.1);
+    }
+
+    async fn a_final_error_is(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (refused, ()) = tokio::join!(client.publish("chat:1", json("1")), async {
+            let publish = peer.publish().await;
+            peer.send(ServerFrame::Error(frame::Error::new(Some(publish.id), ErrorCode::Forbidden, "no")));
+        });
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden.code());
+    }
+
+    async fn other_requests_fail_transiently_when_the_connection_is_cut(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (answer, ()) = tokio::join!(client.presence("chat:1"), async {
+            peer.frame().await;
+            client.cut().await.unwrap();
+        });
+        assert!(answer.unwrap_err().transient);
+    }
+
+    async fn a_forbidden_channel_costs_only_itself(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        let (refused, ()) = tokio::join!(client.subscribe("secret:1", SubscribeOptions::default()), async {
+            let subscribe = peer.subscribe().await;
+            peer.send(ServerFrame::Error(frame::Error::new(Some(subscribe.id), ErrorCode::Forbidden, "no")));
+        });
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden.code());
+        peer.send_on_stream("chat:1", publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+    }
+
+    async fn the_nodes_unsubscribed_is_the_last_event(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
+            id: None,
+            channel: channel("chat:1"),
+            code: Some(ErrorCode::Forbidden.code()),
+            reason: Some("forbidden".into()),
+        }));
+        assert!(matches!(event(&mut room).await, ChannelEvent::Unsubscribed { code: Some(103), .. }));
+        assert_eq!(room.next().await, None);
+    }
+
+    async fn a_slow_reader_misses_nothing_and_holds_up_nobody(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.subscription_queue = 4;
+        let (client, mut peer, mut slow) = subscribed_client(&mut node, options, 0).await;
+        let mut quick = subscribe(&client, &mut peer, "chat:2", 0).await;
+        for offset in 1..=6 {
+            peer.send_on_stream("chat:1", publication("chat:1", offset));
+        }
+        let unsubscribe = peer.unsubscribe().await;
+        assert_eq!(unsubscribe.channel, channel("chat:1"));
+        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
+            id: Some(unsubscribe.id),
+            channel: channel("chat:1"),
+            code: None,
+            reason: None,
+        }));
+        peer.send_on_stream("chat:2", publication("chat:2", 1));
+        assert_eq!(offsets(&mut quick, 1).await, [1]);
+        assert_eq!(offsets(&mut slow, 4).await, [1, 2, 3, 4]);
+        let again = peer.subscribe().await;
+        assert_eq!(again.position, Some(position(4)));
+        peer.send(subscribed(Some(again.id), "chat:1", 4, Some(true)));
+        peer.send_on_stream("chat:1", publication("chat:1", 5));
+        peer.send_on_stream("chat:1", publication("chat:1", 6));
+        assert_eq!(offsets(&mut slow, 2).await, [5, 6]);
+    }
+
+    async fn a_ping_is_answered(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, mut peer, _) = node.client(options).await;
+        let ping = frame::Ping { seq: 42, interval_ms: 60_000, timeout_ms: 10_000 };
+        peer.send_datagram(ServerFrame::Ping(ping));
+        assert_eq!(peer.next().await, Some(ClientFrame::Pong(frame::Pong { seq: 42 })));
+    }
+
+    async fn a_silent_connection_is_given_up_by_the_latest_heartbeat(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, _) = node.client(options).await;
+        peer.send(ServerFrame::Ping(frame::Ping { seq: 1, interval_ms: 800, timeout_ms: 400 }));
+        let begin = std::time::Instant::now();
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+        assert!(begin.elapsed() >= Duration::from_millis(1_150), "{:?}", begin.elapsed());
+    }
+
+    async fn events_reach_the_reader_and_emits_reach_the_node(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.send_datagram(ServerFrame::Event(frame::Event {
+            channel: channel("chat:1"),
+            session: frame::SessionId::new("other").unwrap(),
+            user: None,
+            slot: None,
+            data: json("1"),
+        }));
+        assert!(matches!(event(&mut room).await, ChannelEvent::Event(event) if event.data == json("1")));
+        for size in [10, 5_000] {
+            // Too large for a datagram is no reason to lose it.
+            let data = json(&format!("\"{}\"", "x".repeat(size)));
+            client.emit("chat:1", data.clone(), Some("cursor")).await.unwrap();
+            assert!(matches!(peer.frame().await, ClientFrame::Emit(emit) if emit.data == data));
+        }
+    }
+
+    async fn an_unknown_frame_is_ignored(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.encoding = skywave_client::Encoding::MessagePack;
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        // {"news": {}}
+        peer.send_raw(&[0x81, 0xa4, b'n', b'e', b'w', b's', 0x80]);
+        peer.send(publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+    }
+
+    async fn bytes_that_are_no_frame_end_the_connection_and_not_the_session(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, _) = node.client(options).await;
+        peer.send_raw(&[0xc1; 9]);
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+    }
+
+    async fn a_client_that_is_told_to_stay_away_does(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.disconnect(CloseCode::Unauthenticated);
+        assert!(matches!(event(&mut room).await, ChannelEvent::Unsubscribed { code: Some(3503), .. }));
+        let refused = client.publish("chat:1", json("1")).await.unwrap_err();
+        assert!(!refused.transient);
+        node.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn any_other_code_brings_it_back(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, _) = node.client(options).await;
+        peer.disconnect(CloseCode::SlowConsumer);
+        let (peer, _) = node.welcome().await;
+        peer.close(CloseCode::Shutdown.code());
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_full_publish_queue_is_told_at_once() {
+    let mut node = Node::start().await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.publish_queue = 2;
+    let (client, mut peer, _) = node.client(options).await;
+    for _ in 0..2 {
+        let client = client.clone();
+        tokio::spawn(async move { client.publish("chat:1", json("1")).await });
+        peer.publish().await;
+    }
+    let refused = timeout(PATIENCE, client.publish("chat:1", json("1"))).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::LimitReached.code());
+}
+
+#[tokio::test]
+async fn a_frame_over_the_nodes_limit_fails_alone() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebTransport);
+    let (client, mut peer, _) = node.client(options).await;
+    let large = json(&format!("\"{}\"", "x".repeat(70_000)));
+    assert_eq!(client.publish("chat:1", large).await.unwrap_err().code, ErrorCode::BadRequest.code());
+    let (published, ()) = tokio::join!(client.publish("chat:1", json("1")), async {
+        let publish = peer.publish().await;
+        peer.send(node::published(&publish, 1));
+    });
+    published.unwrap();
+}
+
+#[tokio::test]
+async fn one_client_has_one_subscription_per_channel() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, _peer, _room) = subscribed_client(&mut node, options, 0).await;
+    let refused = client.subscribe("chat:1", SubscribeOptions::default()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::AlreadySubscribed.code());
+}
+
+#[tokio::test]
+async fn without_an_answer_a_request_times_out() {
+    let mut node = Node::start().await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.request_timeout = Duration::from_millis(50);
+    let (client, _peer, _) = node.client(options).await;
+    assert_eq!(client.presence("chat:1").await.unwrap_err().code, ErrorCode::Timeout.code());
+}
+
+#[tokio::test]
+async fn the_session_ends_when_nobody_holds_it() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, mut peer, room) = subscribed_client(&mut node, options, 0).await;
+    drop(client);
+    drop(room);
+    peer.ended().await;
+    node.no_further_connection(Duration::from_millis(200)).await;
+}

@@ -1,0 +1,168 @@
+//! Make before break: a session moves without a gap, a repetition or an error.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+mod node;
+
+use node::*;
+use skywave_client::{ChannelEvent, Client, Status, TransportChoice, TransportKind};
+use skywave_protocol::{CloseCode, ServerFrame, frame};
+use std::time::Duration;
+
+fn drain(url: Option<String>) -> ServerFrame {
+    ServerFrame::Drain(frame::Drain { after_ms: 100, url: url.map(Into::into) })
+}
+
+over_both_transports! {
+    async fn a_drained_client_opens_the_new_connection_before_it_leaves_the_old_one(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, mut room) = subscribed_client(&mut node, options, 0).await;
+        let mut status = client.status();
+        status.mark_unchanged();
+        old.send(publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+        old.send(drain(None));
+        let mut new = node.accept().await;
+        let connect = new.connect().await;
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(1)));
+        // The old one still delivers, and the new one repeats it.
+        old.send(publication("chat:1", 2));
+        assert_eq!(offsets(&mut room, 1).await, [2]);
+        new.send(connected(&connect));
+        new.send(subscribed(None, "chat:1", 1, Some(true)));
+        for offset in [2, 3] {
+            new.send_on_stream("chat:1", publication("chat:1", offset));
+        }
+        assert_eq!(offsets(&mut room, 1).await, [3]);
+        old.ended().await;
+        assert!(matches!(&*status.borrow_and_update(), Status::Connected(connected) if connected.connects == 2));
+    }
+
+    async fn publishes_on_their_way_survive_the_move(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, _) = node.client(options).await;
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        let first = old.publish().await;
+        old.send(drain(None));
+        let (mut new, _) = node.welcome().await;
+        let again = new.publish().await;
+        assert_eq!(first.key, again.key);
+        new.send(published(&again, 1));
+        assert_eq!(publishing.await.unwrap().unwrap().offset, 1);
+    }
+
+    async fn being_replaced_by_ones_own_move_is_no_error(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, old, mut room) = subscribed_client(&mut node, options, 0).await;
+        old.send(drain(None));
+        let mut new = node.accept().await;
+        let connect = new.connect().await;
+        // The node fences the old connection before its `connected` arrives.
+        old.disconnect(CloseCode::Replaced);
+        let mut status = client.status();
+        let lost = status.wait_for(|status| matches!(status, Status::Disconnected { .. }));
+        tokio::time::timeout(PATIENCE, lost).await.unwrap().unwrap();
+        new.send(connected(&connect));
+        new.send(subscribed(None, "chat:1", 0, Some(true)));
+        new.send_on_stream("chat:1", publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+    }
+
+    async fn being_replaced_by_another_client_is_the_end(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.disconnect(CloseCode::Replaced);
+        assert!(matches!(event(&mut room).await, ChannelEvent::Unsubscribed { code: Some(3500), .. }));
+        node.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn a_drain_may_name_another_node(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut other = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, _) = node.client(options).await;
+        old.send(drain(Some(other.url())));
+        let _new = other.welcome().await;
+        old.ended().await;
+        drop(client);
+    }
+
+    async fn a_rotated_client_comes_back_at_once(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.backoff.first = Duration::from_secs(60);
+        options.backoff.max = Duration::from_secs(60);
+        let (_client, peer, _) = node.client(options).await;
+        peer.disconnect(CloseCode::Rotate);
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+    }
+
+    async fn a_client_goes_to_another_region_when_its_node_is_gone(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut other = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer) = tokio::join!(Client::connect(options), async {
+            let mut peer = node.accept().await;
+            let connect = peer.connect().await;
+            let name = skywave_protocol::Text::new("us").unwrap();
+            let regions = vec![frame::Region { name, url: other.url().into() }];
+            peer.send(ServerFrame::Connected(frame::Connected { regions, ..connected_frame(&connect) }));
+            peer
+        });
+        let client = client.unwrap();
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        peer.publish().await;
+        drop(node);
+        let (mut peer, connect) = other.welcome().await;
+        assert_eq!(connect.resume.as_deref(), Some("secret"));
+        let publish = peer.publish().await;
+        peer.send(published(&publish, 1));
+        publishing.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_application_can_change_the_transport() {
+    let mut node = Node::start().await;
+    let mut options = node.options(TransportKind::WebTransport);
+    options.transport = TransportChoice::Auto;
+    let (client, mut old, mut room) = subscribed_client(&mut node, options, 0).await;
+    assert_eq!(old.kind, TransportKind::WebTransport);
+    let (switched, new) = tokio::join!(client.switch(TransportKind::WebSocket), async {
+        let (new, connect) = node.welcome().await;
+        assert_eq!(connect.resume.as_deref(), Some("secret"));
+        new.send(subscribed(None, "chat:1", 0, Some(true)));
+        new
+    });
+    switched.unwrap();
+    assert_eq!(
+        (new.kind, client.connected().unwrap().transport),
+        (TransportKind::WebSocket, TransportKind::WebSocket)
+    );
+    old.ended().await;
+    new.send(publication("chat:1", 1));
+    assert_eq!(offsets(&mut room, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn a_change_of_transport_that_fails_leaves_the_session_as_it_was() {
+    let mut node = Node::start_with(Udp::Silent).await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.connect_timeout = Duration::from_millis(300);
+    let (client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+    client.switch(TransportKind::WebTransport).await.unwrap_err();
+    peer.send(publication("chat:1", 1));
+    assert_eq!(offsets(&mut room, 1).await, [1]);
+    assert_eq!(client.connected().unwrap().connects, 1);
+}
