@@ -9,7 +9,7 @@ pub use clock::wall_ms;
 use crate::broadcast::{Event, Publication};
 use futures_util::future::BoxFuture;
 use skywave_protocol::{
-    Channel, Payload, Point, Position, Text,
+    Channel, ErrorCode, Payload, Point, Position, Text,
     frame::{GapReason, Key},
     position::{Epoch, Origin},
 };
@@ -121,6 +121,17 @@ pub enum BrokerError {
     /// The broker cannot be reached now; try again.
     #[error("the broker cannot be reached")]
     Unavailable,
+}
+
+impl BrokerError {
+    /// What clients and operators are told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownNamespace(_) => ErrorCode::UnknownNamespace,
+            Self::BadCursor => ErrorCode::BadRequest,
+            Self::Unavailable => ErrorCode::Unavailable,
+        }
+    }
 }
 
 /// Takes what the broker delivers to this node. Called in order per (channel, origin); never blocks.

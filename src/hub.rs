@@ -120,6 +120,11 @@ impl Hub {
         self.shard(channel).read().get(channel).map_or(0, Vec::len)
     }
 
+    /// How many channels have at least one subscriber on this node.
+    pub fn channel_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
     /// All channels with at least one subscriber on this node, with their number.
     pub fn channels(&self) -> Vec<(Channel, usize)> {
         let of_shard = |shard: &Shard| -> Vec<_> {

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::{Authenticator, resume::ResumeKey},
-    broker::Broker,
+    broker::{Accepted, Broker, BrokerError, Publish},
     config::Config,
     hub::Hub,
     limits::{Quota, TokenBucket},
@@ -83,6 +83,24 @@ impl Node {
             draining: AtomicBool::new(false),
             config: parts.config,
         })
+    }
+
+    /// Publishes, counts and times it. Publications take effect in the order of the calls.
+    pub fn publish(
+        self: &Arc<Self>,
+        publish: Publish,
+    ) -> impl Future<Output = Result<Accepted, BrokerError>> + Send + use<> {
+        let timer = self.metrics.publish_duration.start_timer();
+        let accepting = self.broker.publish(publish);
+        let node = self.clone();
+        async move {
+            let accepted = accepting.await;
+            timer.observe_duration();
+            let accepted = accepted?;
+            let metrics = &node.metrics;
+            if accepted.duplicate { &metrics.publications_repeated } else { &metrics.publications }.inc();
+            Ok(accepted)
+        }
     }
 
     /// Takes a handshake from this second's.

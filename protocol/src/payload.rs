@@ -133,7 +133,11 @@ impl Payload {
         }
     }
 
-    pub(crate) fn from_fields(data: Option<Data>, data_b64: Option<Base64>) -> Result<Self, &'static str> {
+    /// The payload of a frame's two fields.
+    ///
+    /// # Errors
+    /// When neither is there, or both are.
+    pub fn from_fields(data: Option<Data>, data_b64: Option<Base64>) -> Result<Self, &'static str> {
         match (data, data_b64) {
             (Some(Data(payload)), None) => Ok(payload),
             (None, Some(Base64(bytes))) => Ok(Self::Binary(bytes)),
@@ -151,10 +155,10 @@ impl From<Json> for Payload {
 
 /// The field `data`. `null` is a value like any other, so the field is read with [`present`].
 #[derive(Debug)]
-pub(crate) struct Data(Payload);
+pub struct Data(Payload);
 
 /// Reads a field that is there; keeps serde from taking `null` for an absent one.
-pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -194,7 +198,7 @@ impl<'de> Deserialize<'de> for Data {
 
 /// The field `data_b64`: bytes in a JSON frame.
 #[derive(Debug)]
-pub(crate) struct Base64(Bytes);
+pub struct Base64(Bytes);
 
 impl Serialize for Base64 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -64,6 +64,13 @@ impl Registry {
         self.sessions.lock().iter().map(|(id, attached)| (id.clone(), attached.clone())).collect()
     }
 
+    /// Visits all sessions in no order. The registry is locked meanwhile: `visit` should be quick.
+    pub fn each(&self, mut visit: impl FnMut(&SessionId, &Attached)) {
+        for (id, attached) in self.sessions.lock().iter() {
+            visit(id, attached);
+        }
+    }
+
     /// Counts a transport until the guard is dropped.
     pub fn count_transport(self: &Registry) -> TransportCount<'_> {
         self.transports.fetch_add(1, Ordering::Relaxed);

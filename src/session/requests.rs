@@ -9,7 +9,7 @@ use super::{
 use crate::{
     auth::{AuthError, rights::Right},
     broadcast::Broadcast,
-    broker::{Page, PageLimit, PageOf, Publish},
+    broker::{Accepted, Page, PageLimit, PageOf, Publish},
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, ErrorCode, ServerFrame,
@@ -72,19 +72,10 @@ impl<C: Connection> Session<C> {
         require(&self.node, &self.grant, &request.channel, Right::Publish)?;
         let frame::Publish { id, channel, key, data } = request;
         let user = self.grant.user.clone();
-        let accepted = self.node.broker.publish(Publish { channel: channel.clone(), data, key, user });
-        let node = self.node.clone();
-        let timer = node.metrics.publish_duration.start_timer();
+        let accepting = self.node.publish(Publish { channel: channel.clone(), data, key, user });
         self.pending.push(Box::pin(async move {
-            let accepted = accepted.await;
-            timer.observe_duration();
-            match accepted {
-                Ok(accepted) => {
-                    let metrics = &node.metrics;
-                    let counter =
-                        if accepted.duplicate { &metrics.publications_repeated } else { &metrics.publications };
-                    counter.inc();
-                    let (origin, epoch, offset) = (accepted.origin, accepted.epoch, accepted.offset);
+            match accepting.await {
+                Ok(Accepted { origin, epoch, offset, .. }) => {
                     ServerFrame::Published(Published { id, channel, origin, epoch, offset })
                 }
                 Err(error) => refuse(id, error.into()),

@@ -41,12 +41,7 @@ impl Refusal {
 
 impl std::convert::From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
-        let code = match &error {
-            BrokerError::UnknownNamespace(_) => ErrorCode::UnknownNamespace,
-            BrokerError::BadCursor => ErrorCode::BadRequest,
-            BrokerError::Unavailable => ErrorCode::Unavailable,
-        };
-        Self::new(code, error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }
 
