@@ -1,9 +1,47 @@
-//! The admin listener: metrics and health.
+//! The admin listener: the HTTP API for backends and operators, metrics and health.
+
+mod access;
+mod channels;
+mod command;
+mod failure;
+mod operation;
+mod publications;
+mod sessions;
 
 use crate::node::Node;
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use std::{net::SocketAddr, sync::Arc};
-use tokio::net::TcpListener;
+use axum::{Router, http::StatusCode, middleware, response::Response, routing::get};
+use command::command;
+use failure::Failure;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use skywave_protocol::ErrorCode;
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+/// Connections at a time; further ones wait in the kernel.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a request's head may take, and how long a connection may wait for its next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest request head, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// A connection ends after so long, between two requests if it can.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+/// How long the last answer of a connection that has to end may take.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait after the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the node's other listeners are.
 #[derive(Debug, Clone)]
@@ -13,22 +51,87 @@ pub struct Places {
     pub certificate_sha256: Option<String>,
 }
 
+/// What every request of the admin listener can use.
+#[derive(Clone)]
+struct Api {
+    node: Arc<Node>,
+    /// When the node began to serve.
+    started: Instant,
+}
+
 /// Serves the admin interface for the node's life.
-pub async fn listen(node: Arc<Node>, listener: TcpListener, _places: Places) {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(node);
-    if let Err(error) = axum::serve(listener, router).await {
-        tracing::error!(%error, "the admin listener ended");
+pub async fn listen(node: Arc<Node>, listener: TcpListener, places: Places) {
+    let router = router(Api { node, started: Instant::now() }, &places);
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Dropped with this future, and all connections with it.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let router = router.clone();
+                connections.spawn(async move {
+                    serve(router, stream, address).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
-async fn ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    if node.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ready") }
+async fn serve(router: Router, stream: TcpStream, address: SocketAddr) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = tokio::time::sleep(MAX_CONNECTION_AGE) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "an admin connection failed");
+    }
 }
 
-async fn metrics(State(node): State<Arc<Node>>) -> Result<String, (StatusCode, String)> {
-    node.metrics.render().map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+fn router(api: Api, _places: &Places) -> Router {
+    let keyed = middleware::from_fn_with_state(api.clone(), access::require_key);
+    let local = middleware::from_fn_with_state(api.clone(), access::require_local_host);
+    let commands = Router::new()
+        .route("/api/v1/publish", command::<publications::Publish>())
+        .route("/api/v1/broadcast", command::<publications::Broadcast>())
+        .route("/api/v1/history", command::<publications::History>())
+        .route("/api/v1/presence", command::<channels::Presence>())
+        .route("/api/v1/channels", command::<channels::Channels>())
+        .route("/api/v1/sessions", command::<sessions::Sessions>())
+        .route("/api/v1/disconnect", command::<sessions::Disconnect>())
+        .route("/api/v1/drain", command::<operation::Drain>())
+        .route("/api/v1/info", command::<operation::Info>())
+        .route_layer(keyed);
+    let guarded = commands.route("/api/v1/openapi.json", get(operation::openapi)).route_layer(local);
+    guarded
+        .route("/healthz", get(operation::healthz))
+        .route("/readyz", get(operation::readyz))
+        .route("/metrics", get(operation::metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(api)
+}
+
+async fn not_found() -> Response {
+    Failure::new(ErrorCode::BadRequest, "there is nothing at this path")
+        .with_status(StatusCode::NOT_FOUND)
+        .into()
+}
+
+async fn method_not_allowed() -> Response {
+    Failure::new(ErrorCode::BadRequest, "this path takes another method")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into()
 }

@@ -1,0 +1,100 @@
+//! What an operator or a machine asks of the node itself: health, metrics, its state, and to drain.
+
+use super::{Api, command::Command, failure::Failure};
+use crate::server::start_drain;
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use skywave_protocol::{ErrorCode, position::Origin};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The description of this API for machines (OpenAPI 3.1).
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// `drain`: asks all sessions to move to another node, and takes no new ones.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {}
+
+#[derive(Serialize)]
+pub struct DrainAnswer {
+    /// Those that are to move.
+    sessions: usize,
+}
+
+impl Command for Drain {
+    type Answer = DrainAnswer;
+
+    async fn run(self, api: &Api) -> Result<DrainAnswer, Failure> {
+        start_drain(&api.node);
+        Ok(DrainAnswer { sessions: api.node.sessions.len() })
+    }
+}
+
+/// `info`: the node's state.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Info {}
+
+#[derive(Serialize)]
+pub struct InfoAnswer {
+    node: Arc<str>,
+    region: Origin,
+    version: &'static str,
+    uptime_ms: u64,
+    draining: bool,
+    /// By transport.
+    sessions: BTreeMap<&'static str, usize>,
+    /// Those with subscribers on this node.
+    channels: usize,
+}
+
+impl Command for Info {
+    type Answer = InfoAnswer;
+
+    async fn run(self, api: &Api) -> Result<InfoAnswer, Failure> {
+        let node = &api.node;
+        let mut sessions = BTreeMap::from([("websocket", 0), ("webtransport", 0)]);
+        node.sessions.each(|_, attached| *sessions.entry(attached.transport).or_default() += 1);
+        Ok(InfoAnswer {
+            node: node.id.clone(),
+            region: node.region.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ms: api.started.elapsed().as_millis() as u64,
+            draining: node.is_draining(),
+            sessions,
+            channels: node.hub.channel_count(),
+        })
+    }
+}
+
+pub async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// The process answers.
+pub async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// The node takes new sessions.
+pub async fn readyz(State(api): State<Api>) -> impl IntoResponse {
+    if api.node.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::OK, "ready")
+    }
+}
+
+pub async fn metrics(State(api): State<Api>) -> Response {
+    match api.node.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics could not be written");
+            Failure::new(ErrorCode::Internal, "the metrics could not be written").into()
+        }
+    }
+}
