@@ -21,15 +21,7 @@ use skywave_protocol::{
     codec::{EncodedFrame, split_json},
     framing::split_frames,
 };
-use std::{
-    collections::VecDeque,
-    fmt,
-    future::{Future, poll_fn},
-    io,
-    pin::Pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -206,23 +198,21 @@ async fn extended_connect(
 
 type Http2 = http2::Connection<TokioIo<Box<dyn Io>>, Empty<Bytes>, TokioExecutor>;
 
-/// Runs the connection until the server's settings have allowed extended CONNECT.
+/// Runs the connection until the server's settings have allowed extended CONNECT. They come within a
+/// round trip; hyper tells whether they have, but wakes nobody when they do.
 async fn wait_for_settings(connection: &mut Http2) -> Result<(), DialError> {
-    let enabled = poll_fn(|context| {
-        let ended = Pin::new(&mut *connection).poll(context).is_ready();
-        if connection.is_extended_connect_protocol_enabled() {
-            Poll::Ready(true)
-        } else if ended {
-            Poll::Ready(false)
-        } else {
-            Poll::Pending
+    let enabled = async {
+        let mut pause = Duration::from_millis(1);
+        while !connection.is_extended_connect_protocol_enabled() {
+            if timeout(pause, &mut *connection).await.is_ok() {
+                return Err(DialError::Http2("the server closed the connection".to_owned()));
+            }
+            pause = (pause * 2).min(Duration::from_millis(20));
         }
-    });
-    match timeout(SETTINGS_TIMEOUT, enabled).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(DialError::Http2("the server closed the connection".to_owned())),
-        Err(_) => Err(DialError::Http2("the server does not allow extended CONNECT".to_owned())),
-    }
+        Ok(())
+    };
+    let refused = || Err(DialError::Http2("the server does not allow extended CONNECT".to_owned()));
+    timeout(SETTINGS_TIMEOUT, enabled).await.unwrap_or_else(|_| refused())
 }
 
 /// The sending half.
