@@ -8,7 +8,7 @@ mod operation;
 mod publications;
 mod sessions;
 
-use crate::node::Node;
+use crate::{demo, node::Node};
 use axum::{Router, http::StatusCode, middleware, response::Response, routing::get};
 use command::command;
 use failure::Failure;
@@ -100,7 +100,8 @@ async fn serve(router: Router, stream: TcpStream, address: SocketAddr) {
     }
 }
 
-fn router(api: Api, _places: &Places) -> Router {
+fn router(api: Api, places: &Places) -> Router {
+    let demo = if api.node.config.dev { demo::router(places) } else { Router::new() };
     let keyed = middleware::from_fn_with_state(api.clone(), access::require_key);
     let local = middleware::from_fn_with_state(api.clone(), access::require_local_host);
     let commands = Router::new()
@@ -122,6 +123,7 @@ fn router(api: Api, _places: &Places) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(api)
+        .merge(demo)
 }
 
 async fn not_found() -> Response {

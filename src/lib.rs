@@ -6,6 +6,7 @@ pub mod broadcast;
 pub mod broker;
 pub mod certificate;
 pub mod config;
+pub mod demo;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
