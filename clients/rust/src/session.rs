@@ -50,6 +50,13 @@ const STABLE: Duration = Duration::from_secs(5);
 /// The least time between two moves to a node that another one prefers.
 const PREFERENCE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The least time before a token is fetched again, however short tokens live.
+const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(200);
+/// What a `connect` may take apart from its subscriptions: token, resume secret and the rest.
+const CONNECT_BYTES: usize = 16 * 1024;
+/// The limit on frames until a node has told its own.
+const USUAL_FRAME_LIMIT: u64 = 65_536;
+
 type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 type Outcome = oneshot::Sender<Result<(), ConnectError>>;
 
@@ -140,6 +147,8 @@ struct Session {
     attempts: u32,
     connects: u64,
     preferred_at: Option<Instant>,
+    /// The node's limit on frames in bytes; 0: none.
+    frame_limit: u64,
 }
 
 type Started = (
@@ -202,6 +211,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         attempts: 0,
         connects: 0,
         preferred_at: None,
+        frame_limit: USUAL_FRAME_LIMIT,
         options,
     };
     tokio::spawn(session.run());
@@ -308,7 +318,7 @@ impl Session {
 
     fn timer(&mut self) -> ControlFlow<End> {
         let now = Instant::now();
-        if self.live.as_ref().is_some_and(|live| live.patience_ends() <= now) {
+        if self.live.as_mut().is_some_and(|live| live.is_dead(now)) {
             return self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()));
         }
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
@@ -359,7 +369,7 @@ impl Session {
                 self.memory.remember(&opening.url, opening.plan, dialed.connection.kind, Instant::now());
                 let Dialed { connection, token } = dialed;
                 let connect = self.connect_frame(token);
-                opening.channels = connect.subscriptions.keys().cloned().collect();
+                opening.channels = self.asked(&connect);
                 opening.step = opening::greet(connection, connect, opening.deadline);
                 self.opening = Some(opening);
                 ControlFlow::Continue(())
@@ -371,12 +381,7 @@ impl Session {
 
     fn connect_frame(&mut self, token: Option<Arc<str>>) -> Connect {
         let named = |text: &str| Text::new(text).ok();
-        let subscriptions: BTreeMap<Channel, SubscribeOptions> = self
-            .channels
-            .iter()
-            .filter(|(_, entry)| !entry.paused)
-            .map(|(channel, entry)| (channel.clone(), entry.request()))
-            .collect();
+        let subscriptions = self.subscriptions_that_fit();
         let network = Some(self.options.network.clone()).filter(|network| *network != Network::default());
         Connect {
             id: self.requests.next_id(),
@@ -389,11 +394,38 @@ impl Session {
         }
     }
 
+    /// All subscriptions, as far as they fit into one frame; the others are asked for after it.
+    fn subscriptions_that_fit(&self) -> BTreeMap<Channel, SubscribeOptions> {
+        let mut left = match self.frame_limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(CONNECT_BYTES),
+        };
+        let wanted = self.channels.iter().filter(|(_, entry)| !entry.paused);
+        wanted
+            .map(|(channel, entry)| (channel.clone(), entry.request()))
+            .take_while(|(channel, options)| {
+                let size = subscription_size(channel, options);
+                let fits = size <= left;
+                left = left.saturating_sub(size);
+                fits
+            })
+            .collect()
+    }
+
+    /// Which subscriptions, by their ids, a `connect` asks for.
+    fn asked(&self, connect: &Connect) -> Vec<(Channel, u64)> {
+        let channels = connect.subscriptions.keys();
+        channels
+            .filter_map(|channel| self.channels.get(channel).map(|entry| (channel.clone(), entry.id)))
+            .collect()
+    }
+
     fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
         let Established { connection, connected, early } = established;
         let Opening { url, purpose, channels, .. } = opening;
         self.connects += 1;
-        let awaiting = channels.into_iter().map(|channel| (channel, Phase::Awaiting(VecDeque::new())));
+        let awaiting =
+            channels.iter().map(|(channel, _)| (channel.clone(), Phase::Awaiting(VecDeque::new())));
         let live = Live::new(
             self.connects,
             url.clone(),
@@ -405,7 +437,10 @@ impl Session {
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url);
-        self.candidates.learn(connected.regions.iter().filter_map(|region| region.url.parse().ok()));
+        let regions: Vec<NodeUrl> =
+            connected.regions.iter().filter_map(|region| self.trusted(&region.url)).collect();
+        self.candidates.learn(regions.into_iter());
+        self.frame_limit = connected.limits.frame_bytes;
         self.resume = Some(connected.resume.clone());
         self.schedule_refresh(connected.expires_at_ms);
         self.publish_status(&live, &connected);
@@ -425,7 +460,7 @@ impl Session {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
-        self.catch_up();
+        self.catch_up(channels);
         for frame in early {
             self.frame(Which::Live, frame)?;
         }
@@ -449,20 +484,21 @@ impl Session {
     }
 
     /// Brings the new connection to what the application has asked for meanwhile.
-    fn catch_up(&mut self) {
-        let Some(live) = &self.live else { return };
-        let asked: Vec<Channel> = live.phases.keys().cloned().collect();
-        for channel in asked {
-            if self.channels.get(&channel).is_none_or(|entry| entry.paused) {
+    fn catch_up(&mut self, asked: Vec<(Channel, u64)>) {
+        for (channel, id) in asked {
+            // Dropped meanwhile, even if somebody else has subscribed since.
+            if self.channels.get(&channel).is_none_or(|entry| entry.paused || entry.id != id) {
                 self.leave(&channel);
             }
         }
+        let Some(live) = &self.live else { return };
         let missing: Vec<Channel> = self
             .channels
             .iter()
-            .filter(|(_, entry)| !entry.paused)
+            .filter(|(channel, entry)| {
+                !entry.paused && matches!(live.phases.get(*channel), None | Some(Phase::Leaving(_)))
+            })
             .map(|(channel, _)| channel.clone())
-            .filter(|channel| self.live.as_ref().is_some_and(|live| !live.phases.contains_key(channel)))
             .collect();
         for channel in missing {
             self.join(&channel);
@@ -543,7 +579,9 @@ impl Session {
         self.path.send_replace(None);
         self.requests.lost(live.number);
         self.refresh_at = None;
-        self.next_move = None;
+        if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
+            self.candidates.go(url);
+        }
         let steady = live.since.elapsed() >= STABLE;
         drop(live);
         // One's own move replaces the old connection, which may hear of it first.
@@ -597,13 +635,13 @@ impl Session {
         if self.opening.is_some() || self.next_move.as_ref().is_some_and(|next| next.at <= at) {
             return;
         }
-        let url = drain.url.and_then(|url| url.parse().ok());
+        let url = drain.url.and_then(|url| self.trusted(&url));
         self.next_move = Some(Move { at, url, purpose: Purpose::Drain });
     }
 
     /// The node knows of a better one for this user.
     fn consider(&mut self, url: Option<&str>) {
-        let Some(url) = url.and_then(|url| url.parse::<NodeUrl>().ok()) else { return };
+        let Some(url) = url.and_then(|url| self.trusted(url)) else { return };
         let now = Instant::now();
         let recently = self.preferred_at.is_some_and(|at| now - at < PREFERENCE_INTERVAL);
         if recently || self.live.as_ref().is_some_and(|live| live.url == url) {
@@ -614,12 +652,17 @@ impl Session {
     }
 
     fn follow(&mut self, due: Move) {
-        if let Some(url) = due.url
-            && self.options.certificate.permits(&url).is_ok()
-        {
+        if let Some(url) = due.url {
             self.candidates.go(url);
         }
         self.open(None, due.purpose);
+    }
+
+    /// An address that a node gave: the token goes there, so it may not be less protected than here.
+    fn trusted(&self, url: &str) -> Option<NodeUrl> {
+        let url: NodeUrl = url.parse().ok()?;
+        let protected = url.is_tls() || !self.candidates.current().is_tls();
+        (protected && self.options.certificate.permits(&url).is_ok()).then_some(url)
     }
 
     fn switch(&mut self, kind: TransportKind, reply: Outcome) {
@@ -641,7 +684,7 @@ impl Session {
         };
         let expiry = UNIX_EPOCH.checked_add(Duration::from_millis(expires_at_ms));
         let left = expiry.and_then(|expiry| expiry.duration_since(SystemTime::now()).ok());
-        let wait = left.unwrap_or_default().mul_f64(0.75);
+        let wait = left.unwrap_or_default().mul_f64(0.75).max(LEAST_REFRESH_INTERVAL);
         self.refresh_at = Instant::now().checked_add(wait);
     }
 
@@ -671,6 +714,14 @@ impl Session {
             let _ = closed.send(());
         }
     }
+}
+
+/// The bytes that a subscription takes in `connect`, at most, in either encoding.
+fn subscription_size(channel: &Channel, options: &SubscribeOptions) -> usize {
+    // JSON may escape `"` and `\` in a name, two bytes for one; the rest is field names and numbers.
+    let points = options.position.iter().flat_map(|position| position.iter());
+    let position: usize = points.map(|(origin, point)| 2 * (origin.len() + point.epoch.len()) + 64).sum();
+    2 * channel.len() + 80 + position
 }
 
 /// Closes a connection beside the session.

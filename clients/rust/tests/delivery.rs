@@ -195,6 +195,22 @@ over_both_transports! {
         assert!(keys.0.is_some() && keys.0 == keys.1);
     }
 
+    async fn a_publish_on_hold_goes_out_although_a_later_one_was_answered(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (first, second, ()) =
+            tokio::join!(client.publish("chat:1", json("1")), client.publish("chat:1", json("2")), async {
+                let (first, second) = (peer.publish().await, peer.publish().await);
+                peer.send(ServerFrame::Error(frame::Error::new(Some(first.id), ErrorCode::Unavailable, "wait")));
+                peer.send(published(&second, 1));
+                let again = peer.publish().await;
+                assert_eq!(again.key, first.key);
+                peer.send(published(&again, 2));
+            });
+        assert_eq!((first.unwrap().offset, second.unwrap().offset), (2, 1));
+    }
+
     async fn a_final_error_is(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);
@@ -228,6 +244,62 @@ over_both_transports! {
         assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden.code());
         peer.send_on_stream("chat:1", publication("chat:1", 1));
         assert_eq!(offsets(&mut room, 1).await, [1]);
+    }
+
+    async fn a_channel_subscribed_anew_during_a_reconnect_begins_anew(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, room) = subscribed_client(&mut node, options, 3).await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(3)));
+        drop(room);
+        let again = tokio::spawn({
+            let client = client.clone();
+            async move { client.subscribe("chat:1", SubscribeOptions::default()).await }
+        });
+        // Both reach the client before `connected` does.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        peer.send(connected(&connect));
+        peer.send(subscribed(None, "chat:1", 3, Some(true)));
+        peer.send_on_stream("chat:1", publication("chat:1", 4));
+        let unsubscribe = peer.unsubscribe().await;
+        let subscribe = peer.subscribe().await;
+        assert_eq!(subscribe.position, None);
+        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
+            id: Some(unsubscribe.id),
+            channel: channel("chat:1"),
+            code: None,
+            reason: None,
+        }));
+        peer.send(subscribed(Some(subscribe.id), "chat:1", 4, None));
+        peer.send_on_stream("chat:1", publication("chat:1", 5));
+        assert_eq!(offsets(&mut again.await.unwrap().unwrap(), 1).await, [5]);
+    }
+
+    async fn more_subscriptions_than_fit_into_one_frame_are_all_taken_up_again(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let names: Vec<String> = (0..150).map(|index| format!("chat:{index}-{}", "x".repeat(240))).collect();
+        let mut rooms = Vec::new();
+        for name in &names {
+            rooms.push(subscribe(&client, &mut peer, name, 1).await);
+        }
+        client.cut().await.unwrap();
+        let (mut peer, connect) = node.welcome().await;
+        let mut taken_up: Vec<String> = connect.subscriptions.keys().map(|channel| channel.to_string()).collect();
+        assert!(skywave_client::Encoding::Json.encode(&connect).unwrap().len() < 65_536);
+        while taken_up.len() < names.len() {
+            let subscribe = peer.subscribe().await;
+            assert_eq!(subscribe.position, Some(position(1)));
+            taken_up.push(subscribe.channel.to_string());
+        }
+        taken_up.sort();
+        let mut names = names;
+        names.sort();
+        assert_eq!(taken_up, names);
     }
 
     async fn the_nodes_unsubscribed_is_the_last_event(kind: TransportKind) {

@@ -94,6 +94,17 @@ over_both_transports! {
         drop(client);
     }
 
+    async fn a_drain_cannot_send_the_token_over_a_plain_connection(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut other = Node::start().await;
+        let options = node.options(kind);
+        let (_client, old, _) = node.client(options).await;
+        old.send(drain(Some(format!("ws://{}", other.plain))));
+        // It moves all the same, to the address that it was given itself.
+        node.welcome().await;
+        other.no_further_connection(Duration::from_millis(100)).await;
+    }
+
     async fn a_rotated_client_comes_back_at_once(kind: TransportKind) {
         let mut node = Node::start().await;
         let mut options = node.options(kind);

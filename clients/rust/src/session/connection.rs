@@ -34,6 +34,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The least time without a word after which a connection counts as dead, whatever the node says.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
+/// The longest time without a word, in case a node says something absurd.
+const MOST_PATIENCE: Duration = Duration::from_secs(86_400);
+/// What a connection gets on top when its time is over.
+const LAST_CHANCE: Duration = Duration::from_millis(100);
+
 type Outgoing = (EncodedFrame, Lane);
 
 /// A connection on which `connected` has come. Dropping it closes it.
@@ -53,6 +58,8 @@ pub(super) struct Live {
     pub reply_time_us: Arc<AtomicU64>,
     heartbeat: Heartbeat,
     heard: Instant,
+    /// Nothing came in time: until when it may still come.
+    last_chance: Option<Instant>,
     frame_limit: u64,
     receiver: Receiver,
     waiting: VecDeque<Outgoing>,
@@ -84,6 +91,7 @@ impl Live {
             reply_time_us: Arc::default(),
             heartbeat,
             heard: now,
+            last_chance: None,
             frame_limit: limits.frame_bytes,
             receiver,
             waiting: VecDeque::new(),
@@ -140,6 +148,7 @@ impl Live {
 
     pub fn heard(&mut self) {
         self.heard = Instant::now();
+        self.last_chance = None;
     }
 
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
@@ -149,8 +158,19 @@ impl Live {
     /// When the connection counts as dead unless something comes.
     pub fn patience_ends(&self) -> Instant {
         let patience = self.heartbeat.interval_ms.saturating_add(self.heartbeat.timeout_ms);
-        let patience = Duration::from_millis(patience).max(LEAST_PATIENCE);
-        self.heard.checked_add(patience).unwrap_or(self.heard + Duration::from_secs(86_400))
+        let patience = Duration::from_millis(patience).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        self.last_chance.unwrap_or(self.heard + patience)
+    }
+
+    /// Whether it is dead by now. When this task was held up itself, what came meanwhile has not been
+    /// read yet; so the first time it only gets a last chance.
+    pub fn is_dead(&mut self, now: Instant) -> bool {
+        if now < self.patience_ends() {
+            return false;
+        }
+        let given = self.last_chance.is_some();
+        self.last_chance.get_or_insert(now + LAST_CHANCE);
+        given
     }
 
     /// Takes a sample of the time from request to reply (RFC 6298's smoothing, α = 1/8).

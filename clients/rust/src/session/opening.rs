@@ -40,8 +40,8 @@ pub(super) struct Opening {
     pub plan: Plan,
     pub purpose: Purpose,
     pub deadline: Instant,
-    /// The channels that `connect` asks for.
-    pub channels: Vec<Channel>,
+    /// The channels that `connect` asks for, with the ids of their subscriptions.
+    pub channels: Vec<(Channel, u64)>,
     pub step: BoxFuture<'static, Step>,
 }
 

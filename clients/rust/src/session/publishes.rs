@@ -75,15 +75,24 @@ impl Publishes {
         unsent.map(|(number, _)| *number).collect()
     }
 
-    pub fn answer(&mut self, number: u64, published: Published) {
+    pub fn answer(&mut self, number: u64, published: Published, now: Instant) {
         let Some(waiting) = self.waiting.remove(&number) else { return };
-        self.holds.remove(&waiting.channel);
+        self.release(&waiting.channel, now);
+        // Whoever published may have gone; the publication stands all the same.
         let _ = waiting.reply.send(Ok(published));
     }
 
-    pub fn refuse(&mut self, number: u64, error: RequestError) {
+    pub fn refuse(&mut self, number: u64, error: RequestError, now: Instant) {
         if let Some(waiting) = self.waiting.remove(&number) {
+            self.release(&waiting.channel, now);
             let _ = waiting.reply.send(Err(error));
+        }
+    }
+
+    /// Forgets a hold that is over; one that is not holds for those that were sent before it, too.
+    fn release(&mut self, channel: &Channel, now: Instant) {
+        if self.holds.get(channel).is_some_and(|hold| hold.until <= now) {
+            self.holds.remove(channel);
         }
     }
 
@@ -97,7 +106,7 @@ impl Publishes {
         now: Instant,
     ) {
         if !error.transient {
-            self.refuse(number, error);
+            self.refuse(number, error, now);
             return;
         }
         let Some(waiting) = self.waiting.get_mut(&number) else { return };

@@ -73,7 +73,7 @@ impl Session {
             ServerFrame::Published(published) => {
                 if let Some(Pending { waiter: Waiter::Publish(number), .. }) = self.reply(which, published.id)
                 {
-                    self.publishes.answer(number, published);
+                    self.publishes.answer(number, published, Instant::now());
                 }
             }
             ServerFrame::History(frame::History { id, .. })
@@ -351,7 +351,7 @@ impl Session {
         });
         match live.send(&frame, Lane::Reliable) {
             Ok(()) => self.requests.insert(id, Waiter::Publish(number), live.number),
-            Err(error) => self.publishes.refuse(number, error),
+            Err(error) => self.publishes.refuse(number, error, Instant::now()),
         }
     }
 
