@@ -67,11 +67,18 @@ async fn run<C: Command>(api: &Api, request: Request) -> Result<C::Answer, Failu
         Failure::new(ErrorCode::Timeout, "the body did not arrive in time")
             .with_status(StatusCode::REQUEST_TIMEOUT)
     })??;
-    let command: C = serde_json::from_slice(&body)
-        .map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))?;
+    let command: C = parse(&body)?;
     tokio::time::timeout(COMMAND_TIMEOUT, command.run(api)).await.map_err(|_| {
         Failure::new(ErrorCode::Timeout, "no answer in time; the command may have had its effect")
     })?
+}
+
+fn parse<C: Command>(body: &[u8]) -> Result<C, Failure> {
+    // serde would take an array for the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Failure::new(ErrorCode::BadRequest, "the body has to be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -1,0 +1,209 @@
+//! A node on free ports, requests to its admin listener, and a session that speaks JSON frames.
+
+use futures_util::{SinkExt, StreamExt};
+use reqwest::{Method, StatusCode, header};
+use serde_json::{Value, json};
+use skywave::{
+    auth::mint::{Claims, Minter},
+    config::{Config, Secret},
+    server::Server,
+};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+/// Nothing in these tests takes so long unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+const HMAC_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+}
+
+pub struct World {
+    pub server: Server,
+    http: reqwest::Client,
+}
+
+/// What came back from the admin listener.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/json", "{self:?}");
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The result of a command that succeeded.
+    pub fn result(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{self:?}");
+        let mut answer = self.json();
+        assert_eq!(answer.as_object().unwrap().len(), 1, "{self:?}");
+        answer["result"].take()
+    }
+
+    /// The message of a failure with this status and reason.
+    pub fn failure(&self, status: u16, reason: &str) -> String {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        let error = self.json()["error"].clone();
+        assert_eq!(error["reason"], reason, "{self:?}");
+        let code = u16::try_from(error["code"].as_u64().unwrap()).unwrap();
+        assert_eq!(skywave_protocol::ErrorCode::from_code(code).unwrap().reason(), reason);
+        error["message"].as_str().unwrap().to_owned()
+    }
+}
+
+impl World {
+    /// A node with the development defaults.
+    pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// A node with the development defaults and some keys set, as by environment: `LIMITS__SESSIONS`.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let config = config(settings);
+        let server = Server::start(config).await.unwrap();
+        let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
+        Self { server, http }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.server.admin().unwrap()))
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer { status, headers, body: response.text().await.unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// A request of a command with whatever body.
+    pub fn posting(&self, command: &str, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        self.request(Method::POST, &format!("/api/v1/{command}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+    }
+
+    pub async fn post(&self, command: &str, body: Value) -> Answer {
+        self.send(self.posting(command, body.to_string())).await
+    }
+
+    /// The result of a command that has to succeed.
+    pub async fn call(&self, command: &str, body: Value) -> Value {
+        self.post(command, body).await.result()
+    }
+
+    /// A session of an anonymous user, subscribed to these channels.
+    pub async fn session(&self, channels: &[&str]) -> Session {
+        self.connect(None, channels).await
+    }
+
+    pub async fn session_of(&self, user: &str, channels: &[&str]) -> Session {
+        self.connect(Some(user), channels).await
+    }
+
+    async fn connect(&self, user: Option<&str>, channels: &[&str]) -> Session {
+        let token = user.map(token);
+        let subscriptions: Value = channels.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+        let mut session = Session::open(self).await;
+        session.send(json!({"connect": {"id": 1, "token": token, "subscriptions": subscriptions}})).await;
+        session.id = session.receive("connected").await["session"].as_str().unwrap().to_owned();
+        for _ in channels {
+            session.receive("subscribed").await;
+        }
+        session
+    }
+}
+
+fn token(user: &str) -> String {
+    let claims = Claims {
+        user: Some(user.to_owned()),
+        channels: Vec::new(),
+        info: None,
+        audience: None,
+        issuer: None,
+        lifetime: Duration::from_secs(600),
+    };
+    Minter::from_secret(&Secret::new(HMAC_SECRET)).mint(&claims, SystemTime::now()).unwrap()
+}
+
+fn config(settings: &[(&str, &str)]) -> Config {
+    let fixed = [
+        ("LISTEN__PUBLIC", ""),
+        ("LISTEN__PLAIN", "127.0.0.1:0"),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("AUTH__HMAC_SECRET", HMAC_SECRET),
+        ("CHANNELS__CHAT__HISTORY", "100"),
+        ("CHANNELS__CHAT__PRESENCE", "true"),
+    ];
+    let variables = fixed.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
+    Config::load(None, true, variables).unwrap()
+}
+
+/// A session over WebSocket with JSON frames.
+pub struct Session {
+    socket: WebSocketStream<TcpStream>,
+    /// Frames that came in one message with those before.
+    received: VecDeque<Value>,
+    pub id: String,
+}
+
+impl Session {
+    /// A transport without a session yet.
+    pub async fn open(world: &World) -> Self {
+        let place = world.server.plain().unwrap();
+        let stream = soon(TcpStream::connect(place)).await.unwrap();
+        let (socket, _) = soon(client_async(format!("ws://{place}/v1/connect"), stream)).await.unwrap();
+        Self { socket, received: VecDeque::new(), id: String::new() }
+    }
+
+    pub async fn send(&mut self, frame: Value) {
+        soon(self.socket.send(Message::text(frame.to_string()))).await.unwrap();
+    }
+
+    /// The next frame, which has to be of this name. Heartbeats do not count.
+    pub async fn receive(&mut self, name: &str) -> Value {
+        loop {
+            let mut frame = match self.received.pop_front() {
+                Some(frame) => frame,
+                None => {
+                    self.message().await;
+                    continue;
+                }
+            };
+            if frame.get("ping").is_none() {
+                assert!(frame.get(name).is_some(), "expected {name}: {frame}");
+                return frame[name].take();
+            }
+        }
+    }
+
+    async fn message(&mut self) {
+        let message = soon(self.socket.next()).await.unwrap().unwrap();
+        let Message::Text(text) = message else { panic!("{message:?}") };
+        match serde_json::from_str(&text).unwrap() {
+            Value::Array(frames) => self.received.extend(frames),
+            frame => self.received.push_back(frame),
+        }
+    }
+
+    /// The code with which the socket is closed, and nothing before it.
+    pub async fn close_code(&mut self) -> u16 {
+        match soon(self.socket.next()).await.unwrap().unwrap() {
+            Message::Close(Some(close)) => close.code.into(),
+            message => panic!("{message:?}"),
+        }
+    }
+}
