@@ -1,10 +1,22 @@
 //! A node on free ports, and clients of it over each transport.
 
-use skywave::{config::Config, server::Server};
-use skywave_client::{
-    CertificateCheck, ChannelEvent, Client, ClientOptions, Encoding, Publication, Subscription, TransportChoice,
+use serde::Serialize;
+use skywave::{
+    auth::{
+        mint::{Claims, Minter},
+        rights::{Right, Rights},
+    },
+    config::{Config, Secret},
+    metrics::Metrics,
+    server::Server,
 };
-use std::time::Duration;
+use skywave_client::{
+    CertificateCheck, ChannelEvent, Client, ClientOptions, Encoding, Event, Gap, Json, PresenceChanged,
+    Publication, RequestError, Status, Subscribed, Subscription, TokenSource, TransportChoice, TransportKind,
+    transport::{Connection, DialOptions, Dialer},
+};
+use skywave_protocol::{CloseCode, ErrorCode};
+use std::time::{Duration, SystemTime};
 
 /// Nothing in these tests takes so long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +28,22 @@ pub enum Way {
     WebSocketJson,
     WebSocketMessagePack,
     WebSocketHttp2,
+}
+
+impl Way {
+    pub fn kind(self) -> TransportKind {
+        match self {
+            Self::WebTransport => TransportKind::WebTransport,
+            _ => TransportKind::WebSocket,
+        }
+    }
+
+    fn encoding(self) -> Encoding {
+        match self {
+            Self::WebSocketJson => Encoding::Json,
+            _ => Encoding::MessagePack,
+        }
+    }
 }
 
 /// Makes a test for each way of a scenario `async fn(Way)`.
@@ -62,28 +90,99 @@ impl World {
         Self { server, way }
     }
 
+    /// A node that lets in whom a token proves, to do what the token or `settings` allow.
+    pub async fn secured(way: Way, settings: &[(&str, &str)]) -> Self {
+        let secured = [
+            ("AUTH__HMAC_SECRET", TOKEN_SECRET),
+            ("AUTH__ANONYMOUS", "false"),
+            ("CHANNELS__CHAT__ALLOW", ""),
+            ("CHANNELS__CHAT__HISTORY", "100"),
+            ("CHANNELS__CHAT__PRESENCE", "true"),
+        ];
+        let settings: Vec<_> = secured.iter().chain(settings).copied().collect();
+        Self::with(way, &settings).await
+    }
+
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.server.public().unwrap().port())
     }
 
     pub fn options(&self) -> ClientOptions {
         let mut options = ClientOptions::new(self.url());
-        options.transport = match self.way {
-            Way::WebTransport => TransportChoice::WebTransport,
-            _ => TransportChoice::WebSocket,
+        options.transport = match self.way.kind() {
+            TransportKind::WebTransport => TransportChoice::WebTransport,
+            TransportKind::WebSocket => TransportChoice::WebSocket,
         };
-        options.encoding = match self.way {
-            Way::WebSocketJson => Encoding::Json,
-            _ => Encoding::MessagePack,
-        };
+        options.encoding = self.way.encoding();
         options.http2 = self.way == Way::WebSocketHttp2;
         options.certificate = CertificateCheck::Insecure;
         options
     }
 
+    /// A client with a token.
+    pub async fn client_with(&self, token: String) -> Client {
+        connect(self.options_with(token)).await
+    }
+
+    pub fn options_with(&self, token: String) -> ClientOptions {
+        ClientOptions { token: TokenSource::fixed(token), ..self.options() }
+    }
+
+    /// A transport without a session.
+    pub async fn dial(&self) -> Connection {
+        let options = DialOptions {
+            encoding: self.way.encoding(),
+            http2: self.way == Way::WebSocketHttp2,
+            certificate: CertificateCheck::Insecure,
+            headers: Vec::new(),
+        };
+        let url = self.url().parse().unwrap();
+        soon(Dialer::new(options).unwrap().dial(&url, self.way.kind())).await.unwrap()
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.server.node().metrics
+    }
+
+    /// How many transports ended with this code.
+    pub fn closed_with(&self, code: CloseCode) -> u64 {
+        self.metrics().sessions_closed.with_label_values(&[&code.code().to_string()]).get()
+    }
+
     pub async fn client(&self) -> Client {
         connect(self.options()).await
     }
+}
+
+/// What tokens are signed with in [`World::secured`].
+const TOKEN_SECRET: &str = "a secret of these tests, long enough";
+
+/// A token of a user for a while, with rights on the channels that match.
+pub fn token(user: &str, channels: &[(&str, &[Right])]) -> String {
+    token_for(user, channels, Duration::from_secs(600))
+}
+
+/// A token that is valid for so long, in whole seconds.
+pub fn token_for(user: &str, channels: &[(&str, &[Right])], lifetime: Duration) -> String {
+    mint(user, channels, lifetime, SystemTime::now())
+}
+
+/// A token that was valid once.
+pub fn expired_token(user: &str) -> String {
+    mint(user, &[], Duration::from_secs(60), SystemTime::now() - Duration::from_secs(3600))
+}
+
+fn mint(user: &str, channels: &[(&str, &[Right])], lifetime: Duration, now: SystemTime) -> String {
+    let rights = |rights: &[Right]| rights.iter().copied().collect::<Rights>();
+    let claims = Claims {
+        user: Some(user.to_owned()),
+        channels: channels.iter().map(|(pattern, allow)| ((*pattern).to_owned(), rights(allow))).collect(),
+        info: None,
+        audience: None,
+        issuer: None,
+        lifetime,
+    };
+    Minter::from_secret(&Secret::new(TOKEN_SECRET)).mint(&claims, now).unwrap()
 }
 
 /// The development configuration on free ports, with some keys set.
@@ -111,6 +210,87 @@ pub async fn connect(options: ClientOptions) -> Client {
 /// Fails instead of hanging.
 pub async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+pub fn json(value: impl Serialize) -> Json {
+    Json::of(&value).unwrap()
+}
+
+/// Waits until the client's status is such that `pick` takes it.
+pub async fn status<T>(client: &Client, mut pick: impl FnMut(&Status) -> Option<T>) -> T {
+    let mut status = client.status();
+    loop {
+        if let Some(picked) = pick(&status.borrow_and_update()) {
+            return picked;
+        }
+        soon(status.changed()).await.unwrap();
+    }
+}
+
+/// Waits until the client has ended; gives the code of its end.
+pub async fn closed(client: &Client) -> Option<u16> {
+    status(client, |status| match status {
+        Status::Closed { code, .. } => Some(*code),
+        _ => None,
+    })
+    .await
+}
+
+/// Waits until `is_so`, for what no event tells.
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The code of a request that was refused.
+pub fn refused<T: std::fmt::Debug>(outcome: Result<T, RequestError>) -> ErrorCode {
+    ErrorCode::from_code(outcome.unwrap_err().code).unwrap()
+}
+
+/// The next thing that happens on the channel.
+pub async fn next(subscription: &mut Subscription) -> ChannelEvent {
+    soon(subscription.next()).await.expect("the subscription ended")
+}
+
+/// The next `Subscribed`; anything that comes before it is passed over.
+pub async fn subscribed(subscription: &mut Subscription) -> Subscribed {
+    loop {
+        if let ChannelEvent::Subscribed(subscribed) = next(subscription).await {
+            return subscribed;
+        }
+    }
+}
+
+/// The next change of presence.
+pub async fn presence_changed(subscription: &mut Subscription) -> PresenceChanged {
+    loop {
+        if let ChannelEvent::PresenceChanged(changed) = next(subscription).await {
+            return changed;
+        }
+    }
+}
+
+/// The next gap, before which no publication comes.
+pub async fn gap(subscription: &mut Subscription) -> Gap {
+    loop {
+        match next(subscription).await {
+            ChannelEvent::Gap(gap) => return gap,
+            ChannelEvent::Publication(publication) => panic!("{publication:?} came before the gap"),
+            _ => {}
+        }
+    }
+}
+
+/// The next event; anything that comes before it is passed over.
+pub async fn event(subscription: &mut Subscription) -> Event {
+    loop {
+        if let ChannelEvent::Event(event) = next(subscription).await {
+            return event;
+        }
+    }
 }
 
 /// The next publication; anything else that comes before it is passed over.
