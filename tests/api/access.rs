@@ -51,6 +51,14 @@ async fn a_page_whose_name_resolves_to_loopback_is_refused() {
 }
 
 #[tokio::test]
+async fn the_demo_page_is_for_this_machine() {
+    let world = World::new().await;
+    assert_eq!(world.get("/").await.status, 200);
+    let request = world.request(Method::GET, "/").header(header::HOST, "rebound.example.com:8080");
+    world.send(request).await.failure(403, "forbidden");
+}
+
+#[tokio::test]
 async fn a_monitor_may_call_the_node_by_any_name() {
     let world = World::new().await;
     for path in ["/healthz", "/readyz", "/metrics"] {

@@ -187,3 +187,26 @@ async fn failures_have_the_shape_it_describes() {
         );
     }
 }
+
+/// The requests that `docs/api.md` shows: `post <command> '<body>'`.
+fn documented() -> Vec<(&'static str, Value)> {
+    let lines = include_str!("../../docs/api.md").lines().filter_map(|line| line.strip_prefix("post "));
+    let request = |line: &'static str| {
+        let (command, body) = line.split_once(' ').unwrap();
+        let body = body.strip_prefix('\'').and_then(|body| body.strip_suffix('\'')).unwrap();
+        (command, serde_json::from_str(body).unwrap())
+    };
+    lines.map(request).collect()
+}
+
+#[tokio::test]
+async fn what_the_manual_shows_is_described_and_works() {
+    let world = World::new().await;
+    let description = Description::of(&world).await;
+    let shown: BTreeSet<_> = documented().into_iter().map(|(command, _)| command).collect();
+    assert_eq!(shown, COMMANDS.into());
+    for (command, body) in documented() {
+        assert_eq!(description.check(&description.request(command)["schema"], &body), Ok(()), "{command}");
+        world.call(command, body).await;
+    }
+}
