@@ -1,0 +1,44 @@
+# The few commands that a person needs. What CI runs is what a person runs.
+
+.PHONY: run test test-rust test-browsers browsers lint bench memory fuzz help
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+run: ## A node with development defaults, and a page to try it: http://localhost:8080
+	cargo run -- serve --dev
+
+test: test-rust test-browsers ## All tests; installs what they need
+
+test-rust: ## The Rust tests alone
+	cargo test --workspace
+
+test-browsers: browsers ## Chromium and Firefox against a node
+	cargo build
+	cd tests/browser && npm ci --no-audit --no-fund && npm test
+
+# Debian's browsers, installed when they are missing.
+browsers:
+	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || \
+		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq chromium firefox-esr; }
+
+lint: ## Formatting, clippy, licences and duplicates of dependencies, the demo page's types and style
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny check bans licenses sources
+	cd tests/browser && npm ci --no-audit --no-fund && npm run lint
+
+bench: ## Micro-benchmarks of the publish → deliver path
+	cargo bench --bench delivery
+
+memory: ## The node's memory per idle session, for the README
+	cargo build --release -p skywave -p skywave-load
+	target/release/skywave-load memory
+
+FUZZ_SECONDS ?= 300
+fuzz: ## Fuzz the codec and the framing (cargo-fuzz; the stable toolchain will do)
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	cd fuzz && cargo run --example seed && for target in codec framing; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 || exit 1; done
