@@ -81,7 +81,7 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             // Others are told as soon as the session is over, not when its transport has closed.
             drop(subscriptions);
             node.sessions.detach(&id, &outbox);
-            count_losses(&node, &outbox);
+            count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
             tracing::debug!(session = %id, ?end, "session left its transport");
             finish(connection, &outbox, end).await
@@ -104,11 +104,12 @@ async fn finish<C: Connection>(connection: C, outbox: &Outbox, end: End) -> Stri
     }
 }
 
-fn count_losses(node: &Node, outbox: &Outbox) {
-    let losses = outbox.take_losses();
-    node.metrics.events_conflated.inc_by(losses.events_conflated);
-    node.metrics.events_dropped.inc_by(losses.events_dropped);
-    node.metrics.queues_dropped.inc_by(losses.queues_dropped);
+fn count(node: &Node, transport: &str, outbox: &Outbox) {
+    let counts = outbox.take_counts();
+    node.metrics.frames_sent.with_label_values(&[transport]).inc_by(counts.frames_sent);
+    node.metrics.events_conflated.inc_by(counts.events_conflated);
+    node.metrics.events_dropped.inc_by(counts.events_dropped);
+    node.metrics.queues_dropped.inc_by(counts.queues_dropped);
 }
 
 impl End {
@@ -202,7 +203,7 @@ impl<C: Connection> Session<C> {
             self.sample_rtt(rtt);
             self.heartbeat.rtt_sample(rtt);
         }
-        count_losses(&self.node, &self.outbox);
+        count(&self.node, self.connection.transport(), &self.outbox);
         let schedule = self.heartbeat.schedule();
         let ping = ServerFrame::Ping(Ping {
             seq,

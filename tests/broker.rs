@@ -1,4 +1,5 @@
 //! What everything above a broker relies on; each broker passes the same tests.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 use skywave::{
     broadcast::{Broadcast, Event, Publication},

@@ -43,9 +43,10 @@ pub enum Task {
     Close(CloseCode),
 }
 
-/// Counts of what a slow session cost, for metrics.
+/// What happened since it was last asked, for metrics.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Losses {
+pub struct Counts {
+    pub frames_sent: u64,
     pub events_conflated: u64,
     pub events_dropped: u64,
     pub queues_dropped: u64,
@@ -78,7 +79,7 @@ struct Queues {
     /// Frames taken by the transport since the beginning: to see whether it moves.
     taken: u64,
     close: Option<CloseCode>,
-    losses: Losses,
+    counts: Counts,
     waker: Option<Waker>,
 }
 
@@ -243,8 +244,8 @@ impl Outbox {
         (queues.bytes, queues.taken)
     }
 
-    pub fn take_losses(&self) -> Losses {
-        std::mem::take(&mut self.queues.lock().losses)
+    pub fn take_counts(&self) -> Counts {
+        std::mem::take(&mut self.queues.lock().counts)
     }
 
     // ---- what the hub does ----
@@ -277,7 +278,7 @@ impl Outbox {
             lane.live = VecDeque::new();
             lane.state = LaneState::Behind;
             queues.bytes -= freed;
-            queues.losses.queues_dropped += 1;
+            queues.counts.queues_dropped += 1;
             queues.want_fill(id);
             wake(queues);
             return;
@@ -306,7 +307,7 @@ impl Outbox {
             };
             if let Some(index) = queues.events.iter().position(same) {
                 queues.remove_event(index, self.encoding);
-                queues.losses.events_conflated += 1;
+                queues.counts.events_conflated += 1;
             }
         }
         let limit = self.max_bytes / EVENT_SHARE;
@@ -314,10 +315,10 @@ impl Outbox {
             || (queues.event_bytes + size > limit && !queues.events.is_empty())
         {
             queues.remove_event(0, self.encoding);
-            queues.losses.events_dropped += 1;
+            queues.counts.events_dropped += 1;
         }
         if queues.event_bytes + size > limit || queues.bytes + size > self.max_bytes {
-            queues.losses.events_dropped += 1;
+            queues.counts.events_dropped += 1;
             return;
         }
         queues.events.push_back(event.clone());
@@ -432,6 +433,7 @@ impl Outbox {
     /// Counts a frame that left, and tells the session when a lane that fell behind can be filled.
     fn taken(&self, mut queues: MutexGuard<'_, Queues>) {
         queues.taken += 1;
+        queues.counts.frames_sent += 1;
         if !queues.to_fill.is_empty() && queues.takable_bytes() <= self.max_bytes / 2 {
             wake(queues);
         }
@@ -500,7 +502,7 @@ impl Queues {
     }
 
     fn drop_events(&mut self) {
-        self.losses.events_dropped += self.events.len() as u64;
+        self.counts.events_dropped += self.events.len() as u64;
         self.bytes -= std::mem::take(&mut self.event_bytes);
         self.events = VecDeque::new();
     }
