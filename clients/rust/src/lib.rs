@@ -46,6 +46,7 @@ pub use backoff::Backoff;
 pub use client::{Client, HistoryRange};
 pub use error::{ConnectError, RaceError, RequestError};
 pub use options::{ClientOptions, TokenError, TokenSource, TransportChoice};
+pub use skywave_protocol as protocol;
 pub use skywave_protocol::{
     Channel, Encoding, Json, Payload, Position,
     frame::{

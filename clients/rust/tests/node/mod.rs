@@ -149,6 +149,11 @@ impl Peer {
         timeout(PATIENCE, self.frames.recv()).await.expect("no frame in time")
     }
 
+    /// Waits for anything at all: a frame or the end.
+    pub async fn heard(&mut self) -> Option<ClientFrame> {
+        self.frames.recv().await
+    }
+
     /// The next frame that is no `pong`.
     pub async fn frame(&mut self) -> ClientFrame {
         loop {
