@@ -3,7 +3,7 @@
 use crate::world::{World, soon};
 use skywave_client::{
     Channel, Position, SubscribeOptions,
-    transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, Via},
+    transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind, Via},
 };
 use skywave_protocol::{
     ClientFrame, Encoding, RequestId, ServerFrame,
@@ -48,11 +48,11 @@ pub fn connect_to<const COUNT: usize>(channels: [(&str, SubscribeOptions); COUNT
 impl Peer {
     /// A transport on which nothing has been sent.
     pub async fn dial(world: &World) -> Self {
-        Self::over(world.dial().await)
+        Self::dial_on(world, world.way.kind()).await
     }
 
-    fn over(connection: Connection) -> Self {
-        let Connection { encoding, sender, receiver, control, .. } = connection;
+    async fn dial_on(world: &World, kind: TransportKind) -> Self {
+        let Connection { encoding, sender, receiver, control, .. } = world.dial(kind).await;
         Self { sender, receiver, control, encoding }
     }
 
@@ -63,7 +63,12 @@ impl Peer {
 
     /// A transport on which `connect` has been answered.
     pub async fn open(world: &World, connect: Connect) -> (Self, Connected) {
-        let mut peer = Self::dial(world).await;
+        Self::open_on(world, world.way.kind(), connect).await
+    }
+
+    /// As [`Peer::open`], over this transport.
+    pub async fn open_on(world: &World, kind: TransportKind, connect: Connect) -> (Self, Connected) {
+        let mut peer = Self::dial_on(world, kind).await;
         peer.send(ClientFrame::Connect(connect)).await;
         let connected = peer
             .until(|frame| match frame {

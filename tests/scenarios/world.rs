@@ -74,7 +74,7 @@ macro_rules! on_every_transport {
 
 pub struct World {
     pub server: Server,
-    way: Way,
+    pub way: Way,
 }
 
 impl World {
@@ -95,6 +95,7 @@ impl World {
         let secured = [
             ("AUTH__HMAC_SECRET", TOKEN_SECRET),
             ("AUTH__ANONYMOUS", "false"),
+            ("CHANNELS__@__ALLOW", ""),
             ("CHANNELS__CHAT__ALLOW", ""),
             ("CHANNELS__CHAT__HISTORY", "100"),
             ("CHANNELS__CHAT__PRESENCE", "true"),
@@ -129,7 +130,7 @@ impl World {
     }
 
     /// A transport without a session.
-    pub async fn dial(&self) -> Connection {
+    pub async fn dial(&self, kind: TransportKind) -> Connection {
         let options = DialOptions {
             encoding: self.way.encoding(),
             http2: self.way == Way::WebSocketHttp2,
@@ -137,7 +138,7 @@ impl World {
             headers: Vec::new(),
         };
         let url = self.url().parse().unwrap();
-        soon(Dialer::new(options).unwrap().dial(&url, self.way.kind())).await.unwrap()
+        soon(Dialer::new(options).unwrap().dial(&url, kind)).await.unwrap()
     }
 
     pub fn metrics(&self) -> &Metrics {
