@@ -1,7 +1,11 @@
 //! The node seen from outside: each scenario over WebTransport, and over WebSocket in both encodings and on HTTP/2.
 
+mod auth;
 mod channels;
+mod events;
+mod history;
 mod peer;
+mod presence;
 mod resume;
 mod sessions;
 mod world;

@@ -155,6 +155,11 @@ impl Peer {
         .await
     }
 
+    /// Ends the transport as a client does that is done.
+    pub async fn close(self) {
+        soon(self.sender.close(0, "")).await;
+    }
+
     /// Reads to the end of the transport: the code of the `disconnect` that came last.
     pub async fn end(&mut self) -> u16 {
         let mut last = None;

@@ -178,7 +178,7 @@ fn mint(user: &str, channels: &[(&str, &[Right])], lifetime: Duration, now: Syst
     let claims = Claims {
         user: Some(user.to_owned()),
         channels: channels.iter().map(|(pattern, allow)| ((*pattern).to_owned(), rights(allow))).collect(),
-        info: None,
+        info: Some(serde_json::value::to_raw_value(&serde_json::json!({ "name": user })).unwrap()),
         audience: None,
         issuer: None,
         lifetime,
