@@ -71,7 +71,8 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
     let _counted = node.sessions.count_transport();
     let transport = connection.transport();
     let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
-    let opened = opening::open(&node, &mut connection, &outbox).await;
+    // What is needed only for a moment is boxed, so that an idle session does not carry room for it.
+    let opened = Box::pin(opening::open(&node, &mut connection, &outbox)).await;
     let code = match opened {
         Ok(opened) => {
             node.metrics.sessions.with_label_values(&[transport]).inc();
@@ -84,11 +85,11 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
             tracing::debug!(session = %id, ?end, "session left its transport");
-            finish(connection, &outbox, end).await
+            Box::pin(finish(connection, &outbox, end)).await
         }
         Err(end) => {
             node.metrics.handshakes_refused.with_label_values(&[end.reason()]).inc();
-            finish(connection, &outbox, end).await
+            Box::pin(finish(connection, &outbox, end)).await
         }
     };
     node.metrics.sessions_closed.with_label_values(&[&code]).inc();
@@ -156,7 +157,7 @@ impl<C: Connection> Session<C> {
                 biased;
                 task = poll_fn(|context| self.outbox.poll_task(context)) => match task {
                     Task::Close(code) => return End::Closed(code),
-                    Task::Fill(lane) => self.fill(lane).await,
+                    Task::Fill(lane) => Box::pin(self.fill(lane)).await,
                 },
                 Some(reply) = self.pending.next(), if !self.pending.is_empty() => self.send(&reply),
                 incoming = self.connection.drive(&self.outbox), if takes_requests => {

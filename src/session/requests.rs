@@ -33,7 +33,7 @@ impl<C: Connection> Session<C> {
             ClientFrame::Connect(_) => {
                 return self.bad_request(id, "the session is connected already".to_owned());
             }
-            ClientFrame::Subscribe(request) => self.subscribe(request).await,
+            ClientFrame::Subscribe(request) => Box::pin(self.subscribe(request)).await,
             ClientFrame::Unsubscribe(request) => self.unsubscribe(request),
             ClientFrame::Publish(request) => self.publish(request),
             ClientFrame::Emit(request) => self.emit(request).await,
@@ -42,7 +42,7 @@ impl<C: Connection> Session<C> {
             ClientFrame::Call(_) => {
                 Err(Refusal::new(ErrorCode::NotAvailable, "no application answers calls on this node"))
             }
-            ClientFrame::Refresh(request) => self.refresh(request).await,
+            ClientFrame::Refresh(request) => Box::pin(self.refresh(request)).await,
             ClientFrame::Network(network) => {
                 self.network(&network);
                 Ok(())
