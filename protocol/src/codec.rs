@@ -125,6 +125,10 @@ impl Encoding {
             Err(error) => error,
         };
         // Slow path, for the error only: is it a frame at all, and whose?
+        if self == Self::Json && std::str::from_utf8(bytes).is_err() {
+            // The probe would skip over it.
+            return Err(DecodeError::Malformed("not UTF-8".to_owned()));
+        }
         let probe: Probe = self.parse(bytes).map_err(DecodeError::Malformed)?;
         if names.contains(&probe.name.as_str()) {
             Err(DecodeError::Invalid { name: probe.name, id: probe.id, message: error })
