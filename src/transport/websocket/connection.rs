@@ -160,10 +160,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             self.socket.feed(self.message(&frame)).await?;
         }
         self.socket.send(Message::Close(Some(close))).await?;
-        // The peer's answer: without it a reset could overtake what was just sent.
-        while let Some(message) = self.socket.next().await {
-            message?;
-        }
+        // The peer's answer, and whatever else is still on its way: a socket that is closed with bytes unread sends
+        // a reset, which could overtake what was just sent.
+        while let Some(Ok(_)) = self.socket.next().await {}
+        tokio::io::copy(self.socket.get_mut(), &mut tokio::io::sink()).await?;
         Ok(())
     }
 }
