@@ -38,6 +38,8 @@ const READ_CHUNK_BYTES: usize = 16 * 1024;
 /// Frames of one channel before the next one has its turn.
 const LANE_TURN: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The part of it that the control stream may take.
+const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Streams that a client opened and nobody asked for; beyond it the client is broken.
 const MAX_STRAY_STREAMS: u32 = 64;
 
@@ -77,6 +79,8 @@ struct Control {
 /// A channel's stream.
 struct LaneStream {
     carrier: Carrier,
+    /// The frame that is being written, whole, and what the stream has yet to take of it.
+    frame: Bytes,
     unwritten: Bytes,
 }
 
@@ -285,6 +289,7 @@ impl Streams {
         frame: Bytes,
     ) {
         if let Some(lane) = &mut self.lanes[id] {
+            lane.frame = frame.clone();
             lane.unwritten = frame;
             return;
         }
@@ -296,10 +301,10 @@ impl Streams {
                 write_varint(UNIDIRECTIONAL_HEADER, &mut first);
                 write_varint(self.session_id, &mut first);
                 first.extend_from_slice(&frame);
-                LaneStream { carrier: Carrier::Stream(stream), unwritten: first.into() }
+                LaneStream { carrier: Carrier::Stream(stream), frame, unwritten: first.into() }
             }
             Poll::Ready(Err(_)) | Poll::Pending => {
-                LaneStream { carrier: Carrier::Control, unwritten: frame }
+                LaneStream { carrier: Carrier::Control, frame: frame.clone(), unwritten: frame }
             }
         });
     }
@@ -309,12 +314,14 @@ impl Streams {
         if let Carrier::Stream(stream) = &mut lane.carrier {
             match poll_write(stream, context, &mut lane.unwritten) {
                 Poll::Ready(Err(WriteError::Stopped(_))) => {
-                    // The peer does not want this stream; what follows comes on the control stream.
+                    // The peer does not want this stream: this frame and what follows come on the control stream.
                     lane.carrier = Carrier::Control;
-                    lane.unwritten = Bytes::new();
-                    return Ok(Poll::Ready(()));
+                    lane.unwritten = lane.frame.clone();
                 }
-                Poll::Ready(written) => return written.map(Poll::Ready),
+                Poll::Ready(written) => {
+                    lane.frame = Bytes::new();
+                    return written.map(Poll::Ready);
+                }
                 Poll::Pending => return Ok(Poll::Pending),
             }
         }
@@ -324,6 +331,7 @@ impl Streams {
             return Ok(Poll::Pending);
         }
         self.unwritten = std::mem::take(&mut lane.unwritten);
+        lane.frame = Bytes::new();
         let _ = poll_write(&mut control.send, context, &mut self.unwritten)?;
         Ok(Poll::Ready(()))
     }
@@ -346,23 +354,35 @@ impl Streams {
         outbox: &Outbox,
         disconnect: &Disconnect,
     ) -> Result<(), WriteError> {
-        if let Some(control) = &mut self.control {
-            control.send.write_chunk(std::mem::take(&mut self.unwritten)).await?;
-            while let Some(frame) = outbox.take_control() {
-                control.send.write_chunk(frame.prefixed()).await?;
-            }
-            if let Ok(frame) = encoding.encode(&ServerFrame::Disconnect(disconnect.clone())) {
-                control.send.write_chunk(frame.prefixed()).await?;
-            }
-            let _ = control.send.finish();
-        }
+        // The code is for the request's stream as well, so a peer that does not read the control stream, or has
+        // stopped it, learns of it all the same. It goes second: with it the session is over for the peer.
+        let last_frames = self.write_last_frames(encoding, outbox, disconnect);
+        let told = tokio::time::timeout(LAST_FRAMES_TIMEOUT, last_frames).await;
         let capsule = close_capsule(u32::from(disconnect.code), &disconnect.reason);
         self.session_send.write_all(&capsule).await?;
         let _ = self.session_send.finish();
-        if let Some(control) = &mut self.control {
+        if let (Some(control), Ok(Ok(()))) = (&mut self.control, told) {
             let _ = control.send.stopped().await;
         }
         let _ = self.session_send.stopped().await;
+        Ok(())
+    }
+
+    async fn write_last_frames(
+        &mut self,
+        encoding: Encoding,
+        outbox: &Outbox,
+        disconnect: &Disconnect,
+    ) -> Result<(), WriteError> {
+        let Some(control) = &mut self.control else { return Ok(()) };
+        control.send.write_chunk(std::mem::take(&mut self.unwritten)).await?;
+        while let Some(frame) = outbox.take_control() {
+            control.send.write_chunk(frame.prefixed()).await?;
+        }
+        if let Ok(frame) = encoding.encode(&ServerFrame::Disconnect(disconnect.clone())) {
+            control.send.write_chunk(frame.prefixed()).await?;
+        }
+        let _ = control.send.finish();
         Ok(())
     }
 }
