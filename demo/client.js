@@ -273,12 +273,13 @@ export class Client extends EventTarget {
     if (this.state !== 'connected' || this.#opening) throw new Error('not now');
     const opening = new AbortController();
     this.#opening = opening;
-    this.#changed();
     try {
       await this.#open(preference, opening.signal);
-    } finally {
+    } catch (error) {
       if (this.#opening === opening) this.#opening = null;
-      this.#changed();
+      // The first one may have gone meanwhile, if only because the node took the second one for its successor.
+      if (!this.#link && !opening.signal.aborted) this.#retry(error);
+      throw error;
     }
   }
 
@@ -359,8 +360,12 @@ export class Client extends EventTarget {
     link.reject(lost);
     // An older link that a move closed, or one that never was the session's.
     if (link !== this.#link) return;
-    this.#stopTrying();
     this.#disconnected();
+    if (this.#opening) {
+      // A move is under way, and may be the reason: `replaced` can overtake the successor's `connected`.
+      this.#setState('connecting');
+      return;
+    }
     this.#attempts = PAUSE_CODES.has(lost.code) ? 1 : 0;
     this.#retry(lost);
   }
@@ -504,8 +509,8 @@ export class Client extends EventTarget {
         this.#changed();
         break;
       case 'drain':
-        this.#tell('notice', 'The node is about to stop; moving.');
-        this.#move(link.kind).catch((error) => this.#tell('notice', `Could not move: ${error.message}`));
+        // Where that fails, the present transport goes on to its end, and the usual attempts begin.
+        this.#move(link.kind).catch((error) => this.#tell('notice', `The node is about to stop: ${error.message}`));
         break;
       case 'error':
         this.#failed(body);

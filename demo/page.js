@@ -69,6 +69,8 @@ class Pane {
   #wasCut = false;
   #frames = 0;
   #noticeTimer = null;
+  /** Whether the last message is in sight, and should stay there. */
+  #isAtEnd = true;
 
   constructor({ id, name, channel, client }) {
     this.#name = name;
@@ -122,6 +124,7 @@ class Pane {
     this.#root.querySelector('[data-action="switch"]').addEventListener('click', () => this.#switch());
     this.#fields.composer.addEventListener('submit', (event) => this.#submit(event));
     this.#fields.composer.elements.text.addEventListener('input', () => this.#tellTyping());
+    this.#followMessages(this.#fields.messages);
   }
 
   // ---- what the person does ----
@@ -142,7 +145,6 @@ class Pane {
       await this.#client.switchTransport();
       const [from, to] = [before, this.#client.transport].map((kind) => TRANSPORTS[kind]);
       this.#say(`From ${from} to ${to}, in the same session.`);
-      this.#measure();
     } catch (error) {
       this.#notice(`The transport stays as it is: ${error.message}`);
     }
@@ -238,10 +240,22 @@ class Pane {
 
   #append(line) {
     const list = this.#fields.messages;
-    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
     list.append(line);
     while (list.childElementCount > MAX_MESSAGES) list.firstElementChild.remove();
-    if (isAtEnd) list.scrollTop = list.scrollHeight;
+    if (this.#isAtEnd) list.scrollTop = list.scrollHeight;
+  }
+
+  /** Keeps the end in sight when the list grows or shrinks, unless someone reads further up. */
+  #followMessages(list) {
+    let height = 0;
+    list.addEventListener('scroll', () => {
+      // A scroll that only comes of another height is nobody's wish.
+      if (list.clientHeight === height) this.#isAtEnd = list.scrollHeight - list.scrollTop - height < 40;
+    });
+    new ResizeObserver(() => {
+      height = list.clientHeight;
+      if (this.#isAtEnd) list.scrollTop = list.scrollHeight;
+    }).observe(list);
   }
 
   #notice(text) {
@@ -271,7 +285,8 @@ class Pane {
     this.#put('heartbeat', heartbeat ? `${heartbeat.interval_ms / 1000} s + ${heartbeat.timeout_ms / 1000} s` : '–');
     this.#put('position', session ? describePosition(this.#client.position(this.#channel)) : '–');
     this.#showActions(state, transport);
-    if (this.#noticeTimer === null) this.#setNotice(...this.#explain(state));
+    // What just happened matters less than what keeps the session away.
+    if (this.#noticeTimer === null || state !== 'connected') this.#setNotice(...this.#explain(state));
   }
 
   #put(field, text, title = '') {
@@ -286,8 +301,8 @@ class Pane {
     const isUp = state === 'connected' || state === 'connecting';
     cut.textContent = isUp ? 'Cut the connection' : state === 'waiting' ? 'Try now' : 'Reconnect';
     cut.classList.toggle('primary', !isUp);
-    const other = transport === 'webtransport' ? 'websocket' : 'webtransport';
-    change.textContent = `Switch to ${TRANSPORTS[other]}`;
+    const other = { webtransport: 'websocket', websocket: 'webtransport' }[transport];
+    change.textContent = `Switch ${other ? `to ${TRANSPORTS[other]}` : 'transport'}`;
     change.disabled = state !== 'connected';
   }
 

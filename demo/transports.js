@@ -270,7 +270,7 @@ async function openWebTransport({ webtransport: url, certificate_sha256: sha256 
   });
   // What `ready` rejects with says it all; `closed` would be reported as unhandled.
   session.closed.catch(() => {});
-  signal.addEventListener('abort', () => closeQuietly(session));
+  signal.addEventListener('abort', () => session.close());
   try {
     await session.ready;
     const control = await session.createBidirectionalStream();
@@ -279,15 +279,6 @@ async function openWebTransport({ webtransport: url, certificate_sha256: sha256 
   } catch (error) {
     signal.throwIfAborted();
     throw new Error(`no WebTransport to the node (${error.message})`, { cause: error });
-  }
-}
-
-/** Chromium throws when a session is closed before it was established; it gives it up all the same. */
-function closeQuietly(session) {
-  try {
-    session.close();
-  } catch (error) {
-    console.debug('closed before it was established', error);
   }
 }
 
