@@ -1,0 +1,417 @@
+//! TCP connections that speak bad TLS, bad HTTP or a bad WebSocket, or stop in the middle.
+
+use crate::{target::Target, tls, world::soon};
+use rustls::pki_types::ServerName;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How long the node waits in the tests that are about its patience.
+const TIMEOUT_MS: u64 = 400;
+
+/// A connection to the port without TLS.
+async fn plain(target: &Target) -> TcpStream {
+    TcpStream::connect(target.plain()).await.unwrap()
+}
+
+/// A TCP connection to the port with TLS on which nothing has been said.
+async fn bare(target: &Target) -> TcpStream {
+    TcpStream::connect(target.public()).await.unwrap()
+}
+
+async fn encrypted(target: &Target, protocol: &str) -> TlsStream<TcpStream> {
+    let connector = TlsConnector::from(Arc::new(tls::config(&[protocol])));
+    let name = ServerName::try_from("localhost").unwrap();
+    soon(connector.connect(name, bare(target).await)).await.unwrap()
+}
+
+/// Everything until the node closes. A reset is an end like any other.
+async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    soon(async {
+        let mut chunk = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut chunk).await {
+            bytes.extend_from_slice(&chunk[..length]);
+        }
+    })
+    .await;
+    bytes
+}
+
+/// Sends bytes and reads the answer's head.
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
+    stream.write_all(request).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut head = Vec::new();
+    soon(async {
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+    })
+    .await;
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+/// A request for a WebSocket, some of whose lines are replaced.
+fn upgrade(replaced: &[(&str, &str)]) -> Vec<u8> {
+    let lines = [
+        ("GET", "GET /v1/connect HTTP/1.1"),
+        ("Host", "Host: localhost"),
+        ("Connection", "Connection: Upgrade"),
+        ("Upgrade", "Upgrade: websocket"),
+        ("Version", "Sec-WebSocket-Version: 13"),
+        ("Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Protocol", "Sec-WebSocket-Protocol: skywave.v1.json"),
+    ];
+    let mut request = String::new();
+    for (name, line) in lines {
+        let line = replaced.iter().find(|(replaced, _)| *replaced == name).map_or(line, |(_, line)| line);
+        if !line.is_empty() {
+            request.push_str(line);
+            request.push_str("\r\n");
+        }
+    }
+    request.push_str("\r\n");
+    request.into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_no_session_gets_the_fitting_status() {
+    let mut target = Target::new().await;
+    for (replaced, status) in [
+        (("GET", "GET /v1/connect HTTP/1.1"), "101"),
+        (("GET", "GET /v1/connect?token=1 HTTP/1.1"), "101"),
+        (("GET", "GET / HTTP/1.1"), "404"),
+        (("GET", "GET /v1/connect/ HTTP/1.1"), "404"),
+        (("GET", "GET /../v1/connect HTTP/1.1"), "404"),
+        (("GET", "POST /v1/connect HTTP/1.1"), "426"),
+        (("GET", "CONNECT localhost:443 HTTP/1.1"), "404"),
+        (("Upgrade", ""), "426"),
+        (("Upgrade", "Upgrade: h2c"), "426"),
+        (("Connection", "Connection: keep-alive"), "426"),
+        (("Version", "Sec-WebSocket-Version: 8"), "426"),
+        (("Version", ""), "426"),
+        (("Key", ""), "400"),
+        (("Protocol", ""), "101"),
+        (("Protocol", "Sec-WebSocket-Protocol: chat, skywave.v1.msgpack"), "101"),
+        (("Protocol", "Sec-WebSocket-Protocol: chat"), "400"),
+        (("Protocol", "Sec-WebSocket-Protocol: skywave.v2.json"), "400"),
+        (("Protocol", "Sec-WebSocket-Protocol: \u{e9}"), "400"),
+    ] {
+        let request = upgrade(&[replaced]);
+        let answers = [
+            ask(plain(&target).await, &request).await,
+            ask(encrypted(&target, "http/1.1").await, &request).await,
+        ];
+        for answer in &answers {
+            assert_eq!(answer.get(9..12), Some(status), "{replaced:?}: {answers:?}");
+            if replaced.0 == "Version" {
+                assert!(answer.contains("\r\nsec-websocket-version: 13\r\n"), "{answer}");
+            }
+        }
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_http_is_refused() {
+    let mut target = Target::new().await;
+    let noise: Vec<u8> = (0..1000u32).map(|number| (number * 167 % 251) as u8).collect();
+    for garbage in [
+        b"\r\n\r\n\r\nwhat?\r\n\r\n".to_vec(),
+        b"GET\r\n\r\n".to_vec(),
+        noise,
+        vec![0; 1000],
+        vec![0xff; 1000],
+    ] {
+        let mut stream = plain(&target).await;
+        stream.write_all(&garbage).await.unwrap();
+        let answer = String::from_utf8_lossy(&read_to_end(stream).await).into_owned();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_head_is_refused() {
+    let mut target = Target::new().await;
+    let long = format!("Host: {}", "x".repeat(20_000));
+    let many = (0..5000).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
+    for request in [
+        upgrade(&[("Host", &long)]),
+        upgrade(&[("Host", many.trim_end())]),
+        upgrade(&[("GET", &format!("GET /{} HTTP/1.1", "x".repeat(70_000)))]),
+    ] {
+        let mut stream = plain(&target).await;
+        // The node may close before it has read all of it.
+        let _ = stream.write_all(&request).await;
+        let answer = String::from_utf8_lossy(&read_to_end(stream).await).into_owned();
+        let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
+        assert!(refused.contains(&answer.get(..12).unwrap_or_default()), "{answer}");
+    }
+    target.is_unharmed().await;
+}
+
+/// Nothing more comes from this side; the node ends it after its timeout, and not much later.
+async fn is_given_up(stream: impl AsyncRead + Unpin) {
+    let since = Instant::now();
+    read_to_end(stream).await;
+    let waited = since.elapsed();
+    assert!(waited >= Duration::from_millis(TIMEOUT_MS / 2), "{waited:?}");
+    assert!(waited < Duration::from_millis(TIMEOUT_MS) + Duration::from_secs(3), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_nothing_comes_is_given_up() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    is_given_up(plain(&target).await).await;
+    is_given_up(bare(&target).await).await;
+    is_given_up(encrypted(&target, "http/1.1").await).await;
+    is_given_up(encrypted(&target, "h2").await).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_is_given_up() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let request = upgrade(&[]);
+    for end in [1, request.len() / 2, request.len() - 1] {
+        let mut stream = plain(&target).await;
+        stream.write_all(&request[..end]).await.unwrap();
+        is_given_up(stream).await;
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_trickles_in_is_given_up() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let (reading, mut writing) = plain(&target).await.into_split();
+    let trickle = tokio::spawn(async move {
+        for byte in upgrade(&[]).into_iter().cycle() {
+            if writing.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    is_given_up(reading).await;
+    trickle.abort();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_open_no_session_do_not_keep_a_connection() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let (reading, mut writing) = plain(&target).await.into_split();
+    let asking = tokio::spawn(async move {
+        while writing.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    is_given_up(reading).await;
+    asking.abort();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_tls_is_refused() {
+    let mut target = Target::new().await;
+    for garbage in [upgrade(&[]), vec![0; 500], vec![0x16; 500], b"\x16\x03\x01\xff\xff".repeat(100)] {
+        let mut stream = bare(&target).await;
+        stream.write_all(&garbage).await.unwrap();
+        // At most an alert.
+        assert!(read_to_end(stream).await.len() < 64);
+    }
+    target.refused("tls", 4).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_tls_handshake_is_given_up() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let hello = client_hello();
+    for end in [1, 5, hello.len() / 2, hello.len() - 1, hello.len()] {
+        let mut stream = bare(&target).await;
+        stream.write_all(&hello[..end]).await.unwrap();
+        is_given_up(stream).await;
+    }
+    target.refused("tls_timeout", 5).await;
+    target.is_unharmed().await;
+}
+
+/// What a TLS client says first.
+fn client_hello() -> Vec<u8> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(tls::config(&["http/1.1"])), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP2_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_without_a_session_is_given_up() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    for said in
+        [HTTP2_PREFACE.to_vec(), [HTTP2_PREFACE, HTTP2_SETTINGS].concat(), HTTP2_PREFACE[..10].to_vec()]
+    {
+        let mut stream = plain(&target).await;
+        stream.write_all(&said).await.unwrap();
+        is_given_up(stream).await;
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_pings_without_a_session_do_not_keep_a_connection() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let (reading, mut writing) = plain(&target).await.into_split();
+    writing.write_all(&[HTTP2_PREFACE, HTTP2_SETTINGS].concat()).await.unwrap();
+    let pinging = tokio::spawn(async move {
+        while writing.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    is_given_up(reading).await;
+    pinging.abort();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_http2_is_refused() {
+    let mut target = Target::new().await;
+    for garbage in [vec![0xff; 200], vec![0; 200], b"\x00\x40\x01\x01\x04\x00\x00\x00\x01".repeat(20)] {
+        let mut stream = plain(&target).await;
+        stream.write_all(&[HTTP2_PREFACE, HTTP2_SETTINGS, &garbage].concat()).await.unwrap();
+        // Its settings and a GOAWAY.
+        assert!(read_to_end(stream).await.len() < 500);
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_requests_that_are_no_session_get_the_fitting_status() {
+    let mut target = Target::new().await;
+    for (path, protocol, subprotocol, status) in [
+        ("/v1/connect", "websocket", "skywave.v1.msgpack", 200),
+        ("/v1/other", "websocket", "skywave.v1.msgpack", 404),
+        ("/v1/connect", "connect-udp", "skywave.v1.msgpack", 501),
+        ("/v1/connect", "websocket", "chat", 400),
+    ] {
+        let stream = hyper_util::rt::TokioIo::new(plain(&target).await);
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = http::Request::builder()
+            .method("CONNECT")
+            .uri(format!("http://localhost{path}"))
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-protocol", subprotocol)
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        request.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
+        // The server's settings have to be here first, or extended CONNECT is not allowed yet.
+        let answer = soon(async {
+            loop {
+                match sender.send_request(request.clone()).await {
+                    Ok(answer) => break answer,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await;
+        assert_eq!(answer.status(), status, "{path} {protocol} {subprotocol}");
+        connection.abort();
+    }
+    target.is_unharmed().await;
+}
+
+/// A WebSocket that was opened by hand, without TLS.
+async fn websocket(target: &Target) -> TcpStream {
+    let mut stream = plain(target).await;
+    let head = ask(&mut stream, &upgrade(&[])).await;
+    assert!(head.starts_with("http/1.1 101"), "{head}");
+    stream
+}
+
+/// The code in the first close frame among what a server sent.
+fn close_code(mut bytes: &[u8]) -> Option<u16> {
+    while let [first, length @ 0..=125, rest @ ..] = bytes {
+        let payload = rest.get(..usize::from(*length))?;
+        if *first == 0x88 {
+            return Some(u16::from_be_bytes(payload.get(..2)?.try_into().unwrap()));
+        }
+        bytes = &rest[payload.len()..];
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_without_connect_is_closed_with_its_code() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let stream = websocket(&target).await;
+    assert_eq!(close_code(&read_to_end(stream).await), Some(3004));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_only_pings_is_closed_by_the_connect_timeout() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let (reading, mut writing) = websocket(&target).await.into_split();
+    let pinging = tokio::spawn(async move {
+        while writing.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    is_given_up(reading).await;
+    pinging.abort();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_announces_too_much_is_refused_with_its_code() {
+    let mut target = Target::new().await;
+    for announced in [1u64 << 20, 1 << 32, (1 << 63) - 1, u64::MAX] {
+        let mut stream = websocket(&target).await;
+        let frame = [&[0x82, 0xff], &announced.to_be_bytes()[..], &[1, 2, 3, 4], b"some of it"].concat();
+        stream.write_all(&frame).await.unwrap();
+        assert_eq!(close_code(&read_to_end(stream).await), Some(3502), "{announced}");
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_websocket_frame_end_the_connection() {
+    let mut target = Target::new().await;
+    for (what, bytes) in [
+        ("no mask", &b"\x81\x02{}"[..]),
+        ("a reserved opcode", b"\x83\x80\x01\x02\x03\x04"),
+        ("a reserved bit", b"\xc1\x80\x01\x02\x03\x04"),
+        ("a fragmented ping", b"\x09\x80\x01\x02\x03\x04"),
+        ("a long ping", b"\x89\xfe\x01\x00\x01\x02\x03\x04"),
+        ("a continuation of nothing", b"\x80\x80\x01\x02\x03\x04"),
+        ("a close code out of bounds", b"\x88\x82\x00\x00\x00\x00\x00\x01"),
+        ("half a close code", b"\x88\x81\x00\x00\x00\x00\x00"),
+    ] {
+        let mut stream = websocket(&target).await;
+        stream.write_all(bytes).await.unwrap();
+        // Bytes behind it, so that nobody waits for the rest of a frame.
+        let _ = stream.write_all(&[0; 300]).await;
+        let answer = read_to_end(stream).await;
+        assert!(answer.len() < 300, "{what}: {} bytes", answer.len());
+    }
+    target.attackers_are_gone().await;
+    target.is_unharmed().await;
+}

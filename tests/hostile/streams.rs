@@ -1,0 +1,303 @@
+//! WebTransport sessions whose streams and datagrams do what they should not.
+
+use crate::{
+    target::Target,
+    webtransport::{RawSession, ask_again, next_frame, number, request},
+    world::soon,
+};
+use quinn::{TransportConfig, VarInt};
+use serde_json::{Value, json};
+use skywave_client::Json;
+use skywave_protocol::{Encoding, framing::FrameBuffer};
+
+async fn attacker(target: &Target) -> RawSession {
+    RawSession::open(target.public(), TransportConfig::default()).await
+}
+
+fn code(code: u32, reason: &str) -> (u32, String) {
+    (code, reason.to_owned())
+}
+
+/// The control stream still answers.
+async fn goes_on(control: &mut crate::webtransport::RawStream) {
+    control.send(&json!({"history": {"id": 99, "channel": "chat:1", "limit": 1}})).await;
+    assert_eq!(control.frame().await["history"]["id"], 99);
+}
+
+/// Waits until the node has ended the connection.
+async fn is_closed(session: &RawSession) {
+    soon(session.quic.closed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_a_control_stream_is_closed_with_its_code() {
+    let mut target = Target::impatient(300).await;
+    let mut session = attacker(&target).await;
+    assert_eq!(session.close_code().await, code(3004, "connect_timeout"));
+    is_closed(&session).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_stream_without_connect_is_closed_with_its_code() {
+    let mut target = Target::impatient(300).await;
+    let mut session = attacker(&target).await;
+    let mut control = session.control().await;
+    assert_eq!(control.frame().await["disconnect"]["code"], 3004);
+    assert_eq!(session.close_code().await, code(3004, "connect_timeout"));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_stream_header_is_closed_by_the_connect_timeout() {
+    let mut target = Target::impatient(300).await;
+    let mut session = attacker(&target).await;
+    let _stream = session.stream(&[0x40]).await;
+    assert_eq!(session.close_code().await, code(3004, "connect_timeout"));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_in_place_of_the_control_streams_header_ends_the_session() {
+    let mut target = Target::new().await;
+    for header in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0; 16], vec![0xff; 16]] {
+        let mut session = attacker(&target).await;
+        let _stream = session.stream(&header).await;
+        assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_stream_of_another_session_ends_the_session() {
+    let mut target = Target::new().await;
+    let mut session = attacker(&target).await;
+    let header = [number(0x41), number(4)].concat();
+    let _stream = session.stream(&header).await;
+    assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_comes_byte_by_byte_is_understood() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.stream(&[]).await;
+    let mut bytes = session.header(0x41);
+    bytes.extend_from_slice(&Encoding::Json.encode(&json!({"connect": {"id": 1}})).unwrap().prefixed());
+    for byte in bytes {
+        control.send_bytes(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(control.frame().await["connected"]["id"], 1);
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_of_no_session_are_passed_over() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    let dance = b"{\"dance\":{}}".to_vec();
+    let elsewhere = [number(7).to_vec(), dance.clone()].concat();
+    for datagram in [vec![], vec![0x40], vec![0xc0, 1, 2], elsewhere, vec![0x3f], vec![0xff; 8]] {
+        session.quic.send_datagram(datagram.into()).unwrap();
+    }
+    goes_on(&mut control).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datagram_that_is_no_frame_ends_the_session() {
+    let mut target = Target::new().await;
+    for payload in [b"".to_vec(), b"{".to_vec(), vec![0xff; 500]] {
+        let mut session = attacker(&target).await;
+        let mut control = session.connect(json!({})).await;
+        session.quic.send_datagram([vec![0], payload].concat().into()).unwrap();
+        assert_eq!(control.frame().await["disconnect"]["code"], 3501);
+        assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datagram_before_connect_ends_the_session() {
+    let mut target = Target::new().await;
+    let mut session = attacker(&target).await;
+    session.quic.send_datagram(b"\x00{\"pong\":{\"seq\":1}}".to_vec().into()).unwrap();
+    assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_stray_streams_are_refused_and_the_session_goes_on() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    for _ in 0..10 {
+        let mut stray = session.stream(&session.header(0x41)).await;
+        let refused = soon(stray.receive.read_to_end(1)).await.unwrap_err();
+        assert!(matches!(refused, quinn::ReadToEndError::Read(quinn::ReadError::Reset(_))), "{refused:?}");
+    }
+    goes_on(&mut control).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_stray_streams_ends_the_session() {
+    let mut target = Target::new().await;
+    let mut session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    let quic = session.quic.clone();
+    let flood = tokio::spawn(async move {
+        while let Ok((mut send, _receive)) = quic.open_bi().await {
+            if send.write_all(&[0; 1000]).await.is_err() {
+                // It was refused already; on with the next one.
+            }
+        }
+    });
+    assert_eq!(control.frame().await["disconnect"]["code"], 3501);
+    assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    soon(flood).await.unwrap();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unidirectional_streams_that_nobody_asked_for_cost_a_bounded_room() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    let mut open = Vec::new();
+    // The credit ends early, and is not given again as long as the streams are open.
+    while let Ok(stream) =
+        tokio::time::timeout(std::time::Duration::from_millis(200), session.quic.open_uni()).await
+    {
+        let mut stream = stream.unwrap();
+        stream.write_all(&[0x54, 0, 1, 2, 3]).await.unwrap();
+        open.push(stream);
+    }
+    assert!(open.len() < 16, "{} streams", open.len());
+    goes_on(&mut control).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_stream_that_is_reset_stopped_or_finished_ends_the_session() {
+    let mut target = Target::new().await;
+    for how in ["reset", "stopped", "finished"] {
+        let session = attacker(&target).await;
+        let mut control = session.connect(json!({"chat:1": {}})).await;
+        match how {
+            "reset" => control.send.reset(VarInt::from_u32(7)).unwrap(),
+            "stopped" => control.receive.stop(VarInt::from_u32(7)).unwrap(),
+            _ => control.send.finish().unwrap(),
+        }
+        if how == "stopped" {
+            // It shows when something is to be sent.
+            control.send(&json!({"history": {"id": 2, "channel": "chat:1", "limit": 1}})).await;
+        }
+        target.attackers_are_gone().await;
+        is_closed(&session).await;
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_request_stream_ends_the_session() {
+    let mut target = Target::new().await;
+    for how in ["finished", "reset", "capsule"] {
+        let mut session = attacker(&target).await;
+        let _control = session.connect(json!({})).await;
+        match how {
+            "finished" => session.send.finish().unwrap(),
+            "reset" => session.send.reset(VarInt::from_u32(7)).unwrap(),
+            _ => {
+                // DATA with CLOSE_WEBTRANSPORT_SESSION, code 0.
+                session.send.write_all(&[0, 7, 0x68, 0x43, 4, 0, 0, 0, 0]).await.unwrap();
+                session.send.finish().unwrap();
+            }
+        }
+        target.attackers_are_gone().await;
+        is_closed(&session).await;
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_request_stream_is_passed_over() {
+    let mut target = Target::new().await;
+    let mut session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    for _ in 0..100 {
+        soon(session.send.write_all(&[0x5a; 10_000])).await.unwrap();
+    }
+    goes_on(&mut control).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_request_on_the_connection_is_refused() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    let headers = request(target.public(), "/v1/connect");
+    let quic = session.quic.clone();
+    let second = tokio::spawn(async move { ask_again(&quic, &headers).await.status });
+    assert!(soon(second).await.is_err(), "it was answered");
+    goes_on(&mut control).await;
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_whose_stream_is_stopped_goes_on_on_the_control_stream() {
+    let mut target = Target::new().await;
+    let session = attacker(&target).await;
+    let mut control = session.connect(json!({"chat:1": {}})).await;
+    assert!(control.frame().await["subscribed"].is_object());
+    let node = target.server.node().clone();
+    let publish = |text: &'static str| {
+        let publish = skywave::broker::Publish {
+            channel: skywave_protocol::Channel::new("chat:1").unwrap(),
+            data: Json::of(&text).unwrap().into(),
+            key: None,
+            user: None,
+        };
+        soon(node.publish(publish))
+    };
+    publish("first").await.unwrap();
+    let mut stream = soon(session.quic.accept_uni()).await.unwrap();
+    // The node's settings come first, on a stream of their own.
+    if stream.id().index() == 0 {
+        stream = soon(session.quic.accept_uni()).await.unwrap();
+    }
+    let mut header = vec![0; 3];
+    stream.read_exact(&mut header).await.unwrap();
+    let first = soon(next_frame(&mut stream, &mut FrameBuffer::new(1 << 16))).await.unwrap();
+    assert_eq!(data(&first), "first");
+    stream.stop(VarInt::from_u32(7)).unwrap();
+    goes_on(&mut control).await;
+    for text in ["second", "third"] {
+        publish(text).await.unwrap();
+        assert_eq!(data(&control.frame().await), text);
+    }
+    target.is_unharmed().await;
+}
+
+fn data(frame: &Value) -> &Value {
+    &frame["publication"]["data"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_reads_no_answers_still_gets_the_close_code() {
+    let mut target = Target::new().await;
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window(VarInt::from_u32(2000));
+    let mut session = RawSession::open(target.public(), transport).await;
+    let mut control = session.connect(json!({})).await;
+    for id in 2..30 {
+        control.send(&json!({"dance": {"id": id}})).await;
+        control.send(&json!({"presence": {"id": 100 + id, "channel": "chat:1"}})).await;
+    }
+    assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    target.is_unharmed().await;
+}
