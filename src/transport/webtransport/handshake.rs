@@ -39,8 +39,6 @@ pub enum HandshakeError {
     Write(#[from] WriteError),
     #[error("bad HTTP/3: {0}")]
     Http(ErrorCode),
-    #[error("not a WebTransport request: {0}")]
-    Request(#[from] HeadersParseError),
     #[error("refused with status {0}")]
     Refused(u16),
 }
@@ -51,7 +49,7 @@ impl HandshakeError {
         match self {
             Self::Timeout => "quic_timeout",
             Self::Quic(_) => "quic",
-            Self::Read(_) | Self::Write(_) | Self::Http(_) | Self::Request(_) => "http3",
+            Self::Read(_) | Self::Write(_) | Self::Http(_) => "http3",
             Self::Refused(_) => "refused",
         }
     }
@@ -77,8 +75,8 @@ pub async fn accept(
     let settings = send_settings(connection).await?;
     let (mut send, mut receive) = connection.accept_bi().await?;
     let headers = read_headers(&mut receive).await?;
-    let request = SessionRequest::try_from(headers)?;
-    let encoding = match check(&request, auth) {
+    let checked = SessionRequest::try_from(headers).map_err(|error| status_of(&error));
+    let encoding = match checked.and_then(|request| check(&request, auth)) {
         Ok(encoding) => encoding,
         Err(status) => {
             respond(&mut send, status).await?;
@@ -127,6 +125,15 @@ async fn read_headers(stream: &mut RecvStream) -> Result<Headers, HandshakeError
         }
     }
     Err(HandshakeError::Http(ErrorCode::FrameUnexpected))
+}
+
+/// The answer to a request that is good HTTP/3 but asks for no WebTransport session.
+fn status_of(error: &HeadersParseError) -> u16 {
+    match error {
+        HeadersParseError::MethodNotConnect => 405,
+        HeadersParseError::MissingProtocol | HeadersParseError::ProtocolNotWebTransport => 501,
+        _ => 400,
+    }
 }
 
 fn check(request: &SessionRequest, auth: &AuthConfig) -> Result<Encoding, u16> {
