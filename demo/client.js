@@ -490,6 +490,7 @@ export class Client extends EventTarget {
       case 'publication':
       case 'event':
       case 'gap':
+      case 'presence_changed':
         if (link.subscribed.has(body.channel)) this.#deliver(link, name, body);
         else if (this.#subscriptions.has(body.channel)) link.holdForChannel(name, body);
         break;
@@ -498,9 +499,6 @@ export class Client extends EventTarget {
         break;
       case 'unsubscribed':
         this.#unsubscribed(link, body);
-        break;
-      case 'presence_changed':
-        this.#presenceChanged(body);
         break;
       case 'ping':
         this.heartbeat = { interval_ms: body.interval_ms, timeout_ms: body.timeout_ms };
@@ -527,6 +525,8 @@ export class Client extends EventTarget {
       this.#tell('event', body);
     } else if (name === 'gap') {
       this.#gap(subscription, body);
+    } else if (name === 'presence_changed') {
+      this.#presenceChanged(subscription, body);
     } else {
       this.#publication(link, subscription, body);
     }
@@ -593,9 +593,7 @@ export class Client extends EventTarget {
     }
   }
 
-  #presenceChanged({ channel, count, joined, left }) {
-    const subscription = this.#subscriptions.get(channel);
-    if (!subscription) return;
+  #presenceChanged(subscription, { channel, count, joined, left }) {
     for (const member of left) subscription.members.delete(member.session);
     for (const member of joined) subscription.members.set(member.session, member);
     subscription.count = count;
