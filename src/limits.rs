@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     hash::Hash,
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,6 +43,20 @@ impl TokenBucket {
         } else {
             Err(Duration::from_secs_f32((1.0 - self.tokens) / self.rate))
         }
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 address, of which one subscriber has all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddressBlock(IpAddr);
+
+impl AddressBlock {
+    /// The block of an address; an IPv4 peer of a dual-stack socket counts under its IPv4 address.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address => address,
+        })
     }
 }
 
@@ -117,6 +132,15 @@ mod tests {
         assert!(bucket.take(start + Duration::from_secs(1_000_000)).is_ok());
         assert!(bucket.take(start).is_ok());
         assert!(bucket.take(start).is_err());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let block = |text: &str| AddressBlock::of(text.parse().unwrap());
+        assert_eq!(block("2001:db8:0:1::1"), block("2001:db8:0:1:ffff::2"));
+        assert_ne!(block("2001:db8:0:1::1"), block("2001:db8:0:2::1"));
+        assert_eq!(block("::ffff:192.0.2.1"), block("192.0.2.1"));
+        assert_ne!(block("192.0.2.1"), block("192.0.2.2"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     broker::{Accepted, Broker, BrokerError, Publish},
     config::Config,
     hub::Hub,
-    limits::{Quota, TokenBucket},
+    limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
     presence::Presence,
     session::registry::Registry,
@@ -13,7 +13,6 @@ use crate::{
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, heartbeat::HeartbeatConfig, position::Origin};
 use std::{
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,7 +35,7 @@ pub struct Node {
     pub sessions: Registry,
     /// All sessions, counted under one key.
     pub session_quota: Arc<Quota<()>>,
-    pub address_quota: Arc<Quota<IpAddr>>,
+    pub address_quota: Arc<Quota<AddressBlock>>,
     pub user_quota: Arc<Quota<Arc<str>>>,
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,

@@ -10,7 +10,7 @@ use crate::{
     auth::Grant,
     broadcast::encode_frame,
     hub::outbox::{Outbox, Task},
-    limits::{Place, TokenBucket},
+    limits::TokenBucket,
     node::Node,
 };
 use bytes::Bytes;
@@ -63,7 +63,7 @@ struct Session<C> {
     network_kind: Option<Text<32>>,
     bad_requests: BadRequests,
     progress: Progress,
-    _user_place: Option<Place<Arc<str>>>,
+    places: opening::Places,
 }
 
 /// Runs a session on an established transport until it ends.
@@ -78,9 +78,10 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             node.metrics.sessions.with_label_values(&[transport]).inc();
             let mut session = Session::new(node.clone(), connection, outbox.clone(), opened);
             let end = session.run().await;
-            let Session { connection, id, subscriptions, .. } = session;
+            let Session { connection, id, subscriptions, places, .. } = session;
             // Others are told as soon as the session is over, not when its transport has closed.
-            drop(subscriptions);
+            node.metrics.subscriptions.sub(subscriptions.len() as i64);
+            drop((subscriptions, places));
             node.sessions.detach(&id, &outbox);
             count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
@@ -140,7 +141,7 @@ impl<C: Connection> Session<C> {
             pending: FuturesUnordered::new(),
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,
-            _user_place: opened.user_place,
+            places: opened.places,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     broadcast::encode_frame,
     broker::wall_ms,
     hub::outbox::Outbox,
-    limits::Place,
+    limits::{AddressBlock, Place},
     node::Node,
 };
 use skywave_protocol::{
@@ -34,29 +34,29 @@ pub struct Opened {
     pub subscriptions: HashMap<Channel, Subscription>,
     pub heartbeat: Heartbeat,
     pub network_kind: Option<Text<32>>,
-    pub user_place: Option<Place<Arc<str>>>,
+    pub places: Places,
 }
 
-/// Waits for `connect`, checks it and answers it, all within `limits.connect_timeout`.
+/// A session's places in the limits of the node, its address and its user; given back when dropped.
+pub struct Places {
+    _node: Place<()>,
+    _address: Place<AddressBlock>,
+    _user: Option<Place<Arc<str>>>,
+}
+
+/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it.
 pub async fn open<C: Connection>(
     node: &Arc<Node>,
     connection: &mut C,
     outbox: &Arc<Outbox>,
 ) -> Result<Opened, End> {
     let wait = node.config.limits.connect_timeout;
-    let opening = async {
-        let connect = first_frame(connection, outbox).await?;
-        let peer = Peer {
-            transport: connection.transport(),
-            path: connection.path(),
-            address: connection.address(),
-        };
-        welcome(node, peer, outbox, connect).await
-    };
-    match tokio::time::timeout(wait, opening).await {
-        Ok(opened) => opened,
-        Err(_) => Err(End::Closed(CloseCode::ConnectTimeout)),
-    }
+    let connect = tokio::time::timeout(wait, first_frame(connection, outbox)).await;
+    let connect = connect.unwrap_or(Err(End::Closed(CloseCode::ConnectTimeout)))?;
+    let peer =
+        Peer { transport: connection.transport(), path: connection.path(), address: connection.address() };
+    // Not within the time limit: what it has begun, it has to finish or undo.
+    welcome(node, peer, outbox, connect).await
 }
 
 async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Result<Connect, End> {
@@ -105,7 +105,7 @@ async fn welcome(
         Some(id) => (id, true),
         None => (random_session_id(), false),
     };
-    let user_place = user_place(node, &id, &grant).map_err(End::Closed)?;
+    let places = places(node, &id, peer.address, &grant).map_err(End::Closed)?;
     outbox.identify(id.clone());
     let attached = Attached {
         outbox: outbox.clone(),
@@ -115,6 +115,11 @@ async fn welcome(
         connected_at_ms: wall_ms(),
     };
     node.sessions.attach(id.clone(), attached);
+    if node.is_draining() {
+        // The drain began meanwhile, and may have passed this session over.
+        node.sessions.detach(&id, outbox);
+        return Err(End::Closed(CloseCode::Drain));
+    }
     let opened = &node.metrics;
     let counter = if resumed { &opened.sessions_resumed } else { &opened.sessions_opened };
     counter.with_label_values(&[peer.transport]).inc();
@@ -127,7 +132,7 @@ async fn welcome(
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
     let subscriptions = subscribe_all(&subscriber, connect.subscriptions).await;
-    Ok(Opened { id, grant, subscriptions, heartbeat, network_kind: network.kind, user_place })
+    Ok(Opened { id, grant, subscriptions, heartbeat, network_kind: network.kind, places })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {
@@ -144,11 +149,7 @@ async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCo
 
 /// The session that the resume secret proves. A broken or expired secret means a fresh session; one of another
 /// user is refused.
-fn resumed_session(
-    node: &Node,
-    secret: Option<&str>,
-    grant: &Grant,
-) -> Result<Option<SessionId>, CloseCode> {
+fn resumed_session(node: &Node, secret: Option<&str>, grant: &Grant) -> Result<Option<SessionId>, CloseCode> {
     let Some(resume) = secret.and_then(|secret| node.resume_key.verify(secret, SystemTime::now())) else {
         return Ok(None);
     };
@@ -158,17 +159,25 @@ fn resumed_session(
     Ok(Text::new(&resume.session).ok())
 }
 
-fn user_place(
-    node: &Node,
-    id: &SessionId,
-    grant: &Grant,
-) -> Result<Option<Place<Arc<str>>>, CloseCode> {
-    let Some(user) = &grant.user else { return Ok(None) };
+fn places(node: &Node, id: &SessionId, address: SocketAddr, grant: &Grant) -> Result<Places, CloseCode> {
+    let block = AddressBlock::of(address.ip());
+    let user = grant.user.clone();
     if node.sessions.contains(id) {
-        // It takes over from its older transport, which still has the session's place.
-        return Ok(Some(node.user_quota.take_beyond(user.clone())));
+        // It takes over from its older transport, which still has the session's places.
+        return Ok(Places {
+            _node: node.session_quota.take_beyond(()),
+            _address: node.address_quota.take_beyond(block),
+            _user: user.map(|user| node.user_quota.take_beyond(user)),
+        });
     }
-    node.user_quota.take(user.clone()).map(Some).ok_or(CloseCode::TooManySessions)
+    Ok(Places {
+        _node: node.session_quota.take(()).ok_or(CloseCode::Overloaded)?,
+        _address: node.address_quota.take(block).ok_or(CloseCode::TooManySessions)?,
+        _user: match user {
+            Some(user) => Some(node.user_quota.take(user).ok_or(CloseCode::TooManySessions)?),
+            None => None,
+        },
+    })
 }
 
 fn connected(

@@ -4,7 +4,10 @@ mod connection;
 mod handshake;
 
 use super::set_nodelay;
-use crate::{limits::Quota, node::Node};
+use crate::{
+    limits::{AddressBlock, Quota},
+    node::Node,
+};
 use handshake::Endpoint;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -12,7 +15,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -30,12 +33,16 @@ const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
 const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Connections of one address beyond two for each of its sessions: the limit on sessions answers with a code, so it
+/// comes first, and a session that moves has two for a moment.
+const SPARE_CONNECTIONS: usize = 16;
 /// How long to wait after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts WebSocket sessions for the node's life; over TLS when there is an acceptor.
 pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let connections = Quota::new(node.config.limits.sessions_per_address);
+    let sessions = node.config.limits.sessions_per_address;
+    let connections = Quota::new(sessions.saturating_mul(2).saturating_add(SPARE_CONNECTIONS));
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -48,7 +55,7 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAccep
         node.handshake_turn().await;
         let (node, tls, connections) = (node.clone(), tls.clone(), connections.clone());
         tokio::spawn(async move {
-            let Some(_place) = connections.take(canonical(address.ip())) else {
+            let Some(_place) = connections.take(AddressBlock::of(address.ip())) else {
                 node.metrics.handshakes_refused.with_label_values(&["address_connections"]).inc();
                 return;
             };
@@ -62,11 +69,6 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAccep
             }
         });
     }
-}
-
-/// An IPv4 peer of a dual-stack socket under its own address.
-fn canonical(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 async fn serve_tls(node: Arc<Node>, stream: TcpStream, address: SocketAddr, tls: TlsAcceptor) {
