@@ -52,7 +52,7 @@ pub enum StartError {
     Region(#[from] TooLong),
 }
 
-/// A running node. Dropped, it stops at once; [`Server::drain`] ends it in order.
+/// A running node. Dropped, it closes its sessions and stops at once; [`Server::drain`] moves them off first.
 pub struct Server {
     node: Arc<Node>,
     tasks: JoinSet<()>,
@@ -145,17 +145,21 @@ impl Server {
         self.certificate.as_ref().map(|resolver| certificate::sha256(&resolver.current()))
     }
 
+    fn close_sessions(&self) {
+        for (_, attached) in self.node.sessions.all() {
+            attached.outbox.close(CloseCode::Shutdown);
+        }
+    }
+
     /// Moves all sessions off: takes no new ones, tells each when it should have gone, and ends when none is left
     /// or at the deadline.
     pub async fn drain(mut self) {
         let deadline = self.node.config.drain.deadline;
         start_drain(&self.node);
         if tokio::time::timeout(deadline, self.node.sessions.empty()).await.is_err() {
-            let left = self.node.sessions.all();
-            tracing::info!(sessions = left.len(), "the drain's deadline is here; closing what is left");
-            for (_, attached) in left {
-                attached.outbox.close(CloseCode::Shutdown);
-            }
+            let left = self.node.sessions.len();
+            tracing::info!(sessions = left, "the drain's deadline is here; closing what is left");
+            self.close_sessions();
             if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.empty()).await.is_err() {
                 tracing::warn!("some transports did not close in time");
             }
@@ -167,6 +171,14 @@ impl Server {
             }
         }
         self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The sessions are tasks of their own, which would go on without a listener.
+        self.node.set_draining();
+        self.close_sessions();
     }
 }
 
