@@ -2,8 +2,11 @@
 
 mod auth;
 mod channels;
+mod drain;
 mod events;
+mod heartbeat;
 mod history;
+mod limits;
 mod peer;
 mod presence;
 mod resume;

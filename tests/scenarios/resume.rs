@@ -6,7 +6,7 @@ use crate::{
     world::{Way, World, json, offsets, presence_changed, publication, soon, status, token},
 };
 use skywave::{auth::resume::ResumeKey, config::Secret};
-use skywave_client::{ChannelEvent, Client, Status, SubscribeOptions};
+use skywave_client::{Client, Status, SubscribeOptions};
 use skywave_protocol::{CloseCode, frame::Connect};
 use std::{
     sync::{
@@ -270,35 +270,4 @@ async fn a_session_goes_on_at_another_node_that_shares_the_secret() {
     let (_second, other) = Peer::open(&there, Connect { resume: Some(one.resume), ..connect() }).await;
     assert_eq!((other.session, other.resumed), (one.session, true));
     assert_ne!(other.node, one.node);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_another_history_says_that_publications_are_lost() {
-    let secret = ("AUTH__SESSION_SECRET", "a secret that both of the nodes share");
-    let (here, there) =
-        (World::with(Way::WebSocketJson, &[secret]).await, World::with(Way::WebSocketJson, &[secret]).await);
-    let mut options = here.options();
-    options.urls.push(there.url());
-    let alice = crate::world::connect(options).await;
-    let mut room = alice.subscribe("chat:1", SubscribeOptions::default()).await.unwrap();
-    soon(alice.publish("chat:1", json(1))).await.unwrap();
-    publication(&mut room).await;
-    soon(here.server.drain()).await;
-    let bob = there.client().await;
-    loop {
-        match crate::world::next(&mut room).await {
-            ChannelEvent::Subscribed(subscribed) => {
-                assert_eq!(subscribed.recovered, Some(false));
-                break;
-            }
-            ChannelEvent::Publication(publication) => panic!("{publication:?}"),
-            _ => {}
-        }
-    }
-    let gap = crate::world::gap(&mut room).await;
-    assert_eq!(gap.reason, skywave_client::GapReason::EpochChanged);
-    let published = soon(bob.publish("chat:1", json(2))).await.unwrap();
-    let received = publication(&mut room).await;
-    assert_eq!((&received.epoch, received.offset), (&published.epoch, published.offset));
-    assert_eq!(received.epoch, gap.epoch);
 }
