@@ -1,0 +1,61 @@
+//! `serve` and `check`: a node, and its configuration.
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use skywave::auth::Authenticator;
+use skywave::certificate;
+use skywave::config::{Config, LogConfig, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+use super::terminal::print_line;
+use super::{UsageError, usage};
+
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// The configuration (TOML); any key can be set by SKYWAVE_<SECTION>__<KEY> instead
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Fill what the configuration leaves out for a node on this machine alone, open to anyone on it
+    #[arg(long)]
+    dev: bool,
+}
+
+/// Reads the configuration with the environment over it.
+pub fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
+    Config::load(path, dev, std::env::vars_os()).map_err(usage)
+}
+
+pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
+    let config = load(arguments.config.as_deref(), arguments.dev)?;
+    start_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(skywave::server::run(config))
+}
+
+/// Logs go to stderr; `RUST_LOG` overrides the configured level.
+fn start_log(config: &LogConfig) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => filter,
+        Err(_) => config.level.clone(),
+    };
+    let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("log.level: {error}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}
+
+pub fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {
+    let config = load(arguments.config.as_deref(), arguments.dev)?;
+    let keys = Authenticator::new(&config.auth).err().map(|error| error.to_string());
+    let certificate = config.tls.as_ref().and_then(|tls| certificate::load(tls).err());
+    let problems: Vec<String> = keys.into_iter().chain(certificate.map(|error| error.to_string())).collect();
+    if !problems.is_empty() {
+        bail!(UsageError(problems.join("\n")));
+    }
+    print_line("OK")
+}

@@ -1,0 +1,65 @@
+//! Configurations are checked, wrong usage is told.
+use crate::world::{SECRET, cert, refused, skywave, stdout};
+
+#[test]
+fn version_is_that_of_the_package() {
+    assert_eq!(stdout(&skywave(&["--version"], &[])), format!("skywave {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_help_with_0() {
+    for arguments in [&[][..], &["fly"], &["check", "--colour"], &["token"]] {
+        refused(&skywave(arguments, &[]));
+    }
+    assert!(stdout(&skywave(&["--help"], &[])).contains("check"));
+    assert!(stdout(&skywave(&["token", "--help"], &[])).contains("chat:*=subscribe,publish"));
+}
+
+#[test]
+fn check_accepts_a_configuration_whose_files_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    cert(directory.path(), &[]);
+    let file = directory.path().join("skywave.toml");
+    let text = format!(
+        "[tls]\ncertificate = {:?}\nkey = {:?}\n[auth]\nhmac_secret = {SECRET:?}\n",
+        directory.path().join("certificate.pem"),
+        directory.path().join("key.pem"),
+    );
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(stdout(&skywave(&["check", "--config", file.to_str().unwrap()], &[])), "OK");
+}
+
+#[test]
+fn check_tells_every_problem_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("skywave.toml");
+    std::fs::write(&file, "[limits]\nsesions = 5\nframe_bytes = 1\n").unwrap();
+    let path = file.to_str().unwrap();
+    let told = refused(&skywave(&["check", "--config", path], &[("SKYWAVE_DRAIN__DEADLINE", "soon")]));
+    for expected in [
+        format!("{path}:2: unknown key \"limits.sesions\"; did you mean \"sessions\"?"),
+        format!("{path}:3: limits.frame_bytes: must be within"),
+        "SKYWAVE_DRAIN__DEADLINE: drain.deadline: expected a duration".to_owned(),
+        format!("{path}: auth: there is no key"),
+        format!("{path}: tls: certificate and key are missing"),
+    ] {
+        assert!(told.contains(&expected), "{expected:?} not in {told}");
+    }
+}
+
+#[test]
+fn check_looks_into_the_files_that_the_configuration_names() {
+    let environment = [
+        ("SKYWAVE_AUTH__PUBLIC_KEY", "/nowhere/jwt.pem"),
+        ("SKYWAVE_TLS__CERTIFICATE", "/nowhere/certificate.pem"),
+        ("SKYWAVE_TLS__KEY", "/nowhere/key.pem"),
+    ];
+    let told = refused(&skywave(&["check"], &environment));
+    assert!(told.contains("/nowhere/jwt.pem") && told.contains("/nowhere/certificate.pem"), "{told}");
+}
+
+#[test]
+fn check_accepts_dev_without_anything() {
+    assert_eq!(stdout(&skywave(&["check", "--dev"], &[])), "OK");
+    refused(&skywave(&["check"], &[]));
+}
