@@ -131,7 +131,7 @@ impl Config {
             heartbeat: read_section(root, "heartbeat", regions::read_heartbeat),
             limits: read_section(root, "limits", |section| LimitsConfig::read(section, dev)),
             channels: read_section(root, "channels", |section| channels::read(section, dev)),
-            drain: read_section(root, "drain", DrainConfig::read),
+            drain: read_section(root, "drain", |section| DrainConfig::read(section, dev)),
             log: read_section(root, "log", LogConfig::read),
         }
     }

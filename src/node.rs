@@ -8,7 +8,7 @@ use crate::{
     limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
     presence::Presence,
-    session::registry::Registry,
+    session::{path_memories::PathMemories, registry::Registry},
 };
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, heartbeat::HeartbeatConfig, position::Origin};
@@ -33,6 +33,7 @@ pub struct Node {
     pub authenticator: Authenticator,
     pub resume_key: ResumeKey,
     pub sessions: Registry,
+    pub path_memories: PathMemories,
     /// All sessions, counted under one key.
     pub session_quota: Arc<Quota<()>>,
     pub address_quota: Arc<Quota<AddressBlock>>,
@@ -74,6 +75,7 @@ impl Node {
             authenticator: parts.authenticator,
             resume_key: ResumeKey::new(&parts.config.auth.session_secret),
             sessions: Registry::default(),
+            path_memories: PathMemories::default(),
             session_quota: Quota::new(limits.sessions),
             address_quota: Quota::new(limits.sessions_per_address),
             user_quota: Quota::new(limits.sessions_per_user),

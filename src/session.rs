@@ -2,6 +2,7 @@
 
 pub mod connection;
 mod opening;
+pub mod path_memories;
 pub mod registry;
 mod requests;
 mod subscriptions;
@@ -78,7 +79,9 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             node.metrics.sessions.with_label_values(&[transport]).inc();
             let mut session = Session::new(node.clone(), connection, outbox.clone(), opened);
             let end = session.run().await;
+            let memory = session.heartbeat.memory(Instant::now().into_std());
             let Session { connection, id, subscriptions, places, .. } = session;
+            node.path_memories.keep(id.clone(), transport, memory);
             // Others are told as soon as the session is over, not when its transport has closed.
             node.metrics.subscriptions.sub(subscriptions.len() as i64);
             drop((subscriptions, places));

@@ -141,14 +141,16 @@ impl TlsConfig {
 /// `[drain]`: how the node leaves.
 #[derive(Clone, Debug)]
 pub struct DrainConfig {
-    /// `deadline`: how long sessions have to move elsewhere; 0s … 1h. Default: 30s.
+    /// `deadline`: how long sessions have to move elsewhere; 0s … 1h. Default: 30s, with `--dev` 1s: there is nowhere
+    /// to move to.
     pub deadline: Duration,
 }
 
 impl DrainConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, dev: bool) -> Self {
         let hour = Duration::from_secs(3_600);
-        Self { deadline: section.duration("deadline", Duration::from_secs(30), Duration::ZERO..=hour) }
+        let default = Duration::from_secs(if dev { 1 } else { 30 });
+        Self { deadline: section.duration("deadline", default, Duration::ZERO..=hour) }
     }
 }
 

@@ -127,7 +127,10 @@ async fn welcome(
     let network = connect.network.unwrap_or_default();
     let activity = Activity::from_hint(network.kind.as_deref(), network.background);
     let now = Instant::now().into_std();
-    let heartbeat = Heartbeat::new(&node.heartbeat, peer.path, activity, now);
+    let mut heartbeat = Heartbeat::new(&node.heartbeat, peer.path, activity, now);
+    if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
+        heartbeat.remember(memory);
+    }
     let connected = connected(node, &grant, &id, connect.id, resumed, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };

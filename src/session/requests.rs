@@ -153,9 +153,8 @@ impl<C: Connection> Session<C> {
 
     /// A new token may grant less than the one before.
     fn end_forbidden_subscriptions(&mut self) {
-        let is_forbidden = |channel: &&Channel| {
-            require(&self.node, &self.grant, channel, Right::Subscribe).is_err()
-        };
+        let is_forbidden =
+            |channel: &&Channel| require(&self.node, &self.grant, channel, Right::Subscribe).is_err();
         let forbidden: Vec<_> = self.subscriptions.keys().filter(is_forbidden).cloned().collect();
         for channel in forbidden {
             self.end_subscription(&channel, ErrorCode::Forbidden);

@@ -2,7 +2,10 @@
 
 use super::Session;
 use crate::{
-    auth::{Grant, rights::{Right, Rights}},
+    auth::{
+        Grant,
+        rights::{Right, Rights},
+    },
     broadcast::encode_frame,
     broker::{BrokerError, Chunk, From},
     config::NamespaceConfig,
@@ -200,12 +203,8 @@ impl<C: Connection> Session<C> {
         if self.subscriptions.contains_key(&channel) {
             return Err(Refusal::new(ErrorCode::AlreadySubscribed, "already subscribed to this channel"));
         }
-        let subscriber = Subscriber {
-            node: &self.node,
-            outbox: &self.outbox,
-            session: &self.id,
-            grant: &self.grant,
-        };
+        let subscriber =
+            Subscriber { node: &self.node, outbox: &self.outbox, session: &self.id, grant: &self.grant };
         let options = SubscribeOptions { position, history, presence };
         let count = self.subscriptions.len();
         let subscription = subscribe(&subscriber, count, Some(id), channel.clone(), options).await?;

@@ -298,10 +298,11 @@ impl Session {
     fn next_deadline(&self) -> Option<Instant> {
         let now = Instant::now();
         let connected = self.live.as_ref().map(Live::patience_ends);
+        let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let next_move = self.next_move.as_ref().map(|next| next.at);
-        [connected, release, retiring, self.reconnect_at, next_move, self.refresh_at]
+        [connected, nudge, release, retiring, self.reconnect_at, next_move, self.refresh_at]
             .into_iter()
             .flatten()
             .min()
@@ -312,6 +313,7 @@ impl Session {
         if self.live.as_mut().is_some_and(|live| live.is_dead(now)) {
             return self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()));
         }
+        self.nudge(now);
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }

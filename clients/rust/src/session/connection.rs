@@ -9,7 +9,7 @@ use crate::{
 use skywave_protocol::{
     ClientFrame, Encoding, ErrorCode,
     codec::EncodedFrame,
-    frame::{Disconnect, Heartbeat, Limits},
+    frame::{Disconnect, Heartbeat, Limits, Ping},
 };
 use std::{
     collections::VecDeque,
@@ -58,6 +58,10 @@ pub(super) struct Live {
     pub reply_time_us: Arc<AtomicU64>,
     heartbeat: Heartbeat,
     heard: Instant,
+    /// Of the node's last ping.
+    last_seq: Option<u32>,
+    /// Whether a sign of life was sent since something was heard.
+    nudged: bool,
     /// Nothing came in time: until when it may still come.
     last_chance: Option<Instant>,
     frame_limit: u64,
@@ -91,6 +95,8 @@ impl Live {
             reply_time_us: Arc::default(),
             heartbeat,
             heard: now,
+            last_seq: None,
+            nudged: false,
             last_chance: None,
             frame_limit: limits.frame_bytes,
             receiver,
@@ -149,10 +155,33 @@ impl Live {
     pub fn heard(&mut self) {
         self.heard = Instant::now();
         self.last_chance = None;
+        self.nudged = false;
     }
 
-    pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
-        self.heartbeat = heartbeat;
+    /// Takes the heartbeat's times from a ping.
+    pub fn pinged(&mut self, ping: Ping) {
+        self.heartbeat = Heartbeat { interval_ms: ping.interval_ms, timeout_ms: ping.timeout_ms };
+        self.last_seq = Some(ping.seq);
+    }
+
+    /// When to send a `pong` that nobody asked for, so that a NAT which forgot this UDP path learns it again and
+    /// the node's next probe comes through: half of the time-out before the connection counts as dead.
+    pub fn nudge_at(&self) -> Option<Instant> {
+        if self.nudged || self.kind != TransportKind::WebTransport {
+            return None;
+        }
+        self.last_seq?;
+        let silence = self.heartbeat.interval_ms.saturating_add(self.heartbeat.timeout_ms / 2);
+        Some(self.heard + Duration::from_millis(silence).min(MOST_PATIENCE))
+    }
+
+    /// The sequence number to nudge the path with, if that is due.
+    pub fn nudge(&mut self, now: Instant) -> Option<u32> {
+        if self.nudge_at()? > now {
+            return None;
+        }
+        self.nudged = true;
+        self.last_seq
     }
 
     /// When the connection counts as dead unless something comes.

@@ -13,7 +13,7 @@ use crate::{
 };
 use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
-    frame::{self, Emit, Heartbeat, Network, Pong, Publish, Refresh, Subscribe, Unsubscribe},
+    frame::{self, Emit, Network, Pong, Publish, Refresh, Subscribe, Unsubscribe},
 };
 use std::{collections::VecDeque, mem, ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{
@@ -246,8 +246,17 @@ impl Session {
 
     fn pong(&mut self, which: Which, ping: frame::Ping) {
         if let Some(live) = self.connection(which) {
-            live.set_heartbeat(Heartbeat { interval_ms: ping.interval_ms, timeout_ms: ping.timeout_ms });
+            live.pinged(ping);
             send_or_log(live, &ClientFrame::Pong(Pong { seq: ping.seq }), Lane::Datagram);
+        }
+    }
+
+    /// Sends a sign of life on a path that has been silent for too long.
+    pub(super) fn nudge(&mut self, now: Instant) {
+        if let Some(live) = &mut self.live
+            && let Some(seq) = live.nudge(now)
+        {
+            send_or_log(live, &ClientFrame::Pong(Pong { seq }), Lane::Datagram);
         }
     }
 
