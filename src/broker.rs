@@ -93,10 +93,7 @@ pub struct PageLimit {
 
 impl PageLimit {
     /// Takes from `publications` while they fit.
-    pub fn take<'a>(
-        self,
-        publications: impl Iterator<Item = &'a Arc<Publication>>,
-    ) -> Vec<Arc<Publication>> {
+    pub fn take<'a>(self, publications: impl Iterator<Item = &'a Arc<Publication>>) -> Vec<Arc<Publication>> {
         let mut bytes = 0;
         let mut taken = Vec::new();
         for publication in publications.take(self.publications) {

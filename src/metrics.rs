@@ -6,8 +6,7 @@ use prometheus::{
 };
 
 /// Round-trip times from a LAN to a satellite with a queue, in seconds.
-const RTT_BUCKETS: &[f64] =
-    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
+const RTT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
 /// From a call in memory to a slow broker, in seconds.
 const LATENCY_BUCKETS: &[f64] =
     &[0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -20,6 +19,7 @@ pub struct Metrics {
     pub sessions_resumed: IntCounterVec,
     pub sessions_closed: IntCounterVec,
     pub handshakes_refused: IntCounterVec,
+    pub quic_retries: IntCounter,
     pub subscriptions: IntGauge,
     pub publications: IntCounter,
     pub publications_repeated: IntCounter,
@@ -47,7 +47,11 @@ impl Metrics {
         let build = Build { registry: &registry };
         let metrics = Self {
             sessions: build.gauges("skywave_sessions", "Sessions connected now", "transport")?,
-            sessions_opened: build.counters("skywave_sessions_opened_total", "Sessions opened", "transport")?,
+            sessions_opened: build.counters(
+                "skywave_sessions_opened_total",
+                "Sessions opened",
+                "transport",
+            )?,
             sessions_resumed: build.counters(
                 "skywave_sessions_resumed_total",
                 "Sessions that went on after a break or on another transport",
@@ -62,6 +66,10 @@ impl Metrics {
                 "skywave_handshakes_refused_total",
                 "Transports that did not become a session",
                 "reason",
+            )?,
+            quic_retries: build.counter(
+                "skywave_quic_retries_total",
+                "QUIC clients that had to prove their address first, because many handshakes were under way",
             )?,
             subscriptions: build.gauge("skywave_subscriptions", "Subscriptions on this node now")?,
             publications: build.counter("skywave_publications_total", "Publications accepted")?,
@@ -97,7 +105,8 @@ impl Metrics {
                 "skywave_events_conflated_total",
                 "Events replaced by a newer one of their slot before they were sent",
             )?,
-            events_dropped: build.counter("skywave_events_dropped_total", "Events dropped for slow clients")?,
+            events_dropped: build
+                .counter("skywave_events_dropped_total", "Events dropped for slow clients")?,
             queues_dropped: build.counter(
                 "skywave_queues_dropped_total",
                 "Channel queues dropped for slow clients, to be filled from history",

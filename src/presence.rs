@@ -1,11 +1,6 @@
 //! Who is on which channel of this node; changes are batched, and a short absence is not told.
 
-use crate::{
-    broadcast::Broadcast,
-    broker::wall_ms,
-    config::NamespaceConfig,
-    hub::Hub,
-};
+use crate::{broadcast::Broadcast, broker::wall_ms, config::NamespaceConfig, hub::Hub};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel, Json,

@@ -3,17 +3,21 @@
 use crate::{
     api,
     auth::{Authenticator, SetupError},
+    broadcast::encode_frame,
     broker::{Broker, memory::MemoryBroker},
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     config::{BrokerKind, Config, ListenAddress},
-    broadcast::encode_frame,
     hub::Hub,
     metrics::Metrics,
     node::{Node, Parts},
     presence::Presence,
     transport::{self, websocket, webtransport},
 };
-use skywave_protocol::{CloseCode, ServerFrame, Text, frame::{Drain, Region}, text::TooLong};
+use skywave_protocol::{
+    CloseCode, ServerFrame, Text,
+    frame::{Drain, Region},
+    text::TooLong,
+};
 use std::{
     io,
     net::SocketAddr,
@@ -71,8 +75,15 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let mut tasks = JoinSet::new();
         let node = node(config, &mut tasks)?;
-        let mut server =
-            Self { node, tasks, endpoints: Vec::new(), certificate: None, public: None, plain: None, admin: None };
+        let mut server = Self {
+            node,
+            tasks,
+            endpoints: Vec::new(),
+            certificate: None,
+            public: None,
+            plain: None,
+            admin: None,
+        };
         server.listen_public()?;
         server.listen_plain()?;
         server.listen_admin()?;
@@ -88,8 +99,8 @@ impl Server {
         for (tcp, bound) in bind_all(address)? {
             self.public.get_or_insert(bound);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
-            let udp = transport::bind_udp(bound)
-                .map_err(|source| StartError::Listen { address: bound, source })?;
+            let udp =
+                transport::bind_udp(bound).map_err(|source| StartError::Listen { address: bound, source })?;
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
             self.tasks.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
@@ -239,7 +250,10 @@ fn resolver(config: &Config) -> Result<CertificateResolver, CertificateError> {
     }
 }
 
-fn tls(resolver: Arc<CertificateResolver>, protocols: &[&[u8]]) -> Result<rustls::ServerConfig, rustls::Error> {
+fn tls(
+    resolver: Arc<CertificateResolver>,
+    protocols: &[&[u8]],
+) -> Result<rustls::ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -257,7 +271,8 @@ fn bind_all(address: ListenAddress) -> Result<Vec<(tokio::net::TcpListener, Sock
         if let Some((_, first)) = bound.first() {
             wanted.set_port(first.port());
         }
-        let listening = transport::bind_tcp(wanted).and_then(|tcp| tcp.local_addr().map(|local| (tcp, local)));
+        let listening =
+            transport::bind_tcp(wanted).and_then(|tcp| tcp.local_addr().map(|local| (tcp, local)));
         match listening {
             Ok(pair) => bound.push(pair),
             Err(error) if !bound.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -293,7 +308,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Prints the one line on stdout that says that the node serves, and where.
 fn announce(server: &Server) -> io::Result<()> {
     use std::io::Write;
-    let place = |address: Option<SocketAddr>| address.map_or("none".to_owned(), |address| address.to_string());
+    let place =
+        |address: Option<SocketAddr>| address.map_or("none".to_owned(), |address| address.to_string());
     let mut stdout = io::stdout().lock();
     writeln!(
         stdout,

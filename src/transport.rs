@@ -1,7 +1,7 @@
 //! The listeners: they accept, adapt and hand over to `session`. Only what is below here knows which transport a session is on.
 
-pub mod webtransport;
 pub mod websocket;
+pub mod webtransport;
 
 use skywave_protocol::{Encoding, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -26,12 +26,14 @@ pub struct UdpSocket {
 pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     // Refused sizes are no failure: what counts is what is read back.
-    let asked = [socket.set_recv_buffer_size(UDP_BUFFER_BYTES), socket.set_send_buffer_size(UDP_BUFFER_BYTES)];
+    let asked =
+        [socket.set_recv_buffer_size(UDP_BUFFER_BYTES), socket.set_send_buffer_size(UDP_BUFFER_BYTES)];
     for error in asked.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "the kernel refused a buffer size for the QUIC socket");
     }
     socket.bind(&address.into())?;
-    let (receive_buffer, send_buffer) = (granted(socket.recv_buffer_size()?), granted(socket.send_buffer_size()?));
+    let (receive_buffer, send_buffer) =
+        (granted(socket.recv_buffer_size()?), granted(socket.send_buffer_size()?));
     if receive_buffer < UDP_BUFFER_BYTES {
         tracing::warn!(
             asked = UDP_BUFFER_BYTES,

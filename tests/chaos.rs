@@ -52,6 +52,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 
 /// Who published, and which one of that publisher's on that channel, from 1.
 type Number = (usize, u64);
+/// How many each publisher has published on each channel.
+type Counts = HashMap<(usize, &'static str), u64>;
 
 #[derive(Debug, Default)]
 struct Breaks {
@@ -108,7 +110,7 @@ async fn cuts_and_switches_lose_repeat_and_reorder_nothing() {
     timeout(time, breakers.join_all()).await.unwrap_or_else(|_| panic!("seed {seed}: {breaks:?}"));
     let breaking = begin.elapsed();
     stop.store(true, Ordering::Relaxed);
-    let counts: HashMap<(usize, &str), u64> = soon(publishers.join_all()).await.into_iter().collect();
+    let counts: Counts = soon(publishers.join_all()).await.into_iter().collect();
     published.send_replace(Some(Arc::new(counts.clone())));
     let findings = subscribers.join_all().await;
     let total = findings.iter().fold(Findings::default(), |sum, findings| Findings {
@@ -231,7 +233,7 @@ async fn switch(client: &Client, kind: TransportKind, breaks: &Breaks) -> bool {
 async fn subscribe(
     channel: &'static str,
     mut room: Subscription,
-    mut goal: watch::Receiver<Option<Arc<HashMap<(usize, &'static str), u64>>>>,
+    mut goal: watch::Receiver<Option<Arc<Counts>>>,
 ) -> Findings {
     let mut findings = Findings::default();
     let mut seen = Seen::default();

@@ -6,9 +6,7 @@ use skywave::{
     broadcast::{Broadcast, Event, Publication},
     hub::outbox::{Item, LaneId, Outbox, Task},
 };
-use skywave_protocol::{
-    Channel, CloseCode, Encoding, Json, Point, Position, ServerFrame, Text, frame,
-};
+use skywave_protocol::{Channel, CloseCode, Encoding, Json, Point, Position, ServerFrame, Text, frame};
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},

@@ -267,7 +267,9 @@ impl Log {
         let offset = match seen {
             None => 0,
             Some(seen) if seen.epoch != self.epoch => return (before_oldest, Some(GapReason::EpochChanged)),
-            Some(seen) if seen.offset > self.offset => return (self.offset, Some(GapReason::UnknownPosition)),
+            Some(seen) if seen.offset > self.offset => {
+                return (self.offset, Some(GapReason::UnknownPosition));
+            }
             Some(seen) => seen.offset,
         };
         if offset < before_oldest { (before_oldest, Some(GapReason::Trimmed)) } else { (offset, None) }

@@ -31,7 +31,10 @@ pub enum Item {
     /// Sent in its place; moves nothing.
     Frame(EncodedFrame),
     /// Sent in its place; delivery goes on after the point of this origin.
-    Gap { frame: EncodedFrame, position: Position },
+    Gap {
+        frame: EncodedFrame,
+        position: Position,
+    },
 }
 
 /// What a session has to do for its outbox.

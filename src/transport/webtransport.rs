@@ -55,7 +55,11 @@ pub enum EndpointError {
 ///
 /// # Errors
 /// See [`EndpointError`].
-pub fn endpoint(node: &Node, socket: UdpSocket, tls: rustls::ServerConfig) -> Result<Endpoint, EndpointError> {
+pub fn endpoint(
+    node: &Node,
+    socket: UdpSocket,
+    tls: rustls::ServerConfig,
+) -> Result<Endpoint, EndpointError> {
     node.metrics.udp_receive_buffer.set(socket.receive_buffer as i64);
     node.metrics.udp_send_buffer.set(socket.send_buffer as i64);
     let mut transport = TransportConfig::default();
@@ -79,8 +83,9 @@ pub async fn listen(node: Arc<Node>, endpoint: Endpoint) {
     let handshakes = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = endpoint.accept().await {
         if handshakes.load(Ordering::Relaxed) >= RETRY_ABOVE && incoming.may_retry() {
-            if let Err(error) = incoming.retry() {
-                tracing::debug!(%error, "no retry was possible");
+            match incoming.retry() {
+                Ok(()) => node.metrics.quic_retries.inc(),
+                Err(error) => tracing::debug!(%error, "no retry was possible"),
             }
             continue;
         }

@@ -11,4 +11,5 @@ mod peer;
 mod presence;
 mod resume;
 mod sessions;
+mod slow_readers;
 mod world;

@@ -24,8 +24,7 @@ pub async fn open(
     encoding: Encoding,
     count: usize,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let options =
-        DialOptions { encoding, certificate: CertificateCheck::Insecure, ..DialOptions::default() };
+    let options = DialOptions { encoding, certificate: CertificateCheck::Insecure, ..DialOptions::default() };
     let dialer = Arc::new(Dialer::new(options)?);
     let url: Arc<NodeUrl> = Arc::new(url.parse()?);
     let turns = Arc::new(Semaphore::new(CONCURRENT_HANDSHAKES));

@@ -42,8 +42,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 async fn measure(arguments: &Arguments, case: &Case) -> anyhow::Result<()> {
     let node = Node::start(&arguments.node).await?;
-    let url =
-        if case.tls { format!("https://{}", node.public) } else { format!("ws://{}", node.plain) };
+    let url = if case.tls { format!("https://{}", node.public) } else { format!("ws://{}", node.plain) };
     let warm = idle::open(&url, case.kind, Encoding::MessagePack, WARM_UP).await?;
     tokio::time::sleep(SETTLE).await;
     let before = node.memory()?;

@@ -1,11 +1,7 @@
 //! A node in a process of its own, measured from outside.
 
 use anyhow::{Context, bail};
-use std::{
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -43,9 +39,8 @@ impl Node {
             .await
             .context("the node does not get ready")??
             .context("the node ended at once")?;
-        let place = |name: &str| {
-            ready.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned)
-        };
+        let place =
+            |name: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned);
         match (place("public="), place("plain=")) {
             (Some(public), Some(plain)) => Ok(Self { process, public, plain }),
             _ => bail!("the node said {ready:?}"),

@@ -112,9 +112,11 @@ impl Endpoint {
 fn http1_accept_key(request: &Request<Incoming>) -> Result<String, (StatusCode, &'static str)> {
     let headers = request.headers();
     let asks = |name, token: &str| {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
-        })
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     };
     if request.method() != Method::GET || !asks(CONNECTION, "upgrade") || !asks(UPGRADE, "websocket") {
         return Err((StatusCode::UPGRADE_REQUIRED, "this is a WebSocket"));

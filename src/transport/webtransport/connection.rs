@@ -99,15 +99,6 @@ impl WebTransportConnection {
             streams: Streams::new(established, max_frame_bytes),
         }
     }
-
-    fn moved(&mut self) -> Option<Incoming> {
-        let address = self.quic.remote_address();
-        if address == self.address {
-            return None;
-        }
-        self.address = address;
-        Some(Incoming::Moved(address))
-    }
 }
 
 impl Streams {
@@ -281,13 +272,7 @@ impl Streams {
     }
 
     /// Puts a frame next on the lane, on a stream that is opened for its first one.
-    fn queue(
-        &mut self,
-        context: &mut Context<'_>,
-        quic: &quinn::Connection,
-        id: LaneId,
-        frame: Bytes,
-    ) {
+    fn queue(&mut self, context: &mut Context<'_>, quic: &quinn::Connection, id: LaneId, frame: Bytes) {
         if let Some(lane) = &mut self.lanes[id] {
             lane.frame = frame.clone();
             lane.unwritten = frame;
@@ -421,13 +406,16 @@ impl Connection for WebTransportConnection {
 
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
         loop {
-            if let Some(moved) = self.moved() {
-                return moved;
-            }
-            let Self { quic, streams, .. } = self;
+            let Self { quic, streams, address, .. } = self;
             let incoming = tokio::select! {
                 biased;
                 incoming = poll_fn(|context| {
+                    // Looked at whenever there is anything to do, since nobody is woken for it.
+                    let now_at = quic.remote_address();
+                    if *address != now_at {
+                        *address = now_at;
+                        return Poll::Ready(Incoming::Moved(now_at));
+                    }
                     if let Poll::Ready(incoming) = streams.poll_send(context, quic, outbox) {
                         return Poll::Ready(incoming);
                     }
@@ -455,7 +443,9 @@ impl Connection for WebTransportConnection {
     }
 
     async fn close(mut self, outbox: &Outbox, disconnect: Disconnect) {
-        let ended = tokio::time::timeout(CLOSE_TIMEOUT, self.streams.write_end(self.encoding, outbox, &disconnect)).await;
+        let ended =
+            tokio::time::timeout(CLOSE_TIMEOUT, self.streams.write_end(self.encoding, outbox, &disconnect))
+                .await;
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(address = %self.address, %error, "the peer did not wait"),
