@@ -23,7 +23,7 @@ browsers:
 		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq chromium firefox-esr; }
 
-lint: ## Formatting, clippy, licences and duplicates of dependencies, the demo page's types and style
+lint: ## Formatting, clippy, licences and dependencies, the demo page
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
