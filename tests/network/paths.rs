@@ -1,0 +1,144 @@
+//! Paths that change, are blocked, or lose and reorder packets.
+
+use crate::{World, json, options, receives, world::soon};
+use skywave_client::{Client, SubscribeOptions, TransportChoice, TransportKind};
+use std::time::{Duration, Instant};
+
+/// What a user may have to wait for a session where UDP is dropped in silence.
+const FALLBACK_PROMISE: Duration = Duration::from_secs(1);
+/// Other tests use the machine at the same time: the promise must be kept in one of so many attempts.
+const ATTEMPTS: usize = 3;
+
+/// The NAT forgets the session in the middle of a hundred publications, which `say` something each.
+async fn goes_on_from_another_address<F: Future<Output = ()>>(say: impl Fn(Client, u64) -> F) {
+    let world = World::new(&[]).await;
+    let client = world.client(TransportChoice::WebTransport).await;
+    let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+    for number in 1..=100 {
+        if number == 50 {
+            world.relay.rebind().await;
+        }
+        say(client.clone(), number).await;
+        world.publish("chat:1", json(number)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    receives(&mut room, 1..=100).await;
+    let changes = &world.server.node().metrics.address_changes;
+    soon(async {
+        // The node looks at the address whenever it has something to send.
+        while changes.get() == 0 {
+            world.publish("chat:1", json(0)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!((client.connected().unwrap().connects, changes.get()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webtransport_session_goes_on_from_another_address() {
+    goes_on_from_another_address(|client, number| async move {
+        soon(client.publish("chat:2", json(number))).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_only_listens_goes_on_from_another_address() {
+    goes_on_from_another_address(|_, _| async {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_udp_is_blocked_a_session_is_open_within_a_second() {
+    let world = World::new(&[]).await;
+    world.relay.set(|weather| weather.udp = false);
+    let mut times = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let begin = Instant::now();
+        let client =
+            soon(Client::connect(options(world.relay.address(), TransportChoice::Auto))).await.unwrap();
+        times.push(begin.elapsed());
+        assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
+        if times.last().unwrap() < &FALLBACK_PROMISE {
+            return;
+        }
+    }
+    panic!("{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_udp_is_let_through_sessions_use_webtransport_again() {
+    let world = World::new(&[]).await;
+    world.relay.set(|weather| weather.udp = false);
+    let client = world.client(TransportChoice::Auto).await;
+    let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+    world.publish("chat:1", json(1)).await;
+    soon(client.switch(TransportKind::WebTransport)).await.unwrap_err();
+    assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
+    world.publish("chat:1", json(2)).await;
+    world.relay.set(|weather| weather.udp = true);
+    soon(client.switch(TransportKind::WebTransport)).await.unwrap();
+    world.publish("chat:1", json(3)).await;
+    receives(&mut room, 1..=3).await;
+    assert_eq!(client.connected().unwrap().transport, TransportKind::WebTransport);
+    let next = world.client(TransportChoice::Auto).await;
+    assert_eq!(next.connected().unwrap().transport, TransportKind::WebTransport);
+}
+
+/// Publishes on three channels from one client to another, both behind the relay.
+async fn everything_arrives(world: &World, transport: TransportChoice) {
+    const CHANNELS: [&str; 3] = ["chat:1", "chat:2", "chat:3"];
+    const COUNT: u64 = 100;
+    let (sender, receiver) = (world.client(transport).await, world.client(transport).await);
+    let mut rooms = Vec::new();
+    for channel in CHANNELS {
+        rooms.push(soon(receiver.subscribe(channel, SubscribeOptions::default())).await.unwrap());
+    }
+    let publishing = CHANNELS.map(|channel| {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for number in 1..=COUNT {
+                let published = soon(sender.publish(channel, json(number))).await.unwrap();
+                assert_eq!(published.offset, number);
+            }
+        })
+    });
+    for room in &mut rooms {
+        for number in 1..=COUNT {
+            let publication = crate::publication(room).await;
+            assert_eq!((publication.offset, publication.data), (number, json(number).into()));
+        }
+    }
+    for publishing in publishing {
+        soon(publishing).await.unwrap();
+    }
+    for client in [sender, receiver] {
+        assert_eq!(client.connected().unwrap().connects, 1);
+    }
+}
+
+async fn everything_arrives_over_udp_that_loses(loss: f64) {
+    let world = World::new(&[]).await;
+    world.relay.set(|weather| {
+        weather.loss = loss;
+        weather.jitter = Duration::from_millis(10);
+    });
+    everything_arrives(&world, TransportChoice::WebTransport).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_percent_of_lost_packets_and_reordering_lose_and_reorder_no_publication() {
+    everything_arrives_over_udp_that_loses(0.02).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_percent_of_lost_packets_and_reordering_lose_and_reorder_no_publication() {
+    everything_arrives_over_udp_that_loses(0.10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delays_on_tcp_lose_and_reorder_no_publication() {
+    let world = World::new(&[]).await;
+    world.relay.set(|weather| weather.jitter = Duration::from_millis(20));
+    everything_arrives(&world, TransportChoice::WebSocket).await;
+}

@@ -1,0 +1,219 @@
+//! A middlebox on loopback: passes UDP and TCP of one port on to a node, as well as it is told to.
+
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream, UdpSocket,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+    time::sleep,
+};
+
+const MAX_PACKET_BYTES: usize = 65_536;
+/// Bytes of TCP that are delayed together.
+const TCP_CHUNK_BYTES: usize = 4096;
+/// The weather is the same in each run.
+const SEED: u64 = 7;
+
+/// What becomes of packets.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    pub udp: bool,
+    /// TCP that is not passed on waits.
+    pub tcp: bool,
+    /// Whether the node's UDP packets are passed on.
+    pub udp_replies: bool,
+    /// The share of UDP packets that are lost, each way.
+    pub loss: f64,
+    /// The longest delay, each way. It is another one for each packet, so that those of UDP overtake each other.
+    pub jitter: Duration,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self { udp: true, tcp: true, udp_replies: true, loss: 0.0, jitter: Duration::ZERO }
+    }
+}
+
+/// The relay; it stops when it is dropped.
+pub struct Relay {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    node: SocketAddr,
+    front: UdpSocket,
+    weather: watch::Sender<Weather>,
+    random: Mutex<SmallRng>,
+    /// The relay's own socket for each client's UDP address, and who reads it.
+    flows: Mutex<HashMap<SocketAddr, Flow>>,
+}
+
+struct Flow {
+    back: Arc<UdpSocket>,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.shared.flows.lock().clear();
+    }
+}
+
+impl Relay {
+    pub async fn start(node: SocketAddr) -> Self {
+        let (listener, front) = bind().await;
+        let shared = Arc::new(Shared {
+            node,
+            front,
+            weather: watch::Sender::new(Weather::default()),
+            random: Mutex::new(SmallRng::seed_from_u64(SEED)),
+            flows: Mutex::default(),
+        });
+        let tasks =
+            vec![tokio::spawn(shared.clone().pass_udp()), tokio::spawn(shared.clone().pass_tcp(listener))];
+        Self { shared, tasks }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.shared.front.local_addr().unwrap()
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Weather)) {
+        self.shared.weather.send_modify(change);
+    }
+
+    /// Gives each UDP flow another source port towards the node, as a NAT does that has forgotten it.
+    pub async fn rebind(&self) {
+        let clients: Vec<SocketAddr> = self.shared.flows.lock().keys().copied().collect();
+        for client in &clients {
+            let flow = self.shared.clone().flow(*client).await;
+            self.shared.flows.lock().insert(*client, flow);
+        }
+    }
+}
+
+/// One port for both.
+async fn bind() -> (TcpListener, UdpSocket) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(front) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+            return (listener, front);
+        }
+    }
+}
+
+impl Shared {
+    async fn flow(self: Arc<Self>, client: SocketAddr) -> Flow {
+        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        back.connect(self.node).await.unwrap();
+        let reading = tokio::spawn({
+            let back = back.clone();
+            async move {
+                let mut packet = vec![0; MAX_PACKET_BYTES];
+                loop {
+                    // An error tells of a packet that found nobody.
+                    let Ok(length) = back.recv(&mut packet).await else { continue };
+                    let weather = *self.weather.borrow();
+                    if weather.udp && weather.udp_replies && !self.is_lost(weather) {
+                        let (relay, packet) = (self.clone(), packet[..length].to_vec());
+                        self.after_delay(weather, async move { relay.front.send_to(&packet, client).await });
+                    }
+                }
+            }
+        });
+        Flow { back, reading }
+    }
+
+    async fn pass_udp(self: Arc<Self>) {
+        let mut packet = vec![0; MAX_PACKET_BYTES];
+        loop {
+            let Ok((length, client)) = self.front.recv_from(&mut packet).await else { continue };
+            let weather = *self.weather.borrow();
+            if !weather.udp || self.is_lost(weather) {
+                continue;
+            }
+            let known = self.flows.lock().get(&client).map(|flow| flow.back.clone());
+            let back = match known {
+                Some(back) => back,
+                None => {
+                    let flow = self.clone().flow(client).await;
+                    let back = flow.back.clone();
+                    self.flows.lock().insert(client, flow);
+                    back
+                }
+            };
+            let packet = packet[..length].to_vec();
+            self.after_delay(weather, async move { back.send(&packet).await });
+        }
+    }
+
+    fn is_lost(&self, weather: Weather) -> bool {
+        weather.loss > 0.0 && self.random.lock().random_bool(weather.loss)
+    }
+
+    fn delay(&self, weather: Weather) -> Duration {
+        weather.jitter.mul_f64(self.random.lock().random())
+    }
+
+    /// Sends a packet in its own time. One that cannot be sent is lost, as packets are.
+    fn after_delay(
+        &self,
+        weather: Weather,
+        sending: impl Future<Output = io::Result<usize>> + Send + 'static,
+    ) {
+        let delay = self.delay(weather);
+        tokio::spawn(async move {
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            let _ = sending.await;
+        });
+    }
+
+    async fn pass_tcp(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((client, _)) = listener.accept().await else { continue };
+            let relay = self.clone();
+            tokio::spawn(async move {
+                let Ok(node) = TcpStream::connect(relay.node).await else { return };
+                for stream in [&client, &node] {
+                    stream.set_nodelay(true).unwrap();
+                }
+                let ((client_read, client_write), (node_read, node_write)) =
+                    (client.into_split(), node.into_split());
+                tokio::join!(relay.copy(client_read, node_write), relay.copy(node_read, client_write));
+            });
+        }
+    }
+
+    /// Copies one direction until its end. Nothing is lost, but it may take its time.
+    async fn copy(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let mut chunk = vec![0; TCP_CHUNK_BYTES];
+        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+            let mut weather = self.weather.subscribe();
+            let Ok(weather) = weather.wait_for(|weather| weather.tcp).await.map(|weather| *weather) else {
+                return;
+            };
+            sleep(self.delay(weather)).await;
+            if to.write_all(&chunk[..length]).await.is_err() {
+                return;
+            }
+        }
+        // The other side went already: it needs no end.
+        let _ = to.shutdown().await;
+    }
+}
