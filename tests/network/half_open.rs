@@ -1,8 +1,7 @@
 //! A path that is dead both ways without a word: both ends notice, and nothing is lost when it lives again.
 
-use crate::{World, connect, json, options, receives, world::soon};
+use crate::{World, connect, number, options, receives, world::soon};
 use skywave_client::{Backoff, Status, SubscribeOptions, TransportChoice};
-use skywave_protocol::heartbeat::{Activity, Heartbeat, PathKind};
 use std::time::{Duration, Instant};
 
 const HEARTBEAT: [(&str, &str); 5] = [
@@ -12,28 +11,35 @@ const HEARTBEAT: [(&str, &str); 5] = [
     ("HEARTBEAT__TCP_START", "500ms"),
     ("HEARTBEAT__MAX", "500ms"),
 ];
-/// For a noisy machine, beyond what the heartbeat promises.
-const MARGIN: Duration = Duration::from_secs(2);
+/// Of a path of which nothing is known yet, the node waits for up to 17 s; it learns from so many pings.
+const LEARNING_PINGS: u64 = 8;
+/// Interval and time-out on a fast and steady path come to some 5 s; the machine may be busy with other tests.
+const PROMISE: Duration = Duration::from_secs(10);
 
-async fn both_ends_notice(transport: TransportChoice, path: PathKind) {
+async fn both_ends_notice(transport: TransportChoice, name: &str) {
     let world = World::new(&HEARTBEAT).await;
     let node = world.server.node();
     let mut options = options(world.relay.address(), transport);
     options.connect_timeout = Duration::from_secs(1);
     options.backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_millis(200) };
+    let pings = node.metrics.pings.with_label_values(&[name]);
     let client = connect(options).await;
     let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
     let session = client.connected().unwrap().session.clone();
-    world.publish("chat:1", json(1)).await;
+    world.publish("chat:1", number(1)).await;
     receives(&mut room, 1..=1).await;
 
-    let schedule = Heartbeat::new(&node.heartbeat, path, Activity::Idle, Instant::now()).schedule();
-    let promise = schedule.interval + schedule.timeout;
+    soon(async {
+        while pings.get() < LEARNING_PINGS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let timed_out = node.metrics.sessions_closed.with_label_values(&["3002"]);
     world.relay.set(|weather| (weather.udp, weather.tcp) = (false, false));
     let begin = Instant::now();
     // Published into the dead path, while neither end knows, and after both do.
-    world.publish("chat:1", json(2)).await;
+    world.publish("chat:1", number(2)).await;
     let mut status = client.status();
     soon(status.wait_for(|status| matches!(status, Status::Disconnected { .. } | Status::Connecting { .. })))
         .await
@@ -46,20 +52,19 @@ async fn both_ends_notice(transport: TransportChoice, path: PathKind) {
     })
     .await;
     let node_noticed = begin.elapsed();
-    eprintln!("{transport:?} {schedule:?} {client_noticed:?} {node_noticed:?}");
-    assert!(client_noticed < promise + MARGIN, "{client_noticed:?} of {promise:?}");
-    assert!(node_noticed < promise + MARGIN, "{node_noticed:?} of {promise:?}");
+    assert!(client_noticed < PROMISE, "{client_noticed:?}");
+    assert!(node_noticed < PROMISE, "{node_noticed:?}");
     soon(async {
         while timed_out.get() == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    world.publish("chat:1", json(3)).await;
+    world.publish("chat:1", number(3)).await;
 
     world.relay.set(|weather| (weather.udp, weather.tcp) = (true, true));
     soon(status.wait_for(|status| status.connected().is_some())).await.unwrap();
-    world.publish("chat:1", json(4)).await;
+    world.publish("chat:1", number(4)).await;
     receives(&mut room, 2..=4).await;
     let connected = client.connected().unwrap();
     assert_eq!((connected.session.clone(), connected.resumed), (session, true));
@@ -68,12 +73,12 @@ async fn both_ends_notice(transport: TransportChoice, path: PathKind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_ends_of_a_webtransport_session_notice_that_the_path_is_dead() {
-    both_ends_notice(TransportChoice::WebTransport, PathKind::Udp).await;
+    both_ends_notice(TransportChoice::WebTransport, "webtransport").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_ends_of_a_websocket_session_notice_that_the_path_is_dead() {
-    both_ends_notice(TransportChoice::WebSocket, PathKind::Tcp).await;
+    both_ends_notice(TransportChoice::WebSocket, "websocket").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,8 +89,8 @@ async fn a_short_silence_costs_no_reconnect() {
         let channel = if transport == TransportChoice::WebSocket { "chat:1" } else { "chat:2" };
         let mut room = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
         world.relay.set(|weather| (weather.udp, weather.tcp) = (false, false));
-        for number in 1..=10 {
-            world.publish(channel, json(number)).await;
+        for count in 1..=10 {
+            world.publish(channel, number(count)).await;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
         world.relay.set(|weather| (weather.udp, weather.tcp) = (true, true));

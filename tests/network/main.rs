@@ -62,7 +62,7 @@ fn options(address: SocketAddr, transport: TransportChoice) -> ClientOptions {
     options
 }
 
-fn json(number: u64) -> Json {
+fn number(number: u64) -> Json {
     Json::of(&number).unwrap()
 }
 

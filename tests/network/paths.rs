@@ -1,6 +1,10 @@
 //! Paths that change, are blocked, or lose and reorder packets.
 
-use crate::{World, json, options, receives, world::soon};
+use crate::{
+    World, number, options, receives, streams::ChannelStream, webtransport::RawSession, world::soon,
+};
+use quinn::TransportConfig;
+use serde_json::json;
 use skywave_client::{Client, SubscribeOptions, TransportChoice, TransportKind};
 use std::time::{Duration, Instant};
 
@@ -9,43 +13,50 @@ const FALLBACK_PROMISE: Duration = Duration::from_secs(1);
 /// Other tests use the machine at the same time: the promise must be kept in one of so many attempts.
 const ATTEMPTS: usize = 3;
 
-/// The NAT forgets the session in the middle of a hundred publications, which `say` something each.
-async fn goes_on_from_another_address<F: Future<Output = ()>>(say: impl Fn(Client, u64) -> F) {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webtransport_session_goes_on_from_another_address() {
     let world = World::new(&[]).await;
     let client = world.client(TransportChoice::WebTransport).await;
     let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
-    for number in 1..=100 {
-        if number == 50 {
+    for count in 1..=100 {
+        if count == 50 {
             world.relay.rebind().await;
         }
-        say(client.clone(), number).await;
-        world.publish("chat:1", json(number)).await;
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        soon(client.publish("chat:2", number(count))).await.unwrap();
+        world.publish("chat:1", number(count)).await;
     }
     receives(&mut room, 1..=100).await;
+    assert_eq!(client.connected().unwrap().connects, 1);
+    assert_eq!(world.server.node().metrics.address_changes.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_sends_no_frame_goes_on_from_another_address() {
+    let world = World::new(&[]).await;
+    let mut transport = TransportConfig::default();
+    // Packets that hold no frame, so that the node hears of the new address at all.
+    transport.keep_alive_interval(Some(Duration::from_millis(20)));
+    let session = RawSession::open(world.relay.address(), transport).await;
+    let mut control = session.connect(json!({"chat:1": {}})).await;
+    assert!(control.frame().await["subscribed"].is_object());
+    world.publish("chat:1", number(1)).await;
+    let mut room = ChannelStream::accept(&session).await;
+    assert_eq!(room.next().await, ("chat:1".to_owned(), 1));
+    world.relay.rebind().await;
     let changes = &world.server.node().metrics.address_changes;
+    let mut published = 1;
     soon(async {
-        // The node looks at the address whenever it has something to send.
         while changes.get() == 0 {
-            world.publish("chat:1", json(0)).await;
+            published += 1;
+            world.publish("chat:1", number(published)).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    assert_eq!((client.connected().unwrap().connects, changes.get()), (1, 1));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_webtransport_session_goes_on_from_another_address() {
-    goes_on_from_another_address(|client, number| async move {
-        soon(client.publish("chat:2", json(number))).await.unwrap();
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_only_listens_goes_on_from_another_address() {
-    goes_on_from_another_address(|_, _| async {}).await;
+    for offset in 2..=published {
+        assert_eq!(room.next().await, ("chat:1".to_owned(), offset));
+    }
+    assert_eq!(changes.get(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,13 +83,13 @@ async fn once_udp_is_let_through_sessions_use_webtransport_again() {
     world.relay.set(|weather| weather.udp = false);
     let client = world.client(TransportChoice::Auto).await;
     let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
-    world.publish("chat:1", json(1)).await;
+    world.publish("chat:1", number(1)).await;
     soon(client.switch(TransportKind::WebTransport)).await.unwrap_err();
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
-    world.publish("chat:1", json(2)).await;
+    world.publish("chat:1", number(2)).await;
     world.relay.set(|weather| weather.udp = true);
     soon(client.switch(TransportKind::WebTransport)).await.unwrap();
-    world.publish("chat:1", json(3)).await;
+    world.publish("chat:1", number(3)).await;
     receives(&mut room, 1..=3).await;
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebTransport);
     let next = world.client(TransportChoice::Auto).await;
@@ -97,16 +108,16 @@ async fn everything_arrives(world: &World, transport: TransportChoice) {
     let publishing = CHANNELS.map(|channel| {
         let sender = sender.clone();
         tokio::spawn(async move {
-            for number in 1..=COUNT {
-                let published = soon(sender.publish(channel, json(number))).await.unwrap();
-                assert_eq!(published.offset, number);
+            for count in 1..=COUNT {
+                let published = soon(sender.publish(channel, number(count))).await.unwrap();
+                assert_eq!(published.offset, count);
             }
         })
     });
     for room in &mut rooms {
-        for number in 1..=COUNT {
+        for count in 1..=COUNT {
             let publication = crate::publication(room).await;
-            assert_eq!((publication.offset, publication.data), (number, json(number).into()));
+            assert_eq!((publication.offset, publication.data), (count, number(count).into()));
         }
     }
     for publishing in publishing {

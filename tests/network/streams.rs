@@ -1,26 +1,26 @@
 //! Peers that grant the node few streams, or do not read them.
 
 use crate::{
-    World, json,
+    World, number,
     webtransport::{RawSession, next_frame},
     world::soon,
 };
 use quinn::{RecvStream, TransportConfig, VarInt};
-use serde_json::json as value;
+use serde_json::json;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
 use skywave_protocol::framing::FrameBuffer;
 
 const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// A channel's stream as its subscriber reads it.
-struct ChannelStream {
+pub struct ChannelStream {
     stream: RecvStream,
     buffer: FrameBuffer,
 }
 
 impl ChannelStream {
     /// The next one that the node opens; HTTP/3's own is passed over.
-    async fn accept(session: &RawSession) -> Self {
+    pub async fn accept(session: &RawSession) -> Self {
         loop {
             let mut stream = soon(session.quic.accept_uni()).await.unwrap();
             let mut header = [0; 3];
@@ -32,7 +32,7 @@ impl ChannelStream {
     }
 
     /// The next publication's channel and offset.
-    async fn next(&mut self) -> (String, u64) {
+    pub async fn next(&mut self) -> (String, u64) {
         let frame = soon(next_frame(&mut self.stream, &mut self.buffer)).await.expect("the stream ended");
         let publication = &frame["publication"];
         (publication["channel"].as_str().unwrap().to_owned(), publication["offset"].as_u64().unwrap())
@@ -46,16 +46,16 @@ async fn where_no_stream_is_granted_publications_come_on_the_control_stream() {
     // One is for HTTP/3's settings.
     transport.max_concurrent_uni_streams(VarInt::from_u32(1));
     let session = RawSession::open(world.server.public().unwrap(), transport).await;
-    let mut control = session.connect(value!({"chat:1": {}, "chat:2": {}})).await;
+    let mut control = session.connect(json!({"chat:1": {}, "chat:2": {}})).await;
     for _ in 0..2 {
         assert!(control.frame().await["subscribed"].is_object());
     }
-    for number in 1..=50 {
+    for count in 1..=50 {
         for channel in ["chat:1", "chat:2"] {
-            world.publish(channel, json(number)).await;
+            world.publish(channel, number(count)).await;
             let frame = control.frame().await;
             assert_eq!(frame["publication"]["channel"], channel);
-            assert_eq!(frame["publication"]["offset"], number);
+            assert_eq!(frame["publication"]["offset"], count);
         }
     }
 }
@@ -66,18 +66,18 @@ async fn where_one_stream_is_granted_the_other_channels_do_not_wait_for_it() {
     let mut transport = TransportConfig::default();
     transport.max_concurrent_uni_streams(VarInt::from_u32(2));
     let session = RawSession::open(world.server.public().unwrap(), transport).await;
-    let mut control = session.connect(value!({"chat:1": {}, "chat:2": {}})).await;
+    let mut control = session.connect(json!({"chat:1": {}, "chat:2": {}})).await;
     for _ in 0..2 {
         assert!(control.frame().await["subscribed"].is_object());
     }
-    world.publish("chat:1", json(1)).await;
+    world.publish("chat:1", number(1)).await;
     let mut first = ChannelStream::accept(&session).await;
     assert_eq!(first.next().await, ("chat:1".to_owned(), 1));
-    for number in 1..=20 {
-        world.publish("chat:2", json(number)).await;
-        assert_eq!(control.frame().await["publication"]["offset"], number);
+    for count in 1..=20 {
+        world.publish("chat:2", number(count)).await;
+        assert_eq!(control.frame().await["publication"]["offset"], count);
     }
-    world.publish("chat:1", json(2)).await;
+    world.publish("chat:1", number(2)).await;
     assert_eq!(first.next().await, ("chat:1".to_owned(), 2));
 }
 
@@ -90,7 +90,7 @@ async fn a_channel_that_is_not_read_holds_up_no_other_and_no_one_else() {
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(4096));
     let session = RawSession::open(world.server.public().unwrap(), transport).await;
-    let mut control = session.connect(value!({"chat:read": {}, "chat:unread": {}})).await;
+    let mut control = session.connect(json!({"chat:read": {}, "chat:unread": {}})).await;
     for _ in 0..2 {
         assert!(control.frame().await["subscribed"].is_object());
     }
@@ -99,17 +99,17 @@ async fn a_channel_that_is_not_read_holds_up_no_other_and_no_one_else() {
     world.publish("chat:read", kilobyte()).await;
     let mut read = ChannelStream::accept(&session).await;
     assert_eq!(read.next().await, ("chat:read".to_owned(), 1));
-    for number in 2..=COUNT {
+    for count in 2..=COUNT {
         world.publish("chat:unread", kilobyte()).await;
         world.publish("chat:read", kilobyte()).await;
-        assert_eq!(read.next().await, ("chat:read".to_owned(), number));
-        assert_eq!(crate::publication(&mut room).await.offset, number - 1);
+        assert_eq!(read.next().await, ("chat:read".to_owned(), count));
+        assert_eq!(crate::publication(&mut room).await.offset, count - 1);
     }
-    control.send(&value!({"history": {"id": 2, "channel": "chat:read", "limit": 1}})).await;
+    control.send(&json!({"history": {"id": 2, "channel": "chat:read", "limit": 1}})).await;
     assert_eq!(control.frame().await["history"]["id"], 2);
     // Once it is read, all of it is there.
     let mut unread = ChannelStream::accept(&session).await;
-    for number in 1..COUNT {
-        assert_eq!(unread.next().await, ("chat:unread".to_owned(), number));
+    for count in 1..COUNT {
+        assert_eq!(unread.next().await, ("chat:unread".to_owned(), count));
     }
 }
