@@ -16,6 +16,9 @@ use std::{
 
 /// A part of the bytes that events may take, beside publications: one quarter.
 const EVENT_SHARE: usize = 4;
+/// The part of the bytes that one read of a lane's history may take: lanes whose peer reads no more keep it taken, and
+/// the others still have room.
+const FILL_SHARE: usize = 8;
 /// The most events that wait for one session.
 const MAX_EVENTS: usize = 256;
 /// Queues that grew beyond this give their memory back when they are empty.
@@ -75,7 +78,7 @@ struct Queues {
     closed: Vec<LaneId>,
     events: VecDeque<Arc<Event>>,
     event_bytes: usize,
-    /// Lanes that must be filled from history, if the queue has room.
+    /// Lanes that have fallen behind and are empty: to be filled from history when there is room.
     to_fill: VecDeque<LaneId>,
     /// All that waits, in bytes.
     bytes: usize,
@@ -93,18 +96,43 @@ struct Lane {
     backfill: VecDeque<Item>,
     live: VecDeque<Item>,
     live_bytes: usize,
+    /// What the next publication of its history needs, where that is more than a usual fill.
+    needs: usize,
     state: LaneState,
+    /// The session reads a part of its history just now.
+    reading: bool,
+    /// It is ready, or the transport's.
     queued: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LaneState {
-    /// Waits for its history; live publications gather behind it.
+    /// Its history is being read, part by part; live publications gather behind it.
     Filling,
     /// History has been queued up to what gathers live.
     Live,
-    /// Live publications were dropped; they are to be read from history.
+    /// Live publications are dropped; once what waits is out, they are read from history.
     Behind,
+}
+
+impl Lane {
+    /// Whether a part of its history is due, and nothing else before it.
+    fn is_to_fill(&self) -> bool {
+        self.state != LaneState::Live && !self.reading && self.backfill.is_empty()
+    }
+
+    /// Drops the live publications, which history has; other frames keep their place. Answers the bytes freed.
+    fn fall_behind(&mut self) -> usize {
+        let mut freed = std::mem::take(&mut self.live_bytes);
+        for item in std::mem::take(&mut self.live) {
+            if let Item::Frame(frame) = &item {
+                freed -= frame.len();
+                self.backfill.push_back(item);
+            }
+        }
+        self.state = LaneState::Behind;
+        freed
+    }
 }
 
 impl Outbox {
@@ -165,7 +193,9 @@ impl Outbox {
             backfill: VecDeque::new(),
             live: VecDeque::new(),
             live_bytes: 0,
+            needs: 0,
             state: LaneState::Filling,
+            reading: true,
             queued: false,
         };
         let closed = &queues.closed;
@@ -193,23 +223,37 @@ impl Outbox {
         self.queues.lock().lane(id).map(|lane| lane.position.clone())
     }
 
-    /// Brings a part of the history; `complete` when nothing more was there. Goes before all that
-    /// gathered live; what is in both is sent once.
+    /// Brings a part of the history; `complete` when nothing more was there. As much of it is taken as there is room
+    /// for. It goes before all that gathered live; what is in both is sent once.
     pub fn fill(&self, id: LaneId, items: Vec<Item>, complete: bool) {
         let mut queues = self.queues.lock();
-        let bytes: usize = items.iter().map(|item| self.size(item)).sum();
+        let free = self.max_bytes.saturating_sub(queues.bytes);
         let Some(lane) = queues.lane(id) else { return };
-        lane.backfill.extend(items);
-        if complete && lane.state == LaneState::Filling {
+        let room = self.fill_room().max(std::mem::take(&mut lane.needs)).min(free);
+        let (mut bytes, mut whole) = (0, complete);
+        for item in items {
+            let size = self.size(&item);
+            // What is larger than the outbox itself goes alone.
+            if bytes + size > room && (bytes > 0 || free < self.max_bytes) {
+                lane.needs = if bytes == 0 { size } else { 0 };
+                whole = false;
+                break;
+            }
+            bytes += size;
+            lane.backfill.push_back(item);
+        }
+        lane.reading = false;
+        if whole && lane.state == LaneState::Filling {
             lane.state = LaneState::Live;
         }
-        let nothing = lane.backfill.is_empty();
         queues.bytes += bytes;
-        if nothing && !complete {
-            queues.want_fill(id);
-        }
-        queues.make_ready(id);
+        queues.settle(id);
         wake(queues);
+    }
+
+    /// The bytes of one fill.
+    fn fill_room(&self) -> usize {
+        self.max_bytes / FILL_SHARE
     }
 
     /// Drops the lane and what waits in it.
@@ -218,6 +262,7 @@ impl Outbox {
         let Some(lane) = queues.lanes.get_mut(id).and_then(Option::take) else { return };
         let backfill: usize = lane.backfill.iter().map(|item| self.size(item)).sum();
         queues.bytes -= backfill + lane.live_bytes;
+        queues.to_fill.retain(|waiting| *waiting != id);
         queues.closed.push(id);
         wake(queues);
     }
@@ -228,14 +273,8 @@ impl Outbox {
         if let Some(code) = queues.close {
             return Poll::Ready(Task::Close(code));
         }
-        // Half full is the mark: a fill per freed frame would read history over and over.
-        if !queues.to_fill.is_empty() && queues.takable_bytes() <= self.max_bytes / 2 {
-            while let Some(id) = queues.to_fill.pop_front() {
-                if let Some(lane) = queues.lane(id) {
-                    lane.state = LaneState::Filling;
-                    return Poll::Ready(Task::Fill(id));
-                }
-            }
+        if let Some(id) = queues.fillable(self.max_bytes, self.fill_room()) {
+            return Poll::Ready(Task::Fill(id));
         }
         queues.register(context);
         Poll::Pending
@@ -268,28 +307,28 @@ impl Outbox {
 
     fn push(&self, id: LaneId, item: Item, size: usize) {
         let mut queues = self.queues.lock();
-        if queues.bytes + size > self.max_bytes {
-            queues.drop_events();
+        let is_frame = matches!(item, Item::Frame(_));
+        match queues.lane(id).map(|lane| lane.state) {
+            None => return,
+            // History has it.
+            Some(LaneState::Behind) if !is_frame => return,
+            Some(_) => queues.free(size, self.max_bytes),
         }
-        let full = queues.bytes + size > self.max_bytes;
+        let fits = queues.bytes + size <= self.max_bytes;
         let Some(lane) = queues.lane(id) else { return };
         if lane.state == LaneState::Behind {
-            return;
+            if is_frame && fits {
+                lane.backfill.push_back(item);
+                queues.bytes += size;
+            }
+        } else if fits {
+            lane.live.push_back(item);
+            lane.live_bytes += size;
+            queues.bytes += size;
+        } else if !is_frame {
+            queues.drop_queue(id);
         }
-        if full {
-            let freed = std::mem::take(&mut lane.live_bytes);
-            lane.live = VecDeque::new();
-            lane.state = LaneState::Behind;
-            queues.bytes -= freed;
-            queues.counts.queues_dropped += 1;
-            queues.want_fill(id);
-            wake(queues);
-            return;
-        }
-        lane.live.push_back(item);
-        lane.live_bytes += size;
-        queues.bytes += size;
-        queues.make_ready(id);
+        queues.settle(id);
         wake(queues);
     }
 
@@ -385,9 +424,9 @@ impl Outbox {
                 lane.queued = false;
                 release_if_empty(&mut lane.backfill);
                 release_if_empty(&mut lane.live);
-                if lane.state == LaneState::Filling {
+                if lane.state != LaneState::Live {
                     // This part of the history is out; the next is due.
-                    queues.want_fill(id);
+                    queues.settle(id);
                     wake(queues);
                 }
                 return None;
@@ -396,14 +435,11 @@ impl Outbox {
             let verdict = admit(item, &mut lane.position);
             if verdict == Verdict::Missing {
                 // Something between was lost: history has it, or says that it is gone.
-                lane.state = LaneState::Behind;
+                let backfill = std::mem::take(&mut lane.backfill);
+                let freed = backfill.iter().map(|item| self.size(item)).sum::<usize>() + lane.fall_behind();
                 lane.queued = false;
-                let freed = std::mem::take(&mut lane.live_bytes)
-                    + lane.backfill.iter().map(|item| self.size(item)).sum::<usize>();
-                lane.live = VecDeque::new();
-                lane.backfill = VecDeque::new();
                 queues.bytes -= freed;
-                queues.want_fill(id);
+                queues.settle(id);
                 wake(queues);
                 return None;
             }
@@ -437,7 +473,7 @@ impl Outbox {
     fn taken(&self, mut queues: MutexGuard<'_, Queues>) {
         queues.taken += 1;
         queues.counts.frames_sent += 1;
-        if !queues.to_fill.is_empty() && queues.takable_bytes() <= self.max_bytes / 2 {
+        if !queues.to_fill.is_empty() && queues.bytes + self.fill_room() <= self.max_bytes {
             wake(queues);
         }
     }
@@ -474,26 +510,78 @@ impl Queues {
         }
     }
 
-    fn make_ready(&mut self, id: LaneId) {
-        if let Some(lane) = self.lane(id)
-            && !lane.queued
-            && (!lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty())
-        {
+    /// Brings a lane that changed to those whom it concerns: the transport, or the session that fills it.
+    fn settle(&mut self, id: LaneId) {
+        let Some(lane) = self.lane(id) else { return };
+        let takable = !lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty();
+        let to_fill = lane.is_to_fill();
+        if takable && !lane.queued {
             lane.queued = true;
             self.ready.push_back(id);
-        }
-    }
-
-    /// What the transport could take now; the rest waits for a fill itself.
-    fn takable_bytes(&self) -> usize {
-        let filling = self.lanes.iter().flatten().filter(|lane| lane.state == LaneState::Filling);
-        self.bytes - filling.map(|lane| lane.live_bytes).sum::<usize>()
-    }
-
-    fn want_fill(&mut self, id: LaneId) {
-        if !self.to_fill.contains(&id) {
+        } else if to_fill && !self.to_fill.contains(&id) {
             self.to_fill.push_back(id);
         }
+    }
+
+    /// A lane that can be filled now, and is from now on being filled.
+    fn fillable(&mut self, max_bytes: usize, fill_room: usize) -> Option<LaneId> {
+        while let Some(id) = self.to_fill.front().copied() {
+            let bytes = self.bytes;
+            let Some(lane) = self.lane(id).filter(|lane| lane.is_to_fill()) else {
+                // It has other frames to send first, and comes back when they are out.
+                self.to_fill.pop_front();
+                continue;
+            };
+            if bytes > 0 && bytes + fill_room.max(lane.needs) > max_bytes {
+                if self.drop_what_hinders(max_bytes) {
+                    continue;
+                }
+                return None;
+            }
+            lane.state = LaneState::Filling;
+            lane.reading = true;
+            self.to_fill.pop_front();
+            return Some(id);
+        }
+        None
+    }
+
+    /// Makes room for `size`: events are dropped first, then the queues of the lanes that hold most, so that a
+    /// channel that is not read costs the others nothing.
+    fn free(&mut self, size: usize, max_bytes: usize) {
+        if self.bytes + size > max_bytes {
+            self.drop_events();
+        }
+        while self.bytes + size > max_bytes {
+            let Some(largest) = self.largest_lane(|_, _| true) else { return };
+            self.drop_queue(largest);
+        }
+    }
+
+    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, or
+    /// more than half of all, which may be that nobody reads it. Whether there was one.
+    fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
+        let waiting = self.largest_lane(|id, _| self.to_fill.contains(&id));
+        let victim = waiting.or_else(|| self.largest_lane(|_, lane| lane.live_bytes > max_bytes / 2));
+        victim.map(|id| self.drop_queue(id)).is_some()
+    }
+
+    /// Of the lanes that have live publications and are `wanted`, the one with the most bytes.
+    fn largest_lane(&self, wanted: impl Fn(LaneId, &Lane) -> bool) -> Option<LaneId> {
+        let lanes = self.lanes.iter().enumerate().filter_map(|(id, lane)| Some((id, lane.as_ref()?)));
+        let filled = lanes.filter(|(id, lane)| {
+            wanted(*id, lane) && lane.live.iter().any(|item| !matches!(item, Item::Frame(_)))
+        });
+        filled.max_by_key(|(_, lane)| lane.live_bytes).map(|(id, _)| id)
+    }
+
+    /// Drops a lane's live publications; they are read from history later.
+    fn drop_queue(&mut self, id: LaneId) {
+        let Some(lane) = self.lane(id) else { return };
+        let freed = lane.fall_behind();
+        self.bytes -= freed;
+        self.counts.queues_dropped += 1;
+        self.settle(id);
     }
 
     fn remove_event(&mut self, index: usize, encoding: Encoding) -> Option<Arc<Event>> {

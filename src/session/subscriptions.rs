@@ -156,9 +156,6 @@ fn admit(
 
 /// Queues a part of the history, as much as there is room for; the rest is read when that is out.
 fn fill(outbox: &Outbox, membership: &Membership, chunk: Chunk) {
-    let room = outbox.max_bytes() / 2;
-    let mut complete = chunk.complete;
-    let mut bytes = 0;
     let mut items = Vec::with_capacity(chunk.lost.len() + chunk.publications.len());
     for lost in chunk.lost {
         let gap = Gap {
@@ -172,15 +169,8 @@ fn fill(outbox: &Outbox, membership: &Membership, chunk: Chunk) {
         let position: Position = [(lost.origin, lost.point)].into_iter().collect();
         items.push(Item::Gap { frame, position });
     }
-    for publication in chunk.publications {
-        bytes += publication.encoded(outbox.encoding()).len();
-        if bytes > room && !items.is_empty() {
-            complete = false;
-            break;
-        }
-        items.push(Item::Publication(publication));
-    }
-    outbox.fill(membership.lane(), items, complete);
+    items.extend(chunk.publications.into_iter().map(Item::Publication));
+    outbox.fill(membership.lane(), items, chunk.complete);
 }
 
 impl<C: Connection> Session<C> {
