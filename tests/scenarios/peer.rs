@@ -7,7 +7,7 @@ use skywave_client::{
 };
 use skywave_protocol::{
     ClientFrame, Encoding, RequestId, ServerFrame,
-    frame::{Connect, Connected, Error, Gap, Publication, Subscribed},
+    frame::{Connect, Connected, Error, Publication, Subscribed},
 };
 use std::collections::BTreeMap;
 
@@ -131,17 +131,6 @@ impl Peer {
         self.until(|frame| match frame {
             ServerFrame::Publication(publication) if &*publication.channel == name => Some(publication),
             ServerFrame::Gap(gap) if &*gap.channel == name => panic!("{gap:?}"),
-            _ => None,
-        })
-        .await
-    }
-
-    pub async fn gap(&mut self, name: &str) -> Gap {
-        self.until(|frame| match frame {
-            ServerFrame::Gap(gap) if &*gap.channel == name => Some(gap),
-            ServerFrame::Publication(publication) if &*publication.channel == name => {
-                panic!("{publication:?} came before the gap")
-            }
             _ => None,
         })
         .await

@@ -228,15 +228,6 @@ pub async fn status<T>(client: &Client, mut pick: impl FnMut(&Status) -> Option<
     }
 }
 
-/// Waits until the client has ended; gives the code of its end.
-pub async fn closed(client: &Client) -> Option<u16> {
-    status(client, |status| match status {
-        Status::Closed { code, .. } => Some(*code),
-        _ => None,
-    })
-    .await
-}
-
 /// Waits until `is_so`, for what no event tells.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;

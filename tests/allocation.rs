@@ -1,0 +1,78 @@
+//! What a publication costs in memory does not grow with its subscribers.
+
+use allocation_counter::{AllocationInfo, measure};
+use futures_util::FutureExt;
+use skywave::{
+    broker::{Broker, Delivery, Publish, memory::MemoryBroker},
+    config::Config,
+    hub::{Hub, Membership, outbox::Outbox},
+};
+use skywave_protocol::{Channel, Encoding, Json, Text};
+use std::{
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+/// A channel with subscribers in both encodings, and the broker that delivers to them.
+struct Room {
+    broker: MemoryBroker,
+    outboxes: Vec<Arc<Outbox>>,
+    memberships: Vec<Membership>,
+}
+
+fn channel() -> Channel {
+    Channel::new("chat:1").unwrap()
+}
+
+impl Room {
+    fn new(subscribers: usize) -> Self {
+        let environment: [(String, String); 0] = [];
+        let config = Config::load(None, true, environment).unwrap();
+        let hub = Arc::new(Hub::default());
+        let delivery: Arc<dyn Delivery> = hub.clone();
+        let broker = MemoryBroker::new(Text::new("eu").unwrap(), config.channels, delivery);
+        let encodings = [Encoding::Json, Encoding::MessagePack];
+        let outboxes: Vec<_> = encodings
+            .iter()
+            .cycle()
+            .take(subscribers)
+            .map(|encoding| Arc::new(Outbox::new(*encoding, 1 << 20)))
+            .collect();
+        let memberships: Vec<_> = outboxes.iter().map(|outbox| hub.join(channel(), outbox, false)).collect();
+        for (outbox, membership) in outboxes.iter().zip(&memberships) {
+            outbox.fill(membership.lane(), Vec::new(), true);
+        }
+        Self { broker, outboxes, memberships }
+    }
+
+    /// Publishes, and takes the publication from every outbox as the transports do.
+    fn publish(&self) {
+        let data = Json::parse("\"the same for all\"").unwrap().into();
+        let publish = Publish { channel: channel(), data, key: None, user: None };
+        self.broker.publish(publish).now_or_never().unwrap().unwrap();
+        let context = Context::from_waker(Waker::noop());
+        for (outbox, membership) in self.outboxes.iter().zip(&self.memberships) {
+            outbox.register(&context);
+            assert_eq!(outbox.ready_lane(), Some(membership.lane()));
+            assert!(outbox.take(membership.lane()).is_some());
+            assert!(outbox.take(membership.lane()).is_none());
+        }
+    }
+
+    /// What a publication allocates once all queues have been used.
+    fn cost(&self) -> AllocationInfo {
+        // The history is full by then, too.
+        for _ in 0..300 {
+            self.publish();
+        }
+        measure(|| self.publish())
+    }
+}
+
+#[test]
+fn a_publication_to_a_thousand_allocates_no_more_than_one_to_two() {
+    let (two, thousand) = (Room::new(2).cost(), Room::new(1000).cost());
+    assert_eq!(thousand.count_total, two.count_total);
+    assert_eq!(thousand.bytes_total, two.bytes_total);
+    assert!(two.count_total > 0, "nothing was measured");
+}
