@@ -83,8 +83,19 @@ async fn where_one_stream_is_granted_the_other_channels_do_not_wait_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_is_not_read_holds_up_no_other_and_no_one_else() {
+    a_channel_is_not_read("1048576").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_not_read_and_fills_the_outbox_holds_up_no_other_and_no_one_else() {
+    a_channel_is_not_read("100000").await;
+}
+
+/// One channel is not read until much has been published on it and on another.
+async fn a_channel_is_not_read(outbox_bytes: &str) {
     const COUNT: u64 = 300;
-    let world = World::new(&[]).await;
+    let world =
+        World::new(&[("CHANNELS__CHAT__HISTORY", "1000"), ("LIMITS__OUTBOX_BYTES", outbox_bytes)]).await;
     let bystander = world.direct(TransportChoice::WebTransport).await;
     let mut room = soon(bystander.subscribe("chat:unread", SubscribeOptions::default())).await.unwrap();
     let mut transport = TransportConfig::default();
