@@ -181,10 +181,12 @@ async fn a_field_of_the_wrong_type_is_a_bad_request_and_the_session_goes_on(way:
         attacker.send(&frame).await;
         attacker.is_refused(id).await;
     }
-    if way.encoding == Encoding::Json {
-        attacker.send_as_frame(br#"{"unsubscribe":{"id":10,"channel":"a lone surrogate: \ud800"}}"#).await;
-        attacker.is_refused(Some(10)).await;
-    }
+    let bad_text = match way.encoding {
+        Encoding::Json => br#"{"unsubscribe":{"id":10,"channel":"a lone surrogate: \ud800"}}"#.to_vec(),
+        Encoding::MessagePack => b"\x81\xabunsubscribe\x82\xa2id\x0a\xa7channel\xa6chat:\xff".to_vec(),
+    };
+    attacker.send_as_frame(&bad_text).await;
+    attacker.is_refused(Some(10)).await;
     attacker.goes_on().await;
     target.is_unharmed().await;
 }
