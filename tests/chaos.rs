@@ -80,7 +80,7 @@ async fn cuts_and_switches_lose_repeat_and_reorder_nothing() {
     let wanted = from_environment("SKYWAVE_CHAOS_CUTS").unwrap_or(300);
     let seed = from_environment("SKYWAVE_CHAOS_SEED").unwrap_or(1);
     let history = [("CHANNELS__CHAT__HISTORY", "100000")];
-    let server = Server::start(world::config(&history)).await.unwrap();
+    let server = world::start(&history).await;
     let breaks = Arc::new(Breaks { wanted, ..Breaks::default() });
     let begin = Instant::now();
 

@@ -29,7 +29,7 @@ impl Target {
 
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         record_panics();
-        let server = Server::start(world::config(settings)).await.unwrap();
+        let server = world::start(settings).await;
         let mut target = Self { server, bystanders: Vec::new(), published: 0 };
         for transport in [TransportChoice::WebTransport, TransportChoice::WebSocket] {
             let mut options = ClientOptions::new(target.url());

@@ -1,8 +1,11 @@
 //! A node's configuration for tests of its edges, and waits that fail instead of hanging.
 
-use skywave::config::Config;
+use skywave::{
+    config::Config,
+    server::{Server, StartError},
+};
 use skywave_client::{ChannelEvent, Client, ClientOptions, Publication, Subscription};
-use std::time::Duration;
+use std::{io, time::Duration};
 
 /// Nothing in these tests takes so long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +26,17 @@ pub fn config(settings: &[(&str, &str)]) -> Config {
         .chain(settings)
         .map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
     Config::load(None, true, environment).unwrap()
+}
+
+/// A node with this configuration. A port that is free for TCP may be another test's for UDP: then it takes another.
+pub async fn start(settings: &[(&str, &str)]) -> Server {
+    for _ in 0..10 {
+        match Server::start(config(settings)).await {
+            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
 }
 
 pub async fn connect(options: ClientOptions) -> Client {

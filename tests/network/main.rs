@@ -32,7 +32,7 @@ struct World {
 
 impl World {
     async fn new(settings: &[(&str, &str)]) -> Self {
-        let server = Server::start(world::config(settings)).await.unwrap();
+        let server = world::start(settings).await;
         let relay = Relay::start(server.public().unwrap()).await;
         Self { server, relay }
     }
