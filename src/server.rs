@@ -25,6 +25,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     task::JoinSet,
 };
@@ -32,6 +33,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// How often expired history is thrown away, on channels that nobody publishes to.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How many ports are tried where any will do.
+const PORT_ATTEMPTS: usize = 16;
 /// How long transports may take to close once they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -95,12 +98,9 @@ impl Server {
         let resolver = Arc::new(resolver(&self.node.config)?);
         self.tasks.spawn(resolver.clone().run());
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
-        // TCP first: it takes the port, UDP follows it.
-        for (tcp, bound) in bind_all(address)? {
+        for (tcp, udp, bound) in with_free_port(address, bind_public)? {
             self.public.get_or_insert(bound);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
-            let udp =
-                transport::bind_udp(bound).map_err(|source| StartError::Listen { address: bound, source })?;
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
             self.tasks.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
@@ -112,7 +112,7 @@ impl Server {
 
     fn listen_plain(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.plain else { return Ok(()) };
-        for (tcp, bound) in bind_all(address)? {
+        for (tcp, bound) in with_free_port(address, bind_all)? {
             self.plain.get_or_insert(bound);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, None));
         }
@@ -126,7 +126,7 @@ impl Server {
             plain: self.plain,
             certificate_sha256: self.certificate_sha256(),
         };
-        for (tcp, bound) in bind_all(address)? {
+        for (tcp, bound) in with_free_port(address, bind_all)? {
             self.admin.get_or_insert(bound);
             self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
         }
@@ -263,10 +263,37 @@ fn tls(
     Ok(config)
 }
 
+/// Binds with `bind`. Where any port will do, one of which a part is taken is given up for another.
+fn with_free_port<T>(
+    address: ListenAddress,
+    bind: impl Fn(ListenAddress) -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let any_port = address.sockets().iter().all(|socket| socket.port() == 0);
+    let in_use = |error: &StartError| matches!(error, StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+    for _ in 1..PORT_ATTEMPTS {
+        match bind(address) {
+            Err(error) if any_port && in_use(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    bind(address)
+}
+
+/// Binds TCP, which takes the port, and UDP, which follows it.
+fn bind_public(
+    address: ListenAddress,
+) -> Result<Vec<(TcpListener, transport::UdpSocket, SocketAddr)>, StartError> {
+    let follow = |(tcp, bound)| match transport::bind_udp(bound) {
+        Ok(udp) => Ok((tcp, udp, bound)),
+        Err(source) => Err(StartError::Listen { address: bound, source }),
+    };
+    bind_all(address)?.into_iter().map(follow).collect()
+}
+
 /// Binds each address of `address`; those after the first take its port, and are left out where the machine lacks
 /// their family.
-fn bind_all(address: ListenAddress) -> Result<Vec<(tokio::net::TcpListener, SocketAddr)>, StartError> {
-    let mut bound: Vec<(tokio::net::TcpListener, SocketAddr)> = Vec::new();
+fn bind_all(address: ListenAddress) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+    let mut bound: Vec<(TcpListener, SocketAddr)> = Vec::new();
     for mut wanted in address.sockets() {
         if let Some((_, first)) = bound.first() {
             wanted.set_port(first.port());
