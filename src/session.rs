@@ -155,7 +155,8 @@ impl<C: Connection> Session<C> {
                 Ok(wake_at) => set_timer(timer.as_mut(), wake_at),
                 Err(code) => return End::Closed(code),
             }
-            let takes_requests = self.pending.len() < MAX_PENDING;
+            // Answers and publications go out meanwhile, whatever the broker does.
+            self.outbox.hold_requests(self.pending.len() >= MAX_PENDING);
             tokio::select! {
                 // An end that was asked for comes before more traffic.
                 biased;
@@ -164,7 +165,7 @@ impl<C: Connection> Session<C> {
                     Task::Fill(lane) => Box::pin(self.fill(lane)).await,
                 },
                 Some(reply) = self.pending.next(), if !self.pending.is_empty() => self.send(&reply),
-                incoming = self.connection.drive(&self.outbox), if takes_requests => {
+                incoming = self.connection.drive(&self.outbox) => {
                     if let Err(end) = self.incoming(incoming).await {
                         return end;
                     }

@@ -10,7 +10,10 @@ use parking_lot::{Mutex, MutexGuard};
 use skywave_protocol::{Admission, CloseCode, Encoding, Position, codec::EncodedFrame, frame::SessionId};
 use std::{
     collections::VecDeque,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -63,6 +66,8 @@ pub struct Outbox {
     encoding: Encoding,
     session: OnceLock<SessionId>,
     max_bytes: usize,
+    /// The session has enough requests under way.
+    holds_requests: AtomicBool,
     queues: Mutex<Queues>,
 }
 
@@ -138,7 +143,13 @@ impl Lane {
 impl Outbox {
     /// An outbox of at most `max_bytes`. It belongs to no session until [`Outbox::identify`] was called.
     pub fn new(encoding: Encoding, max_bytes: usize) -> Self {
-        Self { encoding, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
+        Self {
+            encoding,
+            session: OnceLock::new(),
+            max_bytes,
+            holds_requests: AtomicBool::new(false),
+            queues: Mutex::new(Queues::default()),
+        }
     }
 
     /// Says whose outbox it is: it does not get its own session's events.
@@ -173,9 +184,19 @@ impl Outbox {
         wake(queues);
     }
 
-    /// Whether answers wait that the peer does not read: its requests should wait too.
+    /// Whether answers wait that the peer does not read.
     pub fn is_clogged(&self) -> bool {
         self.queues.lock().control_bytes > self.max_bytes / 2
+    }
+
+    /// Says whether further requests have to wait, for those that are under way.
+    pub fn hold_requests(&self, hold: bool) {
+        self.holds_requests.store(hold, Ordering::Relaxed);
+    }
+
+    /// Whether the transport should read requests. Otherwise it only writes.
+    pub fn takes_requests(&self) -> bool {
+        !self.holds_requests.load(Ordering::Relaxed) && !self.is_clogged()
     }
 
     /// Asks the session to end. The first code stands.

@@ -31,7 +31,7 @@ pub trait Connection: Send {
     fn rtt(&self) -> Option<Duration>;
 
     /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and
-    /// called again at any time without loss. While the outbox is clogged nothing is read.
+    /// called again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.
     fn drive(&mut self, outbox: &Outbox) -> impl Future<Output = Incoming> + Send;
 
     /// Writes what is left on the control lane with `disconnect` as its last frame, and closes the transport

@@ -1,6 +1,9 @@
 //! The node seen from outside: each scenario over WebTransport, and over WebSocket in both encodings and on HTTP/2.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
+
 mod auth;
+mod broker_away;
 mod channels;
 mod drain;
 mod events;

@@ -52,7 +52,11 @@ impl Peer {
     }
 
     async fn dial_on(world: &World, kind: TransportKind) -> Self {
-        let Connection { encoding, sender, receiver, control, .. } = world.dial(kind).await;
+        Self::over(world.dial(kind).await)
+    }
+
+    pub fn over(connection: Connection) -> Self {
+        let Connection { encoding, sender, receiver, control, .. } = connection;
         Self { sender, receiver, control, encoding }
     }
 

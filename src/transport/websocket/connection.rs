@@ -208,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
             if let Poll::Ready(Err(_)) = self.poll_write(context, outbox) {
                 return Poll::Ready(Incoming::Gone);
             }
-            if outbox.is_clogged() {
+            if !outbox.takes_requests() {
                 return Poll::Pending;
             }
             self.poll_read(context)

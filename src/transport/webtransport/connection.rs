@@ -419,7 +419,7 @@ impl Connection for WebTransportConnection {
                     if let Poll::Ready(incoming) = streams.poll_send(context, quic, outbox) {
                         return Poll::Ready(incoming);
                     }
-                    if outbox.is_clogged() {
+                    if !outbox.takes_requests() {
                         return Poll::Pending;
                     }
                     if let Poll::Ready(incoming) = streams.poll_control(context) {
