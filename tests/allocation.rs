@@ -1,5 +1,7 @@
 //! What a publication costs in memory does not grow with its subscribers.
 
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
 use allocation_counter::{AllocationInfo, measure};
 use futures_util::FutureExt;
 use skywave::{
