@@ -1,5 +1,6 @@
 //! The `skywave-load` binary: what many sessions cost a node.
 
+mod hold;
 mod idle;
 mod memory;
 mod node;
@@ -18,11 +19,14 @@ struct Arguments {
 enum Command {
     /// The node's memory per idle session with one subscription, on each transport
     Memory(memory::Arguments),
+    /// Idle sessions on a node that runs already, until stdin is closed
+    Hold(hold::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Memory(arguments) => memory::run(arguments).await,
+        Command::Hold(arguments) => hold::run(arguments).await,
     }
 }

@@ -1,7 +1,7 @@
 //! Memory per idle session: the node's resident size with and without them.
 
-use crate::{idle, node::Node};
-use skywave_client::{Encoding, TransportKind};
+use crate::{hold, node::Node};
+use skywave_client::TransportKind;
 use std::{path::PathBuf, time::Duration};
 
 /// How long a node is left alone before it is measured.
@@ -14,7 +14,7 @@ pub struct Arguments {
     /// The node's binary
     #[arg(long, default_value = "target/release/skywave")]
     node: PathBuf,
-    /// Sessions on each transport; each needs a file descriptor here, and on WebSocket one at the node
+    /// Sessions on each transport; on WebSocket each needs a file descriptor at the node
     #[arg(long, default_value_t = 10_000)]
     sessions: usize,
 }
@@ -43,10 +43,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments, case: &Case) -> anyhow::Result<()> {
     let node = Node::start(&arguments.node).await?;
     let url = if case.tls { format!("https://{}", node.public) } else { format!("ws://{}", node.plain) };
-    let warm = idle::open(&url, case.kind, Encoding::MessagePack, WARM_UP).await?;
+    let warm = hold::open(&url, case.kind, WARM_UP).await?;
     tokio::time::sleep(SETTLE).await;
     let before = node.memory()?;
-    let sessions = idle::open(&url, case.kind, Encoding::MessagePack, arguments.sessions).await?;
+    let sessions = hold::open(&url, case.kind, arguments.sessions).await?;
     tokio::time::sleep(SETTLE).await;
     let after = node.memory()?;
     let per_session = after.saturating_sub(before) / arguments.sessions as u64;
