@@ -5,16 +5,23 @@
 //! reader costs, step by step: events are conflated, then dropped; then a channel's queue is
 //! dropped and filled from history once there is room again; at last the session is closed.
 
+mod lane;
+mod queues;
+
+pub use lane::{Item, LaneId};
+
 use crate::broadcast::{Broadcast, Broadcastable, Event, Publication};
+use lane::{Lane, LaneState, Verdict, admit};
 use parking_lot::{Mutex, MutexGuard};
-use skywave_protocol::{Admission, CloseCode, Encoding, Position, codec::EncodedFrame, frame::SessionId};
+use queues::Queues;
+use skywave_protocol::{CloseCode, Encoding, Position, codec::EncodedFrame, frame::SessionId};
 use std::{
     collections::VecDeque,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 /// A part of the bytes that events may take, beside publications: one quarter.
@@ -26,22 +33,6 @@ const FILL_SHARE: usize = 8;
 const MAX_EVENTS: usize = 256;
 /// Queues that grew beyond this give their memory back when they are empty.
 const KEPT_CAPACITY: usize = 64;
-
-/// A subscription's queue within an outbox. It is not used again before the transport gave it back.
-pub type LaneId = usize;
-
-/// A publication's frame, or another that has its place among the publications of a channel.
-#[derive(Debug, Clone)]
-pub enum Item {
-    Publication(Arc<Publication>),
-    /// Sent in its place; moves nothing.
-    Frame(EncodedFrame),
-    /// Sent in its place; delivery goes on after the point of this origin.
-    Gap {
-        frame: EncodedFrame,
-        position: Position,
-    },
-}
 
 /// What a session has to do for its outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,75 +60,6 @@ pub struct Outbox {
     /// The session has enough requests under way.
     holds_requests: AtomicBool,
     queues: Mutex<Queues>,
-}
-
-#[derive(Debug, Default)]
-struct Queues {
-    control: VecDeque<EncodedFrame>,
-    control_bytes: usize,
-    latest: Option<EncodedFrame>,
-    lanes: Vec<Option<Lane>>,
-    /// Lanes from which the transport can take.
-    ready: VecDeque<LaneId>,
-    /// Closed lanes that the transport has yet to give back.
-    closed: Vec<LaneId>,
-    events: VecDeque<Arc<Event>>,
-    event_bytes: usize,
-    /// Lanes that have fallen behind and are empty: to be filled from history when there is room.
-    to_fill: VecDeque<LaneId>,
-    /// All that waits, in bytes.
-    bytes: usize,
-    /// Frames taken by the transport since the beginning: to see whether it moves.
-    taken: u64,
-    close: Option<CloseCode>,
-    counts: Counts,
-    waker: Option<Waker>,
-}
-
-#[derive(Debug)]
-struct Lane {
-    position: Position,
-    /// From history, goes first.
-    backfill: VecDeque<Item>,
-    live: VecDeque<Item>,
-    live_bytes: usize,
-    /// What the next publication of its history needs, where that is more than a usual fill.
-    needs: usize,
-    state: LaneState,
-    /// The session reads a part of its history just now.
-    reading: bool,
-    /// It is ready, or the transport's.
-    queued: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LaneState {
-    /// Its history is being read, part by part; live publications gather behind it.
-    Filling,
-    /// History has been queued up to what gathers live.
-    Live,
-    /// Live publications are dropped; once what waits is out, they are read from history.
-    Behind,
-}
-
-impl Lane {
-    /// Whether a part of its history is due, and nothing else before it.
-    fn is_to_fill(&self) -> bool {
-        self.state != LaneState::Live && !self.reading && self.backfill.is_empty()
-    }
-
-    /// Drops the live publications, which history has; other frames keep their place. Answers the bytes freed.
-    fn fall_behind(&mut self) -> usize {
-        let mut freed = std::mem::take(&mut self.live_bytes);
-        for item in std::mem::take(&mut self.live) {
-            if let Item::Frame(frame) = &item {
-                freed -= frame.len();
-                self.backfill.push_back(item);
-            }
-        }
-        self.state = LaneState::Behind;
-        freed
-    }
 }
 
 impl Outbox {
@@ -515,138 +437,6 @@ impl Outbox {
         match item {
             Item::Publication(publication) => publication.encoded(self.encoding).clone(),
             Item::Frame(frame) | Item::Gap { frame, .. } => frame,
-        }
-    }
-}
-
-impl Queues {
-    fn lane(&mut self, id: LaneId) -> Option<&mut Lane> {
-        self.lanes.get_mut(id).and_then(Option::as_mut)
-    }
-
-    fn register(&mut self, context: &Context<'_>) {
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => self.waker = Some(context.waker().clone()),
-        }
-    }
-
-    /// Brings a lane that changed to those whom it concerns: the transport, or the session that fills it.
-    fn settle(&mut self, id: LaneId) {
-        let Some(lane) = self.lane(id) else { return };
-        let takable = !lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty();
-        let to_fill = lane.is_to_fill();
-        if takable && !lane.queued {
-            lane.queued = true;
-            self.ready.push_back(id);
-        } else if to_fill && !self.to_fill.contains(&id) {
-            self.to_fill.push_back(id);
-        }
-    }
-
-    /// A lane that can be filled now, and is from now on being filled.
-    fn fillable(&mut self, max_bytes: usize, fill_room: usize) -> Option<LaneId> {
-        while let Some(id) = self.to_fill.front().copied() {
-            let bytes = self.bytes;
-            let Some(lane) = self.lane(id).filter(|lane| lane.is_to_fill()) else {
-                // It has other frames to send first, and comes back when they are out.
-                self.to_fill.pop_front();
-                continue;
-            };
-            if bytes > 0 && bytes + fill_room.max(lane.needs) > max_bytes {
-                if self.drop_what_hinders(max_bytes) {
-                    continue;
-                }
-                return None;
-            }
-            lane.state = LaneState::Filling;
-            lane.reading = true;
-            self.to_fill.pop_front();
-            return Some(id);
-        }
-        None
-    }
-
-    /// Makes room for `size`: events are dropped first, then the queues of the lanes that hold most, so that a
-    /// channel that is not read costs the others nothing.
-    fn free(&mut self, size: usize, max_bytes: usize) {
-        if self.bytes + size > max_bytes {
-            self.drop_events();
-        }
-        while self.bytes + size > max_bytes {
-            let Some(largest) = self.largest_lane(|_, _| true) else { return };
-            self.drop_queue(largest);
-        }
-    }
-
-    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, or
-    /// more than half of all, which may be that nobody reads it. Whether there was one.
-    fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
-        let waiting = self.largest_lane(|id, _| self.to_fill.contains(&id));
-        let victim = waiting.or_else(|| self.largest_lane(|_, lane| lane.live_bytes > max_bytes / 2));
-        victim.map(|id| self.drop_queue(id)).is_some()
-    }
-
-    /// Of the lanes that have live publications and are `wanted`, the one with the most bytes.
-    fn largest_lane(&self, wanted: impl Fn(LaneId, &Lane) -> bool) -> Option<LaneId> {
-        let lanes = self.lanes.iter().enumerate().filter_map(|(id, lane)| Some((id, lane.as_ref()?)));
-        let filled = lanes.filter(|(id, lane)| {
-            wanted(*id, lane) && lane.live.iter().any(|item| !matches!(item, Item::Frame(_)))
-        });
-        filled.max_by_key(|(_, lane)| lane.live_bytes).map(|(id, _)| id)
-    }
-
-    /// Drops a lane's live publications; they are read from history later.
-    fn drop_queue(&mut self, id: LaneId) {
-        let Some(lane) = self.lane(id) else { return };
-        let freed = lane.fall_behind();
-        self.bytes -= freed;
-        self.counts.queues_dropped += 1;
-        self.settle(id);
-    }
-
-    fn remove_event(&mut self, index: usize, encoding: Encoding) -> Option<Arc<Event>> {
-        let event = self.events.remove(index)?;
-        let size = event.encoded(encoding).len();
-        self.event_bytes -= size;
-        self.bytes -= size;
-        Some(event)
-    }
-
-    fn drop_events(&mut self) {
-        self.counts.events_dropped += self.events.len() as u64;
-        self.bytes -= std::mem::take(&mut self.event_bytes);
-        self.events = VecDeque::new();
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Send,
-    Skip,
-    Missing,
-}
-
-/// Moves `position` over the item, if it may be sent.
-fn admit(item: &Item, position: &mut Position) -> Verdict {
-    match item {
-        Item::Frame(_) => Verdict::Send,
-        Item::Gap { position: moved, .. } => {
-            for (origin, point) in moved.iter() {
-                position.set(origin.clone(), point.clone());
-            }
-            Verdict::Send
-        }
-        Item::Publication(publication) => {
-            let frame = publication.frame();
-            match position.admit(&frame.origin, &frame.epoch, frame.offset) {
-                Admission::Next => {
-                    position.advance(&frame.origin, &frame.epoch, frame.offset);
-                    Verdict::Send
-                }
-                Admission::Duplicate => Verdict::Skip,
-                Admission::Gap | Admission::NewEpoch => Verdict::Missing,
-            }
         }
     }
 }

@@ -1,0 +1,137 @@
+//! All queues of an outbox, and who gives way when they are full.
+
+use super::{
+    Counts,
+    lane::{Item, Lane, LaneId, LaneState},
+};
+use crate::broadcast::Event;
+use skywave_protocol::{CloseCode, Encoding, codec::EncodedFrame};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    pub(super) control: VecDeque<EncodedFrame>,
+    pub(super) control_bytes: usize,
+    pub(super) latest: Option<EncodedFrame>,
+    pub(super) lanes: Vec<Option<Lane>>,
+    /// Lanes from which the transport can take.
+    pub(super) ready: VecDeque<LaneId>,
+    /// Closed lanes that the transport has yet to give back.
+    pub(super) closed: Vec<LaneId>,
+    pub(super) events: VecDeque<Arc<Event>>,
+    pub(super) event_bytes: usize,
+    /// Lanes that have fallen behind and are empty: to be filled from history when there is room.
+    pub(super) to_fill: VecDeque<LaneId>,
+    /// All that waits, in bytes.
+    pub(super) bytes: usize,
+    /// Frames taken by the transport since the beginning: to see whether it moves.
+    pub(super) taken: u64,
+    pub(super) close: Option<CloseCode>,
+    pub(super) counts: Counts,
+    pub(super) waker: Option<Waker>,
+}
+
+impl Queues {
+    pub(super) fn lane(&mut self, id: LaneId) -> Option<&mut Lane> {
+        self.lanes.get_mut(id).and_then(Option::as_mut)
+    }
+
+    pub(super) fn register(&mut self, context: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => self.waker = Some(context.waker().clone()),
+        }
+    }
+
+    /// Brings a lane that changed to those whom it concerns: the transport, or the session that fills it.
+    pub(super) fn settle(&mut self, id: LaneId) {
+        let Some(lane) = self.lane(id) else { return };
+        let takable = !lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty();
+        let to_fill = lane.is_to_fill();
+        if takable && !lane.queued {
+            lane.queued = true;
+            self.ready.push_back(id);
+        } else if to_fill && !self.to_fill.contains(&id) {
+            self.to_fill.push_back(id);
+        }
+    }
+
+    /// A lane that can be filled now, and is from now on being filled.
+    pub(super) fn fillable(&mut self, max_bytes: usize, fill_room: usize) -> Option<LaneId> {
+        while let Some(id) = self.to_fill.front().copied() {
+            let bytes = self.bytes;
+            let Some(lane) = self.lane(id).filter(|lane| lane.is_to_fill()) else {
+                // It has other frames to send first, and comes back when they are out.
+                self.to_fill.pop_front();
+                continue;
+            };
+            if bytes > 0 && bytes + fill_room.max(lane.needs) > max_bytes {
+                if self.drop_what_hinders(max_bytes) {
+                    continue;
+                }
+                return None;
+            }
+            lane.state = LaneState::Filling;
+            lane.reading = true;
+            self.to_fill.pop_front();
+            return Some(id);
+        }
+        None
+    }
+
+    /// Makes room for `size`: events are dropped first, then the queues of the lanes that hold most, so that a
+    /// channel that is not read costs the others nothing.
+    pub(super) fn free(&mut self, size: usize, max_bytes: usize) {
+        if self.bytes + size > max_bytes {
+            self.drop_events();
+        }
+        while self.bytes + size > max_bytes {
+            let Some(largest) = self.largest_lane(|_, _| true) else { return };
+            self.drop_queue(largest);
+        }
+    }
+
+    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, or
+    /// more than half of all, which may be that nobody reads it. Whether there was one.
+    pub(super) fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
+        let waiting = self.largest_lane(|id, _| self.to_fill.contains(&id));
+        let victim = waiting.or_else(|| self.largest_lane(|_, lane| lane.live_bytes > max_bytes / 2));
+        victim.map(|id| self.drop_queue(id)).is_some()
+    }
+
+    /// Of the lanes that have live publications and are `wanted`, the one with the most bytes.
+    pub(super) fn largest_lane(&self, wanted: impl Fn(LaneId, &Lane) -> bool) -> Option<LaneId> {
+        let lanes = self.lanes.iter().enumerate().filter_map(|(id, lane)| Some((id, lane.as_ref()?)));
+        let filled = lanes.filter(|(id, lane)| {
+            wanted(*id, lane) && lane.live.iter().any(|item| !matches!(item, Item::Frame(_)))
+        });
+        filled.max_by_key(|(_, lane)| lane.live_bytes).map(|(id, _)| id)
+    }
+
+    /// Drops a lane's live publications; they are read from history later.
+    pub(super) fn drop_queue(&mut self, id: LaneId) {
+        let Some(lane) = self.lane(id) else { return };
+        let freed = lane.fall_behind();
+        self.bytes -= freed;
+        self.counts.queues_dropped += 1;
+        self.settle(id);
+    }
+
+    pub(super) fn remove_event(&mut self, index: usize, encoding: Encoding) -> Option<Arc<Event>> {
+        let event = self.events.remove(index)?;
+        let size = event.encoded(encoding).len();
+        self.event_bytes -= size;
+        self.bytes -= size;
+        Some(event)
+    }
+
+    pub(super) fn drop_events(&mut self) {
+        self.counts.events_dropped += self.events.len() as u64;
+        self.bytes -= std::mem::take(&mut self.event_bytes);
+        self.events = VecDeque::new();
+    }
+}
