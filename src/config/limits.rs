@@ -9,6 +9,7 @@ pub struct LimitsConfig {
     /// `sessions`: of the node; up to 10,000,000. Default: 100,000.
     pub sessions: usize,
     /// `sessions_per_address`: of one IPv4 address or IPv6 /64; up to 10,000,000. Default: 1,000, with `--dev` 100,000.
+    /// Behind a balancer that ends TLS all sessions come from its address, and this has to allow them.
     pub sessions_per_address: usize,
     /// `sessions_per_user`: of one user on this node; up to 1,000,000. Default: 50, with `--dev` 10,000.
     pub sessions_per_user: usize,

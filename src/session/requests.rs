@@ -151,11 +151,17 @@ impl<C: Connection> Session<C> {
         Ok(())
     }
 
-    /// A new token may grant less than the one before.
+    /// A new token may grant less than the one before, presence included.
     fn end_forbidden_subscriptions(&mut self) {
-        let is_forbidden =
-            |channel: &&Channel| require(&self.node, &self.grant, channel, Right::Subscribe).is_err();
-        let forbidden: Vec<_> = self.subscriptions.keys().filter(is_forbidden).cloned().collect();
+        let is_forbidden = |channel: &Channel, presence: bool| {
+            require(&self.node, &self.grant, channel, Right::Subscribe).is_err()
+                || presence && require(&self.node, &self.grant, channel, Right::Presence).is_err()
+        };
+        let subscriptions = self.subscriptions.iter();
+        let forbidden: Vec<_> = subscriptions
+            .filter(|(channel, subscription)| is_forbidden(channel, subscription.presence))
+            .map(|(channel, _)| channel.clone())
+            .collect();
         for channel in forbidden {
             self.end_subscription(&channel, ErrorCode::Forbidden);
         }

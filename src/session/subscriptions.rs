@@ -27,6 +27,8 @@ use std::sync::Arc;
 pub struct Subscription {
     pub membership: Membership,
     pub stay: Option<Stay>,
+    /// It is told who comes and goes.
+    pub presence: bool,
 }
 
 /// Why something is not done, for an `error` or an `unsubscribed`.
@@ -127,7 +129,7 @@ pub async fn subscribe(
     outbox.set_position(membership.lane(), chunk.start.clone());
     fill(outbox, &membership, chunk);
     node.metrics.subscriptions.inc();
-    Ok(Subscription { membership, stay })
+    Ok(Subscription { membership, stay, presence: options.presence })
 }
 
 fn admit(

@@ -25,6 +25,7 @@ on_every_transport! {
     a_token_of_another_user_does_not_refresh,
     a_token_that_is_not_valid_does_not_refresh,
     a_refreshed_token_with_fewer_rights_ends_what_it_does_not_allow,
+    a_refreshed_token_without_presence_ends_what_tells_it,
     a_refreshed_token_with_more_rights_allows_more,
     rights_of_the_namespace_and_of_the_token_add_up,
     a_page_of_a_foreign_origin_is_refused,
@@ -132,6 +133,21 @@ async fn a_refreshed_token_with_fewer_rights_ends_what_it_does_not_allow(way: Wa
     }
     soon(alice.publish("chat:kept", json(1))).await.unwrap();
     assert_eq!(crate::world::publication(&mut kept).await.offset, 1);
+}
+
+async fn a_refreshed_token_without_presence_ends_what_tells_it(way: Way) {
+    let world = World::secured(way, &[]).await;
+    let rights: &[Right] = &[Right::Subscribe, Right::Presence];
+    let alice = world.client_with(token("alice", &[("chat:*", rights)])).await;
+    let watching = SubscribeOptions { presence: true, ..SubscribeOptions::default() };
+    let mut room = alice.subscribe("chat:1", watching).await.unwrap();
+    soon(alice.refresh(token("alice", &[("chat:*", &[Right::Subscribe])]))).await.unwrap();
+    loop {
+        if let ChannelEvent::Unsubscribed { code, .. } = next(&mut room).await {
+            assert_eq!(code, Some(ErrorCode::Forbidden.code()));
+            break;
+        }
+    }
 }
 
 async fn a_refreshed_token_with_more_rights_allows_more(way: Way) {
