@@ -3,6 +3,7 @@
 mod clock;
 
 pub mod memory;
+pub mod redis;
 
 pub use clock::wall_ms;
 
@@ -63,8 +64,17 @@ pub struct Chunk {
     pub start: Position,
     pub lost: Vec<Lost>,
     pub publications: Vec<Arc<Publication>>,
+    /// More is lost behind these publications, for this reason; the chunk ends before it, and the next one tells it.
+    pub loss_ahead: Option<GapReason>,
     /// Nothing more was there when it was read.
     pub complete: bool,
+}
+
+impl Chunk {
+    /// Why not all that followed the asked position can be had, as far as it is known.
+    pub fn loss(&self) -> Option<GapReason> {
+        self.lost.first().map(|lost| lost.reason).or(self.loss_ahead)
+    }
 }
 
 /// A page of a channel's history, oldest first.
@@ -157,4 +167,9 @@ pub trait Broker: Send + Sync {
         page: PageOf,
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Page, BrokerError>>;
+
+    /// Whether calls can succeed now, as far as is known.
+    fn is_available(&self) -> bool {
+        true
+    }
 }

@@ -37,6 +37,16 @@ pub struct Metrics {
     pub udp_receive_buffer: IntGauge,
     pub udp_send_buffer: IntGauge,
     pub draining: IntGauge,
+    pub redis: RedisMetrics,
+}
+
+/// What a node measures of its Redis.
+#[derive(Clone)]
+pub struct RedisMetrics {
+    /// By command: `publish`, `read`.
+    pub command_duration: HistogramVec,
+    /// By connection: `commands`, `tail`, `events`.
+    pub reconnects: IntCounterVec,
 }
 
 impl Metrics {
@@ -120,6 +130,19 @@ impl Metrics {
                 "What the kernel granted the QUIC socket for sending",
             )?,
             draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
+            redis: RedisMetrics {
+                command_duration: build.histograms(
+                    "skywave_redis_command_seconds",
+                    "From a call to Redis' answer, waiting in line included",
+                    "command",
+                    LATENCY_BUCKETS,
+                )?,
+                reconnects: build.counters(
+                    "skywave_redis_reconnects_total",
+                    "Connections to Redis that were made anew after they broke",
+                    "connection",
+                )?,
+            },
             registry: registry.clone(),
         };
         Ok(metrics)

@@ -1,35 +1,73 @@
 //! What everything above a broker relies on; each broker passes the same tests.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics")]
 
+#[path = "redis/server.rs"]
+mod redis_server;
+
+use redis_server::{PATIENCE, RedisServer};
 use skywave::{
     broadcast::{Broadcast, Event, Publication},
-    broker::{Broker, BrokerError, Delivery, From, PageLimit, PageOf, Publish, memory::MemoryBroker},
-    config::{Config, NamespaceConfig},
+    broker::{
+        Broker, BrokerError, Delivery, From, MAX_CHUNK, PageLimit, PageOf, Publish,
+        memory::MemoryBroker,
+        redis::{Options, RedisBroker},
+    },
+    config::{Config, NamespaceConfig, Secret},
+    metrics::Metrics,
 };
 use skywave_protocol::{
-    Channel, Json, Point, Position, Text,
+    Channel, Json, Payload, Point, Position, Text,
     frame::{self, GapReason},
 };
 use std::{
     collections::BTreeMap,
+    ops::Deref,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Memory,
+    Redis,
+}
+
+/// Makes a test for each broker of an `async fn(Kind)`.
+macro_rules! on_every_broker {
+    ($($test:ident,)+) => {
+        $(mod $test {
+            use super::Kind;
+            #[tokio::test]
+            async fn memory() {
+                super::$test(Kind::Memory).await;
+            }
+            #[tokio::test]
+            async fn redis() {
+                super::$test(Kind::Redis).await;
+            }
+        })+
+    };
+}
+
 #[derive(Default)]
 struct Recorder {
-    publications: Mutex<Vec<(u64, String)>>,
-    events: Mutex<usize>,
+    publications: Mutex<Vec<Arc<Publication>>>,
+    events: Mutex<Vec<Arc<Event>>>,
+}
+
+impl Recorder {
+    fn publications(&self) -> Vec<Arc<Publication>> {
+        self.publications.lock().unwrap().clone()
+    }
 }
 
 impl Delivery for Recorder {
     fn publication(&self, publication: &Arc<Publication>) {
-        let frame = publication.frame();
-        self.publications.lock().unwrap().push((frame.offset, format!("{:?}", frame.data)));
+        self.publications.lock().unwrap().push(publication.clone());
     }
 
-    fn event(&self, _: &Arc<Event>) {
-        *self.events.lock().unwrap() += 1;
+    fn event(&self, event: &Arc<Event>) {
+        self.events.lock().unwrap().push(event.clone());
     }
 }
 
@@ -42,10 +80,65 @@ fn namespaces(change: impl FnOnce(&mut NamespaceConfig)) -> BTreeMap<String, Nam
     namespaces
 }
 
-fn memory(change: impl FnOnce(&mut NamespaceConfig)) -> (Arc<MemoryBroker>, Arc<Recorder>) {
-    let recorder = Arc::new(Recorder::default());
-    let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(change), recorder.clone());
-    (Arc::new(broker), recorder)
+fn memory(change: impl FnOnce(&mut NamespaceConfig)) -> Arc<MemoryBroker> {
+    let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(change), Arc::<Recorder>::default());
+    Arc::new(broker)
+}
+
+/// A broker, what it delivers, and what it needs.
+struct World {
+    broker: Arc<dyn Broker>,
+    recorder: Arc<Recorder>,
+    _server: Option<RedisServer>,
+}
+
+impl Deref for World {
+    type Target = dyn Broker;
+    fn deref(&self) -> &Self::Target {
+        &*self.broker
+    }
+}
+
+impl World {
+    async fn new(kind: Kind) -> Self {
+        Self::with(kind, |_| {}).await
+    }
+
+    async fn with(kind: Kind, change: impl FnOnce(&mut NamespaceConfig)) -> Self {
+        let recorder = Arc::new(Recorder::default());
+        let (origin, namespaces) = (Text::new("eu").unwrap(), namespaces(change));
+        if kind == Kind::Memory {
+            let broker = Arc::new(MemoryBroker::new(origin, namespaces, recorder.clone()));
+            return Self { broker, recorder, _server: None };
+        }
+        let server = RedisServer::start().await;
+        let options = Options {
+            url: Secret::new(server.url()),
+            prefix: "sky".to_owned(),
+            partitions: 4,
+            log_age: Duration::from_secs(60),
+            origin,
+            namespaces,
+            metrics: Metrics::new().unwrap().redis,
+        };
+        let broker = Arc::new(RedisBroker::connect(options, recorder.clone()).await.unwrap());
+        Self { broker, recorder, _server: Some(server) }
+    }
+
+    /// The offsets of the first `count` publications that are delivered.
+    async fn delivered(&self, count: usize) -> Vec<u64> {
+        eventually("delivery", async || self.recorder.publications().len() >= count).await;
+        offsets(&self.recorder.publications())
+    }
+}
+
+/// Waits for what comes by itself.
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 fn channel() -> Channel {
@@ -80,28 +173,49 @@ fn at(position: &Position, offset: u64) -> Position {
     [(Text::new("eu").unwrap(), Point { epoch: point.epoch.clone(), offset })].into_iter().collect()
 }
 
-#[tokio::test]
-async fn offsets_begin_at_one_and_have_no_gap() {
-    let (broker, recorder) = memory(|_| {});
-    publish(&*broker, 3).await;
-    let delivered = recorder.publications.lock().unwrap().clone();
-    assert_eq!(delivered.iter().map(|(offset, _)| *offset).collect::<Vec<_>>(), [1, 2, 3]);
+on_every_broker! {
+    offsets_begin_at_one_and_have_no_gap,
+    a_known_key_is_answered_with_its_first_position_and_published_once,
+    reading_after_a_position_brings_exactly_what_followed,
+    an_absent_origin_means_from_its_beginning,
+    what_was_trimmed_is_told_and_the_rest_recovered,
+    a_position_of_another_epoch_is_told,
+    a_position_from_the_future_is_told,
+    a_namespace_without_history_recovers_nothing_and_says_so,
+    the_last_few_begin_where_asked,
+    history_is_paged_backward_by_cursor,
+    a_page_keeps_within_its_bytes_but_is_never_empty,
+    a_foreign_cursor_is_refused,
+    an_unknown_namespace_is_refused,
+    events_are_delivered_and_not_remembered,
+    publications_expire_with_age,
+    a_publication_is_delivered_and_remembered_as_it_was_made,
+    publications_take_effect_in_the_order_of_the_calls,
+    a_long_history_is_read_in_chunks,
+    the_last_many_are_read_in_chunks_as_well,
+    channels_do_not_mix,
+    who_read_an_unused_channel_gets_its_first_publication,
 }
 
-#[tokio::test]
-async fn a_known_key_is_answered_with_its_first_position_and_published_once() {
-    let (broker, recorder) = memory(|_| {});
+async fn offsets_begin_at_one_and_have_no_gap(kind: Kind) {
+    let broker = World::new(kind).await;
+    publish(&*broker, 3).await;
+    assert_eq!(broker.delivered(3).await, [1, 2, 3]);
+}
+
+async fn a_known_key_is_answered_with_its_first_position_and_published_once(kind: Kind) {
+    let broker = World::new(kind).await;
     let first = broker.publish(message(1, Some("k"))).await.unwrap();
     publish(&*broker, 2).await;
     let second = broker.publish(message(1, Some("k"))).await.unwrap();
     assert!(!first.duplicate && second.duplicate);
     assert_eq!((first.offset, first.epoch), (second.offset, second.epoch));
-    assert_eq!(recorder.publications.lock().unwrap().len(), 3);
+    publish(&*broker, 1).await;
+    assert_eq!(broker.delivered(4).await, [1, 2, 3, 4]);
 }
 
-#[tokio::test]
-async fn reading_after_a_position_brings_exactly_what_followed() {
-    let (broker, _) = memory(|_| {});
+async fn reading_after_a_position_brings_exactly_what_followed(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 5).await;
     let position = at(&head(&*broker).await, 2);
     let chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
@@ -110,18 +224,16 @@ async fn reading_after_a_position_brings_exactly_what_followed() {
     assert!(chunk.complete && chunk.lost.is_empty());
 }
 
-#[tokio::test]
-async fn an_absent_origin_means_from_its_beginning() {
-    let (broker, _) = memory(|_| {});
+async fn an_absent_origin_means_from_its_beginning(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 2).await;
     let chunk = broker.read(&channel(), From::Position(Position::new())).await.unwrap();
     assert_eq!(offsets(&chunk.publications), [1, 2]);
     assert!(chunk.lost.is_empty());
 }
 
-#[tokio::test]
-async fn what_was_trimmed_is_told_and_the_rest_recovered() {
-    let (broker, _) = memory(|chat| chat.history = 3);
+async fn what_was_trimmed_is_told_and_the_rest_recovered(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 3).await;
     publish(&*broker, 10).await;
     let position = at(&head(&*broker).await, 2);
     let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
@@ -130,9 +242,8 @@ async fn what_was_trimmed_is_told_and_the_rest_recovered() {
     assert_eq!(offsets(&chunk.publications), [8, 9, 10]);
 }
 
-#[tokio::test]
-async fn a_position_of_another_epoch_is_told() {
-    let (broker, _) = memory(|_| {});
+async fn a_position_of_another_epoch_is_told(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 2).await;
     let old = Point { epoch: Text::new("old").unwrap(), offset: 40 };
     let position = [(Text::new("eu").unwrap(), old)].into_iter().collect();
@@ -142,9 +253,8 @@ async fn a_position_of_another_epoch_is_told() {
     assert_eq!(offsets(&chunk.publications), [1, 2]);
 }
 
-#[tokio::test]
-async fn a_position_from_the_future_is_told() {
-    let (broker, _) = memory(|_| {});
+async fn a_position_from_the_future_is_told(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 2).await;
     let position = at(&head(&*broker).await, 9);
     let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
@@ -152,9 +262,8 @@ async fn a_position_from_the_future_is_told() {
     assert!(chunk.publications.is_empty());
 }
 
-#[tokio::test]
-async fn a_namespace_without_history_recovers_nothing_and_says_so() {
-    let (broker, _) = memory(|chat| chat.history = 0);
+async fn a_namespace_without_history_recovers_nothing_and_says_so(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 0).await;
     publish(&*broker, 3).await;
     let position = at(&head(&*broker).await, 1);
     let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
@@ -162,9 +271,8 @@ async fn a_namespace_without_history_recovers_nothing_and_says_so() {
     assert!(chunk.publications.is_empty() && chunk.complete);
 }
 
-#[tokio::test]
-async fn the_last_few_begin_where_asked() {
-    let (broker, _) = memory(|_| {});
+async fn the_last_few_begin_where_asked(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 5).await;
     let chunk = broker.read(&channel(), From::Latest(2)).await.unwrap();
     assert_eq!(offsets(&chunk.publications), [4, 5]);
@@ -173,9 +281,8 @@ async fn the_last_few_begin_where_asked() {
     assert_eq!(offsets(&all.publications), [1, 2, 3, 4, 5]);
 }
 
-#[tokio::test]
-async fn history_is_paged_backward_by_cursor() {
-    let (broker, _) = memory(|_| {});
+async fn history_is_paged_backward_by_cursor(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 5).await;
     let limit = PageLimit { publications: 2, bytes: 1000 };
     let mut page = broker.history(&channel(), PageOf::Last, limit).await.unwrap();
@@ -187,9 +294,8 @@ async fn history_is_paged_backward_by_cursor() {
     assert_eq!(seen, [vec![4, 5], vec![2, 3], vec![1]]);
 }
 
-#[tokio::test]
-async fn a_page_keeps_within_its_bytes_but_is_never_empty() {
-    let (broker, _) = memory(|_| {});
+async fn a_page_keeps_within_its_bytes_but_is_never_empty(kind: Kind) {
+    let broker = World::new(kind).await;
     publish(&*broker, 5).await;
     let limit = PageLimit { publications: 100, bytes: 3 };
     let page = broker.history(&channel(), PageOf::Last, limit).await.unwrap();
@@ -199,50 +305,133 @@ async fn a_page_keeps_within_its_bytes_but_is_never_empty() {
     assert_eq!(offsets(&page.publications), [1]);
 }
 
-#[tokio::test]
-async fn a_foreign_cursor_is_refused() {
-    let (broker, _) = memory(|_| {});
+async fn a_foreign_cursor_is_refused(kind: Kind) {
+    let broker = World::new(kind).await;
     let limit = PageLimit { publications: 2, bytes: 1000 };
     let cursor = PageOf::Before(Text::new("nonsense").unwrap());
     let refused = broker.history(&channel(), cursor, limit).await;
     assert_eq!(refused.unwrap_err(), BrokerError::BadCursor);
 }
 
-#[tokio::test]
-async fn an_unknown_namespace_is_refused() {
-    let (broker, _) = memory(|_| {});
+async fn an_unknown_namespace_is_refused(kind: Kind) {
+    let broker = World::new(kind).await;
     let channel = Channel::new("nowhere:1").unwrap();
     let refused = broker.read(&channel, From::Head).await.unwrap_err();
     assert_eq!(refused, BrokerError::UnknownNamespace("nowhere".into()));
 }
 
-#[tokio::test]
-async fn events_are_delivered_and_not_remembered() {
-    let (broker, recorder) = memory(|_| {});
+async fn events_are_delivered_and_not_remembered(kind: Kind) {
+    let broker = World::new(kind).await;
     let event = frame::Event {
         channel: channel(),
         session: Text::new("s").unwrap(),
-        user: None,
-        slot: None,
-        data: Json::parse("1").unwrap().into(),
+        user: Some("alice".into()),
+        slot: Some(Text::new("cursor").unwrap()),
+        data: Payload::Binary(vec![0, 255].into()),
     };
-    broker.emit(Broadcast::new(event)).await.unwrap();
-    assert_eq!(*recorder.events.lock().unwrap(), 1);
+    broker.emit(Broadcast::new(event.clone())).await.unwrap();
+    eventually("delivery", async || broker.recorder.events.lock().unwrap().len() == 1).await;
+    assert_eq!(broker.recorder.events.lock().unwrap()[0].frame(), &event);
     assert!(broker.read(&channel(), From::Latest(10)).await.unwrap().publications.is_empty());
 }
 
-#[tokio::test]
-async fn publications_expire_with_age() {
-    let (broker, _) = memory(|chat| chat.history_age = Duration::from_secs(5));
+async fn publications_expire_with_age(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history_age = Duration::from_millis(200)).await;
     publish(&*broker, 3).await;
-    broker.expire(Instant::now() + Duration::from_secs(6));
-    let chunk = broker.read(&channel(), From::Position(Position::new())).await.unwrap();
-    assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 3));
+    eventually("expiry", async || {
+        let chunk = broker.read(&channel(), From::Position(Position::new())).await.unwrap();
+        chunk.lost.first().is_some_and(|lost| (lost.reason, lost.point.offset) == (GapReason::Trimmed, 3))
+    })
+    .await;
+    assert_eq!(broker.publish(message(4, None)).await.unwrap().offset, 4);
+}
+
+async fn a_publication_is_delivered_and_remembered_as_it_was_made(kind: Kind) {
+    let broker = World::new(kind).await;
+    let payloads =
+        [Json::parse(r#"{"text":"hé"}"#).unwrap().into(), Payload::Binary(vec![0, 200, 13, 10].into())];
+    for (data, key, user) in [(&payloads[0], Some("k:1"), Some("alice")), (&payloads[1], None, None)] {
+        let publish = Publish {
+            channel: channel(),
+            data: data.clone(),
+            key: key.map(|key| Text::new(key).unwrap()),
+            user: user.map(Arc::from),
+        };
+        broker.publish(publish).await.unwrap();
+    }
+    let remembered = broker.read(&channel(), From::Latest(2)).await.unwrap().publications;
+    broker.delivered(2).await;
+    for publications in [remembered.clone(), broker.recorder.publications()] {
+        let frames: Vec<_> = publications.iter().map(|publication| publication.frame().clone()).collect();
+        assert_eq!((&frames[0].data, &frames[1].data), (&payloads[0], &payloads[1]));
+        assert_eq!((frames[0].key.as_deref(), frames[0].user.as_deref()), (Some("k:1"), Some("alice")));
+        assert_eq!((frames[1].key.as_deref(), frames[1].user.as_deref()), (None, None));
+        assert_eq!((&*frames[0].channel, &*frames[0].origin), ("chat:1", "eu"));
+        assert!(frames[0].time_ms > 1_700_000_000_000 && frames[0].time_ms <= frames[1].time_ms);
+    }
+    assert_eq!(remembered[0].frame(), broker.recorder.publications()[0].frame());
+}
+
+async fn publications_take_effect_in_the_order_of_the_calls(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 1000).await;
+    let publishing: Vec<_> = (1..=1000).map(|number| broker.publish(message(number, None))).collect();
+    // Read after they were made, though none has been awaited.
+    let read = broker.read(&channel(), From::Latest(1));
+    let mut accepted = Vec::new();
+    for publish in publishing.into_iter().rev() {
+        accepted.push(publish.await.unwrap().offset);
+    }
+    assert!(accepted.iter().rev().copied().eq(1..=1000));
+    assert_eq!(offsets(&read.await.unwrap().publications), [1000]);
+}
+
+async fn a_long_history_is_read_in_chunks(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 2000).await;
+    futures_util::future::try_join_all((1..=1500).map(|number| broker.publish(message(number, None))))
+        .await
+        .unwrap();
+    let mut position = at(&head(&*broker).await, 99);
+    let mut seen = Vec::new();
+    loop {
+        let chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
+        assert!(chunk.lost.is_empty() && chunk.publications.len() <= MAX_CHUNK);
+        // A session may have room for a part of it only.
+        let taken = chunk.publications.len().min(100);
+        seen.extend(offsets(&chunk.publications[..taken]));
+        if chunk.complete && taken == chunk.publications.len() {
+            break;
+        }
+        position = at(&position, *seen.last().unwrap());
+    }
+    assert!(seen.into_iter().eq(100..=1500));
+}
+
+async fn the_last_many_are_read_in_chunks_as_well(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 2000).await;
+    futures_util::future::try_join_all((1..=1500).map(|number| broker.publish(message(number, None))))
+        .await
+        .unwrap();
+    let first = broker.read(&channel(), From::Latest(1000)).await.unwrap();
+    assert_eq!(first.start.get("eu").unwrap().offset, 500);
+    assert!(!first.complete && offsets(&first.publications).into_iter().eq(501..=756));
+}
+
+async fn channels_do_not_mix(kind: Kind) {
+    let broker = World::new(kind).await;
+    for number in 1..=20 {
+        let channel = Channel::new(&format!("chat:{number}")).unwrap();
+        let accepted = broker.publish(Publish { channel, ..message(number, Some("same")) }).await.unwrap();
+        assert_eq!((accepted.offset, accepted.duplicate), (1, false));
+    }
+    let channel = Channel::new("chat:7").unwrap();
+    let last = broker.read(&channel, From::Latest(10)).await.unwrap().publications;
+    assert_eq!(last.len(), 1);
+    assert_eq!(last[0].frame().data, Json::parse("7").unwrap().into());
 }
 
 #[tokio::test]
 async fn a_channel_that_was_forgotten_begins_another_epoch() {
-    let (broker, _) = memory(|_| {});
+    let broker = memory(|_| {});
     publish(&*broker, 3).await;
     let before = head(&*broker).await;
     broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
@@ -252,10 +441,18 @@ async fn a_channel_that_was_forgotten_begins_another_epoch() {
 }
 
 #[tokio::test]
-async fn reading_an_unused_channel_leaves_no_trace() {
-    let (broker, _) = memory(|_| {});
+async fn reading_an_unused_channel_leaves_no_trace_in_memory() {
+    let broker = memory(|_| {});
     let first = head(&*broker).await;
     assert_eq!(broker.channels(), 0);
+    publish(&*broker, 1).await;
+    let chunk = broker.read(&channel(), From::Position(first)).await.unwrap();
+    assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
+}
+
+async fn who_read_an_unused_channel_gets_its_first_publication(kind: Kind) {
+    let broker = World::new(kind).await;
+    let first = head(&*broker).await;
     publish(&*broker, 1).await;
     let chunk = broker.read(&channel(), From::Position(first)).await.unwrap();
     assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));

@@ -196,7 +196,7 @@ impl MemoryBroker {
         };
         let publications: Vec<_> = log.after(after).take(MAX_CHUNK).cloned().collect();
         let complete = after + publications.len() as u64 == log.offset;
-        Chunk { start, lost: lost.into_iter().collect(), publications, complete }
+        Chunk { start, lost: lost.into_iter().collect(), publications, complete, ..Chunk::default() }
     }
 
     fn position(&self, point: Point) -> Position {

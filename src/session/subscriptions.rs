@@ -121,8 +121,8 @@ pub async fn subscribe(
         id,
         channel: channel.clone(),
         position: chunk.start.clone(),
-        recovered: resumes.then_some(chunk.lost.is_empty()),
-        reason: chunk.lost.first().map(|lost| lost.reason),
+        recovered: resumes.then_some(chunk.loss().is_none()),
+        reason: chunk.loss(),
         presence: options.presence.then(|| node.presence.members(&channel)),
     };
     outbox.control(encode_frame(&ServerFrame::Subscribed(subscribed), outbox.encoding()));

@@ -1,0 +1,317 @@
+//! The broker of a region: its nodes share a Redis, which orders publications and remembers them.
+//!
+//! A publication is one script call, atomic in Redis: it gets its offset, and an entry in the log of its
+//! partition and in its channel's history. Every node follows all logs, and so delivers all publications in
+//! the same order, its own among them.
+
+mod cache;
+mod commands;
+mod connection;
+mod entry;
+mod events;
+mod keys;
+mod marks;
+mod reading;
+mod recovery;
+mod tail;
+
+pub use connection::ConnectError;
+
+use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish};
+use crate::{
+    broadcast::Event,
+    config::{NamespaceConfig, Secret},
+    metrics::RedisMetrics,
+};
+use cache::{Cache, CacheLimit};
+use commands::Commands;
+use connection::{Endpoint, Request, Script};
+use entry::Malformed;
+use events::Events;
+use futures_util::future::{self, BoxFuture};
+use keys::Keys;
+use marks::Marks;
+use parking_lot::Mutex;
+use reading::{CHUNK, Reading, Retained, point_of, read_cursor};
+use recovery::ChunkLimit;
+use redis::Value;
+use skywave_protocol::{Channel, Point, Position, position::Origin};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tail::{Feed, Tail};
+use tokio::task::JoinSet;
+
+/// The most entries of a partition's log, whatever their age.
+const LOG_LENGTH: usize = 1_000_000;
+/// An unused channel keeps its position for at least so long; the scripts change epochs twice as often.
+const POSITION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Idempotency keys are remembered as long as history, within these.
+const KEY_AGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5 * 60)..=Duration::from_secs(24 * 60 * 60);
+
+/// What a [`RedisBroker`] is made of.
+pub struct Options {
+    /// `redis://…` or `rediss://…`.
+    pub url: Secret,
+    pub prefix: String,
+    /// Of the region's log; the same on all nodes.
+    pub partitions: u16,
+    /// How long the log is kept.
+    pub log_age: Duration,
+    /// The region's name.
+    pub origin: Origin,
+    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub metrics: RedisMetrics,
+}
+
+/// A node's part in the region's broker. Its connections end when it is dropped.
+pub struct RedisBroker {
+    origin: Origin,
+    namespaces: BTreeMap<String, NamespaceConfig>,
+    keys: Keys,
+    log_age: Duration,
+    commands: Commands,
+    metrics: RedisMetrics,
+    resuming: Arc<Resuming>,
+    _tasks: JoinSet<()>,
+}
+
+impl RedisBroker {
+    /// Connects; from then on, every publication of the region goes to `delivery`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
+    pub async fn connect(options: Options, delivery: Arc<dyn Delivery>) -> Result<Self, ConnectError> {
+        let Options { url, prefix, partitions, log_age, origin, namespaces, metrics } = options;
+        let endpoint = Endpoint::new(&url)?;
+        let keys = Keys::new(prefix, partitions);
+        let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
+        let mut tasks = JoinSet::new();
+
+        let connection = endpoint.connect("commands", &keys).await?;
+        let (commands, pipe) =
+            Commands::new(endpoint.clone(), keys.clone(), connection, reconnects("commands"));
+        tasks.spawn(pipe);
+
+        let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
+        let marks = Arc::new(Marks::default());
+        let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
+        tasks.spawn(Tail::start(endpoint.clone(), keys.clone(), feed, reconnects("tail")).await?);
+        tasks.spawn(Events::start(endpoint, &keys, delivery, reconnects("events")).await?);
+
+        let reading = Reading {
+            commands: commands.clone(),
+            keys: keys.clone(),
+            own: origin.clone(),
+            marks,
+            duration: metrics.command_duration.with_label_values(&["read"]),
+        };
+        let resuming = Arc::new(Resuming { reading, cache, turns: Mutex::default() });
+        Ok(Self { origin, namespaces, keys, log_age, commands, metrics, resuming, _tasks: tasks })
+    }
+
+    fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
+        let name = channel.namespace();
+        self.namespaces.get(name).ok_or_else(|| BrokerError::UnknownNamespace(name.to_owned()))
+    }
+
+    fn retained(&self, channel: &Channel) -> Result<Retained, BrokerError> {
+        let namespace = self.namespace(channel)?;
+        let age = (namespace.history > 0).then_some(namespace.history_age);
+        Ok(Retained { channel: channel.clone(), age })
+    }
+
+    fn publish_request(&self, publish: &Publish) -> Result<Request, BrokerError> {
+        let Publish { channel, data, key, user } = publish;
+        let namespace = self.namespace(channel)?;
+        let partition = self.keys.partition(channel);
+        let mut keys = vec![
+            self.keys.life(partition),
+            self.keys.log(partition),
+            self.keys.position(channel),
+            self.keys.history(channel),
+        ];
+        keys.extend(key.as_ref().map(|key| self.keys.idempotency(channel, key)));
+        let number = |number: u128| number.to_string().into_bytes();
+        let args = vec![
+            self.origin.as_bytes().to_vec(),
+            channel.as_bytes().to_vec(),
+            entry::flags(data, key.as_ref(), user.as_ref()).into_bytes(),
+            key.as_deref().unwrap_or_default().as_bytes().to_vec(),
+            user.as_deref().unwrap_or_default().as_bytes().to_vec(),
+            entry::payload_bytes(data),
+            number(namespace.history as u128),
+            number(namespace.history_age.as_millis()),
+            number(self.log_age.as_millis()),
+            number(LOG_LENGTH as u128),
+            number(POSITION_AGE.max(2 * namespace.history_age).as_millis()),
+            number(namespace.history_age.clamp(*KEY_AGE.start(), *KEY_AGE.end()).as_millis()),
+        ];
+        Ok(Request::Script { script: Script::Publish, keys, args })
+    }
+}
+
+impl Broker for RedisBroker {
+    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        let request = match self.publish_request(&publish) {
+            Ok(request) => request,
+            Err(error) => return Box::pin(future::ready(Err(error))),
+        };
+        let timer = self.metrics.command_duration.with_label_values(&["publish"]).start_timer();
+        let call = self.commands.call(request);
+        let (origin, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
+        Box::pin(async move {
+            let value = call.await?;
+            timer.observe_duration();
+            let (point, duplicate) = accepted(value).map_err(|error| {
+                tracing::error!(%error, "a publication's outcome is not known");
+                BrokerError::Unavailable
+            })?;
+            if !duplicate {
+                resuming.cache.promise(&channel, point.clone());
+            }
+            Ok(Accepted { origin, epoch: point.epoch, offset: point.offset, duplicate })
+        })
+    }
+
+    /// Resolves at once: an event may be lost.
+    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
+        let channel = self.keys.event(self.keys.partition(&event.frame().channel));
+        let sent = match events::encode(event.frame()) {
+            Ok(event) => self.commands.send(Request::Emit { channel, event }),
+            Err(error) => {
+                tracing::error!(%error, "an event could not be encoded");
+                Err(BrokerError::Unavailable)
+            }
+        };
+        Box::pin(future::ready(sent))
+    }
+
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+        let retained = match self.retained(channel) {
+            Ok(retained) => retained,
+            Err(error) => return Box::pin(future::ready(Err(error))),
+        };
+        let resuming = self.resuming.clone();
+        Box::pin(async move {
+            match from {
+                From::Head => resuming.reading.head(&retained).await,
+                From::Latest(count) => resuming.reading.latest(&retained, count).await,
+                From::Position(position) => resuming.after(&retained, position).await,
+            }
+        })
+    }
+
+    fn history(
+        &self,
+        channel: &Channel,
+        page: PageOf,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
+        let retained = match self.retained(channel) {
+            Ok(retained) => retained,
+            Err(error) => return Box::pin(future::ready(Err(error))),
+        };
+        let reading = self.resuming.reading.clone();
+        Box::pin(async move {
+            match page {
+                PageOf::Last => reading.page(&retained, None, limit).await,
+                PageOf::Before(cursor) => reading.page(&retained, Some(read_cursor(&cursor)?), limit).await,
+                PageOf::After(position) => {
+                    let limit = ChunkLimit { publications: limit.publications, bytes: limit.bytes };
+                    let (chunk, _) = reading.after(&retained, position, limit).await?;
+                    Ok(Page { publications: chunk.publications, cursor: None })
+                }
+            }
+        })
+    }
+
+    fn is_available(&self) -> bool {
+        self.commands.is_available()
+    }
+}
+
+fn accepted(value: Value) -> Result<(Point, bool), Malformed> {
+    let Value::Array(parts) = value else { return Err(Malformed("answer")) };
+    let Ok([epoch, offset, duplicate]) = <[Value; 3]>::try_from(parts) else {
+        return Err(Malformed("answer"));
+    };
+    let point = format!("{}:{}", entry::text(epoch)?, entry::text(offset)?);
+    let point = point_of(&point).ok_or(Malformed("position"))?;
+    Ok((point, duplicate == Value::Int(1)))
+}
+
+/// Reads for those who resume: from the cache where it suffices, else from Redis, one reader per channel at a time, so
+/// that the others find the cache filled.
+struct Resuming {
+    reading: Reading,
+    cache: Arc<Cache>,
+    turns: Mutex<HashMap<Channel, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Resuming {
+    async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
+        let channel = &retained.channel;
+        if let Some(chunk) = self.cache.serve(channel, &position) {
+            return Ok(chunk);
+        }
+        let turn = Turn::of(self, channel);
+        let _guard = turn.lock.lock().await;
+        if let Some(chunk) = self.cache.serve(channel, &position) {
+            return Ok(chunk);
+        }
+        let expected = Expected::of(&self.cache, channel);
+        let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
+        if chunk.complete && chunk.lost.is_empty() {
+            self.cache.fill(channel, chunk.start.clone(), head.position, &chunk.publications);
+        }
+        drop(expected);
+        Ok(chunk)
+    }
+}
+
+/// A place in the line of a channel's readers.
+struct Turn<'a> {
+    resuming: &'a Resuming,
+    channel: &'a Channel,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl<'a> Turn<'a> {
+    fn of(resuming: &'a Resuming, channel: &'a Channel) -> Self {
+        let lock = resuming.turns.lock().entry(channel.clone()).or_default().clone();
+        Self { resuming, channel, lock }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.resuming.turns.lock();
+        // The map's and this one: nobody else is in the line.
+        if Arc::strong_count(&self.lock) == 2 {
+            turns.remove(self.channel);
+        }
+    }
+}
+
+/// A reading that the cache expects; dropped, it expects no more.
+struct Expected<'a> {
+    cache: &'a Cache,
+    channel: &'a Channel,
+}
+
+impl<'a> Expected<'a> {
+    fn of(cache: &'a Cache, channel: &'a Channel) -> Self {
+        cache.expect(channel);
+        Self { cache, channel }
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.cache.abandon(self.channel);
+    }
+}

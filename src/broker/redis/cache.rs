@@ -1,0 +1,262 @@
+//! The newest publications of channels that somebody resumed, so that a resume storm is answered by the node.
+//!
+//! A channel's window begins before its history is read from Redis and is kept up to date by the tail from then
+//! on, so it misses nothing of what a subscriber who joined the hub before asking does not get live.
+//! An answer is given only where the window provably holds all that follows the asked position.
+
+use crate::{
+    broadcast::Publication,
+    broker::{Chunk, MAX_CHUNK},
+};
+use parking_lot::Mutex;
+use skywave_protocol::{Admission, Channel, Point, Position, position::Origin};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A window that nobody asked for this long is dropped.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The bounds of a [`Cache`].
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimit {
+    pub channels: usize,
+    /// Of payloads, per channel.
+    pub channel_bytes: usize,
+    /// Of payloads, of all channels.
+    pub bytes: usize,
+}
+
+impl Default for CacheLimit {
+    fn default() -> Self {
+        Self { channels: 4_096, channel_bytes: 1 << 20, bytes: 64 << 20 }
+    }
+}
+
+pub struct Cache {
+    own: Origin,
+    limit: CacheLimit,
+    windows: Mutex<Windows>,
+}
+
+#[derive(Default)]
+struct Windows {
+    by_channel: HashMap<Channel, Window>,
+    /// Least recently used first.
+    by_use: BTreeMap<u64, Channel>,
+    uses: u64,
+    bytes: usize,
+}
+
+struct Window {
+    /// `None` while the history is being read.
+    coverage: Option<Coverage>,
+    publications: VecDeque<Arc<Publication>>,
+    bytes: usize,
+    /// What this node's publisher was told; the tail is about to bring it.
+    promised: Option<Point>,
+    used: u64,
+    used_at: Instant,
+}
+
+/// All publications after `start` up to `head` are in the window. An origin that is absent in `start` is there
+/// from its beginning.
+struct Coverage {
+    start: Position,
+    head: Position,
+}
+
+impl Cache {
+    pub fn new(own: Origin, limit: CacheLimit) -> Self {
+        Self { own, limit, windows: Mutex::default() }
+    }
+
+    /// All that follows `position`, if that is known.
+    pub fn serve(&self, channel: &Channel, position: &Position) -> Option<Chunk> {
+        let mut windows = self.windows.lock();
+        let window = windows.by_channel.get(channel)?;
+        let publications = window.after(position, &self.own)?;
+        windows.touch(channel);
+        let start = position.clone();
+        Some(Chunk { start, publications, complete: true, ..Chunk::default() })
+    }
+
+    /// To be called before the channel's history is read from Redis.
+    pub fn expect(&self, channel: &Channel) {
+        let mut windows = self.windows.lock();
+        if !windows.by_channel.contains_key(channel) {
+            windows.by_channel.insert(channel.clone(), Window::new());
+        }
+        windows.touch(channel);
+        windows.shrink(self.limit);
+    }
+
+    /// Takes what was read since [`Self::expect`]: all `publications` after `start`, up to `head`.
+    pub fn fill(
+        &self,
+        channel: &Channel,
+        start: Position,
+        head: Position,
+        publications: &[Arc<Publication>],
+    ) {
+        let mut windows = self.windows.lock();
+        // Dropped meanwhile: something is missing.
+        let Some(old) = windows.remove(channel) else { return };
+        let mut window = Window { promised: old.promised, ..Window::new() };
+        window.coverage = Some(Coverage { start, head });
+        for publication in publications {
+            window.push(publication.clone(), self.limit);
+        }
+        if old.publications.iter().all(|publication| window.advance(publication, self.limit)) {
+            windows.insert(channel, window);
+            windows.shrink(self.limit);
+        }
+    }
+
+    /// Nothing came of what [`Self::expect`] announced.
+    pub fn abandon(&self, channel: &Channel) {
+        let mut windows = self.windows.lock();
+        if windows.by_channel.get(channel).is_some_and(|window| window.coverage.is_none()) {
+            windows.remove(channel);
+        }
+    }
+
+    /// Takes a publication from the tail. To be called before it is delivered to the hub.
+    pub fn publication(&self, publication: &Arc<Publication>) {
+        let channel = &publication.frame().channel;
+        let mut windows = self.windows.lock();
+        let Some(window) = windows.by_channel.get_mut(channel) else { return };
+        let before = window.bytes;
+        let keep = window.used_at.elapsed() < IDLE && window.advance(publication, self.limit);
+        let after = window.bytes;
+        windows.bytes = windows.bytes + after - before;
+        if keep {
+            windows.shrink(self.limit);
+        } else {
+            windows.remove(channel);
+        }
+    }
+
+    /// This node's publisher was told this: who asks from now on must not be told less.
+    pub fn promise(&self, channel: &Channel, point: Point) {
+        if let Some(window) = self.windows.lock().by_channel.get_mut(channel) {
+            window.promised = Some(point);
+        }
+    }
+
+    /// Forgets everything, as after a change of life.
+    pub fn clear(&self) {
+        *self.windows.lock() = Windows::default();
+    }
+}
+
+impl Windows {
+    fn touch(&mut self, channel: &Channel) {
+        let Some(window) = self.by_channel.get_mut(channel) else { return };
+        self.by_use.remove(&window.used);
+        self.uses += 1;
+        window.used = self.uses;
+        window.used_at = Instant::now();
+        self.by_use.insert(self.uses, channel.clone());
+    }
+
+    fn insert(&mut self, channel: &Channel, window: Window) {
+        self.bytes += window.bytes;
+        self.by_channel.insert(channel.clone(), window);
+        self.touch(channel);
+    }
+
+    fn remove(&mut self, channel: &Channel) -> Option<Window> {
+        let window = self.by_channel.remove(channel)?;
+        self.by_use.remove(&window.used);
+        self.bytes -= window.bytes;
+        Some(window)
+    }
+
+    /// Drops what was not used for longest, until the rest is within the limit.
+    fn shrink(&mut self, limit: CacheLimit) {
+        while self.by_channel.len() > limit.channels || self.bytes > limit.bytes {
+            let Some((_, channel)) = self.by_use.pop_first() else { return };
+            self.remove(&channel);
+        }
+    }
+}
+
+impl Window {
+    fn new() -> Self {
+        Self {
+            coverage: None,
+            publications: VecDeque::new(),
+            bytes: 0,
+            promised: None,
+            used: 0,
+            used_at: Instant::now(),
+        }
+    }
+
+    fn after(&self, position: &Position, own: &Origin) -> Option<Vec<Arc<Publication>>> {
+        let Coverage { start, head } = self.coverage.as_ref()?;
+        let own_head = head.get(own)?;
+        let is_behind =
+            |promised: &Point| promised.epoch != own_head.epoch || promised.offset > own_head.offset;
+        if self.promised.as_ref().is_some_and(is_behind) || position.get(own).is_none() {
+            return None;
+        }
+        for (origin, newest) in head.iter() {
+            let first = start.get(origin);
+            match position.get(origin) {
+                None if first.is_none() => {}
+                Some(seen)
+                    if seen.epoch == newest.epoch
+                        && seen.offset <= newest.offset
+                        && first
+                            .is_none_or(|first| first.epoch == seen.epoch && first.offset <= seen.offset) => {
+                }
+                _ => return None,
+            }
+        }
+        let is_unseen = |publication: &&Arc<Publication>| {
+            let frame = publication.frame();
+            position.get(&frame.origin).is_none_or(|seen| seen.offset < frame.offset)
+        };
+        Some(self.publications.iter().filter(is_unseen).cloned().collect())
+    }
+
+    /// Takes a publication from the tail; `false` when the window is worth nothing any more.
+    fn advance(&mut self, publication: &Arc<Publication>, limit: CacheLimit) -> bool {
+        let frame = publication.frame();
+        let Some(coverage) = &mut self.coverage else {
+            self.bytes += frame.data.size();
+            self.publications.push_back(publication.clone());
+            return self.publications.len() <= MAX_CHUNK && self.bytes <= limit.channel_bytes;
+        };
+        match coverage.head.admit(&frame.origin, &frame.epoch, frame.offset) {
+            Admission::Next => {
+                coverage.head.advance(&frame.origin, &frame.epoch, frame.offset);
+                self.push(publication.clone(), limit);
+                true
+            }
+            Admission::Duplicate => true,
+            Admission::Gap | Admission::NewEpoch => false,
+        }
+    }
+
+    fn push(&mut self, publication: Arc<Publication>, limit: CacheLimit) {
+        self.bytes += publication.frame().data.size();
+        self.publications.push_back(publication);
+        while self.publications.len() > MAX_CHUNK || self.bytes > limit.channel_bytes {
+            let Some(oldest) = self.publications.pop_front() else { return };
+            let frame = oldest.frame();
+            self.bytes -= frame.data.size();
+            if let Some(coverage) = &mut self.coverage {
+                coverage.start.advance(&frame.origin, &frame.epoch, frame.offset);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "cache/tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! What the cache answers, and what it leaves to Redis.
+
+use super::*;
+use crate::broadcast::Broadcast;
+use skywave_protocol::{Json, Text, frame};
+
+fn own() -> Origin {
+    Text::new("eu").unwrap()
+}
+
+fn channel() -> Channel {
+    Channel::new("chat:1").unwrap()
+}
+
+fn point(epoch: &str, offset: u64) -> Point {
+    Point { epoch: Text::new(epoch).unwrap(), offset }
+}
+
+fn at(offset: u64) -> Position {
+    [(own(), point("e", offset))].into_iter().collect()
+}
+
+fn publication_of(origin: &str, epoch: &str, offset: u64) -> Arc<Publication> {
+    Broadcast::new(frame::Publication {
+        channel: channel(),
+        origin: Text::new(origin).unwrap(),
+        epoch: Text::new(epoch).unwrap(),
+        offset,
+        time_ms: 0,
+        key: None,
+        user: None,
+        data: Json::parse("1").unwrap().into(),
+    })
+}
+
+fn publication(offset: u64) -> Arc<Publication> {
+    publication_of("eu", "e", offset)
+}
+
+/// A cache whose window of the channel covers what follows `start` up to `head`.
+fn cache(start: u64, head: u64) -> Cache {
+    let cache = Cache::new(own(), CacheLimit::default());
+    cache.expect(&channel());
+    let publications: Vec<_> = (start + 1..=head).map(publication).collect();
+    cache.fill(&channel(), at(start), at(head), &publications);
+    cache
+}
+
+fn served(cache: &Cache, position: &Position) -> Option<Vec<u64>> {
+    let chunk = cache.serve(&channel(), position)?;
+    assert!(chunk.complete && chunk.lost.is_empty());
+    Some(chunk.publications.iter().map(|publication| publication.frame().offset).collect())
+}
+
+#[test]
+fn positions_within_the_window_are_served() {
+    let cache = cache(3, 6);
+    assert_eq!(served(&cache, &at(3)), Some(vec![4, 5, 6]));
+    assert_eq!(served(&cache, &at(5)), Some(vec![6]));
+    assert_eq!(served(&cache, &at(6)), Some(vec![]));
+}
+
+#[test]
+fn positions_that_the_window_does_not_cover_are_left_to_redis() {
+    let cache = cache(3, 6);
+    let other_epoch = [(own(), point("x", 5))].into_iter().collect();
+    for position in [at(2), at(7), Position::new(), other_epoch] {
+        assert_eq!(served(&cache, &position), None, "{position:?}");
+    }
+    assert_eq!(served(&Cache::new(own(), CacheLimit::default()), &at(3)), None);
+}
+
+#[test]
+fn the_window_grows_with_the_tail() {
+    let cache = cache(3, 4);
+    for offset in [4, 5, 6] {
+        cache.publication(&publication(offset));
+    }
+    assert_eq!(served(&cache, &at(3)), Some(vec![4, 5, 6]));
+}
+
+#[test]
+fn what_came_while_history_was_being_read_is_not_missed() {
+    let cache = Cache::new(own(), CacheLimit::default());
+    cache.expect(&channel());
+    cache.publication(&publication(4));
+    cache.publication(&publication(5));
+    assert_eq!(served(&cache, &at(3)), None);
+    cache.fill(&channel(), at(3), at(4), &[publication(4)]);
+    assert_eq!(served(&cache, &at(3)), Some(vec![4, 5]));
+}
+
+#[test]
+fn a_hole_or_a_new_epoch_ends_the_window() {
+    for next in [publication(8), publication_of("eu", "x", 1)] {
+        let cache = cache(3, 6);
+        cache.publication(&next);
+        assert_eq!(served(&cache, &at(6)), None);
+    }
+}
+
+#[test]
+fn a_hole_behind_what_was_read_leaves_no_window() {
+    let cache = Cache::new(own(), CacheLimit::default());
+    cache.expect(&channel());
+    cache.publication(&publication(9));
+    cache.fill(&channel(), at(3), at(4), &[publication(4)]);
+    assert_eq!(served(&cache, &at(3)), None);
+}
+
+#[test]
+fn another_origin_must_be_covered_as_well() {
+    let cache = cache(3, 4);
+    cache.publication(&publication_of("us", "there", 1));
+    let mut knows_both = at(4);
+    knows_both.set(Text::new("us").unwrap(), point("there", 0));
+    assert_eq!(served(&cache, &at(4)), Some(vec![1]));
+    assert_eq!(served(&cache, &knows_both), Some(vec![1]));
+    knows_both.set(Text::new("us").unwrap(), point("there", 2));
+    assert_eq!(served(&cache, &knows_both), None);
+}
+
+#[test]
+fn nothing_is_served_behind_what_a_publisher_was_told() {
+    let cache = cache(3, 6);
+    cache.promise(&channel(), point("e", 7));
+    assert_eq!(served(&cache, &at(6)), None);
+    cache.publication(&publication(7));
+    assert_eq!(served(&cache, &at(6)), Some(vec![7]));
+    cache.promise(&channel(), point("x", 1));
+    assert_eq!(served(&cache, &at(6)), None);
+}
+
+#[test]
+fn an_abandoned_reading_leaves_nothing_but_spares_a_window_that_stands() {
+    let cache = cache(3, 4);
+    cache.expect(&channel());
+    cache.abandon(&channel());
+    assert_eq!(served(&cache, &at(3)), Some(vec![4]));
+    cache.clear();
+    cache.expect(&channel());
+    cache.abandon(&channel());
+    assert!(cache.windows.lock().by_channel.is_empty());
+}
+
+#[test]
+fn the_oldest_publications_give_way() {
+    let cache = cache(0, 1);
+    for offset in 2..=MAX_CHUNK as u64 + 10 {
+        cache.publication(&publication(offset));
+    }
+    assert_eq!(served(&cache, &at(9)), None);
+    assert_eq!(served(&cache, &at(10)).map(|offsets| offsets.len()), Some(MAX_CHUNK));
+}
+
+#[test]
+fn channels_and_bytes_are_bounded() {
+    let limit = CacheLimit { channels: 2, channel_bytes: 100, bytes: 3 };
+    let cache = Cache::new(own(), limit);
+    let name = |number: u32| Channel::new(&format!("chat:{number}")).unwrap();
+    for number in 0..3 {
+        cache.expect(&name(number));
+        cache.fill(&name(number), at(0), at(1), &[publication(1)]);
+    }
+    assert!(cache.serve(&name(0), &at(0)).is_none());
+    assert!(cache.serve(&name(1), &at(0)).is_some());
+    cache.fill(&name(1), at(0), at(3), &[publication(1), publication(2), publication(3)]);
+    assert!(cache.serve(&name(2), &at(0)).is_none(), "the least recently used goes first");
+    assert_eq!(cache.windows.lock().bytes, 3);
+}

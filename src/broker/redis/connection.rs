@@ -1,0 +1,245 @@
+//! A connection to Redis, and what is known of the server at its other end.
+
+use super::{entry, keys::Keys};
+use crate::config::Secret;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value,
+    aio::{MultiplexedConnection, PubSub},
+    io::tcp::TcpSettings,
+};
+use std::time::Duration;
+
+/// How long connecting, and the answer to a command, may take.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// The oldest release whose commands are used.
+const OLDEST_MAJOR: u64 = 7;
+/// Reconnecting waits between these, doubling, less up to a half at random.
+const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+
+/// Why Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("{0}")]
+    Url(&'static str),
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    #[error("no answer within {} s", TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the server is Redis {0}; {OLDEST_MAJOR}.0 or later is needed")]
+    Version(String),
+    #[error("the server does not tell its {0}")]
+    Unidentified(&'static str),
+    #[error("this node has {ours} partitions, the deployment has {theirs}: `broker.partitions` is fixed")]
+    Partitions { ours: u16, theirs: String },
+    #[error("the server answered with {0}")]
+    Malformed(#[from] entry::Malformed),
+}
+
+/// A script, as it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    Publish,
+    Read,
+    LifeOf,
+}
+
+const SCRIPTS: [&str; 3] = [
+    concat!(include_str!("life.lua"), include_str!("publish.lua")),
+    concat!(include_str!("life.lua"), include_str!("read.lua")),
+    concat!(include_str!("life.lua"), include_str!("life_of.lua")),
+];
+
+/// Something to be asked of Redis.
+#[derive(Debug)]
+pub enum Request {
+    Script { script: Script, keys: Vec<String>, args: Vec<Vec<u8>> },
+    Emit { channel: String, event: Vec<u8> },
+    Ping,
+}
+
+impl Request {
+    /// Roughly what it takes in memory.
+    pub fn size(&self) -> usize {
+        const OVERHEAD: usize = 128;
+        OVERHEAD
+            + match self {
+                Self::Script { keys, args, .. } => {
+                    keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>()
+                }
+                Self::Emit { channel, event } => channel.len() + event.len(),
+                Self::Ping => 0,
+            }
+    }
+}
+
+/// The server that the URL names.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    client: Client,
+}
+
+impl Endpoint {
+    /// # Errors
+    /// `Url` when the scheme is not served; `Redis` when the URL cannot be read.
+    pub fn new(url: &Secret) -> Result<Self, ConnectError> {
+        match url.expose().split_once("://").map(|(scheme, _)| scheme) {
+            Some("redis" | "rediss") => {}
+            Some("redis+sentinel" | "redis+cluster") => {
+                return Err(ConnectError::Url("redis+sentinel:// and redis+cluster:// are not served yet"));
+            }
+            _ => return Err(ConnectError::Url("expected redis://… or rediss://…")),
+        }
+        let info = url.expose().into_connection_info()?;
+        let tcp = TcpSettings::default().set_nodelay(true);
+        Ok(Self { client: Client::open(info.set_tcp_settings(tcp))? })
+    }
+
+    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT));
+        let mut commands = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let introduction = introduction(name, keys);
+        let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
+        let Ok([name, server, memory, partitions, scripts @ ..]) =
+            <[_; 4 + SCRIPTS.len()]>::try_from(replies)
+        else {
+            return Err(ConnectError::Unidentified("state"));
+        };
+        if let Err(error) = name {
+            tracing::debug!(%error, "the connection has no name");
+        }
+        let run = identify(&entry::text(server?)?)?;
+        // An ACL may hide it.
+        if let Ok(memory) = memory {
+            warn_of_eviction(&entry::text(memory)?);
+        }
+        check_partitions(keys, partitions?)?;
+        let mut hashes = Vec::with_capacity(SCRIPTS.len());
+        for script in scripts {
+            hashes.push(entry::text(script?)?);
+        }
+        Ok(Connection { commands, run, hashes })
+    }
+
+    /// Opens a connection for pub/sub.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn subscribe(&self, channels: &[String]) -> Result<PubSub, ConnectError> {
+        let subscribing = async {
+            let mut subscriber = self.client.get_async_pubsub().await?;
+            subscriber.subscribe(channels).await?;
+            Ok::<_, RedisError>(subscriber)
+        };
+        Ok(tokio::time::timeout(TIMEOUT, subscribing).await.map_err(|_| ConnectError::Timeout)??)
+    }
+}
+
+fn introduction(name: &str, keys: &Keys) -> Pipeline {
+    let mut pipeline = Pipeline::new();
+    pipeline.ignore_errors();
+    pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("skywave-{name}"));
+    pipeline.cmd("INFO").arg("server");
+    pipeline.cmd("INFO").arg("memory");
+    pipeline.cmd("SET").arg(keys.partition_count()).arg(keys.partitions()).arg("NX").arg("GET");
+    for script in SCRIPTS {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
+    }
+    pipeline
+}
+
+/// The run id of the server: another one after each start.
+fn identify(info: &str) -> Result<String, ConnectError> {
+    let version = field(info, "redis_version").ok_or(ConnectError::Unidentified("version"))?;
+    let major = version.split('.').next().and_then(|major| major.parse::<u64>().ok());
+    if major.is_none_or(|major| major < OLDEST_MAJOR) {
+        return Err(ConnectError::Version(version.to_owned()));
+    }
+    field(info, "run_id").map(str::to_owned).ok_or(ConnectError::Unidentified("run id"))
+}
+
+fn warn_of_eviction(info: &str) {
+    if let Some(policy) = field(info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+        tracing::warn!(policy, "Redis may evict positions; set maxmemory-policy noeviction");
+    }
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn check_partitions(keys: &Keys, stored: Value) -> Result<(), ConnectError> {
+    // Nothing was stored: now it is.
+    if stored == Value::Nil {
+        return Ok(());
+    }
+    let theirs = entry::text(stored)?;
+    let ours = keys.partitions();
+    if theirs == ours.to_string() { Ok(()) } else { Err(ConnectError::Partitions { ours, theirs }) }
+}
+
+/// A connection for commands.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub commands: MultiplexedConnection,
+    run: String,
+    hashes: Vec<String>,
+}
+
+impl Connection {
+    /// The command for a request on this connection.
+    pub fn command(&self, request: &Request) -> Cmd {
+        match request {
+            Request::Script { script, keys, args } => {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(&self.hashes[*script as usize]).arg(keys.len()).arg(keys);
+                command.arg(&self.run).arg(fresh_life()).arg(args);
+                command
+            }
+            Request::Emit { channel, event } => {
+                let mut command = redis::cmd("PUBLISH");
+                command.arg(channel).arg(event.as_slice());
+                command
+            }
+            Request::Ping => redis::cmd("PING"),
+        }
+    }
+}
+
+/// A name for a life, should one begin: 40 bits, so that two of a partition do not meet by chance.
+fn fresh_life() -> String {
+    format!("{:010x}", rand::random::<u64>() >> 24)
+}
+
+/// Whether an error of a command means that the connection leads to a server that cannot serve it.
+pub fn is_fatal(error: &redis::ServerError) -> bool {
+    use redis::ServerErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Some(Kind::NoScript | Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown)
+    )
+}
+
+/// How long to wait before the next attempt.
+#[derive(Debug)]
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(*BACKOFF.start())
+    }
+}
+
+impl Backoff {
+    /// The next pause; they grow until [`Self::default`] begins anew.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.0.mul_f64(rand::random_range(0.5..=1.0));
+        self.0 = (self.0 * 2).min(*BACKOFF.end());
+        pause
+    }
+}

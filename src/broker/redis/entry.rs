@@ -1,0 +1,246 @@
+//! A publication as an entry of a Redis Stream.
+
+use crate::broadcast::{Broadcast, Publication};
+use bytes::Bytes;
+use redis::Value;
+use skywave_protocol::{Channel, Json, Payload, Text, frame, frame::Key};
+use std::{fmt, sync::Arc};
+
+/// The id of a stream's entry: milliseconds since 1970, and a number within them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId {
+    pub ms: u64,
+    pub sequence: u64,
+}
+
+impl StreamId {
+    pub const MIN: Self = Self { ms: 0, sequence: 0 };
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ms, sequence) = text.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+
+    /// The smallest id that is greater.
+    pub fn next(self) -> Self {
+        match self.sequence.checked_add(1) {
+            Some(sequence) => Self { sequence, ..self },
+            None => Self { ms: self.ms.saturating_add(1), sequence: 0 },
+        }
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.ms, self.sequence)
+    }
+}
+
+/// An entry of a log or of a channel's history.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: StreamId,
+    pub publication: Arc<Publication>,
+}
+
+/// What stands in Redis is not what a node writes there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unexpected {0} in Redis")]
+pub struct Malformed(pub &'static str);
+
+/// How an entry's fields are to be read: which of them are there, and what the payload is.
+pub fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
+    let mut flags = String::with_capacity(3);
+    flags.push(match payload {
+        Payload::Json(_) => 'j',
+        Payload::Binary(_) => 'b',
+    });
+    if key.is_some() {
+        flags.push('k');
+    }
+    if user.is_some() {
+        flags.push('u');
+    }
+    flags
+}
+
+/// The payload's bytes as they stand in an entry.
+pub fn payload_bytes(payload: &Payload) -> Vec<u8> {
+    match payload {
+        Payload::Json(json) => json.get().as_bytes().to_vec(),
+        Payload::Binary(bytes) => bytes.to_vec(),
+    }
+}
+
+/// The id and the fields of an entry.
+///
+/// # Errors
+/// When it is no entry at all.
+pub fn parts(entry: Value) -> Result<(StreamId, Vec<Value>), Malformed> {
+    let Value::Array(parts) = entry else { return Err(Malformed("entry")) };
+    let Ok([id, Value::Array(fields)]) = <[Value; 2]>::try_from(parts) else {
+        return Err(Malformed("entry"));
+    };
+    let id = StreamId::parse(&text(id)?).ok_or(Malformed("entry id"))?;
+    Ok((id, fields))
+}
+
+/// The publication that an entry's fields hold.
+///
+/// # Errors
+/// When a field is missing or malformed.
+pub fn publication(id: StreamId, fields: Vec<Value>) -> Result<Arc<Publication>, Malformed> {
+    let mut found = Fields::default();
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        found.set(&bytes(name)?, bytes(value)?);
+    }
+    found.publication(id)
+}
+
+#[derive(Default)]
+struct Fields {
+    channel: Vec<u8>,
+    origin: Vec<u8>,
+    epoch: Vec<u8>,
+    offset: Vec<u8>,
+    time: Vec<u8>,
+    flags: Vec<u8>,
+    key: Vec<u8>,
+    user: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Fields {
+    fn set(&mut self, name: &[u8], value: Vec<u8>) {
+        let field = match name {
+            b"c" => &mut self.channel,
+            b"o" => &mut self.origin,
+            b"e" => &mut self.epoch,
+            b"n" => &mut self.offset,
+            b"t" => &mut self.time,
+            b"f" => &mut self.flags,
+            b"k" => &mut self.key,
+            b"u" => &mut self.user,
+            b"d" => &mut self.payload,
+            // Of a later version.
+            _ => return,
+        };
+        *field = value;
+    }
+
+    fn publication(self, id: StreamId) -> Result<Arc<Publication>, Malformed> {
+        let flag = |flag: u8| self.flags.contains(&flag);
+        let data = match flag(b'j') {
+            true => Json::parse(utf8(self.payload)?).map_err(|_| Malformed("payload"))?.into(),
+            false if flag(b'b') => Payload::Binary(Bytes::from(self.payload)),
+            false => return Err(Malformed("flags")),
+        };
+        let key = if flag(b'k') { Some(limited(self.key)?) } else { None };
+        let user = if flag(b'u') { Some(Arc::from(utf8(self.user)?)) } else { None };
+        let time_ms = if self.time.is_empty() { id.ms } else { number(self.time)? };
+        Ok(Broadcast::new(frame::Publication {
+            channel: Channel::new(&utf8(self.channel)?).map_err(|_| Malformed("channel"))?,
+            origin: limited(self.origin)?,
+            epoch: limited(self.epoch)?,
+            offset: number(self.offset)?,
+            time_ms,
+            key,
+            user,
+            data,
+        }))
+    }
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String, Malformed> {
+    String::from_utf8(bytes).map_err(|_| Malformed("text"))
+}
+
+fn limited<const MAX: usize>(bytes: Vec<u8>) -> Result<Text<MAX>, Malformed> {
+    Text::new(utf8(bytes)?).map_err(|_| Malformed("text"))
+}
+
+fn number(bytes: Vec<u8>) -> Result<u64, Malformed> {
+    utf8(bytes)?.parse().map_err(|_| Malformed("number"))
+}
+
+/// The bytes of a reply.
+///
+/// # Errors
+/// When it holds something else.
+pub fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        Value::Int(number) => Ok(number.to_string().into_bytes()),
+        _ => Err(Malformed("reply")),
+    }
+}
+
+/// The text of a reply.
+///
+/// # Errors
+/// When it holds something else.
+pub fn text(value: Value) -> Result<String, Malformed> {
+    utf8(bytes(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> Vec<Value> {
+        pairs
+            .iter()
+            .flat_map(|(name, value)| [name, value])
+            .map(|text| Value::BulkString(text.as_bytes().to_vec()))
+            .collect()
+    }
+
+    const PLAIN: &[(&str, &str)] =
+        &[("c", "chat:1"), ("o", "eu"), ("e", "x.0"), ("n", "7"), ("t", ""), ("f", "j"), ("d", "[1]")];
+
+    fn changed(name: &str, value: &str) -> Vec<Value> {
+        let pairs: Vec<_> = PLAIN.iter().copied().chain([(name, value)]).collect();
+        fields(&pairs)
+    }
+
+    #[test]
+    fn ids_are_ordered_by_time_then_number() {
+        let id = |text| StreamId::parse(text).unwrap();
+        assert!(id("9-5") < id("10-0") && id("10-1") < id("10-2"));
+        assert_eq!(id("10-0").next(), id("10-1"));
+        assert_eq!(id(&format!("9-{}", u64::MAX)).next(), id("10-0"));
+        assert_eq!(StreamId::parse("10"), None);
+    }
+
+    #[test]
+    fn an_entry_without_time_has_that_of_its_id() {
+        let id = StreamId { ms: 1234, sequence: 1 };
+        assert_eq!(publication(id, fields(PLAIN)).unwrap().frame().time_ms, 1234);
+        assert_eq!(publication(id, changed("t", "99")).unwrap().frame().time_ms, 99);
+    }
+
+    #[test]
+    fn an_empty_key_is_not_an_absent_one() {
+        let absent = publication(StreamId::MIN, fields(PLAIN)).unwrap();
+        let empty = publication(StreamId::MIN, changed("f", "jk")).unwrap();
+        assert_eq!(absent.frame().key, None);
+        assert_eq!(empty.frame().key.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_passed_over() {
+        assert!(publication(StreamId::MIN, changed("new", "?")).is_ok());
+    }
+
+    #[test]
+    fn what_no_node_wrote_is_refused() {
+        for (name, value) in [("c", "no channel"), ("n", "-1"), ("f", ""), ("d", "{"), ("t", "soon")] {
+            assert!(publication(StreamId::MIN, changed(name, value)).is_err(), "{name}");
+        }
+        let unknown_epoch = "e".repeat(33);
+        assert!(publication(StreamId::MIN, changed("e", &unknown_epoch)).is_err());
+        assert!(parts(Value::Int(1)).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Where things stand in Redis: a channel's partition, and the names of keys.
+
+use skywave_protocol::{Channel, frame::Key};
+
+/// Between channel and idempotency key. A channel has no control characters, so that no two pairs share a name.
+const KEY_SEPARATOR: char = '\u{1f}';
+
+/// Names keys. All keys of a partition share a hash tag, so that a script may touch them in Redis Cluster.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+    partitions: u16,
+}
+
+impl Keys {
+    pub fn new(prefix: String, partitions: u16) -> Self {
+        Self { prefix, partitions: partitions.max(1) }
+    }
+
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// FNV-1a of the channel's name, modulo the number of partitions. All versions of all nodes must agree.
+    pub fn partition(&self, channel: &Channel) -> u16 {
+        // The remainder is smaller than a u16.
+        (fnv1a(channel.as_bytes()) % u64::from(self.partitions)) as u16
+    }
+
+    fn name(&self, partition: u16, rest: &str) -> String {
+        format!("{}:{{{partition}}}:{rest}", self.prefix)
+    }
+
+    /// Hash: which life the partition is in.
+    pub fn life(&self, partition: u16) -> String {
+        self.name(partition, "life")
+    }
+
+    /// Stream: the region's publications.
+    pub fn log(&self, partition: u16) -> String {
+        self.name(partition, "log")
+    }
+
+    /// Pub/sub channel of events.
+    pub fn event(&self, partition: u16) -> String {
+        self.name(partition, "event")
+    }
+
+    /// Hash: origin → `epoch:offset`.
+    pub fn position(&self, channel: &Channel) -> String {
+        self.name(self.partition(channel), &format!("pos:{}", &**channel))
+    }
+
+    /// Stream: the channel's retained publications.
+    pub fn history(&self, channel: &Channel) -> String {
+        self.name(self.partition(channel), &format!("hist:{}", &**channel))
+    }
+
+    /// The position that an idempotency key got.
+    pub fn idempotency(&self, channel: &Channel, key: &Key) -> String {
+        self.name(self.partition(channel), &format!("key:{}{KEY_SEPARATOR}{}", &**channel, &**key))
+    }
+
+    /// How many partitions the deployment has.
+    pub fn partition_count(&self) -> String {
+        format!("{}:partitions", self.prefix)
+    }
+}
+
+/// The 64-bit FNV-1a hash (draft-eastlake-fnv).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::Text;
+
+    #[test]
+    fn channels_stay_in_their_partition_for_ever() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+        let keys = Keys::new("sky".into(), 16);
+        let partition = |name| keys.partition(&Channel::new(name).unwrap());
+        assert_eq!([partition("chat:1"), partition("chat:2"), partition("@alice")], [6, 3, 9]);
+    }
+
+    #[test]
+    fn the_keys_of_a_channel_share_the_hash_tag_of_its_partition() {
+        let keys = Keys::new("sky".into(), 16);
+        let channel = Channel::new("chat:{x}").unwrap();
+        let partition = keys.partition(&channel);
+        let tag = format!("sky:{{{partition}}}:");
+        for name in [keys.log(partition), keys.position(&channel), keys.history(&channel)] {
+            assert!(name.starts_with(&tag), "{name}");
+        }
+    }
+
+    #[test]
+    fn two_pairs_of_channel_and_key_never_share_a_name() {
+        let keys = Keys::new("sky".into(), 1);
+        let name = |channel, key| keys.idempotency(&Channel::new(channel).unwrap(), &Text::new(key).unwrap());
+        assert_ne!(name("chat:1", "2:x"), name("chat:1:2", "x"));
+    }
+}

@@ -1,0 +1,37 @@
+-- The head of every script: in which life is the partition?
+--
+-- KEYS[1] life (hash) · KEYS[2] log
+-- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] a fresh random name
+--
+-- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover) or a missing
+-- hash (flushed, evicted) begins another one, whichever node comes first; so an offset of one epoch is
+-- never given twice. Epochs are `life.turn`. The turn changes after half of the time for which an unused
+-- position is kept at least: a position that expired is never followed by another of the same epoch.
+local TURN_MS = 302400000 -- three and a half days
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function last_log_id()
+  if redis.call('EXISTS', KEYS[2]) == 0 then
+    return '0-0'
+  end
+  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  for index = 1, #info, 2 do
+    if info[index] == 'last-generated-id' then
+      return info[index + 1]
+    end
+  end
+  return '0-0'
+end
+
+local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'turn', 'since', 'born')
+local life, turn, since, born = known[2], tonumber(known[3] or nil), tonumber(known[4] or nil), known[5]
+if known[1] ~= ARGV[1] or not (life and turn and since and born) then
+  life, turn, born = ARGV[2], 0, last_log_id()
+  redis.call('HSET', KEYS[1], 'run', ARGV[1], 'life', life, 'turn', turn, 'since', now_ms, 'born', born)
+elseif now_ms - since > TURN_MS or now_ms < since then
+  turn = turn + 1
+  redis.call('HSET', KEYS[1], 'turn', turn, 'since', now_ms)
+end
+local fresh_epoch = life .. '.' .. string.format('%.0f', turn)

@@ -1,0 +1,303 @@
+//! Reads channels' histories from Redis, page by page.
+
+use super::{
+    commands::Commands,
+    connection::{Request, Script},
+    entry::{self, Entry, Malformed, StreamId},
+    keys::Keys,
+    marks::{Marks, Next},
+    recovery::{ChunkLimit, Head, Playback, Search, Starts, position_before},
+};
+use crate::broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit};
+use prometheus::Histogram;
+use redis::Value;
+use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
+use std::{sync::Arc, time::Duration};
+
+/// The most entries that are read at once.
+const PAGE: usize = 128;
+/// The most payload bytes in one chunk.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Entries that a search leaves in hand, so that they need not be read again.
+const MAX_IN_HAND: usize = MAX_CHUNK;
+
+/// A channel's history as its readers see it.
+#[derive(Clone)]
+pub struct Reading {
+    pub commands: Commands,
+    pub keys: Keys,
+    pub own: Origin,
+    pub marks: Arc<Marks>,
+    pub duration: Histogram,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, Copy)]
+enum Part<'a> {
+    Nothing,
+    /// The newest that a reader at this position may miss.
+    Missing(&'a Position),
+    /// The newest before an entry, or of all.
+    Before(Option<StreamId>),
+    /// The oldest from an entry on.
+    From(StreamId),
+}
+
+/// Where a channel stands, and a part of its history in the order in which it was read.
+struct Answer {
+    head: Head,
+    entries: Vec<Entry>,
+    /// There are no more in this direction.
+    exhausted: bool,
+}
+
+/// A channel and how long its publications are retained; nothing is retained without an age.
+#[derive(Debug, Clone)]
+pub struct Retained {
+    pub channel: Channel,
+    pub age: Option<Duration>,
+}
+
+impl Reading {
+    /// Where the channel stands.
+    pub async fn head(&self, retained: &Retained) -> Result<Chunk, BrokerError> {
+        let answer = self.ask(retained, Part::Nothing, 0).await?;
+        Ok(Chunk { start: answer.head.position, complete: true, ..Chunk::default() })
+    }
+
+    /// The last `count`, or the oldest of them that fit.
+    pub async fn latest(&self, retained: &Retained, count: usize) -> Result<Chunk, BrokerError> {
+        let mut part = Part::Before(None);
+        let (mut wanted, mut head) = (Vec::new(), None);
+        loop {
+            let rest = count - wanted.len();
+            let answer = self.ask(retained, part, rest.min(PAGE)).await?;
+            head.get_or_insert(answer.head);
+            wanted.extend(answer.entries);
+            match wanted.last() {
+                Some(oldest) if !answer.exhausted && wanted.len() < count => {
+                    part = Part::Before(Some(oldest.id));
+                }
+                _ => break,
+            }
+        }
+        let Some(head) = head else { return Err(BrokerError::Unavailable) };
+        wanted.reverse();
+        let start = position_before(wanted.iter(), &head);
+        let first = wanted.first().map_or(StreamId::MIN, |entry| entry.id);
+        let mut playback = Playback::new(start, Starts::at(first), CHUNK);
+        Ok(match play(&mut playback, &wanted) {
+            None => playback.complete(&head),
+            Some(_) => self.part(retained, playback, &head, first),
+        })
+    }
+
+    /// What follows `position`; also where the channel stood when that was all.
+    pub async fn after(
+        &self,
+        retained: &Retained,
+        position: Position,
+        limit: ChunkLimit,
+    ) -> Result<(Chunk, Head), BrokerError> {
+        if let Some(mark) = self.marks.find(&retained.channel, &position) {
+            let playback = Playback::new(position, mark.starts, limit);
+            return self.forward(retained, playback, mark.from).await;
+        }
+        let mut search = None;
+        let mut in_hand = Some(Vec::new());
+        let (mut part, mut head) = (Part::Missing(&position), None);
+        loop {
+            let answer = self.ask(retained, part, PAGE).await?;
+            let head = head.get_or_insert(answer.head);
+            let search = search.get_or_insert_with(|| Search::new(&position, head));
+            for entry in &answer.entries {
+                search.visit(entry.id, &entry.publication, &position);
+            }
+            let oldest = answer.entries.last().map(|entry| entry.id);
+            in_hand = in_hand.filter(|entries| entries.len() + answer.entries.len() <= MAX_IN_HAND);
+            if let Some(entries) = &mut in_hand {
+                entries.extend(answer.entries);
+            }
+            match oldest {
+                Some(oldest) if !answer.exhausted && !search.is_done() => part = Part::Before(Some(oldest)),
+                _ => break,
+            }
+        }
+        let (Some(search), Some(head)) = (search, head) else { return Err(BrokerError::Unavailable) };
+        let (first, starts) = search.finish();
+        let mut playback = Playback::new(position, starts, limit);
+        let Some(first) = first else { return Ok((playback.complete(&head), head)) };
+        let Some(mut entries) = in_hand else { return self.forward(retained, playback, first).await };
+        entries.reverse();
+        let chunk = match play(&mut playback, &entries) {
+            None => playback.complete(&head),
+            Some(_) => self.part(retained, playback, &head, first),
+        };
+        Ok((chunk, head))
+    }
+
+    /// Plays what stands from `first` on.
+    async fn forward(
+        &self,
+        retained: &Retained,
+        mut playback: Playback,
+        first: StreamId,
+    ) -> Result<(Chunk, Head), BrokerError> {
+        let mut from = first;
+        loop {
+            let answer = self.ask(retained, Part::From(from), PAGE).await?;
+            let head = answer.head;
+            if play(&mut playback, &answer.entries).is_some() {
+                return Ok((self.part(retained, playback, &head, first), head));
+            }
+            match answer.entries.last() {
+                Some(newest) if !answer.exhausted => from = newest.id.next(),
+                _ => return Ok((playback.complete(&head), head)),
+            }
+        }
+    }
+
+    /// A chunk that is not the last one: whoever comes for the next need not search from the head again.
+    fn part(&self, retained: &Retained, playback: Playback, head: &Head, first: StreamId) -> Chunk {
+        let next = |from| Next { from, starts: playback.starts().clone() };
+        // A session that has no room for the whole chunk comes back from within it.
+        self.marks.set(&retained.channel, playback.start().clone(), next(first));
+        if let Some(last) = playback.last() {
+            self.marks.set(&retained.channel, playback.position().clone(), next(last.next()));
+        }
+        playback.part(head)
+    }
+
+    /// The page before `cursor`, or the last one.
+    pub async fn page(
+        &self,
+        retained: &Retained,
+        cursor: Option<StreamId>,
+        limit: PageLimit,
+    ) -> Result<Page, BrokerError> {
+        let mut newest_first: Vec<Entry> = Vec::new();
+        let (mut bytes, mut before) = (0, cursor);
+        let more = 'pages: loop {
+            // One more than is wanted tells whether a cursor leads further.
+            let rest = limit.publications + 1 - newest_first.len();
+            let answer = self.ask(retained, Part::Before(before), rest.min(PAGE)).await?;
+            for entry in answer.entries {
+                bytes += entry.publication.frame().data.size();
+                let full = newest_first.len() >= limit.publications
+                    || bytes > limit.bytes && !newest_first.is_empty();
+                if full {
+                    break 'pages true;
+                }
+                before = Some(entry.id);
+                newest_first.push(entry);
+            }
+            if answer.exhausted {
+                break false;
+            }
+        };
+        let cursor = newest_first.last().filter(|_| more).and_then(|oldest| cursor_at(oldest.id));
+        let publications = newest_first.into_iter().rev().map(|entry| entry.publication).collect();
+        Ok(Page { publications, cursor })
+    }
+
+    async fn ask(&self, retained: &Retained, part: Part<'_>, count: usize) -> Result<Answer, BrokerError> {
+        let timer = self.duration.start_timer();
+        let value = self.commands.call(self.request(retained, part, count)).await?;
+        timer.observe_duration();
+        self.answer(value).map_err(|error| {
+            tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
+            BrokerError::Unavailable
+        })
+    }
+
+    fn request(&self, retained: &Retained, part: Part<'_>, count: usize) -> Request {
+        let Retained { channel, age } = retained;
+        let (order, bound) = match part {
+            _ if age.is_none() => ("head", "+".to_owned()),
+            Part::Nothing => ("head", "+".to_owned()),
+            Part::Missing(_) | Part::Before(None) => ("backward", "+".to_owned()),
+            Part::Before(Some(id)) => ("backward", format!("({id}")),
+            Part::From(id) => ("forward", id.to_string()),
+        };
+        let age_ms = age.unwrap_or_default().as_millis();
+        let mut args: Vec<Vec<u8>> =
+            [order.to_owned(), bound, count.to_string(), age_ms.to_string()].map(String::into_bytes).into();
+        if let Part::Missing(position) = part {
+            for (origin, point) in position.iter() {
+                args.push(origin.as_bytes().to_vec());
+                args.push(format!("{}:{}", point.epoch, point.offset).into_bytes());
+            }
+        }
+        let partition = self.keys.partition(channel);
+        let keys = vec![
+            self.keys.life(partition),
+            self.keys.log(partition),
+            self.keys.position(channel),
+            self.keys.history(channel),
+        ];
+        Request::Script { script: Script::Read, keys, args }
+    }
+
+    fn answer(&self, value: Value) -> Result<Answer, Malformed> {
+        let Value::Array(parts) = value else { return Err(Malformed("answer")) };
+        let Ok([life, fresh_epoch, Value::Array(positions), Value::Array(entries), count]) =
+            <[Value; 5]>::try_from(parts)
+        else {
+            return Err(Malformed("answer"));
+        };
+        let head = self.head_of(&entry::text(life)?, &entry::text(fresh_epoch)?, positions)?;
+        let asked: usize = entry::text(count)?.parse().map_err(|_| Malformed("count"))?;
+        let exhausted = entries.len() < asked || asked == 0;
+        let entries = entries.into_iter().map(|value| {
+            let (id, fields) = entry::parts(value)?;
+            Ok(Entry { id, publication: entry::publication(id, fields)? })
+        });
+        Ok(Answer { head, entries: entries.collect::<Result<_, Malformed>>()?, exhausted })
+    }
+
+    fn head_of(&self, life: &str, fresh_epoch: &str, positions: Vec<Value>) -> Result<Head, Malformed> {
+        let epoch = Text::new(fresh_epoch).map_err(|_| Malformed("epoch"))?;
+        let mut position: Position = [(self.own.clone(), Point { epoch, offset: 0 })].into_iter().collect();
+        let mut positions = positions.into_iter();
+        while let (Some(origin), Some(point)) = (positions.next(), positions.next()) {
+            let origin = Text::new(entry::text(origin)?).map_err(|_| Malformed("origin"))?;
+            let point = point_of(&entry::text(point)?).ok_or(Malformed("position"))?;
+            // One of an earlier life is past: the next publication begins another epoch.
+            let is_past = origin == self.own && !is_of(life, &point.epoch);
+            if !is_past {
+                position.set(origin, point);
+            }
+        }
+        Ok(Head { own: self.own.clone(), position })
+    }
+}
+
+/// What sessions get at once.
+pub const CHUNK: ChunkLimit = ChunkLimit { publications: MAX_CHUNK, bytes: CHUNK_BYTES };
+
+/// Offers entries, oldest first; gives the one before which the chunk ends.
+fn play(playback: &mut Playback, entries: &[Entry]) -> Option<StreamId> {
+    entries.iter().find(|entry| !playback.offer(entry)).map(|entry| entry.id)
+}
+
+fn is_of(life: &str, epoch: &str) -> bool {
+    epoch.strip_prefix(life).is_some_and(|turn| turn.starts_with('.'))
+}
+
+/// The point that a script writes as `epoch:offset`.
+pub fn point_of(text: &str) -> Option<Point> {
+    let (epoch, offset) = text.rsplit_once(':')?;
+    Some(Point { epoch: Text::new(epoch).ok()?, offset: offset.parse().ok()? })
+}
+
+fn cursor_at(id: StreamId) -> Option<Text<128>> {
+    Text::new(id.to_string()).ok()
+}
+
+/// The entry to which a cursor leads.
+///
+/// # Errors
+/// `BadCursor` when it is none.
+pub fn read_cursor(cursor: &str) -> Result<StreamId, BrokerError> {
+    StreamId::parse(cursor).ok_or(BrokerError::BadCursor)
+}

@@ -1,0 +1,297 @@
+//! What a reader who stands at a position still gets from a channel's history, and what it must be told is lost.
+//!
+//! Pure: entries in, a [`Chunk`] out. A history may hold publications of several lives of an origin, as
+//! Redis may have restarted between them. Each life's offsets grow along the stream, and no life comes back,
+//! so whatever follows an entry of the reader's own epoch is unseen. What stands before it, or beside an
+//! epoch that the history does not know, may have been seen: it is not delivered twice.
+
+use super::entry::{Entry, StreamId};
+use crate::{
+    broadcast::Publication,
+    broker::{Chunk, Lost},
+};
+use skywave_protocol::{
+    Point, Position,
+    frame::GapReason,
+    position::{Epoch, Origin},
+};
+use std::sync::Arc;
+
+/// Where a channel stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The region's own name.
+    pub own: Origin,
+    /// The newest publication of each origin; of the own one also when there is none yet.
+    pub position: Position,
+}
+
+/// From where on an origin's entries concern the reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Starts {
+    others: StreamId,
+    origins: Vec<(Origin, StreamId)>,
+}
+
+impl Starts {
+    /// For all origins alike.
+    pub fn at(id: StreamId) -> Self {
+        Self { others: id, origins: Vec::new() }
+    }
+
+    fn of(&self, origin: &Origin) -> StreamId {
+        self.origins.iter().find(|(name, _)| name == origin).map_or(self.others, |(_, id)| *id)
+    }
+}
+
+/// Looks, from the newest entry back, for the oldest that the reader has not seen.
+pub struct Search {
+    origins: Vec<OriginSearch>,
+    newest: Option<StreamId>,
+}
+
+struct OriginSearch {
+    origin: Origin,
+    seen: Option<Point>,
+    current: Option<Epoch>,
+    /// The oldest entry that certainly is unseen.
+    wanted: Option<StreamId>,
+    /// The oldest entry of another epoch than the reader's: unseen if an entry of the reader's comes before it.
+    other: Option<StreamId>,
+    /// The oldest entry of the current epoch.
+    other_current: Option<StreamId>,
+    done: bool,
+}
+
+impl Search {
+    pub fn new(position: &Position, head: &Head) -> Self {
+        let origins = head
+            .position
+            .iter()
+            .map(|(origin, point)| OriginSearch::new(origin, position.get(origin), Some(point)))
+            .collect();
+        Self { origins, newest: None }
+    }
+
+    /// Looks at the next older entry.
+    pub fn visit(&mut self, id: StreamId, publication: &Publication, position: &Position) {
+        self.newest.get_or_insert(id);
+        let origin = &publication.frame().origin;
+        let index = match self.origins.iter().position(|search| search.origin == *origin) {
+            Some(index) => index,
+            None => {
+                self.origins.push(OriginSearch::new(origin, position.get(origin), None));
+                self.origins.len() - 1
+            }
+        };
+        self.origins[index].visit(id, publication);
+    }
+
+    /// Nothing that the reader needs is older than what was visited.
+    pub fn is_done(&self) -> bool {
+        self.origins.iter().all(|search| search.done)
+    }
+
+    /// The oldest entry to be read, and from where on each origin's entries count; `None` when all was seen.
+    pub fn finish(self) -> (Option<StreamId>, Starts) {
+        let after_all = self.newest.map_or(StreamId::MIN, StreamId::next);
+        let starts: Vec<_> =
+            self.origins.into_iter().map(|search| (search.origin.clone(), search.start())).collect();
+        let first = starts.iter().filter_map(|(_, start)| *start).min();
+        let origins =
+            starts.into_iter().map(|(origin, start)| (origin, start.unwrap_or(after_all))).collect();
+        (first, Starts { others: StreamId::MIN, origins })
+    }
+}
+
+impl OriginSearch {
+    fn new(origin: &Origin, seen: Option<&Point>, head: Option<&Point>) -> Self {
+        let up_to_date = |seen: &Point, head: &Point| seen.epoch == head.epoch && seen.offset >= head.offset;
+        Self {
+            origin: origin.clone(),
+            seen: seen.cloned(),
+            current: head.map(|head| head.epoch.clone()),
+            wanted: None,
+            other: None,
+            other_current: None,
+            done: seen.zip(head).is_some_and(|(seen, head)| up_to_date(seen, head)),
+        }
+    }
+
+    fn visit(&mut self, id: StreamId, publication: &Publication) {
+        if self.done {
+            return;
+        }
+        let frame = publication.frame();
+        let Some(seen) = &self.seen else {
+            self.wanted = Some(id);
+            return;
+        };
+        if seen.epoch != frame.epoch {
+            self.other = Some(id);
+            if self.current.as_ref() == Some(&frame.epoch) {
+                self.other_current = Some(id);
+            }
+            return;
+        }
+        if frame.offset > seen.offset {
+            self.wanted = Some(id);
+        } else if self.wanted.is_none() {
+            self.wanted = self.other;
+        }
+        self.done = frame.offset <= seen.offset.saturating_add(1);
+    }
+
+    fn start(&self) -> Option<StreamId> {
+        self.wanted.or(if self.done { None } else { self.other_current })
+    }
+}
+
+/// The most that a chunk holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkLimit {
+    pub publications: usize,
+    /// Of their payloads; one publication fits always.
+    pub bytes: usize,
+}
+
+/// Goes over entries, oldest first, and gathers what the reader gets.
+pub struct Playback {
+    starts: Starts,
+    limit: ChunkLimit,
+    position: Position,
+    chunk: Chunk,
+    bytes: usize,
+    /// The entry that was gone over last.
+    last: Option<StreamId>,
+}
+
+impl Playback {
+    pub fn new(position: Position, starts: Starts, limit: ChunkLimit) -> Self {
+        let chunk = Chunk { start: position.clone(), ..Chunk::default() };
+        Self { starts, limit, position, chunk, bytes: 0, last: None }
+    }
+
+    /// What the reader had seen before the chunk.
+    pub fn start(&self) -> &Position {
+        &self.chunk.start
+    }
+
+    /// What the reader has seen once it has the chunk.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    pub fn starts(&self) -> &Starts {
+        &self.starts
+    }
+
+    /// The entry that was gone over last.
+    pub fn last(&self) -> Option<StreamId> {
+        self.last
+    }
+
+    /// Takes the entry if it is unseen; `false` when the chunk has to end before it.
+    pub fn offer(&mut self, entry: &Entry) -> bool {
+        let fits = self.take(entry);
+        if fits {
+            self.last = Some(entry.id);
+        }
+        fits
+    }
+
+    fn take(&mut self, entry: &Entry) -> bool {
+        let frame = entry.publication.frame();
+        if entry.id < self.starts.of(&frame.origin) {
+            return true;
+        }
+        let seen = self.position.get(&frame.origin);
+        let lost = match seen {
+            Some(seen) if seen.epoch == frame.epoch && frame.offset <= seen.offset => return true,
+            Some(seen) if seen.epoch == frame.epoch => {
+                (frame.offset > seen.offset + 1).then_some(GapReason::Trimmed)
+            }
+            Some(_) => Some(GapReason::EpochChanged),
+            None => (frame.offset > 1).then_some(GapReason::Trimmed),
+        };
+        let size = frame.data.size();
+        let full = self.chunk.publications.len() >= self.limit.publications
+            || !self.chunk.publications.is_empty() && self.bytes + size > self.limit.bytes;
+        if full {
+            return false;
+        }
+        if let Some(reason) = lost {
+            let point = Point { epoch: frame.epoch.clone(), offset: frame.offset.saturating_sub(1) };
+            if !self.lose(&frame.origin, reason, point) {
+                return false;
+            }
+        }
+        self.position.advance(&frame.origin, &frame.epoch, frame.offset);
+        self.bytes += size;
+        self.chunk.publications.push(entry.publication.clone());
+        true
+    }
+
+    /// Tells a loss before all publications of its origin; `false` when some are in the chunk already.
+    fn lose(&mut self, origin: &Origin, reason: GapReason, point: Point) -> bool {
+        let earlier = |publication: &Arc<Publication>| publication.frame().origin == *origin;
+        if self.chunk.publications.iter().any(earlier) {
+            self.chunk.loss_ahead.get_or_insert(reason);
+            return false;
+        }
+        self.position.set(origin.clone(), point.clone());
+        self.chunk.lost.push(Lost { origin: origin.clone(), reason, point });
+        true
+    }
+
+    /// The chunk, when all entries up to `head` were offered.
+    pub fn complete(mut self, head: &Head) -> Chunk {
+        let mut complete = true;
+        for (origin, point) in head.position.iter() {
+            let is_own = *origin == head.own;
+            if let Some(reason) = missing(self.position.get(origin), point, is_own) {
+                complete &= self.lose(origin, reason, point.clone());
+            }
+        }
+        self.chunk.complete = complete;
+        self.chunk
+    }
+
+    /// The chunk, when there are entries that were not offered or did not fit.
+    pub fn part(mut self, head: &Head) -> Chunk {
+        let changes = |(origin, point): &&(Origin, Point)| {
+            self.position.get(origin).is_some_and(|seen| seen.epoch != point.epoch)
+        };
+        if self.chunk.loss_ahead.is_none() && head.position.iter().find(changes).is_some() {
+            self.chunk.loss_ahead = Some(GapReason::EpochChanged);
+        }
+        self.chunk
+    }
+}
+
+/// Why somebody at `seen`, for whom the history holds nothing more, does not get to `head`.
+fn missing(seen: Option<&Point>, head: &Point, is_own: bool) -> Option<GapReason> {
+    match seen {
+        None => (head.offset > 0).then_some(GapReason::Trimmed),
+        Some(seen) if seen.epoch != head.epoch => Some(GapReason::EpochChanged),
+        Some(seen) if seen.offset < head.offset => Some(GapReason::Trimmed),
+        // Another region's publications may have reached the reader there, but not yet this region.
+        Some(seen) if seen.offset > head.offset && is_own => Some(GapReason::UnknownPosition),
+        Some(_) => None,
+    }
+}
+
+/// The position before the given entries, oldest first, on a channel that stands at `head`.
+pub fn position_before<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, head: &Head) -> Position {
+    let mut position = head.position.clone();
+    for entry in entries.rev() {
+        let frame = entry.publication.frame();
+        let point = Point { epoch: frame.epoch.clone(), offset: frame.offset.saturating_sub(1) };
+        position.set(frame.origin.clone(), point);
+    }
+    position
+}
+
+#[cfg(test)]
+#[path = "recovery/tests.rs"]
+mod tests;

@@ -1,0 +1,240 @@
+//! Follows the region's logs and delivers their publications to this node, in the log's order.
+//!
+//! One connection reads all partitions. It resumes after the last entry that was seen, so that a broken
+//! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
+//! subscribers fill from history.
+
+use super::{
+    cache::Cache,
+    connection::{Backoff, ConnectError, Connection, Endpoint, Request, Script, TIMEOUT},
+    entry::{self, Malformed, StreamId},
+    keys::Keys,
+    marks::Marks,
+};
+use crate::broker::Delivery;
+use prometheus::IntCounter;
+use redis::{Pipeline, Value};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// The most entries of one partition that are read at once.
+const MAX_ENTRIES: usize = 64;
+/// How long a read waits for entries; then the connection is known to live.
+const BLOCK: Duration = Duration::from_secs(1);
+/// How often it is asked whether the partitions still are in the life that is known.
+const LIFE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the tail feeds.
+pub struct Feed {
+    pub delivery: Arc<dyn Delivery>,
+    pub cache: Arc<Cache>,
+    pub marks: Arc<Marks>,
+}
+
+pub struct Tail {
+    endpoint: Endpoint,
+    keys: Keys,
+    feed: Feed,
+    reconnects: IntCounter,
+    partitions: Vec<Partition>,
+    index: HashMap<String, usize>,
+    lives_after: Instant,
+}
+
+struct Partition {
+    log: String,
+    /// Unknown until the first connection.
+    life: Option<String>,
+    /// The last entry that was seen.
+    last: StreamId,
+}
+
+impl Tail {
+    /// Connects, and takes the place in each log from which the node sees everything.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn start(
+        endpoint: Endpoint,
+        keys: Keys,
+        feed: Feed,
+        reconnects: IntCounter,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
+        let partitions: Vec<_> = (0..keys.partitions())
+            .map(|partition| Partition { log: keys.log(partition), life: None, last: StreamId::MIN })
+            .collect();
+        let index = partitions.iter().enumerate().map(|(index, one)| (one.log.clone(), index)).collect();
+        let lives_after = Instant::now();
+        let mut tail = Self { endpoint, keys, feed, reconnects, partitions, index, lives_after };
+        let connection = tail.connect().await?;
+        Ok(tail.run(connection))
+    }
+
+    async fn run(mut self, mut connection: Connection) {
+        loop {
+            let error = match self.follow(&mut connection).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            tracing::warn!(%error, "the log of publications is not followed until Redis can be reached again");
+            let mut backoff = Backoff::default();
+            connection = loop {
+                tokio::time::sleep(backoff.pause()).await;
+                match self.connect().await {
+                    Ok(connection) => break connection,
+                    Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
+                }
+            };
+            self.reconnects.inc();
+            tracing::info!("the log of publications is followed again");
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let mut connection = self.endpoint.connect("tail", &self.keys).await?;
+        // Reads block; they have their own time-out.
+        connection.commands.set_response_timeout(BLOCK + TIMEOUT);
+        self.learn_lives(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn follow(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<std::convert::Infallible, ConnectError> {
+        loop {
+            let reply = connection.commands.send_packed_command(&self.read_command()).await?;
+            self.deliver(reply)?;
+            if Instant::now() >= self.lives_after {
+                self.learn_lives(connection).await?;
+            }
+        }
+    }
+
+    fn read_command(&self) -> redis::Cmd {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(MAX_ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        for partition in &self.partitions {
+            command.arg(&partition.log);
+        }
+        for partition in &self.partitions {
+            command.arg(partition.last.to_string());
+        }
+        command
+    }
+
+    fn deliver(&mut self, reply: Value) -> Result<(), Malformed> {
+        let streams = match reply {
+            Value::Nil => return Ok(()),
+            Value::Array(streams) => streams,
+            Value::ServerError(_) => return Err(Malformed("error")),
+            _ => return Err(Malformed("reply")),
+        };
+        for stream in streams {
+            let Value::Array(parts) = stream else { return Err(Malformed("stream")) };
+            let Ok([name, Value::Array(entries)]) = <[Value; 2]>::try_from(parts) else {
+                return Err(Malformed("stream"));
+            };
+            let index = *self.index.get(&entry::text(name)?).ok_or(Malformed("stream"))?;
+            for entry in entries {
+                let (id, fields) = entry::parts(entry)?;
+                self.partitions[index].last = id;
+                match entry::publication(id, fields) {
+                    Ok(publication) => {
+                        // First the cache: who asks it from now on, joined the hub before.
+                        self.feed.cache.publication(&publication);
+                        self.feed.delivery.publication(&publication);
+                    }
+                    Err(error) => tracing::error!(%error, %id, partition = index, "an entry is passed over"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
+    /// the last one that was seen.
+    async fn learn_lives(&mut self, connection: &mut Connection) -> Result<(), ConnectError> {
+        let mut pipeline = Pipeline::with_capacity(self.partitions.len());
+        for (number, partition) in (0..).zip(&self.partitions) {
+            pipeline.add_command(connection.command(&Request::Script {
+                script: Script::LifeOf,
+                keys: vec![self.keys.life(number), partition.log.clone()],
+                args: Vec::new(),
+            }));
+        }
+        let answers: Vec<(String, String, String)> = pipeline.query_async(&mut connection.commands).await?;
+        if answers.len() != self.partitions.len() {
+            return Err(Malformed("lives").into());
+        }
+        let mut changed = false;
+        for (number, (life, born, newest)) in answers.into_iter().enumerate() {
+            let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
+            let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
+            changed |= self.partitions[number].learn(number, life, born, newest);
+        }
+        if changed {
+            self.feed.cache.clear();
+            self.feed.marks.clear();
+        }
+        self.lives_after = Instant::now() + LIFE_INTERVAL;
+        Ok(())
+    }
+}
+
+impl Partition {
+    /// Takes the life that the partition is in, which began when `born` was its log's last id; `true` when it is
+    /// another one than was known.
+    fn learn(&mut self, number: usize, life: String, born: StreamId, newest: StreamId) -> bool {
+        match &self.life {
+            Some(known) if *known == life => return false,
+            None => self.last = newest,
+            Some(_) => {
+                tracing::warn!(
+                    partition = number,
+                    "Redis restarted or lost data: positions have a new epoch"
+                );
+                self.last = self.last.min(born);
+            }
+        }
+        self.life.replace(life).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId { ms, sequence: 0 }
+    }
+
+    fn partition() -> Partition {
+        Partition { log: String::new(), life: None, last: StreamId::MIN }
+    }
+
+    #[test]
+    fn a_node_begins_at_the_end_of_the_log() {
+        let mut partition = partition();
+        assert!(!partition.learn(0, "a".into(), id(0), id(9)));
+        assert_eq!(partition.last, id(9));
+    }
+
+    #[test]
+    fn within_a_life_the_place_in_the_log_stays() {
+        let mut partition = partition();
+        partition.learn(0, "a".into(), id(0), id(5));
+        assert!(!partition.learn(0, "a".into(), id(0), id(9)));
+        assert_eq!(partition.last, id(5));
+    }
+
+    #[test]
+    fn a_new_life_whose_clock_stands_behind_is_read_from_its_beginning() {
+        let mut partition = partition();
+        partition.learn(0, "a".into(), id(0), id(50));
+        assert!(partition.learn(0, "b".into(), id(7), id(9)));
+        assert_eq!(partition.last, id(7));
+        assert!(partition.learn(0, "c".into(), id(90), id(99)));
+        assert_eq!(partition.last, id(7));
+    }
+}
