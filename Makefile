@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run test test-rust test-browsers browsers lint bench memory fuzz help
+.PHONY: run test test-rust test-browsers browsers redis lint bench memory fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -10,12 +10,18 @@ run: ## A node with development defaults, and a page to try it: http://localhost
 
 test: test-rust test-browsers ## All tests; installs what they need
 
-test-rust: ## The Rust tests alone
+test-rust: redis ## The Rust tests alone
 	cargo test --workspace
 
 test-browsers: browsers ## Chromium and Firefox against a node
 	cargo build
 	cd tests/browser && npm ci --no-audit --no-fund && npm test
+
+# Debian's Redis, of which tests start servers of their own; installed when it is missing.
+redis:
+	@command -v redis-server >/dev/null || \
+		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq redis-server; }
 
 # Debian's browsers, installed when they are missing.
 browsers:
