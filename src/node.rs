@@ -11,7 +11,7 @@ use crate::{
     session::{path_memories::PathMemories, registry::Registry},
 };
 use parking_lot::Mutex;
-use skywave_protocol::{frame::Region, heartbeat::HeartbeatConfig, position::Origin};
+use skywave_protocol::{frame::Region, position::Origin};
 use std::{
     sync::{
         Arc,
@@ -23,7 +23,6 @@ use std::{
 pub struct Node {
     pub config: Config,
     pub id: Arc<str>,
-    pub heartbeat: HeartbeatConfig,
     pub region: Origin,
     /// The other regions, as clients are told.
     pub regions: Vec<Region>,
@@ -60,13 +59,6 @@ impl Node {
         let limits = &parts.config.limits;
         Arc::new(Self {
             id: parts.config.node.id.as_str().into(),
-            heartbeat: HeartbeatConfig {
-                min: parts.config.heartbeat.min,
-                max: parts.config.heartbeat.max,
-                foreground_max: parts.config.heartbeat.foreground_max,
-                udp_start: parts.config.heartbeat.udp_start,
-                tcp_start: parts.config.heartbeat.tcp_start,
-            },
             region: parts.region,
             regions: parts.regions,
             hub: parts.hub,

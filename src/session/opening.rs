@@ -127,7 +127,7 @@ async fn welcome(
     let network = connect.network.unwrap_or_default();
     let activity = Activity::from_hint(network.kind.as_deref(), network.background);
     let now = Instant::now().into_std();
-    let mut heartbeat = Heartbeat::new(&node.heartbeat, peer.path, activity, now);
+    let mut heartbeat = Heartbeat::new(&node.config.heartbeat, peer.path, activity, now);
     if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
         heartbeat.remember(memory);
     }
