@@ -4,7 +4,11 @@ use crate::{
     api,
     auth::{Authenticator, SetupError},
     broadcast::encode_frame,
-    broker::{Broker, memory::MemoryBroker},
+    broker::{
+        Broker,
+        memory::MemoryBroker,
+        redis::{self, RedisBroker},
+    },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     config::{BrokerKind, Config, ListenAddress},
     hub::Hub,
@@ -16,6 +20,7 @@ use crate::{
 use skywave_protocol::{
     CloseCode, ServerFrame, Text,
     frame::{Drain, Region},
+    position::Origin,
     text::TooLong,
 };
 use std::{
@@ -41,8 +46,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("this build has no Redis broker; set broker.kind = \"memory\"")]
-    NoRedis,
+    #[error("Redis: {0}")]
+    Redis(#[from] redis::ConnectError),
+    /// It would be set up, and not do what its name says.
+    #[error("{0}")]
+    NotYet(&'static str),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -77,7 +85,7 @@ impl Server {
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let mut tasks = JoinSet::new();
-        let node = node(config, &mut tasks)?;
+        let node = node(config, &mut tasks).await?;
         let mut server = Self {
             node,
             tasks,
@@ -211,10 +219,7 @@ pub fn start_drain(node: &Node) {
     }
 }
 
-fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError> {
-    if config.broker.kind != BrokerKind::Memory {
-        return Err(StartError::NoRedis);
-    }
+async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError> {
     let region = Text::new(&config.node.region)?;
     let regions = config
         .regions
@@ -222,17 +227,52 @@ fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError
         .map(|region| Ok(Region { name: Text::new(&region.name)?, url: region.url.as_str().into() }))
         .collect::<Result<_, TooLong>>()?;
     let hub = Arc::new(Hub::default());
-    let broker = Arc::new(MemoryBroker::new(region.clone(), config.channels.clone(), hub.clone()));
-    tasks.spawn(expire(broker.clone()));
+    let metrics = Metrics::new()?;
+    let broker = broker(&config, &region, &hub, &metrics, tasks).await?;
     let presence = Presence::new(hub.clone(), config.channels.clone());
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
-    let broker: Arc<dyn Broker> = broker;
-    let metrics = Metrics::new()?;
     let node = Node::new(Parts { config, region, regions, hub, broker, presence, authenticator, metrics });
     let refreshing = node.clone();
     tasks.spawn(async move { refreshing.authenticator.run().await });
     Ok(node)
+}
+
+/// The broker that the configuration names.
+async fn broker(
+    config: &Config,
+    region: &Origin,
+    hub: &Arc<Hub>,
+    metrics: &Metrics,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let (origin, namespaces) = (region.clone(), config.channels.clone());
+    let url = match (config.broker.kind, &config.broker.url) {
+        (BrokerKind::Redis, Some(url)) => url.clone(),
+        _ => {
+            let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
+            tasks.spawn(expire(broker.clone()));
+            return Ok(broker);
+        }
+    };
+    if namespaces.values().any(|namespace| namespace.presence) {
+        return Err(StartError::NotYet(
+            "nodes that share a Redis do not share presence yet: set presence = false in every namespace",
+        ));
+    }
+    if !config.regions.is_empty() {
+        return Err(StartError::NotYet("regions are not bridged yet: leave [[regions]] out"));
+    }
+    let options = redis::Options {
+        url,
+        prefix: config.broker.prefix.clone(),
+        partitions: config.broker.partitions,
+        log_age: config.broker.log_age,
+        origin,
+        namespaces,
+        metrics: metrics.redis.clone(),
+    };
+    Ok(Arc::new(RedisBroker::connect(options, hub.clone()).await?))
 }
 
 async fn expire(broker: Arc<MemoryBroker>) {

@@ -87,6 +87,17 @@ impl RedisServer {
         command.query_async(&mut self.try_connect().await.unwrap()).await.unwrap()
     }
 
+    /// Runs commands in one step, written like those of [`Self::run`].
+    pub async fn transaction(&self, lines: &[String]) {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for line in lines {
+            let words: Vec<_> = line.split(' ').collect();
+            pipeline.cmd(words[0]).arg(&words[1..]);
+        }
+        pipeline.query_async::<redis::Value>(&mut self.try_connect().await.unwrap()).await.unwrap();
+    }
+
     /// Breaks every connection to the server.
     pub async fn cut_connections(&self) {
         for kind in ["normal", "pubsub"] {

@@ -1,0 +1,175 @@
+//! A Redis that lost data, or may have lost it, is told by a new epoch.
+
+use crate::{
+    server::RedisServer,
+    world::{Node, at, channel, eventually, message, offsets},
+};
+use skywave::broker::{Broker, From};
+use skywave_protocol::{Position, frame::GapReason};
+use std::collections::HashSet;
+
+/// The one loss of which a reader at `position` is told.
+async fn told(node: &Node, position: &Position) -> (GapReason, u64) {
+    let chunk = node.read(position).await;
+    assert_eq!(chunk.lost.len(), 1, "{chunk:?}");
+    (chunk.lost[0].reason, chunk.lost[0].point.offset)
+}
+
+#[tokio::test]
+async fn a_flush_under_a_live_connection_begins_another_epoch() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let mut epochs = HashSet::new();
+    for round in 1..=3 {
+        let accepted = node.publish(1).await;
+        assert_eq!(accepted.offset, 1);
+        // What is flushed before the node has read it is lost.
+        node.deliveries(round).await;
+        assert!(epochs.insert(accepted.epoch.clone()), "{} was there before", accepted.epoch);
+        server.run::<()>("FLUSHALL").await;
+        assert_eq!(told(&node, &at(&accepted.epoch, 1)).await, (GapReason::EpochChanged, 0));
+    }
+    assert_eq!(node.reconnects("commands"), 0);
+}
+
+#[tokio::test]
+async fn a_restart_without_data_is_told() {
+    let mut server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    server.restart().await;
+    let after = node.insist("chat:1", 2, "k").await;
+    assert_eq!(after.offset, 1);
+    assert_ne!(after.epoch, epoch);
+    let chunk = node.read(&at(&epoch, 1)).await;
+    assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::EpochChanged, 0));
+    assert_eq!((offsets(&chunk), chunk.complete), (vec![1], true));
+}
+
+#[tokio::test]
+async fn what_survived_a_restart_is_recovered_before_the_new_epoch() {
+    let mut server = RedisServer::durable().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    for number in 2..=4 {
+        node.publish(number).await;
+    }
+    server.restart().await;
+    let after = node.insist("chat:1", 5, "k").await;
+    assert_eq!(after.offset, 1);
+    let first = node.read(&at(&epoch, 2)).await;
+    assert_eq!((offsets(&first), first.complete), (vec![3, 4], false));
+    assert_eq!(first.loss(), Some(GapReason::EpochChanged));
+    let second = node.read(&at(&epoch, 4)).await;
+    assert_eq!((offsets(&second), second.complete), (vec![1], true));
+    assert_eq!(second.lost[0].point, *at(&after.epoch, 0).get("eu").unwrap());
+    let last = node.broker.read(&channel(), From::Latest(10)).await.unwrap();
+    assert_eq!((offsets(&last), last.start), (vec![1, 2, 3, 4], at(&epoch, 0)));
+}
+
+#[tokio::test]
+async fn a_key_survives_a_restart_with_data() {
+    let mut server = RedisServer::durable().await;
+    let node = Node::new(&server).await;
+    let first = node.insist("chat:1", 1, "k").await;
+    server.restart().await;
+    let again = node.insist("chat:1", 1, "k").await;
+    assert!(again.duplicate);
+    assert_eq!((first.epoch, first.offset), (again.epoch, again.offset));
+}
+
+#[tokio::test]
+async fn no_position_is_given_twice_when_redis_returns_to_an_older_state() {
+    let mut server = RedisServer::start().await;
+    let (early, late) = (Node::new(&server).await, Node::new(&server).await);
+    let mut positions = HashSet::new();
+    let mut publish = async |node: &Node, number: u64| {
+        let accepted = node.insist("chat:1", number, &format!("key {number}")).await;
+        let position = (accepted.epoch.to_string(), accepted.offset);
+        assert!(positions.insert(position.clone()), "{position:?} was given twice");
+        accepted
+    };
+    publish(&early, 1).await;
+    server.run::<()>("SAVE").await;
+    let forgotten = publish(&late, 2).await;
+    server.restart().await;
+    publish(&early, 3).await;
+    publish(&late, 4).await;
+    server.restart().await;
+    publish(&late, 5).await;
+    publish(&early, 6).await;
+    // Who had seen what Redis forgot is told, and gets nothing again.
+    let seen = at(&forgotten.epoch, forgotten.offset);
+    let chunk = early.read(&seen).await;
+    assert_eq!(chunk.lost[0].reason, GapReason::EpochChanged);
+    let payloads: Vec<_> =
+        chunk.publications.iter().map(|publication| format!("{:?}", publication.frame().data)).collect();
+    assert_eq!(payloads, ["Json(5)", "Json(6)"]);
+}
+
+#[tokio::test]
+async fn nodes_agree_on_the_epoch_after_a_restart() {
+    let mut server = RedisServer::durable().await;
+    let nodes = [Node::new(&server).await, Node::new(&server).await, Node::new(&server).await];
+    nodes[0].publish(0).await;
+    server.restart().await;
+    let mut accepted = Vec::new();
+    for (number, node) in (1..).zip(&nodes) {
+        accepted.push(node.insist("chat:1", number, &format!("key {number}")).await);
+    }
+    assert!(accepted.iter().map(|one| one.offset).eq(1..=3));
+    assert!(accepted.iter().all(|one| one.epoch == accepted[0].epoch));
+    for node in &nodes {
+        node.deliveries(4).await;
+        let delivered = node.delivered("chat:1");
+        assert_eq!(delivered.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [1, 1, 2, 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_channel_is_told_as_well() {
+    let mut server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let before = node.head().await;
+    node.publish(1).await;
+    server.restart().await;
+    eventually("the reconnection", async || node.reconnects("commands") > 0).await;
+    // The reader had seen nothing; what it missed is lost.
+    assert_eq!(told(&node, &before).await, (GapReason::EpochChanged, 0));
+}
+
+#[tokio::test]
+async fn a_position_that_expired_is_followed_by_another_epoch() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let before = node.publish(1).await;
+    // As after a week: the position has expired, and the epoch of unused channels has changed.
+    for partition in 0..4 {
+        server.run::<u64>(&format!("DEL sky:{{{partition}}}:pos:chat:1")).await;
+        server.run::<u64>(&format!("HSET sky:{{{partition}}}:life since 0")).await;
+    }
+    let after = node.publish(2).await;
+    assert_eq!(after.offset, 1);
+    assert_ne!(before.epoch, after.epoch);
+    assert_eq!(told(&node, &at(&before.epoch, 1)).await, (GapReason::EpochChanged, 0));
+    // Other channels keep the epoch that they have.
+    assert_eq!(node.publish(3).await.epoch, after.epoch);
+}
+
+#[tokio::test]
+async fn a_log_that_went_back_in_time_is_read_from_its_new_beginning() {
+    let server = RedisServer::start().await;
+    let (here, there) = (Node::new(&server).await, Node::new(&server).await);
+    here.broker.publish(message("chat:1", 1, None)).await.unwrap();
+    there.deliveries(1).await;
+    // An entry from the future: the tail stands there, and what comes after the flush stands before it.
+    for partition in 0..4 {
+        let future = "99999999999999-0 c chat:1 o us e there n 1 t 1 f j k  u  d 7";
+        server.run::<()>(&format!("XADD sky:{{{partition}}}:log {future}")).await;
+    }
+    there.deliveries(5).await;
+    server.run::<()>("FLUSHALL").await;
+    here.publish(2).await;
+    eventually("the new life", async || there.publications().len() == 6).await;
+    assert_eq!(there.publications()[5].frame().offset, 1);
+}

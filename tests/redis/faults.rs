@@ -1,0 +1,163 @@
+//! Connections that break, and a Redis that does not answer.
+
+use crate::{
+    server::RedisServer,
+    world::{Node, at, eventually, message, offsets, soon},
+};
+use skywave::broker::{Broker, BrokerError};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connections_lose_nothing_and_repeat_nothing() {
+    let server = RedisServer::start().await;
+    let nodes = [Node::new(&server).await, Node::new(&server).await];
+    let done = AtomicBool::new(false);
+    let publisher = async |node: &Node, name: &str| {
+        for number in 0..1500 {
+            node.insist("chat:1", number, &format!("{name} {number}")).await;
+        }
+    };
+    let publishing = async {
+        tokio::join!(publisher(&nodes[0], "a"), publisher(&nodes[1], "b"));
+        done.store(true, Ordering::Release);
+    };
+    let cutting = async {
+        let mut cuts = 0;
+        while !done.load(Ordering::Acquire) {
+            server.cut_connections().await;
+            cuts += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(cuts > 3);
+    };
+    tokio::join!(publishing, cutting);
+    for node in &nodes {
+        node.deliveries(3000).await;
+        let delivered = node.delivered("chat:1");
+        assert!(delivered.iter().map(|(_, offset, _)| *offset).eq(1..=3000));
+        assert_eq!(delivered, nodes[0].delivered("chat:1"));
+        assert!(node.reconnects("commands") > 0 && node.reconnects("tail") > 0);
+        // Each publisher's own order stands, and each of its messages is there once.
+        for name in ["a", "b"] {
+            let keys = node.publications().into_iter().filter_map(|one| one.frame().key.clone());
+            let numbers = keys.filter_map(|key| key.strip_prefix(name)?.trim().parse::<u64>().ok());
+            assert!(numbers.eq(0..1500));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_does_not_answer_fails_publishes_in_bounded_time_and_loses_nothing() {
+    let server = RedisServer::start().await;
+    let (here, there) = (Node::new(&server).await, Node::new(&server).await);
+    here.publish(1).await;
+    server.freeze();
+    let begun = Instant::now();
+    let refused = soon(here.broker.publish(message("chat:1", 2, Some("k")))).await;
+    assert_eq!(refused.unwrap_err(), BrokerError::Unavailable);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    // From now on at once.
+    let begun = Instant::now();
+    assert_eq!(here.try_publish(3).await.unwrap_err(), BrokerError::Unavailable);
+    assert!(!here.broker.is_available() && begun.elapsed() < Duration::from_millis(100));
+    server.thaw();
+    // The first attempt may have taken effect when Redis woke up: the key tells.
+    let accepted = here.insist("chat:1", 2, "k").await;
+    here.available().await;
+    let last = here.publish(4).await;
+    assert_eq!((accepted.offset, &last.epoch), (2, &accepted.epoch));
+    there.deliveries(3).await;
+    let delivered = there.delivered("chat:1");
+    assert_eq!(delivered.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_node_notices_that_redis_is_gone_though_nobody_publishes() {
+    let mut server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    assert!(node.broker.is_available());
+    server.kill();
+    eventually("the loss", async || !node.broker.is_available()).await;
+    assert_eq!(node.try_publish(1).await.unwrap_err(), BrokerError::Unavailable);
+    server.relaunch().await;
+    node.available().await;
+    assert_eq!(node.publish(1).await.offset, 1);
+    node.deliveries(1).await;
+}
+
+/// Breaks the connections on which nodes follow the log, and in the same step does what `lines` say: the tails see
+/// nothing of it before they are back.
+async fn behind_the_tails(server: &RedisServer, lines: &[String]) {
+    let clients: String = server.run("CLIENT LIST").await;
+    let tails = clients.lines().filter(|client| client.contains("name=skywave-tail"));
+    let kills = tails.map(|client| format!("CLIENT KILL ID {}", client.split(['=', ' ']).nth(1).unwrap()));
+    let lines: Vec<_> = kills.chain(lines.iter().cloned()).collect();
+    server.transaction(&lines).await;
+}
+
+/// The log in which the channel's publications stand.
+async fn log(server: &RedisServer) -> String {
+    for partition in 0..4 {
+        let log = format!("sky:{{{partition}}}:log");
+        if server.run::<u64>(&format!("EXISTS {log}")).await == 1 {
+            return log;
+        }
+    }
+    panic!("there is no log");
+}
+
+#[tokio::test]
+async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let log = log(&server).await;
+    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {offset}");
+    behind_the_tails(&server, &[entry(2), entry(3)]).await;
+    node.deliveries(3).await;
+    let delivered = node.delivered("chat:1");
+    assert_eq!(delivered.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((node.reconnects("tail"), node.reconnects("commands")), (1, 0));
+}
+
+#[tokio::test]
+async fn what_was_trimmed_from_the_log_meanwhile_is_still_in_the_history() {
+    let server = RedisServer::start().await;
+    let (node, other) = (Node::new(&server).await, Node::new(&server).await);
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    // The window of the cache ends here, and must not claim to be complete when the tail is back.
+    assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [0; 0]);
+    let log = log(&server).await;
+    behind_the_tails(&server, &[format!("XTRIM {log} MAXLEN 0")]).await;
+    other.publish(2).await;
+    node.deliveries(2).await;
+    assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [2]);
+    assert_eq!(offsets(&node.read(&at(&epoch, 0)).await), [1, 2]);
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_loaded_again() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let before = node.publish(1).await;
+    server.run::<()>("SCRIPT FLUSH").await;
+    let after = node.insist("chat:1", 2, "k").await;
+    assert_eq!((after.offset, after.epoch), (2, before.epoch));
+}
+
+#[tokio::test]
+async fn an_entry_that_no_node_wrote_is_passed_over() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    for partition in 0..4 {
+        server.run::<()>(&format!("XADD sky:{{{partition}}}:log * what is this then")).await;
+    }
+    node.publish(1).await;
+    node.deliveries(1).await;
+    assert_eq!(node.delivered("chat:1").len(), 1);
+}

@@ -1,0 +1,11 @@
+//! Nodes that share a Redis: what they promise together, and what they promise when Redis fails.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
+
+mod epochs;
+mod faults;
+mod nodes;
+mod server;
+mod setup;
+mod sharing;
+mod world;

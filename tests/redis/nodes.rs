@@ -1,0 +1,275 @@
+//! Whole nodes on one Redis, and clients of them.
+
+use crate::{
+    server::RedisServer,
+    world::{eventually, soon},
+};
+use skywave::{
+    config::Config,
+    server::{Server, StartError},
+};
+use skywave_client::{
+    CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Publication, SubscribeOptions, Subscription,
+    TransportChoice,
+};
+use skywave_protocol::frame::GapReason;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
+
+fn config(redis: &RedisServer) -> Config {
+    let url = redis.url();
+    let environment = [
+        ("LISTEN__PUBLIC", "127.0.0.1:0"),
+        ("LISTEN__PLAIN", "127.0.0.1:0"),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
+        ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
+        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
+        ("BROKER__KIND", "redis"),
+        ("BROKER__URL", &url),
+        ("CHANNELS__CHAT__HISTORY", "10000"),
+        ("DRAIN__DEADLINE", "2s"),
+    ];
+    let presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
+        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
+    let environment = environment.map(|(key, value)| (format!("SKYWAVE_{key}"), value));
+    Config::load(None, true, environment.into_iter().chain(presence)).unwrap()
+}
+
+async fn node(redis: &RedisServer) -> Server {
+    for _ in 0..10 {
+        match Server::start(config(redis)).await {
+            // A port that is free for TCP may be another test's for UDP.
+            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
+}
+
+fn url(server: &Server) -> String {
+    format!("https://localhost:{}", server.public().unwrap().port())
+}
+
+async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
+    let urls = nodes.iter().map(|node| url(node)).collect();
+    let certificate = CertificateCheck::Insecure;
+    let options = ClientOptions { urls, transport, certificate, ..ClientOptions::new("") };
+    soon(Client::connect(options)).await.unwrap()
+}
+
+async fn subscribe(client: &Client, channel: &str) -> Subscription {
+    soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap()
+}
+
+fn json(number: u64) -> Json {
+    Json::of(&number).unwrap()
+}
+
+fn number(publication: &Publication) -> u64 {
+    format!("{:?}", publication.data).trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+}
+
+/// The next publication; a subscription that is taken up again before it is passed over.
+async fn publication(subscription: &mut Subscription) -> Publication {
+    loop {
+        match soon(subscription.next()).await {
+            Some(ChannelEvent::Publication(publication)) => return publication,
+            Some(ChannelEvent::Subscribed(subscribed)) => assert_ne!(subscribed.recovered, Some(false)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_on_one_node_is_received_on_the_other() {
+    let redis = RedisServer::start().await;
+    let (here, there) = (node(&redis).await, node(&redis).await);
+    for transport in TRANSPORTS {
+        let (publisher, subscriber) = (client(&[&here], transport).await, client(&[&there], transport).await);
+        for channel in ["chat:1", "bench:1"] {
+            let mut subscription = subscribe(&subscriber, channel).await;
+            for value in 1..=20 {
+                soon(publisher.publish(channel, json(value))).await.unwrap();
+            }
+            for value in 1..=20 {
+                assert_eq!(number(&publication(&mut subscription).await), value);
+            }
+        }
+        soon(publisher.emit("typing:1", json(1), None)).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_reaches_the_other_node() {
+    let redis = RedisServer::start().await;
+    let (here, there) = (node(&redis).await, node(&redis).await);
+    let (sender, receiver) = (client(&[&here], TRANSPORTS[0]).await, client(&[&there], TRANSPORTS[1]).await);
+    let mut subscription = subscribe(&receiver, "typing:1").await;
+    soon(sender.emit("typing:1", json(7), None)).await.unwrap();
+    loop {
+        if let Some(ChannelEvent::Event(event)) = soon(subscription.next()).await {
+            assert_eq!(event.data, json(7).into());
+            return;
+        }
+    }
+}
+
+/// Publishes on `channel` until it is told to stop; answers how many were acknowledged.
+fn keep_publishing(
+    client: Client,
+    channel: &'static str,
+    done: Arc<AtomicBool>,
+) -> tokio::task::JoinHandle<u64> {
+    tokio::spawn(async move {
+        let mut count = 0;
+        while !done.load(Ordering::Acquire) {
+            soon(client.publish(channel, json(count + 1))).await.unwrap();
+            count += 1;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        count
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_with_another_node_when_its_own_drains() {
+    for transport in TRANSPORTS {
+        let redis = RedisServer::start().await;
+        let (current, other) = (node(&redis).await, node(&redis).await);
+        let done = Arc::new(AtomicBool::new(false));
+        let publisher = client(&[&other], transport).await;
+        let publishing = keep_publishing(publisher, "chat:1", done.clone());
+        let subscriber = client(&[&current, &other], transport).await;
+        let mut subscription = subscribe(&subscriber, "chat:1").await;
+        let first = number(&publication(&mut subscription).await);
+        let mut next = first + 1;
+        let draining = async {
+            soon(current.drain()).await;
+            // Long enough on the other node for a gap to show.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            done.store(true, Ordering::Release);
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            loop {
+                tokio::select! {
+                    received = publication(&mut subscription) => seen.push(number(&received)),
+                    () = eventually("the end", async || done.load(Ordering::Acquire)) => return seen,
+                }
+            }
+        };
+        let ((), seen) = tokio::join!(draining, reading);
+        let count = publishing.await.unwrap();
+        for value in seen {
+            assert_eq!(value, next);
+            next += 1;
+        }
+        while next <= count {
+            assert_eq!(number(&publication(&mut subscription).await), next);
+            next += 1;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_with_another_node_when_its_own_is_gone() {
+    for transport in TRANSPORTS {
+        let redis = RedisServer::start().await;
+        let (gone, other) = (node(&redis).await, node(&redis).await);
+        let publisher = client(&[&other], transport).await;
+        let subscriber = client(&[&gone, &other], transport).await;
+        let mut subscription = subscribe(&subscriber, "chat:1").await;
+        soon(publisher.publish("chat:1", json(1))).await.unwrap();
+        assert_eq!(number(&publication(&mut subscription).await), 1);
+        drop(gone);
+        for value in 2..=200 {
+            soon(publisher.publish("chat:1", json(value))).await.unwrap();
+        }
+        for value in 2..=200 {
+            assert_eq!(number(&publication(&mut subscription).await), value);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_subscription_is_told_of_a_new_epoch_before_its_first_publication() {
+    for transport in TRANSPORTS {
+        let redis = RedisServer::start().await;
+        let (here, there) = (node(&redis).await, node(&redis).await);
+        let (publisher, subscriber) = (client(&[&here], transport).await, client(&[&there], transport).await);
+        let mut subscription = subscribe(&subscriber, "chat:1").await;
+        let before = soon(publisher.publish("chat:1", json(1))).await.unwrap();
+        assert_eq!(number(&publication(&mut subscription).await), 1);
+        redis.run::<()>("FLUSHALL").await;
+        let after = soon(publisher.publish("chat:1", json(2))).await.unwrap();
+        assert_ne!(before.epoch, after.epoch);
+        let told = soon(subscription.next()).await.unwrap();
+        let ChannelEvent::Gap(gap) = told else { panic!("{told:?}") };
+        assert_eq!((gap.reason, gap.offset, gap.epoch), (GapReason::EpochChanged, 0, after.epoch));
+        assert_eq!(number(&publication(&mut subscription).await), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connections_to_redis_cost_clients_nothing() {
+    for transport in TRANSPORTS {
+        let redis = RedisServer::start().await;
+        let (here, there) = (node(&redis).await, node(&redis).await);
+        let (publisher, subscriber) = (client(&[&here], transport).await, client(&[&there], transport).await);
+        let mut subscription = subscribe(&subscriber, "chat:1").await;
+        let done = Arc::new(AtomicBool::new(false));
+        let publishing = keep_publishing(publisher, "chat:1", done.clone());
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            redis.cut_connections().await;
+        }
+        done.store(true, Ordering::Release);
+        let count = soon(publishing).await.unwrap();
+        for value in 1..=count {
+            assert_eq!(number(&publication(&mut subscription).await), value);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_restarts_with_its_data_costs_clients_nothing_but_the_news() {
+    let mut redis = RedisServer::durable().await;
+    let (here, there) = (node(&redis).await, node(&redis).await);
+    let (publisher, subscriber) =
+        (client(&[&here], TRANSPORTS[0]).await, client(&[&there], TRANSPORTS[1]).await);
+    let mut subscription = subscribe(&subscriber, "chat:1").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let publishing = keep_publishing(publisher, "chat:1", done.clone());
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        redis.restart().await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    done.store(true, Ordering::Release);
+    let count = soon(publishing).await.unwrap();
+    let (mut next, mut gaps) = (1, 0);
+    while next <= count {
+        match soon(subscription.next()).await {
+            Some(ChannelEvent::Publication(publication)) => {
+                assert_eq!(number(&publication), next);
+                next += 1;
+            }
+            Some(ChannelEvent::Gap(gap)) => {
+                assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
+                gaps += 1;
+            }
+            Some(ChannelEvent::Subscribed(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(gaps, 3);
+}

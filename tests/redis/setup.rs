@@ -1,0 +1,130 @@
+//! What a node finds when it connects: passwords, TLS, another deployment's settings, nothing at all.
+
+use crate::{
+    server::RedisServer,
+    world::{Node, options, soon},
+};
+use skywave::{
+    broker::redis::{ConnectError, Options, RedisBroker},
+    config::{Config, Secret},
+    metrics::Metrics,
+    server::{Server, StartError},
+};
+use std::time::{Duration, Instant};
+
+async fn connect(server: &RedisServer, change: impl FnOnce(&mut Options)) -> Result<Node, ConnectError> {
+    let metrics = Metrics::new().unwrap();
+    let mut options = options(server, &metrics);
+    change(&mut options);
+    soon(Node::with(options, metrics)).await
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_is_refused() {
+    let server = RedisServer::start().await;
+    let _first = Node::new(&server).await;
+    let refused = connect(&server, |options| options.partitions = 8).await.err().unwrap();
+    assert!(matches!(refused, ConnectError::Partitions { ours: 8, .. }), "{refused}");
+    // Another deployment may share the server.
+    let other = connect(&server, |options| {
+        options.partitions = 8;
+        options.prefix = "other".to_owned();
+    });
+    assert_eq!(other.await.unwrap().publish(1).await.offset, 1);
+}
+
+#[tokio::test]
+async fn deployments_with_another_prefix_do_not_meet() {
+    let server = RedisServer::start().await;
+    let one = Node::new(&server).await;
+    let other = connect(&server, |options| options.prefix = "other".to_owned()).await.unwrap();
+    one.publish(1).await;
+    assert_eq!(other.publish(2).await.offset, 1);
+    other.deliveries(1).await;
+    assert_eq!(other.delivered("chat:1")[0].2, "Json(2)");
+}
+
+#[tokio::test]
+async fn a_user_with_a_password_needs_only_the_keys_of_its_prefix() {
+    let server = RedisServer::start().await;
+    server
+        .run::<()>(
+            "ACL SETUSER node on >secret ~sky:* &sky:* -@all +@connection +info +ping +set +get +hset +hget +hmget \
+             +hgetall +exists +pexpire +time +evalsha +script|load +xadd +xread +xrange +xrevrange +xlen +xtrim \
+             +xinfo|stream +publish +subscribe",
+        )
+        .await;
+    server.run::<()>("ACL SETUSER default off").await;
+    let url = |password| Secret::new(format!("redis://node:{password}@127.0.0.1:{}", server.port()));
+    let node = connect(&server, |options| options.url = url("secret")).await.unwrap();
+    node.publish(1).await;
+    node.deliveries(1).await;
+    let refused = connect(&server, |options| options.url = url("wrong")).await.err().unwrap();
+    assert!(matches!(refused, ConnectError::Redis(_)) && !refused.to_string().contains("wrong"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_told_in_bounded_time() {
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let begun = Instant::now();
+    assert!(connect(&server, |_| {}).await.is_err());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_redis_that_accepts_and_says_nothing_is_told_in_bounded_time() {
+    let server = RedisServer::start().await;
+    server.freeze();
+    let begun = Instant::now();
+    assert!(connect(&server, |_| {}).await.is_err());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn schemes_that_are_not_served_are_refused() {
+    let server = RedisServer::start().await;
+    for url in ["redis+sentinel://localhost:26379/main", "redis+cluster://localhost:6379", "http://localhost"]
+    {
+        let refused = connect(&server, |options| options.url = Secret::new(url)).await.err().unwrap();
+        assert!(matches!(refused, ConnectError::Url(_)), "{refused}");
+    }
+}
+
+fn config(server: &RedisServer, settings: &[(&str, &str)]) -> Config {
+    let url = server.url();
+    let environment = [
+        ("LISTEN__PUBLIC", "127.0.0.1:0"),
+        ("LISTEN__PLAIN", "127.0.0.1:0"),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
+        ("BROKER__KIND", "redis"),
+        ("BROKER__URL", &url),
+    ];
+    let environment =
+        environment.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
+    Config::load(None, true, environment).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_does_not_start_with_what_would_work_by_half() {
+    let server = RedisServer::start().await;
+    let presence = Server::start(config(&server, &[])).await.err().unwrap();
+    assert!(matches!(presence, StartError::NotYet(message) if message.contains("presence")));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_dropped_leaves_no_connection() {
+    let server = RedisServer::start().await;
+    let metrics = Metrics::new().unwrap();
+    let broker =
+        RedisBroker::connect(options(&server, &metrics), std::sync::Arc::<crate::world::Recorder>::default());
+    let broker = broker.await.unwrap();
+    let connections = async || {
+        let clients: String = server.run("CLIENT LIST").await;
+        clients.lines().filter(|client| client.contains("skywave-") || client.contains(" sub=4")).count()
+    };
+    assert_eq!(connections().await, 3);
+    drop(broker);
+    crate::world::eventually("the end", async || connections().await == 0).await;
+}

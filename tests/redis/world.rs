@@ -1,0 +1,171 @@
+//! Brokers of several nodes on one Redis, and what each of them delivers.
+
+use crate::server::{PATIENCE, RedisServer};
+use futures_util::future::BoxFuture;
+use skywave::{
+    broadcast::{Event, Publication},
+    broker::{
+        Accepted, Broker, BrokerError, Chunk, Delivery, From, Publish,
+        redis::{ConnectError, Options, RedisBroker},
+    },
+    config::{Config, Secret},
+    metrics::Metrics,
+};
+use skywave_protocol::{Channel, Json, Point, Position, Text};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// What a node's hub was given.
+#[derive(Default)]
+pub struct Recorder {
+    publications: Mutex<Vec<Arc<Publication>>>,
+    events: Mutex<Vec<Arc<Event>>>,
+}
+
+impl Delivery for Recorder {
+    fn publication(&self, publication: &Arc<Publication>) {
+        self.publications.lock().unwrap().push(publication.clone());
+    }
+
+    fn event(&self, event: &Arc<Event>) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+}
+
+/// A node, as far as its broker is concerned.
+pub struct Node {
+    pub broker: RedisBroker,
+    pub recorder: Arc<Recorder>,
+    pub metrics: Metrics,
+}
+
+pub fn options(server: &RedisServer, metrics: &Metrics) -> Options {
+    let mut namespaces = Config::load(None, true, [] as [(&str, &str); 0]).unwrap().channels;
+    let chat = namespaces.get_mut("chat").unwrap();
+    chat.history = 1_000;
+    chat.history_age = Duration::from_secs(600);
+    Options {
+        url: Secret::new(server.url()),
+        prefix: "sky".to_owned(),
+        partitions: 4,
+        log_age: Duration::from_secs(600),
+        origin: Text::new("eu").unwrap(),
+        namespaces,
+        metrics: metrics.redis.clone(),
+    }
+}
+
+impl Node {
+    pub async fn new(server: &RedisServer) -> Self {
+        let metrics = Metrics::new().unwrap();
+        Self::with(options(server, &metrics), metrics).await.unwrap()
+    }
+
+    pub async fn with(options: Options, metrics: Metrics) -> Result<Self, ConnectError> {
+        let recorder = Arc::new(Recorder::default());
+        let broker = RedisBroker::connect(options, recorder.clone()).await?;
+        Ok(Self { broker, recorder, metrics })
+    }
+
+    pub fn publications(&self) -> Vec<Arc<Publication>> {
+        self.recorder.publications.lock().unwrap().clone()
+    }
+
+    /// What was delivered on a channel: epoch, offset and payload of each, in order.
+    pub fn delivered(&self, channel: &str) -> Vec<(String, u64, String)> {
+        let publications = self.publications();
+        let frames = publications.iter().map(|publication| publication.frame());
+        frames
+            .filter(|frame| &*frame.channel == channel)
+            .map(|frame| (frame.epoch.to_string(), frame.offset, format!("{:?}", frame.data)))
+            .collect()
+    }
+
+    /// Waits until so many publications have been delivered.
+    pub async fn deliveries(&self, count: usize) {
+        eventually("delivery", async || self.publications().len() >= count).await;
+    }
+
+    pub fn events(&self) -> Vec<Arc<Event>> {
+        self.recorder.events.lock().unwrap().clone()
+    }
+
+    pub fn try_publish(&self, number: u64) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        self.broker.publish(message("chat:1", number, None))
+    }
+
+    pub async fn publish(&self, number: u64) -> Accepted {
+        self.try_publish(number).await.unwrap()
+    }
+
+    pub async fn head(&self) -> Position {
+        self.broker.read(&channel(), From::Head).await.unwrap().start
+    }
+
+    pub async fn read(&self, position: &Position) -> Chunk {
+        self.broker.read(&channel(), From::Position(position.clone())).await.unwrap()
+    }
+
+    /// Publishes as a client does: again with its key, until it is accepted.
+    pub async fn insist(&self, channel: &str, number: u64, key: &str) -> Accepted {
+        let insisting = async {
+            loop {
+                match self.broker.publish(message(channel, number, Some(key))).await {
+                    Ok(accepted) => return accepted,
+                    Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        soon(insisting).await
+    }
+
+    /// Waits until the node can use Redis again.
+    pub async fn available(&self) {
+        eventually("Redis", async || self.broker.is_available()).await;
+    }
+
+    /// How often the connection of this name was made anew.
+    pub fn reconnects(&self, connection: &str) -> u64 {
+        self.metrics.redis.reconnects.with_label_values(&[connection]).get()
+    }
+}
+
+pub fn channel() -> Channel {
+    Channel::new("chat:1").unwrap()
+}
+
+pub fn message(channel: &str, number: u64, key: Option<&str>) -> Publish {
+    Publish {
+        channel: Channel::new(channel).unwrap(),
+        data: Json::parse(number.to_string()).unwrap().into(),
+        key: key.map(|key| Text::new(key).unwrap()),
+        user: None,
+    }
+}
+
+/// The position of the one origin.
+pub fn at(epoch: &str, offset: u64) -> Position {
+    let point = Point { epoch: Text::new(epoch).unwrap(), offset };
+    [(Text::new("eu").unwrap(), point)].into_iter().collect()
+}
+
+pub fn offsets(chunk: &Chunk) -> Vec<u64> {
+    chunk.publications.iter().map(|publication| publication.frame().offset).collect()
+}
+
+/// Fails instead of hanging.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Waits for what no event tells.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
