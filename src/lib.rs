@@ -12,6 +12,7 @@ pub mod limits;
 pub mod metrics;
 pub mod node;
 pub mod presence;
+pub mod redis;
 pub mod server;
 pub mod session;
 pub mod transport;

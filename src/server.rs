@@ -7,7 +7,7 @@ use crate::{
     broker::{
         Broker,
         memory::MemoryBroker,
-        redis::{self, RedisBroker},
+        redis::{self as redis_broker, RedisBroker},
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     config::{BrokerKind, Config, ListenAddress},
@@ -15,6 +15,7 @@ use crate::{
     metrics::Metrics,
     node::{Node, Parts},
     presence::Presence,
+    redis::{self, Redis},
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{
@@ -263,16 +264,11 @@ async fn broker(
     if !config.regions.is_empty() {
         return Err(StartError::NotYet("regions are not bridged yet: leave [[regions]] out"));
     }
-    let options = redis::Options {
-        url,
-        prefix: config.broker.prefix.clone(),
-        partitions: config.broker.partitions,
-        log_age: config.broker.log_age,
-        origin,
-        namespaces,
-        metrics: metrics.redis.clone(),
-    };
-    Ok(Arc::new(RedisBroker::connect(options, hub.clone()).await?))
+    let address =
+        redis::Address { url, prefix: config.broker.prefix.clone(), partitions: config.broker.partitions };
+    let redis = Redis::connect(&address, "commands", metrics.redis.clone()).await?;
+    let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces };
+    Ok(Arc::new(RedisBroker::start(redis, options, hub.clone()).await?))
 }
 
 async fn expire(broker: Arc<MemoryBroker>) {

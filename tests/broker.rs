@@ -14,6 +14,7 @@ use skywave::{
     },
     config::{Config, NamespaceConfig, Secret},
     metrics::Metrics,
+    redis::{Address, Redis},
 };
 use skywave_protocol::{
     Channel, Json, Payload, Point, Position, Text,
@@ -112,16 +113,10 @@ impl World {
             return Self { broker, recorder, _server: None };
         }
         let server = RedisServer::start().await;
-        let options = Options {
-            url: Secret::new(server.url()),
-            prefix: "sky".to_owned(),
-            partitions: 4,
-            log_age: Duration::from_secs(60),
-            origin,
-            namespaces,
-            metrics: Metrics::new().unwrap().redis,
-        };
-        let broker = Arc::new(RedisBroker::connect(options, recorder.clone()).await.unwrap());
+        let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
+        let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
+        let options = Options { log_age: Duration::from_secs(60), origin, namespaces };
+        let broker = Arc::new(RedisBroker::start(redis, options, recorder.clone()).await.unwrap());
         Self { broker, recorder, _server: Some(server) }
     }
 

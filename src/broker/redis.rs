@@ -5,31 +5,22 @@
 //! the same order, its own among them.
 
 mod cache;
-mod commands;
-mod connection;
 mod entry;
 mod events;
-mod keys;
 mod marks;
 mod reading;
 mod recovery;
 mod tail;
 
-pub use connection::ConnectError;
-
 use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish};
 use crate::{
     broadcast::Event,
-    config::{NamespaceConfig, Secret},
-    metrics::RedisMetrics,
+    config::NamespaceConfig,
+    redis::{ConnectError, Malformed, Redis, Request, Script, reply, subscription::Subscription},
 };
 use cache::{Cache, CacheLimit};
-use commands::Commands;
-use connection::{Endpoint, Request, Script};
-use entry::Malformed;
 use events::Events;
 use futures_util::future::{self, BoxFuture};
-use keys::Keys;
 use marks::Marks;
 use parking_lot::Mutex;
 use reading::{CHUNK, Reading, Retained, point_of, read_cursor};
@@ -54,63 +45,55 @@ const KEY_AGE: std::ops::RangeInclusive<Duration> =
 
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
-    /// `redis://…` or `rediss://…`.
-    pub url: Secret,
-    pub prefix: String,
-    /// Of the region's log; the same on all nodes.
-    pub partitions: u16,
     /// How long the log is kept.
     pub log_age: Duration,
     /// The region's name.
     pub origin: Origin,
     pub namespaces: BTreeMap<String, NamespaceConfig>,
-    pub metrics: RedisMetrics,
 }
 
 /// A node's part in the region's broker. Its connections end when it is dropped.
 pub struct RedisBroker {
     origin: Origin,
     namespaces: BTreeMap<String, NamespaceConfig>,
-    keys: Keys,
+    redis: Redis,
     log_age: Duration,
-    commands: Commands,
-    metrics: RedisMetrics,
     resuming: Arc<Resuming>,
     _tasks: JoinSet<()>,
 }
 
 impl RedisBroker {
-    /// Connects; from then on, every publication of the region goes to `delivery`.
+    /// Begins to follow the region's log: from then on, every publication of the region goes to `delivery`.
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
-    pub async fn connect(options: Options, delivery: Arc<dyn Delivery>) -> Result<Self, ConnectError> {
-        let Options { url, prefix, partitions, log_age, origin, namespaces, metrics } = options;
-        let endpoint = Endpoint::new(&url)?;
-        let keys = Keys::new(prefix, partitions);
+    pub async fn start(
+        redis: Redis,
+        options: Options,
+        delivery: Arc<dyn Delivery>,
+    ) -> Result<Self, ConnectError> {
+        let Options { log_age, origin, namespaces } = options;
+        let Redis { endpoint, keys, commands, metrics, .. } = redis.clone();
         let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
         let mut tasks = JoinSet::new();
-
-        let connection = endpoint.connect("commands", &keys).await?;
-        let (commands, pipe) =
-            Commands::new(endpoint.clone(), keys.clone(), connection, reconnects("commands"));
-        tasks.spawn(pipe);
 
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
         let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
         tasks.spawn(Tail::start(endpoint.clone(), keys.clone(), feed, reconnects("tail")).await?);
-        tasks.spawn(Events::start(endpoint, &keys, delivery, reconnects("events")).await?);
+        let events = events::channels(&keys);
+        let listener = Events(delivery);
+        tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);
 
         let reading = Reading {
-            commands: commands.clone(),
-            keys: keys.clone(),
+            commands,
+            keys,
             own: origin.clone(),
             marks,
             duration: metrics.command_duration.with_label_values(&["read"]),
         };
         let resuming = Arc::new(Resuming { reading, cache, turns: Mutex::default() });
-        Ok(Self { origin, namespaces, keys, log_age, commands, metrics, resuming, _tasks: tasks })
+        Ok(Self { origin, namespaces, redis, log_age, resuming, _tasks: tasks })
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
@@ -127,14 +110,14 @@ impl RedisBroker {
     fn publish_request(&self, publish: &Publish) -> Result<Request, BrokerError> {
         let Publish { channel, data, key, user } = publish;
         let namespace = self.namespace(channel)?;
-        let partition = self.keys.partition(channel);
+        let partition = self.redis.keys.partition(channel);
         let mut keys = vec![
-            self.keys.life(partition),
-            self.keys.log(partition),
-            self.keys.position(channel),
-            self.keys.history(channel),
+            self.redis.keys.life(partition),
+            self.redis.keys.log(partition),
+            self.redis.keys.position(channel),
+            self.redis.keys.history(channel),
         ];
-        keys.extend(key.as_ref().map(|key| self.keys.idempotency(channel, key)));
+        keys.extend(key.as_ref().map(|key| self.redis.keys.idempotency(channel, key)));
         let number = |number: u128| number.to_string().into_bytes();
         let args = vec![
             self.origin.as_bytes().to_vec(),
@@ -160,8 +143,8 @@ impl Broker for RedisBroker {
             Ok(request) => request,
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
-        let timer = self.metrics.command_duration.with_label_values(&["publish"]).start_timer();
-        let call = self.commands.call(request);
+        let timer = self.redis.metrics.command_duration.with_label_values(&["publish"]).start_timer();
+        let call = self.redis.commands.call(request);
         let (origin, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
         Box::pin(async move {
             let value = call.await?;
@@ -179,9 +162,9 @@ impl Broker for RedisBroker {
 
     /// Resolves at once: an event may be lost.
     fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
-        let channel = self.keys.event(self.keys.partition(&event.frame().channel));
+        let channel = self.redis.keys.event(self.redis.keys.partition(&event.frame().channel));
         let sent = match events::encode(event.frame()) {
-            Ok(event) => self.commands.send(Request::Emit { channel, event }),
+            Ok(event) => self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event])),
             Err(error) => {
                 tracing::error!(%error, "an event could not be encoded");
                 Err(BrokerError::Unavailable)
@@ -230,7 +213,7 @@ impl Broker for RedisBroker {
     }
 
     fn is_available(&self) -> bool {
-        self.commands.is_available()
+        self.redis.commands.is_available()
     }
 }
 
@@ -239,7 +222,7 @@ fn accepted(value: Value) -> Result<(Point, bool), Malformed> {
     let Ok([epoch, offset, duplicate]) = <[Value; 3]>::try_from(parts) else {
         return Err(Malformed("answer"));
     };
-    let point = format!("{}:{}", entry::text(epoch)?, entry::text(offset)?);
+    let point = format!("{}:{}", reply::text(epoch)?, reply::text(offset)?);
     let point = point_of(&point).ok_or(Malformed("position"))?;
     Ok((point, duplicate == Value::Int(1)))
 }

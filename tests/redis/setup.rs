@@ -2,33 +2,31 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, options, soon},
+    world::{Node, settings, soon},
 };
 use skywave::{
-    broker::redis::{ConnectError, Options, RedisBroker},
     config::{Config, Secret},
-    metrics::Metrics,
+    redis::{Address, ConnectError},
     server::{Server, StartError},
 };
 use std::time::{Duration, Instant};
 
-async fn connect(server: &RedisServer, change: impl FnOnce(&mut Options)) -> Result<Node, ConnectError> {
-    let metrics = Metrics::new().unwrap();
-    let mut options = options(server, &metrics);
-    change(&mut options);
-    soon(Node::with(options, metrics)).await
+async fn connect(server: &RedisServer, change: impl FnOnce(&mut Address)) -> Result<Node, ConnectError> {
+    let mut settings = settings(server);
+    change(&mut settings.address);
+    soon(Node::with(settings)).await
 }
 
 #[tokio::test]
 async fn another_number_of_partitions_is_refused() {
     let server = RedisServer::start().await;
     let _first = Node::new(&server).await;
-    let refused = connect(&server, |options| options.partitions = 8).await.err().unwrap();
+    let refused = connect(&server, |address| address.partitions = 8).await.err().unwrap();
     assert!(matches!(refused, ConnectError::Partitions { ours: 8, .. }), "{refused}");
     // Another deployment may share the server.
-    let other = connect(&server, |options| {
-        options.partitions = 8;
-        options.prefix = "other".to_owned();
+    let other = connect(&server, |address| {
+        address.partitions = 8;
+        address.prefix = "other".to_owned();
     });
     assert_eq!(other.await.unwrap().publish(1).await.offset, 1);
 }
@@ -37,7 +35,7 @@ async fn another_number_of_partitions_is_refused() {
 async fn deployments_with_another_prefix_do_not_meet() {
     let server = RedisServer::start().await;
     let one = Node::new(&server).await;
-    let other = connect(&server, |options| options.prefix = "other".to_owned()).await.unwrap();
+    let other = connect(&server, |address| address.prefix = "other".to_owned()).await.unwrap();
     one.publish(1).await;
     assert_eq!(other.publish(2).await.offset, 1);
     other.deliveries(1).await;
@@ -56,10 +54,10 @@ async fn a_user_with_a_password_needs_only_the_keys_of_its_prefix() {
         .await;
     server.run::<()>("ACL SETUSER default off").await;
     let url = |password| Secret::new(format!("redis://node:{password}@127.0.0.1:{}", server.port()));
-    let node = connect(&server, |options| options.url = url("secret")).await.unwrap();
+    let node = connect(&server, |address| address.url = url("secret")).await.unwrap();
     node.publish(1).await;
     node.deliveries(1).await;
-    let refused = connect(&server, |options| options.url = url("wrong")).await.err().unwrap();
+    let refused = connect(&server, |address| address.url = url("wrong")).await.err().unwrap();
     assert!(matches!(refused, ConnectError::Redis(_)) && !refused.to_string().contains("wrong"), "{refused}");
 }
 
@@ -86,7 +84,7 @@ async fn schemes_that_are_not_served_are_refused() {
     let server = RedisServer::start().await;
     for url in ["redis+sentinel://localhost:26379/main", "redis+cluster://localhost:6379", "http://localhost"]
     {
-        let refused = connect(&server, |options| options.url = Secret::new(url)).await.err().unwrap();
+        let refused = connect(&server, |address| address.url = Secret::new(url)).await.err().unwrap();
         assert!(matches!(refused, ConnectError::Url(_)), "{refused}");
     }
 }
@@ -116,15 +114,12 @@ async fn a_node_does_not_start_with_what_would_work_by_half() {
 #[tokio::test]
 async fn a_broker_that_is_dropped_leaves_no_connection() {
     let server = RedisServer::start().await;
-    let metrics = Metrics::new().unwrap();
-    let broker =
-        RedisBroker::connect(options(&server, &metrics), std::sync::Arc::<crate::world::Recorder>::default());
-    let broker = broker.await.unwrap();
+    let node = Node::new(&server).await;
     let connections = async || {
         let clients: String = server.run("CLIENT LIST").await;
         clients.lines().filter(|client| client.contains("skywave-") || client.contains(" sub=4")).count()
     };
     assert_eq!(connections().await, 3);
-    drop(broker);
+    drop(node);
     crate::world::eventually("the end", async || connections().await == 0).await;
 }

@@ -6,10 +6,11 @@ use skywave::{
     broadcast::{Event, Publication},
     broker::{
         Accepted, Broker, BrokerError, Chunk, Delivery, From, Publish,
-        redis::{ConnectError, Options, RedisBroker},
+        redis::{Options, RedisBroker},
     },
     config::{Config, Secret},
     metrics::Metrics,
+    redis::{Address, ConnectError, Redis},
 };
 use skywave_protocol::{Channel, Json, Point, Position, Text};
 use std::{
@@ -41,31 +42,32 @@ pub struct Node {
     pub metrics: Metrics,
 }
 
-pub fn options(server: &RedisServer, metrics: &Metrics) -> Options {
+/// What a node has to be told.
+pub struct Settings {
+    pub address: Address,
+    pub options: Options,
+}
+
+pub fn settings(server: &RedisServer) -> Settings {
     let mut namespaces = Config::load(None, true, [] as [(&str, &str); 0]).unwrap().channels;
     let chat = namespaces.get_mut("chat").unwrap();
     chat.history = 1_000;
     chat.history_age = Duration::from_secs(600);
-    Options {
-        url: Secret::new(server.url()),
-        prefix: "sky".to_owned(),
-        partitions: 4,
-        log_age: Duration::from_secs(600),
-        origin: Text::new("eu").unwrap(),
-        namespaces,
-        metrics: metrics.redis.clone(),
-    }
+    let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
+    let log_age = Duration::from_secs(600);
+    Settings { address, options: Options { log_age, origin: Text::new("eu").unwrap(), namespaces } }
 }
 
 impl Node {
     pub async fn new(server: &RedisServer) -> Self {
-        let metrics = Metrics::new().unwrap();
-        Self::with(options(server, &metrics), metrics).await.unwrap()
+        Self::with(settings(server)).await.unwrap()
     }
 
-    pub async fn with(options: Options, metrics: Metrics) -> Result<Self, ConnectError> {
+    pub async fn with(settings: Settings) -> Result<Self, ConnectError> {
+        let metrics = Metrics::new().unwrap();
+        let redis = Redis::connect(&settings.address, "commands", metrics.redis.clone()).await?;
         let recorder = Arc::new(Recorder::default());
-        let broker = RedisBroker::connect(options, recorder.clone()).await?;
+        let broker = RedisBroker::start(redis, settings.options, recorder.clone()).await?;
         Ok(Self { broker, recorder, metrics })
     }
 

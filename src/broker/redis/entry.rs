@@ -1,40 +1,11 @@
 //! A publication as an entry of a Redis Stream.
 
 use crate::broadcast::{Broadcast, Publication};
+use crate::redis::reply::{Malformed, StreamId, bytes};
 use bytes::Bytes;
 use redis::Value;
 use skywave_protocol::{Channel, Json, Payload, Text, frame, frame::Key};
-use std::{fmt, sync::Arc};
-
-/// The id of a stream's entry: milliseconds since 1970, and a number within them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId {
-    pub ms: u64,
-    pub sequence: u64,
-}
-
-impl StreamId {
-    pub const MIN: Self = Self { ms: 0, sequence: 0 };
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let (ms, sequence) = text.split_once('-')?;
-        Some(Self { ms: ms.parse().ok()?, sequence: sequence.parse().ok()? })
-    }
-
-    /// The smallest id that is greater.
-    pub fn next(self) -> Self {
-        match self.sequence.checked_add(1) {
-            Some(sequence) => Self { sequence, ..self },
-            None => Self { ms: self.ms.saturating_add(1), sequence: 0 },
-        }
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}-{}", self.ms, self.sequence)
-    }
-}
+use std::sync::Arc;
 
 /// An entry of a log or of a channel's history.
 #[derive(Debug, Clone)]
@@ -42,11 +13,6 @@ pub struct Entry {
     pub id: StreamId,
     pub publication: Arc<Publication>,
 }
-
-/// What stands in Redis is not what a node writes there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unexpected {0} in Redis")]
-pub struct Malformed(pub &'static str);
 
 /// How an entry's fields are to be read: which of them are there, and what the payload is.
 pub fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
@@ -70,19 +36,6 @@ pub fn payload_bytes(payload: &Payload) -> Vec<u8> {
         Payload::Json(json) => json.get().as_bytes().to_vec(),
         Payload::Binary(bytes) => bytes.to_vec(),
     }
-}
-
-/// The id and the fields of an entry.
-///
-/// # Errors
-/// When it is no entry at all.
-pub fn parts(entry: Value) -> Result<(StreamId, Vec<Value>), Malformed> {
-    let Value::Array(parts) = entry else { return Err(Malformed("entry")) };
-    let Ok([id, Value::Array(fields)]) = <[Value; 2]>::try_from(parts) else {
-        return Err(Malformed("entry"));
-    };
-    let id = StreamId::parse(&text(id)?).ok_or(Malformed("entry id"))?;
-    Ok((id, fields))
 }
 
 /// The publication that an entry's fields hold.
@@ -164,27 +117,6 @@ fn number(bytes: Vec<u8>) -> Result<u64, Malformed> {
     utf8(bytes)?.parse().map_err(|_| Malformed("number"))
 }
 
-/// The bytes of a reply.
-///
-/// # Errors
-/// When it holds something else.
-pub fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
-    match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        Value::Int(number) => Ok(number.to_string().into_bytes()),
-        _ => Err(Malformed("reply")),
-    }
-}
-
-/// The text of a reply.
-///
-/// # Errors
-/// When it holds something else.
-pub fn text(value: Value) -> Result<String, Malformed> {
-    utf8(bytes(value)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,15 +135,6 @@ mod tests {
     fn changed(name: &str, value: &str) -> Vec<Value> {
         let pairs: Vec<_> = PLAIN.iter().copied().chain([(name, value)]).collect();
         fields(&pairs)
-    }
-
-    #[test]
-    fn ids_are_ordered_by_time_then_number() {
-        let id = |text| StreamId::parse(text).unwrap();
-        assert!(id("9-5") < id("10-0") && id("10-1") < id("10-2"));
-        assert_eq!(id("10-0").next(), id("10-1"));
-        assert_eq!(id(&format!("9-{}", u64::MAX)).next(), id("10-0"));
-        assert_eq!(StreamId::parse("10"), None);
     }
 
     #[test]
@@ -241,6 +164,5 @@ mod tests {
         }
         let unknown_epoch = "e".repeat(33);
         assert!(publication(StreamId::MIN, changed("e", &unknown_epoch)).is_err());
-        assert!(parts(Value::Int(1)).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Where in a channel's history readers of several chunks have got to, so that the next chunk need not be searched.
 
-use super::{entry::StreamId, recovery::Starts};
+use super::recovery::Starts;
+use crate::redis::StreamId;
 use parking_lot::Mutex;
 use skywave_protocol::{Channel, Point, Position, position::Origin};
 use std::collections::VecDeque;

@@ -1,14 +1,14 @@
 //! Reads channels' histories from Redis, page by page.
 
 use super::{
-    commands::Commands,
-    connection::{Request, Script},
-    entry::{self, Entry, Malformed, StreamId},
-    keys::Keys,
+    entry::{self, Entry},
     marks::{Marks, Next},
     recovery::{ChunkLimit, Head, Playback, Search, Starts, position_before},
 };
-use crate::broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit};
+use crate::{
+    broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
+    redis::{Commands, Keys, Malformed, Request, Script, StreamId, reply},
+};
 use prometheus::Histogram;
 use redis::Value;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
@@ -245,11 +245,11 @@ impl Reading {
         else {
             return Err(Malformed("answer"));
         };
-        let head = self.head_of(&entry::text(life)?, &entry::text(fresh_epoch)?, positions)?;
-        let asked: usize = entry::text(count)?.parse().map_err(|_| Malformed("count"))?;
+        let head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
+        let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;
         let exhausted = entries.len() < asked || asked == 0;
         let entries = entries.into_iter().map(|value| {
-            let (id, fields) = entry::parts(value)?;
+            let (id, fields) = reply::parts(value)?;
             Ok(Entry { id, publication: entry::publication(id, fields)? })
         });
         Ok(Answer { head, entries: entries.collect::<Result<_, Malformed>>()?, exhausted })
@@ -260,8 +260,8 @@ impl Reading {
         let mut position: Position = [(self.own.clone(), Point { epoch, offset: 0 })].into_iter().collect();
         let mut positions = positions.into_iter();
         while let (Some(origin), Some(point)) = (positions.next(), positions.next()) {
-            let origin = Text::new(entry::text(origin)?).map_err(|_| Malformed("origin"))?;
-            let point = point_of(&entry::text(point)?).ok_or(Malformed("position"))?;
+            let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
+            let point = point_of(&reply::text(point)?).ok_or(Malformed("position"))?;
             // One of an earlier life is past: the next publication begins another epoch.
             let is_past = origin == self.own && !is_of(life, &point.epoch);
             if !is_past {

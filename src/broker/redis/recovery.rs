@@ -5,10 +5,11 @@
 //! so whatever follows an entry of the reader's own epoch is unseen. What stands before it, or beside an
 //! epoch that the history does not know, may have been seen: it is not delivered twice.
 
-use super::entry::{Entry, StreamId};
+use super::entry::Entry;
 use crate::{
     broadcast::Publication,
     broker::{Chunk, Lost},
+    redis::StreamId,
 };
 use skywave_protocol::{
     Point, Position,

@@ -4,14 +4,15 @@
 //! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
 //! subscribers fill from history.
 
-use super::{
-    cache::Cache,
-    connection::{Backoff, ConnectError, Connection, Endpoint, Request, Script, TIMEOUT},
-    entry::{self, Malformed, StreamId},
-    keys::Keys,
-    marks::Marks,
+use super::{cache::Cache, entry, marks::Marks};
+use crate::{
+    broker::Delivery,
+    redis::{
+        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
+        connection::{Backoff, Connection, TIMEOUT},
+        reply,
+    },
 };
-use crate::broker::Delivery;
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -135,9 +136,9 @@ impl Tail {
             let Ok([name, Value::Array(entries)]) = <[Value; 2]>::try_from(parts) else {
                 return Err(Malformed("stream"));
             };
-            let index = *self.index.get(&entry::text(name)?).ok_or(Malformed("stream"))?;
+            let index = *self.index.get(&reply::text(name)?).ok_or(Malformed("stream"))?;
             for entry in entries {
-                let (id, fields) = entry::parts(entry)?;
+                let (id, fields) = reply::parts(entry)?;
                 self.partitions[index].last = id;
                 match entry::publication(id, fields) {
                     Ok(publication) => {

@@ -71,13 +71,14 @@ impl Commands {
     pub fn new(
         endpoint: Endpoint,
         keys: Keys,
-        connection: Connection,
+        name: &'static str,
+        connection: Option<Connection>,
         reconnects: IntCounter,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, calls) = mpsc::channel(MAX_WAITING);
-        let available = Arc::new(AtomicBool::new(true));
+        let available = Arc::new(AtomicBool::new(connection.is_some()));
         let room = Arc::new(Semaphore::new(MAX_BYTES));
-        let pipe = Pipe { endpoint, keys, calls, available: available.clone(), reconnects };
+        let pipe = Pipe { endpoint, keys, name, calls, available: available.clone(), reconnects };
         (Self { calls: sender, room, available }, pipe.run(connection))
     }
 
@@ -132,24 +133,36 @@ type UnderWay = Pin<Box<dyn Future<Output = Result<Option<String>, End>> + Send>
 struct Pipe {
     endpoint: Endpoint,
     keys: Keys,
+    name: &'static str,
     calls: mpsc::Receiver<Call>,
     available: Arc<AtomicBool>,
     reconnects: IntCounter,
 }
 
 impl Pipe {
-    async fn run(mut self, mut connection: Connection) {
+    async fn run(mut self, mut connection: Option<Connection>) {
         loop {
-            let End::Broken(reason) = self.serve(&connection).await else { return };
+            let ready = match connection.take() {
+                Some(ready) => ready,
+                None => match self.reconnect().await {
+                    Some(ready) => ready,
+                    None => return,
+                },
+            };
+            self.available.store(true, Ordering::Release);
+            let End::Broken(reason) = self.serve(&ready).await else { return };
             self.available.store(false, Ordering::Release);
-            tracing::warn!(reason, "Redis cannot be reached; publishing and reading fail until it can");
-            match self.reconnect().await {
-                Some(another) => connection = another,
-                None => return,
+            tracing::warn!(
+                connection = self.name,
+                reason,
+                "Redis cannot be reached; calls fail until it can"
+            );
+            connection = self.reconnect().await;
+            if connection.is_none() {
+                return;
             }
             self.reconnects.inc();
-            self.available.store(true, Ordering::Release);
-            tracing::info!("Redis can be reached again");
+            tracing::info!(connection = self.name, "Redis can be reached again");
         }
     }
 
@@ -157,10 +170,11 @@ impl Pipe {
     async fn reconnect(&mut self) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (endpoint, keys, pause) = (self.endpoint.clone(), self.keys.clone(), backoff.pause());
+            let (endpoint, keys, name) = (self.endpoint.clone(), self.keys.clone(), self.name);
+            let pause = backoff.pause();
             let attempt = async move {
                 tokio::time::sleep(pause).await;
-                endpoint.connect("commands", &keys).await
+                endpoint.connect(name, &keys).await
             };
             tokio::pin!(attempt);
             let outcome = loop {
@@ -229,7 +243,7 @@ fn start(connection: &Connection, batch: Vec<Call>) -> UnderWay {
         pipeline.add_command(connection.command(&call.request));
     }
     if batch.is_empty() {
-        pipeline.add_command(connection.command(&Request::Ping));
+        pipeline.add_command(connection.command(&Request::command(["PING"])));
     }
     let mut commands = connection.commands.clone();
     let exchange = async move {

@@ -1,6 +1,10 @@
 //! A connection to Redis, and what is known of the server at its other end.
 
-use super::{entry, keys::Keys};
+use super::{
+    keys::Keys,
+    reply::{self, Malformed},
+    script::{ALL_SCRIPTS, Script},
+};
 use crate::config::Secret;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value,
@@ -32,42 +36,32 @@ pub enum ConnectError {
     #[error("this node has {ours} partitions, the deployment has {theirs}: `broker.partitions` is fixed")]
     Partitions { ours: u16, theirs: String },
     #[error("the server answered with {0}")]
-    Malformed(#[from] entry::Malformed),
+    Malformed(#[from] Malformed),
 }
-
-/// A script, as it was loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Script {
-    Publish,
-    Read,
-    LifeOf,
-}
-
-const SCRIPTS: [&str; 3] = [
-    concat!(include_str!("life.lua"), include_str!("publish.lua")),
-    concat!(include_str!("life.lua"), include_str!("read.lua")),
-    concat!(include_str!("life.lua"), include_str!("life_of.lua")),
-];
 
 /// Something to be asked of Redis.
 #[derive(Debug)]
 pub enum Request {
+    /// The keys decide where it goes; they share a hash tag.
     Script { script: Script, keys: Vec<String>, args: Vec<Vec<u8>> },
-    Emit { channel: String, event: Vec<u8> },
-    Ping,
+    /// A command of one key: its name, the key, the rest.
+    Command(Vec<Vec<u8>>),
 }
 
 impl Request {
+    /// A command as words.
+    pub fn command<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Self {
+        Self::Command(words.into_iter().map(|word| word.as_ref().to_vec()).collect())
+    }
+
     /// Roughly what it takes in memory.
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = 128;
+        let bytes = |words: &[Vec<u8>]| words.iter().map(Vec::len).sum::<usize>();
         OVERHEAD
             + match self {
-                Self::Script { keys, args, .. } => {
-                    keys.iter().map(String::len).sum::<usize>() + args.iter().map(Vec::len).sum::<usize>()
-                }
-                Self::Emit { channel, event } => channel.len() + event.len(),
-                Self::Ping => 0,
+                Self::Script { keys, args, .. } => keys.iter().map(String::len).sum::<usize>() + bytes(args),
+                Self::Command(words) => bytes(words),
             }
     }
 }
@@ -106,22 +100,22 @@ impl Endpoint {
         let introduction = introduction(name, keys);
         let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
         let Ok([name, server, memory, partitions, scripts @ ..]) =
-            <[_; 4 + SCRIPTS.len()]>::try_from(replies)
+            <[_; 4 + ALL_SCRIPTS.len()]>::try_from(replies)
         else {
             return Err(ConnectError::Unidentified("state"));
         };
         if let Err(error) = name {
             tracing::debug!(%error, "the connection has no name");
         }
-        let run = identify(&entry::text(server?)?)?;
+        let run = identify(&reply::text(server?)?)?;
         // An ACL may hide it.
         if let Ok(memory) = memory {
-            warn_of_eviction(&entry::text(memory)?);
+            warn_of_eviction(&reply::text(memory)?);
         }
         check_partitions(keys, partitions?)?;
-        let mut hashes = Vec::with_capacity(SCRIPTS.len());
+        let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());
         for script in scripts {
-            hashes.push(entry::text(script?)?);
+            hashes.push(reply::text(script?)?);
         }
         Ok(Connection { commands, run, hashes })
     }
@@ -147,8 +141,8 @@ fn introduction(name: &str, keys: &Keys) -> Pipeline {
     pipeline.cmd("INFO").arg("server");
     pipeline.cmd("INFO").arg("memory");
     pipeline.cmd("SET").arg(keys.partition_count()).arg(keys.partitions()).arg("NX").arg("GET");
-    for script in SCRIPTS {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(script);
+    for script in ALL_SCRIPTS {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
     }
     pipeline
 }
@@ -178,7 +172,7 @@ fn check_partitions(keys: &Keys, stored: Value) -> Result<(), ConnectError> {
     if stored == Value::Nil {
         return Ok(());
     }
-    let theirs = entry::text(stored)?;
+    let theirs = reply::text(stored)?;
     let ours = keys.partitions();
     if theirs == ours.to_string() { Ok(()) } else { Err(ConnectError::Partitions { ours, theirs }) }
 }
@@ -198,15 +192,17 @@ impl Connection {
             Request::Script { script, keys, args } => {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(&self.hashes[*script as usize]).arg(keys.len()).arg(keys);
-                command.arg(&self.run).arg(fresh_life()).arg(args);
+                if script.is_of_a_life() {
+                    command.arg(&self.run).arg(fresh_life());
+                }
+                command.arg(args);
                 command
             }
-            Request::Emit { channel, event } => {
-                let mut command = redis::cmd("PUBLISH");
-                command.arg(channel).arg(event.as_slice());
+            Request::Command(words) => {
+                let mut command = Cmd::new();
+                command.arg(words);
                 command
             }
-            Request::Ping => redis::cmd("PING"),
         }
     }
 }

@@ -1,0 +1,79 @@
+//! The region's Redis as the node uses it: connections, commands in order, scripts, pub/sub, and the names of keys.
+
+pub mod commands;
+pub mod connection;
+pub mod keys;
+pub mod reply;
+pub mod script;
+pub mod subscription;
+
+use crate::{config::Secret, metrics::RedisMetrics};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+pub use commands::Commands;
+pub use connection::{ConnectError, Endpoint, Request};
+pub use keys::Keys;
+pub use reply::{Malformed, StreamId};
+pub use script::Script;
+
+/// Where a region's Redis is, and how its nodes use it.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub url: Secret,
+    /// Of every key.
+    pub prefix: String,
+    /// Of the region's log; the same on all nodes.
+    pub partitions: u16,
+}
+
+/// A region's Redis: one connection for commands, and what is needed to make further ones.
+#[derive(Clone)]
+pub struct Redis {
+    pub endpoint: Endpoint,
+    pub keys: Keys,
+    pub commands: Commands,
+    pub metrics: RedisMetrics,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+impl Redis {
+    /// Connects. `name` tells its connection from others in metrics, logs and `CLIENT LIST`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
+    pub async fn connect(
+        address: &Address,
+        name: &'static str,
+        metrics: RedisMetrics,
+    ) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::new(&address.url)?;
+        let keys = Keys::new(address.prefix.clone(), address.partitions);
+        let connection = endpoint.connect(name, &keys).await?;
+        Ok(Self::with(endpoint, keys, name, metrics, Some(connection)))
+    }
+
+    /// As [`Self::connect`], without waiting: until the first connection is made, calls fail as unavailable.
+    ///
+    /// # Errors
+    /// When the URL makes no sense.
+    pub fn reach(address: &Address, name: &'static str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::new(&address.url)?;
+        let keys = Keys::new(address.prefix.clone(), address.partitions);
+        Ok(Self::with(endpoint, keys, name, metrics, None))
+    }
+
+    fn with(
+        endpoint: Endpoint,
+        keys: Keys,
+        name: &'static str,
+        metrics: RedisMetrics,
+        connection: Option<connection::Connection>,
+    ) -> Self {
+        let reconnects = metrics.reconnects.with_label_values(&[name]);
+        let (commands, pipe) = Commands::new(endpoint.clone(), keys.clone(), name, connection, reconnects);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pipe);
+        Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks) }
+    }
+}

@@ -1,0 +1,43 @@
+//! The scripts that run inside Redis, each in one atomic step.
+
+/// A script, as it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    Publish,
+    Read,
+    LifeOf,
+}
+
+/// All of them, in the order of their declaration.
+pub const ALL_SCRIPTS: [Script; 3] = [Script::Publish, Script::Read, Script::LifeOf];
+
+impl Script {
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Publish => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/publish.lua"))
+            }
+            Self::Read => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/read.lua"))
+            }
+            Self::LifeOf => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
+            }
+        }
+    }
+
+    /// It begins with `life.lua`, whose first arguments the connection supplies.
+    pub fn is_of_a_life(self) -> bool {
+        matches!(self, Self::Publish | Self::Read | Self::LifeOf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_stand_at_their_number() {
+        assert!(ALL_SCRIPTS.iter().enumerate().all(|(index, script)| *script as usize == index));
+    }
+}
