@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod connection;
 pub mod keys;
+mod pulse;
 pub mod reply;
 pub mod script;
 pub mod subscription;

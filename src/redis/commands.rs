@@ -5,17 +5,14 @@
 //! publication that failed is never sent behind one that was made after it.
 
 use super::connection::{Backoff, ConnectError, Connection, Endpoint, Request, is_fatal};
-use super::keys::Keys;
+use super::{keys::Keys, pulse::Pulse};
 use crate::broker::BrokerError;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -44,7 +41,7 @@ type Answer = oneshot::Sender<Result<Value, BrokerError>>;
 pub struct Commands {
     calls: mpsc::Sender<Call>,
     room: Arc<Semaphore>,
-    available: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
 }
 
 struct Call {
@@ -76,15 +73,21 @@ impl Commands {
         reconnects: IntCounter,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, calls) = mpsc::channel(MAX_WAITING);
-        let available = Arc::new(AtomicBool::new(connection.is_some()));
+        let pulse = Arc::new(Pulse::new(connection.is_some()));
         let room = Arc::new(Semaphore::new(MAX_BYTES));
-        let pipe = Pipe { endpoint, keys, name, calls, available: available.clone(), reconnects };
-        (Self { calls: sender, room, available }, pipe.run(connection))
+        let pipe = Pipe { endpoint, keys, name, calls, pulse: pulse.clone(), reconnects };
+        (Self { calls: sender, room, pulse }, pipe.run(connection))
     }
 
     /// Whether Redis can be reached, as far as is known.
     pub fn is_available(&self) -> bool {
-        self.available.load(Ordering::Acquire)
+        self.pulse.is_available()
+    }
+
+    /// How long Redis has been silent: zero while it answers. An idle connection is tried each second; a Redis that
+    /// does not answer for two is unavailable, and from then on its last answer counts.
+    pub fn away_for(&self) -> Duration {
+        self.pulse.away_for()
     }
 
     /// Makes a call now; it takes effect after those that were made before.
@@ -135,7 +138,7 @@ struct Pipe {
     keys: Keys,
     name: &'static str,
     calls: mpsc::Receiver<Call>,
-    available: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     reconnects: IntCounter,
 }
 
@@ -149,9 +152,9 @@ impl Pipe {
                     None => return,
                 },
             };
-            self.available.store(true, Ordering::Release);
+            self.pulse.connected();
             let End::Broken(reason) = self.serve(&ready).await else { return };
-            self.available.store(false, Ordering::Release);
+            self.pulse.lost();
             tracing::warn!(
                 connection = self.name,
                 reason,
@@ -205,29 +208,32 @@ impl Pipe {
             let idle = under_way.is_empty();
             tokio::select! {
                 biased;
-                Some(outcome) = under_way.next() => match outcome {
-                    Ok(None) => {}
-                    Ok(Some(error)) => {
-                        if Instant::now() >= log_after {
-                            tracing::warn!(error, "Redis refused a command");
-                            log_after = Instant::now() + LOG_INTERVAL;
-                        }
+                Some(outcome) = under_way.next() => {
+                    let refused = match outcome {
+                        Ok(refused) => refused,
+                        Err(end) => break end,
+                    };
+                    self.pulse.heard(!under_way.is_empty());
+                    if let Some(error) = refused && Instant::now() >= log_after {
+                        tracing::warn!(error, "Redis refused a command");
+                        log_after = Instant::now() + LOG_INTERVAL;
                     }
-                    Err(end) => break end,
-                },
+                }
                 count = self.calls.recv_many(&mut batch, MAX_BATCH), if free => {
                     if count == 0 {
                         break End::Unused;
                     }
+                    self.pulse.asked();
                     under_way.push(start(connection, std::mem::take(&mut batch)));
                 }
                 () = tokio::time::sleep(PING_INTERVAL), if idle => {
+                    self.pulse.asked();
                     under_way.push(start(connection, Vec::new()));
                 }
             }
         };
         // What is under way fails together with what waits.
-        self.available.store(false, Ordering::Release);
+        self.pulse.lost();
         drop(under_way);
         while let Ok(call) = self.calls.try_recv() {
             call.fail();

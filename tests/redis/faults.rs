@@ -54,6 +54,7 @@ async fn a_redis_that_does_not_answer_fails_publishes_in_bounded_time_and_loses_
     let server = RedisServer::start().await;
     let (here, there) = (Node::new(&server).await, Node::new(&server).await);
     here.publish(1).await;
+    assert_eq!(here.redis.commands.away_for(), Duration::ZERO);
     server.freeze();
     let begun = Instant::now();
     let refused = soon(here.broker.publish(message("chat:1", 2, Some("k")))).await;
@@ -63,15 +64,37 @@ async fn a_redis_that_does_not_answer_fails_publishes_in_bounded_time_and_loses_
     let begun = Instant::now();
     assert_eq!(here.try_publish(3).await.unwrap_err(), BrokerError::Unavailable);
     assert!(!here.broker.is_available() && begun.elapsed() < Duration::from_millis(100));
+    assert!(here.redis.commands.away_for() >= Duration::from_millis(1_900));
     server.thaw();
     // The first attempt may have taken effect when Redis woke up: the key tells.
     let accepted = here.insist("chat:1", 2, "k").await;
     here.available().await;
+    assert_eq!(here.redis.commands.away_for(), Duration::ZERO);
     let last = here.publish(4).await;
     assert_eq!((accepted.offset, &last.epoch), (2, &accepted.epoch));
     there.deliveries(3).await;
     let delivered = there.delivered("chat:1");
     assert_eq!(delivered.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_silent_redis_is_away_though_nobody_asks_it_anything() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    server.freeze();
+    let begun = Instant::now();
+    // Before the connection is given up, and after.
+    eventually("a second of silence", async || {
+        let away = node.redis.commands.away_for();
+        assert!(away <= begun.elapsed() + Duration::from_secs(2));
+        away >= Duration::from_secs(1)
+    })
+    .await;
+    assert!(node.broker.is_available());
+    eventually("three seconds of silence", async || node.redis.commands.away_for().as_secs() >= 3).await;
+    assert!(!node.broker.is_available() && begun.elapsed() < Duration::from_secs(4));
+    server.thaw();
+    eventually("an answer", async || node.redis.commands.away_for() == Duration::ZERO).await;
 }
 
 #[tokio::test]

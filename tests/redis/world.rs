@@ -38,6 +38,7 @@ impl Delivery for Recorder {
 /// A node, as far as its broker is concerned.
 pub struct Node {
     pub broker: RedisBroker,
+    pub redis: Redis,
     pub recorder: Arc<Recorder>,
     pub metrics: Metrics,
 }
@@ -67,8 +68,8 @@ impl Node {
         let metrics = Metrics::new().unwrap();
         let redis = Redis::connect(&settings.address, "commands", metrics.redis.clone()).await?;
         let recorder = Arc::new(Recorder::default());
-        let broker = RedisBroker::start(redis, settings.options, recorder.clone()).await?;
-        Ok(Self { broker, recorder, metrics })
+        let broker = RedisBroker::start(redis.clone(), settings.options, recorder.clone()).await?;
+        Ok(Self { broker, redis, recorder, metrics })
     }
 
     pub fn publications(&self) -> Vec<Arc<Publication>> {
