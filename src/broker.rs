@@ -14,7 +14,7 @@ use skywave_protocol::{
     frame::{GapReason, Key},
     position::{Epoch, Origin},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The most publications in one [`Chunk`].
 pub const MAX_CHUNK: usize = 256;
@@ -171,5 +171,10 @@ pub trait Broker: Send + Sync {
     /// Whether calls can succeed now, as far as is known.
     fn is_available(&self) -> bool {
         true
+    }
+
+    /// For how long what it is built on has been silent; zero while that answers.
+    fn away_for(&self) -> Duration {
+        Duration::ZERO
     }
 }

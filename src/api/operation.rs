@@ -84,6 +84,8 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(State(api): State<Api>) -> impl IntoResponse {
     if api.node.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else if !api.node.broker.is_available() {
+        (StatusCode::SERVICE_UNAVAILABLE, "broker_away")
     } else {
         (StatusCode::OK, "ready")
     }

@@ -215,6 +215,10 @@ impl Broker for RedisBroker {
     fn is_available(&self) -> bool {
         self.redis.commands.is_available()
     }
+
+    fn away_for(&self) -> Duration {
+        self.redis.commands.away_for()
+    }
 }
 
 fn accepted(value: Value) -> Result<(Point, bool), Malformed> {

@@ -54,9 +54,8 @@ impl Pulse {
     /// Something is asked.
     pub fn asked(&self) {
         let now = self.now_ms();
-        // It fails where something is asked already: the earlier time stands.
-        let outcome = self.asked_ms.compare_exchange(NOTHING_ASKED, now, Ordering::AcqRel, Ordering::Acquire);
-        drop(outcome);
+        // Where something is asked already, the earlier time stands.
+        self.asked_ms.fetch_min(now, Ordering::AcqRel);
     }
 
     /// Something was answered; `more` is to come.

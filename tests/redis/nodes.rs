@@ -273,3 +273,20 @@ async fn a_redis_that_restarts_with_its_data_costs_clients_nothing_but_the_news(
     }
     assert_eq!(gaps, 3);
 }
+
+async fn readiness(node: &Server) -> (u16, String) {
+    let url = format!("http://{}/readyz", node.admin().unwrap());
+    let answer = soon(reqwest::get(url)).await.unwrap();
+    (answer.status().as_u16(), soon(answer.text()).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_not_ready_while_redis_is_away() {
+    let mut redis = RedisServer::start().await;
+    let node = node(&redis).await;
+    assert_eq!(readiness(&node).await, (200, "ready".to_owned()));
+    redis.kill();
+    eventually("the loss", async || readiness(&node).await == (503, "broker_away".to_owned())).await;
+    redis.relaunch().await;
+    eventually("the return", async || readiness(&node).await.0 == 200).await;
+}
