@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod node;
 pub mod presence;
 pub mod redis;
+pub mod region;
 pub mod server;
 pub mod session;
 pub mod transport;

@@ -8,6 +8,8 @@ use crate::{
     limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
     presence::Presence,
+    redis::Redis,
+    region::Regions,
     session::{path_memories::PathMemories, registry::Registry},
 };
 use parking_lot::Mutex;
@@ -28,6 +30,10 @@ pub struct Node {
     pub regions: Vec<Region>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
+    /// The region's Redis; `None` with a memory broker.
+    pub redis: Option<Redis>,
+    /// The other regions' Redis; `None` when there are none.
+    pub other_regions: Option<Arc<Regions>>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
     pub resume_key: ResumeKey,
@@ -49,6 +55,10 @@ pub struct Parts {
     pub regions: Vec<Region>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
+    /// The region's Redis; `None` with a memory broker.
+    pub redis: Option<Redis>,
+    /// The other regions' Redis; `None` when there are none.
+    pub other_regions: Option<Arc<Regions>>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
     pub metrics: Metrics,
@@ -63,6 +73,8 @@ impl Node {
             regions: parts.regions,
             hub: parts.hub,
             broker: parts.broker,
+            redis: parts.redis,
+            other_regions: parts.other_regions,
             presence: parts.presence,
             authenticator: parts.authenticator,
             resume_key: ResumeKey::new(&parts.config.auth.session_secret),

@@ -43,11 +43,7 @@ impl Redis {
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
-    pub async fn connect(
-        address: &Address,
-        name: &'static str,
-        metrics: RedisMetrics,
-    ) -> Result<Self, ConnectError> {
+    pub async fn connect(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::new(&address.url)?;
         let keys = Keys::new(address.prefix.clone(), address.partitions);
         let connection = endpoint.connect(name, &keys).await?;
@@ -58,7 +54,7 @@ impl Redis {
     ///
     /// # Errors
     /// When the URL makes no sense.
-    pub fn reach(address: &Address, name: &'static str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
+    pub fn reach(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::new(&address.url)?;
         let keys = Keys::new(address.prefix.clone(), address.partitions);
         Ok(Self::with(endpoint, keys, name, metrics, None))
@@ -67,12 +63,13 @@ impl Redis {
     fn with(
         endpoint: Endpoint,
         keys: Keys,
-        name: &'static str,
+        name: &str,
         metrics: RedisMetrics,
         connection: Option<connection::Connection>,
     ) -> Self {
         let reconnects = metrics.reconnects.with_label_values(&[name]);
-        let (commands, pipe) = Commands::new(endpoint.clone(), keys.clone(), name, connection, reconnects);
+        let (commands, pipe) =
+            Commands::new(endpoint.clone(), keys.clone(), name.into(), connection, reconnects);
         let mut tasks = JoinSet::new();
         tasks.spawn(pipe);
         Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks) }

@@ -16,6 +16,7 @@ use crate::{
     node::{Node, Parts},
     presence::Presence,
     redis::{self, Redis},
+    region::Regions,
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{
@@ -229,34 +230,41 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         .collect::<Result<_, TooLong>>()?;
     let hub = Arc::new(Hub::default());
     let metrics = Metrics::new()?;
-    let broker = broker(&config, &region, &hub, &metrics, tasks).await?;
+    let redis = redis(&config, &metrics).await?;
+    let other_regions = match &redis {
+        Some(redis) if !config.regions.is_empty() => {
+            Some(Arc::new(Regions::reach(&config, region.clone(), redis.clone(), &metrics)?))
+        }
+        _ => None,
+    };
+    let broker = broker(&config, &region, redis.clone(), &hub, tasks).await?;
     let presence = Presence::new(hub.clone(), config.channels.clone());
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
-    let node = Node::new(Parts { config, region, regions, hub, broker, presence, authenticator, metrics });
+    let node = Node::new(Parts {
+        config,
+        region,
+        regions,
+        hub,
+        broker,
+        redis,
+        other_regions,
+        presence,
+        authenticator,
+        metrics,
+    });
     let refreshing = node.clone();
     tasks.spawn(async move { refreshing.authenticator.run().await });
     Ok(node)
 }
 
-/// The broker that the configuration names.
-async fn broker(
-    config: &Config,
-    region: &Origin,
-    hub: &Arc<Hub>,
-    metrics: &Metrics,
-    tasks: &mut JoinSet<()>,
-) -> Result<Arc<dyn Broker>, StartError> {
-    let (origin, namespaces) = (region.clone(), config.channels.clone());
+/// The region's Redis, if the configuration names one.
+async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
     let url = match (config.broker.kind, &config.broker.url) {
         (BrokerKind::Redis, Some(url)) => url.clone(),
-        _ => {
-            let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
-            tasks.spawn(expire(broker.clone()));
-            return Ok(broker);
-        }
+        _ => return Ok(None),
     };
-    if namespaces.values().any(|namespace| namespace.presence) {
+    if config.channels.values().any(|namespace| namespace.presence) {
         return Err(StartError::NotYet(
             "nodes that share a Redis do not share presence yet: set presence = false in every namespace",
         ));
@@ -266,7 +274,23 @@ async fn broker(
     }
     let address =
         redis::Address { url, prefix: config.broker.prefix.clone(), partitions: config.broker.partitions };
-    let redis = Redis::connect(&address, "commands", metrics.redis.clone()).await?;
+    Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
+}
+
+/// The broker that the configuration names.
+async fn broker(
+    config: &Config,
+    region: &Origin,
+    redis: Option<Redis>,
+    hub: &Arc<Hub>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let (origin, namespaces) = (region.clone(), config.channels.clone());
+    let Some(redis) = redis else {
+        let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
+        tasks.spawn(expire(broker.clone()));
+        return Ok(broker);
+    };
     let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces };
     Ok(Arc::new(RedisBroker::start(redis, options, hub.clone()).await?))
 }

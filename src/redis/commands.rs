@@ -68,7 +68,7 @@ impl Commands {
     pub fn new(
         endpoint: Endpoint,
         keys: Keys,
-        name: &'static str,
+        name: Arc<str>,
         connection: Option<Connection>,
         reconnects: IntCounter,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -136,7 +136,7 @@ type UnderWay = Pin<Box<dyn Future<Output = Result<Option<String>, End>> + Send>
 struct Pipe {
     endpoint: Endpoint,
     keys: Keys,
-    name: &'static str,
+    name: Arc<str>,
     calls: mpsc::Receiver<Call>,
     pulse: Arc<Pulse>,
     reconnects: IntCounter,
@@ -156,7 +156,7 @@ impl Pipe {
             let End::Broken(reason) = self.serve(&ready).await else { return };
             self.pulse.lost();
             tracing::warn!(
-                connection = self.name,
+                connection = &*self.name,
                 reason,
                 "Redis cannot be reached; calls fail until it can"
             );
@@ -165,7 +165,7 @@ impl Pipe {
                 return;
             }
             self.reconnects.inc();
-            tracing::info!(connection = self.name, "Redis can be reached again");
+            tracing::info!(connection = &*self.name, "Redis can be reached again");
         }
     }
 
@@ -173,11 +173,11 @@ impl Pipe {
     async fn reconnect(&mut self) -> Option<Connection> {
         let mut backoff = Backoff::default();
         loop {
-            let (endpoint, keys, name) = (self.endpoint.clone(), self.keys.clone(), self.name);
+            let (endpoint, keys, name) = (self.endpoint.clone(), self.keys.clone(), self.name.clone());
             let pause = backoff.pause();
             let attempt = async move {
                 tokio::time::sleep(pause).await;
-                endpoint.connect(name, &keys).await
+                endpoint.connect(&name, &keys).await
             };
             tokio::pin!(attempt);
             let outcome = loop {

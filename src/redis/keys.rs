@@ -46,6 +46,21 @@ impl Keys {
         self.name(partition, "event")
     }
 
+    /// Pub/sub channel of what the region accepts, for the other regions.
+    pub fn out(&self, partition: u16) -> String {
+        self.name(partition, "out")
+    }
+
+    /// Hash: other region → how much of its log was applied here.
+    pub fn cursor(&self, partition: u16) -> String {
+        self.name(partition, "cursor")
+    }
+
+    /// Hash: who holds a lease.
+    pub fn lease(&self, name: &str) -> String {
+        format!("{}:lease:{name}", self.prefix)
+    }
+
     /// Hash: origin → `epoch:offset`.
     pub fn position(&self, channel: &Channel) -> String {
         self.name(self.partition(channel), &format!("pos:{}", &**channel))

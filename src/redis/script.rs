@@ -6,10 +6,11 @@ pub enum Script {
     Publish,
     Read,
     LifeOf,
+    Lease,
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 3] = [Script::Publish, Script::Read, Script::LifeOf];
+pub const ALL_SCRIPTS: [Script; 4] = [Script::Publish, Script::Read, Script::LifeOf, Script::Lease];
 
 impl Script {
     pub fn source(self) -> &'static str {
@@ -23,6 +24,7 @@ impl Script {
             Self::LifeOf => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
             }
+            Self::Lease => include_str!("../region/lease.lua"),
         }
     }
 

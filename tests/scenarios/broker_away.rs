@@ -65,6 +65,8 @@ fn node() -> (Arc<Node>, Arc<Hub>) {
         regions: Vec::new(),
         hub: hub.clone(),
         broker: Arc::new(Stuck(memory)),
+        redis: None,
+        other_regions: None,
         presence: Presence::new(hub.clone(), config.channels.clone()),
         authenticator: Authenticator::new(&config.auth).unwrap(),
         metrics: Metrics::new().unwrap(),

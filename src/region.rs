@@ -1,0 +1,60 @@
+//! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
+
+pub mod lease;
+
+use crate::{
+    config::Config,
+    metrics::Metrics,
+    redis::{Address, ConnectError, Redis},
+};
+use skywave_protocol::{Text, position::Origin};
+use std::sync::Arc;
+
+/// Another region.
+#[derive(Clone)]
+pub struct Remote {
+    pub name: Origin,
+    /// Where clients reach it.
+    pub url: Arc<str>,
+    /// Its Redis; calls fail as unavailable while it cannot be reached.
+    pub redis: Redis,
+}
+
+/// All regions of the deployment, seen from this one.
+pub struct Regions {
+    pub own: Origin,
+    /// This region's Redis.
+    pub local: Redis,
+    /// In the order of the configuration.
+    pub remotes: Vec<Remote>,
+}
+
+impl Regions {
+    /// Begins to connect to every other region, without waiting.
+    ///
+    /// # Errors
+    /// When a URL makes no sense.
+    pub fn reach(
+        config: &Config,
+        own: Origin,
+        local: Redis,
+        metrics: &Metrics,
+    ) -> Result<Self, ConnectError> {
+        let remotes = config.regions.iter().map(|region| {
+            let address = Address {
+                url: region.redis.clone(),
+                prefix: config.broker.prefix.clone(),
+                partitions: config.broker.partitions,
+            };
+            let name =
+                Text::new(&region.name).map_err(|_| ConnectError::Url("the region's name is too long"))?;
+            let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;
+            Ok(Remote { name, url: region.url.as_str().into(), redis })
+        });
+        Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
+    }
+
+    pub fn remote(&self, name: &str) -> Option<&Remote> {
+        self.remotes.iter().find(|remote| &*remote.name == name)
+    }
+}
