@@ -1,83 +1,154 @@
-//! Which node to try next.
+//! The nodes that are known: where to go first, and in which order elsewhere.
 
 use crate::url::NodeUrl;
+use skywave_protocol::position::Origin;
+use std::{cmp::Ordering, time::Duration};
 
 /// The most addresses that nodes may add.
 const MAX_LEARNED: usize = 16;
 
-/// The addresses of nodes: those given, those learned from nodes, and where to go first.
+/// The addresses of nodes: those given, those learned from nodes, and what is known of each.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    given: Vec<NodeUrl>,
-    learned: Vec<NodeUrl>,
+    /// Never empty; the given ones, which stay, come first.
+    known: Vec<Candidate>,
     current: usize,
-    /// Failures since the last success.
-    failures: usize,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    url: NodeUrl,
+    given: bool,
+    region: Option<Origin>,
+    /// Smoothed time from the begin of an attempt to its completed handshake.
+    handshake: Option<Duration>,
+    /// Whether it failed since the last success or full round.
+    failed: bool,
+}
+
+impl Candidate {
+    fn new(url: NodeUrl, given: bool) -> Self {
+        Self { url, given, region: None, handshake: None, failed: false }
+    }
 }
 
 impl Candidates {
     /// `given` has at least one.
     pub fn new(given: Vec<NodeUrl>) -> Self {
-        Self { given, learned: Vec::new(), current: 0, failures: 0 }
+        Self { known: given.into_iter().map(|url| Candidate::new(url, true)).collect(), current: 0 }
     }
 
-    fn len(&self) -> usize {
-        self.given.len() + self.learned.len()
-    }
-
+    /// Where the session is, or was last, or was sent to.
     pub fn current(&self) -> &NodeUrl {
-        self.given
-            .get(self.current)
-            .or_else(|| self.learned.get(self.current - self.given.len()))
-            .unwrap_or(&self.given[0])
+        &self.known.get(self.current).unwrap_or(&self.known[0]).url
     }
 
-    /// Moves on to the next; whether all have failed once since the last success or full round.
-    pub fn failed(&mut self) -> bool {
-        self.current = (self.current + 1) % self.len();
-        self.failures += 1;
-        let round = self.failures >= self.len();
-        if round {
-            self.failures = 0;
+    /// Whom to try in this round: the current one, then the others, the fastest first. Of those in a region
+    /// nobody has been to the order in which they were told counts.
+    pub fn order(&self) -> Vec<NodeUrl> {
+        let mut left: Vec<(usize, Option<Duration>)> = (0..self.known.len())
+            .filter(|index| !self.known[*index].failed)
+            .map(|index| (index, self.estimate(index)))
+            .collect();
+        left.sort_by(|(a, a_time), (b, b_time)| {
+            let current_first = (*b == self.current).cmp(&(*a == self.current));
+            current_first.then(match (a_time, b_time) {
+                (Some(a), Some(b)) => a.cmp(b),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => Ordering::Equal,
+            })
+        });
+        left.into_iter().map(|(index, _)| self.known[index].url.clone()).collect()
+    }
+
+    /// How long a handshake takes: measured there, or else at the quickest of the same region.
+    fn estimate(&self, index: usize) -> Option<Duration> {
+        let candidate = &self.known[index];
+        let region = candidate.region.as_ref();
+        candidate.handshake.or_else(|| {
+            let same_region = |other: &&Candidate| region.is_some() && other.region.as_ref() == region;
+            self.known.iter().filter(same_region).filter_map(|other| other.handshake).min()
+        })
+    }
+
+    /// The time that a handshake with `url` usually takes, if one ever completed.
+    pub fn handshake(&self, url: &NodeUrl) -> Option<Duration> {
+        self.known.iter().find(|candidate| candidate.url == *url)?.handshake
+    }
+
+    /// A handshake with `url` took so long.
+    pub fn measured(&mut self, url: &NodeUrl, took: Duration) {
+        if let Some(candidate) = self.find(url) {
+            candidate.handshake = Some(candidate.handshake.map_or(took, |before| (before * 3 + took) / 4));
         }
-        round
     }
 
-    pub fn succeeded(&mut self, url: &NodeUrl) {
-        self.failures = 0;
-        self.go(url.clone());
+    fn find(&mut self, url: &NodeUrl) -> Option<&mut Candidate> {
+        self.known.iter_mut().find(|candidate| candidate.url == *url)
     }
 
-    /// After a failed move the next one, if there is one planned, goes on; else back to `url`.
-    pub fn go_unless_draining(&mut self, url: &NodeUrl, draining: bool) {
-        if !draining {
-            self.go(url.clone());
+    /// `url` is not to be tried again in this round.
+    pub fn failed(&mut self, url: &NodeUrl) {
+        if let Some(candidate) = self.find(url) {
+            candidate.failed = true;
         }
     }
 
-    /// Goes to `url` next.
-    pub fn go(&mut self, url: NodeUrl) {
-        let index = self.given.iter().chain(&self.learned).position(|known| *known == url);
+    /// Whether nobody is left to be tried in this round.
+    pub fn is_exhausted(&self) -> bool {
+        self.known.iter().all(|candidate| candidate.failed)
+    }
+
+    /// From here on everybody may be tried again.
+    pub fn begin_round(&mut self) {
+        self.known.iter_mut().for_each(|candidate| candidate.failed = false);
+    }
+
+    /// The session is at `url`, which is in `region`. There it stays: nothing but a failure or the node's own
+    /// word leads elsewhere.
+    pub fn succeeded(&mut self, url: &NodeUrl, region: Origin) {
+        self.go(url);
+        self.begin_round();
+        self.known[self.current].region = Some(region);
+    }
+
+    /// Goes to `url` first from now on.
+    pub fn go(&mut self, url: &NodeUrl) {
+        let index = self.known.iter().position(|candidate| candidate.url == *url);
         self.current = index.unwrap_or_else(|| {
-            if self.learned.len() >= MAX_LEARNED {
-                self.learned.pop();
+            let learned = self.known.iter().filter(|candidate| !candidate.given).count();
+            if learned >= MAX_LEARNED {
+                self.known.pop();
             }
-            self.learned.push(url);
-            self.len() - 1
+            self.known.push(Candidate::new(url.clone(), false));
+            self.known.len() - 1
         });
     }
 
-    /// Replaces what nodes told about other regions; the current one stays.
-    pub fn learn(&mut self, urls: impl Iterator<Item = NodeUrl>) {
+    /// Replaces what nodes told of others, with their regions; the current one stays.
+    pub fn learn(&mut self, told: impl Iterator<Item = (Origin, NodeUrl)>) {
         let current = self.current().clone();
-        self.learned.clear();
-        for url in urls {
-            if self.learned.len() < MAX_LEARNED && !self.given.contains(&url) && !self.learned.contains(&url)
-            {
-                self.learned.push(url);
+        let (mut known, mut former): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.known).into_iter().partition(|candidate| candidate.given);
+        let given = known.len();
+        for (region, url) in told {
+            if let Some(candidate) = known.iter_mut().find(|candidate| candidate.url == url) {
+                candidate.region = Some(region);
+            } else if known.len() - given < MAX_LEARNED {
+                let before = former.iter().position(|candidate| candidate.url == url);
+                let before = before.map(|index| former.swap_remove(index));
+                let candidate = before.unwrap_or_else(|| Candidate::new(url, false));
+                known.push(Candidate { region: Some(region), ..candidate });
             }
         }
-        self.go(current);
+        let stays = former.into_iter().find(|candidate| candidate.url == current);
+        if let Some(candidate) = stays {
+            known.truncate(given + MAX_LEARNED - 1);
+            known.push(candidate);
+        }
+        self.known = known;
+        self.go(&current);
     }
 }
 
@@ -89,26 +160,81 @@ mod tests {
         format!("https://{name}").parse().unwrap()
     }
 
+    fn region(name: &str) -> Origin {
+        Origin::new(name).unwrap()
+    }
+
+    fn told(names: &[(&str, &str)]) -> Vec<(Origin, NodeUrl)> {
+        names.iter().map(|(name, at)| (region(name), url(at))).collect()
+    }
+
+    /// At `a` in `eu`, after a handshake of 20 ms.
+    fn at_a() -> Candidates {
+        let mut candidates = Candidates::new(vec![url("a")]);
+        candidates.succeeded(&url("a"), region("eu"));
+        candidates.measured(&url("a"), Duration::from_millis(20));
+        candidates.learn(told(&[("eu", "b"), ("ap", "c"), ("us", "d")]).into_iter());
+        candidates
+    }
+
     #[test]
-    fn failures_go_round_all_of_them() {
-        let mut candidates = Candidates::new(vec![url("a"), url("b")]);
-        candidates.learn([url("c"), url("a")].into_iter());
-        let mut seen = vec![candidates.current().clone()];
-        assert!(!candidates.failed());
-        seen.push(candidates.current().clone());
-        assert!(!candidates.failed());
-        seen.push(candidates.current().clone());
-        assert!(candidates.failed());
-        assert_eq!(seen, [url("a"), url("b"), url("c")]);
-        assert_eq!(*candidates.current(), url("a"));
+    fn peers_of_the_own_region_come_before_regions_never_seen_and_those_as_told() {
+        assert_eq!(at_a().order(), [url("a"), url("b"), url("c"), url("d")]);
+    }
+
+    #[test]
+    fn the_fastest_known_comes_after_the_current_one() {
+        let mut candidates = at_a();
+        candidates.measured(&url("d"), Duration::from_millis(10));
+        candidates.measured(&url("c"), Duration::from_millis(300));
+        assert_eq!(candidates.order(), [url("a"), url("d"), url("b"), url("c")]);
+        candidates.measured(&url("d"), Duration::from_millis(1010));
+        assert_eq!(candidates.handshake(&url("d")), Some(Duration::from_millis(260)));
+        assert_eq!(candidates.order(), [url("a"), url("b"), url("d"), url("c")]);
+    }
+
+    #[test]
+    fn one_that_failed_is_not_tried_again_before_the_round_is_over() {
+        let mut candidates = at_a();
+        for name in ["b", "a", "c"] {
+            candidates.failed(&url(name));
+        }
+        assert_eq!(candidates.order(), [url("d")]);
+        assert!(!candidates.is_exhausted());
+        candidates.failed(&url("d"));
+        assert!(candidates.is_exhausted());
+        candidates.begin_round();
+        assert_eq!(candidates.order().len(), 4);
+    }
+
+    #[test]
+    fn after_a_failover_the_new_node_is_the_first_and_the_old_one_no_more_than_another() {
+        let mut candidates = at_a();
+        candidates.succeeded(&url("d"), region("us"));
+        candidates.measured(&url("d"), Duration::from_millis(250));
+        candidates.learn(told(&[("eu", "a"), ("eu", "b"), ("ap", "c")]).into_iter());
+        assert_eq!(*candidates.current(), url("d"));
+        assert_eq!(candidates.order()[0], url("d"));
     }
 
     #[test]
     fn the_current_one_survives_what_is_learned() {
         let mut candidates = Candidates::new(vec![url("a")]);
-        candidates.go(url("x"));
-        candidates.learn((0..100).map(|index| url(&format!("r{index}"))));
+        candidates.go(&url("x"));
+        candidates.learn((0..100).map(|index| (region("us"), url(&format!("r{index}")))));
         assert_eq!(*candidates.current(), url("x"));
-        assert!(candidates.len() <= 1 + MAX_LEARNED);
+        assert!(candidates.known.len() <= 1 + MAX_LEARNED);
+        candidates.go(&url("y"));
+        assert_eq!(*candidates.current(), url("y"));
+        assert!(candidates.known.len() <= 1 + MAX_LEARNED);
+    }
+
+    #[test]
+    fn what_is_told_again_keeps_its_time() {
+        let mut candidates = at_a();
+        candidates.measured(&url("c"), Duration::from_millis(300));
+        candidates.learn(told(&[("us", "d"), ("ap", "c")]).into_iter());
+        assert_eq!(candidates.handshake(&url("c")), Some(Duration::from_millis(300)));
+        assert_eq!(candidates.order(), [url("a"), url("c"), url("d")]);
     }
 }

@@ -20,9 +20,11 @@
 //!
 //! What the client does by itself:
 //! - **Transport**: WebTransport with a head start, WebSocket beside it; whichever connects first.
-//! - **Breaks**: reconnects with full jitter, to the next node if need be, and resumes every
-//!   subscription from its position: each publication once, in order, and a
-//!   [`Gap`](ChannelEvent::Gap) where some are lost for good.
+//! - **Breaks**: reconnects with full jitter and resumes every subscription from its position: each
+//!   publication once, in order, and a [`Gap`](ChannelEvent::Gap) where some are lost for good.
+//! - **Nodes that are gone**: when the last node does not answer at once, handshakes with the others begin
+//!   as well, those given and those that nodes told of, the fastest known first; the first that completes
+//!   gets the session, and there it stays.
 //! - **Publishes** are kept until answered and sent again with the same idempotency key.
 //! - **Moves** (a drain, another transport): the new connection is opened before the old one is closed.
 //! - **Tokens** are fetched anew ahead of their expiry.
@@ -36,6 +38,7 @@ mod error;
 mod options;
 mod race;
 mod session;
+mod staggered;
 mod status;
 mod subscription;
 pub mod tls;

@@ -113,6 +113,8 @@ struct Session {
     options: ClientOptions,
     dialer: Dialer,
     candidates: Candidates,
+    /// The node that is gone has named the current candidate.
+    sent_on: bool,
     memory: Memory,
     commands: mpsc::Receiver<Command>,
     forgotten: mpsc::UnboundedReceiver<(Channel, u64)>,
@@ -121,6 +123,8 @@ struct Session {
     /// Who waits for the first session.
     first: Option<Outcome>,
     resume: Option<Arc<str>>,
+    /// The node that served last.
+    node: Option<Arc<str>>,
     channels: HashMap<Channel, Entry>,
     publishes: Publishes,
     requests: Requests,
@@ -180,6 +184,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
     let session = Session {
         dialer,
         candidates: Candidates::new(urls),
+        sent_on: false,
         memory: Memory::default(),
         commands: command_queue,
         forgotten: forgotten_queue,
@@ -187,6 +192,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         path,
         first: Some(first),
         resume: None,
+        node: None,
         channels: HashMap::new(),
         publishes: Publishes::new(options.publish_queue),
         requests: Requests::default(),
@@ -219,7 +225,7 @@ struct End {
 
 impl Session {
     async fn run(mut self) {
-        self.open(None, Purpose::Connect);
+        self.open(Purpose::Connect, None, None);
         let end = loop {
             let input = self.input().await;
             if let ControlFlow::Break(end) = self.handle(input) {
@@ -324,7 +330,7 @@ impl Session {
         }
         if self.opening.is_none() {
             if self.reconnect_at.is_some_and(|at| at <= now) {
-                self.open(None, Purpose::Connect);
+                self.open(Purpose::Connect, None, None);
             } else if let Some(due) = self.next_move.take_if(|next| next.at <= now) {
                 self.follow(due);
             }

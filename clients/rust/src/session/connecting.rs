@@ -4,12 +4,13 @@ use super::{
     End, Move, Session, Which,
     channels::Phase,
     connection::Live,
-    opening::{self, Dialed, Established, Opening, Purpose, Step},
+    opening::{self, Established, Opening, Purpose, Step, Target},
 };
 use crate::{
     client::Path,
     error::ConnectError,
     options::{TokenError, TokenSource},
+    staggered::{Pace, STAGGER, Winner},
     status::{Connected, Status},
     transport::TransportKind,
     url::NodeUrl,
@@ -30,39 +31,84 @@ use tokio::time::Instant;
 const CONNECT_BYTES: usize = 16 * 1024;
 /// The least time before a token is fetched again, however short tokens live.
 const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(200);
+/// By how much a node to which another one has sent this client is ahead of those it knows.
+const NAMED_HEAD_START: Duration = Duration::from_secs(1);
+/// How long `connected` may take after the handshake when there are other nodes.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Session {
-    /// Begins to open a connection to the current candidate.
-    pub(super) fn open(&mut self, forced: Option<TransportKind>, purpose: Purpose) {
-        let now = Instant::now();
-        let url = self.candidates.current().clone();
+    /// Begins to open a connection: to `named` first, where a node or the application names one.
+    pub(super) fn open(&mut self, purpose: Purpose, named: Option<NodeUrl>, forced: Option<TransportKind>) {
+        let urls = self.whom_to_try(&purpose, named.as_ref());
+        let head_start = self.head_start(urls.first(), named.is_some());
+        let pace = Pace { head_start, timeout: self.options.connect_timeout };
         let choice = self.options.choice_of(forced);
-        let plan = self.memory.plan(&url, choice, self.options.head_start, now);
-        let deadline = now + self.options.connect_timeout;
-        let step =
-            opening::dial(self.dialer.clone(), url.clone(), plan, self.options.token.clone(), deadline);
+        let now = Instant::now();
+        let target = |url: NodeUrl| {
+            let plan = self.memory.plan(&url, choice, self.options.head_start, now);
+            Target { url, plan }
+        };
+        let targets: Vec<Target> = urls.into_iter().map(target).collect();
+        let step = opening::dial(self.dialer.clone(), targets.clone(), self.options.token.clone(), pace);
         self.reconnect_at = None;
         self.attempts = self.attempts.saturating_add(1);
         if self.live.is_none() {
             self.status.send_replace(Status::Connecting { attempt: self.attempts });
         }
-        self.opening = Some(Opening { url, plan, purpose, deadline, channels: Vec::new(), step });
+        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), step });
+    }
+
+    /// Nodes in the order in which they are tried; at least one.
+    fn whom_to_try(&mut self, purpose: &Purpose, named: Option<&NodeUrl>) -> Vec<NodeUrl> {
+        if let (Purpose::Prefer | Purpose::Switch(_), Some(url)) = (purpose, named) {
+            return vec![url.clone()];
+        }
+        if self.candidates.is_exhausted() {
+            self.candidates.begin_round();
+        }
+        let mut urls = self.candidates.order();
+        if let Some(named) = named {
+            // Whoever names another one wants to be left.
+            urls.retain(|url| url != named && self.live.as_ref().is_none_or(|live| live.url != *url));
+            urls.insert(0, named.clone());
+        }
+        urls
+    }
+
+    /// How long the first one is tried alone: one that is slow by nature, or to which a node has sent this
+    /// client, is not left for the sake of a few milliseconds.
+    fn head_start(&self, first: Option<&NodeUrl>, named: bool) -> Duration {
+        if named || self.sent_on {
+            return NAMED_HEAD_START;
+        }
+        let usual = first.and_then(|url| self.candidates.handshake(url)).unwrap_or_default();
+        (usual * 3 / 2).clamp(STAGGER, NAMED_HEAD_START)
     }
 
     pub(super) fn step(&mut self, step: Step) -> ControlFlow<End> {
         let Some(mut opening) = self.opening.take() else { return ControlFlow::Continue(()) };
         match step {
-            Step::Dialed(Ok(dialed)) => {
-                self.memory.remember(&opening.url, opening.plan, dialed.connection.kind, Instant::now());
-                let Dialed { connection, token } = dialed;
+            Step::Dialed(Ok(winner), token) => {
+                let Winner { index, value: connection, begun, took, failed } = winner;
+                for index in failed {
+                    self.candidates.failed(&opening.targets[index].url);
+                }
+                let target = opening.targets.swap_remove(index);
+                self.candidates.measured(&target.url, took);
+                self.memory.remember(&target.url, target.plan, connection.kind, Instant::now());
+                let mut deadline = begun + self.options.connect_timeout;
+                if !opening.targets.is_empty() {
+                    deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
+                }
                 let connect = self.connect_frame(token);
                 opening.channels = self.asked(&connect);
-                opening.step = opening::greet(connection, connect, opening.deadline);
+                opening.step = opening::greet(connection, connect, deadline);
+                opening.targets = vec![target];
                 self.opening = Some(opening);
                 ControlFlow::Continue(())
             }
             Step::Established(Ok(established)) => self.established(opening, *established),
-            Step::Dialed(Err(error)) | Step::Established(Err(error)) => self.failed(opening.purpose, error),
+            Step::Dialed(Err(error), _) | Step::Established(Err(error)) => self.failed(opening, error),
         }
     }
 
@@ -109,7 +155,8 @@ impl Session {
 
     pub(super) fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
         let Established { connection, connected, early } = established;
-        let Opening { url, purpose, channels, .. } = opening;
+        let Opening { mut targets, purpose, channels, .. } = opening;
+        let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
         let awaiting =
             channels.iter().map(|(channel, _)| (channel.clone(), Phase::Awaiting(VecDeque::new())));
@@ -123,14 +170,19 @@ impl Session {
         );
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
-        self.candidates.succeeded(&url);
-        let regions: Vec<NodeUrl> =
-            connected.regions.iter().filter_map(|region| self.trusted(&region.url)).collect();
+        self.candidates.succeeded(&url, connected.region.clone());
+        let told = |region: &frame::Region| Some((region.name.clone(), self.trusted(&region.url)?));
+        let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
         self.candidates.learn(regions.into_iter());
         self.frame_limit = connected.limits.frame_bytes;
         self.resume = Some(connected.resume.clone());
         self.schedule_refresh(connected.expires_at_ms);
         self.publish_status(&live, &connected);
+        if self.node.replace(connected.node.clone()).is_some_and(|before| before != connected.node) {
+            // What another node could not do for the moment, this one may.
+            self.publishes.release_all();
+        }
+        self.sent_on = false;
         self.attempts = 0;
         self.next_move = None;
         if let Some(old) = self.live.replace(live) {
@@ -193,40 +245,32 @@ impl Session {
         self.send_publishes();
     }
 
-    /// The attempt failed: the next candidate at once, or all of them again after a while.
-    pub(super) fn failed(&mut self, purpose: Purpose, error: ConnectError) -> ControlFlow<End> {
+    /// The attempt failed: the candidates that are left at once, or all of them again after a while.
+    pub(super) fn failed(&mut self, opening: Opening, error: ConnectError) -> ControlFlow<End> {
+        let Opening { targets, purpose, .. } = opening;
         tracing::debug!(%error, ?purpose, "cannot connect");
         let (expired, fatal) = self.judge(&error);
-        let round = self.candidates.failed();
+        if matches!(purpose, Purpose::Connect | Purpose::Drain) && !expired {
+            targets.iter().for_each(|target| self.candidates.failed(&target.url));
+        }
+        self.sent_on = false;
         if self.live.is_some() {
-            match purpose {
-                Purpose::Switch(reply) => {
-                    let _ = reply.send(Err(error));
-                }
-                // The old connection ends sooner or later: try again until then.
-                Purpose::Drain if !fatal => {
-                    let at = Instant::now() + self.options.backoff.wait(self.attempts.saturating_sub(1));
-                    self.next_move = Some(Move { at, url: None, purpose: Purpose::Drain });
-                }
-                Purpose::Drain | Purpose::Prefer | Purpose::Connect => {}
-            }
-            if let Some(live) = &self.live {
-                self.candidates.go_unless_draining(&live.url, self.next_move.is_some());
-            }
+            self.stay(purpose, error, fatal);
             return ControlFlow::Continue(());
         }
         if let Purpose::Switch(reply) = purpose {
             let _ = reply.send(Err(error.clone()));
         }
-        if fatal || (round && self.first.is_some() && !expired) {
+        let round = self.candidates.is_exhausted();
+        if fatal || (round && self.first.is_some()) {
             let end = End { code: error.code(), reason: error.to_string().into(), closed: None };
             if let Some(first) = self.first.take() {
                 let _ = first.send(Err(error));
             }
             return ControlFlow::Break(end);
         }
-        if round {
-            let wait = self.options.backoff.wait(self.failures);
+        if round || expired {
+            let wait = if expired { Duration::ZERO } else { self.options.backoff.wait(self.failures) };
             self.failures = self.failures.saturating_add(1);
             self.status.send_replace(Status::Disconnected {
                 code: error.code(),
@@ -235,9 +279,26 @@ impl Session {
             });
             self.reconnect_at = Some(Instant::now() + wait);
         } else {
-            self.open(None, Purpose::Connect);
+            self.open(Purpose::Connect, None, None);
         }
         ControlFlow::Continue(())
+    }
+
+    /// A move failed: the session goes on where it is.
+    fn stay(&mut self, purpose: Purpose, error: ConnectError, fatal: bool) {
+        match purpose {
+            Purpose::Switch(reply) => {
+                let _ = reply.send(Err(error));
+            }
+            // The old connection ends sooner or later: try again until then.
+            Purpose::Drain if !fatal => {
+                let round = self.candidates.is_exhausted();
+                let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
+                let at = Instant::now() + self.options.backoff.wait(failures);
+                self.next_move = Some(Move { at, url: None, purpose: Purpose::Drain });
+            }
+            Purpose::Drain | Purpose::Prefer | Purpose::Connect => {}
+        }
     }
 
     /// Whether a token has expired that can be replaced, and whether trying again is in vain.

@@ -32,7 +32,8 @@ impl Session {
         self.requests.lost(live.number);
         self.refresh_at = None;
         if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
-            self.candidates.go(url);
+            self.candidates.go(&url);
+            self.sent_on = true;
         }
         let steady = live.since.elapsed() >= STABLE;
         drop(live);
@@ -47,6 +48,7 @@ impl Session {
         if self.opening.is_some() {
             return ControlFlow::Continue(());
         }
+        self.candidates.begin_round();
         if steady {
             self.failures = 0;
         }
@@ -54,7 +56,7 @@ impl Session {
         let at_once = [CloseCode::Rotate, CloseCode::TokenExpired].map(|code| Some(code.code()));
         if at_once.contains(&code) && self.failures == 0 {
             self.failures = 1;
-            self.open(None, Purpose::Connect);
+            self.open(Purpose::Connect, None, None);
         } else {
             self.reconnect_at = Some(Instant::now() + self.options.backoff.wait(self.failures));
             self.failures = self.failures.saturating_add(1);
@@ -104,10 +106,7 @@ impl Session {
     }
 
     pub(super) fn follow(&mut self, due: Move) {
-        if let Some(url) = due.url {
-            self.candidates.go(url);
-        }
-        self.open(None, due.purpose);
+        self.open(due.purpose, due.url, None);
     }
 
     /// An address that a node gave: the token goes there, so it may not be less protected than here.
@@ -122,8 +121,8 @@ impl Session {
             let _ = reply.send(Err(ConnectError::Busy));
             return;
         };
-        self.candidates.go(live.url.clone());
-        self.open(Some(kind), Purpose::Switch(reply));
+        let url = live.url.clone();
+        self.open(Purpose::Switch(reply), Some(url), Some(kind));
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     error::ConnectError,
     options::TokenSource,
     race::{self, Plan},
+    staggered::{self, Pace, Winner},
     transport::{Closed, Connection, Dialer, Lane},
     url::NodeUrl,
 };
@@ -15,7 +16,7 @@ use skywave_protocol::{
 use std::sync::Arc;
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 /// Frames that may come before `connected`.
@@ -34,12 +35,18 @@ pub(super) enum Purpose {
     Switch(oneshot::Sender<Result<(), ConnectError>>),
 }
 
-/// A connection on its way.
-pub(super) struct Opening {
+/// A node to try.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
     pub url: NodeUrl,
     pub plan: Plan,
+}
+
+/// A connection on its way.
+pub(super) struct Opening {
+    /// Who is tried; once there is a connection, the one that it leads to.
+    pub targets: Vec<Target>,
     pub purpose: Purpose,
-    pub deadline: Instant,
     /// The channels that `connect` asks for, with the ids of their subscriptions.
     pub channels: Vec<(Channel, u64)>,
     pub step: BoxFuture<'static, Step>,
@@ -47,13 +54,8 @@ pub(super) struct Opening {
 
 /// What has been reached.
 pub(super) enum Step {
-    Dialed(Result<Dialed, ConnectError>),
+    Dialed(Result<Winner<Connection>, ConnectError>, Option<Arc<str>>),
     Established(Result<Box<Established>, ConnectError>),
-}
-
-pub(super) struct Dialed {
-    pub connection: Connection,
-    pub token: Option<Arc<str>>,
 }
 
 pub(super) struct Established {
@@ -63,21 +65,25 @@ pub(super) struct Established {
     pub early: Vec<ServerFrame>,
 }
 
-/// Gets a token and a connection.
+/// Gets a token and a connection to the first of `targets` whose handshake completes.
 pub(super) fn dial(
     dialer: Dialer,
-    url: NodeUrl,
-    plan: Plan,
+    targets: Vec<Target>,
     tokens: TokenSource,
-    deadline: Instant,
+    pace: Pace,
 ) -> BoxFuture<'static, Step> {
     Box::pin(async move {
-        let work = async {
-            let token = tokens.token().await?;
-            let connection = race::connect(&dialer, &url, plan).await.map_err(Arc::new)?;
-            Ok(Dialed { connection, token })
+        let token = match timeout(pace.timeout, tokens.token()).await {
+            Ok(Ok(token)) => token,
+            Ok(Err(error)) => return Step::Dialed(Err(error.into()), None),
+            Err(_) => return Step::Dialed(Err(ConnectError::TimedOut), None),
         };
-        Step::Dialed(timeout_at(deadline, work).await.unwrap_or(Err(ConnectError::TimedOut)))
+        let attempt = |index: usize| {
+            let (dialer, target): (&Dialer, &Target) = (&dialer, &targets[index]);
+            async move { Ok(race::connect(dialer, &target.url, target.plan).await.map_err(Arc::new)?) }
+        };
+        let winner = staggered::first(targets.len(), pace, attempt, || ConnectError::TimedOut).await;
+        Step::Dialed(winner, token)
     })
 }
 

@@ -123,6 +123,11 @@ impl Publishes {
         }
     }
 
+    /// Forgets all holds: the node that caused them is no longer asked.
+    pub fn release_all(&mut self) {
+        self.holds.clear();
+    }
+
     /// When the next hold ends.
     pub fn next_release(&self, now: Instant) -> Option<Instant> {
         self.holds.values().map(|hold| hold.until).filter(|until| *until > now).min()

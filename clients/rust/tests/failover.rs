@@ -1,0 +1,153 @@
+//! A node that is gone, silent or unwilling: the client is served by another one, quickly and by itself.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+mod node;
+
+use node::*;
+use skywave_client::{Backoff, Client, ClientOptions, TransportChoice, TransportKind};
+use skywave_protocol::{CloseCode, ErrorCode, ServerFrame, Text, frame};
+use std::{
+    net::{TcpListener, UdpSocket},
+    time::{Duration, Instant},
+};
+
+/// A host that takes what comes on either transport and never says a word.
+struct Silent {
+    _tcp: TcpListener,
+    udp: UdpSocket,
+}
+
+impl Silent {
+    fn start() -> Self {
+        for _ in 0..100 {
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
+                return Self { _tcp: tcp, udp };
+            }
+        }
+        panic!("no port is free on both TCP and UDP");
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}", self.udp.local_addr().unwrap())
+    }
+}
+
+/// Options that come back late wherever there is a wait.
+fn patient(options: ClientOptions) -> ClientOptions {
+    let backoff = Backoff { first: Duration::from_secs(600), max: Duration::from_secs(600) };
+    ClientOptions { backoff, ..options }
+}
+
+fn region(name: &str, url: String) -> frame::Region {
+    frame::Region { name: Text::new(name).unwrap(), url: url.into() }
+}
+
+/// Accepts and tells of other nodes.
+async fn welcome_with(node: &mut Node, regions: Vec<frame::Region>) -> Peer {
+    let mut peer = node.accept().await;
+    let connect = peer.connect().await;
+    peer.send(ServerFrame::Connected(frame::Connected { regions, ..connected_frame(&connect) }));
+    peer
+}
+
+over_both_transports! {
+    async fn silent_hosts_cost_less_than_a_second(kind: TransportKind) {
+        let silent = [Silent::start(), Silent::start()];
+        let mut node = Node::start().await;
+        let mut options = patient(node.options(kind));
+        options.urls = silent.iter().map(Silent::url).chain([node.url()]).collect();
+        let begin = Instant::now();
+        let (client, ..) = node.client(options).await;
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert_eq!(client.connected().unwrap().url.port(), node.address.port());
+    }
+
+    async fn a_node_that_is_full_sends_the_client_on_at_once(kind: TransportKind) {
+        let (mut full, mut node) = (Node::start().await, Node::start().await);
+        let mut options = patient(full.options(kind));
+        options.urls.push(node.url());
+        let begin = Instant::now();
+        let refusing = async {
+            let mut peer = full.accept().await;
+            peer.connect().await;
+            peer.disconnect(CloseCode::Overloaded);
+            peer
+        };
+        let (client, _peer, _new) = tokio::join!(Client::connect(options), refusing, node.welcome());
+        assert_eq!(client.unwrap().connected().unwrap().url.port(), node.address.port());
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    }
+
+    async fn a_node_that_says_nothing_after_the_handshake_is_left(kind: TransportKind) {
+        let (mut mute, mut node) = (Node::start().await, Node::start().await);
+        let mut options = patient(mute.options(kind));
+        options.urls.push(node.url());
+        let begin = Instant::now();
+        let (client, _mute, _peer) = tokio::join!(Client::connect(options), mute.accept(), node.welcome());
+        client.unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    }
+
+    async fn a_client_whose_node_is_gone_goes_to_a_peer_that_it_was_told_of(kind: TransportKind) {
+        let (mut node, mut peer) = (Node::start().await, Node::start().await);
+        let silent = Silent::start();
+        let regions = vec![region("us", silent.url()), region("eu", peer.url())];
+        let (client, old) = tokio::join!(Client::connect(node.options(kind)), welcome_with(&mut node, regions));
+        let _client = client.unwrap();
+        let begin = Instant::now();
+        drop((node, old));
+        let (_new, connect) = peer.welcome().await;
+        assert_eq!(connect.resume.as_deref(), Some("secret"));
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    }
+
+    async fn a_client_that_went_elsewhere_stays_there(kind: TransportKind) {
+        let (mut first, mut other) = (Node::start().await, Node::start().await);
+        let mut options = first.options(kind);
+        options.urls.push(other.url());
+        let (client, old, _) = first.client(options).await;
+        old.send(ServerFrame::Drain(frame::Drain { after_ms: 0, url: Some(other.url().into()) }));
+        let (_new, _) = other.welcome().await;
+        let moved = client.status().wait_for(|status| {
+            status.connected().is_some_and(|connected| connected.connects == 2)
+        }).await.is_ok();
+        assert!(moved);
+        client.cut().await.unwrap();
+        let _again = other.welcome().await;
+        first.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn a_publish_refused_for_the_moment_is_sent_again_where_the_client_goes(kind: TransportKind) {
+        let (mut node, mut other) = (Node::start().await, Node::start().await);
+        let (client, mut old, _) = node.client(patient(node.options(kind))).await;
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        let first = old.publish().await;
+        old.send(ServerFrame::Error(frame::Error::new(Some(first.id), ErrorCode::Unavailable, "away")));
+        old.send(ServerFrame::Drain(frame::Drain { after_ms: 0, url: Some(other.url().into()) }));
+        let mut new = other.accept().await;
+        let connect = new.connect().await;
+        let connected = frame::Connected { node: "other".into(), ..connected_frame(&connect) };
+        new.send(ServerFrame::Connected(connected));
+        let again = new.publish().await;
+        assert_eq!(first.key, again.key);
+        new.send(published(&again, 1));
+        assert_eq!(publishing.await.unwrap().unwrap().offset, 1);
+    }
+}
+
+#[tokio::test]
+async fn nodes_without_webtransport_are_found_among_silent_ones() {
+    let silent = Silent::start();
+    let mut node = Node::start_with(Udp::Silent).await;
+    let mut options = patient(node.options(TransportKind::WebSocket));
+    options.transport = TransportChoice::Auto;
+    options.urls.insert(0, silent.url());
+    let begin = Instant::now();
+    let _client = node.client(options).await;
+    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+}
