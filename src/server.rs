@@ -238,7 +238,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         _ => None,
     };
     let broker = broker(&config, &region, redis.clone(), &hub, tasks).await?;
-    let presence = Presence::new(hub.clone(), config.channels.clone());
+    let presence = Presence::of_node(hub.clone(), config.channels.clone());
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
     let node = Node::new(Parts {

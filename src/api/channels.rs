@@ -30,7 +30,7 @@ impl Command for Presence {
         if !namespace.presence {
             return Err(Failure::new(ErrorCode::NotAvailable, "this namespace has no presence"));
         }
-        Ok(api.node.presence.members(&self.channel))
+        Ok(api.node.presence.members(&self.channel).await?)
     }
 }
 

@@ -23,8 +23,7 @@ impl Keys {
 
     /// FNV-1a of the channel's name, modulo the number of partitions. All versions of all nodes must agree.
     pub fn partition(&self, channel: &Channel) -> u16 {
-        // The remainder is smaller than a u16.
-        (fnv1a(channel.as_bytes()) % u64::from(self.partitions)) as u16
+        partition_of(channel, self.partitions)
     }
 
     fn name(&self, partition: u16, rest: &str) -> String {
@@ -80,6 +79,12 @@ impl Keys {
     pub fn partition_count(&self) -> String {
         format!("{}:partitions", self.prefix)
     }
+}
+
+/// The partition of a channel where there are so many, at least one.
+pub fn partition_of(channel: &Channel, partitions: u16) -> u16 {
+    // The remainder is smaller than a u16.
+    (fnv1a(channel.as_bytes()) % u64::from(partitions.max(1))) as u16
 }
 
 /// The 64-bit FNV-1a hash (draft-eastlake-fnv).

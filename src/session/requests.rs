@@ -14,8 +14,8 @@ use crate::{
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, ErrorCode, ServerFrame,
     frame::{
-        self, Error, Event, History, HistoryRequest, MAX_HISTORY_LIMIT, Network, Presence, Published,
-        Refreshed, RequestId,
+        self, Error, Event, History, HistoryRequest, MAX_HISTORY_LIMIT, Members, Network, Presence,
+        Published, Refreshed, RequestId,
     },
     heartbeat::Activity,
 };
@@ -125,12 +125,15 @@ impl<C: Connection> Session<C> {
 
     fn presence(&mut self, request: frame::PresenceRequest) -> Result<(), Refusal> {
         subscriptions::require_presence(&self.node, &self.grant, &request.channel)?;
-        let members = self.node.presence.members(&request.channel);
-        self.send(&ServerFrame::Presence(Presence {
-            id: request.id,
-            channel: request.channel,
-            count: members.count,
-            members: members.members,
+        let frame::PresenceRequest { id, channel } = request;
+        let asked = self.node.presence.members(&channel);
+        self.pending.push(Box::pin(async move {
+            match asked.await {
+                Ok(Members { count, members }) => {
+                    ServerFrame::Presence(Presence { id, channel, count, members })
+                }
+                Err(error) => refuse(id, error.into()),
+            }
         }));
         Ok(())
     }

@@ -117,13 +117,17 @@ pub async fn subscribe(
     let data = grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
     let data = data.and_then(|info| Json::parse(info).ok());
     let stay = node.presence.arrive(&channel, session, grant.user.clone(), data);
+    let presence = match options.presence {
+        true => Some(node.presence.members(&channel).await?),
+        false => None,
+    };
     let subscribed = Subscribed {
         id,
         channel: channel.clone(),
         position: chunk.start.clone(),
         recovered: resumes.then_some(chunk.loss().is_none()),
         reason: chunk.loss(),
-        presence: options.presence.then(|| node.presence.members(&channel)),
+        presence,
     };
     outbox.control(encode_frame(&ServerFrame::Subscribed(subscribed), outbox.encoding()));
     outbox.set_position(membership.lane(), chunk.start.clone());

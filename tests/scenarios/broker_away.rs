@@ -67,7 +67,7 @@ fn node() -> (Arc<Node>, Arc<Hub>) {
         broker: Arc::new(Stuck(memory)),
         redis: None,
         other_regions: None,
-        presence: Presence::new(hub.clone(), config.channels.clone()),
+        presence: Presence::of_node(hub.clone(), config.channels.clone()),
         authenticator: Authenticator::new(&config.auth).unwrap(),
         metrics: Metrics::new().unwrap(),
         config,

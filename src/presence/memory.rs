@@ -1,0 +1,38 @@
+//! Presence of a node by itself: the members are its residents.
+
+use super::{
+    MAX_MEMBERS, Roster,
+    residents::{Resident, Residents, Shards},
+    telling::{Change, Telling},
+};
+use crate::broker::BrokerError;
+use futures_util::future::{self, BoxFuture};
+use skywave_protocol::{Channel, frame::Members};
+use std::sync::Arc;
+
+pub struct MemoryRoster {
+    shards: Arc<Shards>,
+    telling: Arc<Telling>,
+}
+
+impl MemoryRoster {
+    pub fn new(shards: Arc<Shards>, telling: Arc<Telling>) -> Self {
+        Self { shards, telling }
+    }
+}
+
+impl Roster for MemoryRoster {
+    fn arrived(&self, residents: &Residents, channel: &Channel, resident: &Resident) {
+        self.telling.add(channel, Change::Joined(resident.member.clone()), residents.count(channel));
+    }
+
+    fn departed(&self, residents: &Residents, channel: &Channel, resident: Resident) {
+        self.telling.add(channel, Change::Left(resident.member), residents.count(channel));
+    }
+
+    fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
+        let residents = self.shards.of(channel).lock();
+        let members = residents.on(channel).take(MAX_MEMBERS).map(|one| one.member.clone()).collect();
+        Box::pin(future::ready(Ok(Members { count: residents.count(channel), members })))
+    }
+}

@@ -1,0 +1,103 @@
+//! Tells the subscribers of this node who came and went, in batches.
+
+use super::{
+    MAX_MEMBERS,
+    schedule::{Due, Schedule},
+};
+use crate::{broadcast::Broadcast, config::NamespaceConfig, hub::Hub};
+use parking_lot::Mutex;
+use skywave_protocol::{
+    Channel,
+    frame::{Member, PresenceChanged, SessionId},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// The most changes that one `presence_changed` lists.
+const MAX_CHANGES: usize = MAX_MEMBERS;
+
+/// Changes that were not told yet, and when they will be.
+pub struct Telling {
+    hub: Arc<Hub>,
+    namespaces: Arc<BTreeMap<String, NamespaceConfig>>,
+    schedule: Arc<Schedule>,
+    untold: Mutex<HashMap<Channel, Changes>>,
+}
+
+/// A change of who is on a channel.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Joined(Member),
+    Left(Member),
+}
+
+/// What is to be told of one channel.
+#[derive(Default)]
+struct Changes {
+    joined: HashMap<SessionId, Member>,
+    left: HashMap<SessionId, Member>,
+    count: u64,
+}
+
+impl Changes {
+    /// Takes a change in; joining and leaving of one session cancel out. Beyond the most that can be told, only the
+    /// count shows it.
+    fn add(&mut self, change: Change) {
+        let (member, these, others) = match change {
+            Change::Joined(member) => (member, &mut self.joined, &mut self.left),
+            Change::Left(member) => (member, &mut self.left, &mut self.joined),
+        };
+        if others.remove(&member.session).is_none() && these.len() < MAX_CHANGES {
+            these.insert(member.session.clone(), member);
+        }
+    }
+
+    fn told(self, channel: Channel) -> Option<PresenceChanged> {
+        let joined: Vec<_> = self.joined.into_values().collect();
+        let room = MAX_CHANGES - joined.len();
+        let left: Vec<_> = self.left.into_values().take(room).collect();
+        if joined.is_empty() && left.is_empty() {
+            return None;
+        }
+        Some(PresenceChanged { channel, count: self.count, joined, left })
+    }
+}
+
+impl Telling {
+    pub fn new(
+        hub: Arc<Hub>,
+        namespaces: Arc<BTreeMap<String, NamespaceConfig>>,
+        schedule: Arc<Schedule>,
+    ) -> Self {
+        Self { hub, namespaces, schedule, untold: Mutex::default() }
+    }
+
+    /// Takes in a change after which `count` are there; it is told together with others.
+    pub fn add(&self, channel: &Channel, change: Change, count: u64) {
+        let mut untold = self.untold.lock();
+        if !untold.contains_key(channel) {
+            untold.insert(channel.clone(), Changes::default());
+            self.schedule.add(Instant::now() + self.batch(channel), Due::Flush(channel.clone()));
+        }
+        if let Some(changes) = untold.get_mut(channel) {
+            changes.count = count;
+            changes.add(change);
+        }
+    }
+
+    fn batch(&self, channel: &Channel) -> Duration {
+        self.namespaces.get(channel.namespace()).map_or(Duration::ZERO, |one| one.presence_batch)
+    }
+
+    /// Tells what has gathered.
+    pub fn flush(&self, channel: &Channel) {
+        let changes = self.untold.lock().remove(channel);
+        if let Some(told) = changes.and_then(|changes| changes.told(channel.clone())) {
+            self.hub.presence_changed(&Broadcast::new(told));
+        }
+    }
+}
