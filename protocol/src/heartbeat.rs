@@ -1,16 +1,21 @@
 //! RTT estimation and the adaptive heartbeat policy; time is an argument.
 //!
-//! [`Heartbeat`] is held by the side that pings, one per session or link. It never sleeps and never sends:
-//! the owner tells it what happened and asks [`Heartbeat::poll`] what to do next. `docs/heartbeats.md` explains
-//! the policy and shows what it costs and gives on simulated paths.
+//! [`Heartbeat`] is held by the side that pings, one per session. It never sleeps and never sends: the owner tells it
+//! what happened and asks [`Heartbeat::poll`] what to do next. `docs/heartbeats.md` explains the policy and shows what
+//! it costs and gives on simulated paths. [`LinkHeartbeat`] is its like for links between regions, where a machine
+//! waits at either end and nothing has to be saved but false alarms.
 mod idle;
+mod link;
 mod loss;
+mod phi;
 mod policy;
 mod rtt;
 
 use std::time::{Duration, Instant};
 
 pub use idle::IdleMemory;
+pub use link::{Direction, LinkAction, LinkHeartbeat};
+pub use phi::{PhiConfig, PhiDetector};
 pub use policy::Heartbeat;
 pub use rtt::RttEstimator;
 
