@@ -8,7 +8,7 @@ use crate::{
     redis::{Address, ConnectError, Redis},
 };
 use skywave_protocol::{Text, position::Origin};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Another region.
 #[derive(Clone)]
@@ -52,6 +52,11 @@ impl Regions {
             Ok(Remote { name, url: region.url.as_str().into(), redis })
         });
         Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
+    }
+
+    /// The Redis of each other region.
+    pub fn redis_by_name(&self) -> BTreeMap<Origin, Redis> {
+        self.remotes.iter().map(|remote| (remote.name.clone(), remote.redis.clone())).collect()
     }
 
     pub fn remote(&self, name: &str) -> Option<&Remote> {

@@ -26,6 +26,7 @@ use skywave_protocol::{
     text::TooLong,
 };
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -237,7 +238,8 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         }
         _ => None,
     };
-    let broker = broker(&config, &region, redis.clone(), &hub, tasks).await?;
+    let others = other_regions.as_ref().map(|regions| regions.redis_by_name()).unwrap_or_default();
+    let broker = broker(&config, &region, redis.clone().map(|redis| (redis, others)), &hub, tasks).await?;
     let presence = Presence::of_node(hub.clone(), config.channels.clone());
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
@@ -281,17 +283,17 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
 async fn broker(
     config: &Config,
     region: &Origin,
-    redis: Option<Redis>,
+    redis: Option<(Redis, BTreeMap<Origin, Redis>)>,
     hub: &Arc<Hub>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<dyn Broker>, StartError> {
     let (origin, namespaces) = (region.clone(), config.channels.clone());
-    let Some(redis) = redis else {
+    let Some((redis, others)) = redis else {
         let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
         tasks.spawn(expire(broker.clone()));
         return Ok(broker);
     };
-    let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces };
+    let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces, others };
     Ok(Arc::new(RedisBroker::start(redis, options, hub.clone()).await?))
 }
 

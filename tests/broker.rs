@@ -115,7 +115,12 @@ impl World {
         let server = RedisServer::start().await;
         let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
         let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
-        let options = Options { log_age: Duration::from_secs(60), origin, namespaces };
+        let options = Options {
+            log_age: Duration::from_secs(60),
+            origin,
+            namespaces,
+            others: std::collections::BTreeMap::new(),
+        };
         let broker = Arc::new(RedisBroker::start(redis, options, recorder.clone()).await.unwrap());
         Self { broker, recorder, _server: Some(server) }
     }

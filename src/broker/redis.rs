@@ -5,17 +5,18 @@
 //! the same order, its own among them.
 
 mod cache;
-mod entry;
-mod events;
+pub mod entry;
+pub mod events;
 mod marks;
 mod reading;
 mod recovery;
+pub mod retention;
 mod tail;
 
 use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish};
 use crate::{
     broadcast::Event,
-    config::NamespaceConfig,
+    config::{NamespaceConfig, Order},
     redis::{ConnectError, Malformed, Redis, Request, Script, reply, subscription::Subscription},
 };
 use cache::{Cache, CacheLimit};
@@ -26,7 +27,8 @@ use parking_lot::Mutex;
 use reading::{CHUNK, Reading, Retained, point_of, read_cursor};
 use recovery::ChunkLimit;
 use redis::Value;
-use skywave_protocol::{Channel, Point, Position, position::Origin};
+use retention::{LOG_LENGTH, Retention};
+use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -35,14 +37,6 @@ use std::{
 use tail::{Feed, Tail};
 use tokio::task::JoinSet;
 
-/// The most entries of a partition's log, whatever their age.
-const LOG_LENGTH: usize = 1_000_000;
-/// An unused channel keeps its position for at least so long; the scripts change epochs twice as often.
-const POSITION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Idempotency keys are remembered as long as history, within these.
-const KEY_AGE: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(5 * 60)..=Duration::from_secs(24 * 60 * 60);
-
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
     /// How long the log is kept.
@@ -50,12 +44,15 @@ pub struct Options {
     /// The region's name.
     pub origin: Origin,
     pub namespaces: BTreeMap<String, NamespaceConfig>,
+    /// The other regions, and the Redis of each.
+    pub others: BTreeMap<Origin, Redis>,
 }
 
 /// A node's part in the region's broker. Its connections end when it is dropped.
 pub struct RedisBroker {
     origin: Origin,
     namespaces: BTreeMap<String, NamespaceConfig>,
+    others: BTreeMap<Origin, Redis>,
     redis: Redis,
     log_age: Duration,
     resuming: Arc<Resuming>,
@@ -72,7 +69,7 @@ impl RedisBroker {
         options: Options,
         delivery: Arc<dyn Delivery>,
     ) -> Result<Self, ConnectError> {
-        let Options { log_age, origin, namespaces } = options;
+        let Options { log_age, origin, namespaces, others } = options;
         let Redis { endpoint, keys, commands, metrics, .. } = redis.clone();
         let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
         let mut tasks = JoinSet::new();
@@ -93,7 +90,7 @@ impl RedisBroker {
             duration: metrics.command_duration.with_label_values(&["read"]),
         };
         let resuming = Arc::new(Resuming { reading, cache, turns: Mutex::default() });
-        Ok(Self { origin, namespaces, redis, log_age, resuming, _tasks: tasks })
+        Ok(Self { origin, namespaces, others, redis, log_age, resuming, _tasks: tasks })
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
@@ -107,56 +104,84 @@ impl RedisBroker {
         Ok(Retained { channel: channel.clone(), age })
     }
 
-    fn publish_request(&self, publish: &Publish) -> Result<Request, BrokerError> {
+    /// The region that orders a namespace's publications.
+    fn place(&self, namespace: &NamespaceConfig) -> Place<'_> {
+        let home = match namespace.order {
+            Order::Origin => None,
+            Order::Home => namespace.home.as_deref(),
+        };
+        match home.and_then(|home| self.others.get_key_value(home)) {
+            Some((origin, redis)) => Place { origin, redis },
+            None => Place { origin: &self.origin, redis: &self.redis },
+        }
+    }
+
+    fn publish_request(&self, publish: &Publish, place: &Place<'_>) -> Result<Request, BrokerError> {
         let Publish { channel, data, key, user } = publish;
-        let namespace = self.namespace(channel)?;
-        let partition = self.redis.keys.partition(channel);
+        let retention = Retention::of(Some(self.namespace(channel)?));
+        let names = &place.redis.keys;
+        let partition = names.partition(channel);
         let mut keys = vec![
-            self.redis.keys.life(partition),
-            self.redis.keys.log(partition),
-            self.redis.keys.position(channel),
-            self.redis.keys.history(channel),
+            names.life(partition),
+            names.log(partition),
+            names.position(channel),
+            names.history(channel),
         ];
-        keys.extend(key.as_ref().map(|key| self.redis.keys.idempotency(channel, key)));
+        keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
         let number = |number: u128| number.to_string().into_bytes();
+        let out = if self.others.is_empty() { String::new() } else { names.out(partition) };
         let args = vec![
-            self.origin.as_bytes().to_vec(),
+            place.origin.as_bytes().to_vec(),
             channel.as_bytes().to_vec(),
             entry::flags(data, key.as_ref(), user.as_ref()).into_bytes(),
             key.as_deref().unwrap_or_default().as_bytes().to_vec(),
             user.as_deref().unwrap_or_default().as_bytes().to_vec(),
             entry::payload_bytes(data),
-            number(namespace.history as u128),
-            number(namespace.history_age.as_millis()),
+            number(retention.history as u128),
+            number(retention.history_age.as_millis()),
             number(self.log_age.as_millis()),
             number(LOG_LENGTH as u128),
-            number(POSITION_AGE.max(2 * namespace.history_age).as_millis()),
-            number(namespace.history_age.clamp(*KEY_AGE.start(), *KEY_AGE.end()).as_millis()),
+            number(retention.position_age.as_millis()),
+            number(retention.key_age.as_millis()),
+            out.into_bytes(),
         ];
         Ok(Request::Script { script: Script::Publish, keys, args })
     }
 }
 
+/// Where a publication gets its position.
+struct Place<'a> {
+    origin: &'a Origin,
+    redis: &'a Redis,
+}
+
 impl Broker for RedisBroker {
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
-        let request = match self.publish_request(&publish) {
+        let request = self.namespace(&publish.channel).and_then(|namespace| {
+            let place = self.place(namespace);
+            let request = self.publish_request(&publish, &place)?;
+            Ok((request, place))
+        });
+        let (request, place) = match request {
             Ok(request) => request,
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
         let timer = self.redis.metrics.command_duration.with_label_values(&["publish"]).start_timer();
-        let call = self.redis.commands.call(request);
-        let (origin, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
+        let call = place.redis.commands.call(request);
+        let (own, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
         Box::pin(async move {
             let value = call.await?;
             timer.observe_duration();
-            let (point, duplicate) = accepted(value).map_err(|error| {
+            let accepted = accepted(value).map_err(|error| {
                 tracing::error!(%error, "a publication's outcome is not known");
                 BrokerError::Unavailable
             })?;
-            if !duplicate {
-                resuming.cache.promise(&channel, point.clone());
+            // What another region accepted comes here in its own time.
+            if !accepted.duplicate && accepted.origin == own {
+                let point = Point { epoch: accepted.epoch.clone(), offset: accepted.offset };
+                resuming.cache.promise(&channel, point);
             }
-            Ok(Accepted { origin, epoch: point.epoch, offset: point.offset, duplicate })
+            Ok(accepted)
         })
     }
 
@@ -221,14 +246,15 @@ impl Broker for RedisBroker {
     }
 }
 
-fn accepted(value: Value) -> Result<(Point, bool), Malformed> {
+fn accepted(value: Value) -> Result<Accepted, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-    let Ok([epoch, offset, duplicate]) = <[Value; 3]>::try_from(parts) else {
+    let Ok([epoch, offset, duplicate, origin]) = <[Value; 4]>::try_from(parts) else {
         return Err(Malformed("answer"));
     };
     let point = format!("{}:{}", reply::text(epoch)?, reply::text(offset)?);
-    let point = point_of(&point).ok_or(Malformed("position"))?;
-    Ok((point, duplicate == Value::Int(1)))
+    let Point { epoch, offset } = point_of(&point).ok_or(Malformed("position"))?;
+    let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
+    Ok(Accepted { origin, epoch, offset, duplicate: duplicate == Value::Int(1) })
 }
 
 /// Reads for those who resume: from the cache where it suffices, else from Redis, one reader per channel at a time, so

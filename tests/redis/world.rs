@@ -56,7 +56,15 @@ pub fn settings(server: &RedisServer) -> Settings {
     chat.history_age = Duration::from_secs(600);
     let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
     let log_age = Duration::from_secs(600);
-    Settings { address, options: Options { log_age, origin: Text::new("eu").unwrap(), namespaces } }
+    Settings {
+        address,
+        options: Options {
+            log_age,
+            origin: Text::new("eu").unwrap(),
+            namespaces,
+            others: std::collections::BTreeMap::new(),
+        },
+    }
 }
 
 impl Node {

@@ -4,13 +4,17 @@
 -- ARGV[3] origin · [4] channel · [5] flags · [6] key · [7] user · [8] payload
 -- ARGV[9] history (publications) · [10] history_age_ms · [11] log_age_ms · [12] log_length
 -- ARGV[13] position_age_ms · [14] key_age_ms
--- Answers {epoch, offset, 1 if the key was known}.
+-- ARGV[15] where other regions hear of it; empty when there are none
+-- Answers {epoch, offset, 1 if the key was known, the origin}: another region's publication may have had the key.
 if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
   if known then
-    local epoch, offset = string.match(known, '^(.*):(%d+)$')
+    local origin, epoch, offset = string.match(known, '^([^ :]+) (.*):(%d+)$')
+    if not origin then
+      origin, epoch, offset = ARGV[3], string.match(known, '^(.*):(%d+)$')
+    end
     if epoch then
-      return { epoch, offset, 1 }
+      return { epoch, offset, 1, origin }
     end
   end
 end
@@ -57,4 +61,15 @@ redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[5] then
   redis.call('SET', KEYS[5], point, 'PX', ARGV[14])
 end
-return { epoch, offset_text, 0 }
+if ARGV[15] ~= '' then
+  -- Whoever misses this finds it in the log.
+  redis.call('HSET', KEYS[1], 'out', id)
+  redis.call('HINCRBY', KEYS[1], 'own', 1)
+  local message = {}
+  for index, part in ipairs({ life, id, 'c', ARGV[4], 'o', ARGV[3], 'e', epoch, 'n', offset_text,
+    'f', ARGV[5], 'k', ARGV[6], 'u', ARGV[7], 'd', ARGV[8] }) do
+    message[index] = struct.pack('>I4c0', #part, part)
+  end
+  redis.call('PUBLISH', ARGV[15], table.concat(message))
+end
+return { epoch, offset_text, 0, ARGV[3] }
