@@ -2,14 +2,18 @@
 
 use crate::{
     auth::{Authenticator, resume::ResumeKey},
-    broker::{Accepted, Broker, BrokerError, Publish},
+    broker::{Accepted, Broker, BrokerError, Publish, wall_ms},
     config::Config,
     hub::Hub,
     limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
     presence::Presence,
     redis::Redis,
-    region::Regions,
+    region::{
+        Regions,
+        directory::{Directory, NodeState, Record},
+        fencing::Fencing,
+    },
     session::{path_memories::PathMemories, registry::Registry},
 };
 use parking_lot::Mutex;
@@ -38,6 +42,8 @@ pub struct Node {
     pub authenticator: Authenticator,
     pub resume_key: ResumeKey,
     pub sessions: Registry,
+    pub directory: Directory,
+    pub fencing: Fencing,
     pub path_memories: PathMemories,
     /// All sessions, counted under one key.
     pub session_quota: Arc<Quota<()>>,
@@ -46,6 +52,7 @@ pub struct Node {
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     draining: AtomicBool,
+    started_ms: u64,
 }
 
 /// The parts of a [`Node`] that its caller makes.
@@ -67,8 +74,13 @@ pub struct Parts {
 impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let limits = &parts.config.limits;
+        let id: Arc<str> = parts.config.node.id.as_str().into();
+        let remotes = parts.other_regions.iter().flat_map(|regions| &regions.remotes);
+        let remotes = remotes.map(|remote| remote.redis.clone());
         Arc::new(Self {
-            id: parts.config.node.id.as_str().into(),
+            directory: Directory::new(id.clone(), parts.redis.clone()),
+            fencing: Fencing::new(id.clone(), parts.redis.clone(), remotes),
+            id,
             region: parts.region,
             regions: parts.regions,
             hub: parts.hub,
@@ -86,6 +98,7 @@ impl Node {
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             draining: AtomicBool::new(false),
+            started_ms: wall_ms(),
             config: parts.config,
         })
     }
@@ -121,6 +134,32 @@ impl Node {
         while let Err(wait) = self.take_handshake() {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// What the other nodes of the region are told of this one.
+    pub fn record(&self) -> Record {
+        Record {
+            url: self.config.node.url.as_deref().map(Arc::from),
+            region: self.region.shared(),
+            state: if self.is_draining() { NodeState::Draining } else { NodeState::Ready },
+            sessions: self.sessions.len(),
+            limit: self.config.limits.sessions,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_ms: self.started_ms,
+        }
+    }
+
+    /// Where a session can go on when this node is gone: other nodes of the region first, then other regions.
+    pub fn alternatives(&self, session: &str) -> Vec<Region> {
+        let mut alternatives =
+            self.directory.alternatives(session, self.config.node.url.as_deref(), &self.region);
+        alternatives.extend(self.regions.iter().cloned());
+        alternatives
+    }
+
+    /// The address of a node that suits this user better.
+    pub fn preferred_url(&self, user: &str) -> Option<Arc<str>> {
+        self.directory.preferred(user, self.config.node.url.as_deref(), self.sessions.len())
     }
 
     /// Whether sessions are being moved off; no new ones are taken then.

@@ -1,6 +1,11 @@
 //! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
 
+pub mod balance;
+pub mod directory;
+pub mod fencing;
+pub mod inbox;
 pub mod lease;
+pub mod rendezvous;
 
 use crate::{
     config::Config,

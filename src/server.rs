@@ -16,7 +16,7 @@ use crate::{
     node::{Node, Parts},
     presence::Presence,
     redis::{self, Redis},
-    region::Regions,
+    region::{Regions, directory, fencing, inbox},
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{
@@ -101,6 +101,7 @@ impl Server {
         server.listen_public()?;
         server.listen_plain()?;
         server.listen_admin()?;
+        server.join_region().await?;
         Ok(server)
     }
 
@@ -141,6 +142,15 @@ impl Server {
             self.admin.get_or_insert(bound);
             self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
         }
+        Ok(())
+    }
+
+    /// From now on, the other nodes of the region know of this one.
+    async fn join_region(&mut self) -> Result<(), StartError> {
+        let Some(redis) = &self.node.redis else { return Ok(()) };
+        self.tasks.spawn(inbox::open(self.node.clone(), redis).await?);
+        self.tasks.spawn(directory::run(self.node.clone()));
+        self.tasks.spawn(fencing::run(self.node.clone()));
         Ok(())
     }
 
@@ -193,6 +203,7 @@ impl Server {
             }
         }
         self.tasks.shutdown().await;
+        self.node.directory.leave().await;
     }
 }
 
@@ -211,6 +222,7 @@ pub fn start_drain(node: &Node) {
         return;
     }
     node.set_draining();
+    node.directory.refresh();
     let spread = node.config.drain.deadline.as_millis() as u64 / 2;
     let url = node.regions.first().map(|region| region.url.clone());
     let sessions = node.sessions.all();

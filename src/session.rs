@@ -85,7 +85,9 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             // Others are told as soon as the session is over, not when its transport has closed.
             node.metrics.subscriptions.sub(subscriptions.len() as i64);
             drop((subscriptions, places));
-            node.sessions.detach(&id, &outbox);
+            if let Some(attached) = node.sessions.detach(&id, &outbox) {
+                node.fencing.release(&id, &attached);
+            }
             count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
             tracing::debug!(session = %id, ?end, "session left its transport");

@@ -1,7 +1,11 @@
 //! What an operator or a machine asks of the node itself: health, metrics, its state, and to drain.
 
 use super::{Api, command::Command, failure::Failure};
-use crate::server::start_drain;
+use crate::{
+    node::Node,
+    region::directory::{NodeState, Record},
+    server::start_drain,
+};
 use axum::{
     extract::State,
     http::{StatusCode, header},
@@ -50,6 +54,36 @@ pub struct InfoAnswer {
     sessions: BTreeMap<&'static str, usize>,
     /// Those with subscribers on this node.
     channels: usize,
+    /// The live nodes of the region, this one among them, by id.
+    nodes: Vec<ListedNode>,
+}
+
+#[derive(Serialize)]
+struct ListedNode {
+    node: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Arc<str>>,
+    state: NodeState,
+    sessions: usize,
+    limit: usize,
+    version: Arc<str>,
+    started_ms: u64,
+}
+
+impl ListedNode {
+    fn new(node: Arc<str>, record: Record) -> Self {
+        let Record { url, state, sessions, limit, version, started_ms, .. } = record;
+        Self { node, url, state, sessions, limit, version, started_ms }
+    }
+}
+
+/// The live nodes of the region, as this one knows them.
+fn nodes(node: &Node) -> Vec<ListedNode> {
+    let peers = node.directory.peers();
+    let peers = peers.iter().map(|peer| ListedNode::new(peer.id.clone(), peer.record.clone()));
+    let mut nodes: Vec<_> = peers.chain([ListedNode::new(node.id.clone(), node.record())]).collect();
+    nodes.sort_unstable_by(|one, other| one.node.cmp(&other.node));
+    nodes
 }
 
 impl Command for Info {
@@ -67,6 +101,7 @@ impl Command for Info {
             draining: node.is_draining(),
             sessions,
             channels: node.hub.channel_count(),
+            nodes: nodes(node),
         })
     }
 }

@@ -75,6 +75,31 @@ impl Keys {
         self.name(self.partition(channel), &format!("key:{}{KEY_SEPARATOR}{}", &**channel, &**key))
     }
 
+    /// A node's record: it expires when the node is gone.
+    pub fn node(&self, id: &str) -> String {
+        format!("{}:node:{id}", self.prefix)
+    }
+
+    /// Set: the ids of all nodes. Also the pub/sub channel that says that one of their records changed.
+    pub fn nodes(&self) -> String {
+        format!("{}:nodes", self.prefix)
+    }
+
+    /// Which transport of which node has a session.
+    pub fn session(&self, session: &str) -> String {
+        format!("{}:session:{session}", self.prefix)
+    }
+
+    /// Pub/sub channel of what is for one node.
+    pub fn inbox(&self, node: &str) -> String {
+        format!("{}:inbox:{node}", self.prefix)
+    }
+
+    /// Pub/sub channel of what is for all nodes.
+    pub fn inbox_of_all(&self) -> String {
+        format!("{}:inbox", self.prefix)
+    }
+
     /// How many partitions the deployment has.
     pub fn partition_count(&self) -> String {
         format!("{}:partitions", self.prefix)

@@ -7,10 +7,13 @@ pub enum Script {
     Read,
     LifeOf,
     Lease,
+    Claim,
+    Release,
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 4] = [Script::Publish, Script::Read, Script::LifeOf, Script::Lease];
+pub const ALL_SCRIPTS: [Script; 6] =
+    [Script::Publish, Script::Read, Script::LifeOf, Script::Lease, Script::Claim, Script::Release];
 
 impl Script {
     pub fn source(self) -> &'static str {
@@ -25,6 +28,8 @@ impl Script {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
             }
             Self::Lease => include_str!("../region/lease.lua"),
+            Self::Claim => include_str!("../region/claim.lua"),
+            Self::Release => include_str!("../region/release.lua"),
         }
     }
 

@@ -113,13 +113,17 @@ async fn welcome(
         transport: peer.transport,
         address: peer.address,
         connected_at_ms: wall_ms(),
+        since: std::time::Instant::now(),
+        number: node.sessions.number(),
+        resumed,
     };
-    node.sessions.attach(id.clone(), attached);
+    node.sessions.attach(id.clone(), attached.clone());
     if node.is_draining() {
         // The drain began meanwhile, and may have passed this session over.
         node.sessions.detach(&id, outbox);
         return Err(End::Closed(CloseCode::Drain));
     }
+    node.fencing.claim(&id, &attached);
     let opened = &node.metrics;
     let counter = if resumed { &opened.sessions_resumed } else { &opened.sessions_opened };
     counter.with_label_values(&[peer.transport]).inc();
@@ -212,8 +216,8 @@ fn connected(
             requests_per_second: u64::from(limits.requests_per_second),
             publishes_per_second: u64::from(limits.publishes_per_second),
         },
-        regions: node.regions.clone(),
-        prefer_url: None,
+        regions: node.alternatives(id),
+        prefer_url: grant.user.as_deref().and_then(|user| node.preferred_url(user)),
     }
 }
 

@@ -8,8 +8,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::Notify;
 
@@ -21,17 +22,41 @@ pub struct Attached {
     pub transport: &'static str,
     pub address: SocketAddr,
     pub connected_at_ms: u64,
+    /// Since when this transport has the session.
+    pub since: Instant,
+    /// Names the transport: no other one of this node has or had it.
+    pub number: u64,
+    /// The session began on an earlier transport.
+    pub resumed: bool,
 }
 
-#[derive(Default)]
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Attached>>,
+    /// The number of the next transport; begins anywhere, so that an earlier process had others.
+    next_number: AtomicU64,
     /// Transports in any state, those that are still closing included.
     transports: AtomicUsize,
     emptied: Notify,
 }
 
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::default(),
+            // Within what Lua counts without loss.
+            next_number: AtomicU64::new(rand::random::<u64>() >> 13),
+            transports: AtomicUsize::new(0),
+            emptied: Notify::new(),
+        }
+    }
+}
+
 impl Registry {
+    /// A number for a transport.
+    pub fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Makes this the session's transport. An older one is told that it was replaced.
     pub fn attach(&self, session: SessionId, attached: Attached) {
         let older = self.sessions.lock().insert(session, attached);
@@ -40,11 +65,20 @@ impl Registry {
         }
     }
 
-    /// Takes the session out, unless a newer transport has it.
-    pub fn detach(&self, session: &SessionId, outbox: &Arc<Outbox>) {
+    /// Takes the session out and gives it, unless a newer transport has it.
+    pub fn detach(&self, session: &SessionId, outbox: &Arc<Outbox>) -> Option<Attached> {
         let mut sessions = self.sessions.lock();
         if sessions.get(session).is_some_and(|attached| Arc::ptr_eq(&attached.outbox, outbox)) {
-            sessions.remove(session);
+            return sessions.remove(session);
+        }
+        None
+    }
+
+    /// A transport elsewhere has taken the session over from the transport of this number.
+    pub fn replaced(&self, session: &str, number: u64) {
+        let sessions = self.sessions.lock();
+        if let Some(attached) = sessions.get(session).filter(|attached| attached.number == number) {
+            attached.outbox.close(CloseCode::Replaced);
         }
     }
 

@@ -10,6 +10,7 @@ async fn info_says_what_the_node_is_and_how_busy() {
     let _sessions = [world.session(&["chat:1", "chat:2"]).await, world.session(&["chat:1"]).await];
     let mut info = world.call("info", json!({})).await;
     assert!(info["uptime_ms"].take().is_u64());
+    assert!(info["nodes"][0]["started_ms"].take().is_u64());
     let expected = json!({
         "node": "eu-1",
         "region": "eu",
@@ -18,6 +19,14 @@ async fn info_says_what_the_node_is_and_how_busy() {
         "draining": false,
         "sessions": {"websocket": 2, "webtransport": 0},
         "channels": 2,
+        "nodes": [{
+            "node": "eu-1",
+            "state": "ready",
+            "sessions": 2,
+            "limit": 100_000,
+            "version": env!("CARGO_PKG_VERSION"),
+            "started_ms": null,
+        }],
     });
     assert_eq!(info, expected);
 }

@@ -81,7 +81,11 @@ impl RedisServer {
 
     /// Runs a command, written as on the command line without quotes.
     pub async fn run<T: FromRedisValue>(&self, line: &str) -> T {
-        let words: Vec<_> = line.split(' ').collect();
+        self.run_words(&line.split(' ').collect::<Vec<_>>()).await
+    }
+
+    /// Runs a command of these words.
+    pub async fn run_words<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut self.try_connect().await.unwrap()).await.unwrap()

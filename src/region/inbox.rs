@@ -1,0 +1,64 @@
+//! What the other nodes and Redis tell this node.
+
+use crate::{
+    node::Node,
+    redis::{
+        ConnectError, Redis,
+        subscription::{Listener, Subscription},
+    },
+};
+use std::sync::Arc;
+
+/// The largest message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Hears what is for this node.
+struct Inbox {
+    node: Arc<Node>,
+}
+
+/// Subscribes to what is for the node; the task that it gives hears it.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn open(
+    node: Arc<Node>,
+    redis: &Redis,
+) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
+    let keys = &redis.keys;
+    let channels = vec![keys.nodes(), keys.inbox(&node.id), keys.inbox_of_all()];
+    let reconnects = redis.metrics.reconnects.with_label_values(&["inbox"]);
+    Subscription::start(redis.endpoint.clone(), channels, Inbox { node }, reconnects).await
+}
+
+impl Listener for Inbox {
+    fn message(&mut self, channel: &str, payload: &[u8]) {
+        if channel.ends_with(":nodes") {
+            // One's own changes are known.
+            if *payload != *self.node.id.as_bytes() {
+                self.node.directory.refresh();
+            }
+        } else if payload.len() > MAX_MESSAGE_BYTES || self.hear(payload).is_none() {
+            tracing::warn!(bytes = payload.len(), "a message to this node is malformed");
+        }
+    }
+
+    fn resumed(&mut self) {
+        self.node.directory.refresh();
+        self.node.fencing.review();
+    }
+}
+
+impl Inbox {
+    fn hear(&mut self, payload: &[u8]) -> Option<()> {
+        let (word, rest) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
+        match word {
+            "replaced" => {
+                let (number, session) = rest.split_once(' ')?;
+                self.node.sessions.replaced(session, number.parse().ok()?);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Which nodes know of which others, and what clients are told of them.
+
+use crate::{
+    server::RedisServer,
+    session::Session,
+    world::{Node, client, eventually, soon},
+};
+use serde_json::json;
+use skywave_client::TransportChoice;
+use std::{collections::BTreeMap, time::Duration};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_once() {
+    let redis = RedisServer::start().await;
+    let (a, b, c) =
+        tokio::join!(Node::start(&redis, "a"), Node::start(&redis, "b"), Node::start(&redis, "c"));
+    for node in [&a, &b, &c] {
+        node.meets(&["a", "b", "c"]).await;
+    }
+    let listed = a.call("info", json!({})).await["nodes"][1].clone();
+    assert_eq!((&listed["node"], &listed["url"]), (&json!("b"), &json!(b.url)));
+    assert_eq!((&listed["state"], &listed["sessions"]), (&json!("ready"), &json!(0)));
+
+    soon(c.server.drain()).await;
+    let forgotten = async {
+        a.meets(&["a", "b"]).await;
+        b.meets(&["a", "b"]).await;
+    };
+    // Long before its record would have been renewed, or have expired.
+    tokio::time::timeout(Duration::from_secs(1), forgotten).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_vanishes_is_forgotten_within_its_lease() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    a.meets(&["a", "b"]).await;
+    drop(b);
+    let forgotten = a.meets(&["a"]);
+    tokio::time::timeout(Duration::from_secs(11), forgotten).await.unwrap();
+    assert_eq!(redis.run::<Vec<String>>("SMEMBERS sky:nodes").await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_record_was_lost_with_redis_is_known_again() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    a.meets(&["a", "b"]).await;
+    redis.run::<()>("FLUSHALL").await;
+    eventually("both are there", async || redis.run::<u64>("SCARD sky:nodes").await == 2).await;
+    a.meets(&["a", "b"]).await;
+    b.meets(&["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_the_live_peers_first() {
+    let redis = RedisServer::start().await;
+    let region = ("NODE__REGION", "eu");
+    let a = Node::with(&redis, "a", &[region]).await;
+    let b = Node::with(&redis, "b", &[region]).await;
+    a.meets(&["a", "b"]).await;
+    let session = Session::open(&a).await;
+    assert_eq!(session.connected["regions"], json!([{"name": "eu", "url": b.url}]));
+
+    b.call("drain", json!({})).await;
+    eventually("it is known", async || a.state_of("b").await == "draining").await;
+    assert_eq!(Session::open(&a).await.connected["regions"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_sends_a_user_to_the_same_one() {
+    let redis = RedisServer::start().await;
+    let (a, b, c) =
+        tokio::join!(Node::start(&redis, "a"), Node::start(&redis, "b"), Node::start(&redis, "c"));
+    let nodes = BTreeMap::from([("a", &a), ("b", &b), ("c", &c)]);
+    for node in nodes.values() {
+        node.meets(&["a", "b", "c"]).await;
+    }
+    let mut homes = BTreeMap::new();
+    for user in (0..12).map(|number| format!("user-{number}")) {
+        for node in nodes.values() {
+            let told = Session::of(node, &user).await.connected["prefer_url"].clone();
+            let home = told.as_str().unwrap_or(&node.url).to_owned();
+            assert_eq!(homes.entry(user.clone()).or_insert_with(|| home.clone()), &home);
+        }
+    }
+    let used: std::collections::BTreeSet<_> = homes.values().collect();
+    assert_eq!(used.len(), 3, "{homes:?}");
+    // Who has no name suits every node.
+    assert!(Session::open(&a).await.connected.get("prefer_url").is_none());
+
+    // A client goes there by itself, on the session that it has.
+    let (user, home) = homes.iter().find(|(_, home)| **home != a.url).unwrap();
+    let alice = client(&[&a], Some(user), TransportChoice::WebSocket).await;
+    let moved =
+        async || alice.status().borrow().connected().is_some_and(|it| it.url.to_string().contains(&**home));
+    eventually("it has moved", moved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_directory_is_not_trusted() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let record = |region, url| {
+        format!(
+            r#"{{"region":"{region}","url":"{url}","state":"ready","sessions":0,"limit":9,"version":"1","started_ms":1}}"#
+        )
+    };
+    for (id, text) in [
+        ("good", record("local", "https://good.example.com")),
+        ("evil", record("local", "javascript:alert(1)")),
+        ("far", record("us", "https://far.example.com")),
+        ("none", "{}".to_owned()),
+    ] {
+        redis.run::<()>(&format!("SET sky:node:{id} {text}")).await;
+        redis.run::<()>(&format!("SADD sky:nodes {id}")).await;
+    }
+    redis.run::<()>("PUBLISH sky:nodes good").await;
+    redis.run::<()>("PUBLISH sky:inbox:a nonsense").await;
+    redis.run_words::<()>(&["PUBLISH", "sky:inbox:a", ""]).await;
+    a.meets(&["a", "good"]).await;
+}

@@ -1,0 +1,144 @@
+//! Whole nodes on one Redis, clients of them, and requests to their admin listeners.
+
+use crate::server::{PATIENCE, RedisServer};
+use serde_json::{Value, json};
+use skywave::{
+    auth::mint::{Claims, Minter},
+    config::{Config, Secret},
+    server::{Server, StartError},
+};
+use skywave_client::{CertificateCheck, Client, ClientOptions, TokenSource, TransportChoice};
+use std::{
+    io,
+    net::TcpListener,
+    time::{Duration, SystemTime},
+};
+
+const HMAC_SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Fails instead of hanging.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Waits for what no event tells.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A node of a region.
+pub struct Node {
+    pub server: Server,
+    pub id: String,
+    pub url: String,
+}
+
+impl Node {
+    pub async fn start(redis: &RedisServer, id: &str) -> Self {
+        Self::with(redis, id, &[]).await
+    }
+
+    /// A node with some keys set, as by environment: `LIMITS__SESSIONS`.
+    pub async fn with(redis: &RedisServer, id: &str, settings: &[(&str, &str)]) -> Self {
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let (url, place) = (format!("https://localhost:{port}"), format!("127.0.0.1:{port}"));
+            match Server::start(config(redis, id, &url, &place, settings)).await {
+                // Another process may have taken the port meanwhile.
+                Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+                server => return Self { server: server.unwrap(), id: id.to_owned(), url },
+            }
+        }
+        panic!("no port is free for both TCP and UDP");
+    }
+
+    /// The result of a command of its HTTP API.
+    pub async fn call(&self, command: &str, body: Value) -> Value {
+        let (status, mut answer) = self.post(command, body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["result"].take()
+    }
+
+    /// The status and the answer to a command of its HTTP API.
+    pub async fn post(&self, command: &str, body: Value) -> (u16, Value) {
+        let url = format!("http://{}/api/v1/{command}", self.server.admin().unwrap());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(url).header("content-type", "application/json").body(body.to_string());
+        let response = soon(request.send()).await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&soon(response.text()).await.unwrap()).unwrap())
+    }
+
+    /// The ids of the nodes that it knows, itself among them.
+    pub async fn knows(&self) -> Vec<String> {
+        let info = self.call("info", json!({})).await;
+        let nodes = info["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node["node"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until it knows these nodes and no others.
+    pub async fn meets(&self, ids: &[&str]) {
+        eventually(&format!("{} knows {ids:?}", self.id), async || self.knows().await == ids).await;
+    }
+
+    /// What it knows of another node's state.
+    pub async fn state_of(&self, id: &str) -> String {
+        let info = self.call("info", json!({})).await;
+        let nodes = info["nodes"].as_array().unwrap();
+        let node = nodes.iter().find(|node| node["node"] == id);
+        node.map_or("gone", |node| node["state"].as_str().unwrap()).to_owned()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.server.node().sessions.len()
+    }
+}
+
+fn config(redis: &RedisServer, id: &str, url: &str, place: &str, settings: &[(&str, &str)]) -> Config {
+    let redis = redis.url();
+    let fixed = [
+        ("NODE__ID", id),
+        ("NODE__URL", url),
+        ("LISTEN__PUBLIC", place),
+        ("LISTEN__PLAIN", "127.0.0.1:0"),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
+        ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
+        ("AUTH__HMAC_SECRET", HMAC_SECRET),
+        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
+        ("BROKER__KIND", "redis"),
+        ("BROKER__URL", &redis),
+        ("CHANNELS__CHAT__HISTORY", "10000"),
+        ("DRAIN__DEADLINE", "10s"),
+    ];
+    let presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
+        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false".to_owned()));
+    let variables = fixed.iter().chain(settings);
+    let variables = variables.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
+    Config::load(None, true, presence.into_iter().chain(variables)).unwrap()
+}
+
+pub fn token(user: &str) -> String {
+    let claims = Claims {
+        user: Some(user.to_owned()),
+        channels: Vec::new(),
+        info: None,
+        audience: None,
+        issuer: None,
+        lifetime: Duration::from_secs(600),
+    };
+    Minter::from_secret(&Secret::new(HMAC_SECRET)).mint(&claims, SystemTime::now()).unwrap()
+}
+
+/// A client that knows these nodes; anonymous without a user.
+pub async fn client(nodes: &[&Node], user: Option<&str>, transport: TransportChoice) -> Client {
+    let urls = nodes.iter().map(|node| node.url.clone()).collect();
+    let token = user.map_or(TokenSource::None, |user| TokenSource::fixed(token(user)));
+    let certificate = CertificateCheck::Insecure;
+    let options = ClientOptions { urls, transport, token, certificate, ..ClientOptions::new("") };
+    soon(Client::connect(options)).await.unwrap()
+}
