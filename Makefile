@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run test test-rust test-browsers browsers redis lint bench memory fuzz help
+.PHONY: run test test-rust test-browsers browsers redis lint bench memory faults fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -42,6 +42,11 @@ bench: ## Micro-benchmarks of the publish → deliver path
 memory: ## The node's memory per idle session, for the README
 	cargo build --release -p skywave -p skywave-load
 	target/release/skywave-load memory
+
+FAULTS ?=
+faults: redis ## Break nodes, Redis and links of three regions, and check what arrives; FAULTS="--quick --fault node-killed"
+	cargo build --release -p skywave -p skywave-regions
+	target/release/skywave-regions faults $(FAULTS)
 
 FUZZ_SECONDS ?= 300
 fuzz: ## Fuzz the codec and the framing (cargo-fuzz; the stable toolchain will do)

@@ -11,6 +11,10 @@ use std::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
+/// The longest wait before a publish that failed for the moment is sent again, unless the node names a longer one.
+/// Asking again costs a node little, and whoever published waits.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
 type Reply = oneshot::Sender<Result<Published, RequestError>>;
 
 /// All publishes without an answer, in the order of their acceptance.
@@ -118,6 +122,7 @@ impl Publishes {
         let hold = self.holds.entry(waiting.channel.clone()).or_insert(Hold { until: now, failures: 0 });
         if hold.until <= now {
             // Of several failures in one round the first one counts.
+            let backoff = Backoff { max: backoff.max.min(LONGEST_HOLD), ..backoff };
             let wait = error.retry_after.unwrap_or(Duration::ZERO) + backoff.wait(hold.failures);
             *hold = Hold { until: now + wait, failures: hold.failures.saturating_add(1) };
         }
@@ -141,6 +146,30 @@ impl Publishes {
     pub fn fail_all(&mut self, error: &RequestError) {
         for waiting in std::mem::take(&mut self.waiting).into_values() {
             let _ = waiting.reply.send(Err(error.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::Json;
+
+    #[tokio::test(start_paused = true)]
+    async fn however_often_a_publish_fails_it_is_sent_again_within_a_second() {
+        let mut publishes = Publishes::new(1);
+        let (reply, _answer) = oneshot::channel();
+        let channel = Channel::new("chat:1").unwrap();
+        let data = Json::of(&1).unwrap().into();
+        let number = publishes.push(channel, data, Key::new("k").unwrap(), reply).unwrap();
+        for connection in 0..100 {
+            let now = Instant::now();
+            assert!(publishes.send(number, connection, now).is_some());
+            publishes.failed(number, connection, RequestError::not_connected(), Backoff::default(), now);
+            if let Some(release) = publishes.next_release(now) {
+                assert!(release - now <= LONGEST_HOLD);
+                tokio::time::advance(release - now).await;
+            }
         }
     }
 }

@@ -1,0 +1,12 @@
+//! Several regions on one machine, broken on purpose: real nodes, real Redis, a network that can be cut, and a checker
+//! that knows everything that was acknowledged.
+
+pub mod checker;
+pub mod faults;
+pub mod node;
+pub mod process;
+pub mod redis;
+pub mod relay;
+pub mod report;
+pub mod traffic;
+pub mod world;

@@ -1,0 +1,89 @@
+//! The `skywave-regions` binary: faults over several regions, and what regions cost.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use skywave_regions::{
+    faults::{Fault, Settings},
+    report::Report,
+    traffic::Load,
+};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+/// Runs regions of its own, nodes and Redis, on this machine, and measures what becomes of their clients.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Breaks one thing after the other; exit code 1 when something acknowledged is lost, repeated or out of order
+    Faults(FaultsArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct FaultsArguments {
+    /// The node's binary
+    #[arg(long, default_value = "target/release/skywave")]
+    node: PathBuf,
+    /// Which faults; all when absent
+    #[arg(long)]
+    fault: Vec<Fault>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Shorter cuts and pauses
+    #[arg(long)]
+    quick: bool,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    regions: u8,
+    /// Clients on each node and transport
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
+    /// Between two publishes of a client, on average, in milliseconds
+    #[arg(long, default_value_t = 500)]
+    pause_ms: u64,
+    /// Where the reports go as JSON
+    #[arg(long, default_value = "target/faults.json")]
+    json: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Faults(arguments) => faults(arguments).await,
+    }
+}
+
+async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
+    let regions = usize::from(arguments.regions);
+    let settings = Settings {
+        binary: arguments.node,
+        regions,
+        load: Load {
+            clients: arguments.clients,
+            channels: 6,
+            pause: Duration::from_millis(arguments.pause_ms),
+        },
+        seed: arguments.seed,
+        quick: arguments.quick,
+    };
+    let wanted =
+        if arguments.fault.is_empty() { Fault::value_variants() } else { arguments.fault.as_slice() };
+    let mut reports: Vec<Report> = Vec::new();
+    println!("{}", Report::HEADER);
+    for fault in wanted.iter().filter(|fault| fault.regions_needed() <= regions) {
+        eprintln!("{}: seed {} …", fault.name(), settings.seed);
+        let report = fault.run(&settings).await?;
+        eprintln!("{}: {:.0} s, {}", report.fault, report.seconds, kept(&report));
+        println!("{report}");
+        reports.push(report);
+        fs::write(&arguments.json, serde_json::to_vec_pretty(&reports)?)?;
+    }
+    let kept = reports.iter().all(Report::is_kept);
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn kept(report: &Report) -> String {
+    if report.is_kept() { "all kept".to_owned() } else { format!("BROKEN: {}", report.faults.join("; ")) }
+}

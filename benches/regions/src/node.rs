@@ -1,0 +1,140 @@
+//! A node in a process of its own, behind a relay that its clients come through.
+
+use crate::{
+    process::{Process, free_port},
+    relay::{Relay, Weather},
+};
+use anyhow::{Context, bail};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_ATTEMPTS: usize = 5;
+/// Where Debian keeps the library that gives a process another clock (package `libfaketime`).
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+pub struct Node {
+    /// `eu-1`: also its id.
+    pub name: String,
+    pub region: String,
+    binary: PathBuf,
+    settings: Vec<(String, String)>,
+    log: PathBuf,
+    public: SocketAddr,
+    pub relay: Relay,
+    process: Option<Process>,
+    /// What is added to its wall clock, in seconds.
+    clock_offset: i32,
+}
+
+impl Node {
+    /// Makes its path; the node itself is not started yet.
+    pub async fn new(
+        name: &str,
+        region: &str,
+        binary: &Path,
+        directory: &Path,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let public = ([127, 0, 0, 1], free_port()?).into();
+        Ok(Self {
+            name: name.to_owned(),
+            region: region.to_owned(),
+            binary: binary.to_owned(),
+            settings: Vec::new(),
+            log: directory.join(format!("{name}.log")),
+            public,
+            relay: Relay::both(public, Weather::CLEAR, seed).await?,
+            process: None,
+            clock_offset: 0,
+        })
+    }
+
+    /// Where clients reach it.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.relay.address())
+    }
+
+    /// The settings of its next start, as names of the environment without the prefix.
+    pub fn configure(&mut self, settings: Vec<(String, String)>) {
+        self.settings = settings;
+    }
+
+    /// From its next start on its wall clock is off by so many seconds.
+    pub fn offset_clock(&mut self, seconds: i32) -> anyhow::Result<()> {
+        if !Path::new(FAKETIME).exists() {
+            bail!("{FAKETIME} is needed: install libfaketime");
+        }
+        self.clock_offset = seconds;
+        Ok(())
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Starts it, also again after its end, and waits until it is ready.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        for _ in 0..START_ATTEMPTS {
+            if let Some(process) = self.launch().await? {
+                self.process = Some(process);
+                return Ok(());
+            }
+            // Somebody else has taken the port.
+            self.public = ([127, 0, 0, 1], free_port()?).into();
+            self.relay.lead_to(self.public);
+        }
+        let log = std::fs::read_to_string(&self.log)?;
+        bail!("{} does not start: {}", self.name, log.lines().last().unwrap_or("it says nothing"))
+    }
+
+    /// Starts the process; `None` when it ends at once.
+    async fn launch(&self) -> anyhow::Result<Option<Process>> {
+        let mut command = Command::new(&self.binary);
+        command.args(["serve", "--dev"]);
+        command.env("SKYWAVE_LISTEN__PUBLIC", self.public.to_string());
+        command.envs(self.settings.iter().map(|(key, value)| (format!("SKYWAVE_{key}"), value)));
+        if self.clock_offset != 0 {
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}s", self.clock_offset));
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let mut process = Process::start(&self.name, command, &self.log, true)?;
+        let stdout = process.stdout().context("no stdout")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let first = timeout(START_TIMEOUT, lines.next_line());
+        match first.await.with_context(|| format!("{} does not get ready", self.name))?? {
+            Some(line) if line.starts_with("ready ") => Ok(Some(process)),
+            Some(line) => bail!("{} said {line:?}", self.name),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends it without a farewell.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells it to drain, as an orchestrator does.
+    pub fn drain(&self) -> anyhow::Result<()> {
+        self.process.as_ref().with_context(|| format!("{} is not running", self.name))?.signal("TERM")
+    }
+
+    /// Waits until it has drained.
+    pub async fn drained(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.ended().await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A child process: its output in a file, signals, an end in any case.
+
+use anyhow::{Context, bail};
+use std::{
+    fs::File,
+    path::Path,
+    process::{Command as Signal, Stdio},
+    time::Duration,
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Killed when dropped.
+pub struct Process {
+    child: Child,
+    pub name: String,
+}
+
+impl Process {
+    /// Starts it; its standard error, and its standard output unless that is piped, go to the end of `log`.
+    pub fn start(name: &str, mut command: Command, log: &Path, piped: bool) -> anyhow::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        let out = if piped { Stdio::piped() } else { log.try_clone()?.into() };
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true).spawn();
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        Ok(Self { child: child.with_context(|| format!("cannot start {program}"))?, name: name.to_owned() })
+    }
+
+    pub fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it without a farewell, also when it is stopped.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))
+    }
+
+    /// Sends `TERM`, `STOP`, `CONT`, …
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let id = self.child.id().with_context(|| format!("{} has ended", self.name))?;
+        let status = Signal::new("kill").args([&format!("-{signal}"), &id.to_string()]).status()?;
+        if !status.success() {
+            bail!("cannot send {signal} to {}", self.name);
+        }
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        timeout(END_TIMEOUT, self.child.wait())
+            .await
+            .with_context(|| format!("{} does not end", self.name))??;
+        Ok(())
+    }
+}
+
+/// A port of loopback that is free on TCP and UDP. Another process may take it at any time.
+pub fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..100 {
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let address = tcp.local_addr()?;
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return Ok(address.port());
+        }
+    }
+    bail!("no port is free on both TCP and UDP")
+}

@@ -1,0 +1,207 @@
+//! A region's Redis: one server, or two with three sentinels; each with its own directory.
+
+use crate::process::{Process, free_port};
+use anyhow::{Context, bail};
+use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep, timeout},
+};
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_ATTEMPTS: usize = 10;
+/// The name under which sentinels watch the master.
+const MASTER: &str = "sky";
+
+/// One server.
+pub struct Redis {
+    name: String,
+    directory: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Redis {
+    /// Writes each acknowledged command to disk first.
+    pub async fn durable(name: &str, directory: &Path) -> anyhow::Result<Self> {
+        Self::start(name, directory, &["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    pub async fn start(name: &str, directory: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+        let directory = directory.join(name);
+        fs::create_dir_all(&directory)?;
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut redis = Self { name: name.to_owned(), directory, port: 0, settings, process: None };
+        for _ in 0..START_ATTEMPTS {
+            redis.port = free_port()?;
+            if redis.launch().await? {
+                return Ok(redis);
+            }
+        }
+        bail!("{name} does not start")
+    }
+
+    /// Starts the process; `false` when it ends at once.
+    async fn launch(&mut self) -> anyhow::Result<bool> {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        // A replica gets what it misses over a socket, without a file.
+        command.args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"]);
+        command.arg("--dir").arg(&self.directory).args(&self.settings);
+        let log = self.directory.with_extension("log");
+        let mut process = Process::start(&self.name, command, &log, false)?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if process.has_ended() {
+                return Ok(false);
+            }
+            if timeout(Duration::from_secs(1), self.run::<String>("PING"))
+                .await
+                .is_ok_and(|pong| pong.is_ok())
+            {
+                self.process = Some(process);
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        bail!("{} does not answer", self.name)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        Client::open(format!("redis://{}", self.address()))?.get_multiplexed_async_connection().await
+    }
+
+    /// Runs a command, written as on the command line without quotes.
+    pub async fn run<T: FromRedisValue>(&self, line: &str) -> anyhow::Result<T> {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().unwrap_or_default());
+        command.arg(words.collect::<Vec<_>>());
+        Ok(command.query_async(&mut self.connection().await?).await?)
+    }
+
+    /// Ends the process without a farewell.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        match self.process.take() {
+            Some(mut process) => process.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Throws away what a killed server had on disk.
+    pub fn wipe(&self) -> anyhow::Result<()> {
+        fs::remove_dir_all(&self.directory)?;
+        Ok(fs::create_dir_all(&self.directory)?)
+    }
+
+    /// Starts a killed server again, on its port and with what it has on disk.
+    pub async fn relaunch(&mut self) -> anyhow::Result<()> {
+        for _ in 0..START_ATTEMPTS {
+            if self.launch().await? {
+                return Ok(());
+            }
+        }
+        bail!("{} does not start again", self.name)
+    }
+
+    /// Stops the process where it is, connections open, or lets it go on.
+    pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
+        let process = self.process.as_ref().with_context(|| format!("{} is not running", self.name))?;
+        process.signal(if frozen { "STOP" } else { "CONT" })
+    }
+}
+
+/// Three processes that watch a master and promote its replica.
+pub struct Sentinels {
+    ports: Vec<u16>,
+    processes: Vec<Process>,
+    _replica: Redis,
+}
+
+impl Sentinels {
+    /// A replica of `master`, and sentinels that know both.
+    pub async fn watch(master: &Redis, directory: &Path) -> anyhow::Result<Self> {
+        let port = master.port.to_string();
+        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+        let of_master = ["--replicaof", "127.0.0.1", &port];
+        let replica = Redis::start("replica", directory, &[&durable[..], &of_master].concat()).await?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !replica.run::<String>("INFO replication").await?.contains("master_link_status:up") {
+            if Instant::now() > deadline {
+                bail!("the replica does not follow");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        let mut sentinels = Self { ports: Vec::new(), processes: Vec::new(), _replica: replica };
+        for number in 1..=3 {
+            sentinels.add(number, master, directory)?;
+        }
+        sentinels.settled().await?;
+        Ok(sentinels)
+    }
+
+    fn add(&mut self, number: u32, master: &Redis, directory: &Path) -> anyhow::Result<()> {
+        let (name, port) = (format!("sentinel-{number}"), free_port()?);
+        let file = directory.join(format!("{name}.conf"));
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 2\n\
+             sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 10000\n",
+            master.port
+        );
+        fs::write(&file, text)?;
+        let mut command = Command::new("redis-server");
+        command.arg(&file).arg("--sentinel");
+        let log = directory.join(format!("{name}.log"));
+        self.processes.push(Process::start(&name, command, &log, false)?);
+        self.ports.push(port);
+        Ok(())
+    }
+
+    /// Waits until they know of each other and of the replica.
+    async fn settled(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let mut settled = 0;
+            for port in &self.ports {
+                let quorum: anyhow::Result<String> = ask(*port, &["SENTINEL", "CKQUORUM", MASTER]).await;
+                let replicas: anyhow::Result<Vec<redis::Value>> =
+                    ask(*port, &["SENTINEL", "REPLICAS", MASTER]).await;
+                settled += usize::from(quorum.is_ok() && replicas.is_ok_and(|replicas| !replicas.is_empty()));
+            }
+            if settled == self.ports.len() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the sentinels do not agree");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Who is the master, by the first sentinel that answers.
+    pub async fn master(&self) -> anyhow::Result<SocketAddr> {
+        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
+        for port in &self.ports {
+            if let Ok((host, port)) = ask::<(String, u16)>(*port, &words).await {
+                return Ok(SocketAddr::new(host.parse()?, port));
+            }
+        }
+        bail!("no sentinel answers")
+    }
+}
+
+async fn ask<T: FromRedisValue>(port: u16, words: &[&str]) -> anyhow::Result<T> {
+    let client = Client::open(format!("redis://127.0.0.1:{port}"))?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    Ok(redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await?)
+}

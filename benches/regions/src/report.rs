@@ -1,0 +1,182 @@
+//! What a fault did: counts and times, as a row of a table and as JSON.
+
+use crate::traffic::{KINDS, Outcome, Service};
+use serde::Serialize;
+use std::{fmt, time::Duration};
+
+/// One fault, once.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub fault: String,
+    pub seed: u64,
+    pub seconds: f64,
+    pub clients: usize,
+    pub acknowledged: usize,
+    pub unanswered: usize,
+    pub deliveries: u64,
+    /// Acknowledged publications that a subscriber neither received nor was told of, over all subscribers.
+    pub lost: usize,
+    pub repeated: usize,
+    pub reordered: usize,
+    /// Not received, and told by a `gap`.
+    pub told: u64,
+    pub gaps: u64,
+    pub faults: Vec<String>,
+    pub transports: Vec<Served>,
+}
+
+/// The clients of one transport that the fault affected.
+#[derive(Debug, Serialize)]
+pub struct Served {
+    pub transport: &'static str,
+    pub affected: usize,
+    pub never_served: usize,
+    /// From the fault to the client's first acknowledgement and first publication after it, whichever is later.
+    pub served_after_ms: Quantiles,
+    pub slowest_publish_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
+}
+
+impl Quantiles {
+    /// Of milliseconds, by the nearest rank; of nothing all are 0.
+    pub fn of(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        let rank = |share: f64| {
+            let rank = (share * values.len() as f64).ceil() as usize;
+            values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+        };
+        Self { p50: rank(0.5), p99: rank(0.99), max: rank(1.0) }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Report {
+    pub fn new(
+        fault: String,
+        seed: u64,
+        clients: usize,
+        services: &[Service],
+        outcome: Outcome,
+        took: Duration,
+    ) -> Self {
+        let transports = KINDS.map(|kind| {
+            let of_kind: Vec<&Service> = services.iter().filter(|service| service.kind == kind).collect();
+            let served: Vec<u64> =
+                of_kind.iter().filter_map(|service| service.served_after).map(milliseconds).collect();
+            Served {
+                transport: kind.name(),
+                affected: of_kind.len(),
+                never_served: of_kind.len() - served.len(),
+                served_after_ms: Quantiles::of(served),
+                slowest_publish_ms: of_kind
+                    .iter()
+                    .map(|service| milliseconds(service.slowest_publish))
+                    .max()
+                    .unwrap_or(0),
+            }
+        });
+        let verdict = outcome.verdict;
+        let mut faults = outcome.faults;
+        let named =
+            [("lost", &verdict.lost), ("repeated", &verdict.repeated), ("reordered", &verdict.reordered)];
+        for (what, identities) in named.into_iter().filter(|(_, identities)| !identities.is_empty()) {
+            let some: Vec<String> = identities
+                .iter()
+                .take(10)
+                .map(|identity| format!("{}/{}", identity.publisher, identity.number))
+                .collect();
+            faults.push(format!("{what}, by publisher/number: {}", some.join(" ")));
+        }
+        Self {
+            fault,
+            seed,
+            seconds: took.as_secs_f64(),
+            clients,
+            acknowledged: outcome.acknowledged,
+            unanswered: outcome.unanswered,
+            deliveries: verdict.deliveries,
+            lost: verdict.lost.len(),
+            repeated: verdict.repeated.len(),
+            reordered: verdict.reordered.len(),
+            told: verdict.told,
+            gaps: verdict.gaps,
+            faults,
+            transports: transports.into(),
+        }
+    }
+
+    /// Whether every guarantee was kept and everybody was served again.
+    pub fn is_kept(&self) -> bool {
+        self.lost == 0
+            && self.repeated == 0
+            && self.reordered == 0
+            && self.unanswered == 0
+            && self.faults.is_empty()
+            && self.transports.iter().all(|served| served.never_served == 0)
+    }
+
+    pub const HEADER: &str = "\
+| fault | acknowledged | delivered | lost | repeated | out of order | told | transport | affected | served again after p50 | p99 | max | slowest publish |
+|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|";
+}
+
+/// The rows of the table, one for each transport.
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, served) in self.transports.iter().enumerate() {
+            if number == 0 {
+                write!(
+                    formatter,
+                    "| {} | {} | {} | {} | {} | {} | {} ",
+                    self.fault,
+                    self.acknowledged,
+                    self.deliveries,
+                    self.lost,
+                    self.repeated,
+                    self.reordered,
+                    self.told
+                )?;
+            } else {
+                write!(formatter, "\n| | | | | | | ")?;
+            }
+            let Quantiles { p50, p99, max } = served.served_after_ms;
+            let seconds = |ms: u64| format!("{:.2} s", ms as f64 / 1000.0);
+            let never = match served.never_served {
+                0 => String::new(),
+                count => format!(" ({count} never served)"),
+            };
+            write!(
+                formatter,
+                "| {} | {}{never} | {} | {} | {} | {} |",
+                served.transport,
+                served.affected,
+                seconds(p50),
+                seconds(p99),
+                seconds(max),
+                seconds(served.slowest_publish_ms)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        assert_eq!(Quantiles::of((1..=100).rev().collect()), Quantiles { p50: 50, p99: 99, max: 100 });
+        assert_eq!(Quantiles::of(vec![7]), Quantiles { p50: 7, p99: 7, max: 7 });
+        assert_eq!(Quantiles::of(Vec::new()), Quantiles { p50: 0, p99: 0, max: 0 });
+    }
+}

@@ -1,0 +1,205 @@
+//! Regions on one machine: each with its Redis and its nodes, with a wide-area network in between.
+
+use crate::{
+    node::Node,
+    redis::{Redis, Sentinels},
+    relay::{Relay, Way, Weather},
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// The regions, in the order in which there are more and more of them.
+pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
+/// Of all links between regions.
+const JITTER: Duration = Duration::from_millis(4);
+const LOSS: f64 = 0.001;
+/// Every node of every region knows it.
+const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The node's binary.
+    pub binary: PathBuf,
+    /// 1 … 3.
+    pub regions: usize,
+    pub nodes_per_region: usize,
+    /// Whether the first region's Redis has a replica and sentinels.
+    pub sentinels: bool,
+    /// By how many seconds the first region's second node is off.
+    pub clock_offset: i32,
+    pub seed: u64,
+}
+
+/// One region.
+pub struct Region {
+    pub name: &'static str,
+    pub redis: Redis,
+    pub nodes: Vec<Node>,
+    /// What its own nodes connect to: it leads to whoever is the master.
+    pub entrance: Relay,
+}
+
+/// All of it; everything ends when it is dropped.
+pub struct World {
+    pub regions: Vec<Region>,
+    /// From a region's nodes to another region's Redis.
+    links: BTreeMap<(&'static str, &'static str), Relay>,
+    pub sentinels: Option<Sentinels>,
+    directory: TempDir,
+}
+
+/// The time there and back between two regions.
+pub fn round_trip(one: &str, other: &str) -> Duration {
+    let far = [one, other].contains(&"ap");
+    Duration::from_millis(if far { 200 } else { 80 })
+}
+
+impl World {
+    /// Starts everything and waits until all nodes are ready.
+    pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("skywave-regions-").tempdir()?;
+        let mut regions = Vec::new();
+        for name in REGIONS.into_iter().take(plan.regions) {
+            regions.push(region(name, plan, directory.path()).await?);
+        }
+        let sentinels = match regions.first() {
+            Some(region) if plan.sentinels => Some(Sentinels::watch(&region.redis, directory.path()).await?),
+            _ => None,
+        };
+        let mut world = Self { regions, links: BTreeMap::new(), sentinels, directory };
+        world.link(plan.seed).await?;
+        world.configure();
+        if plan.clock_offset != 0 {
+            world.node("eu-2")?.offset_clock(plan.clock_offset)?;
+        }
+        for region in 0..world.regions.len() {
+            world.start_nodes(region).await?;
+        }
+        Ok(world)
+    }
+
+    async fn link(&mut self, seed: u64) -> anyhow::Result<()> {
+        for from in &self.regions {
+            for to in self.regions.iter().filter(|to| to.name != from.name) {
+                let delay = round_trip(from.name, to.name) / 2;
+                let way = Way { delay, jitter: JITTER, loss: LOSS, ..Way::CLEAR };
+                let seed = seed.wrapping_add(self.links.len() as u64);
+                let link = Relay::tcp(to.redis.address(), Weather::both(way), seed).await?;
+                self.links.insert((from.name, to.name), link);
+            }
+        }
+        Ok(())
+    }
+
+    fn configure(&mut self) {
+        let urls: Vec<(&str, String)> = self
+            .regions
+            .iter()
+            .filter_map(|region| Some((region.name, region.nodes.first()?.url())))
+            .collect();
+        for region in &mut self.regions {
+            let mut common = settings(region.name, region.entrance.address());
+            for (name, url) in urls.iter().filter(|(name, _)| *name != region.name) {
+                let link = &self.links[&(region.name, *name)];
+                let key = |key: &str| format!("REGIONS__{}__{key}", name.to_uppercase());
+                common.push((key("REDIS"), format!("redis://{}", link.address())));
+                common.push((key("URL"), url.clone()));
+            }
+            for node in &mut region.nodes {
+                let own = [("NODE__ID", node.name.clone()), ("NODE__URL", node.url())];
+                let own = own.map(|(key, value)| (key.to_owned(), value));
+                node.configure(common.iter().cloned().chain(own).collect());
+            }
+        }
+    }
+
+    pub async fn start_nodes(&mut self, region: usize) -> anyhow::Result<()> {
+        for node in &mut self.regions[region].nodes {
+            node.start().await?;
+        }
+        Ok(())
+    }
+
+    pub fn node(&mut self, name: &str) -> anyhow::Result<&mut Node> {
+        let mut nodes = self.regions.iter_mut().flat_map(|region| &mut region.nodes);
+        nodes.find(|node| node.name == name).with_context(|| format!("there is no node {name}"))
+    }
+
+    /// Cuts or heals what goes from one region to another, and not what comes back.
+    pub fn set_way(&self, from: &str, to: &str, open: bool) {
+        for ((near, far), link) in &self.links {
+            // Whoever opened the connection, its packets go both ways.
+            if (*near, *far) == (from, to) {
+                link.set(|weather| weather.there.open = open);
+            } else if (*far, *near) == (from, to) {
+                link.set(|weather| weather.back.open = open);
+            }
+        }
+    }
+
+    /// Cuts or heals all links of a region.
+    pub fn set_links(&self, region: &str, open: bool) {
+        for other in self.regions.iter().filter(|other| other.name != region) {
+            self.set_way(region, other.name, open);
+            self.set_way(other.name, region, open);
+        }
+    }
+
+    /// Leads everybody to the region's Redis that stands at `address` now.
+    pub fn lead_to(&self, region: &str, address: SocketAddr) {
+        for own in self.regions.iter().filter(|own| own.name == region) {
+            own.entrance.lead_to(address);
+        }
+        for ((_, far), link) in &self.links {
+            if *far == region {
+                link.lead_to(address);
+            }
+        }
+    }
+
+    /// Keeps the logs of all processes, and says where.
+    pub fn keep_logs(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.directory.path()
+    }
+}
+
+async fn region(name: &'static str, plan: &Plan, directory: &Path) -> anyhow::Result<Region> {
+    let redis = Redis::durable(&format!("redis-{name}"), directory).await?;
+    let entrance = Relay::tcp(redis.address(), Weather::CLEAR, plan.seed).await?;
+    let mut nodes = Vec::new();
+    for number in 1..=plan.nodes_per_region {
+        nodes.push(Node::new(&format!("{name}-{number}"), name, &plan.binary, directory, plan.seed).await?);
+    }
+    Ok(Region { name, redis, nodes, entrance })
+}
+
+/// What all nodes of a region have in common.
+fn settings(region: &str, redis: SocketAddr) -> Vec<(String, String)> {
+    let redis = format!("redis://{redis}");
+    let settings = [
+        ("NODE__REGION", region),
+        ("LISTEN__PLAIN", ""),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("AUTH__SESSION_SECRET", SESSION_SECRET),
+        ("BROKER__KIND", "redis"),
+        ("BROKER__URL", &redis),
+        ("BROKER__PARTITIONS", "4"),
+        ("CHANNELS__CHAT__HISTORY", "100000"),
+        ("LIMITS__REQUESTS_PER_SECOND", "10000"),
+        ("LIMITS__PUBLISHES_PER_SECOND", "10000"),
+        ("DRAIN__DEADLINE", "5s"),
+        ("LOG__LEVEL", "info"),
+    ];
+    let no_presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
+        .map(|namespace| (format!("CHANNELS__{namespace}__PRESENCE"), "false".to_owned()));
+    let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    settings.into_iter().chain(no_presence).collect()
+}
