@@ -12,7 +12,7 @@ use tokio::{
     },
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 const MAX_PACKET_BYTES: usize = 65_536;
@@ -22,6 +22,8 @@ const CHUNKS_ON_THEIR_WAY: usize = 256;
 /// What a lost segment costs: the least retransmission time-out in common use (Linux: `TCP_RTO_MIN`).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 const MAX_FLOWS: usize = 4096;
+/// How often a closed port is looked at.
+const REFUSAL_POLL: Duration = Duration::from_millis(50);
 
 /// One direction of a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,7 +107,7 @@ impl Relay {
     fn serve(mut self, listener: TcpListener, front: Option<UdpSocket>) -> Self {
         self.tasks.spawn(self.shared.clone().pass_tcp(listener));
         if let Some(front) = front {
-            self.tasks.spawn(self.shared.clone().pass_udp(Arc::new(front)));
+            self.tasks.spawn(self.shared.clone().serve_udp(front, self.address));
         }
         self
     }
@@ -234,7 +236,43 @@ impl Shared {
 
     // ---- UDP
 
-    async fn pass_udp(self: Arc<Self>, front: Arc<UdpSocket>) {
+    /// Passes packets on for as long as somebody listens. While nobody does this port is closed as well, so that
+    /// the kernel answers clients as it would answer them there: port unreachable.
+    async fn serve_udp(self: Arc<Self>, mut front: UdpSocket, address: SocketAddr) {
+        loop {
+            let (refused, mut told) = mpsc::channel(1);
+            let passing = self.clone().pass_udp(Arc::new(front), refused);
+            tokio::select! {
+                () = passing => {}
+                _ = told.recv() => {}
+            }
+            while self.is_refused().await {
+                sleep(REFUSAL_POLL).await;
+            }
+            // What is still under way holds the port for a moment.
+            front = loop {
+                match UdpSocket::bind(address).await {
+                    Ok(front) => break front,
+                    Err(_) => sleep(REFUSAL_POLL).await,
+                }
+            };
+        }
+    }
+
+    /// Whether the target's port is closed. One byte is no QUIC packet.
+    async fn is_refused(&self) -> bool {
+        let target = *self.target.borrow();
+        let probe = async {
+            let socket = UdpSocket::bind("127.0.0.1:0").await?;
+            socket.connect(target).await?;
+            socket.send(&[0]).await?;
+            socket.recv(&mut [0]).await
+        };
+        let answer = timeout(REFUSAL_POLL, probe).await;
+        answer.is_ok_and(|answer| answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+    }
+
+    async fn pass_udp(self: Arc<Self>, front: Arc<UdpSocket>, refused: mpsc::Sender<()>) {
         let mut flows: HashMap<SocketAddr, Flow> = HashMap::new();
         let mut packet = vec![0; MAX_PACKET_BYTES];
         loop {
@@ -249,7 +287,7 @@ impl Shared {
             }
             let back = match flows.get(&client) {
                 Some(flow) => flow.back.clone(),
-                None => match self.clone().flow(front.clone(), client).await {
+                None => match self.clone().flow(front.clone(), client, refused.clone()).await {
                     Ok(flow) => flows.entry(client).or_insert(flow).back.clone(),
                     Err(_) => continue,
                 },
@@ -260,7 +298,12 @@ impl Shared {
     }
 
     /// The relay's own socket for one client.
-    async fn flow(self: Arc<Self>, front: Arc<UdpSocket>, client: SocketAddr) -> anyhow::Result<Flow> {
+    async fn flow(
+        self: Arc<Self>,
+        front: Arc<UdpSocket>,
+        client: SocketAddr,
+        refused: mpsc::Sender<()>,
+    ) -> anyhow::Result<Flow> {
         let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
         let target = *self.target.borrow();
         back.connect(target).await.context("no path to the node")?;
@@ -268,7 +311,16 @@ impl Shared {
         let reading = tokio::spawn(async move {
             let mut packet = vec![0; MAX_PACKET_BYTES];
             loop {
-                let Ok(length) = socket.recv(&mut packet).await else { continue };
+                let length = match socket.recv(&mut packet).await {
+                    Ok(length) => length,
+                    Err(error) => {
+                        if error.kind() == io::ErrorKind::ConnectionRefused {
+                            // Full: it has been told already.
+                            let _ = refused.try_send(());
+                        }
+                        continue;
+                    }
+                };
                 let way = self.way(Direction::Back);
                 if way.open && !self.chance(way.loss) {
                     let (front, packet) = (front.clone(), packet[..length].to_vec());
@@ -295,7 +347,7 @@ impl Drop for Flow {
 fn after(delay: Duration, sending: impl Future<Output = io::Result<usize>> + Send + 'static) {
     tokio::spawn(async move {
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            sleep(delay).await;
         }
         let _ = sending.await;
     });

@@ -305,10 +305,11 @@ impl Session {
         let now = Instant::now();
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
+        let look = self.live.as_ref().and_then(Live::look_at);
         let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let next_move = self.next_move.as_ref().map(|next| next.at);
-        [connected, nudge, release, retiring, self.reconnect_at, next_move, self.refresh_at]
+        [connected, nudge, look, release, retiring, self.reconnect_at, next_move, self.refresh_at]
             .into_iter()
             .flatten()
             .min()
@@ -320,6 +321,9 @@ impl Session {
             return self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()));
         }
         self.nudge(now);
+        if let Some(live) = &mut self.live {
+            live.look(now);
+        }
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }

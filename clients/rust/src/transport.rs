@@ -283,6 +283,15 @@ impl Control {
         }
     }
 
+    /// Completes when the node's host says that nobody listens there any more, and never otherwise. The kernel
+    /// ends a WebSocket's TCP connection by itself then, and tells a QUIC connection nothing.
+    pub async fn refused(&self) {
+        match self {
+            Self::WebTransport(control) => control.refused().await,
+            Self::WebSocket(_) => std::future::pending().await,
+        }
+    }
+
     /// Makes the connection vanish without a word to the peer, as when the network is gone.
     pub fn cut(&self) {
         match self {

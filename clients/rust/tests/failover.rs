@@ -8,9 +8,10 @@ use node::*;
 use skywave_client::{Backoff, Client, ClientOptions, TransportChoice, TransportKind};
 use skywave_protocol::{CloseCode, ErrorCode, ServerFrame, Text, frame};
 use std::{
-    net::{TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 
 /// A host that takes what comes on either transport and never says a word.
 struct Silent {
@@ -32,6 +33,33 @@ impl Silent {
     fn url(&self) -> String {
         format!("https://{}", self.udp.local_addr().unwrap())
     }
+}
+
+/// Passes one client's UDP packets on to `node` for as long as it lives; then the port is closed.
+async fn passage(node: SocketAddr) -> (String, JoinSet<()>) {
+    let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    back.connect(node).await.unwrap();
+    let url = format!("https://{}", front.local_addr().unwrap());
+    let mut passing = JoinSet::new();
+    passing.spawn(async move {
+        let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
+        let mut client = None;
+        loop {
+            tokio::select! {
+                received = front.recv_from(&mut there) => {
+                    let (length, from) = received.unwrap();
+                    // The last one to begin a connection; others only look whether the port is open.
+                    client = if length > 1 { Some(from) } else { client };
+                    back.send(&there[..length]).await.unwrap();
+                }
+                received = back.recv(&mut here) => {
+                    front.send_to(&here[..received.unwrap()], client.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    (url, passing)
 }
 
 /// Options that come back late wherever there is a wait.
@@ -138,6 +166,23 @@ over_both_transports! {
         new.send(published(&again, 1));
         assert_eq!(publishing.await.unwrap().unwrap().offset, 1);
     }
+}
+
+#[tokio::test]
+async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
+    let (mut node, mut other) = (Node::start().await, Node::start().await);
+    let (url, mut passing) = passage(node.address).await;
+    let mut options = node.options(TransportKind::WebTransport);
+    options.urls = vec![url, other.url()];
+    let (client, _peer, _) = node.client(options).await;
+    passing.shutdown().await;
+    let begin = Instant::now();
+    let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
+    let (mut peer, _) = other.welcome().await;
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    let publish = peer.publish().await;
+    peer.send(published(&publish, 1));
+    publishing.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, timeout},
 };
 
@@ -36,6 +36,10 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest time without a word, in case a node says something absurd.
 const MOST_PATIENCE: Duration = Duration::from_secs(86_400);
+/// When a request has been sent and nothing was heard since for so long, the node's port is looked at.
+const DOUBT: Duration = Duration::from_secs(1);
+/// How long it is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 /// What a connection gets on top when its time is over.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
@@ -62,6 +66,10 @@ pub(super) struct Live {
     last_seq: Option<u32>,
     /// Whether a sign of life was sent since something was heard.
     nudged: bool,
+    /// The first request since something was heard.
+    asked: Option<Instant>,
+    /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
+    looking: JoinSet<bool>,
     /// Nothing came in time: until when it may still come.
     last_chance: Option<Instant>,
     frame_limit: u64,
@@ -97,6 +105,8 @@ impl Live {
             heard: now,
             last_seq: None,
             nudged: false,
+            asked: None,
+            looking: JoinSet::new(),
             last_chance: None,
             frame_limit: limits.frame_bytes,
             receiver,
@@ -120,6 +130,9 @@ impl Live {
             let message = format!("frame of {length} bytes, at most {} allowed", self.frame_limit);
             return Err(RequestError::local(ErrorCode::BadRequest, message));
         }
+        if lane == Lane::Reliable {
+            self.asked.get_or_insert_with(Instant::now);
+        }
         let outgoing = (encoded, lane);
         if self.waiting.is_empty() {
             match self.writer.try_send(outgoing) {
@@ -139,10 +152,11 @@ impl Live {
 
     /// The next frame; writes on meanwhile. Cancel-safe.
     pub async fn receive(&mut self) -> Result<Received, Closed> {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() || !self.looking.is_empty() {
             tokio::select! {
                 received = self.receiver.receive() => return received,
-                permit = self.writer.reserve() => match (permit, self.waiting.pop_front()) {
+                Some(Ok(true)) = self.looking.join_next() => return Err(Closed::lost("nothing listens there any more")),
+                permit = self.writer.reserve(), if !self.waiting.is_empty() => match (permit, self.waiting.pop_front()) {
                     (Ok(permit), Some(outgoing)) => permit.send(outgoing),
                     // The writer failed; the receiver will tell why.
                     _ => self.waiting.clear(),
@@ -154,8 +168,25 @@ impl Live {
 
     pub fn heard(&mut self) {
         self.heard = Instant::now();
+        self.asked = None;
         self.last_chance = None;
         self.nudged = false;
+    }
+
+    /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.
+    pub fn look_at(&self) -> Option<Instant> {
+        let due = self.kind == TransportKind::WebTransport && self.looking.is_empty();
+        self.asked.filter(|_| due).map(|asked| asked + DOUBT)
+    }
+
+    /// Looks, if that is due.
+    pub fn look(&mut self, now: Instant) {
+        if self.look_at().is_some_and(|at| at <= now) {
+            self.asked = None;
+            let control = self.control.clone();
+            let looking = async move { timeout(LOOK, control.refused()).await.is_ok() };
+            self.looking.spawn(looking);
+        }
     }
 
     /// Takes the heartbeat's times from a ping.

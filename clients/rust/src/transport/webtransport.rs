@@ -114,7 +114,7 @@ fn quic_config() -> QuicTransportConfig {
     config
 }
 
-/// Completes when the address's port is known to be closed. QUIC's own socket is not connected (it
+/// Completes when the address's port is known to be closed, and never otherwise. QUIC's own socket is not connected (it
 /// has to survive a change of network), so the kernel tells it nothing; a connected one hears of an
 /// ICMP "port unreachable". One byte is no QUIC packet, and a QUIC endpoint ignores it.
 async fn closed_port(address: SocketAddr) {
@@ -343,6 +343,11 @@ impl Control {
     /// The path's smoothed round-trip time.
     pub fn rtt(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    /// See [`super::Control::refused`].
+    pub async fn refused(&self) {
+        closed_port(self.connection.remote_address()).await;
     }
 
     /// See [`super::Control::cut`].
