@@ -91,6 +91,7 @@ impl Fault {
             binary: settings.binary.clone(),
             regions: settings.regions,
             nodes_per_region: 2,
+            durable: true,
             sentinels: self == Self::RedisFailover,
             clock_offset: if self == Self::ClockOff { CLOCK_OFFSET_SECONDS } else { 0 },
             seed: settings.seed,

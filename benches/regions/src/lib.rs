@@ -2,11 +2,14 @@
 //! that knows everything that was acknowledged.
 
 pub mod checker;
+pub mod cost;
 pub mod faults;
+pub mod latency;
 pub mod node;
 pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod report;
+pub mod stream;
 pub mod traffic;
 pub mod world;

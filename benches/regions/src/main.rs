@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use skywave_regions::{
+    cost,
     faults::{Fault, Settings},
+    latency,
     report::Report,
     traffic::Load,
 };
@@ -20,6 +22,26 @@ struct Arguments {
 enum Command {
     /// Breaks one thing after the other; exit code 1 when something acknowledged is lost, repeated or out of order
     Faults(FaultsArguments),
+    /// How long a publication takes to each region beyond what the network needs, and how fast a link catches up
+    Latency(MeasureArguments),
+    /// What a publication costs each region's Redis, as nodes and regions grow
+    Cost(MeasureArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct MeasureArguments {
+    /// The node's binary
+    #[arg(long, default_value = "target/release/skywave")]
+    node: PathBuf,
+    /// At most so many
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
+    regions: u8,
+    /// How long each measurement takes, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How long the links are cut, in seconds
+    #[arg(long, default_value_t = 30)]
+    cut_seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,8 +73,16 @@ struct FaultsArguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Faults(arguments) => faults(arguments).await,
+        Command::Faults(arguments) => return faults(arguments).await,
+        Command::Latency(MeasureArguments { node, regions, seconds, cut_seconds }) => {
+            let (time, cut) = (Duration::from_secs(seconds), Duration::from_secs(cut_seconds));
+            latency::run(&node, regions.into(), time, cut).await?;
+        }
+        Command::Cost(MeasureArguments { node, regions, seconds, .. }) => {
+            cost::run(&node, regions.into(), Duration::from_secs(seconds)).await?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {

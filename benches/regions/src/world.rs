@@ -30,6 +30,8 @@ pub struct Plan {
     /// 1 … 3.
     pub regions: usize,
     pub nodes_per_region: usize,
+    /// Whether Redis writes each acknowledged command to disk first; else it keeps nothing.
+    pub durable: bool,
     /// Whether the first region's Redis has a replica and sentinels.
     pub sentinels: bool,
     /// By how many seconds the first region's second node is off.
@@ -172,7 +174,11 @@ impl World {
 }
 
 async fn region(name: &'static str, plan: &Plan, directory: &Path) -> anyhow::Result<Region> {
-    let redis = Redis::durable(&format!("redis-{name}"), directory).await?;
+    let file = format!("redis-{name}");
+    let redis = match plan.durable {
+        true => Redis::durable(&file, directory).await?,
+        false => Redis::start(&file, directory, &[]).await?,
+    };
     let entrance = Relay::tcp(redis.address(), Weather::CLEAR, plan.seed).await?;
     let mut nodes = Vec::new();
     for number in 1..=plan.nodes_per_region {
@@ -191,7 +197,7 @@ fn settings(region: &str, redis: SocketAddr) -> Vec<(String, String)> {
         ("AUTH__SESSION_SECRET", SESSION_SECRET),
         ("BROKER__KIND", "redis"),
         ("BROKER__URL", &redis),
-        ("BROKER__PARTITIONS", "4"),
+        ("BROKER__PARTITIONS", "8"),
         ("CHANNELS__CHAT__HISTORY", "100000"),
         ("LIMITS__REQUESTS_PER_SECOND", "10000"),
         ("LIMITS__PUBLISHES_PER_SECOND", "10000"),

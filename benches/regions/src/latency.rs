@@ -1,0 +1,101 @@
+//! How much longer than the network needs a publication takes to another region, and how fast a link catches up.
+
+use crate::{
+    report::Quantiles,
+    stream::Stream,
+    world::{Plan, World, round_trip},
+};
+use anyhow::Context;
+use std::{path::Path, time::Duration};
+use tokio::time::{Instant, sleep};
+
+const RATES: [u64; 2] = [1_000, 10_000];
+const CATCH_UP_RATE: u64 = 1_000;
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(120);
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Measures, and prints tables in Markdown.
+///
+/// # Errors
+/// When something does not arrive.
+pub async fn run(binary: &Path, regions: usize, time: Duration, cut: Duration) -> anyhow::Result<()> {
+    let plan = Plan {
+        binary: binary.to_owned(),
+        regions,
+        nodes_per_region: 1,
+        durable: false,
+        sentinels: false,
+        clock_offset: 0,
+        seed: 1,
+    };
+    let world = World::start(&plan).await?;
+    let stream = Stream::start(&world).await?;
+    let mut published = stream.publish(100, WARM_UP).await?;
+    stream.arrived(published, CATCH_UP_TIMEOUT).await?;
+    delays(&stream, &mut published, time).await?;
+    if regions > 1 {
+        catch_up(&world, &stream, published, cut).await?;
+    }
+    stream.close().await;
+    Ok(())
+}
+
+async fn delays(stream: &Stream, published: &mut u64, time: Duration) -> anyhow::Result<()> {
+    println!("| wanted per second | reached | to | half an RTT | p50 | p99 | added p50 | added p99 |");
+    println!("|--:|--:|---|--:|--:|--:|--:|--:|");
+    let home = stream.arrivals.first().context("no subscriber")?.0.clone();
+    for rate in RATES {
+        stream.arrivals.iter().for_each(|(_, arrivals)| drop(arrivals.take_delays()));
+        let begun = Instant::now();
+        let count = stream.publish(rate, time).await?;
+        let reached = count as f64 / begun.elapsed().as_secs_f64();
+        *published += count;
+        stream.arrived(*published, CATCH_UP_TIMEOUT).await?;
+        for (region, arrivals) in &stream.arrivals {
+            let half = if *region == home { Duration::ZERO } else { round_trip(&home, region) / 2 };
+            let Quantiles { p50, p99, .. } = Quantiles::of(arrivals.take_delays());
+            let ms = |micros: f64| format!("{:.1} ms", micros / 1000.0);
+            let added = |micros: u64| ms(micros as f64 - half.as_micros() as f64);
+            println!(
+                "| {rate} | {reached:.0} | {region} | {} | {} | {} | {} | {} |",
+                ms(half.as_micros() as f64),
+                ms(p50 as f64),
+                ms(p99 as f64),
+                added(p50),
+                added(p99)
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn catch_up(world: &World, stream: &Stream, published: u64, cut: Duration) -> anyhow::Result<()> {
+    let home = world.regions.first().context("no region")?.name;
+    world.set_links(home, false);
+    let count = stream.publish(CATCH_UP_RATE, cut).await?;
+    // What was under way when the links were cut may have arrived; the rest waits.
+    sleep(Duration::from_millis(500)).await;
+    let waiting: Vec<u64> =
+        stream.arrivals.iter().map(|(_, arrivals)| published + count - arrivals.count()).collect();
+    world.set_links(home, true);
+    let healed = Instant::now();
+    println!("\n| to | cut for | waiting | all there after | per second |\n|---|--:|--:|--:|--:|");
+    for ((region, arrivals), waiting) in stream.arrivals.iter().zip(waiting) {
+        if waiting == 0 {
+            continue;
+        }
+        while arrivals.count() < published + count {
+            if healed.elapsed() > CATCH_UP_TIMEOUT {
+                anyhow::bail!("{region} has {} of {}", arrivals.count(), published + count);
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        let took = healed.elapsed().as_secs_f64();
+        println!(
+            "| {region} | {:.0} s | {waiting} | {took:.2} s | {:.0} |",
+            cut.as_secs_f64(),
+            waiting as f64 / took
+        );
+    }
+    Ok(())
+}
