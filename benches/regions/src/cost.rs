@@ -82,6 +82,7 @@ pub async fn run(binary: &Path, regions: usize, time: Duration) -> anyhow::Resul
             regions: count,
             nodes_per_region: nodes,
             durable: false,
+            quiet: true,
             sentinels: false,
             clock_offset: 0,
             seed: 1,

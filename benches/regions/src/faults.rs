@@ -92,6 +92,7 @@ impl Fault {
             regions: settings.regions,
             nodes_per_region: 2,
             durable: true,
+            quiet: false,
             sentinels: self == Self::RedisFailover,
             clock_offset: if self == Self::ClockOff { CLOCK_OFFSET_SECONDS } else { 0 },
             seed: settings.seed,

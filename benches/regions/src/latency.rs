@@ -24,6 +24,7 @@ pub async fn run(binary: &Path, regions: usize, time: Duration, cut: Duration) -
         regions,
         nodes_per_region: 1,
         durable: false,
+        quiet: true,
         sentinels: false,
         clock_offset: 0,
         seed: 1,

@@ -5,7 +5,7 @@ use crate::{
     redis::{Redis, Sentinels},
     relay::{Relay, Way, Weather},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -13,12 +13,16 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 /// The regions, in the order in which there are more and more of them.
 pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// Of all links between regions.
+/// Of all links between regions, unless the network is quiet.
 const JITTER: Duration = Duration::from_millis(4);
 const LOSS: f64 = 0.001;
+/// Of each region's log.
+const PARTITIONS: u32 = 8;
+const BRIDGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Every node of every region knows it.
 const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
 
@@ -32,6 +36,8 @@ pub struct Plan {
     pub nodes_per_region: usize,
     /// Whether Redis writes each acknowledged command to disk first; else it keeps nothing.
     pub durable: bool,
+    /// Whether the network between regions loses nothing and has no jitter.
+    pub quiet: bool,
     /// Whether the first region's Redis has a replica and sentinels.
     pub sentinels: bool,
     /// By how many seconds the first region's second node is off.
@@ -76,7 +82,7 @@ impl World {
             _ => None,
         };
         let mut world = Self { regions, links: BTreeMap::new(), sentinels, directory };
-        world.link(plan.seed).await?;
+        world.link(plan).await?;
         world.configure();
         if plan.clock_offset != 0 {
             world.node("eu-2")?.offset_clock(plan.clock_offset)?;
@@ -84,15 +90,36 @@ impl World {
         for region in 0..world.regions.len() {
             world.start_nodes(region).await?;
         }
+        world.bridged().await?;
         Ok(world)
     }
 
-    async fn link(&mut self, seed: u64) -> anyhow::Result<()> {
+    /// Waits until every region has a cursor in every log of the others: what was published before is history.
+    async fn bridged(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + BRIDGE_TIMEOUT;
+        for here in &self.regions {
+            for there in self.regions.iter().filter(|there| there.name != here.name) {
+                for partition in 0..PARTITIONS {
+                    let line = format!("HEXISTS sky:{{{partition}}}:cursor {}", there.name);
+                    while !here.redis.run::<bool>(&line).await? {
+                        if Instant::now() > deadline {
+                            bail!("{} is not bridged to {}", there.name, here.name);
+                        }
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn link(&mut self, plan: &Plan) -> anyhow::Result<()> {
+        let (jitter, loss) = if plan.quiet { (Duration::ZERO, 0.0) } else { (JITTER, LOSS) };
         for from in &self.regions {
             for to in self.regions.iter().filter(|to| to.name != from.name) {
                 let delay = round_trip(from.name, to.name) / 2;
-                let way = Way { delay, jitter: JITTER, loss: LOSS, ..Way::CLEAR };
-                let seed = seed.wrapping_add(self.links.len() as u64);
+                let way = Way { delay, jitter, loss, ..Way::CLEAR };
+                let seed = plan.seed.wrapping_add(self.links.len() as u64);
                 let link = Relay::tcp(to.redis.address(), Weather::both(way), seed).await?;
                 self.links.insert((from.name, to.name), link);
             }
@@ -189,7 +216,7 @@ async fn region(name: &'static str, plan: &Plan, directory: &Path) -> anyhow::Re
 
 /// What all nodes of a region have in common.
 fn settings(region: &str, redis: SocketAddr) -> Vec<(String, String)> {
-    let redis = format!("redis://{redis}");
+    let (redis, partitions) = (format!("redis://{redis}"), PARTITIONS.to_string());
     let settings = [
         ("NODE__REGION", region),
         ("LISTEN__PLAIN", ""),
@@ -197,7 +224,7 @@ fn settings(region: &str, redis: SocketAddr) -> Vec<(String, String)> {
         ("AUTH__SESSION_SECRET", SESSION_SECRET),
         ("BROKER__KIND", "redis"),
         ("BROKER__URL", &redis),
-        ("BROKER__PARTITIONS", "8"),
+        ("BROKER__PARTITIONS", &partitions),
         ("CHANNELS__CHAT__HISTORY", "100000"),
         ("LIMITS__REQUESTS_PER_SECOND", "10000"),
         ("LIMITS__PUBLISHES_PER_SECOND", "10000"),
