@@ -145,6 +145,9 @@ impl BrokerError {
 pub trait Delivery: Send + Sync {
     fn publication(&self, publication: &Arc<Publication>);
     fn event(&self, event: &Arc<Event>);
+    /// Positions on these channels may have another epoch: their subscribers are to be told now, by reading on from
+    /// where they stand, rather than with the next publication.
+    fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool);
 }
 
 /// Carries publications and events, and remembers publications.

@@ -12,7 +12,10 @@ use skywave_protocol::Channel;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 const SHARDS: usize = 64;
@@ -23,6 +26,7 @@ type Shard = RwLock<HashMap<Channel, Vec<Subscriber>>>;
 pub struct Hub {
     shards: Vec<Shard>,
     hasher: RandomState,
+    joined: AtomicU64,
 }
 
 struct Subscriber {
@@ -38,9 +42,15 @@ pub struct Membership {
     outbox: Arc<Outbox>,
     channel: Channel,
     lane: LaneId,
+    number: u64,
 }
 
 impl Membership {
+    /// No other subscription of this node has it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     pub fn lane(&self) -> LaneId {
         self.lane
     }
@@ -59,7 +69,11 @@ impl Drop for Membership {
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Shard::default()).collect(), hasher: RandomState::new() }
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            hasher: RandomState::new(),
+            joined: AtomicU64::new(0),
+        }
     }
 }
 
@@ -80,7 +94,8 @@ impl Hub {
             }
         }
         drop(channels);
-        Membership { hub: self.clone(), outbox: outbox.clone(), channel, lane }
+        let number = self.joined.fetch_add(1, Ordering::Relaxed);
+        Membership { hub: self.clone(), outbox: outbox.clone(), channel, lane, number }
     }
 
     fn leave(&self, channel: &Channel, outbox: &Arc<Outbox>, lane: LaneId) {
@@ -143,5 +158,13 @@ impl Delivery for Hub {
 
     fn event(&self, event: &Arc<Event>) {
         self.each(&event.frame().channel, |subscriber| subscriber.outbox.event(event));
+    }
+
+    fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool) {
+        for shard in &self.shards {
+            for (_, subscribers) in shard.read().iter().filter(|(channel, _)| is_affected(channel)) {
+                subscribers.iter().for_each(|subscriber| subscriber.outbox.doubt(subscriber.lane));
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A session: one task, one `select!` loop over its transport, its outbox, its pending answers and its clock.
 
 pub mod connection;
+mod filling;
 mod opening;
 pub mod path_memories;
 pub mod registry;
@@ -33,6 +34,8 @@ use tokio::time::{Instant, Sleep};
 
 /// The most requests of one session that wait for the broker; further ones wait in the transport.
 const MAX_PENDING: usize = 64;
+/// The most channels of one session whose history is read at a time.
+const MAX_FILLS: usize = 4;
 /// So many bad requests within [`BAD_REQUEST_WINDOW`] end the session.
 const MAX_BAD_REQUESTS: u32 = 10;
 const BAD_REQUEST_WINDOW: Duration = Duration::from_secs(60);
@@ -48,6 +51,12 @@ pub enum End {
     Gone,
 }
 
+/// What the broker answered.
+enum Done {
+    Reply(ServerFrame),
+    Read(filling::Filling),
+}
+
 /// A session on one transport, after `connect`.
 struct Session<C> {
     node: Arc<Node>,
@@ -56,7 +65,9 @@ struct Session<C> {
     id: SessionId,
     grant: Grant,
     subscriptions: HashMap<Channel, Subscription>,
-    pending: FuturesUnordered<BoxFuture<'static, ServerFrame>>,
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// How many of those that are pending fill a lane.
+    fills: usize,
     requests: TokenBucket,
     publishes: TokenBucket,
     heartbeat: Heartbeat,
@@ -144,6 +155,7 @@ impl<C: Connection> Session<C> {
             grant: opened.grant,
             subscriptions: opened.subscriptions,
             pending: FuturesUnordered::new(),
+            fills: 0,
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,
             places: opened.places,
@@ -158,15 +170,19 @@ impl<C: Connection> Session<C> {
                 Err(code) => return End::Closed(code),
             }
             // Answers and publications go out meanwhile, whatever the broker does.
-            self.outbox.hold_requests(self.pending.len() >= MAX_PENDING);
+            self.outbox.hold_requests(self.pending.len() - self.fills >= MAX_PENDING);
+            let fills = self.fills < MAX_FILLS;
             tokio::select! {
                 // An end that was asked for comes before more traffic.
                 biased;
-                task = poll_fn(|context| self.outbox.poll_task(context)) => match task {
+                task = poll_fn(|context| self.outbox.poll_task(context, fills)) => match task {
                     Task::Close(code) => return End::Closed(code),
-                    Task::Fill(lane) => Box::pin(self.fill(lane)).await,
+                    Task::Fill(lane) => self.start_filling(lane),
                 },
-                Some(reply) = self.pending.next(), if !self.pending.is_empty() => self.send(&reply),
+                Some(done) = self.pending.next(), if !self.pending.is_empty() => match done {
+                    Done::Reply(reply) => self.send(&reply),
+                    Done::Read(filling) => self.finish_filling(filling),
+                },
                 incoming = self.connection.drive(&self.outbox) => {
                     if let Err(end) = self.incoming(incoming).await {
                         return end;

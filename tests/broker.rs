@@ -70,6 +70,10 @@ impl Delivery for Recorder {
     fn event(&self, event: &Arc<Event>) {
         self.events.lock().unwrap().push(event.clone());
     }
+
+    fn uncertain(&self, _: &dyn Fn(&Channel) -> bool) {
+        panic!("a broker in memory loses nothing while it lives");
+    }
 }
 
 fn namespaces(change: impl FnOnce(&mut NamespaceConfig)) -> BTreeMap<String, NamespaceConfig> {

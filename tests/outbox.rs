@@ -25,10 +25,14 @@ fn publication(offset: u64) -> Arc<Publication> {
 }
 
 fn sized_publication(offset: u64, size: usize) -> Arc<Publication> {
+    publication_of("e", offset, size)
+}
+
+fn publication_of(epoch: &str, offset: u64, size: usize) -> Arc<Publication> {
     Broadcast::new(frame::Publication {
         channel: Channel::new("chat:1").unwrap(),
         origin: Text::new("eu").unwrap(),
-        epoch: Text::new("e").unwrap(),
+        epoch: Text::new(epoch).unwrap(),
         offset,
         time_ms: 0,
         key: None,
@@ -74,8 +78,33 @@ fn history(offsets: std::ops::RangeInclusive<u64>) -> Vec<Item> {
     offsets.map(|offset| Item::Publication(publication(offset))).collect()
 }
 
+/// What is after the last publication seen is lost, up to this one.
+fn gap(epoch: &str, offset: u64) -> Item {
+    Item::Gap(Box::new(frame::Gap {
+        channel: Channel::new("chat:1").unwrap(),
+        origin: Text::new("eu").unwrap(),
+        reason: frame::GapReason::Trimmed,
+        epoch: Text::new(epoch).unwrap(),
+        offset,
+    }))
+}
+
 fn decode(frame: skywave_protocol::codec::EncodedFrame) -> ServerFrame {
     Encoding::Json.decode_server(&frame.bare()).unwrap()
+}
+
+/// All that a lane's peer gets now, as texts.
+fn story(outbox: &Outbox, lane: LaneId) -> Vec<String> {
+    let mut story = Vec::new();
+    while let Some(frame) = outbox.take(lane) {
+        story.push(match decode(frame) {
+            ServerFrame::Publication(one) => format!("{} {}", one.epoch, one.offset),
+            ServerFrame::Gap(gap) => format!("gap to {} {}", gap.epoch, gap.offset),
+            ServerFrame::PresenceChanged(_) => "presence".to_owned(),
+            other => panic!("{other:?}"),
+        });
+    }
+    story
 }
 
 /// The offsets of all publications that can be taken now.
@@ -104,7 +133,7 @@ fn events(outbox: &Outbox) -> Vec<String> {
 }
 
 fn task(outbox: &Outbox) -> Option<Task> {
-    match outbox.poll_task(&Context::from_waker(Waker::noop())) {
+    match outbox.poll_task(&Context::from_waker(Waker::noop()), true) {
         Poll::Ready(task) => Some(task),
         Poll::Pending => None,
     }
@@ -165,21 +194,85 @@ fn a_gap_moves_the_position_in_its_place() {
     let outbox = outbox();
     let lane = outbox.open_lane();
     outbox.set_position(lane, at(1));
-    let gap = ServerFrame::Gap(frame::Gap {
-        channel: Channel::new("chat:1").unwrap(),
-        origin: Text::new("eu").unwrap(),
-        reason: frame::GapReason::Trimmed,
-        epoch: Text::new("e").unwrap(),
-        offset: 7,
-    });
-    let frame = Encoding::Json.encode(&gap).unwrap();
-    let mut items = vec![Item::Gap { frame, position: at(7) }];
+    let mut items = vec![gap("e", 7)];
     items.extend(history(8..=8));
     outbox.fill(lane, items, true);
     assert_eq!(outbox.ready_lane(), Some(lane));
-    assert_eq!(decode(outbox.take(lane).unwrap()), gap);
+    let told = decode(outbox.take(lane).unwrap());
+    assert!(matches!(told, ServerFrame::Gap(gap) if gap.offset == 7));
     assert!(matches!(decode(outbox.take(lane).unwrap()), ServerFrame::Publication(one) if one.offset == 8));
     assert_eq!(outbox.position(lane), Some(at(8)));
+}
+
+#[test]
+fn what_begins_another_epoch_follows_the_gap_though_there_is_no_history() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 5);
+    outbox.publication(lane, &publication_of("x", 1, 1));
+    assert_eq!(story(&outbox, lane), [] as [&str; 0]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    outbox.publication(lane, &publication_of("x", 2, 1));
+    // All that can be read is where the channel stands.
+    outbox.fill(lane, vec![gap("x", 2)], true);
+    outbox.publication(lane, &publication_of("x", 3, 1));
+    assert_eq!(story(&outbox, lane), ["gap to x 0", "x 1", "x 2", "x 3"]);
+    assert_eq!(task(&outbox), None);
+}
+
+#[test]
+fn what_came_behind_a_hole_is_left_out_of_the_gap() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 5);
+    for offset in [8, 10, 11] {
+        outbox.publication(lane, &publication(offset));
+    }
+    assert_eq!(story(&outbox, lane), [] as [&str; 0]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    outbox.fill(lane, vec![gap("e", 11)], true);
+    assert_eq!(story(&outbox, lane), ["gap to e 9", "e 10", "e 11"]);
+    assert_eq!(task(&outbox), None);
+}
+
+#[test]
+fn what_is_left_of_an_earlier_epoch_is_past() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 5);
+    outbox.publication(lane, &publication(7));
+    outbox.publication(lane, &publication_of("x", 1, 1));
+    assert_eq!(story(&outbox, lane), [] as [&str; 0]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    outbox.fill(lane, vec![gap("x", 0), Item::Publication(publication_of("x", 1, 1))], true);
+    outbox.publication(lane, &publication_of("x", 2, 1));
+    assert_eq!(story(&outbox, lane), ["gap to x 0", "x 1", "x 2"]);
+    assert_eq!(task(&outbox), None);
+}
+
+#[test]
+fn a_doubt_asks_history_once_what_waits_is_out() {
+    let outbox = outbox();
+    let (idle, busy, filling) = (live_lane(&outbox, 5), live_lane(&outbox, 5), outbox.open_lane());
+    outbox.set_position(filling, at(5));
+    outbox.publication(busy, &publication(6));
+    outbox.frame(busy, &changed());
+    for lane in [idle, busy, filling] {
+        outbox.doubt(lane);
+    }
+    assert_eq!((task(&outbox), task(&outbox)), (Some(Task::Fill(idle)), None));
+    outbox.fill(idle, vec![gap("x", 0)], true);
+    assert_eq!(story(&outbox, idle), ["gap to x 0"]);
+
+    outbox.publication(busy, &publication_of("x", 1, 1));
+    assert_eq!(story(&outbox, busy), ["e 6", "presence"]);
+    assert_eq!((task(&outbox), task(&outbox)), (Some(Task::Fill(busy)), None));
+    outbox.fill(busy, vec![gap("x", 1)], true);
+    assert_eq!(story(&outbox, busy), ["gap to x 0", "x 1"]);
+
+    // What is being read may be from before: it is read again.
+    outbox.fill(filling, history(6..=6), true);
+    assert_eq!(story(&outbox, filling), ["e 6"]);
+    assert_eq!((task(&outbox), task(&outbox)), (Some(Task::Fill(filling)), None));
+    outbox.fill(filling, Vec::new(), true);
+    assert_eq!((story(&outbox, filling).len(), task(&outbox)), (0, None));
 }
 
 #[test]

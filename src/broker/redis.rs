@@ -35,7 +35,10 @@ use std::{
     time::Duration,
 };
 use tail::{Feed, Tail};
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// The most readers of different channels who ask Redis at a time, when many resume: publications go between them.
+const MAX_READERS: usize = 256;
 
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
@@ -89,7 +92,12 @@ impl RedisBroker {
             marks,
             duration: metrics.command_duration.with_label_values(&["read"]),
         };
-        let resuming = Arc::new(Resuming { reading, cache, turns: Mutex::default() });
+        let resuming = Arc::new(Resuming {
+            reading,
+            cache,
+            turns: Mutex::default(),
+            readers: Semaphore::new(MAX_READERS),
+        });
         Ok(Self { origin, namespaces, others, redis, log_age, resuming, _tasks: tasks })
     }
 
@@ -263,6 +271,7 @@ struct Resuming {
     reading: Reading,
     cache: Arc<Cache>,
     turns: Mutex<HashMap<Channel, Arc<tokio::sync::Mutex<()>>>>,
+    readers: Semaphore,
 }
 
 impl Resuming {
@@ -276,10 +285,11 @@ impl Resuming {
         if let Some(chunk) = self.cache.serve(channel, &position) {
             return Ok(chunk);
         }
+        let _reader = self.readers.acquire().await.map_err(|_| BrokerError::Unavailable)?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
-        if chunk.complete && chunk.lost.is_empty() {
-            self.cache.fill(channel, chunk.start.clone(), head.position, &chunk.publications);
+        if chunk.complete {
+            self.cache.fill(channel, &chunk, head.position);
         }
         drop(expected);
         Ok(chunk)

@@ -10,11 +10,15 @@ mod queues;
 
 pub use lane::{Item, LaneId};
 
-use crate::broadcast::{Broadcast, Broadcastable, Event, Publication};
+use crate::broadcast::{Broadcast, Broadcastable, Event, Publication, encode_frame};
 use lane::{Lane, LaneState, Verdict, admit};
 use parking_lot::{Mutex, MutexGuard};
 use queues::Queues;
-use skywave_protocol::{CloseCode, Encoding, Position, codec::EncodedFrame, frame::SessionId};
+use skywave_protocol::{
+    CloseCode, Encoding, Position, ServerFrame,
+    codec::EncodedFrame,
+    frame::{Gap, SessionId},
+};
 use std::{
     collections::VecDeque,
     sync::{
@@ -131,16 +135,7 @@ impl Outbox {
     /// Opens a lane that holds its publications back until it has been filled.
     pub fn open_lane(&self) -> LaneId {
         let mut queues = self.queues.lock();
-        let lane = Lane {
-            position: Position::new(),
-            backfill: VecDeque::new(),
-            live: VecDeque::new(),
-            live_bytes: 0,
-            needs: 0,
-            state: LaneState::Filling,
-            reading: true,
-            queued: false,
-        };
+        let lane = Lane::new();
         let closed = &queues.closed;
         let free = queues.lanes.iter().enumerate().find(|(id, lane)| lane.is_none() && !closed.contains(id));
         match free.map(|(id, _)| id) {
@@ -174,7 +169,10 @@ impl Outbox {
         let Some(lane) = queues.lane(id) else { return };
         let room = self.fill_room().max(std::mem::take(&mut lane.needs)).min(free);
         let (mut bytes, mut whole) = (0, complete);
-        for item in items {
+        for mut item in items {
+            if let Item::Gap(gap) = &mut item {
+                lane.shorten(gap);
+            }
             let size = self.size(&item);
             // What is larger than the outbox itself goes alone.
             if bytes + size > room && (bytes > 0 || free < self.max_bytes) {
@@ -187,7 +185,7 @@ impl Outbox {
         }
         lane.reading = false;
         if whole && lane.state == LaneState::Filling {
-            lane.state = LaneState::Live;
+            lane.go_live();
         }
         queues.bytes += bytes;
         queues.settle(id);
@@ -210,13 +208,14 @@ impl Outbox {
         wake(queues);
     }
 
-    /// What the session has to do, when there is something. Registers for a wake-up otherwise.
-    pub fn poll_task(&self, context: &Context<'_>) -> Poll<Task> {
+    /// What the session has to do, when there is something; to fill lanes only if it `fills`. Registers for a wake-up
+    /// otherwise.
+    pub fn poll_task(&self, context: &Context<'_>, fills: bool) -> Poll<Task> {
         let mut queues = self.queues.lock();
         if let Some(code) = queues.close {
             return Poll::Ready(Task::Close(code));
         }
-        if let Some(id) = queues.fillable(self.max_bytes, self.fill_room()) {
+        if fills && let Some(id) = queues.fillable(self.max_bytes, self.fill_room()) {
             return Poll::Ready(Task::Fill(id));
         }
         queues.register(context);
@@ -246,6 +245,15 @@ impl Outbox {
         let frame = broadcast.encoded(self.encoding).clone();
         let size = frame.len();
         self.push(id, Item::Frame(frame), size);
+    }
+
+    /// What the lane's peer was sent may not be what there is: once what waits is out, history is asked.
+    pub fn doubt(&self, id: LaneId) {
+        let mut queues = self.queues.lock();
+        let Some(lane) = queues.lane(id) else { return };
+        lane.doubt();
+        queues.settle(id);
+        wake(queues);
     }
 
     fn push(&self, id: LaneId, item: Item, size: usize) {
@@ -355,6 +363,7 @@ impl Outbox {
         let mut queues = self.queues.lock();
         loop {
             let lane = queues.lane(id)?;
+            lane.settle_doubt();
             let from_history = !lane.backfill.is_empty();
             let next = if from_history {
                 lane.backfill.front()
@@ -376,22 +385,19 @@ impl Outbox {
             };
             let size = self.size(item);
             let verdict = admit(item, &mut lane.position);
-            if verdict == Verdict::Missing {
+            if verdict == Verdict::Missing && (from_history || lane.verified == 0) {
                 // Something between was lost: history has it, or says that it is gone.
                 let backfill = std::mem::take(&mut lane.backfill);
-                let freed = backfill.iter().map(|item| self.size(item)).sum::<usize>() + lane.fall_behind();
+                let freed = backfill.iter().map(|item| self.size(item)).sum::<usize>();
+                // What came live stays: where there is no history, nothing else brings it.
+                lane.state = LaneState::Filling;
                 lane.queued = false;
                 queues.bytes -= freed;
                 queues.settle(id);
                 wake(queues);
                 return None;
             }
-            let item = if from_history {
-                lane.backfill.pop_front()
-            } else {
-                lane.live_bytes -= size;
-                lane.live.pop_front()
-            };
+            let item = if from_history { lane.backfill.pop_front() } else { lane.pop_live(size) };
             queues.bytes -= size;
             if let (Verdict::Send, Some(item)) = (verdict, item) {
                 self.taken(queues);
@@ -429,15 +435,22 @@ impl Outbox {
     fn size(&self, item: &Item) -> usize {
         match item {
             Item::Publication(publication) => publication.encoded(self.encoding).len(),
-            Item::Frame(frame) | Item::Gap { frame, .. } => frame.len(),
+            Item::Frame(frame) => frame.len(),
+            Item::Gap(gap) => self.encoded_gap(gap).len(),
         }
     }
 
     fn encoded(&self, item: Item) -> EncodedFrame {
         match item {
             Item::Publication(publication) => publication.encoded(self.encoding).clone(),
-            Item::Frame(frame) | Item::Gap { frame, .. } => frame,
+            Item::Frame(frame) => frame,
+            Item::Gap(gap) => self.encoded_gap(&gap),
         }
+    }
+
+    /// Gaps are rare, and shortened when they are queued: they are encoded when they are needed.
+    fn encoded_gap(&self, gap: &Gap) -> EncodedFrame {
+        encode_frame(&ServerFrame::Gap(gap.clone()), self.encoding)
     }
 }
 

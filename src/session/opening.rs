@@ -16,7 +16,7 @@ use crate::{
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
-    frame::{self, Connect, Connected, Error, Limits, SessionId, Unsubscribed},
+    frame::{self, Connect, Connected, Error, Limits, SessionId},
     heartbeat::{Activity, Heartbeat, PathKind},
 };
 use std::{
@@ -138,7 +138,7 @@ async fn welcome(
     let connected = connected(node, &grant, &id, connect.id, resumed, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
-    let subscriptions = subscribe_all(&subscriber, connect.subscriptions).await;
+    let subscriptions = subscriptions::subscribe_all(&subscriber, connect.subscriptions).await;
     Ok(Opened { id, grant, subscriptions, heartbeat, network_kind: network.kind, places })
 }
 
@@ -224,31 +224,6 @@ fn connected(
 /// Milliseconds since 1970.
 pub fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
-}
-
-async fn subscribe_all(
-    subscriber: &Subscriber<'_>,
-    wanted: std::collections::BTreeMap<Channel, frame::SubscribeOptions>,
-) -> HashMap<Channel, Subscription> {
-    let mut all = HashMap::new();
-    for (channel, options) in wanted {
-        match subscriptions::subscribe(subscriber, all.len(), None, channel.clone(), options).await {
-            Ok(subscription) => {
-                all.insert(channel, subscription);
-            }
-            Err(refusal) => {
-                let unsubscribed = Unsubscribed {
-                    id: None,
-                    channel,
-                    code: Some(refusal.code.code()),
-                    reason: Some(refusal.code.reason().into()),
-                };
-                let outbox = subscriber.outbox;
-                outbox.control(encode_frame(&ServerFrame::Unsubscribed(unsubscribed), outbox.encoding()));
-            }
-        }
-    }
-    all
 }
 
 fn random_session_id() -> SessionId {

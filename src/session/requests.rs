@@ -1,7 +1,7 @@
 //! What a client may ask for once its session is open.
 
 use super::{
-    Session,
+    Done, Session,
     connection::Connection,
     opening::milliseconds,
     subscriptions::{self, Refusal, require},
@@ -74,12 +74,12 @@ impl<C: Connection> Session<C> {
         let user = self.grant.user.clone();
         let accepting = self.node.publish(Publish { channel: channel.clone(), data, key, user });
         self.pending.push(Box::pin(async move {
-            match accepting.await {
+            Done::Reply(match accepting.await {
                 Ok(Accepted { origin, epoch, offset, .. }) => {
                     ServerFrame::Published(Published { id, channel, origin, epoch, offset })
                 }
                 Err(error) => refuse(id, error.into()),
-            }
+            })
         }));
         Ok(())
     }
@@ -115,10 +115,10 @@ impl<C: Connection> Session<C> {
         let limit = PageLimit { publications: limit as usize, bytes: self.outbox.max_bytes() / 4 };
         let read = self.node.broker.history(&channel, page, limit);
         self.pending.push(Box::pin(async move {
-            match read.await {
+            Done::Reply(match read.await {
                 Ok(page) => ServerFrame::History(history(id, channel, page)),
                 Err(error) => refuse(id, error.into()),
-            }
+            })
         }));
         Ok(())
     }
@@ -128,12 +128,12 @@ impl<C: Connection> Session<C> {
         let frame::PresenceRequest { id, channel } = request;
         let asked = self.node.presence.members(&channel);
         self.pending.push(Box::pin(async move {
-            match asked.await {
+            Done::Reply(match asked.await {
                 Ok(Members { count, members }) => {
                     ServerFrame::Presence(Presence { id, channel, count, members })
                 }
                 Err(error) => refuse(id, error.into()),
-            }
+            })
         }));
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! A session's subscriptions: admission, recovery, and filling a lane from history.
+//! A session's subscriptions: admission, recovery, and their end.
 
-use super::Session;
+use super::{Session, filling::fill};
 use crate::{
     auth::{
         Grant,
@@ -9,19 +9,28 @@ use crate::{
     broadcast::encode_frame,
     broker::{BrokerError, Chunk, From},
     config::NamespaceConfig,
-    hub::{
-        Membership,
-        outbox::{Item, LaneId, Outbox},
-    },
+    hub::{Membership, outbox::Outbox},
     node::Node,
     presence::Stay,
     session::connection::Connection,
 };
+use futures_util::{StreamExt, stream};
 use skywave_protocol::{
-    Channel, ErrorCode, Json, Position, ServerFrame,
-    frame::{self, Gap, MAX_HISTORY_LIMIT, RequestId, SessionId, SubscribeOptions, Subscribed, Unsubscribed},
+    Channel, ErrorCode, Json, ServerFrame,
+    frame::{
+        self, MAX_HISTORY_LIMIT, Members, RequestId, SessionId, SubscribeOptions, Subscribed, Unsubscribed,
+    },
 };
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// The most channels of a `connect` that are read at a time.
+const MAX_READS: usize = 32;
 
 /// A subscription of a session; dropping it ends it, and its presence after the grace period.
 pub struct Subscription {
@@ -103,37 +112,123 @@ pub async fn subscribe(
     channel: Channel,
     options: SubscribeOptions,
 ) -> Result<Subscription, Refusal> {
-    let Subscriber { node, outbox, session, grant } = *subscriber;
+    let joining = join(subscriber, subscribed_already, channel, options)?;
+    Ok(answer(subscriber, id, joining.read(subscriber).await?))
+}
+
+/// Subscribes to all of `wanted` that the session may have. They are read together and answered in their order.
+pub async fn subscribe_all(
+    subscriber: &Subscriber<'_>,
+    wanted: BTreeMap<Channel, SubscribeOptions>,
+) -> HashMap<Channel, Subscription> {
+    // Those that are joined: each counts, unless it cannot be read.
+    let places = AtomicUsize::new(0);
+    let reading = wanted.into_iter().map(|(channel, options)| {
+        let joining = join(subscriber, places.load(Ordering::Relaxed), channel.clone(), options);
+        if joining.is_ok() {
+            places.fetch_add(1, Ordering::Relaxed);
+        }
+        let places = &places;
+        async move {
+            let read = match joining {
+                Ok(joining) => joining.read(subscriber).await.map_err(|error| {
+                    places.fetch_sub(1, Ordering::Relaxed);
+                    error.into()
+                }),
+                Err(refusal) => Err(refusal),
+            };
+            (channel, read)
+        }
+    });
+    let mut reads = std::pin::pin!(stream::iter(reading).buffered(MAX_READS));
+    let mut all = HashMap::new();
+    while let Some((channel, read)) = reads.next().await {
+        match read {
+            Ok(joined) => {
+                all.insert(channel, answer(subscriber, None, joined));
+            }
+            Err(refusal) => {
+                let outbox = subscriber.outbox;
+                let unsubscribed = ServerFrame::Unsubscribed(Unsubscribed {
+                    id: None,
+                    channel,
+                    code: Some(refusal.code.code()),
+                    reason: Some(refusal.code.reason().into()),
+                });
+                outbox.control(encode_frame(&unsubscribed, outbox.encoding()));
+            }
+        }
+    }
+    all
+}
+
+/// A channel that is joined: what is published from then on gathers behind the history that is to be read.
+struct Joining {
+    membership: Membership,
+    options: SubscribeOptions,
+}
+
+/// A channel of which the first part of the history was read.
+struct Joined {
+    membership: Membership,
+    stay: Option<Stay>,
+    /// Who is there, if the session asked for it.
+    presence: Option<Members>,
+    resumes: bool,
+    chunk: Chunk,
+}
+
+fn join(
+    subscriber: &Subscriber<'_>,
+    subscribed_already: usize,
+    channel: Channel,
+    options: SubscribeOptions,
+) -> Result<Joining, Refusal> {
     admit(subscriber, subscribed_already, &channel, &options)?;
-    // First join, then read: what is published meanwhile gathers behind the history.
-    let membership = node.hub.join(channel.clone(), outbox, options.presence);
-    let resumes = options.position.is_some();
-    let from = match (options.position, options.history) {
-        (Some(position), _) => From::Position(position),
-        (None, Some(count)) => From::Latest(count as usize),
-        (None, None) => From::Head,
-    };
-    let chunk = node.broker.read(&channel, from).await?;
-    let data = grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
-    let data = data.and_then(|info| Json::parse(info).ok());
-    let stay = node.presence.arrive(&channel, session, grant.user.clone(), data);
-    let presence = match options.presence {
-        true => Some(node.presence.members(&channel).await?),
-        false => None,
-    };
+    let membership = subscriber.node.hub.join(channel, subscriber.outbox, options.presence);
+    Ok(Joining { membership, options })
+}
+
+impl Joining {
+    async fn read(self, subscriber: &Subscriber<'_>) -> Result<Joined, BrokerError> {
+        let Self { membership, options: SubscribeOptions { position, history, presence } } = self;
+        let Subscriber { node, session, grant, .. } = *subscriber;
+        let channel = membership.channel();
+        let resumes = position.is_some();
+        let from = match (position, history) {
+            (Some(position), _) => From::Position(position),
+            (None, Some(count)) => From::Latest(count as usize),
+            (None, None) => From::Head,
+        };
+        let chunk = node.broker.read(channel, from).await?;
+        let data = grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
+        let data = data.and_then(|info| Json::parse(info).ok());
+        let stay = node.presence.arrive(channel, session, grant.user.clone(), data);
+        let presence = match presence {
+            true => Some(node.presence.members(channel).await?),
+            false => None,
+        };
+        Ok(Joined { membership, stay, presence, resumes, chunk })
+    }
+}
+
+fn answer(subscriber: &Subscriber<'_>, id: Option<RequestId>, joined: Joined) -> Subscription {
+    let Subscriber { node, outbox, .. } = *subscriber;
+    let Joined { membership, stay, presence, resumes, chunk } = joined;
+    let subscription = Subscription { presence: presence.is_some(), membership, stay };
     let subscribed = Subscribed {
         id,
-        channel: channel.clone(),
+        channel: subscription.membership.channel().clone(),
         position: chunk.start.clone(),
         recovered: resumes.then_some(chunk.loss().is_none()),
         reason: chunk.loss(),
         presence,
     };
     outbox.control(encode_frame(&ServerFrame::Subscribed(subscribed), outbox.encoding()));
-    outbox.set_position(membership.lane(), chunk.start.clone());
-    fill(outbox, &membership, chunk);
+    outbox.set_position(subscription.membership.lane(), chunk.start.clone());
+    fill(outbox, &subscription.membership, chunk);
     node.metrics.subscriptions.inc();
-    Ok(Subscription { membership, stay, presence: options.presence })
+    subscription
 }
 
 fn admit(
@@ -160,40 +255,7 @@ fn admit(
     Ok(())
 }
 
-/// Queues a part of the history, as much as there is room for; the rest is read when that is out.
-fn fill(outbox: &Outbox, membership: &Membership, chunk: Chunk) {
-    let mut items = Vec::with_capacity(chunk.lost.len() + chunk.publications.len());
-    for lost in chunk.lost {
-        let gap = Gap {
-            channel: membership.channel().clone(),
-            origin: lost.origin.clone(),
-            reason: lost.reason,
-            epoch: lost.point.epoch.clone(),
-            offset: lost.point.offset,
-        };
-        let frame = encode_frame(&ServerFrame::Gap(gap), outbox.encoding());
-        let position: Position = [(lost.origin, lost.point)].into_iter().collect();
-        items.push(Item::Gap { frame, position });
-    }
-    items.extend(chunk.publications.into_iter().map(Item::Publication));
-    outbox.fill(membership.lane(), items, chunk.complete);
-}
-
 impl<C: Connection> Session<C> {
-    /// Reads the next part of a lane's history, from where its peer stands.
-    pub(super) async fn fill(&mut self, lane: LaneId) {
-        let Some(subscription) = self.subscriptions.values().find(|one| one.membership.lane() == lane) else {
-            return;
-        };
-        let Some(position) = self.outbox.position(lane) else { return };
-        let channel = subscription.membership.channel().clone();
-        match self.node.broker.read(&channel, From::Position(position)).await {
-            Ok(chunk) => fill(&self.outbox, &subscription.membership, chunk),
-            // The client comes back to the channel with its position when the broker does.
-            Err(error) => self.end_subscription(&channel, Refusal::from(error).code),
-        }
-    }
-
     pub(super) async fn subscribe(&mut self, request: frame::Subscribe) -> Result<(), Refusal> {
         let frame::Subscribe { id, channel, position, history, presence } = request;
         if self.subscriptions.contains_key(&channel) {

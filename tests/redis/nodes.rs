@@ -12,7 +12,7 @@ use skywave_client::{
     CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Publication, SubscribeOptions, Subscription,
     TransportChoice,
 };
-use skywave_protocol::frame::GapReason;
+use skywave_protocol::frame::{Gap, GapReason};
 use std::{
     io,
     sync::{
@@ -84,6 +84,18 @@ async fn publication(subscription: &mut Subscription) -> Publication {
         match soon(subscription.next()).await {
             Some(ChannelEvent::Publication(publication)) => return publication,
             Some(ChannelEvent::Subscribed(subscribed)) => assert_ne!(subscribed.recovered, Some(false)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The next gap, before any publication.
+async fn gap(subscription: &mut Subscription) -> Gap {
+    loop {
+        match soon(subscription.next()).await {
+            Some(ChannelEvent::Gap(gap)) => return gap,
+            // It stands all the while: nothing has to be recovered.
+            Some(ChannelEvent::Subscribed(subscribed)) => assert_eq!(subscribed.recovered, None),
             other => panic!("{other:?}"),
         }
     }
@@ -220,6 +232,52 @@ async fn a_live_subscription_is_told_of_a_new_epoch_before_its_first_publication
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn quiet_subscribers_are_told_of_a_new_epoch_without_a_publication() {
+    let mut redis = RedisServer::start().await;
+    let node = node(&redis).await;
+    let client = client(&[&node], TRANSPORTS[1]).await;
+    let mut subscriptions = Vec::new();
+    for channel in ["chat:1", "chat:2", "bench:1"] {
+        subscriptions.push(subscribe(&client, channel).await);
+    }
+    for restart in [false, true] {
+        if restart {
+            // The log is followed again before or after history can be read.
+            redis.restart().await;
+        } else {
+            redis.run::<()>("FLUSHALL").await;
+            redis.cut_connections().await;
+        }
+        for subscription in &mut subscriptions {
+            let gap = gap(subscription).await;
+            assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_an_epoch_is_delivered_after_the_gap_though_nothing_is_retained() {
+    for transport in TRANSPORTS {
+        let redis = RedisServer::start().await;
+        let (here, there) = (node(&redis).await, node(&redis).await);
+        let (publisher, subscriber) = (client(&[&here], transport).await, client(&[&there], transport).await);
+        let mut subscription = subscribe(&subscriber, "bench:1").await;
+        soon(publisher.publish("bench:1", json(1))).await.unwrap();
+        assert_eq!(number(&publication(&mut subscription).await), 1);
+        redis.run::<()>("FLUSHALL").await;
+        for value in 2..=20 {
+            soon(publisher.publish("bench:1", json(value))).await.unwrap();
+        }
+        let told = soon(subscription.next()).await.unwrap();
+        let ChannelEvent::Gap(gap) = told else { panic!("{told:?}") };
+        assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
+        for value in 2..=20 {
+            assert_eq!(number(&publication(&mut subscription).await), value);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_connections_to_redis_cost_clients_nothing() {
     for transport in TRANSPORTS {
         let redis = RedisServer::start().await;
@@ -249,29 +307,29 @@ async fn a_redis_that_restarts_with_its_data_costs_clients_nothing_but_the_news(
     let mut subscription = subscribe(&subscriber, "chat:1").await;
     let done = Arc::new(AtomicBool::new(false));
     let publishing = keep_publishing(publisher, "chat:1", done.clone());
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        redis.restart().await;
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    done.store(true, Ordering::Release);
-    let count = soon(publishing).await.unwrap();
-    let (mut next, mut gaps) = (1, 0);
-    while next <= count {
+    let mut next = 1;
+    let mut advance = async |until: u64| loop {
+        if next > until {
+            return None;
+        }
         match soon(subscription.next()).await {
             Some(ChannelEvent::Publication(publication)) => {
                 assert_eq!(number(&publication), next);
                 next += 1;
             }
-            Some(ChannelEvent::Gap(gap)) => {
-                assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
-                gaps += 1;
-            }
-            Some(ChannelEvent::Subscribed(_)) => {}
+            Some(ChannelEvent::Gap(gap)) => return Some((gap.reason, gap.offset)),
+            Some(ChannelEvent::Subscribed(subscribed)) => assert_eq!(subscribed.recovered, None),
             other => panic!("{other:?}"),
         }
+    };
+    assert_eq!(advance(20).await, None);
+    for _ in 0..3 {
+        redis.restart().await;
+        assert_eq!(advance(u64::MAX).await, Some((GapReason::EpochChanged, 0)));
     }
-    assert_eq!(gaps, 3);
+    done.store(true, Ordering::Release);
+    let count = soon(publishing).await.unwrap();
+    assert_eq!(advance(count).await, None);
 }
 
 async fn readiness(node: &Server) -> (u16, String) {

@@ -14,7 +14,10 @@ use skywave::{
 };
 use skywave_protocol::{Channel, Json, Point, Position, Text};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ use std::{
 pub struct Recorder {
     publications: Mutex<Vec<Arc<Publication>>>,
     events: Mutex<Vec<Arc<Event>>>,
+    /// How often it was told that what it knows of the channel may not be what there is.
+    doubts: AtomicUsize,
 }
 
 impl Delivery for Recorder {
@@ -32,6 +37,10 @@ impl Delivery for Recorder {
 
     fn event(&self, event: &Arc<Event>) {
         self.events.lock().unwrap().push(event.clone());
+    }
+
+    fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool) {
+        self.doubts.fetch_add(usize::from(is_affected(&channel())), Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     broadcast::Publication,
-    broker::{Chunk, MAX_CHUNK},
+    broker::{Chunk, Lost, MAX_CHUNK},
 };
 use parking_lot::Mutex;
 use skywave_protocol::{Admission, Channel, Point, Position, position::Origin};
@@ -18,6 +18,8 @@ use std::{
 
 /// A window that nobody asked for this long is dropped.
 const IDLE: Duration = Duration::from_secs(60);
+/// The most positions of a channel for which a loss is remembered.
+const MAX_LOSSES: usize = 8;
 
 /// The bounds of a [`Cache`].
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,9 @@ struct Window {
     coverage: Option<Coverage>,
     publications: VecDeque<Arc<Publication>>,
     bytes: usize,
+    /// What those who stand at a position have lost, when all that they still get is in the window: after a change of
+    /// life, all subscribers of the channel ask from the same one.
+    losses: VecDeque<(Position, Vec<Lost>)>,
     /// What this node's publisher was told; the tail is about to bring it.
     promised: Option<Point>,
     used: u64,
@@ -77,10 +82,12 @@ impl Cache {
     pub fn serve(&self, channel: &Channel, position: &Position) -> Option<Chunk> {
         let mut windows = self.windows.lock();
         let window = windows.by_channel.get(channel)?;
-        let publications = window.after(position, &self.own)?;
+        let lost = window.losses.iter().find(|(from, _)| from == position);
+        let lost = lost.map_or_else(Vec::new, |(_, lost)| lost.clone());
+        let publications = window.after(&beyond(position, &lost), &self.own)?;
         windows.touch(channel);
         let start = position.clone();
-        Some(Chunk { start, publications, complete: true, ..Chunk::default() })
+        Some(Chunk { start, lost, publications, complete: true, ..Chunk::default() })
     }
 
     /// To be called before the channel's history is read from Redis.
@@ -93,21 +100,20 @@ impl Cache {
         windows.shrink(self.limit);
     }
 
-    /// Takes what was read since [`Self::expect`]: all `publications` after `start`, up to `head`.
-    pub fn fill(
-        &self,
-        channel: &Channel,
-        start: Position,
-        head: Position,
-        publications: &[Arc<Publication>],
-    ) {
+    /// Takes what was read since [`Self::expect`]: a complete chunk, which ends at `head`.
+    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: Position) {
         let mut windows = self.windows.lock();
         // Dropped meanwhile: something is missing.
         let Some(old) = windows.remove(channel) else { return };
-        let mut window = Window { promised: old.promised, ..Window::new() };
+        let mut window = Window { promised: old.promised, losses: old.losses, ..Window::new() };
+        let start = beyond(&chunk.start, &chunk.lost);
         window.coverage = Some(Coverage { start, head });
-        for publication in publications {
+        for publication in &chunk.publications {
             window.push(publication.clone(), self.limit);
+        }
+        if !chunk.lost.is_empty() {
+            window.losses.truncate(MAX_LOSSES - 1);
+            window.losses.push_front((chunk.start.clone(), chunk.lost.clone()));
         }
         if old.publications.iter().all(|publication| window.advance(publication, self.limit)) {
             windows.insert(channel, window);
@@ -190,6 +196,7 @@ impl Window {
             coverage: None,
             publications: VecDeque::new(),
             bytes: 0,
+            losses: VecDeque::new(),
             promised: None,
             used: 0,
             used_at: Instant::now(),
@@ -255,6 +262,15 @@ impl Window {
             }
         }
     }
+}
+
+/// Where somebody goes on who stood at `position` and was told what is lost.
+fn beyond(position: &Position, lost: &[Lost]) -> Position {
+    let mut position = position.clone();
+    for lost in lost {
+        position.set(lost.origin.clone(), lost.point.clone());
+    }
+    position
 }
 
 #[cfg(test)]

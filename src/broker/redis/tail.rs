@@ -15,7 +15,12 @@ use crate::{
 };
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use skywave_protocol::Channel;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The most entries of one partition that are read at once.
@@ -168,15 +173,21 @@ impl Tail {
         if answers.len() != self.partitions.len() {
             return Err(Malformed("lives").into());
         }
-        let mut changed = false;
+        let mut changed = HashSet::new();
         for (number, (life, born, newest)) in answers.into_iter().enumerate() {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
-            changed |= self.partitions[number].learn(number, life, born, newest);
+            if self.partitions[number].learn(number, life, born, newest) {
+                changed.insert(number);
+            }
         }
-        if changed {
+        if !changed.is_empty() {
             self.feed.cache.clear();
             self.feed.marks.clear();
+            // Last: who reads on now must not be answered from before.
+            let is_affected =
+                |channel: &Channel| changed.contains(&usize::from(self.keys.partition(channel)));
+            self.feed.delivery.uncertain(&is_affected);
         }
         self.lives_after = Instant::now() + LIFE_INTERVAL;
         Ok(())

@@ -75,8 +75,7 @@ impl Queues {
                 }
                 return None;
             }
-            lane.state = LaneState::Filling;
-            lane.reading = true;
+            lane.begin_reading();
             self.to_fill.pop_front();
             return Some(id);
         }

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::broadcast::Broadcast;
-use skywave_protocol::{Json, Text, frame};
+use skywave_protocol::{
+    Json, Text,
+    frame::{self, GapReason},
+};
 
 fn own() -> Origin {
     Text::new("eu").unwrap()
@@ -37,12 +40,17 @@ fn publication(offset: u64) -> Arc<Publication> {
     publication_of("eu", "e", offset)
 }
 
+/// All that follows `start`, up to `head`.
+fn chunk(start: u64, head: u64) -> Chunk {
+    let publications = (start + 1..=head).map(publication).collect();
+    Chunk { start: at(start), publications, complete: true, ..Chunk::default() }
+}
+
 /// A cache whose window of the channel covers what follows `start` up to `head`.
 fn cache(start: u64, head: u64) -> Cache {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
-    let publications: Vec<_> = (start + 1..=head).map(publication).collect();
-    cache.fill(&channel(), at(start), at(head), &publications);
+    cache.fill(&channel(), &chunk(start, head), at(head));
     cache
 }
 
@@ -86,7 +94,7 @@ fn what_came_while_history_was_being_read_is_not_missed() {
     cache.publication(&publication(4));
     cache.publication(&publication(5));
     assert_eq!(served(&cache, &at(3)), None);
-    cache.fill(&channel(), at(3), at(4), &[publication(4)]);
+    cache.fill(&channel(), &chunk(3, 4), at(4));
     assert_eq!(served(&cache, &at(3)), Some(vec![4, 5]));
 }
 
@@ -104,7 +112,7 @@ fn a_hole_behind_what_was_read_leaves_no_window() {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
     cache.publication(&publication(9));
-    cache.fill(&channel(), at(3), at(4), &[publication(4)]);
+    cache.fill(&channel(), &chunk(3, 4), at(4));
     assert_eq!(served(&cache, &at(3)), None);
 }
 
@@ -160,11 +168,27 @@ fn channels_and_bytes_are_bounded() {
     let name = |number: u32| Channel::new(&format!("chat:{number}")).unwrap();
     for number in 0..3 {
         cache.expect(&name(number));
-        cache.fill(&name(number), at(0), at(1), &[publication(1)]);
+        cache.fill(&name(number), &chunk(0, 1), at(1));
     }
     assert!(cache.serve(&name(0), &at(0)).is_none());
     assert!(cache.serve(&name(1), &at(0)).is_some());
-    cache.fill(&name(1), at(0), at(3), &[publication(1), publication(2), publication(3)]);
+    cache.fill(&name(1), &chunk(0, 3), at(3));
     assert!(cache.serve(&name(2), &at(0)).is_none(), "the least recently used goes first");
     assert_eq!(cache.windows.lock().bytes, 3);
+}
+
+#[test]
+fn all_who_stood_where_an_epoch_ended_are_told_without_redis() {
+    let cache = Cache::new(own(), CacheLimit::default());
+    let new = |offset| -> Position { [(own(), point("x", offset))].into_iter().collect() };
+    let lost = vec![Lost { origin: own(), reason: GapReason::EpochChanged, point: point("x", 0) }];
+    cache.expect(&channel());
+    let read = Chunk { start: at(6), lost: lost.clone(), complete: true, ..Chunk::default() };
+    cache.fill(&channel(), &read, new(0));
+    cache.publication(&publication_of("eu", "x", 1));
+    let chunk = cache.serve(&channel(), &at(6)).unwrap();
+    assert_eq!((chunk.start, chunk.lost, chunk.publications.len()), (at(6), lost, 1));
+    assert_eq!(served(&cache, &new(0)), Some(vec![1]));
+    // Who had seen less may still get what is left of the old epoch.
+    assert_eq!(served(&cache, &at(5)), None);
 }

@@ -1,0 +1,84 @@
+//! Filling a subscription's lane from history, part by part, while its session goes on.
+
+use super::{Done, Session, connection::Connection, subscriptions::Refusal};
+use crate::{
+    broker::{BrokerError, Chunk, From},
+    hub::{
+        Membership,
+        outbox::{Item, LaneId, Outbox},
+    },
+    node::Node,
+};
+use skywave_protocol::{Channel, Position, frame::Gap};
+use std::{ops::RangeInclusive, time::Duration};
+
+/// How long to wait before a broker that cannot be reached is asked again: doubling between these.
+const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
+
+/// Queues a part of the history, as much as there is room for; the rest is read when that is out.
+pub fn fill(outbox: &Outbox, membership: &Membership, chunk: Chunk) {
+    let mut items = Vec::with_capacity(chunk.lost.len() + chunk.publications.len());
+    for lost in chunk.lost {
+        items.push(Item::Gap(Box::new(Gap {
+            channel: membership.channel().clone(),
+            origin: lost.origin,
+            reason: lost.reason,
+            epoch: lost.point.epoch,
+            offset: lost.point.offset,
+        })));
+    }
+    items.extend(chunk.publications.into_iter().map(Item::Publication));
+    outbox.fill(membership.lane(), items, chunk.complete);
+}
+
+/// A part of a history that was read for a lane.
+pub struct Filling {
+    channel: Channel,
+    /// Of the membership for which it was read.
+    number: u64,
+    outcome: Result<Chunk, BrokerError>,
+}
+
+/// What follows `position`. A broker that cannot be reached is asked again for as long as it takes: meanwhile the
+/// subscription stands.
+async fn read_on(node: &Node, channel: &Channel, position: Position) -> Result<Chunk, BrokerError> {
+    let mut pause = *READ_PAUSE.start();
+    loop {
+        match node.broker.read(channel, From::Position(position.clone())).await {
+            Err(BrokerError::Unavailable) => {}
+            outcome => return outcome,
+        }
+        // Less up to a half at random: many wait for the same broker.
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+        pause = (pause * 2).min(*READ_PAUSE.end());
+    }
+}
+
+impl<C: Connection> Session<C> {
+    /// Begins to read the next part of a lane's history, from where its peer stands. The session goes on meanwhile.
+    pub(super) fn start_filling(&mut self, lane: LaneId) {
+        let Some(subscription) = self.subscriptions.values().find(|one| one.membership.lane() == lane) else {
+            return;
+        };
+        let Some(position) = self.outbox.position(lane) else { return };
+        let membership = &subscription.membership;
+        let (node, channel, number) = (self.node.clone(), membership.channel().clone(), membership.number());
+        self.fills += 1;
+        self.pending.push(Box::pin(async move {
+            let outcome = read_on(&node, &channel, position).await;
+            Done::Read(Filling { channel, number, outcome })
+        }));
+    }
+
+    pub(super) fn finish_filling(&mut self, filling: Filling) {
+        self.fills -= 1;
+        let Filling { channel, number, outcome } = filling;
+        // It may have been left meanwhile, and subscribed to again.
+        let subscription = self.subscriptions.get(&channel);
+        let Some(subscription) = subscription.filter(|one| one.membership.number() == number) else { return };
+        match outcome {
+            Ok(chunk) => fill(&self.outbox, &subscription.membership, chunk),
+            Err(error) => self.end_subscription(&channel, Refusal::from(error).code),
+        }
+    }
+}
