@@ -10,6 +10,7 @@ pub mod demo;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod moving;
 pub mod node;
 pub mod presence;
 pub mod redis;

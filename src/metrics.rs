@@ -37,6 +37,9 @@ pub struct Metrics {
     pub udp_receive_buffer: IntGauge,
     pub udp_send_buffer: IntGauge,
     pub draining: IntGauge,
+    pub away: IntGauge,
+    pub failovers: IntCounter,
+    pub sessions_shed: IntCounter,
     pub redis: RedisMetrics,
 }
 
@@ -130,6 +133,18 @@ impl Metrics {
                 "What the kernel granted the QUIC socket for sending",
             )?,
             draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
+            away: build.gauge(
+                "skywave_away",
+                "1 while the node cannot serve: its Redis is away, or it is isolated, or was a moment ago",
+            )?,
+            failovers: build.counter(
+                "skywave_failovers_total",
+                "Times that the node sent its sessions to another region because it could not serve",
+            )?,
+            sessions_shed: build.counter(
+                "skywave_sessions_shed_total",
+                "Sessions asked to move because the node had more than its share",
+            )?,
             redis: RedisMetrics {
                 command_duration: build.histograms(
                     "skywave_redis_command_seconds",

@@ -7,11 +7,13 @@ use crate::{
     hub::Hub,
     limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
+    moving::Moving,
     presence::Presence,
     redis::Redis,
     region::{
         Regions,
         directory::{Directory, NodeState, Record},
+        failover::Failover,
         fencing::Fencing,
     },
     session::{path_memories::PathMemories, registry::Registry},
@@ -44,6 +46,8 @@ pub struct Node {
     pub sessions: Registry,
     pub directory: Directory,
     pub fencing: Fencing,
+    pub failover: Failover,
+    pub moving: Moving,
     pub path_memories: PathMemories,
     /// All sessions, counted under one key.
     pub session_quota: Arc<Quota<()>>,
@@ -79,6 +83,8 @@ impl Node {
         let remotes = remotes.map(|remote| remote.redis.clone());
         Arc::new(Self {
             directory: Directory::new(id.clone(), parts.redis.clone()),
+            failover: Failover::default(),
+            moving: Moving::default(),
             fencing: Fencing::new(id.clone(), parts.redis.clone(), remotes),
             id,
             region: parts.region,
@@ -136,12 +142,38 @@ impl Node {
         }
     }
 
+    fn state(&self) -> NodeState {
+        if self.is_draining() {
+            NodeState::Draining
+        } else if self.failover.is_away() {
+            NodeState::Away
+        } else {
+            NodeState::Ready
+        }
+    }
+
+    /// Why sessions should not be sent here now; none when they may be.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            Some("draining")
+        } else if !self.broker.is_available() {
+            Some("broker_away")
+        } else {
+            self.failover.standing().word()
+        }
+    }
+
+    /// Whether new sessions are refused: they are moved off, or the node cannot serve and another region can.
+    pub fn turns_away(&self) -> bool {
+        self.is_draining() || (self.failover.is_away() && !self.regions.is_empty())
+    }
+
     /// What the other nodes of the region are told of this one.
     pub fn record(&self) -> Record {
         Record {
             url: self.config.node.url.as_deref().map(Arc::from),
             region: self.region.shared(),
-            state: if self.is_draining() { NodeState::Draining } else { NodeState::Ready },
+            state: self.state(),
             sessions: self.sessions.len(),
             limit: self.config.limits.sessions,
             version: env!("CARGO_PKG_VERSION").into(),

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod directory;
+pub mod failover;
 pub mod fencing;
 pub mod inbox;
 pub mod lease;

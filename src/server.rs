@@ -3,7 +3,6 @@
 use crate::{
     api,
     auth::{Authenticator, SetupError},
-    broadcast::encode_frame,
     broker::{
         Broker,
         memory::MemoryBroker,
@@ -13,15 +12,16 @@ use crate::{
     config::{BrokerKind, Config, ListenAddress},
     hub::Hub,
     metrics::Metrics,
+    moving::{self, Order, rebalancing},
     node::{Node, Parts},
     presence::Presence,
     redis::{self, Redis},
-    region::{Regions, directory, fencing, inbox},
+    region::{Regions, directory, failover, fencing, inbox},
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{
-    CloseCode, ServerFrame, Text,
-    frame::{Drain, Region},
+    CloseCode, Text,
+    frame::Region,
     position::Origin,
     text::TooLong,
 };
@@ -151,6 +151,8 @@ impl Server {
         self.tasks.spawn(inbox::open(self.node.clone(), redis).await?);
         self.tasks.spawn(directory::run(self.node.clone()));
         self.tasks.spawn(fencing::run(self.node.clone()));
+        self.tasks.spawn(failover::run(self.node.clone()));
+        self.tasks.spawn(rebalancing::run(self.node.clone()));
         Ok(())
     }
 
@@ -211,26 +213,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The sessions are tasks of their own, which would go on without a listener.
         self.node.set_draining();
+        self.node.moving.stop();
         self.close_sessions();
     }
 }
 
 /// Stops taking sessions and tells each one when it should have moved: spread over half of the deadline, so that
 /// they do not all arrive elsewhere at once.
-pub fn start_drain(node: &Node) {
-    if node.is_draining() {
-        return;
-    }
-    node.set_draining();
-    node.directory.refresh();
-    let spread = node.config.drain.deadline.as_millis() as u64 / 2;
-    let url = node.regions.first().map(|region| region.url.clone());
-    let sessions = node.sessions.all();
-    tracing::info!(sessions = sessions.len(), deadline = ?node.config.drain.deadline, "draining");
-    for (_, attached) in sessions {
-        let after_ms = rand::random_range(0..=spread);
-        let drain = ServerFrame::Drain(Drain { after_ms, url: url.clone() });
-        attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
+pub fn start_drain(node: &Arc<Node>) {
+    if let Err(nowhere) = moving::begin(node, Order::default()) {
+        tracing::warn!(%nowhere, "sessions are told to go all the same");
     }
 }
 
@@ -397,6 +389,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = moved_off(server.node()) => {}
     }
     tokio::select! {
         () = server.drain() => {}
@@ -404,6 +397,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// Waits for an order to move all sessions and to end then, and for its end.
+async fn moved_off(node: &Node) {
+    node.moving.exit.notified().await;
+    node.sessions.empty().await;
 }
 
 /// Prints the one line on stdout that says that the node serves, and where.

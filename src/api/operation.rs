@@ -117,12 +117,9 @@ pub async fn healthz() -> &'static str {
 
 /// The node takes new sessions.
 pub async fn readyz(State(api): State<Api>) -> impl IntoResponse {
-    if api.node.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else if !api.node.broker.is_available() {
-        (StatusCode::SERVICE_UNAVAILABLE, "broker_away")
-    } else {
-        (StatusCode::OK, "ready")
+    match api.node.unready() {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        None => (StatusCode::OK, "ready"),
     }
 }
 

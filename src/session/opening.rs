@@ -96,7 +96,7 @@ async fn welcome(
     outbox: &Arc<Outbox>,
     connect: Connect,
 ) -> Result<Opened, End> {
-    if node.is_draining() {
+    if node.turns_away() {
         return Err(End::Closed(CloseCode::Drain));
     }
     let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Closed)?;
@@ -118,8 +118,8 @@ async fn welcome(
         resumed,
     };
     node.sessions.attach(id.clone(), attached.clone());
-    if node.is_draining() {
-        // The drain began meanwhile, and may have passed this session over.
+    if node.turns_away() {
+        // It began meanwhile, and may have passed this session over.
         node.sessions.detach(&id, outbox);
         return Err(End::Closed(CloseCode::Drain));
     }

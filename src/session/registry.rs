@@ -86,6 +86,11 @@ impl Registry {
         self.sessions.lock().contains_key(session)
     }
 
+    /// Whether the session is here, on the transport of this number.
+    pub fn has(&self, session: &str, number: u64) -> bool {
+        self.sessions.lock().get(session).is_some_and(|attached| attached.number == number)
+    }
+
     pub fn len(&self) -> usize {
         self.sessions.lock().len()
     }

@@ -1,0 +1,187 @@
+//! Moving sessions to other nodes: all, some, or a few at a time. A client that is told `drain` opens the new transport
+//! before it leaves the old one, so nothing is lost by it.
+
+pub mod destinations;
+pub mod rebalancing;
+
+use crate::{broadcast::encode_frame, node::Node, session::registry::Attached};
+use destinations::Destinations;
+use parking_lot::Mutex;
+use skywave_protocol::{
+    ServerFrame,
+    frame::{Drain, SessionId},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, MissedTickBehavior},
+};
+
+/// An order with a rate is carried out in steps of this length.
+const STEP: Duration = Duration::from_millis(100);
+/// Within which time a client moves that is told when its turn is there.
+const TURN: Duration = Duration::from_secs(1);
+/// A client that was asked and did not move is not asked again for so long, unless all are to go.
+const RESPITE: Duration = Duration::from_secs(600);
+
+/// What an operator wants to be moved.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// How many sessions; `None`: all, and the node takes no new ones.
+    pub sessions: Option<usize>,
+    /// How many a second; `None`: all at once, each told a moment within half of `drain.deadline`.
+    pub per_second: Option<NonZeroU32>,
+    /// Where to; `None`: to whichever node suits each.
+    pub url: Option<Arc<str>>,
+}
+
+impl Order {
+    fn is_plain(&self) -> bool {
+        self.sessions.is_none() && self.per_second.is_none() && self.url.is_none()
+    }
+}
+
+/// There is no other node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no other node is known that takes sessions; `url` can name one")]
+pub struct Nowhere;
+
+/// Which sessions of a node were asked to move.
+#[derive(Default)]
+pub struct Moving {
+    state: Mutex<State>,
+    /// The process is to end when all sessions have moved.
+    pub exit: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the number of their transport: when they were asked.
+    asked: HashMap<u64, Instant>,
+    /// Of the last order, with the numbers of their transports.
+    ordered: Vec<(SessionId, u64)>,
+    /// What carries out the last order.
+    task: Option<AbortHandle>,
+}
+
+impl Moving {
+    /// How many of those that were ordered to move have not moved yet.
+    pub fn left(&self, node: &Node) -> usize {
+        let mut state = self.state.lock();
+        state.ordered.retain(|(session, number)| node.sessions.has(session, *number));
+        state.ordered.len()
+    }
+
+    /// Gives up what has been ordered.
+    pub fn stop(&self) {
+        if let Some(task) = self.state.lock().task.take() {
+            task.abort();
+        }
+    }
+
+    /// Whether an order is being carried out step by step.
+    fn is_under_way(&self) -> bool {
+        self.state.lock().task.as_ref().is_some_and(|task| !task.is_finished())
+    }
+
+    /// Those of `sessions` that were not asked lately.
+    fn fresh(&self, sessions: Vec<(SessionId, Attached)>) -> Vec<(SessionId, Attached)> {
+        let mut state = self.state.lock();
+        let numbers: HashSet<_> = sessions.iter().map(|(_, attached)| attached.number).collect();
+        state.asked.retain(|number, at| numbers.contains(number) && at.elapsed() < RESPITE);
+        sessions.into_iter().filter(|(_, attached)| !state.asked.contains_key(&attached.number)).collect()
+    }
+
+    /// How many sessions that are still here were asked within `period`: they are as good as gone.
+    fn leaving(&self, period: Duration) -> usize {
+        self.state.lock().asked.values().filter(|at| at.elapsed() < period).count()
+    }
+
+    /// Asks a session to move within `within`.
+    pub fn ask(&self, attached: &Attached, within: Duration, url: Option<Arc<str>>) {
+        self.state.lock().asked.insert(attached.number, Instant::now());
+        // Bounded by an hour's deadline.
+        let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
+        attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
+    }
+}
+
+/// Begins to move sessions as ordered; answers how many. A new order takes the place of the one before.
+///
+/// # Errors
+/// `Nowhere` when some are to move and no other node is known. All are told to go even then: they may know more.
+pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
+    let mut destinations = Destinations::new(node, order.url.clone());
+    let sessions = match order.sessions {
+        Some(count) => {
+            if destinations.is_empty() {
+                return Err(Nowhere);
+            }
+            let mut sessions = node.moving.fresh(node.sessions.all());
+            sessions.truncate(count);
+            sessions
+        }
+        None if node.is_draining() && order.is_plain() && !node.moving.is_under_way() => {
+            return Ok(node.sessions.len());
+        }
+        None => {
+            node.set_draining();
+            node.directory.refresh();
+            node.sessions.all()
+        }
+    };
+    let count = sessions.len();
+    tracing::info!(sessions = count, ?order, "moving sessions to other nodes");
+    let mut state = node.moving.state.lock();
+    state.ordered = sessions.iter().map(|(session, attached)| (session.clone(), attached.number)).collect();
+    if let Some(task) = state.task.take() {
+        task.abort();
+    }
+    match order.per_second {
+        Some(rate) => {
+            let task = tokio::spawn(carry_out(node.clone(), sessions, rate, order.url));
+            state.task = Some(task.abort_handle());
+        }
+        None => {
+            drop(state);
+            let spread = node.config.drain.deadline.as_millis() as u64 / 2;
+            for (session, attached) in sessions {
+                let within = Duration::from_millis(rand::random_range(0..=spread));
+                node.moving.ask(&attached, within, destinations.next(&session, &attached));
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Asks so many a second. Those that have gone meanwhile do not count.
+async fn carry_out(
+    node: Arc<Node>,
+    sessions: Vec<(SessionId, Attached)>,
+    rate: NonZeroU32,
+    url: Option<Arc<str>>,
+) {
+    let mut sessions = sessions.into_iter();
+    let mut steps = tokio::time::interval(STEP);
+    steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = 0.0;
+    loop {
+        steps.tick().await;
+        due += f64::from(rate.get()) * STEP.as_secs_f64();
+        // What the directory says of the others' loads is fresh enough for one step.
+        let mut destinations = Destinations::new(&node, url.clone());
+        while due >= 1.0 {
+            let Some((session, attached)) = sessions.find(|(id, it)| node.sessions.has(id, it.number)) else {
+                return;
+            };
+            due -= 1.0;
+            node.moving.ask(&attached, TURN, destinations.next(&session, &attached));
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Leaving a region that cannot serve: its Redis is away, or its links to all others are cut.
+
+use crate::{config::Isolated, moving::destinations::Destinations, node::Node};
+use parking_lot::Mutex;
+use skywave_protocol::position::Origin;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// All has to be well for so long before a node that was left takes sessions again, so that nothing flaps.
+const RETURN_AFTER: Duration = Duration::from_secs(3);
+/// The sessions of a node that is left are told to move within this time, each at its own moment.
+const SPREAD: Duration = Duration::from_secs(1);
+/// How often it is looked, at most and at least.
+const LOOK_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(20)..=Duration::from_millis(200);
+
+/// Why a node cannot serve as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Standing {
+    /// It can.
+    Well,
+    /// Its Redis does not answer.
+    BrokerAway,
+    /// The links to all other regions are cut, and `failover.isolated` says to leave then.
+    Isolated,
+    /// All is well again, but not for long.
+    Returning,
+}
+
+impl Standing {
+    /// The word for it in `/readyz`; none while all is well.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Well => None,
+            Self::BrokerAway => Some("broker_away"),
+            Self::Isolated => Some("isolated"),
+            Self::Returning => Some("returning"),
+        }
+    }
+
+    fn from_number(number: u8) -> Self {
+        let all = [Self::Well, Self::BrokerAway, Self::Isolated, Self::Returning];
+        all.into_iter().find(|standing| *standing as u8 == number).unwrap_or(Self::Well)
+    }
+}
+
+/// What the links tell of the other regions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// The links to all of them are suspected.
+    pub isolated: bool,
+    /// Those with a link that is up and a round-trip time that is known, the nearest first.
+    pub near: Vec<Origin>,
+}
+
+/// Whether a node can serve, and where its sessions go when it cannot.
+pub struct Failover {
+    standing: AtomicU8,
+    outlook: Mutex<Outlook>,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Self { standing: AtomicU8::new(Standing::Well as u8), outlook: Mutex::default() }
+    }
+}
+
+impl Failover {
+    pub fn standing(&self) -> Standing {
+        Standing::from_number(self.standing.load(Ordering::Acquire))
+    }
+
+    /// Whether the node cannot serve now.
+    pub fn is_away(&self) -> bool {
+        self.standing() != Standing::Well
+    }
+
+    fn set(&self, standing: Standing) {
+        self.standing.store(standing as u8, Ordering::Release);
+    }
+
+    /// Takes what the links tell. Which regions were near is remembered while none is known to be.
+    pub fn look_out(&self, outlook: Outlook) {
+        let mut known = self.outlook.lock();
+        known.isolated = outlook.isolated;
+        if !outlook.near.is_empty() {
+            known.near = outlook.near;
+        }
+    }
+
+    /// The addresses of other regions to send sessions to: the nearest alone if it is known and within reach; else all
+    /// within reach; else all.
+    pub fn regions(&self, node: &Node) -> Vec<Arc<str>> {
+        let remotes = node.other_regions.iter().flat_map(|regions| &regions.remotes);
+        let reachable = remotes.filter(|remote| remote.redis.commands.is_available());
+        let reachable: Vec<_> = reachable.map(|remote| (remote.name.clone(), remote.url.clone())).collect();
+        let all = node.regions.iter().map(|region| region.url.clone());
+        choose(&self.outlook.lock().near, reachable).unwrap_or_else(|| all.collect())
+    }
+}
+
+/// The addresses of those that are within reach, only the first of `near` if it is one of them; none if none is.
+fn choose(near: &[Origin], reachable: Vec<(Origin, Arc<str>)>) -> Option<Vec<Arc<str>>> {
+    let url =
+        |name: &Origin| reachable.iter().find(|(reached, _)| reached == name).map(|(_, url)| url.clone());
+    if let Some(nearest) = near.iter().find_map(url) {
+        return Some(vec![nearest]);
+    }
+    let urls: Vec<_> = reachable.into_iter().map(|(_, url)| url).collect();
+    (!urls.is_empty()).then_some(urls)
+}
+
+/// Watches whether the node can serve, for its life.
+pub async fn run(node: Arc<Node>) {
+    let away_after = node.config.failover.broker_away;
+    let mut interval =
+        tokio::time::interval((away_after / 8).clamp(*LOOK_INTERVAL.start(), *LOOK_INTERVAL.end()));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut well_since = None;
+    loop {
+        interval.tick().await;
+        let before = node.failover.standing();
+        let trouble = trouble(&node, before, away_after);
+        let after = match trouble {
+            Some(trouble) => {
+                well_since = None;
+                trouble
+            }
+            None if before == Standing::Well => Standing::Well,
+            None => {
+                let since = *well_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < RETURN_AFTER { Standing::Returning } else { Standing::Well }
+            }
+        };
+        if before != after {
+            turn(&node, before, after);
+        }
+    }
+}
+
+/// What keeps the node from serving. A node that is away stays so while Redis is silent for any time.
+fn trouble(node: &Node, before: Standing, away_after: Duration) -> Option<Standing> {
+    let silent_for = node.broker.away_for();
+    let is_back = silent_for.is_zero() && node.broker.is_available();
+    if silent_for >= away_after || (before != Standing::Well && !is_back) {
+        return Some(Standing::BrokerAway);
+    }
+    let leaves = node.config.failover.isolated == Isolated::Leave && node.failover.outlook.lock().isolated;
+    leaves.then_some(Standing::Isolated)
+}
+
+fn turn(node: &Node, before: Standing, after: Standing) {
+    node.failover.set(after);
+    node.metrics.away.set(i64::from(after != Standing::Well));
+    node.directory.refresh();
+    match after {
+        Standing::Well => tracing::info!("this node serves again"),
+        Standing::Returning => tracing::info!("all is well again; sessions are taken if it stays so"),
+        Standing::BrokerAway | Standing::Isolated => {
+            tracing::warn!(reason = after.word(), sessions = node.sessions.len(), "this node cannot serve");
+            // Who has been told is on its way, and a new reason sends nobody elsewhere.
+            if matches!(before, Standing::Well | Standing::Returning) {
+                leave(node);
+            }
+        }
+    }
+}
+
+/// Tells all sessions to go to another region. Where there is none, they stay: nothing better is to be had.
+fn leave(node: &Node) {
+    let mut destinations = Destinations::regions(node);
+    if destinations.is_empty() {
+        return;
+    }
+    node.metrics.failovers.inc();
+    for (session, attached) in node.sessions.all() {
+        let within = SPREAD.mul_f64(rand::random());
+        node.moving.ask(&attached, within, destinations.next(&session, &attached));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::Text;
+
+    fn name(name: &str) -> Origin {
+        Text::new(name).unwrap()
+    }
+
+    fn chosen(near: &[&str], reachable: &[&str]) -> Option<Vec<String>> {
+        let near: Vec<_> = near.iter().map(|region| name(region)).collect();
+        let reachable = reachable.iter().map(|region| (name(region), Arc::from(*region))).collect();
+        choose(&near, reachable).map(|urls| urls.iter().map(|url| (**url).to_owned()).collect())
+    }
+
+    #[test]
+    fn sessions_go_to_the_nearest_region_within_reach() {
+        assert_eq!(chosen(&["us", "ap"], &["ap", "us"]), Some(vec!["us".to_owned()]));
+        assert_eq!(chosen(&["us", "ap"], &["ap"]), Some(vec!["ap".to_owned()]));
+    }
+
+    #[test]
+    fn where_distances_are_not_known_all_within_reach_have_their_turn() {
+        assert_eq!(chosen(&[], &["ap", "us"]), Some(vec!["ap".to_owned(), "us".to_owned()]));
+        assert_eq!(chosen(&["sa"], &["ap"]), Some(vec!["ap".to_owned()]));
+        assert_eq!(chosen(&["us"], &[]), None);
+    }
+
+    #[test]
+    fn what_was_near_is_remembered_while_nothing_is_known() {
+        let failover = Failover::default();
+        failover.look_out(Outlook { isolated: false, near: vec![name("us")] });
+        failover.look_out(Outlook { isolated: true, near: Vec::new() });
+        assert_eq!(*failover.outlook.lock(), Outlook { isolated: true, near: vec![name("us")] });
+    }
+}
