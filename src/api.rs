@@ -3,6 +3,7 @@
 mod access;
 mod channels;
 mod command;
+mod drain;
 mod failure;
 mod operation;
 mod publications;
@@ -112,7 +113,7 @@ fn router(api: Api, places: &Places) -> Router {
         .route("/api/v1/channels", command::<channels::Channels>())
         .route("/api/v1/sessions", command::<sessions::Sessions>())
         .route("/api/v1/disconnect", command::<sessions::Disconnect>())
-        .route("/api/v1/drain", command::<operation::Drain>())
+        .route("/api/v1/drain", command::<drain::Drain>())
         .route("/api/v1/info", command::<operation::Info>())
         .route_layer(keyed);
     commands

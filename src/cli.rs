@@ -2,6 +2,7 @@
 mod certificate;
 mod connection;
 mod doctor;
+mod drain;
 mod node;
 mod publish;
 mod subscribe;
@@ -50,6 +51,10 @@ enum Command {
     ///
     /// Exit codes: 0 both transports work, 1 only one does (mostly the fallback), 2 none does.
     Doctor(doctor::DoctorArguments),
+    /// Move sessions off a node to others: all of them, or some; at once, or so many a second
+    ///
+    /// Exit codes: 0 ordered (with --wait: moved), 1 not, 2 wrong usage.
+    Drain(drain::DrainArguments),
 }
 
 /// A failure that the person at the command line can mend: wrong usage or configuration.
@@ -80,6 +85,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Sub(arguments) => subscribe::run(&arguments).map(done),
         Command::Pub(arguments) => publish::run(arguments).map(done),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments).map(done),
     };
     outcome.unwrap_or_else(|error| {
         terminal::tell(&format!("{error:#}"));

@@ -4,7 +4,6 @@ use super::{Api, command::Command, failure::Failure};
 use crate::{
     node::Node,
     region::directory::{NodeState, Record},
-    server::start_drain,
 };
 use axum::{
     extract::State,
@@ -17,26 +16,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// The description of this API for machines (OpenAPI 3.1).
 const OPENAPI: &str = include_str!("openapi.json");
-
-/// `drain`: asks all sessions to move to another node, and takes no new ones.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Drain {}
-
-#[derive(Serialize)]
-pub struct DrainAnswer {
-    /// Those that are to move.
-    sessions: usize,
-}
-
-impl Command for Drain {
-    type Answer = DrainAnswer;
-
-    async fn run(self, api: &Api) -> Result<DrainAnswer, Failure> {
-        start_drain(&api.node);
-        Ok(DrainAnswer { sessions: api.node.sessions.len() })
-    }
-}
 
 /// `info`: the node's state.
 #[derive(Deserialize)]
@@ -54,6 +33,8 @@ pub struct InfoAnswer {
     sessions: BTreeMap<&'static str, usize>,
     /// Those with subscribers on this node.
     channels: usize,
+    /// Sessions that were ordered to move and have not moved yet.
+    moving: usize,
     /// The live nodes of the region, this one among them, by id.
     nodes: Vec<ListedNode>,
 }
@@ -101,6 +82,7 @@ impl Command for Info {
             draining: node.is_draining(),
             sessions,
             channels: node.hub.channel_count(),
+            moving: node.moving.left(node),
             nodes: nodes(node),
         })
     }

@@ -20,8 +20,8 @@ use super::{UsageError, usage};
 
 /// Where a development node is.
 const DEFAULT_URL: &str = "https://localhost:4433";
-/// A file with a token may be this long, in bytes.
-const MAX_TOKEN_BYTES: u64 = 64 * 1024;
+/// A file with a secret may be this long, in bytes.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// Where the node is. What follows `?` may be secret and is never shown.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ impl Address {
 }
 
 /// A variable of the environment; an empty one is none.
-fn variable(name: &str) -> Result<Option<String>, UsageError> {
+pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
@@ -71,7 +71,7 @@ pub struct TokenArguments {
     token_file: Option<PathBuf>,
 }
 
-fn parse_secret(text: &str) -> Result<Secret, Infallible> {
+pub fn parse_secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
 
@@ -80,22 +80,23 @@ impl TokenArguments {
     pub fn find(&self) -> Result<Option<Secret>, UsageError> {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
-            (None, Some(path)) => read_token(path).map(Some),
+            (None, Some(path)) => read_secret(path, "token").map(Some),
             (None, None) => Ok(variable("SKYWAVE_TOKEN")?.map(Secret::new)),
         }
     }
 }
 
-fn read_token(path: &Path) -> Result<Secret, UsageError> {
+/// A secret from a file; `noun` says what it is.
+pub fn read_secret(path: &Path, noun: &str) -> Result<Secret, UsageError> {
     let mut text = String::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
         .map_err(|error| usage(format!("cannot read {}: {error}", path.display())))?;
-    let token = text.trim();
-    if token.is_empty() || text.len() as u64 > MAX_TOKEN_BYTES {
-        return Err(usage(format!("{} holds no token", path.display())));
+    let secret = text.trim();
+    if secret.is_empty() || text.len() as u64 > MAX_SECRET_BYTES {
+        return Err(usage(format!("{} holds no {noun}", path.display())));
     }
-    Ok(Secret::new(token))
+    Ok(Secret::new(secret))
 }
 
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ pub(super) fn identifier(text: &str, max_bytes: usize, wide: bool) -> Result<Str
 }
 
 /// `https://HOST[:PORT]`, without a trailing slash.
-pub(super) fn https_origin(text: &str) -> Result<String, &'static str> {
+pub(crate) fn https_origin(text: &str) -> Result<String, &'static str> {
     let expected = "expected https://HOST[:PORT] without a path";
     let url = Url::parse(text).map_err(|_| expected)?;
     if url.scheme() == "https" && is_bare(&url) {

@@ -19,6 +19,7 @@ async fn info_says_what_the_node_is_and_how_busy() {
         "draining": false,
         "sessions": {"websocket": 2, "webtransport": 0},
         "channels": 2,
+        "moving": 0,
         "nodes": [{
             "node": "eu-1",
             "state": "ready",

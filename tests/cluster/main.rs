@@ -4,6 +4,8 @@
 
 mod directory;
 mod fencing;
+mod moving;
+mod process;
 #[path = "../redis/server.rs"]
 mod server;
 mod session;

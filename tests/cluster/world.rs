@@ -98,7 +98,14 @@ impl Node {
     }
 }
 
-fn config(redis: &RedisServer, id: &str, url: &str, place: &str, settings: &[(&str, &str)]) -> Config {
+/// The variables that configure a node.
+pub fn settings(
+    redis: &RedisServer,
+    id: &str,
+    url: &str,
+    place: &str,
+    more: &[(&str, &str)],
+) -> Vec<(String, String)> {
     let redis = redis.url();
     let fixed = [
         ("NODE__ID", id),
@@ -117,9 +124,13 @@ fn config(redis: &RedisServer, id: &str, url: &str, place: &str, settings: &[(&s
     ];
     let presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
         .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false".to_owned()));
-    let variables = fixed.iter().chain(settings);
+    let variables = fixed.iter().chain(more);
     let variables = variables.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
-    Config::load(None, true, presence.into_iter().chain(variables)).unwrap()
+    presence.into_iter().chain(variables).collect()
+}
+
+fn config(redis: &RedisServer, id: &str, url: &str, place: &str, more: &[(&str, &str)]) -> Config {
+    Config::load(None, true, settings(redis, id, url, place, more)).unwrap()
 }
 
 pub fn token(user: &str) -> String {

@@ -1,0 +1,55 @@
+//! A node in a process of its own, and the command that drains it.
+
+use crate::{
+    server::RedisServer,
+    world::{settings, soon},
+};
+use skywave_client::{CertificateCheck, Client, ClientOptions, TransportChoice};
+use std::{
+    net::TcpListener,
+    process::{Output, Stdio},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+pub struct Process {
+    pub child: Child,
+    url: String,
+    admin: String,
+}
+
+impl Process {
+    pub async fn start(redis: &RedisServer, id: &str) -> Self {
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let (url, place) = (format!("https://localhost:{port}"), format!("127.0.0.1:{port}"));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
+            command.args(["serve", "--dev"]).env_clear().envs(settings(redis, id, &url, &place, &[]));
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+            let mut child = command.spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            // Another process may have taken the port meanwhile: then it ends without a word.
+            if let Some(ready) = soon(lines.next_line()).await.unwrap() {
+                let admin = ready.split_once("admin=").unwrap().1;
+                return Self { child, url, admin: format!("http://{admin}") };
+            }
+        }
+        panic!("the node does not start");
+    }
+
+    /// An anonymous client of it.
+    pub async fn client(&self, transport: TransportChoice) -> Client {
+        let certificate = CertificateCheck::Insecure;
+        let options = ClientOptions { transport, certificate, ..ClientOptions::new(self.url.clone()) };
+        soon(Client::connect(options)).await.unwrap()
+    }
+}
+
+/// Runs `skywave drain` for this node to its end.
+pub async fn drain(node: &Process, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
+    command.args(["drain", "--admin", &node.admin]).args(arguments).env_clear().kill_on_drop(true);
+    soon(command.stdin(Stdio::null()).output()).await.unwrap()
+}
