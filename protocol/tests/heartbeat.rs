@@ -72,6 +72,30 @@ fn traffic_counts_as_a_heartbeat() {
 }
 
 #[test]
+fn a_session_that_is_busy_from_the_start_learns_its_path_all_the_same() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Foreground);
+        let (start, told) = (session.now, session.heartbeat.schedule());
+        let mut pings = 0;
+        while session.now < start + seconds(60) {
+            session.now += seconds(1) / 10;
+            session.heartbeat.received(session.now);
+            session.heartbeat.sent(session.now);
+            if let Action::Ping { seq } = session.heartbeat.poll(session.now) {
+                session.now += RTT;
+                session.heartbeat.pong(seq, session.now);
+                pings += 1;
+            }
+        }
+        // From then on traffic counts.
+        assert_eq!(pings, 2, "{path:?}");
+        let schedule = session.heartbeat.schedule();
+        assert!(schedule.interval + schedule.timeout < told.interval + told.timeout, "{path:?}");
+        assert!(schedule.interval + schedule.timeout <= seconds(13), "{path:?} {schedule:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_hears_nothing_from_us_is_pinged_however_much_it_sends() {
     let mut session = Session::new(PathKind::Udp, Activity::Idle);
     let (start, interval) = (session.now, session.interval());

@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 /// A poll this much after its time means that this side stood still: silence then proves nothing.
 const LATE_POLL: Duration = Duration::from_secs(1);
+/// How soon a session that someone looks at is pinged for the first times.
+const FIRST_BEATS_MS: u32 = 1_000;
+/// The first ping measures the path's round-trip time, the second tells the peer what follows from it.
+const FIRST_BEATS: u32 = 2;
 const TCP_MIN_RTO: Duration = Duration::from_millis(200);
 /// On TCP an answer this much slower than the fastest ones waited for a retransmission.
 const LATE_ANSWER_US: u32 = 150_000;
@@ -111,7 +115,11 @@ impl Heartbeat {
     /// call a peer that sends much and gets no answers is pinged once per interval all the same.
     pub fn sent(&mut self, now: Instant) {
         self.follow_clock(now);
-        self.last_sent = now;
+        // A session that is busy from the start would go without a ping, and its peer would keep the time-out of a
+        // path about which nothing is known: where someone looks, the first beats do not wait for silence.
+        if !self.is_new() {
+            self.last_sent = now;
+        }
     }
 
     /// A round trip that the transport measured itself (QUIC). Call once per measurement.
@@ -231,12 +239,19 @@ impl Heartbeat {
     }
 
     fn poll_quiet(&mut self, now: Instant) -> Action {
-        let due = after(self.last_received.min(self.last_sent), self.interval_ms);
+        let first_ms = if self.is_new() { FIRST_BEATS_MS } else { u32::MAX };
+        let interval_ms = self.interval_ms.min(first_ms);
+        let due = after(self.last_received.min(self.last_sent), interval_ms);
         if now < due {
             return Action::Wait(due);
         }
         let pause = now.saturating_duration_since(self.last_received);
         self.begin_beat(millis(pause), now)
+    }
+
+    /// Whether the peer is still to be told what its path needs, and someone looks.
+    fn is_new(&self) -> bool {
+        self.seq < FIRST_BEATS && self.activity == Activity::Foreground
     }
 
     /// The schedule holds for the whole beat: its end is known only by the answer to one of its pings, which told
