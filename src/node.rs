@@ -15,6 +15,7 @@ use crate::{
         directory::{Directory, NodeState, Record},
         failover::Failover,
         fencing::Fencing,
+        questions::Questions,
     },
     session::{path_memories::PathMemories, registry::Registry},
 };
@@ -48,6 +49,7 @@ pub struct Node {
     pub fencing: Fencing,
     pub failover: Failover,
     pub moving: Moving,
+    pub questions: Questions,
     pub path_memories: PathMemories,
     /// All sessions, counted under one key.
     pub session_quota: Arc<Quota<()>>,
@@ -85,6 +87,7 @@ impl Node {
             directory: Directory::new(id.clone(), parts.redis.clone()),
             failover: Failover::default(),
             moving: Moving::default(),
+            questions: Questions::default(),
             fencing: Fencing::new(id.clone(), parts.redis.clone(), remotes),
             id,
             region: parts.region,

@@ -6,6 +6,7 @@ pub mod failover;
 pub mod fencing;
 pub mod inbox;
 pub mod lease;
+pub mod questions;
 pub mod rendezvous;
 
 use crate::{

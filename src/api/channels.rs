@@ -1,12 +1,14 @@
 //! Who is on a channel, and which channels are in use.
 
 use super::{Api, command::Command, failure::Failure};
-use crate::auth::pattern::{MAX_PATTERN_BYTES, Pattern};
+use crate::{
+    auth::pattern::{MAX_PATTERN_BYTES, Pattern},
+    region::questions::{self, Answer, Gathered, MAX_LISTED, Question, sort_by_subscribers},
+};
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{Channel, ErrorCode, frame::Members};
+use std::{collections::HashMap, sync::Arc};
 
-/// The most channels that one answer lists.
-const MAX_LISTED: usize = 1000;
 /// How many channels are listed when it is not said.
 const DEFAULT_LIMIT: usize = 100;
 
@@ -34,7 +36,7 @@ impl Command for Presence {
     }
 }
 
-/// `channels`: the channels with subscribers on this node.
+/// `channels`: the channels with subscribers in the region.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Channels {
@@ -55,12 +57,18 @@ pub struct ChannelsAnswer {
     count: usize,
     /// Those with the most subscribers first.
     channels: Vec<Listed>,
+    /// Some node has more than it lists: there may be more channels, and more subscribers of these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+    /// The nodes that did not answer in time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Arc<str>>,
 }
 
 #[derive(Serialize)]
 struct Listed {
     channel: Channel,
-    /// Sessions of this node.
+    /// Sessions of all nodes.
     subscribers: usize,
 }
 
@@ -68,35 +76,64 @@ impl Command for Channels {
     type Answer = ChannelsAnswer;
 
     async fn run(self, api: &Api) -> Result<ChannelsAnswer, Failure> {
-        if !(1..=MAX_LISTED).contains(&self.limit) {
+        let Self { pattern, prefix, limit } = self;
+        if !(1..=MAX_LISTED).contains(&limit) {
             return Err(Failure::new(ErrorCode::BadRequest, format!("`limit` is 1 to {MAX_LISTED}")));
         }
-        let bad_pattern =
-            || Failure::new(ErrorCode::BadRequest, format!("`pattern` has 1 to {MAX_PATTERN_BYTES} bytes"));
-        let pattern =
-            self.pattern.as_deref().map(|text| Pattern::new(text).ok_or_else(bad_pattern)).transpose()?;
-        let prefix = self.prefix.unwrap_or_default();
-        let hub = api.node.hub.clone();
-        // A node may have a million channels: their sorting must not hold up sessions.
-        let listing = tokio::task::spawn_blocking(move || {
-            let mut channels = hub.channels();
-            channels.retain(|(channel, _)| {
-                channel.starts_with(&prefix)
-                    && pattern.as_ref().is_none_or(|pattern| pattern.matches(channel))
-            });
-            list(channels, self.limit)
-        });
-        listing.await.map_err(|_| Failure::new(ErrorCode::Internal, "the channels could not be listed"))
+        if pattern.as_deref().is_some_and(|text| Pattern::new(text).is_none()) {
+            let message = format!("`pattern` has 1 to {MAX_PATTERN_BYTES} bytes");
+            return Err(Failure::new(ErrorCode::BadRequest, message));
+        }
+        let question = Question::Channels { pattern, prefix: prefix.unwrap_or_default() };
+        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        Ok(list(answers, silent, limit))
     }
 }
 
-fn list(mut channels: Vec<(Channel, usize)>, limit: usize) -> ChannelsAnswer {
-    let count = channels.len();
-    channels.sort_unstable_by(|(name, subscribers), (other_name, other)| {
-        other.cmp(subscribers).then_with(|| name.cmp(other_name))
-    });
+/// Adds up what the nodes listed.
+fn list(answers: Vec<Answer>, silent: Vec<Arc<str>>, limit: usize) -> ChannelsAnswer {
+    let mut subscribers: HashMap<Channel, usize> = HashMap::new();
+    let (mut most, mut partial) = (0, false);
+    for answer in answers {
+        let Answer::Channels { count, listed } = answer else { continue };
+        most = most.max(count);
+        partial |= count > listed.len();
+        for (channel, here) in listed {
+            let sum = subscribers.entry(channel).or_default();
+            *sum = sum.saturating_add(here);
+        }
+    }
+    let count = subscribers.len().max(most);
+    let mut channels: Vec<_> = subscribers.into_iter().collect();
+    sort_by_subscribers(&mut channels);
     channels.truncate(limit);
     let channels =
         channels.into_iter().map(|(channel, subscribers)| Listed { channel, subscribers }).collect();
-    ChannelsAnswer { count, channels }
+    ChannelsAnswer { count, channels, partial, silent }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(count: usize, listed: &[(&str, usize)]) -> Answer {
+        let listed = listed.iter().map(|(name, subscribers)| (Channel::new(name).unwrap(), *subscribers));
+        Answer::Channels { count, listed: listed.collect() }
+    }
+
+    #[test]
+    fn the_subscribers_of_all_nodes_add_up() {
+        let answers =
+            vec![answer(2, &[("chat:1", 3), ("chat:2", 1)]), answer(2, &[("chat:2", 4), ("chat:3", 1)])];
+        let ChannelsAnswer { count, channels, partial, .. } = list(answers, Vec::new(), 2);
+        let channels: Vec<_> = channels.iter().map(|listed| (&*listed.channel, listed.subscribers)).collect();
+        assert_eq!((count, channels, partial), (3, vec![("chat:2", 5), ("chat:1", 3)], false));
+    }
+
+    #[test]
+    fn it_is_told_when_a_node_lists_less_than_it_has() {
+        let answers = vec![answer(2_000, &[("chat:1", 3)]), answer(1, &[("chat:2", 4)])];
+        let ChannelsAnswer { count, partial, .. } = list(answers, Vec::new(), 10);
+        assert_eq!((count, partial), (2_000, true));
+    }
 }

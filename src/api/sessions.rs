@@ -1,17 +1,15 @@
-//! Which sessions are connected to this node, and ending them.
+//! Which sessions are connected to the nodes of the region, and ending them.
 
 use super::{Api, command::Command, failure::Failure};
-use crate::session::registry::{Attached, Registry};
+use crate::region::questions::{self, Answer, Gathered, Listed, MAX_LISTED, Question, Who};
 use serde::{Deserialize, Serialize};
-use skywave_protocol::{CloseCode, ErrorCode, frame::SessionId};
-use std::{net::SocketAddr, sync::Arc};
+use skywave_protocol::{CloseCode, ErrorCode};
+use std::sync::Arc;
 
-/// The most sessions that one answer lists.
-const MAX_LISTED: usize = 1000;
 /// How many sessions are listed when it is not said.
 const DEFAULT_LIMIT: usize = 100;
 
-/// `sessions`: the sessions connected to this node.
+/// `sessions`: the sessions connected to the nodes of the region.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sessions {
@@ -33,52 +31,32 @@ pub struct SessionsAnswer {
     count: usize,
     /// By id.
     sessions: Vec<Listed>,
-}
-
-#[derive(Serialize)]
-struct Listed {
-    session: SessionId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<Arc<str>>,
-    transport: &'static str,
-    address: SocketAddr,
-    connected_at_ms: u64,
+    /// The nodes that did not answer in time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Arc<str>>,
 }
 
 impl Command for Sessions {
     type Answer = SessionsAnswer;
 
     async fn run(self, api: &Api) -> Result<SessionsAnswer, Failure> {
-        if !(1..=MAX_LISTED).contains(&self.limit) {
+        let Self { user, session, after, limit } = self;
+        if !(1..=MAX_LISTED).contains(&limit) {
             return Err(Failure::new(ErrorCode::BadRequest, format!("`limit` is 1 to {MAX_LISTED}")));
         }
-        let mut matching = matching(&api.node.sessions, self.session.as_deref(), self.user.as_deref());
-        let count = matching.len();
-        if let Some(after) = self.after.as_deref() {
-            matching.retain(|(id, _)| **id > *after);
+        let question = Question::Sessions { who: Who { user, session }, after, limit };
+        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        let (mut count, mut sessions) = (0usize, Vec::new());
+        for answer in answers {
+            if let Answer::Sessions { count: here, listed } = answer {
+                count = count.saturating_add(here);
+                sessions.extend(listed);
+            }
         }
-        matching.sort_unstable_by(|(id, _), (other, _)| id.cmp(other));
-        matching.truncate(self.limit);
-        let listed = |(session, attached): (SessionId, Attached)| Listed {
-            session,
-            user: attached.user,
-            transport: attached.transport,
-            address: attached.address,
-            connected_at_ms: attached.connected_at_ms,
-        };
-        Ok(SessionsAnswer { count, sessions: matching.into_iter().map(listed).collect() })
+        sessions.sort_unstable_by(|one, other| (&one.session, &one.node).cmp(&(&other.session, &other.node)));
+        sessions.truncate(limit);
+        Ok(SessionsAnswer { count, sessions, silent })
     }
-}
-
-fn matching(registry: &Registry, session: Option<&str>, user: Option<&str>) -> Vec<(SessionId, Attached)> {
-    let mut matching = Vec::new();
-    registry.each(|id, attached| {
-        let is_user = user.is_none_or(|user| attached.user.as_deref() == Some(user));
-        if is_user && session.is_none_or(|session| **id == *session) {
-            matching.push((id.clone(), attached.clone()));
-        }
-    });
-    matching
 }
 
 /// `disconnect`: ends one session, or all of a user.
@@ -96,6 +74,9 @@ pub struct Disconnect {
 #[derive(Serialize)]
 pub struct DisconnectAnswer {
     disconnected: usize,
+    /// The nodes that did not answer in time; their sessions may have been ended all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<Arc<str>>,
 }
 
 impl Command for Disconnect {
@@ -109,12 +90,12 @@ impl Command for Disconnect {
             ));
         }
         let code = close_code(self.code, self.reason.as_deref())?;
-        let matching = matching(&api.node.sessions, self.session.as_deref(), self.user.as_deref());
-        for (session, attached) in &matching {
-            tracing::info!(%session, code = code.code(), "disconnected by the API");
-            attached.outbox.close(code);
-        }
-        Ok(DisconnectAnswer { disconnected: matching.len() })
+        let Self { user, session, .. } = self;
+        let question = Question::Disconnect { who: Who { user, session }, code: code.code() };
+        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        let count = |answer: &Answer| if let Answer::Disconnected(count) = answer { *count } else { 0 };
+        let disconnected = answers.iter().map(count).fold(0, usize::saturating_add);
+        Ok(DisconnectAnswer { disconnected, silent })
     }
 }
 

@@ -140,9 +140,13 @@ impl Directory {
             if record == Value::Nil {
                 commands.send(Request::command(["SREM", &keys.nodes(), &id]))?;
             } else if let Some(record) = parse(&id, record, region) {
-                let left = if let Value::Int(ms) = lease { u64::try_from(ms).unwrap_or(0) } else { 0 };
-                let end = Instant::now() + Duration::from_millis(left);
-                first_end = Some(first_end.map_or(end, |first: Instant| first.min(end)));
+                // Negative: it does not expire, as no node has it.
+                if let Value::Int(ms) = lease
+                    && let Ok(ms) = u64::try_from(ms)
+                {
+                    let end = Instant::now() + Duration::from_millis(ms);
+                    first_end = Some(first_end.map_or(end, |first: Instant| first.min(end)));
+                }
                 peers.push(Peer { id, record });
             }
         }

@@ -1,5 +1,6 @@
 //! What the other nodes and Redis tell this node.
 
+use super::questions;
 use crate::{
     node::Node,
     redis::{
@@ -57,6 +58,8 @@ impl Inbox {
                 let (number, session) = rest.split_once(' ')?;
                 self.node.sessions.replaced(session, number.parse().ok()?);
             }
+            "ask" => questions::asked(&self.node, rest)?,
+            "answer" => self.node.questions.answered(rest)?,
             _ => return None,
         }
         Some(())

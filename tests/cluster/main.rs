@@ -6,6 +6,7 @@ mod directory;
 mod fencing;
 mod moving;
 mod process;
+mod questions;
 #[path = "../redis/server.rs"]
 mod server;
 mod session;
