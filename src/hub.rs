@@ -130,6 +130,12 @@ impl Hub {
         });
     }
 
+    /// Whether any session of this node is told who comes and goes on `channel`.
+    pub fn is_watched(&self, channel: &Channel) -> bool {
+        let subscribers = self.shard(channel).read();
+        subscribers.get(channel).is_some_and(|all| all.iter().any(|subscriber| subscriber.presence))
+    }
+
     /// How many sessions of this node are subscribed to `channel`.
     pub fn subscribers(&self, channel: &Channel) -> usize {
         self.shard(channel).read().get(channel).map_or(0, Vec::len)

@@ -46,9 +46,9 @@ pub struct Metrics {
 /// What a node measures of its Redis.
 #[derive(Clone)]
 pub struct RedisMetrics {
-    /// By command: `publish`, `read`.
+    /// By command: `publish`, `read`, `presence`.
     pub command_duration: HistogramVec,
-    /// By connection: `commands`, `tail`, `events`.
+    /// By connection: `commands`, `tail`, `events`, `presence`.
     pub reconnects: IntCounterVec,
 }
 

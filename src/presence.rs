@@ -1,14 +1,17 @@
 //! Who is on which channel; changes are told in batches, and a short absence is not told.
 
 mod memory;
+mod redis;
 mod residents;
 mod schedule;
 mod telling;
 
+use self::redis::RedisRoster;
 use crate::{
     broker::{BrokerError, wall_ms},
     config::NamespaceConfig,
     hub::Hub,
+    redis::{ConnectError, Redis},
 };
 use futures_util::future::BoxFuture;
 use memory::MemoryRoster;
@@ -27,7 +30,7 @@ use std::{
     time::Duration,
 };
 use telling::Telling;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 /// The most members that one answer lists; the count is exact beyond it.
 pub const MAX_MEMBERS: usize = 1000;
@@ -88,6 +91,28 @@ impl Presence {
         let telling = Arc::new(Telling::new(hub, namespaces.clone(), schedule.clone()));
         let roster = Box::new(MemoryRoster::new(shards.clone(), telling.clone()));
         Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) })
+    }
+
+    /// Presence of a node that shares its channels with those that use the same Redis.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
+    pub async fn of_region(
+        hub: Arc<Hub>,
+        namespaces: BTreeMap<String, NamespaceConfig>,
+        redis: Redis,
+        node: &str,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let namespaces = Arc::new(namespaces);
+        let shards = Arc::new(Shards::new(redis.keys.partitions()));
+        let schedule = Arc::new(Schedule::default());
+        let telling = Arc::new(Telling::new(hub.clone(), namespaces.clone(), schedule.clone()));
+        // A node that is started again does not hold what it held before.
+        let holder = format!("{node}.{:010x}", rand::random::<u64>() >> 24).into();
+        let parts = (shards.clone(), hub, telling.clone());
+        let roster = Box::new(RedisRoster::start(redis, holder, parts, tasks).await?);
+        Ok(Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) }))
     }
 
     fn namespace(&self, channel: &Channel) -> Option<&NamespaceConfig> {

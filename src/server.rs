@@ -244,7 +244,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
     };
     let others = other_regions.as_ref().map(|regions| regions.redis_by_name()).unwrap_or_default();
     let broker = broker(&config, &region, redis.clone().map(|redis| (redis, others)), &hub, tasks).await?;
-    let presence = Presence::of_node(hub.clone(), config.channels.clone());
+    let presence = presence(&config, redis.clone(), &hub, tasks).await?;
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
     let node = Node::new(Parts {
@@ -270,11 +270,6 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
         (BrokerKind::Redis, Some(url)) => url.clone(),
         _ => return Ok(None),
     };
-    if config.channels.values().any(|namespace| namespace.presence) {
-        return Err(StartError::NotYet(
-            "nodes that share a Redis do not share presence yet: set presence = false in every namespace",
-        ));
-    }
     if !config.regions.is_empty() {
         return Err(StartError::NotYet("regions are not bridged yet: leave [[regions]] out"));
     }
@@ -299,6 +294,21 @@ async fn broker(
     };
     let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces, others };
     Ok(Arc::new(RedisBroker::start(redis, options, hub.clone()).await?))
+}
+
+/// Presence, shared where the broker is.
+async fn presence(
+    config: &Config,
+    redis: Option<Redis>,
+    hub: &Arc<Hub>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Presence>, StartError> {
+    let namespaces = config.channels.clone();
+    let is_used = namespaces.values().any(|namespace| namespace.presence);
+    Ok(match redis.filter(|_| is_used) {
+        Some(redis) => Presence::of_region(hub.clone(), namespaces, redis, &config.node.id, tasks).await?,
+        None => Presence::of_node(hub.clone(), namespaces),
+    })
 }
 
 async fn expire(broker: Arc<MemoryBroker>) {

@@ -8,7 +8,7 @@ use super::{
 use crate::broker::BrokerError;
 use futures_util::future::{self, BoxFuture};
 use skywave_protocol::{Channel, frame::Members};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub struct MemoryRoster {
     shards: Arc<Shards>,
@@ -23,11 +23,13 @@ impl MemoryRoster {
 
 impl Roster for MemoryRoster {
     fn arrived(&self, residents: &Residents, channel: &Channel, resident: &Resident) {
-        self.telling.add(channel, Change::Joined(resident.member.clone()), residents.count(channel));
+        let joined = Change::Joined(resident.member.clone());
+        self.telling.add(channel, vec![joined], residents.count(channel), Duration::ZERO);
     }
 
     fn departed(&self, residents: &Residents, channel: &Channel, resident: Resident) {
-        self.telling.add(channel, Change::Left(resident.member), residents.count(channel));
+        let left = Change::Left(resident.member);
+        self.telling.add(channel, vec![left], residents.count(channel), Duration::ZERO);
     }
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {

@@ -13,6 +13,13 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Resident {
     pub member: Member,
+    /// The transport with which it came; no other arrival has the same.
+    pub arrival: u64,
+    /// With nodes that share a Redis: the stay that Redis answered, which grows whenever the session passes to another
+    /// node; 0 before.
+    pub stay: u64,
+    /// The last stay by which another node took the session over.
+    taken: u64,
     /// The transport that holds it now; an older one's end does not end it.
     transport: u64,
     leaves_at: Option<Instant>,
@@ -20,7 +27,7 @@ pub struct Resident {
 
 impl Resident {
     pub fn new(member: Member, transport: u64) -> Self {
-        Self { member, transport, leaves_at: None }
+        Self { member, arrival: transport, stay: 0, taken: 0, transport, leaves_at: None }
     }
 }
 
@@ -34,7 +41,12 @@ impl Shards {
 
     pub fn of(&self, channel: &Channel) -> &Mutex<Residents> {
         // There are no more shards than a u16 counts.
-        &self.0[usize::from(partition_of(channel, self.0.len() as u16))]
+        self.part(partition_of(channel, self.0.len() as u16))
+    }
+
+    /// The residents of a partition's channels.
+    pub fn part(&self, partition: u16) -> &Mutex<Residents> {
+        &self.0[usize::from(partition)]
     }
 }
 
@@ -42,6 +54,7 @@ impl Shards {
 #[derive(Default)]
 pub struct Residents {
     channels: HashMap<Channel, HashMap<SessionId, Resident>>,
+    len: usize,
 }
 
 impl Residents {
@@ -55,7 +68,9 @@ impl Residents {
 
     pub fn insert(&mut self, channel: &Channel, resident: Resident) {
         let room = self.channels.entry(channel.clone()).or_default();
-        room.insert(resident.member.session.clone(), resident);
+        if room.insert(resident.member.session.clone(), resident).is_none() {
+            self.len += 1;
+        }
     }
 
     /// Begins the session's absence, if this transport still holds it.
@@ -78,6 +93,7 @@ impl Residents {
     fn remove(&mut self, channel: &Channel, session: &SessionId) -> Option<Resident> {
         let room = self.channels.get_mut(channel)?;
         let resident = room.remove(session);
+        self.len -= usize::from(resident.is_some());
         if room.is_empty() {
             self.channels.remove(channel);
         }
@@ -90,6 +106,49 @@ impl Residents {
 
     fn get_mut(&mut self, channel: &Channel, session: &SessionId) -> Option<&mut Resident> {
         self.channels.get_mut(channel)?.get_mut(session)
+    }
+
+    /// Redis answered that the session is here since `stay`; with 0, that another node has it by a later stay.
+    pub fn claimed(
+        &mut self,
+        channel: &Channel,
+        session: &SessionId,
+        arrival: u64,
+        stay: u64,
+        since_ms: u64,
+    ) {
+        let Some(resident) = self.get_mut(channel, session).filter(|one| one.arrival == arrival) else {
+            return;
+        };
+        resident.stay = resident.stay.max(stay);
+        resident.member.since_ms = since_ms;
+        if stay == 0 || resident.taken > resident.stay {
+            self.remove(channel, session);
+        }
+    }
+
+    /// Another node took the session over. It is not here any more, unless it came back since.
+    pub fn taken(&mut self, channel: &Channel, session: &SessionId, stay: u64) {
+        let Some(resident) = self.get_mut(channel, session) else { return };
+        resident.taken = resident.taken.max(stay);
+        // Before the answer it is not known which came first.
+        if resident.stay > 0 && resident.taken > resident.stay {
+            self.remove(channel, session);
+        }
+    }
+
+    /// How many are here on all channels.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All that are here.
+    pub fn all(&self) -> Vec<(Channel, SessionId)> {
+        let sessions = |(channel, room): (&Channel, &HashMap<SessionId, Resident>)| {
+            let channel = channel.clone();
+            room.keys().map(move |session| (channel.clone(), session.clone())).collect::<Vec<_>>()
+        };
+        self.channels.iter().flat_map(sessions).collect()
     }
 
     /// How many are here on the channel.

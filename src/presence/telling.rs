@@ -41,6 +41,8 @@ struct Changes {
     joined: HashMap<SessionId, Member>,
     left: HashMap<SessionId, Member>,
     count: u64,
+    /// The count is told even if nobody is known to have come or gone.
+    recount: bool,
 }
 
 impl Changes {
@@ -60,7 +62,7 @@ impl Changes {
         let joined: Vec<_> = self.joined.into_values().collect();
         let room = MAX_CHANGES - joined.len();
         let left: Vec<_> = self.left.into_values().take(room).collect();
-        if joined.is_empty() && left.is_empty() {
+        if joined.is_empty() && left.is_empty() && !self.recount {
             return None;
         }
         Some(PresenceChanged { channel, count: self.count, joined, left })
@@ -76,17 +78,30 @@ impl Telling {
         Self { hub, namespaces, schedule, untold: Mutex::default() }
     }
 
-    /// Takes in a change after which `count` are there; it is told together with others.
-    pub fn add(&self, channel: &Channel, change: Change, count: u64) {
+    /// Takes in changes after which `count` are there; without any, that so many are there. They are told together
+    /// with others, `least` from now or later.
+    pub fn add(&self, channel: &Channel, changes: Vec<Change>, count: u64, least: Duration) {
         let mut untold = self.untold.lock();
         if !untold.contains_key(channel) {
             untold.insert(channel.clone(), Changes::default());
-            self.schedule.add(Instant::now() + self.batch(channel), Due::Flush(channel.clone()));
+            let flush_at = Instant::now() + self.batch(channel).max(least);
+            self.schedule.add(flush_at, Due::Flush(channel.clone()));
         }
-        if let Some(changes) = untold.get_mut(channel) {
-            changes.count = count;
-            changes.add(change);
+        if let Some(waiting) = untold.get_mut(channel) {
+            waiting.count = count;
+            waiting.recount |= changes.is_empty();
+            for change in changes {
+                waiting.add(change);
+            }
         }
+    }
+
+    /// Corrects the count of what waits to be told; `false` when nothing waits.
+    pub fn correct(&self, channel: &Channel, count: u64) -> bool {
+        let mut untold = self.untold.lock();
+        let Some(waiting) = untold.get_mut(channel) else { return false };
+        waiting.count = count;
+        true
     }
 
     fn batch(&self, channel: &Channel) -> Duration {

@@ -100,6 +100,26 @@ impl Keys {
         format!("{}:inbox", self.prefix)
     }
 
+    /// What the names of the partition's presence begin with: also the pub/sub channel of its changes.
+    pub fn presence(&self, partition: u16) -> String {
+        self.name(partition, "presence")
+    }
+
+    /// Hash: session → who is there.
+    pub fn room(&self, channel: &Channel) -> String {
+        self.name(self.partition(channel), &format!("presence:{}", &**channel))
+    }
+
+    /// Set: the channels and sessions that a holder of presence holds.
+    pub fn held_by(&self, partition: u16, holder: &str) -> String {
+        self.name(partition, &format!("presence-of:{holder}"))
+    }
+
+    /// Sorted set: holder of presence → until when.
+    pub fn holders(&self, partition: u16) -> String {
+        self.name(partition, "presence-holders")
+    }
+
     /// How many partitions the deployment has.
     pub fn partition_count(&self) -> String {
         format!("{}:partitions", self.prefix)

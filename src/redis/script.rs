@@ -9,11 +9,27 @@ pub enum Script {
     Lease,
     Claim,
     Release,
+    Arrive,
+    Depart,
+    Sweep,
+    RenewHolder,
+    Members,
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 6] =
-    [Script::Publish, Script::Read, Script::LifeOf, Script::Lease, Script::Claim, Script::Release];
+pub const ALL_SCRIPTS: [Script; 11] = [
+    Script::Publish,
+    Script::Read,
+    Script::LifeOf,
+    Script::Lease,
+    Script::Claim,
+    Script::Release,
+    Script::Arrive,
+    Script::Depart,
+    Script::Sweep,
+    Script::RenewHolder,
+    Script::Members,
+];
 
 impl Script {
     pub fn source(self) -> &'static str {
@@ -30,18 +46,46 @@ impl Script {
             Self::Lease => include_str!("../region/lease.lua"),
             Self::Claim => include_str!("../region/claim.lua"),
             Self::Release => include_str!("../region/release.lua"),
+            Self::Arrive => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/rooms.lua"),
+                include_str!("../presence/redis/arrive.lua")
+            ),
+            Self::Depart => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/rooms.lua"),
+                include_str!("../presence/redis/depart.lua")
+            ),
+            Self::Sweep => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/rooms.lua"),
+                include_str!("../presence/redis/sweep.lua")
+            ),
+            Self::RenewHolder => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../presence/redis/renew.lua"))
+            }
+            Self::Members => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/members.lua")
+            ),
         }
     }
 
     /// It begins with `life.lua`, whose first arguments the connection supplies.
     pub fn is_of_a_life(self) -> bool {
-        matches!(self, Self::Publish | Self::Read | Self::LifeOf)
+        !matches!(self, Self::Lease | Self::Claim | Self::Release)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_of_a_life_begin_with_it() {
+        let head = include_str!("../broker/redis/life.lua");
+        assert!(ALL_SCRIPTS.iter().all(|script| script.source().starts_with(head) == script.is_of_a_life()));
+    }
 
     #[test]
     fn scripts_stand_at_their_number() {

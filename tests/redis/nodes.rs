@@ -38,10 +38,8 @@ fn config(redis: &RedisServer) -> Config {
         ("CHANNELS__CHAT__HISTORY", "10000"),
         ("DRAIN__DEADLINE", "2s"),
     ];
-    let presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
-        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
     let environment = environment.map(|(key, value)| (format!("SKYWAVE_{key}"), value));
-    Config::load(None, true, environment.into_iter().chain(presence)).unwrap()
+    Config::load(None, true, environment).unwrap()
 }
 
 async fn node(redis: &RedisServer) -> Server {

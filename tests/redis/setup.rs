@@ -5,9 +5,8 @@ use crate::{
     world::{Node, settings, soon},
 };
 use skywave::{
-    config::{Config, Secret},
+    config::Secret,
     redis::{Address, ConnectError},
-    server::{Server, StartError},
 };
 use std::time::{Duration, Instant};
 
@@ -87,28 +86,6 @@ async fn schemes_that_are_not_served_are_refused() {
         let refused = connect(&server, |address| address.url = Secret::new(url)).await.err().unwrap();
         assert!(matches!(refused, ConnectError::Url(_)), "{refused}");
     }
-}
-
-fn config(server: &RedisServer, settings: &[(&str, &str)]) -> Config {
-    let url = server.url();
-    let environment = [
-        ("LISTEN__PUBLIC", "127.0.0.1:0"),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
-        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
-        ("BROKER__KIND", "redis"),
-        ("BROKER__URL", &url),
-    ];
-    let environment =
-        environment.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
-    Config::load(None, true, environment).unwrap()
-}
-
-#[tokio::test]
-async fn a_node_does_not_start_with_what_would_work_by_half() {
-    let server = RedisServer::start().await;
-    let presence = Server::start(config(&server, &[])).await.err().unwrap();
-    assert!(matches!(presence, StartError::NotYet(message) if message.contains("presence")));
 }
 
 #[tokio::test]

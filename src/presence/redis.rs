@@ -1,0 +1,273 @@
+//! Presence of the nodes that share a Redis.
+//!
+//! Redis knows who is on a channel, and which node holds it. Each node says what changes by its own sessions, in
+//! calls that nobody waits for, and hears from Redis what changes by all nodes, its own changes among them. What a
+//! node failed to say it says again later; what it failed to hear it finds out by comparing (see [`upkeep`]).
+
+mod answers;
+mod held;
+mod requests;
+mod rooms;
+mod upkeep;
+
+use super::{
+    Roster,
+    residents::{Resident, Residents, Shards},
+    telling::Telling,
+};
+use crate::{
+    broker::BrokerError,
+    hub::Hub,
+    redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
+};
+use answers::Claimed;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use held::News;
+use parking_lot::Mutex;
+use redis::Value;
+use requests::{Announce, Claim, Release, Requests};
+use rooms::Rooms;
+use skywave_protocol::{
+    Channel,
+    frame::{Members, SessionId},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// The members of a node that does not renew leave after so long.
+const LEASE: Duration = Duration::from_secs(10);
+/// When Redis lost what it knew, all nodes have said again by now what they hold.
+const RESTORED: Duration = Duration::from_secs(12);
+/// The most calls that wait to be followed; one that is not is made good by comparing.
+const MAX_CALLS: usize = 16_384;
+/// The most calls that are followed at a time.
+const MAX_UNDER_WAY: usize = 4_096;
+
+/// A region's presence, by one of its nodes.
+#[derive(Clone)]
+pub struct RedisRoster(Arc<Shared>);
+
+/// What the node's calls, its listener and its upkeep share.
+struct Shared {
+    redis: Redis,
+    requests: Requests,
+    shards: Arc<Shards>,
+    rooms: Rooms,
+    partitions: Vec<Mutex<Partition>>,
+    calls: mpsc::Sender<Call>,
+    /// The upkeep has something to do now.
+    hurry: Notify,
+}
+
+/// What the node knows of a partition.
+#[derive(Default)]
+struct Partition {
+    life: Option<String>,
+    /// Redis may not know all that this node holds, or knows what it does not.
+    doubtful: bool,
+    /// So often in a row Redis knew another number of sessions than this node.
+    mismatches: u8,
+    /// What was told may not be what is.
+    compare_at: Option<Instant>,
+}
+
+/// A change that was sent to Redis.
+struct Call {
+    partition: u16,
+    /// Whose answer is of interest.
+    arrival: Option<Arrival>,
+    outcome: BoxFuture<'static, Result<Value, BrokerError>>,
+}
+
+/// Which arrival a claim was made for.
+struct Arrival {
+    channel: Channel,
+    session: SessionId,
+    number: u64,
+}
+
+impl Arrival {
+    fn of(channel: &Channel, resident: &Resident) -> Self {
+        let session = resident.member.session.clone();
+        Self { channel: channel.clone(), session, number: resident.arrival }
+    }
+}
+
+impl RedisRoster {
+    /// Begins to hear what changes, and to keep up what this node holds. `holder` names one life of one node.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
+    pub async fn start(
+        redis: Redis,
+        holder: Arc<str>,
+        parts: (Arc<Shards>, Arc<Hub>, Arc<Telling>),
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, ConnectError> {
+        let (shards, hub, telling) = parts;
+        let keys = redis.keys.clone();
+        let channels = (0..keys.partitions()).map(|partition| keys.presence(partition)).collect();
+        let (sender, calls) = mpsc::channel(MAX_CALLS);
+        let shared = Arc::new(Shared {
+            requests: Requests { keys: keys.clone(), holder, lease: LEASE },
+            shards,
+            rooms: Rooms::new(hub, telling),
+            partitions: (0..keys.partitions()).map(|_| Mutex::default()).collect(),
+            calls: sender,
+            hurry: Notify::new(),
+            redis,
+        });
+        let Redis { endpoint, metrics, .. } = shared.redis.clone();
+        let reconnects = metrics.reconnects.with_label_values(&["presence"]);
+        tasks.spawn(Subscription::start(endpoint, channels, Listener(shared.clone()), reconnects).await?);
+        tasks.spawn(shared.clone().follow_calls(calls));
+        tasks.spawn(upkeep::run(shared.clone()));
+        Ok(Self(shared))
+    }
+}
+
+impl Roster for RedisRoster {
+    fn arrived(&self, _residents: &Residents, channel: &Channel, resident: &Resident) {
+        let partition = self.0.requests.keys.partition(channel);
+        let claim = Claim::of(channel, resident);
+        let request = self.0.requests.arrive(partition, Announce::Joined, vec![claim]);
+        let outcome = Box::pin(self.0.redis.commands.call(request));
+        self.0.follow(Call { partition, arrival: Some(Arrival::of(channel, resident)), outcome });
+    }
+
+    fn departed(&self, _residents: &Residents, channel: &Channel, resident: Resident) {
+        let partition = self.0.requests.keys.partition(channel);
+        let release =
+            Release { channel: channel.clone(), session: resident.member.session, stay: resident.stay };
+        let request = self.0.requests.depart(partition, vec![release]);
+        let outcome = Box::pin(self.0.redis.commands.call(request));
+        self.0.follow(Call { partition, arrival: None, outcome });
+    }
+
+    fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
+        let (shared, channel) = (self.0.clone(), channel.clone());
+        let timer = shared.redis.metrics.command_duration.with_label_values(&["presence"]).start_timer();
+        let asked = self.0.ask(&channel);
+        Box::pin(async move {
+            let (_, members) = asked.await?;
+            timer.observe_duration();
+            shared.rooms.listed(&channel, &members);
+            Ok(members)
+        })
+    }
+}
+
+impl Shared {
+    fn partition(&self, partition: u16) -> &Mutex<Partition> {
+        &self.partitions[usize::from(partition)]
+    }
+
+    /// Asks who is on the channel, after all that was called before; and in which life of the partition.
+    fn ask(
+        &self,
+        channel: &Channel,
+    ) -> impl Future<Output = Result<(String, Members), BrokerError>> + Send + use<> {
+        let call = self.redis.commands.call(self.requests.members(channel));
+        async move { answers::members(call.await?).map_err(unreadable) }
+    }
+
+    fn follow(&self, call: Call) {
+        let partition = call.partition;
+        if self.calls.try_send(call).is_err() {
+            self.doubt(partition);
+        }
+    }
+
+    /// Has the upkeep look at what Redis knows of this node.
+    fn doubt(&self, partition: u16) {
+        let before = std::mem::replace(&mut self.partition(partition).lock().doubtful, true);
+        if !before {
+            self.hurry.notify_one();
+        }
+    }
+
+    async fn follow_calls(self: Arc<Self>, mut calls: mpsc::Receiver<Call>) {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let has_room = under_way.len() < MAX_UNDER_WAY;
+            tokio::select! {
+                Some((partition, arrival, outcome)) = under_way.next() => {
+                    self.answered(partition, arrival, outcome);
+                }
+                call = calls.recv(), if has_room => {
+                    let Some(Call { partition, arrival, outcome }) = call else { return };
+                    under_way.push(async move { (partition, arrival, outcome.await) });
+                }
+            }
+        }
+    }
+
+    fn answered(&self, partition: u16, arrival: Option<Arrival>, outcome: Result<Value, BrokerError>) {
+        let Ok(value) = outcome else { return self.doubt(partition) };
+        let Some(arrival) = arrival else { return };
+        match answers::claimed(value).as_deref() {
+            Ok([claimed]) => self.claimed(&arrival, *claimed),
+            _ => {
+                unreadable(Malformed("claim"));
+                self.doubt(partition);
+            }
+        }
+    }
+
+    fn claimed(&self, arrival: &Arrival, claimed: Claimed) {
+        let Arrival { channel, session, number } = arrival;
+        self.shards.of(channel).lock().claimed(channel, session, *number, claimed.stay, claimed.since_ms);
+    }
+
+    /// Takes note of the life of a partition. Another one than before means that Redis may have lost what it knew.
+    fn learn(&self, partition: u16, life: &str) {
+        let mut known = self.partition(partition).lock();
+        if known.life.as_deref() == Some(life) {
+            return;
+        }
+        let lost = known.life.replace(life.to_owned()).is_some();
+        if lost {
+            known.doubtful = true;
+            known.compare_at = Some(Instant::now() + RESTORED);
+            drop(known);
+            self.hurry.notify_one();
+        }
+    }
+}
+
+fn unreadable(error: Malformed) -> BrokerError {
+    tracing::error!(%error, "an answer about presence cannot be read");
+    BrokerError::Unavailable
+}
+
+/// Hears what changes by any node.
+struct Listener(Arc<Shared>);
+
+impl subscription::Listener for Listener {
+    fn message(&mut self, _channel: &str, payload: &[u8]) {
+        let news = match News::decode(payload) {
+            Ok(news) => news,
+            Err(error) => return tracing::error!(%error, "a change of presence is passed over"),
+        };
+        let shared = &self.0;
+        shared.learn(shared.requests.keys.partition(&news.channel), &news.life);
+        for held in news.taken.iter().filter(|held| *held.holder != *shared.requests.holder) {
+            let mut residents = shared.shards.of(&news.channel).lock();
+            residents.taken(&news.channel, &held.member.session, held.stay);
+        }
+        shared.rooms.heard(news);
+    }
+
+    fn resumed(&mut self) {
+        let now = Instant::now();
+        for partition in &self.0.partitions {
+            let mut partition = partition.lock();
+            partition.compare_at = Some(partition.compare_at.map_or(now, |at| at.max(now)));
+        }
+        self.0.hurry.notify_one();
+    }
+}

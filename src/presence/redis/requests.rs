@@ -1,0 +1,146 @@
+//! What a holder of presence asks of Redis.
+
+use super::held;
+use crate::{
+    presence::{MAX_MEMBERS, residents::Resident},
+    redis::{Keys, Request, Script},
+};
+use skywave_protocol::{Channel, frame::SessionId};
+use std::{sync::Arc, time::Duration};
+
+/// The most sessions that one call removes.
+const SWEPT: usize = 5_000;
+/// About how many entries one step of a scan looks at.
+const SCANNED: usize = 500;
+
+/// That a session is on a channel.
+pub struct Claim {
+    pub channel: Channel,
+    pub session: SessionId,
+    /// 0 for an arrival, which is not answered yet.
+    pub stay: u64,
+    pub since_ms: u64,
+    pub details: String,
+}
+
+impl Claim {
+    pub fn of(channel: &Channel, resident: &Resident) -> Self {
+        let member = &resident.member;
+        Self {
+            channel: channel.clone(),
+            session: member.session.clone(),
+            stay: resident.stay,
+            since_ms: member.since_ms,
+            details: held::details(member),
+        }
+    }
+}
+
+/// How others are told of those who were not there.
+#[derive(Debug, Clone, Copy)]
+pub enum Announce {
+    Joined,
+    /// They are missing by mistake.
+    Back,
+}
+
+/// That a session is on a channel no longer.
+pub struct Release {
+    pub channel: Channel,
+    pub session: SessionId,
+    /// The last one that ends; 0 for any.
+    pub stay: u64,
+}
+
+/// Requests in the name of one holder.
+#[derive(Clone)]
+pub struct Requests {
+    pub keys: Keys,
+    pub holder: Arc<str>,
+    /// For how long it holds without renewing.
+    pub lease: Duration,
+}
+
+impl Requests {
+    /// For scripts that begin with `rooms.lua`.
+    fn script(&self, script: Script, partition: u16, args: impl IntoIterator<Item = Vec<u8>>) -> Request {
+        let mut all = vec![self.keys.presence(partition).into_bytes()];
+        all.extend(args);
+        Request::Script {
+            script,
+            keys: vec![self.keys.life(partition), self.keys.log(partition), self.keys.holders(partition)],
+            args: all,
+        }
+    }
+
+    fn lease_ms(&self) -> Vec<u8> {
+        number(self.lease.as_millis() as u64)
+    }
+
+    /// All claims are of one partition. Answers stay and since when of each.
+    pub fn arrive(&self, partition: u16, announce: Announce, claims: Vec<Claim>) -> Request {
+        let announce: &[u8] = match announce {
+            Announce::Joined => b"joined",
+            Announce::Back => b"back",
+        };
+        let head = [self.holder.as_bytes().to_vec(), self.lease_ms(), announce.to_vec()];
+        let claims = claims.into_iter().flat_map(|claim| {
+            [
+                claim.channel.as_bytes().to_vec(),
+                claim.session.as_bytes().to_vec(),
+                number(claim.stay),
+                number(claim.since_ms),
+                claim.details.into_bytes(),
+            ]
+        });
+        self.script(Script::Arrive, partition, head.into_iter().chain(claims))
+    }
+
+    /// All releases are of one partition.
+    pub fn depart(&self, partition: u16, releases: Vec<Release>) -> Request {
+        let head = [self.holder.as_bytes().to_vec()];
+        let releases = releases.into_iter().flat_map(|one| {
+            [one.channel.as_bytes().to_vec(), one.session.as_bytes().to_vec(), number(one.stay)]
+        });
+        self.script(Script::Depart, partition, head.into_iter().chain(releases))
+    }
+
+    /// Answers the holder whose lease had run out, if any, and how many sessions were removed.
+    pub fn sweep(&self, partition: u16) -> Request {
+        self.script(Script::Sweep, partition, [number(SWEPT as u64)])
+    }
+
+    /// Answers the life, how many sessions are held, and whether the lease had run out.
+    pub fn renew(&self, partition: u16) -> Request {
+        Request::Script {
+            script: Script::RenewHolder,
+            keys: vec![
+                self.keys.life(partition),
+                self.keys.log(partition),
+                self.keys.holders(partition),
+                self.keys.held_by(partition, &self.holder),
+            ],
+            args: vec![self.holder.as_bytes().to_vec(), self.lease_ms()],
+        }
+    }
+
+    /// Answers the life, how many are there, and who.
+    pub fn members(&self, channel: &Channel) -> Request {
+        let partition = self.keys.partition(channel);
+        Request::Script {
+            script: Script::Members,
+            keys: vec![self.keys.life(partition), self.keys.log(partition), self.keys.room(channel)],
+            args: vec![number(MAX_MEMBERS as u64)],
+        }
+    }
+
+    /// A step through what the holder holds.
+    pub fn scan(&self, partition: u16, cursor: &str) -> Request {
+        let key = self.keys.held_by(partition, &self.holder);
+        Request::command(["SSCAN", &key, cursor, "COUNT", &SCANNED.to_string()])
+    }
+}
+
+fn number(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}

@@ -1,0 +1,60 @@
+-- What the scripts that change a partition's presence share; `life.lua` comes before it.
+--
+-- KEYS[3] leases (sorted set): holder → until when, by this server's clock
+-- ARGV[3] what the names of the partition's other keys begin with, and the pub/sub channel of changes
+--
+-- `ARGV[3]:CHANNEL` (hash): session → `holder stay since_ms details`. A holder is a node, and the stay a number that
+-- grows whenever a session passes to another holder. `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
+local LISTED = 1000 -- the most changes of a kind that are said of one channel; the count is exact
+
+local function room(channel)
+  return ARGV[3] .. ':' .. channel
+end
+
+local function held_by(holder)
+  return ARGV[3] .. '-of:' .. holder
+end
+
+local function entry(channel, session)
+  return channel .. '\31' .. session
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Who holds the session on the channel, since which stay; nothing if nobody does.
+local function held(channel, session)
+  local value = redis.call('HGET', room(channel), session)
+  if not value then
+    return nil
+  end
+  local holder, stay, since, details = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
+  return { value = value, holder = holder or '?', stay = tonumber(stay) or 0, since = since, details = details }
+end
+
+local changes, changed = {}, {}
+
+local function change(kind, channel, session, value)
+  local found = changes[channel]
+  if not found then
+    found = { life = life, channel = channel }
+    changes[channel] = found
+    changed[#changed + 1] = found
+  end
+  local list = found[kind] or {}
+  found[kind] = list
+  if #list < 2 * LISTED then
+    list[#list + 1] = session
+    list[#list + 1] = value
+  end
+end
+
+-- Says all changes, with how many are there now.
+local function say(swept)
+  for _, found in ipairs(changed) do
+    found.count = redis.call('HLEN', room(found.channel))
+    found.swept = swept
+    redis.call('PUBLISH', ARGV[3], cmsgpack.pack(found))
+  end
+end

@@ -1,0 +1,230 @@
+//! Keeps Redis and a node of one mind about presence, however either of them failed.
+//!
+//! In turns of one to two seconds: the node renews its lease; says again what it holds where Redis may not know it,
+//! and takes back what it does not hold; removes the members of nodes whose lease has run out; and, where news may
+//! have been missed, compares what its subscribers were told with what is.
+
+use super::{
+    Arrival, LEASE, Shared, answers,
+    answers::Renewed,
+    requests::{Announce, Claim, Release},
+    unreadable,
+};
+use crate::broker::BrokerError;
+use futures_util::future::join_all;
+use redis::Value;
+use skywave_protocol::{
+    Channel,
+    frame::{Members, SessionId},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// Between these, at random, so that nodes do not look all at once.
+const TURN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2);
+/// A turn that is needed sooner.
+const NEXT_TURN: Duration = Duration::from_millis(100);
+/// The most sessions in one call.
+const CLAIMS: usize = 256;
+/// The most channels that are asked for at a time.
+const COMPARED: usize = 64;
+/// A session may be on its way to another node when numbers are compared; twice in a row it is not.
+const MISMATCHES: u8 = 2;
+
+/// Runs for the node's life.
+pub async fn run(shared: Arc<Shared>) {
+    // While this node's own lease runs on, those of others have run out only if they are gone: whatever held up Redis
+    // or moved its clock would have ended all of them.
+    let mut steady_since: Option<Instant> = None;
+    loop {
+        let asked = Instant::now();
+        if shared.renew().await {
+            let since = *steady_since.get_or_insert(asked);
+            shared.make_good().await;
+            if since.elapsed() >= LEASE {
+                shared.sweep().await;
+            }
+            shared.compare().await;
+        } else {
+            steady_since = None;
+            shared.make_good().await;
+        }
+        let needed = shared.next_turn();
+        tokio::time::sleep(NEXT_TURN).await;
+        tokio::select! {
+            () = shared.hurry.notified() => {}
+            () = tokio::time::sleep_until(needed) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn numbers(&self) -> std::ops::Range<u16> {
+        0..self.requests.keys.partitions()
+    }
+
+    fn next_turn(&self) -> Instant {
+        let now = Instant::now();
+        let is_doubtful = self.partitions.iter().any(|partition| partition.lock().doubtful);
+        let compare_at = self.partitions.iter().filter_map(|partition| partition.lock().compare_at).min();
+        let turn = now + rand::random_range(TURN);
+        let turn = if is_doubtful { turn.min(now + 5 * NEXT_TURN) } else { turn };
+        compare_at.map_or(turn, |at| turn.min(at.max(now + 5 * NEXT_TURN)))
+    }
+
+    /// Renews the leases of all partitions; whether they ran on since the last time.
+    async fn renew(&self) -> bool {
+        let calls = self.numbers().map(|partition| {
+            let residents = self.shards.part(partition).lock();
+            // Counted and called in one step, so that Redis has been told of them all.
+            let (held, call) = (residents.len(), self.redis.commands.call(self.requests.renew(partition)));
+            async move { (partition, held, call.await) }
+        });
+        let calls: Vec<_> = calls.collect();
+        let outcomes = join_all(calls).await;
+        outcomes.into_iter().fold(true, |steady, (partition, held, outcome)| {
+            let renewed = outcome.and_then(|value| answers::renewed(value).map_err(unreadable));
+            renewed.is_ok_and(|renewed| self.renewed(partition, held, &renewed)) && steady
+        })
+    }
+
+    fn renewed(&self, partition: u16, held: usize, renewed: &Renewed) -> bool {
+        self.learn(partition, &renewed.life);
+        let mut known = self.partition(partition).lock();
+        known.mismatches = if held == renewed.held { 0 } else { known.mismatches.saturating_add(1) };
+        if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
+            known.doubtful = true;
+        }
+        !renewed.lapsed
+    }
+
+    /// Says again what this node holds, where that is in doubt.
+    async fn make_good(&self) {
+        for partition in self.numbers() {
+            let doubtful = std::mem::take(&mut self.partition(partition).lock().doubtful);
+            if doubtful && let Err(error) = self.make_good_in(partition).await {
+                tracing::debug!(%error, partition, "presence is not made good yet");
+                self.partition(partition).lock().doubtful = true;
+                return;
+            }
+        }
+    }
+
+    async fn make_good_in(&self, partition: u16) -> Result<(), BrokerError> {
+        let all = self.shards.part(partition).lock().all();
+        for some in all.chunks(CLAIMS) {
+            self.claim(partition, some).await?;
+        }
+        self.release_others(partition).await?;
+        self.partition(partition).lock().mismatches = 0;
+        Ok(())
+    }
+
+    async fn claim(&self, partition: u16, sessions: &[(Channel, SessionId)]) -> Result<(), BrokerError> {
+        let (arrivals, call) = {
+            let residents = self.shards.part(partition).lock();
+            let here = sessions.iter().filter_map(|(channel, session)| {
+                let resident = residents.get(channel, session)?;
+                Some((Arrival::of(channel, resident), Claim::of(channel, resident)))
+            });
+            let (arrivals, claims): (Vec<_>, Vec<_>) = here.unzip();
+            if claims.is_empty() {
+                return Ok(());
+            }
+            (arrivals, self.redis.commands.call(self.requests.arrive(partition, Announce::Back, claims)))
+        };
+        let claimed = answers::claimed(call.await?).map_err(unreadable)?;
+        for (arrival, claimed) in arrivals.iter().zip(claimed) {
+            self.claimed(arrival, claimed);
+        }
+        Ok(())
+    }
+
+    /// Takes back what Redis believes this node holds and it does not.
+    async fn release_others(&self, partition: u16) -> Result<(), BrokerError> {
+        let mut cursor = Some("0".to_owned());
+        while let Some(at) = cursor {
+            let value = self.redis.commands.call(self.requests.scan(partition, &at)).await?;
+            let scanned = answers::scanned(value).map_err(unreadable)?;
+            cursor = scanned.next;
+            for some in scanned.held.chunks(CLAIMS) {
+                if let Some(call) = self.release(partition, some) {
+                    call.await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn release(
+        &self,
+        partition: u16,
+        held: &[(Channel, SessionId)],
+    ) -> Option<impl Future<Output = Result<Value, BrokerError>> + use<>> {
+        // Called with the residents locked: who comes now is claimed after this.
+        let residents = self.shards.part(partition).lock();
+        let others = held.iter().filter(|(channel, session)| residents.get(channel, session).is_none());
+        let releases: Vec<_> = others
+            .map(|(channel, session)| Release { channel: channel.clone(), session: session.clone(), stay: 0 })
+            .collect();
+        if releases.is_empty() {
+            return None;
+        }
+        Some(self.redis.commands.call(self.requests.depart(partition, releases)))
+    }
+
+    /// Removes the members of holders whose lease has run out.
+    async fn sweep(&self) {
+        let calls: Vec<_> = self
+            .numbers()
+            .map(|partition| self.redis.commands.call(self.requests.sweep(partition)))
+            .collect();
+        for (partition, mut outcome) in self.numbers().zip(join_all(calls).await) {
+            while let Ok(Some((holder, sessions))) =
+                outcome.and_then(|value| answers::swept(value).map_err(unreadable))
+            {
+                if sessions > 0 {
+                    tracing::info!(holder, partition, sessions, "the members of a node that is gone leave");
+                }
+                outcome = self.redis.commands.call(self.requests.sweep(partition)).await;
+            }
+        }
+    }
+
+    /// Compares what was told with what is, in the partitions where that is due.
+    async fn compare(&self) {
+        let now = Instant::now();
+        let due = |partition: u16| {
+            let mut known = self.partition(partition).lock();
+            known.compare_at.take_if(|at| *at <= now).is_some()
+        };
+        let due: Vec<bool> = self.numbers().map(due).collect();
+        if !due.contains(&true) {
+            return;
+        }
+        let channels = self.rooms.watched().into_iter();
+        let channels: Vec<_> =
+            channels.filter(|channel| due[usize::from(self.requests.keys.partition(channel))]).collect();
+        for some in channels.chunks(COMPARED) {
+            let asked = some.iter().map(|channel| self.ask(channel));
+            let asked: Vec<_> = asked.collect();
+            for (channel, answer) in some.iter().zip(join_all(asked).await) {
+                self.compared(channel, answer);
+            }
+        }
+    }
+
+    fn compared(&self, channel: &Channel, answer: Result<(String, Members), BrokerError>) {
+        let partition = self.requests.keys.partition(channel);
+        let Ok((life, members)) = answer else {
+            let mut known = self.partition(partition).lock();
+            known.compare_at.get_or_insert_with(Instant::now);
+            return;
+        };
+        self.learn(partition, &life);
+        // In another life the nodes have to say first what they hold.
+        if self.partition(partition).lock().compare_at.is_none() {
+            self.rooms.compare(channel, &members);
+        }
+    }
+}

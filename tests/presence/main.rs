@@ -1,0 +1,12 @@
+//! Who is there, when nodes share a Redis: what all nodes say alike, and what stands when a node or Redis fails.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
+
+mod faults;
+mod large;
+mod lost_nodes;
+mod nodes;
+mod process;
+#[path = "../redis/server.rs"]
+mod server;
+mod world;

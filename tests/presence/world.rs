@@ -1,0 +1,202 @@
+//! Whole nodes on one Redis, clients of them, and what a subscriber is told of presence.
+
+use crate::server::{PATIENCE, RedisServer};
+use skywave::{
+    config::Config,
+    server::{Server, StartError},
+};
+use skywave_client::{
+    CertificateCheck, ChannelEvent, Client, ClientOptions, PresenceChanged, SubscribeOptions, Subscription,
+    TransportChoice,
+};
+use skywave_protocol::frame::{Member, SessionId};
+use std::{collections::BTreeSet, io, time::Duration};
+
+pub const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
+pub const WEBSOCKET: TransportChoice = TransportChoice::WebSocket;
+/// Changes are told at once.
+pub const AT_ONCE: (&str, &str) = ("CHANNELS__CHAT__PRESENCE_BATCH", "0s");
+
+/// The settings of a node on `redis`, as its environment.
+pub fn environment(redis: &RedisServer, more: &[(&str, &str)]) -> Vec<(String, String)> {
+    let url = redis.url();
+    let settings = [
+        ("LISTEN__PUBLIC", "127.0.0.1:0"),
+        ("LISTEN__PLAIN", "127.0.0.1:0"),
+        ("LISTEN__ADMIN", "127.0.0.1:0"),
+        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
+        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
+        ("BROKER__KIND", "redis"),
+        ("BROKER__URL", &url),
+        ("BROKER__PARTITIONS", "4"),
+        ("CHANNELS__CHAT__PRESENCE", "true"),
+        ("DRAIN__DEADLINE", "2s"),
+    ];
+    let settings = settings.iter().chain(more);
+    settings.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned())).collect()
+}
+
+pub fn config(redis: &RedisServer, more: &[(&str, &str)]) -> Config {
+    Config::load(None, true, environment(redis, more)).unwrap()
+}
+
+pub async fn node_with(redis: &RedisServer, more: &[(&str, &str)]) -> Server {
+    for _ in 0..10 {
+        match Server::start(config(redis, more)).await {
+            // A port that is free for TCP may be another test's for UDP.
+            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
+}
+
+/// A node that tells changes at once.
+pub async fn node(redis: &RedisServer) -> Server {
+    node_with(redis, &[AT_ONCE]).await
+}
+
+pub fn url(server: &Server) -> String {
+    format!("https://localhost:{}", server.public().unwrap().port())
+}
+
+pub async fn client_of(urls: Vec<String>, transport: TransportChoice) -> Client {
+    let certificate = CertificateCheck::Insecure;
+    let options = ClientOptions { urls, transport, certificate, ..ClientOptions::new("") };
+    soon(Client::connect(options)).await.unwrap()
+}
+
+pub async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
+    client_of(nodes.iter().map(|node| url(node)).collect(), transport).await
+}
+
+pub fn session(client: &Client) -> SessionId {
+    client.connected().unwrap().session.clone()
+}
+
+/// Someone who is on `chat:1`, and does not ask who else is.
+pub struct Guest {
+    pub client: Client,
+    pub subscription: Subscription,
+}
+
+impl Guest {
+    pub async fn of(client: Client) -> Self {
+        let subscription = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+        Self { client, subscription }
+    }
+
+    pub async fn on(node: &Server) -> Self {
+        Self::of(client(&[node], WEBSOCKET).await).await
+    }
+
+    pub fn session(&self) -> SessionId {
+        session(&self.client)
+    }
+}
+
+/// Someone who is on `chat:1` and is told who else is.
+pub struct Watcher {
+    pub client: Client,
+    subscription: Subscription,
+}
+
+impl Watcher {
+    pub async fn on(node: &Server) -> Self {
+        Self::by(node, WEBSOCKET).await
+    }
+
+    /// A watcher that has been told of itself.
+    pub async fn by(node: &Server, transport: TransportChoice) -> Self {
+        let client = client(&[node], transport).await;
+        let options = SubscribeOptions { presence: true, ..SubscribeOptions::default() };
+        let subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
+        let mut watcher = Self { client, subscription };
+        let own = watcher.session();
+        while !watcher.changed().await.joined.iter().any(|member| member.session == own) {}
+        watcher
+    }
+
+    pub fn session(&self) -> SessionId {
+        session(&self.client)
+    }
+
+    /// The next change.
+    pub async fn changed(&mut self) -> PresenceChanged {
+        loop {
+            match soon(self.subscription.next()).await {
+                Some(ChannelEvent::PresenceChanged(changed)) => return changed,
+                Some(_) => {}
+                None => panic!("the subscription ended"),
+            }
+        }
+    }
+
+    /// The next change: who joined, who left, how many are there.
+    pub async fn next(&mut self) -> (BTreeSet<String>, BTreeSet<String>, u64) {
+        let PresenceChanged { joined, left, count, .. } = self.changed().await;
+        (sessions(&joined), sessions(&left), count)
+    }
+
+    /// Changes until so many have left or joined, together: who joined and who left.
+    pub async fn gather(&mut self, changes: usize) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut joined, mut left) = (BTreeSet::new(), BTreeSet::new());
+        while joined.len() + left.len() < changes {
+            let (more_joined, more_left, _) = self.next().await;
+            joined.extend(more_joined);
+            left.extend(more_left);
+        }
+        (joined, left)
+    }
+
+    /// Someone comes by `node`; that is the first thing that is told.
+    pub async fn is_told_first_of_one_who_comes(&mut self, node: &Server, count: u64) -> Guest {
+        let guest = Guest::on(node).await;
+        assert_eq!(self.next().await, (set(&[guest.session()]), set(&[]), count));
+        guest
+    }
+
+    /// How many are there and who, by a request.
+    pub async fn asks(&self) -> (BTreeSet<String>, u64) {
+        let presence = soon(self.client.presence("chat:1")).await.unwrap();
+        (sessions(&presence.members), presence.count)
+    }
+}
+
+fn sessions(members: &[Member]) -> BTreeSet<String> {
+    members.iter().map(|member| member.session.to_string()).collect()
+}
+
+pub fn set(sessions: &[SessionId]) -> BTreeSet<String> {
+    sessions.iter().map(ToString::to_string).collect()
+}
+
+/// How many nodes have a lease.
+pub async fn holders(redis: &RedisServer) -> u64 {
+    redis.run("ZCARD sky:{0}:presence-holders").await
+}
+
+/// The key of the channel `chat:1`.
+pub async fn room(redis: &RedisServer) -> String {
+    for partition in 0..4 {
+        let key = format!("sky:{{{partition}}}:presence:chat:1");
+        if redis.run::<u64>(&format!("EXISTS {key}")).await == 1 {
+            return key;
+        }
+    }
+    panic!("nobody is there");
+}
+
+/// Fails instead of hanging.
+pub async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(2 * PATIENCE, future).await.expect("it takes too long")
+}
+
+/// Waits for what no event tells.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
