@@ -217,7 +217,8 @@ fn connected(
             publishes_per_second: u64::from(limits.publishes_per_second),
         },
         regions: node.alternatives(id),
-        prefer_url: grant.user.as_deref().and_then(|user| node.preferred_url(user)),
+        // A session that goes on may just have been moved off that node.
+        prefer_url: grant.user.as_deref().filter(|_| !resumed).and_then(|user| node.preferred_url(user)),
     }
 }
 

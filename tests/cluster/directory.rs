@@ -3,7 +3,7 @@
 use crate::{
     server::RedisServer,
     session::Session,
-    world::{Node, client, eventually, soon},
+    world::{Node, client, eventually, soon, token},
 };
 use serde_json::json;
 use skywave_client::TransportChoice;
@@ -95,6 +95,20 @@ async fn every_node_sends_a_user_to_the_same_one() {
     let moved =
         async || alice.status().borrow().connected().is_some_and(|it| it.url.to_string().contains(&**home));
     eventually("it has moved", moved).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_moved_is_not_sent_back() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    a.meets(&["a", "b"]).await;
+    b.meets(&["a", "b"]).await;
+    for user in (0..8).map(|number| format!("user-{number}")) {
+        let session = Session::of(&a, &user).await;
+        let fields = json!({"token": token(&user), "resume": session.connected["resume"]});
+        let moved = Session::with(&b, fields).await;
+        assert_eq!((&moved.connected["resumed"], moved.connected.get("prefer_url")), (&json!(true), None));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
