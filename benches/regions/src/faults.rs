@@ -63,6 +63,8 @@ impl Settings {
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
 /// After everything is healed and nobody publishes any more, how long the last may be on its way.
 const SETTLING: Duration = Duration::from_secs(30);
+/// Long enough for the first pings, by which clients learn how long to wait.
+const WARM_UP: Duration = Duration::from_secs(3);
 const CLOCK_OFFSET_SECONDS: i32 = 90;
 /// The region that faults hit first.
 const HIT: usize = 0;
@@ -100,7 +102,7 @@ impl Fault {
         let mut world = World::start(&plan).await.context("cannot start the regions")?;
         let traffic = Traffic::start(&world, settings.load, settings.seed).await?;
         let clients = traffic.clients();
-        sleep(settings.time(3.0, 1.5)).await;
+        sleep(WARM_UP).await;
         let random = SmallRng::seed_from_u64(settings.seed);
         let mut scene = Scene { world: &mut world, traffic: &traffic, settings, random };
         let affected = scene.play(self).await?;
