@@ -1,8 +1,8 @@
 //! Everything that the node counts and measures, in Prometheus' format.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Round-trip times from a LAN to a satellite with a queue, in seconds.
@@ -41,6 +41,7 @@ pub struct Metrics {
     pub failovers: IntCounter,
     pub sessions_shed: IntCounter,
     pub redis: RedisMetrics,
+    links: LinksMetrics,
 }
 
 /// What a node measures of its Redis.
@@ -50,6 +51,35 @@ pub struct RedisMetrics {
     pub command_duration: HistogramVec,
     /// By connection: `commands`, `tail`, `events`, `presence`.
     pub reconnects: IntCounterVec,
+}
+
+/// What a node measures of the links to all other regions, by `link`: the other region.
+struct LinksMetrics {
+    applied: IntCounterVec,
+    duplicates: IntCounterVec,
+    gaps: IntCounterVec,
+    malformed: IntCounterVec,
+    events_dropped: IntCounterVec,
+    takeovers: IntCounterVec,
+    leader: IntGaugeVec,
+    backlog: IntGaugeVec,
+    lag: GaugeVec,
+}
+
+/// What a node measures of the link to one other region, while it leads it.
+#[derive(Clone)]
+pub struct LinkMetrics {
+    pub applied: IntCounter,
+    pub duplicates: IntCounter,
+    pub gaps: IntCounter,
+    pub malformed: IntCounter,
+    pub events_dropped: IntCounter,
+    pub takeovers: IntCounter,
+    pub leader: IntGauge,
+    /// In publications.
+    pub backlog: IntGauge,
+    /// In seconds.
+    pub lag: Gauge,
 }
 
 impl Metrics {
@@ -158,9 +188,27 @@ impl Metrics {
                     "connection",
                 )?,
             },
+            links: build.links()?,
             registry: registry.clone(),
         };
         Ok(metrics)
+    }
+
+    /// What is measured of the link to another region.
+    pub fn link(&self, region: &str) -> LinkMetrics {
+        let links = &self.links;
+        let labels = &[region];
+        LinkMetrics {
+            applied: links.applied.with_label_values(labels),
+            duplicates: links.duplicates.with_label_values(labels),
+            gaps: links.gaps.with_label_values(labels),
+            malformed: links.malformed.with_label_values(labels),
+            events_dropped: links.events_dropped.with_label_values(labels),
+            takeovers: links.takeovers.with_label_values(labels),
+            leader: links.leader.with_label_values(labels),
+            backlog: links.backlog.with_label_values(labels),
+            lag: links.lag.with_label_values(labels),
+        }
     }
 
     /// All metrics as text.
@@ -179,6 +227,49 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
+    fn links(&self) -> Result<LinksMetrics, prometheus::Error> {
+        let counters = |name, help| self.counters(name, help, "link");
+        Ok(LinksMetrics {
+            applied: counters(
+                "skywave_link_applied_total",
+                "Publications of another region that were applied here",
+            )?,
+            duplicates: counters(
+                "skywave_link_duplicates_total",
+                "Publications of another region that were here already",
+            )?,
+            gaps: counters(
+                "skywave_link_gaps_total",
+                "Publications of another region before which others are missing for good",
+            )?,
+            malformed: counters(
+                "skywave_link_malformed_total",
+                "Entries of another region that were passed over because they hold no publication",
+            )?,
+            events_dropped: counters(
+                "skywave_link_events_dropped_total",
+                "Events of another region that were dropped because too many waited",
+            )?,
+            takeovers: counters(
+                "skywave_link_takeovers_total",
+                "How often this node began to lead the link",
+            )?,
+            leader: self.gauges("skywave_link_leader", "1 while this node leads the link", "link")?,
+            backlog: self.gauges(
+                "skywave_link_backlog_entries",
+                "Publications of another region that wait to be applied here; told by the leader",
+                "link",
+            )?,
+            lag: self.register(GaugeVec::new(
+                Opts::new(
+                    "skywave_link_lag_seconds",
+                    "Age of the newest publication that was applied while others wait, by the other region's clock; told by the leader",
+                ),
+                &["link"],
+            )?)?,
+        })
+    }
+
     fn register<M: prometheus::core::Collector + Clone + 'static>(
         &self,
         metric: M,

@@ -1,6 +1,7 @@
 //! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
 
 pub mod balance;
+pub mod bridge;
 pub mod directory;
 pub mod failover;
 pub mod fencing;
@@ -14,6 +15,8 @@ use crate::{
     metrics::Metrics,
     redis::{Address, ConnectError, Redis},
 };
+use bridge::Bridge;
+use lease::Candidate;
 use skywave_protocol::{Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -59,6 +62,27 @@ impl Regions {
             Ok(Remote { name, url: region.url.as_str().into(), redis })
         });
         Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
+    }
+
+    /// The bridges from all other regions, to be run for as long as the node does.
+    pub fn bridges(&self, config: &Config, metrics: &Metrics) -> Vec<Bridge> {
+        let bridge = |remote: &Remote| {
+            // Two nodes may have been given one id.
+            let holder = format!("{} {:016x}", config.node.id, rand::random::<u64>());
+            Bridge {
+                remote: remote.clone(),
+                local: self.local.clone(),
+                candidate: Candidate::new(
+                    self.local.clone(),
+                    &format!("bridge:{}", remote.name),
+                    holder.into(),
+                ),
+                namespaces: config.channels.clone(),
+                log_age: config.broker.log_age,
+                metrics: metrics.link(&remote.name),
+            }
+        };
+        self.remotes.iter().map(bridge).collect()
     }
 
     /// The Redis of each other region.

@@ -51,9 +51,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum StartError {
     #[error("Redis: {0}")]
     Redis(#[from] redis::ConnectError),
-    /// It would be set up, and not do what its name says.
-    #[error("{0}")]
-    NotYet(&'static str),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -259,6 +256,11 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         authenticator,
         metrics,
     });
+    if let Some(regions) = &node.other_regions {
+        for bridge in regions.bridges(&node.config, &node.metrics) {
+            tasks.spawn(bridge.run());
+        }
+    }
     let refreshing = node.clone();
     tasks.spawn(async move { refreshing.authenticator.run().await });
     Ok(node)
@@ -270,9 +272,6 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
         (BrokerKind::Redis, Some(url)) => url.clone(),
         _ => return Ok(None),
     };
-    if !config.regions.is_empty() {
-        return Err(StartError::NotYet("regions are not bridged yet: leave [[regions]] out"));
-    }
     let address =
         redis::Address { url, prefix: config.broker.prefix.clone(), partitions: config.broker.partitions };
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))

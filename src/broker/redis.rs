@@ -196,7 +196,7 @@ impl Broker for RedisBroker {
     /// Resolves at once: an event may be lost.
     fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
         let channel = self.redis.keys.event(self.redis.keys.partition(&event.frame().channel));
-        let sent = match events::encode(event.frame()) {
+        let sent = match events::encode(&self.origin, event.frame()) {
             Ok(event) => self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event])),
             Err(error) => {
                 tracing::error!(%error, "an event could not be encoded");

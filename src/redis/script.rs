@@ -6,6 +6,8 @@ pub enum Script {
     Publish,
     Read,
     LifeOf,
+    Pull,
+    Apply,
     Lease,
     Claim,
     Release,
@@ -17,10 +19,12 @@ pub enum Script {
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 11] = [
+pub const ALL_SCRIPTS: [Script; 13] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
+    Script::Pull,
+    Script::Apply,
     Script::Lease,
     Script::Claim,
     Script::Release,
@@ -42,6 +46,12 @@ impl Script {
             }
             Self::LifeOf => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
+            }
+            Self::Pull => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../region/bridge/pull.lua"))
+            }
+            Self::Apply => {
+                concat!(include_str!("../broker/redis/life.lua"), include_str!("../region/bridge/apply.lua"))
             }
             Self::Lease => include_str!("../region/lease.lua"),
             Self::Claim => include_str!("../region/claim.lua"),

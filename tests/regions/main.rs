@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
+mod bridge;
+#[allow(dead_code, reason = "more scenarios use the rest")]
+mod deployment;
 mod leases;
+#[allow(dead_code, reason = "more scenarios use the rest")]
+mod relay;
 #[path = "../redis/server.rs"]
 mod server;
+#[allow(dead_code, reason = "this test binary uses a part")]
+#[path = "../redis/world.rs"]
+mod world;

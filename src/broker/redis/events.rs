@@ -5,15 +5,33 @@ use crate::{
     broker::Delivery,
     redis::{Keys, subscription::Listener},
 };
-use skywave_protocol::frame;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use skywave_protocol::{frame, position::Origin};
 use std::sync::Arc;
 
 /// Delivers to this node what other nodes emit, and what it emits itself.
 pub struct Events(pub Arc<dyn Delivery>);
 
 /// An event as it travels between nodes.
-pub fn encode(event: &frame::Event) -> Result<Vec<u8>, rmp_serde::encode::Error> {
-    rmp_serde::to_vec_named(event)
+#[derive(Serialize, Deserialize)]
+struct Said<E> {
+    /// The region where it was emitted.
+    origin: Origin,
+    event: E,
+}
+
+/// # Errors
+/// When it cannot be written.
+pub fn encode(origin: &Origin, event: &frame::Event) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    rmp_serde::to_vec_named(&Said { origin: origin.clone(), event })
+}
+
+/// The region where an encoded event was emitted.
+///
+/// # Errors
+/// When it is none.
+pub fn origin(event: &[u8]) -> Result<Origin, rmp_serde::decode::Error> {
+    rmp_serde::from_slice::<Said<IgnoredAny>>(event).map(|said| said.origin)
 }
 
 /// Where events are said.
@@ -24,7 +42,7 @@ pub fn channels(keys: &Keys) -> Vec<String> {
 impl Listener for Events {
     fn message(&mut self, _channel: &str, payload: &[u8]) {
         match rmp_serde::from_slice(payload) {
-            Ok(event) => self.0.event(&Broadcast::<frame::Event>::new(event)),
+            Ok(Said { event, .. }) => self.0.event(&Broadcast::<frame::Event>::new(event)),
             Err(error) => tracing::error!(%error, "an event is passed over"),
         }
     }

@@ -1,0 +1,114 @@
+-- Applies publications of another region, each once and in their order, and moves the cursor with them.
+--
+-- KEYS[3] cursor (hash) · then for each entry: pos (hash) · hist (stream) · key, if its flags hold `k`
+-- ARGV[3] the other region · [4] the leader's token · [5] the cursor as the leader knows it · [6] where it goes
+-- ARGV[7] `log`, or `live`: then it stops before a publication that does not follow the one before
+-- ARGV[8] log_age_ms · [9] log_length · then for each entry:
+-- the cursor after it · channel · epoch · offset · time · flags · key · user · payload
+-- history (publications) · history_age_ms · position_age_ms · key_age_ms
+-- Answers {`fenced`, the token to be exceeded}, {`moved`, where the cursor is}, or
+-- {`ok` or `stopped`, how many were applied, how many were known, how many do not follow the one before}.
+local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 10, 13
+local region = ARGV[3]
+
+local held = redis.call('HMGET', KEYS[3], region, region .. ':fence')
+local cursor, fence = held[1] or '', tonumber(held[2] or nil) or 0
+local token = tonumber(ARGV[4])
+if token < fence then
+  return { 'fenced', string.format('%.0f', fence) }
+end
+if token > fence then
+  redis.call('HSET', KEYS[3], region .. ':fence', ARGV[4])
+end
+if cursor ~= ARGV[5] then
+  return { 'moved', cursor }
+end
+
+local points, position_ages, history_ages = {}, {}, {}
+
+local function point_of(key)
+  local point = points[key]
+  if not point then
+    local epoch, offset = string.match(redis.call('HGET', key, region) or '', '^(.*):(%d+)$')
+    point = { epoch = epoch, offset = tonumber(offset or nil) or 0 }
+    points[key] = point
+  end
+  return point
+end
+
+local log_minimum = string.format('%.0f', math.max(0, now_ms - tonumber(ARGV[8])))
+local function append(key, strategy, precision, threshold, id, at)
+  return redis.pcall('XADD', key, strategy, precision, threshold, id,
+    'c', ARGV[at + 1], 'o', region, 'e', ARGV[at + 2], 'n', ARGV[at + 3], 't', ARGV[at + 4],
+    'f', ARGV[at + 5], 'k', ARGV[at + 6], 'u', ARGV[at + 7], 'd', ARGV[at + 8])
+end
+
+local applied, known, gaps, stopped, failure = 0, 0, 0, false, nil
+local reached, key_index = cursor, FIRST_KEY
+for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
+  local pos, hist = KEYS[key_index], KEYS[key_index + 1]
+  local idempotency = nil
+  key_index = key_index + 2
+  if string.find(ARGV[at + 5], 'k', 1, true) then
+    idempotency = KEYS[key_index]
+    key_index = key_index + 1
+  end
+  local point, epoch, offset = point_of(pos), ARGV[at + 2], tonumber(ARGV[at + 3])
+  if point.epoch == epoch and offset <= point.offset then
+    known = known + 1
+  else
+    local follows = offset == 1 or point.epoch == epoch and offset == point.offset + 1
+    if not follows then
+      if ARGV[7] == 'live' then
+        stopped = true
+        break
+      end
+      gaps = gaps + 1
+    end
+    local id = append(KEYS[2], 'MINID', '~', log_minimum, '*', at)
+    if type(id) == 'table' then
+      failure = id
+      break
+    end
+    if tonumber(ARGV[at + 9]) > 0 then
+      local remembered = append(hist, 'MAXLEN', '=', ARGV[at + 9], id, at)
+      if type(remembered) == 'table' then
+        -- The log was lost and the clock stands behind: the history's ids are ahead of the log's.
+        append(hist, 'MAXLEN', '=', ARGV[at + 9], '*', at)
+      end
+      history_ages[hist] = ARGV[at + 10]
+    end
+    if idempotency then
+      redis.call('SET', idempotency, region .. ' ' .. epoch .. ':' .. ARGV[at + 3], 'NX', 'PX', ARGV[at + 12])
+    end
+    point.epoch, point.offset, point.text = epoch, offset, ARGV[at + 3]
+    position_ages[pos] = ARGV[at + 11]
+    applied = applied + 1
+  end
+  reached = ARGV[at]
+end
+
+for key, age in pairs(position_ages) do
+  redis.call('HSET', key, region, points[key].epoch .. ':' .. points[key].text)
+  redis.call('PEXPIRE', key, age)
+end
+for key, age in pairs(history_ages) do
+  redis.call('PEXPIRE', key, age)
+end
+if applied > 0 and redis.call('XLEN', KEYS[2]) > tonumber(ARGV[9]) then
+  redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[9])
+end
+if not stopped and not failure then
+  reached = ARGV[6]
+end
+if reached ~= cursor then
+  redis.call('HSET', KEYS[3], region, reached)
+end
+if failure and applied == 0 then
+  return failure
+end
+local outcome = 'ok'
+if stopped or failure then
+  outcome = 'stopped'
+end
+return { outcome, tostring(applied), tostring(known), tostring(gaps) }

@@ -1,0 +1,148 @@
+//! Applies another region's publications here: into the log, which brings them to every node of the region.
+
+use super::cursor::Cursor;
+use crate::{
+    broker::{
+        BrokerError,
+        redis::{
+            entry::{self, Entry},
+            retention::{LOG_LENGTH, Retention},
+        },
+    },
+    config::NamespaceConfig,
+    redis::{Malformed, Redis, Request, Script, reply},
+};
+use redis::Value;
+use skywave_protocol::position::Origin;
+use std::{collections::BTreeMap, time::Duration};
+
+/// The most publications in one call: they take Redis about a millisecond.
+pub const MAX_ENTRIES: usize = 64;
+
+/// A publication, and where the cursor is after it.
+pub struct Step {
+    pub entry: Entry,
+    pub cursor: Cursor,
+}
+
+/// What is done about a publication that does not follow the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is applied: what is missing cannot be had.
+    Log,
+    /// The call ends before it: the log may hold what is missing.
+    Live,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done(Tally),
+    /// It ended early: the cursor is where it got to.
+    Stopped(Tally),
+    /// The cursor is not where it was expected: nothing was applied.
+    Moved,
+    /// Somebody with a higher token was here: nothing was applied.
+    Fenced(u64),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub applied: u64,
+    /// Were here already.
+    pub duplicates: u64,
+    /// Do not follow the one before.
+    pub gaps: u64,
+}
+
+/// Applies under one lease.
+#[derive(Clone)]
+pub struct Applying {
+    pub local: Redis,
+    /// Where the publications come from.
+    pub region: Origin,
+    pub token: u64,
+    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub log_age: Duration,
+}
+
+impl Applying {
+    /// Applies `steps` and moves the cursor from `from` to `to`, in one step of Redis.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it is not known whether it happened; the cursor tells.
+    pub async fn apply(
+        &self,
+        partition: u16,
+        from: &str,
+        to: &Cursor,
+        steps: &[Step],
+        mode: Mode,
+    ) -> Result<Outcome, BrokerError> {
+        let value = self.local.commands.call(self.request(partition, from, to, steps, mode)).await?;
+        outcome(value).map_err(|error| {
+            tracing::error!(%error, "it is not known what was applied of another region");
+            BrokerError::Unavailable
+        })
+    }
+
+    fn request(&self, partition: u16, from: &str, to: &Cursor, steps: &[Step], mode: Mode) -> Request {
+        let names = &self.local.keys;
+        let mut keys = vec![names.life(partition), names.log(partition), names.cursor(partition)];
+        let mode = match mode {
+            Mode::Log => "log",
+            Mode::Live => "live",
+        };
+        let mut args: Vec<Vec<u8>> = [
+            self.region.to_string(),
+            self.token.to_string(),
+            from.to_owned(),
+            to.to_string(),
+            mode.to_owned(),
+            self.log_age.as_millis().to_string(),
+            LOG_LENGTH.to_string(),
+        ]
+        .map(String::into_bytes)
+        .into();
+        for Step { entry, cursor } in steps {
+            let frame = entry.publication.frame();
+            keys.push(names.position(&frame.channel));
+            keys.push(names.history(&frame.channel));
+            keys.extend(frame.key.as_ref().map(|key| names.idempotency(&frame.channel, key)));
+            let retention = Retention::of(self.namespaces.get(frame.channel.namespace()));
+            args.extend([
+                cursor.to_string().into_bytes(),
+                frame.channel.as_bytes().to_vec(),
+                frame.epoch.as_bytes().to_vec(),
+                frame.offset.to_string().into_bytes(),
+                frame.time_ms.to_string().into_bytes(),
+                entry::flags(&frame.data, frame.key.as_ref(), frame.user.as_ref()).into_bytes(),
+                frame.key.as_deref().unwrap_or_default().as_bytes().to_vec(),
+                frame.user.as_deref().unwrap_or_default().as_bytes().to_vec(),
+                entry::payload_bytes(&frame.data),
+                retention.history.to_string().into_bytes(),
+                retention.history_age.as_millis().to_string().into_bytes(),
+                retention.position_age.as_millis().to_string().into_bytes(),
+                retention.key_age.as_millis().to_string().into_bytes(),
+            ]);
+        }
+        Request::Script { script: Script::Apply, keys, args }
+    }
+}
+
+fn outcome(value: Value) -> Result<Outcome, Malformed> {
+    let Value::Array(parts) = value else { return Err(Malformed("answer")) };
+    let words = parts.into_iter().map(reply::text).collect::<Result<Vec<_>, _>>()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u64>().map_err(|_| Malformed("number"));
+    Ok(match words[..] {
+        ["fenced", fence] => Outcome::Fenced(number(fence)?),
+        ["moved", _] => Outcome::Moved,
+        [end @ ("ok" | "stopped"), applied, duplicates, gaps] => {
+            let tally =
+                Tally { applied: number(applied)?, duplicates: number(duplicates)?, gaps: number(gaps)? };
+            if end == "ok" { Outcome::Done(tally) } else { Outcome::Stopped(tally) }
+        }
+        _ => return Err(Malformed("answer")),
+    })
+}

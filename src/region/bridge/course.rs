@@ -1,0 +1,325 @@
+//! One partition of a link: what the log holds behind the cursor is applied first, then what is heard.
+
+use super::{
+    apply::{Applying, MAX_ENTRIES, Mode, Outcome, Step, Tally},
+    crossing,
+    cursor::Cursor,
+    mailbox::Mailbox,
+    pull::{Head, MAX_VISITED, Part, PullError, Pulled, RemoteLog},
+    slices::{Slice, Slices},
+};
+use crate::{
+    broker::redis::entry::Entry,
+    metrics::LinkMetrics,
+    redis::{Malformed, StreamId},
+};
+use futures_util::{StreamExt, stream::FuturesOrdered};
+use parking_lot::Mutex;
+use std::convert::Infallible;
+use tokio::sync::Semaphore;
+
+/// How many slices of a partition's log are read at once.
+const READS: usize = 8;
+/// How many partitions catch up at once.
+const CATCHING_UP: usize = 16;
+/// How many applications of backlog are under way: what this region accepts goes between them.
+const APPLICATIONS: usize = 2;
+
+/// Why the link begins anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Interruption {
+    #[error("the other region's log: {0}")]
+    Pull(#[from] PullError),
+    #[error("the other region's Redis: {0}")]
+    Connect(#[from] crate::redis::ConnectError),
+    #[error("the subscription to the other region ended: {0}")]
+    Subscription(&'static str),
+    #[error("this region's Redis is away")]
+    LocalAway,
+    #[error("the cursor was moved")]
+    Moved,
+    #[error("another node has the lease, with token {0}")]
+    Fenced(u64),
+    #[error("the other region's Redis restarted or lost data")]
+    LifeChanged,
+    #[error("the other region's log was trimmed before all of it was read")]
+    Trimmed,
+}
+
+/// What all partitions of a link share, for as long as it holds.
+pub struct Link {
+    pub log: RemoteLog,
+    pub applying: Applying,
+    pub metrics: LinkMetrics,
+    pub desks: Vec<Desk>,
+    catching_up: Semaphore,
+    applications: Semaphore,
+}
+
+/// What stands at a partition's place.
+pub struct Desk {
+    pub mailbox: Mailbox,
+    pub progress: Mutex<Progress>,
+}
+
+/// How far a partition has got.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// As it stands in this region's Redis; `None` before it is known.
+    pub cursor: Option<Cursor>,
+    /// What is heard is applied; else the log is read.
+    pub live: bool,
+}
+
+impl Link {
+    pub fn new(log: RemoteLog, applying: Applying, metrics: LinkMetrics) -> Self {
+        let partitions = applying.local.keys.partitions();
+        let desk = |_| Desk { mailbox: Mailbox::new(partitions), progress: Mutex::default() };
+        Self {
+            log,
+            applying,
+            metrics,
+            desks: (0..partitions).map(desk).collect(),
+            catching_up: Semaphore::new(CATCHING_UP),
+            applications: Semaphore::new(APPLICATIONS),
+        }
+    }
+
+    pub fn region(&self) -> &str {
+        &self.log.region
+    }
+
+    /// The publication that an entry holds; one that holds none is told and passed over.
+    fn checked(&self, partition: u16, entry: Result<Entry, Malformed>) -> Option<Entry> {
+        match entry {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                tracing::error!(%error, region = self.region(), partition, "an entry is passed over");
+                self.metrics.malformed.inc();
+                None
+            }
+        }
+    }
+
+    pub fn count(&self, tally: Tally) {
+        self.metrics.applied.inc_by(tally.applied);
+        self.metrics.duplicates.inc_by(tally.duplicates);
+        self.metrics.gaps.inc_by(tally.gaps);
+    }
+}
+
+/// The way of one partition along another region's log.
+pub struct Course<'a> {
+    link: &'a Link,
+    partition: u16,
+    /// As it stands in this region's Redis.
+    stored: String,
+    cursor: Cursor,
+}
+
+impl<'a> Course<'a> {
+    /// Goes on from `cursor`; `stored` is what stands in this region's Redis, be it of another life.
+    pub fn new(link: &'a Link, partition: u16, stored: String, cursor: Cursor) -> Self {
+        Self { link, partition, stored, cursor }
+    }
+
+    fn desk(&self) -> &'a Desk {
+        &self.link.desks[usize::from(self.partition)]
+    }
+
+    fn tell(&self, live: bool) {
+        *self.desk().progress.lock() = Progress { cursor: Some(self.cursor.clone()), live };
+    }
+
+    /// Never ends by itself. `head` is where the log stood after the mailbox was opened.
+    pub async fn run(mut self, head: Head) -> Interruption {
+        let Err(interruption) = self.go(head).await;
+        interruption
+    }
+
+    async fn go(&mut self, head: Head) -> Result<Infallible, Interruption> {
+        self.tell(false);
+        if !head.is_reached_by(self.cursor.id) {
+            self.catch_up(Some(head)).await?;
+        } else {
+            self.settle(&head).await?;
+        }
+        loop {
+            self.tell(true);
+            self.follow().await?;
+            self.tell(false);
+            self.catch_up(None).await?;
+        }
+    }
+
+    /// Stores a cursor that is known in another life only.
+    async fn settle(&mut self, head: &Head) -> Result<(), Interruption> {
+        self.cursor.count = head.count;
+        let is_stored = Cursor::parse(&self.stored)
+            .is_some_and(|stored| stored.life == self.cursor.life && stored.id == self.cursor.id);
+        if is_stored {
+            Ok(())
+        } else {
+            self.apply(Vec::new(), self.cursor.clone(), Mode::Log).await.map(drop)
+        }
+    }
+
+    /// Reads the log until whatever comes after it is in the mailbox.
+    async fn catch_up(&mut self, mut head: Option<Head>) -> Result<(), Interruption> {
+        let _turn = self.link.catching_up.acquire().await;
+        loop {
+            let head = match head.take() {
+                Some(head) => head,
+                None => {
+                    self.desk().mailbox.open();
+                    self.pull(Part { after: self.cursor.id, until: None, count: 0 }).await?.head
+                }
+            };
+            self.check(&head)?;
+            self.read(&head).await?;
+            if !self.desk().mailbox.is_overflowed() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn pull(&self, part: Part) -> Result<Pulled, PullError> {
+        self.link.log.pull(self.partition, part).await
+    }
+
+    /// Whether the log still is the one that the cursor belongs to, and reaches back to it.
+    fn check(&self, head: &Head) -> Result<(), Interruption> {
+        if head.life != self.cursor.life {
+            return Err(Interruption::LifeChanged);
+        }
+        if is_trimmed(head, self.cursor.id) {
+            return Err(Interruption::Trimmed);
+        }
+        Ok(())
+    }
+
+    /// Applies the log up to where it stands, several slices under way.
+    async fn read(&mut self, head: &Head) -> Result<(), Interruption> {
+        let mut slices = Slices::new(self.cursor.id, head.newest, MAX_VISITED);
+        if let Some(oldest) = head.oldest {
+            slices.skip_to(oldest);
+        }
+        let (link, partition) = (self.link, self.partition);
+        let read = |Slice { after, until }| async move {
+            let part = Part { after, until: Some(until), count: MAX_VISITED };
+            link.log.pull(partition, part).await.map(|pulled| (pulled, until))
+        };
+        let mut reading = FuturesOrdered::new();
+        // A few to begin with: the first answers tell how wide a slice may be.
+        reading.extend(slices.by_ref().take(2).map(read));
+        while let Some(answer) = reading.next().await {
+            let (pulled, until) = answer?;
+            slices.learn(pulled.visited, pulled.exhausted);
+            if !pulled.exhausted {
+                reading.push_front(read(Slice { after: pulled.last, until }));
+            }
+            while reading.len() < READS {
+                let Some(slice) = slices.next() else { break };
+                reading.push_back(read(slice));
+            }
+            self.check(&pulled.head)?;
+            self.take(pulled).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what was read.
+    async fn take(&mut self, pulled: Pulled) -> Result<(), Interruption> {
+        let mut cursor = self.cursor.clone();
+        let mut steps = Vec::new();
+        for (id, fields) in pulled.entries {
+            cursor = Cursor { id, count: cursor.count + 1, ..cursor };
+            let keys = &self.link.applying.local.keys;
+            let entry = crossing::check(id, fields, &self.link.log.region, keys, self.partition);
+            if let Some(entry) = self.link.checked(self.partition, entry) {
+                steps.push(Step { entry, cursor: cursor.clone() });
+            }
+            if steps.len() == MAX_ENTRIES {
+                self.apply_backlog(std::mem::take(&mut steps), cursor.clone()).await?;
+            }
+        }
+        let end = Cursor { id: cursor.id.max(pulled.last), ..cursor };
+        if !steps.is_empty() || end.id > self.cursor.id {
+            self.apply_backlog(steps, end).await?;
+        }
+        if pulled.head.is_reached_by(self.cursor.id) {
+            self.cursor.count = pulled.head.count;
+        }
+        self.tell(false);
+        Ok(())
+    }
+
+    async fn apply_backlog(&mut self, steps: Vec<Step>, to: Cursor) -> Result<(), Interruption> {
+        let _turn = self.link.applications.acquire().await;
+        match self.apply(steps, to, Mode::Log).await? {
+            true => Ok(()),
+            // Redis could not write: what it says is in its log.
+            false => Err(Interruption::LocalAway),
+        }
+    }
+
+    /// Applies what is heard, until the log has to be read.
+    async fn follow(&mut self) -> Result<(), Interruption> {
+        while let Some(messages) = self.desk().mailbox.take(MAX_ENTRIES).await {
+            let mut cursor = self.cursor.clone();
+            let mut steps = Vec::with_capacity(messages.len());
+            for heard in messages {
+                if heard.life != cursor.life {
+                    return Err(Interruption::LifeChanged);
+                }
+                if heard.id <= cursor.id {
+                    continue;
+                }
+                cursor = Cursor { id: heard.id, count: cursor.count + 1, ..cursor };
+                let entry =
+                    heard.entry(&self.link.log.region, &self.link.applying.local.keys, self.partition);
+                if let Some(entry) = self.link.checked(self.partition, entry) {
+                    steps.push(Step { entry, cursor: cursor.clone() });
+                }
+            }
+            if cursor.id > self.cursor.id && !self.apply(steps, cursor, Mode::Live).await? {
+                return Ok(());
+            }
+            self.tell(true);
+        }
+        Ok(())
+    }
+
+    /// Applies and moves the cursor; `false` when it ended before all was applied.
+    async fn apply(&mut self, steps: Vec<Step>, to: Cursor, mode: Mode) -> Result<bool, Interruption> {
+        let applying = &self.link.applying;
+        let outcome = applying
+            .apply(self.partition, &self.stored, &to, &steps, mode)
+            .await
+            .map_err(|_| Interruption::LocalAway)?;
+        match outcome {
+            Outcome::Done(tally) => {
+                self.link.count(tally);
+                self.stored = to.to_string();
+                self.cursor = to;
+                Ok(true)
+            }
+            Outcome::Stopped(tally) => {
+                self.link.count(tally);
+                let taken = usize::try_from(tally.applied + tally.duplicates).unwrap_or(usize::MAX);
+                if let Some(step) = taken.checked_sub(1).and_then(|last| steps.get(last)) {
+                    self.cursor = step.cursor.clone();
+                    self.stored = self.cursor.to_string();
+                }
+                Ok(false)
+            }
+            Outcome::Moved => Err(Interruption::Moved),
+            Outcome::Fenced(fence) => Err(Interruption::Fenced(fence)),
+        }
+    }
+}
+
+/// Whether publications behind `id` may have been trimmed.
+pub fn is_trimmed(head: &Head, id: StreamId) -> bool {
+    head.trimmed && !head.is_reached_by(id) && head.oldest.is_none_or(|oldest| oldest > id.next())
+}

@@ -1,0 +1,111 @@
+//! Hears what another region accepts and emits, on pub/sub, as it happens.
+
+use super::{course::Link, crossing::Heard};
+use crate::{
+    broker::redis::events,
+    redis::{ConnectError, Endpoint, Keys, Redis, Request, connection::TIMEOUT},
+};
+use futures_util::{StreamExt, future};
+use redis::{Msg, aio::PubSub};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// A silent connection is tried this often.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// The most events that wait to be said here; more are dropped, as events may be.
+const MAX_EVENTS: usize = 1_024;
+/// The most events that are said at once.
+const EVENTS_AT_ONCE: usize = 64;
+
+/// What a channel carries.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Publications,
+    Events,
+}
+
+/// A subscription to everything that another region says to others.
+pub struct Listening {
+    subscriber: PubSub,
+    channels: HashMap<String, (Kind, u16)>,
+}
+
+impl Listening {
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn start(endpoint: &Endpoint, keys: &Keys) -> Result<Self, ConnectError> {
+        let channels: HashMap<_, _> = (0..keys.partitions())
+            .flat_map(|partition| {
+                [
+                    (keys.out(partition), (Kind::Publications, partition)),
+                    (keys.event(partition), (Kind::Events, partition)),
+                ]
+            })
+            .collect();
+        let names: Vec<_> = channels.keys().cloned().collect();
+        Ok(Self { subscriber: endpoint.subscribe(&names).await?, channels })
+    }
+
+    /// Hands on what is heard, never waiting for whom it is for; ends, and says why, when the connection does.
+    pub async fn run(self, link: Arc<Link>, events: mpsc::Sender<Said>) -> &'static str {
+        let (mut sink, mut messages) = self.subscriber.split();
+        loop {
+            match tokio::time::timeout(PING_INTERVAL, messages.next()).await {
+                Ok(Some(message)) => hear(&self.channels, &link, &events, &message),
+                Ok(None) => return "the connection broke",
+                Err(_) => match tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return "the connection broke",
+                    Err(_) => return "nothing was heard",
+                },
+            }
+        }
+    }
+}
+
+/// An event of another region.
+pub struct Said {
+    partition: u16,
+    event: Vec<u8>,
+}
+
+fn hear(channels: &HashMap<String, (Kind, u16)>, link: &Link, events: &mpsc::Sender<Said>, message: &Msg) {
+    let Some((kind, partition)) = channels.get(message.get_channel_name()) else { return };
+    match kind {
+        Kind::Publications => match Heard::read(message.get_payload_bytes()) {
+            Ok(heard) => link.desks[usize::from(*partition)].mailbox.push(heard),
+            Err(error) => {
+                tracing::error!(%error, region = link.region(), partition, "a message is passed over");
+                link.metrics.malformed.inc();
+            }
+        },
+        Kind::Events => {
+            let event = message.get_payload_bytes();
+            // What it has from others comes from them.
+            if events::origin(event).is_ok_and(|origin| *origin == *link.region()) {
+                let said = Said { partition: *partition, event: event.to_vec() };
+                if events.try_send(said).is_err() {
+                    link.metrics.events_dropped.inc();
+                }
+            }
+        }
+    }
+}
+
+/// Where events of another region wait to be said here.
+pub fn events() -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
+    mpsc::channel(MAX_EVENTS)
+}
+
+/// Says here what another region's sessions emitted.
+pub async fn say_events(local: Redis, mut events: mpsc::Receiver<Said>) {
+    let mut said = Vec::new();
+    while events.recv_many(&mut said, EVENTS_AT_ONCE).await > 0 {
+        let calls = said.drain(..).map(|Said { partition, event }| {
+            let channel = local.keys.event(partition);
+            local.commands.call(Request::command([b"PUBLISH", channel.as_bytes(), &event]))
+        });
+        // An event that cannot be said is lost, as events may be.
+        future::join_all(calls).await;
+    }
+}

@@ -1,0 +1,150 @@
+//! Reads what another region accepted from its log.
+
+use crate::redis::{
+    ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection, reply,
+};
+use redis::{RedisError, Value};
+use skywave_protocol::position::Origin;
+use std::time::Duration;
+
+/// The most entries that one call looks at: they take Redis about a millisecond.
+pub const MAX_VISITED: usize = 192;
+/// The most payload bytes that one call answers, unless a single one is larger.
+const MAX_BYTES: usize = 128 << 10;
+/// How long an answer may take that comes behind others on a slow path.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    #[error("{0}")]
+    Redis(#[from] RedisError),
+    #[error("the other region answered with {0}")]
+    Malformed(#[from] Malformed),
+}
+
+/// Which part of a partition's log.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    pub after: StreamId,
+    /// `None`: to its end.
+    pub until: Option<StreamId>,
+    /// How many entries are looked at.
+    pub count: usize,
+}
+
+/// Where a partition of the log stands.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub life: String,
+    /// The log's last id when its life began.
+    pub born: StreamId,
+    /// How many publications that region has accepted since it knows of others.
+    pub count: u64,
+    /// The last of them.
+    pub last_own: Option<StreamId>,
+    /// By that region's clock.
+    pub now_ms: u64,
+    pub newest: StreamId,
+    pub oldest: Option<StreamId>,
+    /// Entries were thrown away because of their age or number.
+    pub trimmed: bool,
+}
+
+impl Head {
+    /// Nothing that the region accepted lies behind `id`, as far as it says so.
+    pub fn is_reached_by(&self, id: StreamId) -> bool {
+        self.newest <= id || self.last_own.is_some_and(|last| last <= id)
+    }
+}
+
+/// An answer: where the log stands and what that region accepted.
+#[derive(Debug)]
+pub struct Pulled {
+    pub head: Head,
+    pub visited: usize,
+    pub last: StreamId,
+    /// Nothing is left in the part.
+    pub exhausted: bool,
+    /// Ids and fields; not checked yet.
+    pub entries: Vec<(StreamId, Vec<Value>)>,
+}
+
+/// A script call for a part.
+pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Request {
+    let until = part.until.map_or("+".to_owned(), |until| until.to_string());
+    let args =
+        [region.to_string(), part.after.to_string(), until, part.count.to_string(), MAX_BYTES.to_string()];
+    Request::Script {
+        script: Script::Pull,
+        keys: vec![keys.life(partition), keys.log(partition)],
+        args: args.map(String::into_bytes).into(),
+    }
+}
+
+/// Reads the answer to a [`request`].
+///
+/// # Errors
+/// When it is none.
+pub fn pulled(value: Value) -> Result<Pulled, Malformed> {
+    let Value::Array(parts) = value else { return Err(Malformed("answer")) };
+    let Ok([life, born, count, last_own, now, newest, oldest, trimmed, visited, last, exhausted, entries]) =
+        <[Value; 12]>::try_from(parts)
+    else {
+        return Err(Malformed("answer"));
+    };
+    let id = |value| StreamId::parse(&reply::text(value)?).ok_or(Malformed("entry id"));
+    let id_if_any = |value| match reply::text(value)? {
+        text if text.is_empty() => Ok(None),
+        text => StreamId::parse(&text).map(Some).ok_or(Malformed("entry id")),
+    };
+    let number = |value| reply::text(value)?.parse::<u64>().map_err(|_| Malformed("number"));
+    let Value::Array(entries) = entries else { return Err(Malformed("entries")) };
+    let head = Head {
+        life: reply::text(life)?,
+        born: id(born)?,
+        count: number(count)?,
+        last_own: id_if_any(last_own)?,
+        now_ms: number(now)?,
+        newest: id(newest)?,
+        oldest: id_if_any(oldest)?,
+        trimmed: number(trimmed)? == 1,
+    };
+    // It becomes a word of the cursor.
+    if head.life.is_empty() || head.life.contains(' ') {
+        return Err(Malformed("life"));
+    }
+    Ok(Pulled {
+        head,
+        visited: number(visited)? as usize,
+        last: id(last)?,
+        exhausted: number(exhausted)? == 1,
+        entries: entries.into_iter().map(reply::parts).collect::<Result<_, _>>()?,
+    })
+}
+
+/// A connection of its own to another region's Redis, so that a backlog holds up nothing else.
+#[derive(Clone)]
+pub struct RemoteLog {
+    connection: Connection,
+    keys: Keys,
+    pub region: Origin,
+}
+
+impl RemoteLog {
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(endpoint: &Endpoint, keys: Keys, region: Origin) -> Result<Self, ConnectError> {
+        let mut connection = endpoint.connect(&format!("bridge-{region}"), &keys).await?;
+        connection.commands.set_response_timeout(TIMEOUT);
+        Ok(Self { connection, keys, region })
+    }
+
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
+        let command = self.connection.command(&request(&self.keys, &self.region, partition, part));
+        let value = self.connection.commands.clone().send_packed_command(&command).await?;
+        Ok(pulled(value.extract_error()?)?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Watches a link: how far it is behind, and whether anything was not heard.
+
+use super::{
+    course::{Link, Progress},
+    pull::{self, Head, Part},
+};
+use crate::redis::{Redis, StreamId};
+use futures_util::{StreamExt, stream};
+use std::{convert::Infallible, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often partitions are asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How many partitions are asked each time.
+const PARTITIONS_PER_ROUND: usize = 64;
+
+/// What is known of a partition from the last look.
+#[derive(Debug, Clone, Default)]
+struct Look {
+    backlog: u64,
+    /// Of the newest publication that was applied, while others wait.
+    lag: Duration,
+    at: Option<Instant>,
+    /// What the other region had accepted then and was not applied.
+    behind: Option<StreamId>,
+}
+
+/// Looks at the partitions in turn, for ever. Over the connection for commands, whose answers come within seconds
+/// whatever the backlog.
+pub async fn watch(link: &Link, remote: &Redis) -> Infallible {
+    let mut looks = vec![Look::default(); link.desks.len()];
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut first = 0;
+    loop {
+        interval.tick().await;
+        let round = PARTITIONS_PER_ROUND.min(looks.len());
+        let partitions: Vec<_> = (first..first + round).map(|number| number % looks.len()).collect();
+        first = (first + round) % looks.len();
+        let answers: Vec<_> = stream::iter(partitions)
+            .map(async |partition| (partition, head(link, remote, partition).await))
+            .buffered(PARTITIONS_PER_ROUND)
+            .collect()
+            .await;
+        for (partition, head) in answers {
+            let Some(head) = head else { continue };
+            let desk = &link.desks[partition];
+            let progress = desk.progress.lock().clone();
+            let before = std::mem::replace(&mut looks[partition], look(&head, &progress));
+            if progress.live && before.behind.is_some_and(|id| is_behind(&progress, id)) {
+                tracing::warn!(
+                    region = link.region(),
+                    partition,
+                    "a publication was not heard; the log is read"
+                );
+                desk.mailbox.give_up();
+            }
+        }
+        let backlog: u64 = looks.iter().map(|look| look.backlog).sum();
+        link.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+        link.metrics.lag.set(looks.iter().map(lag).max().unwrap_or_default().as_secs_f64());
+    }
+}
+
+/// Where the partition stands; `None` when that cannot be told now.
+async fn head(link: &Link, remote: &Redis, partition: usize) -> Option<Head> {
+    let partition = u16::try_from(partition).ok()?;
+    let part = Part { after: StreamId::MIN, until: None, count: 0 };
+    let value = remote.commands.call(pull::request(&remote.keys, &link.log.region, partition, part)).await;
+    pull::pulled(value.ok()?).ok().map(|pulled| pulled.head)
+}
+
+fn look(head: &Head, progress: &Progress) -> Look {
+    let at = Some(Instant::now());
+    let Some(cursor) = progress.cursor.as_ref().filter(|cursor| !head.is_reached_by(cursor.id)) else {
+        return Look { at, ..Look::default() };
+    };
+    Look {
+        backlog: head.count.saturating_sub(cursor.count).max(1),
+        lag: Duration::from_millis(head.now_ms.saturating_sub(cursor.id.ms)),
+        at,
+        behind: head.last_own,
+    }
+}
+
+/// Nothing is known since the last look: what came then may wait since.
+fn lag(look: &Look) -> Duration {
+    let silent = look.at.map_or(Duration::ZERO, |at| at.elapsed());
+    if silent > 3 * INTERVAL { look.lag + silent } else { look.lag }
+}
+
+fn is_behind(progress: &Progress, id: StreamId) -> bool {
+    progress.cursor.as_ref().is_some_and(|cursor| cursor.id < id)
+}

@@ -1,0 +1,231 @@
+//! Regions with a Redis and nodes each, the paths between them, and an ear that hears all that a region delivers.
+
+use crate::{
+    relay::Relay,
+    server::RedisServer,
+    world::{Node as Ear, eventually, settings, soon},
+};
+use skywave::{
+    broker::{Accepted, BrokerError, Publish},
+    config::Config,
+    server::{Server, StartError},
+};
+use skywave_client::{CertificateCheck, Client, ClientOptions, TransportChoice};
+use skywave_protocol::{Channel, Json, Text};
+use std::{collections::BTreeMap, io, io::Write, time::Duration};
+
+pub struct Deployment {
+    pub regions: Vec<Region>,
+    /// From the first to the second.
+    pub paths: BTreeMap<(&'static str, &'static str), Relay>,
+    changes: String,
+}
+
+pub struct Region {
+    pub name: &'static str,
+    pub redis: RedisServer,
+    pub nodes: Vec<Server>,
+    pub ear: Ear,
+}
+
+/// How a channel's publications were delivered: origin, epoch, offset, payload.
+pub type Delivered = (String, String, u64, u64);
+
+impl Deployment {
+    /// One node in each region.
+    pub async fn start(names: &[&'static str]) -> Self {
+        Self::with(names, "").await
+    }
+
+    /// As [`Self::start`]; the configuration of every node has `changes` added.
+    pub async fn with(names: &[&'static str], changes: &str) -> Self {
+        let mut servers = Vec::new();
+        for name in names {
+            servers.push((*name, RedisServer::durable().await));
+        }
+        let mut paths = BTreeMap::new();
+        for from in names {
+            for (to, server) in &servers {
+                if from != to {
+                    paths.insert((*from, *to), Relay::start(server.port()).await);
+                }
+            }
+        }
+        let mut deployment = Self { regions: Vec::new(), paths, changes: changes.to_owned() };
+        for (name, redis) in servers {
+            let ear = ear(name, &redis).await;
+            deployment.regions.push(Region { name, redis, nodes: Vec::new(), ear });
+        }
+        for name in names {
+            deployment.add_node(name).await;
+        }
+        for name in names {
+            deployment.bridged(name).await;
+        }
+        deployment
+    }
+
+    pub fn region(&self, name: &str) -> &Region {
+        self.regions.iter().find(|region| region.name == name).unwrap()
+    }
+
+    pub fn region_mut(&mut self, name: &str) -> &mut Region {
+        self.regions.iter_mut().find(|region| region.name == name).unwrap()
+    }
+
+    pub fn path(&self, from: &'static str, to: &'static str) -> &Relay {
+        &self.paths[&(from, to)]
+    }
+
+    pub async fn add_node(&mut self, name: &str) {
+        let config = self.config(name);
+        for _ in 0..10 {
+            match Server::start(config.clone()).await {
+                // A port that is free for TCP may be another test's for UDP.
+                Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+                started => {
+                    self.region_mut(name).nodes.push(started.unwrap());
+                    return;
+                }
+            }
+        }
+        panic!("no port is free for both TCP and UDP");
+    }
+
+    fn config(&self, name: &str) -> Config {
+        let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        let url = self.region(name).redis.url();
+        let mut text = format!(
+            r#"
+            [node]
+            region = "{name}"
+            [listen]
+            public = "127.0.0.1:0"
+            plain = "127.0.0.1:0"
+            admin = "127.0.0.1:0"
+            [limits]
+            requests_per_second = 100000
+            publishes_per_second = 100000
+            [auth]
+            session_secret = "a secret that all nodes of all regions share"
+            [broker]
+            kind = "redis"
+            url = "{url}"
+            partitions = 4
+            [drain]
+            deadline = "2s"
+            [channels.chat]
+            history = 10000
+            presence = false
+            "#
+        );
+        text.push_str(&self.changes);
+        for ((_, to), relay) in self.paths.iter().filter(|((from, _), _)| *from == name) {
+            text.push_str(&format!(
+                "\n[[regions]]\nname = \"{to}\"\nredis = \"{}\"\nurl = \"https://localhost:1\"\n",
+                relay.url()
+            ));
+        }
+        file.write_all(text.as_bytes()).unwrap();
+        let presence = ["CALL", "DOC", "PRESENCE", "ROOM", "TEST"]
+            .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
+        Config::load(Some(file.path()), true, presence).unwrap()
+    }
+
+    /// Waits until the region has a cursor in each other region's log.
+    pub async fn bridged(&self, name: &str) {
+        let region = self.region(name);
+        eventually("the bridge", async || {
+            for (_, other) in self.paths.keys().filter(|(from, _)| *from == name) {
+                for partition in 0..4 {
+                    let cursor: Option<String> =
+                        region.redis.run(&format!("HGET sky:{{{partition}}}:cursor {other}")).await;
+                    if cursor.is_none() {
+                        return false;
+                    }
+                }
+            }
+            true
+        })
+        .await;
+    }
+
+    /// Waits until the region has heard of so many publications.
+    pub async fn deliveries(&self, name: &str, count: usize) {
+        self.region(name).ear.deliveries(count).await;
+    }
+}
+
+pub async fn ear(name: &str, redis: &RedisServer) -> Ear {
+    let mut settings = settings(redis);
+    settings.options.origin = Text::new(name).unwrap();
+    Ear::with(settings).await.unwrap()
+}
+
+impl Region {
+    pub fn node(&self) -> &Server {
+        &self.nodes[0]
+    }
+
+    pub async fn try_publish(
+        &self,
+        channel: &str,
+        number: u64,
+        key: Option<&str>,
+    ) -> Result<Accepted, BrokerError> {
+        let publish = Publish {
+            channel: Channel::new(channel).unwrap(),
+            data: Json::parse(number.to_string()).unwrap().into(),
+            key: key.map(|key| Text::new(key).unwrap()),
+            user: None,
+        };
+        soon(self.node().node().publish(publish)).await
+    }
+
+    pub async fn publish(&self, channel: &str, number: u64) -> Accepted {
+        self.try_publish(channel, number, None).await.unwrap()
+    }
+
+    /// Publishes as a client does: again with its key, until it is accepted.
+    pub async fn insist(&self, channel: &str, number: u64, key: &str) -> Accepted {
+        let insisting = async {
+            loop {
+                match self.try_publish(channel, number, Some(key)).await {
+                    Ok(accepted) => return accepted,
+                    Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        soon(insisting).await
+    }
+
+    /// What was delivered here on a channel, in order.
+    pub fn delivered(&self, channel: &str) -> Vec<Delivered> {
+        let publications = self.ear.publications();
+        let frames = publications.iter().map(|publication| publication.frame());
+        frames
+            .filter(|frame| &*frame.channel == channel)
+            .map(|frame| {
+                let data = format!("{:?}", frame.data);
+                let number = data.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+                (frame.origin.to_string(), frame.epoch.to_string(), frame.offset, number)
+            })
+            .collect()
+    }
+
+    /// The numbers that were delivered on a channel from an origin, in order.
+    pub fn numbers(&self, channel: &str, origin: &str) -> Vec<u64> {
+        let delivered = self.delivered(channel);
+        delivered.into_iter().filter(|one| one.0 == origin).map(|one| one.3).collect()
+    }
+
+    pub async fn client(&self, transport: TransportChoice) -> Client {
+        let urls =
+            self.nodes.iter().map(|node| format!("https://localhost:{}", node.public().unwrap().port()));
+        let certificate = CertificateCheck::Insecure;
+        let options =
+            ClientOptions { urls: urls.collect(), transport, certificate, ..ClientOptions::new("") };
+        soon(Client::connect(options)).await.unwrap()
+    }
+}
