@@ -19,12 +19,7 @@ use crate::{
     region::{Regions, directory, failover, fencing, inbox},
     transport::{self, websocket, webtransport},
 };
-use skywave_protocol::{
-    CloseCode, Text,
-    frame::Region,
-    position::Origin,
-    text::TooLong,
-};
+use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
 use std::{
     collections::BTreeMap,
     io,
