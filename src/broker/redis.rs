@@ -289,7 +289,7 @@ impl Resuming {
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
         if chunk.complete {
-            self.cache.fill(channel, &chunk, head.position);
+            self.cache.fill(channel, &chunk, head.position, retained.age);
         }
         drop(expected);
         Ok(chunk)

@@ -62,6 +62,8 @@ struct Window {
     losses: VecDeque<(Position, Vec<Lost>)>,
     /// What this node's publisher was told; the tail is about to bring it.
     promised: Option<Point>,
+    /// When it has to be read anew.
+    stale_at: Option<Instant>,
     used: u64,
     used_at: Instant,
 }
@@ -82,6 +84,9 @@ impl Cache {
     pub fn serve(&self, channel: &Channel, position: &Position) -> Option<Chunk> {
         let mut windows = self.windows.lock();
         let window = windows.by_channel.get(channel)?;
+        if window.stale_at.is_some_and(|at| at <= Instant::now()) {
+            return None;
+        }
         let lost = window.losses.iter().find(|(from, _)| from == position);
         let lost = lost.map_or_else(Vec::new, |(_, lost)| lost.clone());
         let publications = window.after(&beyond(position, &lost), &self.own)?;
@@ -100,12 +105,14 @@ impl Cache {
         windows.shrink(self.limit);
     }
 
-    /// Takes what was read since [`Self::expect`]: a complete chunk, which ends at `head`.
-    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: Position) {
+    /// Takes what was read since [`Self::expect`]: a complete chunk, which ends at `head`. What is retained for `age`
+    /// is read anew after that time: the window does not know what has expired meanwhile.
+    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: Position, age: Option<Duration>) {
         let mut windows = self.windows.lock();
         // Dropped meanwhile: something is missing.
         let Some(old) = windows.remove(channel) else { return };
         let mut window = Window { promised: old.promised, losses: old.losses, ..Window::new() };
+        window.stale_at = age.map(|age| Instant::now() + age);
         let start = beyond(&chunk.start, &chunk.lost);
         window.coverage = Some(Coverage { start, head });
         for publication in &chunk.publications {
@@ -198,6 +205,7 @@ impl Window {
             bytes: 0,
             losses: VecDeque::new(),
             promised: None,
+            stale_at: None,
             used: 0,
             used_at: Instant::now(),
         }

@@ -50,7 +50,7 @@ fn chunk(start: u64, head: u64) -> Chunk {
 fn cache(start: u64, head: u64) -> Cache {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
-    cache.fill(&channel(), &chunk(start, head), at(head));
+    cache.fill(&channel(), &chunk(start, head), at(head), None);
     cache
 }
 
@@ -94,7 +94,7 @@ fn what_came_while_history_was_being_read_is_not_missed() {
     cache.publication(&publication(4));
     cache.publication(&publication(5));
     assert_eq!(served(&cache, &at(3)), None);
-    cache.fill(&channel(), &chunk(3, 4), at(4));
+    cache.fill(&channel(), &chunk(3, 4), at(4), None);
     assert_eq!(served(&cache, &at(3)), Some(vec![4, 5]));
 }
 
@@ -112,7 +112,7 @@ fn a_hole_behind_what_was_read_leaves_no_window() {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
     cache.publication(&publication(9));
-    cache.fill(&channel(), &chunk(3, 4), at(4));
+    cache.fill(&channel(), &chunk(3, 4), at(4), None);
     assert_eq!(served(&cache, &at(3)), None);
 }
 
@@ -168,11 +168,11 @@ fn channels_and_bytes_are_bounded() {
     let name = |number: u32| Channel::new(&format!("chat:{number}")).unwrap();
     for number in 0..3 {
         cache.expect(&name(number));
-        cache.fill(&name(number), &chunk(0, 1), at(1));
+        cache.fill(&name(number), &chunk(0, 1), at(1), None);
     }
     assert!(cache.serve(&name(0), &at(0)).is_none());
     assert!(cache.serve(&name(1), &at(0)).is_some());
-    cache.fill(&name(1), &chunk(0, 3), at(3));
+    cache.fill(&name(1), &chunk(0, 3), at(3), None);
     assert!(cache.serve(&name(2), &at(0)).is_none(), "the least recently used goes first");
     assert_eq!(cache.windows.lock().bytes, 3);
 }
@@ -184,11 +184,21 @@ fn all_who_stood_where_an_epoch_ended_are_told_without_redis() {
     let lost = vec![Lost { origin: own(), reason: GapReason::EpochChanged, point: point("x", 0) }];
     cache.expect(&channel());
     let read = Chunk { start: at(6), lost: lost.clone(), complete: true, ..Chunk::default() };
-    cache.fill(&channel(), &read, new(0));
+    cache.fill(&channel(), &read, new(0), None);
     cache.publication(&publication_of("eu", "x", 1));
     let chunk = cache.serve(&channel(), &at(6)).unwrap();
     assert_eq!((chunk.start, chunk.lost, chunk.publications.len()), (at(6), lost, 1));
     assert_eq!(served(&cache, &new(0)), Some(vec![1]));
     // Who had seen less may still get what is left of the old epoch.
     assert_eq!(served(&cache, &at(5)), None);
+}
+
+#[test]
+fn a_window_does_not_outlive_the_age_of_the_history_that_was_read() {
+    let cache = cache(0, 4);
+    for (age, is_served) in [(Duration::from_secs(600), true), (Duration::ZERO, false)] {
+        cache.expect(&channel());
+        cache.fill(&channel(), &chunk(3, 4), at(4), Some(age));
+        assert_eq!(cache.serve(&channel(), &at(3)).is_some(), is_served);
+    }
 }
