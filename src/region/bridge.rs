@@ -24,7 +24,7 @@ use crate::{
     redis::{Malformed, Redis, Request, StreamId, connection::Backoff, reply},
 };
 use apply::Applying;
-use course::{Course, Interruption, Link, is_trimmed};
+use course::{Course, Interruption, Link};
 use cursor::Cursor;
 use futures_util::{
     StreamExt, TryStreamExt,
@@ -159,9 +159,6 @@ impl Bridge {
                 Some(cursor) => cursor.in_life(&head.life, head.born),
                 None => Cursor { life: head.life.clone(), id: head.newest, count: head.count },
             };
-            if is_trimmed(&head, cursor.id) {
-                return Err(Interruption::Trimmed);
-            }
             courses.push(Course::new(link, partition, stored, cursor).run(head));
         }
         Ok(courses)

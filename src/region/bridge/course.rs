@@ -42,8 +42,6 @@ pub enum Interruption {
     Fenced(u64),
     #[error("the other region's Redis restarted or lost data")]
     LifeChanged,
-    #[error("the other region's log was trimmed before all of it was read")]
-    Trimmed,
 }
 
 /// What all partitions of a link share, for as long as it holds.
@@ -176,6 +174,14 @@ impl<'a> Course<'a> {
                 }
             };
             self.check(&head)?;
+            if is_trimmed(&head, self.cursor.id) {
+                // What is missing shows in the offsets of what follows.
+                tracing::warn!(
+                    region = self.link.region(),
+                    partition = self.partition,
+                    "the other region's log was trimmed before all of it was read; it is read from its oldest entry"
+                );
+            }
             self.read(&head).await?;
             if !self.desk().mailbox.is_overflowed() {
                 return Ok(());
@@ -187,13 +193,10 @@ impl<'a> Course<'a> {
         self.link.log.pull(self.partition, part).await
     }
 
-    /// Whether the log still is the one that the cursor belongs to, and reaches back to it.
+    /// Whether the log still is the one that the cursor belongs to.
     fn check(&self, head: &Head) -> Result<(), Interruption> {
         if head.life != self.cursor.life {
             return Err(Interruption::LifeChanged);
-        }
-        if is_trimmed(head, self.cursor.id) {
-            return Err(Interruption::Trimmed);
         }
         Ok(())
     }
@@ -223,13 +226,15 @@ impl<'a> Course<'a> {
                 reading.push_back(read(slice));
             }
             self.check(&pulled.head)?;
-            self.take(pulled).await?;
+            // Nothing more will come there, even if what was there is trimmed.
+            let reached = if pulled.exhausted { until } else { pulled.last };
+            self.take(pulled, reached).await?;
         }
         Ok(())
     }
 
-    /// Applies what was read.
-    async fn take(&mut self, pulled: Pulled) -> Result<(), Interruption> {
+    /// Applies what was read, up to `reached`.
+    async fn take(&mut self, pulled: Pulled, reached: StreamId) -> Result<(), Interruption> {
         let mut cursor = self.cursor.clone();
         let mut steps = Vec::new();
         for (id, fields) in pulled.entries {
@@ -243,7 +248,7 @@ impl<'a> Course<'a> {
                 self.apply_backlog(std::mem::take(&mut steps), cursor.clone()).await?;
             }
         }
-        let end = Cursor { id: cursor.id.max(pulled.last), ..cursor };
+        let end = Cursor { id: cursor.id.max(reached), ..cursor };
         if !steps.is_empty() || end.id > self.cursor.id {
             self.apply_backlog(steps, end).await?;
         }
@@ -320,6 +325,6 @@ impl<'a> Course<'a> {
 }
 
 /// Whether publications behind `id` may have been trimmed.
-pub fn is_trimmed(head: &Head, id: StreamId) -> bool {
+fn is_trimmed(head: &Head, id: StreamId) -> bool {
     head.trimmed && !head.is_reached_by(id) && head.oldest.is_none_or(|oldest| oldest > id.next())
 }
