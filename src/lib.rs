@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod auth;
+mod backoff;
 pub mod broadcast;
 pub mod broker;
 pub mod certificate;

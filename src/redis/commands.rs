@@ -4,9 +4,9 @@
 //! that is under way or waits fails at once, as does what comes until there is another connection: a
 //! publication that failed is never sent behind one that was made after it.
 
-use super::connection::{Backoff, ConnectError, Connection, Endpoint, Request, is_fatal};
+use super::connection::{ConnectError, Connection, Endpoint, RECONNECT_PAUSE, Request, is_fatal};
 use super::{keys::Keys, pulse::Pulse};
-use crate::broker::BrokerError;
+use crate::{backoff::Backoff, broker::BrokerError};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
@@ -171,7 +171,7 @@ impl Pipe {
 
     /// Connects anew, and meanwhile fails whatever is called.
     async fn reconnect(&mut self) -> Option<Connection> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
             let (endpoint, keys, name) = (self.endpoint.clone(), self.keys.clone(), self.name.clone());
             let pause = backoff.pause();

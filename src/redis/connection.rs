@@ -17,8 +17,9 @@ use std::time::Duration;
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// The oldest release whose commands are used.
 const OLDEST_MAJOR: u64 = 7;
-/// Reconnecting waits between these, doubling, less up to a half at random.
-const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+/// Between attempts to reconnect.
+pub const RECONNECT_PAUSE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(1);
 
 /// Why Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -219,23 +220,4 @@ pub fn is_fatal(error: &redis::ServerError) -> bool {
         error.kind(),
         Some(Kind::NoScript | Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown)
     )
-}
-
-/// How long to wait before the next attempt.
-#[derive(Debug)]
-pub struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(*BACKOFF.start())
-    }
-}
-
-impl Backoff {
-    /// The next pause; they grow until [`Self::default`] begins anew.
-    pub fn pause(&mut self) -> Duration {
-        let pause = self.0.mul_f64(rand::random_range(0.5..=1.0));
-        self.0 = (self.0 * 2).min(*BACKOFF.end());
-        pause
-    }
 }

@@ -1,6 +1,7 @@
 //! Pub/sub channels, subscribed anew for as long as it takes; what is said while there is no connection is lost.
 
-use super::connection::{Backoff, ConnectError, Endpoint, TIMEOUT};
+use super::connection::{ConnectError, Endpoint, RECONNECT_PAUSE, TIMEOUT};
+use crate::backoff::Backoff;
 use futures_util::StreamExt;
 use prometheus::IntCounter;
 use redis::{Msg, aio::PubSub};
@@ -43,7 +44,7 @@ impl<L: Listener> Subscription<L> {
         loop {
             self.listen(subscriber).await;
             tracing::warn!("what other nodes say is lost until Redis can be reached again");
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(RECONNECT_PAUSE);
             subscriber = loop {
                 tokio::time::sleep(backoff.pause()).await;
                 match self.endpoint.subscribe(&self.channels).await {

@@ -19,9 +19,10 @@ use super::{
     lease::{Candidate, Lease},
 };
 use crate::{
+    backoff::Backoff,
     config::NamespaceConfig,
     metrics::LinkMetrics,
-    redis::{Malformed, Redis, Request, StreamId, connection::Backoff, reply},
+    redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
 };
 use apply::Applying;
 use course::{Course, Interruption, Link};
@@ -89,7 +90,7 @@ impl Bridge {
     }
 
     async fn lead(&self, lease: &Lease) -> Yield {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
             if tokio::time::timeout(REMOTE_PATIENCE, self.reachable()).await.is_err() {
                 return Yield::RemoteAway;
@@ -99,7 +100,7 @@ impl Bridge {
             tracing::warn!(region = &*self.remote.name, %interruption, "the link begins anew");
             match interruption {
                 Interruption::Fenced(fence) => return Yield::Fenced(fence),
-                _ if begun.elapsed() > HELD_WELL => backoff = Backoff::default(),
+                _ if begun.elapsed() > HELD_WELL => backoff = Backoff::new(RECONNECT_PAUSE),
                 _ => {}
             }
             tokio::time::sleep(backoff.pause()).await;

@@ -2,6 +2,7 @@
 
 use super::{Done, Session, connection::Connection, subscriptions::Refusal};
 use crate::{
+    backoff::Backoff,
     broker::{BrokerError, Chunk, From},
     hub::{
         Membership,
@@ -12,7 +13,7 @@ use crate::{
 use skywave_protocol::{Channel, Position, frame::Gap};
 use std::{ops::RangeInclusive, time::Duration};
 
-/// How long to wait before a broker that cannot be reached is asked again: doubling between these.
+/// Before a broker that cannot be reached is asked again.
 const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 
 /// Queues a part of the history, as much as there is room for; the rest is read when that is out.
@@ -42,15 +43,14 @@ pub struct Filling {
 /// What follows `position`. A broker that cannot be reached is asked again for as long as it takes: meanwhile the
 /// subscription stands.
 async fn read_on(node: &Node, channel: &Channel, position: Position) -> Result<Chunk, BrokerError> {
-    let mut pause = *READ_PAUSE.start();
+    // Many wait for the same broker.
+    let mut backoff = Backoff::new(READ_PAUSE);
     loop {
         match node.broker.read(channel, From::Position(position.clone())).await {
             Err(BrokerError::Unavailable) => {}
             outcome => return outcome,
         }
-        // Less up to a half at random: many wait for the same broker.
-        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
-        pause = (pause * 2).min(*READ_PAUSE.end());
+        tokio::time::sleep(backoff.pause()).await;
     }
 }
 

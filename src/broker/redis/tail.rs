@@ -6,10 +6,11 @@
 
 use super::{cache::Cache, entry, marks::Marks};
 use crate::{
+    backoff::Backoff,
     broker::Delivery,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
-        connection::{Backoff, Connection, TIMEOUT},
+        connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
         reply,
     },
 };
@@ -83,7 +84,7 @@ impl Tail {
                 Err(error) => error,
             };
             tracing::warn!(%error, "the log of publications is not followed until Redis can be reached again");
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(RECONNECT_PAUSE);
             connection = loop {
                 tokio::time::sleep(backoff.pause()).await;
                 match self.connect().await {

@@ -1,0 +1,39 @@
+//! How long to wait before the next attempt at something that fails for everybody at once.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+/// Pauses within bounds that double, less up to a half at random, so that those who wait together do not come together.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// Begins with the shortest of `pauses`.
+    pub fn new(pauses: RangeInclusive<Duration>) -> Self {
+        Self { next: *pauses.start(), longest: *pauses.end() }
+    }
+
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next.mul_f64(rand::random_range(0.5..=1.0));
+        self.next = (self.next * 2).min(self.longest);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_less_a_half_at_most() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(50)..=ms(150));
+        for most in [50, 100, 150, 150] {
+            let pause = backoff.pause();
+            assert!((ms(most) / 2..=ms(most)).contains(&pause), "{pause:?}");
+        }
+    }
+}
