@@ -16,6 +16,8 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Hears what is for this node.
 struct Inbox {
     node: Arc<Node>,
+    /// The channel that says that a node's record changed.
+    nodes: String,
 }
 
 /// Subscribes to what is for the node; the task that it gives hears it.
@@ -27,14 +29,15 @@ pub async fn open(
     redis: &Redis,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
     let keys = &redis.keys;
-    let channels = vec![keys.nodes(), keys.inbox(&node.id), keys.inbox_of_all()];
+    let nodes = keys.nodes();
+    let channels = vec![nodes.clone(), keys.inbox(&node.id), keys.inbox_of_all()];
     let reconnects = redis.metrics.reconnects.with_label_values(&["inbox"]);
-    Subscription::start(redis.endpoint.clone(), channels, Inbox { node }, reconnects).await
+    Subscription::start(redis.endpoint.clone(), channels, Inbox { node, nodes }, reconnects).await
 }
 
 impl Listener for Inbox {
     fn message(&mut self, channel: &str, payload: &[u8]) {
-        if channel.ends_with(":nodes") {
+        if channel == self.nodes {
             // One's own changes are known.
             if *payload != *self.node.id.as_bytes() {
                 self.node.directory.refresh();

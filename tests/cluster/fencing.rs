@@ -22,6 +22,15 @@ async fn a_session_that_resumes_on_another_node_closes_its_older_transport() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_may_have_any_name_and_hears_what_is_for_it() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "nodes").await);
+    let mut first = Session::open(&b).await;
+    let _second = first.resume(&a).await;
+    assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_transports_at_once_one_is_left() {
     let redis = RedisServer::start().await;
     let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
