@@ -5,6 +5,7 @@ mod channels;
 mod command;
 mod drain;
 mod failure;
+mod limit;
 mod operation;
 mod publications;
 mod sessions;

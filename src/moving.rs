@@ -30,12 +30,15 @@ const TURN: Duration = Duration::from_secs(1);
 /// A client that was asked and did not move is not asked again for so long, unless all are to go.
 const RESPITE: Duration = Duration::from_secs(600);
 
+/// The highest rate of an order.
+pub const MAX_PER_SECOND: u32 = 1_000_000;
+
 /// What an operator wants to be moved.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
     /// How many sessions; `None`: all, and the node takes no new ones.
     pub sessions: Option<usize>,
-    /// How many a second; `None`: all at once, each told a moment within half of `drain.deadline`.
+    /// How many a second, [`MAX_PER_SECOND`] at most; `None`: all at once, each told a moment within half of `drain.deadline`.
     pub per_second: Option<NonZeroU32>,
     /// Where to; `None`: to whichever node suits each.
     pub url: Option<Arc<str>>,

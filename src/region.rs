@@ -89,8 +89,4 @@ impl Regions {
     pub fn redis_by_name(&self) -> BTreeMap<Origin, Redis> {
         self.remotes.iter().map(|remote| (remote.name.clone(), remote.redis.clone())).collect()
     }
-
-    pub fn remote(&self, name: &str) -> Option<&Remote> {
-        self.remotes.iter().find(|remote| &*remote.name == name)
-    }
 }

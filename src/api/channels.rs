@@ -1,16 +1,13 @@
 //! Who is on a channel, and which channels are in use.
 
-use super::{Api, command::Command, failure::Failure};
+use super::{Api, command::Command, failure::Failure, limit::Limit};
 use crate::{
     auth::pattern::{MAX_PATTERN_BYTES, Pattern},
-    region::questions::{self, Answer, Gathered, MAX_LISTED, Question, sort_by_subscribers},
+    region::questions::{self, Answer, Gathered, Question, sort_by_subscribers},
 };
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{Channel, ErrorCode, frame::Members};
 use std::{collections::HashMap, sync::Arc};
-
-/// How many channels are listed when it is not said.
-const DEFAULT_LIMIT: usize = 100;
 
 /// `presence`: who is on a channel.
 #[derive(Deserialize)]
@@ -43,12 +40,8 @@ pub struct Channels {
     /// `*` stands for any characters but `:`, `**` for any.
     pattern: Option<String>,
     prefix: Option<String>,
-    #[serde(default = "default_limit")]
-    limit: usize,
-}
-
-fn default_limit() -> usize {
-    DEFAULT_LIMIT
+    #[serde(default)]
+    limit: Limit,
 }
 
 #[derive(Serialize)]
@@ -77,9 +70,7 @@ impl Command for Channels {
 
     async fn run(self, api: &Api) -> Result<ChannelsAnswer, Failure> {
         let Self { pattern, prefix, limit } = self;
-        if !(1..=MAX_LISTED).contains(&limit) {
-            return Err(Failure::new(ErrorCode::BadRequest, format!("`limit` is 1 to {MAX_LISTED}")));
-        }
+        let limit = limit.checked()?;
         if pattern.as_deref().is_some_and(|text| Pattern::new(text).is_none()) {
             let message = format!("`pattern` has 1 to {MAX_PATTERN_BYTES} bytes");
             return Err(Failure::new(ErrorCode::BadRequest, message));

@@ -3,15 +3,13 @@
 use super::{Api, command::Command, failure::Failure};
 use crate::{
     config::https_origin,
-    moving::{self, Order},
+    moving::{self, MAX_PER_SECOND, Order},
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use skywave_protocol::ErrorCode;
 use std::{num::NonZeroU32, sync::Arc};
 
-/// The highest rate.
-const MAX_PER_SECOND: u32 = 1_000_000;
 /// The longest address, in bytes.
 const MAX_URL_BYTES: usize = 1_024;
 

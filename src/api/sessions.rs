@@ -1,13 +1,10 @@
 //! Which sessions are connected to the nodes of the region, and ending them.
 
-use super::{Api, command::Command, failure::Failure};
-use crate::region::questions::{self, Answer, Gathered, Listed, MAX_LISTED, Question, Who};
+use super::{Api, command::Command, failure::Failure, limit::Limit};
+use crate::region::questions::{self, Answer, Gathered, Listed, Question, Who};
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{CloseCode, ErrorCode};
 use std::sync::Arc;
-
-/// How many sessions are listed when it is not said.
-const DEFAULT_LIMIT: usize = 100;
 
 /// `sessions`: the sessions connected to the nodes of the region.
 #[derive(Deserialize)]
@@ -17,12 +14,8 @@ pub struct Sessions {
     session: Option<String>,
     /// Only those whose id comes after this one: the last of the page before.
     after: Option<String>,
-    #[serde(default = "default_limit")]
-    limit: usize,
-}
-
-fn default_limit() -> usize {
-    DEFAULT_LIMIT
+    #[serde(default)]
+    limit: Limit,
 }
 
 #[derive(Serialize)]
@@ -41,9 +34,7 @@ impl Command for Sessions {
 
     async fn run(self, api: &Api) -> Result<SessionsAnswer, Failure> {
         let Self { user, session, after, limit } = self;
-        if !(1..=MAX_LISTED).contains(&limit) {
-            return Err(Failure::new(ErrorCode::BadRequest, format!("`limit` is 1 to {MAX_LISTED}")));
-        }
+        let limit = limit.checked()?;
         let question = Question::Sessions { who: Who { user, session }, after, limit };
         let Gathered { answers, silent } = questions::ask(&api.node, question).await;
         let (mut count, mut sessions) = (0usize, Vec::new());

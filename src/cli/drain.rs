@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::Url;
 use serde_json::{Value, json};
-use skywave::config::Secret;
+use skywave::{config::Secret, moving::MAX_PER_SECOND};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{self, parse_secret, read_secret, variable};
@@ -20,8 +20,6 @@ const DEFAULT_ADMIN: &str = "http://127.0.0.1:8080";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often it is asked how far it is.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// The highest rate that a node takes.
-const MAX_RATE: u32 = 1_000_000;
 
 #[derive(Debug, Args)]
 pub struct DrainArguments {
@@ -56,7 +54,9 @@ pub struct DrainArguments {
 
 fn parse_rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text).parse().ok();
-    number.filter(|rate| (1..=MAX_RATE).contains(rate)).ok_or_else(|| format!("expected 1/s … {MAX_RATE}/s"))
+    number
+        .filter(|rate| (1..=MAX_PER_SECOND).contains(rate))
+        .ok_or_else(|| format!("expected 1/s … {MAX_PER_SECOND}/s"))
 }
 
 pub fn run(arguments: &DrainArguments) -> anyhow::Result<()> {

@@ -21,11 +21,6 @@ pub fn even(mean: f64) -> usize {
     (mean * EVEN_SHARE).max(mean + EVEN_SURPLUS) as usize
 }
 
-/// The most sessions that a node gets of those that leave another one, so that they do not all go to one.
-pub fn even_share(mean: f64) -> usize {
-    (mean * EVEN_SHARE).ceil() as usize
-}
-
 /// How many sessions a node with `load` should shed, where `mean` is that of its region. `shedding`: it has begun.
 pub fn surplus(load: usize, mean: f64, shedding: bool) -> usize {
     let is_hot = load as f64 > (mean * HOT_SHARE).max(mean + HOT_SURPLUS);

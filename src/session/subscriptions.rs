@@ -149,17 +149,17 @@ pub async fn subscribe_all(
             }
             Err(refusal) => {
                 let outbox = subscriber.outbox;
-                let unsubscribed = ServerFrame::Unsubscribed(Unsubscribed {
-                    id: None,
-                    channel,
-                    code: Some(refusal.code.code()),
-                    reason: Some(refusal.code.reason().into()),
-                });
-                outbox.control(encode_frame(&unsubscribed, outbox.encoding()));
+                outbox.control(encode_frame(&ended(channel, refusal.code), outbox.encoding()));
             }
         }
     }
     all
+}
+
+/// Tells that a channel is not subscribed to, without having been asked.
+fn ended(channel: Channel, code: ErrorCode) -> ServerFrame {
+    let (code, reason) = (Some(code.code()), Some(code.reason().into()));
+    ServerFrame::Unsubscribed(Unsubscribed { id: None, channel, code, reason })
 }
 
 /// A channel that is joined: what is published from then on gathers behind the history that is to be read.
@@ -288,12 +288,7 @@ impl<C: Connection> Session<C> {
     pub(super) fn end_subscription(&mut self, channel: &Channel, code: ErrorCode) {
         let Some(subscription) = self.subscriptions.remove(channel) else { return };
         self.leave(subscription);
-        self.send(&ServerFrame::Unsubscribed(Unsubscribed {
-            id: None,
-            channel: channel.clone(),
-            code: Some(code.code()),
-            reason: Some(code.reason().into()),
-        }));
+        self.send(&ended(channel.clone(), code));
     }
 
     fn leave(&self, mut subscription: Subscription) {

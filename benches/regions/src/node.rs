@@ -77,10 +77,6 @@ impl Node {
         Ok(())
     }
 
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
     /// Starts it, also again after its end, and waits until it is ready.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         for _ in 0..START_ATTEMPTS {

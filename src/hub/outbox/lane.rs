@@ -91,14 +91,12 @@ impl Lane {
         }
     }
 
-    /// Whether what came before a doubt is out, so that history is to be asked now.
-    pub(super) fn settle_doubt(&mut self) -> bool {
-        let due = self.state == LaneState::Live && self.backfill.is_empty() && self.doubt_after == Some(0);
-        if due {
+    /// Has history asked now if what came before a doubt is out.
+    pub(super) fn settle_doubt(&mut self) {
+        if self.state == LaneState::Live && self.backfill.is_empty() && self.doubt_after == Some(0) {
             self.doubt_after = None;
             self.state = LaneState::Filling;
         }
-        due
     }
 
     pub(super) fn pop_live(&mut self, size: usize) -> Option<Item> {
