@@ -77,17 +77,7 @@ pub async fn run(binary: &Path, regions: usize, time: Duration) -> anyhow::Resul
     );
     println!("|--:|--:|---|--:|--:|--:|---|");
     for (count, nodes) in SHAPES.into_iter().filter(|(count, _)| *count <= regions) {
-        let plan = Plan {
-            binary: binary.to_owned(),
-            regions: count,
-            nodes_per_region: nodes,
-            durable: false,
-            quiet: true,
-            sentinels: false,
-            clock_offset: 0,
-            seed: 1,
-        };
-        let world = World::start(&plan).await?;
+        let world = World::start(&Plan::quiet(binary, count, nodes)).await?;
         for (region, counters) in measure(&world, time).await? {
             let commands: f64 = counters.calls.values().sum();
             println!(

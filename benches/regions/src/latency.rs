@@ -19,17 +19,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// # Errors
 /// When something does not arrive.
 pub async fn run(binary: &Path, regions: usize, time: Duration, cut: Duration) -> anyhow::Result<()> {
-    let plan = Plan {
-        binary: binary.to_owned(),
-        regions,
-        nodes_per_region: 1,
-        durable: false,
-        quiet: true,
-        sentinels: false,
-        clock_offset: 0,
-        seed: 1,
-    };
-    let world = World::start(&plan).await?;
+    let world = World::start(&Plan::quiet(binary, regions, 1)).await?;
     let stream = Stream::start(&world).await?;
     let mut published = stream.publish(100, WARM_UP).await?;
     stream.arrived(published, CATCH_UP_TIMEOUT).await?;

@@ -45,6 +45,22 @@ pub struct Plan {
     pub seed: u64,
 }
 
+impl Plan {
+    /// Nothing is broken and nothing is in the way: to measure.
+    pub fn quiet(binary: &Path, regions: usize, nodes_per_region: usize) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            regions,
+            nodes_per_region,
+            durable: false,
+            quiet: true,
+            sentinels: false,
+            clock_offset: 0,
+            seed: 1,
+        }
+    }
+}
+
 /// One region.
 pub struct Region {
     pub name: &'static str,
