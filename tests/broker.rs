@@ -1,10 +1,13 @@
 //! What everything above a broker relies on; each broker passes the same tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics")]
 
+#[path = "redis/patience.rs"]
+mod patience;
 #[path = "redis/server.rs"]
-mod redis_server;
+mod server;
 
-use redis_server::{PATIENCE, RedisServer};
+use patience::eventually;
+use server::RedisServer;
 use skywave::{
     broadcast::{Broadcast, Event, Publication},
     broker::{
@@ -133,15 +136,6 @@ impl World {
     async fn delivered(&self, count: usize) -> Vec<u64> {
         eventually("delivery", async || self.recorder.publications().len() >= count).await;
         offsets(&self.recorder.publications())
-    }
-}
-
-/// Waits for what comes by itself.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

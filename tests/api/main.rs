@@ -1,9 +1,11 @@
 //! The HTTP API seen from outside: a real node, an HTTP client, and sessions over WebSocket.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
 mod bodies;
 mod commands;
 mod description;
+mod json_socket;
 mod operation;
+mod token;
 mod world;

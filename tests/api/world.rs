@@ -1,23 +1,17 @@
 //! A node on free ports, requests to its admin listener, and a session that speaks JSON frames.
 
-use futures_util::{SinkExt, StreamExt};
+use crate::{
+    json_socket::JsonSocket,
+    token::{HMAC_SECRET, token},
+};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use skywave::{
-    auth::mint::{Claims, Minter},
-    config::{Config, Secret},
-    server::Server,
-};
-use std::{
-    collections::VecDeque,
-    time::{Duration, SystemTime},
-};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use skywave::{config::Config, server::Server};
+use std::time::Duration;
+use tokio_tungstenite::tungstenite::Message;
 
 /// Nothing in these tests takes so long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
-const HMAC_SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
@@ -127,18 +121,6 @@ impl World {
     }
 }
 
-fn token(user: &str) -> String {
-    let claims = Claims {
-        user: Some(user.to_owned()),
-        channels: Vec::new(),
-        info: None,
-        audience: None,
-        issuer: None,
-        lifetime: Duration::from_secs(600),
-    };
-    Minter::from_secret(&Secret::new(HMAC_SECRET)).mint(&claims, SystemTime::now()).unwrap()
-}
-
 fn config(settings: &[(&str, &str)]) -> Config {
     let fixed = [
         ("LISTEN__PUBLIC", ""),
@@ -154,54 +136,29 @@ fn config(settings: &[(&str, &str)]) -> Config {
 
 /// A session over WebSocket with JSON frames.
 pub struct Session {
-    socket: WebSocketStream<TcpStream>,
-    /// Frames that came in one message with those before.
-    received: VecDeque<Value>,
+    socket: JsonSocket,
     pub id: String,
 }
 
 impl Session {
     /// A transport without a session yet.
     pub async fn open(world: &World) -> Self {
-        let place = world.server.plain().unwrap();
-        let stream = soon(TcpStream::connect(place)).await.unwrap();
-        let (socket, _) = soon(client_async(format!("ws://{place}/v1/connect"), stream)).await.unwrap();
-        Self { socket, received: VecDeque::new(), id: String::new() }
+        let socket = JsonSocket::open(world.server.plain().unwrap()).await;
+        Self { socket, id: String::new() }
     }
 
     pub async fn send(&mut self, frame: Value) {
-        soon(self.socket.send(Message::text(frame.to_string()))).await.unwrap();
+        self.socket.send(frame).await;
     }
 
-    /// The next frame, which has to be of this name. Heartbeats do not count.
+    /// The next frame, which has to be of this name.
     pub async fn receive(&mut self, name: &str) -> Value {
-        loop {
-            let mut frame = match self.received.pop_front() {
-                Some(frame) => frame,
-                None => {
-                    self.message().await;
-                    continue;
-                }
-            };
-            if frame.get("ping").is_none() {
-                assert!(frame.get(name).is_some(), "expected {name}: {frame}");
-                return frame[name].take();
-            }
-        }
-    }
-
-    async fn message(&mut self) {
-        let message = soon(self.socket.next()).await.unwrap().unwrap();
-        let Message::Text(text) = message else { panic!("{message:?}") };
-        match serde_json::from_str(&text).unwrap() {
-            Value::Array(frames) => self.received.extend(frames),
-            frame => self.received.push_back(frame),
-        }
+        self.socket.receive(name).await
     }
 
     /// The code with which the socket is closed, and nothing before it.
     pub async fn close_code(&mut self) -> u16 {
-        match soon(self.socket.next()).await.unwrap().unwrap() {
+        match self.socket.message().await {
             Message::Close(Some(close)) => close.code.into(),
             message => panic!("{message:?}"),
         }

@@ -3,7 +3,8 @@
 use crate::{
     server::RedisServer,
     session::Session,
-    world::{Node, client, eventually, soon, token},
+    token::token,
+    world::{Node, client, eventually, soon},
 };
 use serde_json::json;
 use skywave_client::TransportChoice;

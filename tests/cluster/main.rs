@@ -4,10 +4,16 @@
 
 mod directory;
 mod fencing;
+#[path = "../api/json_socket.rs"]
+mod json_socket;
 mod moving;
+#[path = "../redis/patience.rs"]
+mod patience;
 mod process;
 mod questions;
 #[path = "../redis/server.rs"]
 mod server;
 mod session;
+#[path = "../api/token.rs"]
+mod token;
 mod world;

@@ -3,7 +3,8 @@
 use crate::{
     server::RedisServer,
     session::Session,
-    world::{Node, eventually, token},
+    token::token,
+    world::{Node, eventually},
 };
 use serde_json::{Value, json};
 use skywave_protocol::CloseCode;

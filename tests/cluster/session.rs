@@ -1,15 +1,10 @@
 //! A session that speaks JSON frames, and stays where it is unless the test moves it.
 
-use crate::world::{Node, soon, token};
-use futures_util::{SinkExt, StreamExt};
+use crate::{json_socket::JsonSocket, token::token, world::Node};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use tokio::net::TcpStream;
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 pub struct Session {
-    socket: WebSocketStream<TcpStream>,
-    received: VecDeque<Value>,
+    socket: JsonSocket,
     /// The answer to `connect`.
     pub connected: Value,
 }
@@ -42,39 +37,19 @@ impl Session {
 
     /// A transport on which `connect` was sent.
     pub async fn try_with(node: &Node, mut fields: Value) -> Self {
-        let place = node.server.plain().unwrap();
-        let stream = soon(TcpStream::connect(place)).await.unwrap();
-        let (mut socket, _) = soon(client_async(format!("ws://{place}/v1/connect"), stream)).await.unwrap();
+        let mut socket = JsonSocket::open(node.server.plain().unwrap()).await;
         fields["id"] = json!(1);
-        soon(socket.send(Message::text(json!({"connect": fields}).to_string()))).await.unwrap();
-        Self { socket, received: VecDeque::new(), connected: Value::Null }
+        socket.send(json!({"connect": fields})).await;
+        Self { socket, connected: Value::Null }
     }
 
     pub async fn send(&mut self, frame: Value) {
-        soon(self.socket.send(Message::text(frame.to_string()))).await.unwrap();
+        self.socket.send(frame).await;
     }
 
-    /// The next frame of this name. Heartbeats do not count; any other frame is wrong.
+    /// The next frame, which has to be of this name.
     pub async fn receive(&mut self, name: &str) -> Value {
-        loop {
-            match self.received.pop_front() {
-                Some(frame) if frame.get("ping").is_some() => {}
-                Some(mut frame) => {
-                    assert!(frame.get(name).is_some(), "expected {name}: {frame}");
-                    return frame[name].take();
-                }
-                None => self.message().await,
-            }
-        }
-    }
-
-    async fn message(&mut self) {
-        let message = soon(self.socket.next()).await.unwrap().unwrap();
-        let Message::Text(text) = message else { panic!("{message:?}") };
-        match serde_json::from_str(&text).unwrap() {
-            Value::Array(frames) => self.received.extend(frames),
-            frame => self.received.push_back(frame),
-        }
+        self.socket.receive(name).await
     }
 
     /// The code with which the node ends it.

@@ -1,34 +1,18 @@
 //! Whole nodes on one Redis, clients of them, and requests to their admin listeners.
 
-use crate::server::{PATIENCE, RedisServer};
+pub use crate::patience::{eventually, soon};
+
+use crate::{
+    server::RedisServer,
+    token::{HMAC_SECRET, token},
+};
 use serde_json::{Value, json};
 use skywave::{
-    auth::mint::{Claims, Minter},
-    config::{Config, Secret},
+    config::Config,
     server::{Server, StartError},
 };
 use skywave_client::{CertificateCheck, Client, ClientOptions, TokenSource, TransportChoice};
-use std::{
-    io,
-    net::TcpListener,
-    time::{Duration, SystemTime},
-};
-
-const HMAC_SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-/// Fails instead of hanging.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
-}
-
-/// Waits for what no event tells.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use std::{io, net::TcpListener};
 
 /// A node of a region.
 pub struct Node {
@@ -131,18 +115,6 @@ pub fn settings(
 
 fn config(redis: &RedisServer, id: &str, url: &str, place: &str, more: &[(&str, &str)]) -> Config {
     Config::load(None, true, settings(redis, id, url, place, more)).unwrap()
-}
-
-pub fn token(user: &str) -> String {
-    let claims = Claims {
-        user: Some(user.to_owned()),
-        channels: Vec::new(),
-        info: None,
-        audience: None,
-        issuer: None,
-        lifetime: Duration::from_secs(600),
-    };
-    Minter::from_secret(&Secret::new(HMAC_SECRET)).mint(&claims, SystemTime::now()).unwrap()
 }
 
 /// A client that knows these nodes; anonymous without a user.

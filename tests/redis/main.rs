@@ -5,6 +5,7 @@
 mod epochs;
 mod faults;
 mod nodes;
+mod patience;
 mod server;
 mod setup;
 mod sharing;

@@ -1,6 +1,8 @@
 //! Brokers of several nodes on one Redis, and what each of them delivers.
 
-use crate::server::{PATIENCE, RedisServer};
+pub use crate::patience::{eventually, soon};
+
+use crate::server::RedisServer;
 use futures_util::future::BoxFuture;
 use skywave::{
     broadcast::{Event, Publication},
@@ -174,18 +176,4 @@ pub fn at(epoch: &str, offset: u64) -> Position {
 
 pub fn offsets(chunk: &Chunk) -> Vec<u64> {
     chunk.publications.iter().map(|publication| publication.frame().offset).collect()
-}
-
-/// Fails instead of hanging.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
-}
-
-/// Waits for what no event tells.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -6,6 +6,8 @@ mod bridge;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
 mod leases;
+#[path = "../redis/patience.rs"]
+mod patience;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod relay;
 #[path = "../redis/server.rs"]

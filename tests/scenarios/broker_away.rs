@@ -19,7 +19,7 @@ use skywave::{
     transport::{bind_tcp, websocket},
 };
 use skywave_client::{
-    Encoding, SubscribeOptions,
+    Channel, Encoding, SubscribeOptions,
     transport::{DialOptions, Dialer, TransportKind},
 };
 use skywave_protocol::{ClientFrame, ServerFrame, Text, frame};
@@ -32,33 +32,54 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-/// Takes publishes and answers none.
-struct Stuck(MemoryBroker);
+/// A broker in memory of which something is not as it should be.
+trait Faulty: Send + Sync {
+    fn memory(&self) -> &MemoryBroker;
 
-impl Broker for Stuck {
-    fn publish(&self, _: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
-        future::pending().boxed()
+    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        self.memory().publish(publish)
+    }
+
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+        self.memory().read(channel, from)
+    }
+}
+
+struct FaultyBroker<F>(Arc<F>);
+
+impl<F: Faulty> Broker for FaultyBroker<F> {
+    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        self.0.publish(publish)
     }
 
     fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
-        self.0.emit(event)
+        self.0.memory().emit(event)
     }
 
-    fn read(
-        &self,
-        channel: &skywave_client::Channel,
-        from: From,
-    ) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         self.0.read(channel, from)
     }
 
     fn history(
         &self,
-        channel: &skywave_client::Channel,
+        channel: &Channel,
         page: PageOf,
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Page, BrokerError>> {
-        self.0.history(channel, page, limit)
+        self.0.memory().history(channel, page, limit)
+    }
+}
+
+/// Takes publishes and answers none.
+struct Stuck(MemoryBroker);
+
+impl Faulty for Stuck {
+    fn memory(&self) -> &MemoryBroker {
+        &self.0
+    }
+
+    fn publish(&self, _: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
+        future::pending().boxed()
     }
 }
 
@@ -70,34 +91,17 @@ struct Away {
     refused: AtomicUsize,
 }
 
-impl Broker for Away {
-    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
-        self.memory.publish(publish)
+impl Faulty for Away {
+    fn memory(&self) -> &MemoryBroker {
+        &self.memory
     }
 
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
-        self.memory.emit(event)
-    }
-
-    fn read(
-        &self,
-        channel: &skywave_client::Channel,
-        from: From,
-    ) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         if self.is_away.load(Ordering::Acquire) {
             self.refused.fetch_add(1, Ordering::AcqRel);
             return future::ready(Err(BrokerError::Unavailable)).boxed();
         }
         self.memory.read(channel, from)
-    }
-
-    fn history(
-        &self,
-        channel: &skywave_client::Channel,
-        page: PageOf,
-        limit: PageLimit,
-    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
-        self.memory.history(channel, page, limit)
     }
 }
 
@@ -108,20 +112,12 @@ struct Together {
     wanted: usize,
 }
 
-impl Broker for Together {
-    fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
-        self.memory.publish(publish)
+impl Faulty for Together {
+    fn memory(&self) -> &MemoryBroker {
+        &self.memory
     }
 
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
-        self.memory.emit(event)
-    }
-
-    fn read(
-        &self,
-        channel: &skywave_client::Channel,
-        from: From,
-    ) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         let read = self.memory.read(channel, from);
         self.asked.send_modify(|asked| *asked += 1);
         let (mut asked, wanted) = (self.asked.subscribe(), self.wanted);
@@ -130,27 +126,20 @@ impl Broker for Together {
             read.await
         })
     }
-
-    fn history(
-        &self,
-        channel: &skywave_client::Channel,
-        page: PageOf,
-        limit: PageLimit,
-    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
-        self.memory.history(channel, page, limit)
-    }
 }
 
-fn node(broker: impl FnOnce(MemoryBroker) -> Arc<dyn Broker>) -> (Arc<Node>, Arc<Hub>) {
+/// A node, its broker and its hub.
+fn node<F: Faulty + 'static>(broker: impl FnOnce(MemoryBroker) -> F) -> (Arc<Node>, Arc<F>, Arc<Hub>) {
     let config = config(&[]);
     let region: Text<32> = Text::new("local").unwrap();
     let hub = Arc::new(Hub::default());
     let memory = MemoryBroker::new(region.clone(), config.channels.clone(), hub.clone());
+    let broker = Arc::new(broker(memory));
     let parts = Parts {
         region,
         regions: Vec::new(),
         hub: hub.clone(),
-        broker: broker(memory),
+        broker: Arc::new(FaultyBroker(broker.clone())),
         redis: None,
         other_regions: None,
         presence: Presence::of_node(hub.clone(), config.channels.clone()),
@@ -158,7 +147,7 @@ fn node(broker: impl FnOnce(MemoryBroker) -> Arc<dyn Broker>) -> (Arc<Node>, Arc
         metrics: Metrics::new().unwrap(),
         config,
     };
-    (Node::new(parts), hub)
+    (Node::new(parts), broker, hub)
 }
 
 fn publication(epoch: &str, offset: u64) -> Arc<Publication> {
@@ -176,7 +165,7 @@ fn publication(epoch: &str, offset: u64) -> Arc<Publication> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publications_arrive_while_many_publishes_wait_for_the_broker() {
-    let (node, hub) = node(|memory| Arc::new(Stuck(memory)));
+    let (node, _, hub) = node(Stuck);
     let (mut peer, listening) = connect(node).await;
     let epoch = subscribed_epoch(&mut peer).await;
     for number in 2..1000 {
@@ -193,13 +182,8 @@ async fn publications_arrive_while_many_publishes_wait_for_the_broker() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_for_a_while_costs_a_subscriber_nothing() {
-    let mut away = None;
-    let (node, hub) = node(|memory| {
-        let broker = Arc::new(Away { memory, is_away: AtomicBool::new(false), refused: AtomicUsize::new(0) });
-        away = Some(broker.clone());
-        broker
-    });
-    let away = away.unwrap();
+    let (node, away, hub) =
+        node(|memory| Away { memory, is_away: AtomicBool::new(false), refused: AtomicUsize::new(0) });
     let (mut peer, listening) = connect(node).await;
     let epoch = subscribed_epoch(&mut peer).await;
     away.is_away.store(true, Ordering::Release);
@@ -232,7 +216,7 @@ async fn a_broker_that_is_away_for_a_while_costs_a_subscriber_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_channels_of_a_connect_are_read_together_and_answered_in_order() {
-    let (node, _hub) = node(|memory| Arc::new(Together { memory, asked: watch::Sender::new(0), wanted: 32 }));
+    let (node, ..) = node(|memory| Together { memory, asked: watch::Sender::new(0), wanted: 32 });
     let limit = node.config.limits.channels_per_session;
     let names: Vec<_> = (0..limit + 5).map(|number| format!("chat:{number:03}")).collect();
     let mut connect = connect_to([]);
