@@ -49,7 +49,7 @@ pub struct Metrics {
 pub struct RedisMetrics {
     /// By command: `publish`, `read`, `presence`.
     pub command_duration: HistogramVec,
-    /// By connection: `commands`, `tail`, `events`, `presence`.
+    /// By connection: `commands`, `tail`, `events`, `presence`, `presence-mirror`.
     pub reconnects: IntCounterVec,
 }
 

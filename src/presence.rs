@@ -7,6 +7,7 @@ mod schedule;
 mod telling;
 
 use self::redis::RedisRoster;
+pub use self::redis::mirror;
 use crate::{
     broker::{BrokerError, wall_ms},
     config::NamespaceConfig,

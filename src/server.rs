@@ -14,9 +14,12 @@ use crate::{
     metrics::Metrics,
     moving::{self, Order, rebalancing},
     node::{Node, Parts},
-    presence::Presence,
+    presence::{
+        Presence,
+        mirror::{self, Mirror},
+    },
     redis::{self, Redis},
-    region::{Regions, directory, failover, fencing, inbox},
+    region::{Regions, Remote, directory, failover, fencing, inbox},
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
@@ -255,6 +258,9 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         for bridge in regions.bridges(&node.config, &node.metrics) {
             tasks.spawn(bridge.run());
         }
+        for mirror in mirrors(&node.config, regions) {
+            tasks.spawn(mirror.run());
+        }
     }
     let refreshing = node.clone();
     tasks.spawn(async move { refreshing.authenticator.run().await });
@@ -303,6 +309,17 @@ async fn presence(
         Some(redis) => Presence::of_region(hub.clone(), namespaces, redis, &config.node.id, tasks).await?,
         None => Presence::of_node(hub.clone(), namespaces),
     })
+}
+
+/// What mirrors the presence of the other regions, if there is presence at all.
+fn mirrors(config: &Config, regions: &Regions) -> Vec<Mirror> {
+    if !config.channels.values().any(|namespace| namespace.presence) {
+        return Vec::new();
+    }
+    let mirror = |remote: &Remote| {
+        Mirror::new(remote.clone(), regions.local.clone(), &config.node.id, mirror::PATIENCE)
+    };
+    regions.remotes.iter().map(mirror).collect()
 }
 
 async fn expire(broker: Arc<MemoryBroker>) {

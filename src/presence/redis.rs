@@ -6,6 +6,8 @@
 
 mod answers;
 mod held;
+mod holding;
+pub mod mirror;
 mod requests;
 mod rooms;
 mod upkeep;
@@ -254,12 +256,14 @@ impl subscription::Listener for Listener {
             Err(error) => return tracing::error!(%error, "a change of presence is passed over"),
         };
         let shared = &self.0;
-        shared.learn(shared.requests.keys.partition(&news.channel), &news.life);
+        let partition = shared.requests.keys.partition(&news.channel);
+        shared.learn(partition, &news.life);
         for held in news.taken.iter().filter(|held| *held.holder != *shared.requests.holder) {
             let mut residents = shared.shards.of(&news.channel).lock();
             residents.taken(&news.channel, &held.member.session, held.stay);
         }
-        shared.rooms.heard(news);
+        let settled = shared.partition(partition).lock().compare_at.is_none();
+        shared.rooms.heard(news, settled);
     }
 
     fn resumed(&mut self) {

@@ -16,10 +16,12 @@ pub enum Script {
     Sweep,
     RenewHolder,
     Members,
+    Census,
+    Holdings,
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 13] = [
+pub const ALL_SCRIPTS: [Script; 15] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
@@ -33,6 +35,8 @@ pub const ALL_SCRIPTS: [Script; 13] = [
     Script::Sweep,
     Script::RenewHolder,
     Script::Members,
+    Script::Census,
+    Script::Holdings,
 ];
 
 impl Script {
@@ -70,6 +74,16 @@ impl Script {
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../presence/redis/rooms.lua"),
                 include_str!("../presence/redis/sweep.lua")
+            ),
+            Self::Census => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/rooms.lua"),
+                include_str!("../presence/redis/census.lua")
+            ),
+            Self::Holdings => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../presence/redis/rooms.lua"),
+                include_str!("../presence/redis/holdings.lua")
             ),
             Self::RenewHolder => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../presence/redis/renew.lua"))

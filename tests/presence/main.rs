@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
+mod crowd;
 mod faults;
 mod large;
 mod lost_nodes;
 mod nodes;
 mod process;
+mod regions;
+#[allow(dead_code, reason = "this test binary uses a part")]
+#[path = "../regions/relay.rs"]
+mod relay;
 #[path = "../redis/server.rs"]
 mod server;
 mod world;

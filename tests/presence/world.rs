@@ -10,7 +10,7 @@ use skywave_client::{
     TransportChoice,
 };
 use skywave_protocol::frame::{Member, SessionId};
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{collections::BTreeSet, io, io::Write, time::Duration};
 
 pub const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
 pub const WEBSOCKET: TransportChoice = TransportChoice::WebSocket;
@@ -41,8 +41,23 @@ pub fn config(redis: &RedisServer, more: &[(&str, &str)]) -> Config {
 }
 
 pub async fn node_with(redis: &RedisServer, more: &[(&str, &str)]) -> Server {
+    start(config(redis, more)).await
+}
+
+/// A node of a region that tells changes at once, and knows other regions by the URLs of their Redis.
+pub async fn node_of_regions(redis: &RedisServer, region: &str, others: &[(&str, &str)]) -> Server {
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    for (name, url) in others {
+        writeln!(file, "[[regions]]\nname = \"{name}\"\nredis = \"{url}\"\nurl = \"https://localhost:1\"")
+            .unwrap();
+    }
+    let settings = environment(redis, &[AT_ONCE, ("NODE__REGION", region)]);
+    start(Config::load(Some(file.path()), true, settings).unwrap()).await
+}
+
+async fn start(config: Config) -> Server {
     for _ in 0..10 {
-        match Server::start(config(redis, more)).await {
+        match Server::start(config.clone()).await {
             // A port that is free for TCP may be another test's for UDP.
             Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
             started => return started.unwrap(),
@@ -99,6 +114,8 @@ impl Guest {
 pub struct Watcher {
     pub client: Client,
     subscription: Subscription,
+    /// Who is there, by all that it was told.
+    known: BTreeSet<String>,
 }
 
 impl Watcher {
@@ -111,7 +128,7 @@ impl Watcher {
         let client = client(&[node], transport).await;
         let options = SubscribeOptions { presence: true, ..SubscribeOptions::default() };
         let subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
-        let mut watcher = Self { client, subscription };
+        let mut watcher = Self { client, subscription, known: BTreeSet::new() };
         let own = watcher.session();
         while !watcher.changed().await.joined.iter().any(|member| member.session == own) {}
         watcher
@@ -125,7 +142,15 @@ impl Watcher {
     pub async fn changed(&mut self) -> PresenceChanged {
         loop {
             match soon(self.subscription.next()).await {
-                Some(ChannelEvent::PresenceChanged(changed)) => return changed,
+                Some(ChannelEvent::PresenceChanged(changed)) => {
+                    self.known.extend(sessions(&changed.joined));
+                    let left = sessions(&changed.left);
+                    self.known.retain(|session| !left.contains(session));
+                    return changed;
+                }
+                Some(ChannelEvent::Subscribed(subscribed)) => {
+                    self.known = sessions(&subscribed.presence.unwrap().members);
+                }
                 Some(_) => {}
                 None => panic!("the subscription ended"),
             }
@@ -149,6 +174,20 @@ impl Watcher {
         (joined, left)
     }
 
+    /// Changes until all of these have been told to have joined, and no others.
+    pub async fn gather_of(&mut self, expected: &[SessionId]) {
+        assert_eq!(self.gather(expected.len()).await, (set(expected), set(&[])));
+    }
+
+    /// Waits until it has been told of exactly these besides itself.
+    pub async fn sees(&mut self, others: &[SessionId]) {
+        let mut expected = set(others);
+        expected.insert(self.session().to_string());
+        while self.known != expected {
+            self.changed().await;
+        }
+    }
+
     /// Someone comes by `node`; that is the first thing that is told.
     pub async fn is_told_first_of_one_who_comes(&mut self, node: &Server, count: u64) -> Guest {
         let guest = Guest::on(node).await;
@@ -169,11 +208,6 @@ fn sessions(members: &[Member]) -> BTreeSet<String> {
 
 pub fn set(sessions: &[SessionId]) -> BTreeSet<String> {
     sessions.iter().map(ToString::to_string).collect()
-}
-
-/// How many nodes have a lease.
-pub async fn holders(redis: &RedisServer) -> u64 {
-    redis.run("ZCARD sky:{0}:presence-holders").await
 }
 
 /// The key of the channel `chat:1`.

@@ -79,6 +79,49 @@ pub fn members(value: Value) -> Result<(String, Members), Malformed> {
     Ok((reply::text(life)?, Members { count: number(count)?, members: members.into_values().collect() }))
 }
 
+/// What the nodes of a region hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    pub life: String,
+    /// How many sessions.
+    pub held: usize,
+    pub holders: Vec<String>,
+}
+
+/// # Errors
+/// When it is something else.
+pub fn census(value: Value) -> Result<Census, Malformed> {
+    let [life, held, holders] = parts(value)?;
+    let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
+    let holders = list(holders)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
+    Ok(Census { life: reply::text(life)?, held, holders })
+}
+
+/// A step through what a holder holds, with the members.
+pub struct Holdings {
+    pub next: Option<String>,
+    pub held: Vec<(Channel, Held)>,
+}
+
+/// Members that make no sense are left out.
+///
+/// # Errors
+/// When it is something else.
+pub fn holdings(value: Value) -> Result<Holdings, Malformed> {
+    let [_life, cursor, listed] = parts(value)?;
+    let cursor = reply::text(cursor)?;
+    let mut held = Vec::new();
+    let mut words = list(listed)?.into_iter().map(reply::text);
+    while let (Some(channel), Some(session), Some(value)) = (words.next(), words.next(), words.next()) {
+        let channel = Channel::new(&channel?).map_err(|_| Malformed("channel"));
+        match channel.and_then(|channel| Ok((channel, Held::parse(&session?, &value?)?))) {
+            Ok(one) => held.push(one),
+            Err(error) => tracing::error!(%error, "a member of another region is left out"),
+        }
+    }
+    Ok(Holdings { next: Some(cursor).filter(|cursor| cursor != "0"), held })
+}
+
 /// A step through what a holder holds: where to go on, if there is more, and channel and session of each.
 pub struct Scanned {
     pub next: Option<String>,

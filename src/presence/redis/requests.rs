@@ -12,6 +12,8 @@ use std::{sync::Arc, time::Duration};
 const SWEPT: usize = 5_000;
 /// About how many entries one step of a scan looks at.
 const SCANNED: usize = 500;
+/// The same where each step takes a round trip to another region.
+const SCANNED_AFAR: usize = 2_000;
 
 /// That a session is on a channel.
 pub struct Claim {
@@ -132,6 +134,17 @@ impl Requests {
             keys: vec![self.keys.life(partition), self.keys.log(partition), self.keys.room(channel)],
             args: vec![number(MAX_MEMBERS as u64)],
         }
+    }
+
+    /// Answers how many sessions the nodes of a region hold. One whose lease ran out counts for `patience` more.
+    pub fn census(&self, partition: u16, patience: Duration) -> Request {
+        self.script(Script::Census, partition, [number(patience.as_millis() as u64)])
+    }
+
+    /// A step through what any holder holds, with its members.
+    pub fn holdings(&self, partition: u16, holder: &str, cursor: &str) -> Request {
+        let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(SCANNED_AFAR as u64)];
+        self.script(Script::Holdings, partition, args)
     }
 
     /// A step through what the holder holds.

@@ -78,8 +78,8 @@ impl Rooms {
         Self { hub, telling, rooms: Mutex::default() }
     }
 
-    /// Tells the channel's subscribers what changed.
-    pub fn heard(&self, news: News) {
+    /// Tells the channel's subscribers what changed. Until things are `settled`, numbers alone are not told.
+    pub fn heard(&self, news: News, settled: bool) {
         let News { channel, count, joined, back, left, swept, .. } = news;
         let watched = self.hub.is_watched(&channel);
         let mut rooms = self.rooms.lock();
@@ -100,7 +100,12 @@ impl Rooms {
         }
         changes.extend(left.into_iter().map(|one| room.left(one)));
         let least = if swept { SWEEP_BATCH } else { Duration::ZERO };
-        if !changes.is_empty() {
+        let differs = settled && room.count.is_some_and(|told| told != count);
+        if changes.is_empty() && differs {
+            // Those who are back come in parts.
+            room.count = Some(count);
+            self.telling.add(&channel, changes, count, SWEEP_BATCH);
+        } else if !changes.is_empty() {
             room.count = Some(count);
             self.telling.add(&channel, changes, count, least);
         } else if self.telling.correct(&channel, count) {

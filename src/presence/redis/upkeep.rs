@@ -5,27 +5,26 @@
 //! have been missed, compares what its subscribers were told with what is.
 
 use super::{
-    Arrival, LEASE, Shared, answers,
+    Arrival, Shared, answers,
     answers::Renewed,
+    holding::{CLAIMS, Place, release_others},
     requests::{Announce, Claim, Release},
     unreadable,
 };
 use crate::broker::BrokerError;
 use futures_util::future::join_all;
 use redis::Value;
-use skywave_protocol::{
-    Channel,
-    frame::{Members, SessionId},
-};
+use skywave_protocol::{Channel, frame::Members};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Between these, at random, so that nodes do not look all at once.
 const TURN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2);
+/// For so long a node's own lease has run on before it judges others: by then they had time to renew theirs, if
+/// Redis was held up or moved its clock.
+const STEADY: Duration = Duration::from_secs(6);
 /// A turn that is needed sooner.
 const NEXT_TURN: Duration = Duration::from_millis(100);
-/// The most sessions in one call.
-const CLAIMS: usize = 256;
 /// The most channels that are asked for at a time.
 const COMPARED: usize = 64;
 /// A session may be on its way to another node when numbers are compared; twice in a row it is not.
@@ -41,7 +40,7 @@ pub async fn run(shared: Arc<Shared>) {
         if shared.renew().await {
             let since = *steady_since.get_or_insert(asked);
             shared.make_good().await;
-            if since.elapsed() >= LEASE {
+            if since.elapsed() >= STEADY {
                 shared.sweep().await;
             }
             shared.compare().await;
@@ -115,12 +114,13 @@ impl Shared {
         for some in all.chunks(CLAIMS) {
             self.claim(partition, some).await?;
         }
-        self.release_others(partition).await?;
+        let release = |places: &[Place]| self.release(partition, places);
+        release_others(&self.redis, &self.requests, partition, release).await?;
         self.partition(partition).lock().mismatches = 0;
         Ok(())
     }
 
-    async fn claim(&self, partition: u16, sessions: &[(Channel, SessionId)]) -> Result<(), BrokerError> {
+    async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
         let (arrivals, call) = {
             let residents = self.shards.part(partition).lock();
             let here = sessions.iter().filter_map(|(channel, session)| {
@@ -140,26 +140,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes back what Redis believes this node holds and it does not.
-    async fn release_others(&self, partition: u16) -> Result<(), BrokerError> {
-        let mut cursor = Some("0".to_owned());
-        while let Some(at) = cursor {
-            let value = self.redis.commands.call(self.requests.scan(partition, &at)).await?;
-            let scanned = answers::scanned(value).map_err(unreadable)?;
-            cursor = scanned.next;
-            for some in scanned.held.chunks(CLAIMS) {
-                if let Some(call) = self.release(partition, some) {
-                    call.await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
+    /// A call that takes back what this node does not hold of that which Redis believes it holds.
     fn release(
         &self,
         partition: u16,
-        held: &[(Channel, SessionId)],
+        held: &[Place],
     ) -> Option<impl Future<Output = Result<Value, BrokerError>> + use<>> {
         // Called with the residents locked: who comes now is claimed after this.
         let residents = self.shards.part(partition).lock();
@@ -184,7 +169,7 @@ impl Shared {
                 outcome.and_then(|value| answers::swept(value).map_err(unreadable))
             {
                 if sessions > 0 {
-                    tracing::info!(holder, partition, sessions, "the members of a node that is gone leave");
+                    tracing::info!(holder, partition, sessions, "the members of a holder that is gone leave");
                 }
                 outcome = self.redis.commands.call(self.requests.sweep(partition)).await;
             }

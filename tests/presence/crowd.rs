@@ -1,0 +1,50 @@
+//! The presence of a node without clients: its sessions come and go when they are told to.
+
+use crate::{server::RedisServer, world::config};
+use skywave::{
+    hub::Hub,
+    metrics::Metrics,
+    presence::{Presence, Stay},
+    redis::{Address, Redis},
+};
+use skywave_protocol::{Channel, Text, frame::SessionId};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Dropped, its node is gone without a farewell.
+pub struct Crowd {
+    presence: Arc<Presence>,
+    _tasks: JoinSet<()>,
+}
+
+/// How to reach a Redis by its URL.
+pub fn address(redis: &RedisServer, settings: &[(&str, &str)]) -> Address {
+    let config = config(redis, settings);
+    Address {
+        url: config.broker.url.clone().unwrap(),
+        prefix: config.broker.prefix.clone(),
+        partitions: config.broker.partitions,
+    }
+}
+
+pub fn named(name: &str) -> SessionId {
+    Text::new(name).unwrap()
+}
+
+impl Crowd {
+    pub async fn on(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
+        let address = address(redis, settings);
+        let namespaces = config(redis, settings).channels;
+        let redis = Redis::connect(&address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
+        let mut tasks = JoinSet::new();
+        let hub = Arc::new(Hub::default());
+        let presence = Presence::of_region(hub, namespaces, redis, "crowd", &mut tasks).await.unwrap();
+        tasks.spawn(presence.clone().run());
+        Self { presence, _tasks: tasks }
+    }
+
+    /// A session comes to `chat:1`.
+    pub fn arrives(&self, name: &str) -> Stay {
+        self.presence.arrive(&Channel::new("chat:1").unwrap(), &named(name), None, None).unwrap()
+    }
+}

@@ -1,0 +1,164 @@
+//! Regions that mirror each other's presence, and the links between them.
+
+use crate::{
+    crowd::{Crowd, address, named},
+    relay::Relay,
+    server::RedisServer,
+    world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, eventually, node, node_of_regions, set},
+};
+use skywave::{metrics::Metrics, presence::mirror::Mirror, redis::Redis, region::Remote};
+use skywave_protocol::Text;
+use std::{slice, time::Duration};
+use tokio::task::JoinSet;
+
+const QUICK: [(&str, &str); 2] = [AT_ONCE, ("CHANNELS__CHAT__PRESENCE_GRACE", "200ms")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_two_regions_see_each_other() {
+    let (eu_redis, us_redis) = (RedisServer::start().await, RedisServer::start().await);
+    let eu = node_of_regions(&eu_redis, "eu", &[("us", &us_redis.url())]).await;
+    let us = node_of_regions(&us_redis, "us", &[("eu", &eu_redis.url())]).await;
+    let mut here = Watcher::by(&eu, TRANSPORTS[0]).await;
+    let mut there = Watcher::by(&us, TRANSPORTS[1]).await;
+    let both = set(&[here.session(), there.session()]);
+    here.sees(&[there.session()]).await;
+    there.sees(&[here.session()]).await;
+    for watcher in [&here, &there] {
+        assert_eq!(watcher.asks().await, (both.clone(), 2));
+    }
+    for transport in TRANSPORTS {
+        let guest = Guest::of(client(&[&us], transport).await).await;
+        let session = guest.session();
+        for watcher in [&mut here, &mut there] {
+            assert_eq!(watcher.next().await, (set(slice::from_ref(&session)), set(&[]), 3));
+        }
+        drop(guest.subscription);
+        for watcher in [&mut here, &mut there] {
+            assert_eq!(watcher.next().await, (set(&[]), set(slice::from_ref(&session)), 2));
+        }
+    }
+}
+
+/// `eu` with a node, `us` with a crowd, and a link by which `eu` sees `us`.
+struct Link {
+    eu: RedisServer,
+    us: RedisServer,
+    path: Relay,
+    tasks: JoinSet<()>,
+}
+
+impl Link {
+    async fn start(patience: Duration) -> Self {
+        let (eu, us) = (RedisServer::start().await, RedisServer::start().await);
+        let path = Relay::start(us.port()).await;
+        let mut link = Self { eu, us, path, tasks: JoinSet::new() };
+        let from = link.path.url();
+        link.mirror("us", &from, &link.eu.url(), patience).await;
+        link
+    }
+
+    /// Mirrors the presence of region `name`.
+    async fn mirror(&mut self, name: &str, from: &str, to: &str, patience: Duration) {
+        let metrics = || Metrics::new().unwrap().redis;
+        let at = |url: &str| skywave::redis::Address {
+            url: skywave::config::Secret::new(url),
+            ..address(&self.eu, &[])
+        };
+        let redis = Redis::reach(&at(from), "remote", metrics()).unwrap();
+        let local = Redis::connect(&at(to), "local", metrics()).await.unwrap();
+        let remote = Remote { name: Text::new(name).unwrap(), url: "https://localhost:1".into(), redis };
+        let mirror = Mirror::new(remote, local, "mirror", patience);
+        self.tasks.spawn(mirror.run());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_moves_to_another_region_is_not_told() {
+    let patience = Duration::from_secs(30);
+    let mut link = Link::start(patience).await;
+    let (from, to) = (link.eu.url(), link.us.url());
+    link.mirror("eu", &from, &to, patience).await;
+    let (eu, us) = (Crowd::on(&link.eu, &QUICK).await, Crowd::on(&link.us, &QUICK).await);
+    let nodes = [node(&link.eu).await, node(&link.us).await];
+    let mut watchers = [Watcher::on(&nodes[0]).await, Watcher::on(&nodes[1]).await];
+    let [here, there] = [watchers[0].session(), watchers[1].session()];
+    watchers[0].sees(&[there]).await;
+    watchers[1].sees(&[here]).await;
+    let (traveller, other) = (us.arrives("traveller"), us.arrives("other"));
+    for watcher in &mut watchers {
+        watcher.gather_of(&[named("traveller"), named("other")]).await;
+    }
+    let _arrived = eu.arrives("traveller");
+    let has_moved = async || {
+        let room = crate::world::room(&link.us).await;
+        link.us.run::<String>(&format!("HGET {room} traveller")).await.starts_with("@eu ")
+    };
+    eventually("the move", has_moved).await;
+    // The one whose absence begins later is told first, and alone.
+    drop(traveller);
+    drop(other);
+    for watcher in &mut watchers {
+        assert_eq!(watcher.next().await, (set(&[]), set(&[named("other")]), 3));
+        assert!(watcher.asks().await.0.contains("traveller"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_region_that_is_cut_off_leave_together_and_come_back() {
+    let link = Link::start(Duration::from_secs(3)).await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let names: Vec<_> = (0..20).map(|number| named(&format!("session {number}"))).collect();
+    let _stays: Vec<_> = names.iter().map(|name| us.arrives(name)).collect();
+    watcher.gather_of(&names).await;
+    link.path.cut();
+    assert_eq!(watcher.next().await, (set(&[]), set(&names), 1));
+    link.path.heal();
+    link.path.reset();
+    watcher.gather_of(&names).await;
+    assert_eq!(watcher.asks().await.1, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_the_link_was_cut_is_told_when_it_heals() {
+    let link = Link::start(Duration::from_secs(30)).await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let (_stays, leaves) = (us.arrives("stays"), us.arrives("leaves"));
+    watcher.gather_of(&[named("stays"), named("leaves")]).await;
+    link.path.cut();
+    leaves.leave();
+    let _comes = us.arrives("comes");
+    eventually("the changes", async || {
+        let room = crate::world::room(&link.us).await;
+        let all: Vec<String> = link.us.run(&format!("HKEYS {room}")).await;
+        all.iter().all(|name| name != "leaves") && all.iter().any(|name| name == "comes")
+    })
+    .await;
+    link.path.reset();
+    link.path.heal();
+    assert_eq!(watcher.gather(2).await, (set(&[named("comes")]), set(&[named("leaves")])));
+    assert_eq!(watcher.asks().await.0, set(&[watcher.session(), named("stays"), named("comes")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_region_whose_redis_lost_its_data_are_not_told() {
+    let link = Link::start(Duration::from_secs(30)).await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let _stays = [us.arrives("one"), us.arrives("other")];
+    watcher.gather_of(&[named("one"), named("other")]).await;
+    link.us.run::<()>("FLUSHALL").await;
+    eventually("their return", async || {
+        let mut count = 0;
+        for partition in 0..4 {
+            count += link.us.run::<u64>(&format!("HLEN sky:{{{partition}}}:presence:chat:1")).await;
+        }
+        count == 2
+    })
+    .await;
+    watcher.is_told_first_of_one_who_comes(&eu, 4).await;
+}
