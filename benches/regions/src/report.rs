@@ -96,6 +96,12 @@ impl Report {
                 .collect();
             faults.push(format!("{what}, by publisher/number: {}", some.join(" ")));
         }
+        if outcome.unanswered > 0 {
+            faults.push(format!("publishes without an answer: {}", outcome.unanswered));
+        }
+        for served in transports.iter().filter(|served| served.never_served > 0) {
+            faults.push(format!("never served over {}: {}", served.transport, served.never_served));
+        }
         Self {
             fault,
             seed,

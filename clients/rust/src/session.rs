@@ -302,11 +302,10 @@ impl Session {
     // ---- time
 
     fn next_deadline(&self) -> Option<Instant> {
-        let now = Instant::now();
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let look = self.live.as_ref().and_then(Live::look_at);
-        let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
+        let release = self.live.as_ref().and_then(|live| self.publishes.next_release(live.number));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let next_move = self.next_move.as_ref().map(|next| next.at);
         [connected, nudge, look, release, retiring, self.reconnect_at, next_move, self.refresh_at]

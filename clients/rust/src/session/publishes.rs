@@ -93,9 +93,12 @@ impl Publishes {
         }
     }
 
-    /// Forgets a hold that is over; one that is not holds for those that were sent before it, too.
+    /// Forgets a hold that is over, unless others of the channel wait, to whom it tells when they may go out; one
+    /// that is not over holds for those that were sent before it, too.
     fn release(&mut self, channel: &Channel, now: Instant) {
-        if self.holds.get(channel).is_some_and(|hold| hold.until <= now) {
+        if self.holds.get(channel).is_some_and(|hold| hold.until <= now)
+            && !self.waiting.values().any(|waiting| waiting.channel == *channel)
+        {
             self.holds.remove(channel);
         }
     }
@@ -133,9 +136,13 @@ impl Publishes {
         self.holds.clear();
     }
 
-    /// When the next hold ends.
-    pub fn next_release(&self, now: Instant) -> Option<Instant> {
-        self.holds.values().map(|hold| hold.until).filter(|until| *until > now).min()
+    /// When the next of the publishes that are not sent on `connection` may go out: perhaps a moment ago already.
+    pub fn next_release(&self, connection: u64) -> Option<Instant> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let held = self.waiting.values().filter(|waiting| waiting.sent != Some(connection));
+        held.filter_map(|waiting| self.holds.get(&waiting.channel)).map(|hold| hold.until).min()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -166,10 +173,24 @@ mod tests {
             let now = Instant::now();
             assert!(publishes.send(number, connection, now).is_some());
             publishes.failed(number, connection, RequestError::not_connected(), Backoff::default(), now);
-            if let Some(release) = publishes.next_release(now) {
-                assert!(release - now <= LONGEST_HOLD);
-                tokio::time::advance(release - now).await;
-            }
+            let release = publishes.next_release(connection).unwrap();
+            assert!(release - now <= LONGEST_HOLD);
+            tokio::time::advance(release - now).await;
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_that_ended_unnoticed_is_still_told_until_the_publish_is_sent() {
+        let mut publishes = Publishes::new(1);
+        let (reply, _answer) = oneshot::channel();
+        let data = Json::of(&1).unwrap().into();
+        let channel = Channel::new("chat:1").unwrap();
+        let number = publishes.push(channel, data, Key::new("k").unwrap(), reply).unwrap();
+        assert!(publishes.send(number, 1, Instant::now()).is_some());
+        let now = Instant::now();
+        publishes.failed(number, 1, RequestError::not_connected(), Backoff::default(), now);
+        tokio::time::advance(2 * LONGEST_HOLD).await;
+        assert!(publishes.next_release(1).is_some_and(|release| release <= Instant::now()));
+        assert!(publishes.send(number, 1, Instant::now()).is_some());
+        assert_eq!(publishes.next_release(1), None);
     }
 }
