@@ -145,10 +145,10 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// What keeps the node from serving. A node that is away stays so while Redis is silent for any time.
+/// What keeps the node from serving. A node that is away stays so until Redis answers in a fraction of that time.
 fn trouble(node: &Node, before: Standing, away_after: Duration) -> Option<Standing> {
     let silent_for = node.broker.away_for();
-    let is_back = silent_for.is_zero() && node.broker.is_available();
+    let is_back = node.broker.is_available() && silent_for < away_after / 2;
     if silent_for >= away_after || (before != Standing::Well && !is_back) {
         return Some(Standing::BrokerAway);
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod directory;
+mod failover;
 mod fencing;
 #[path = "../api/json_socket.rs"]
 mod json_socket;

@@ -14,6 +14,25 @@ use skywave::{
 use skywave_client::{CertificateCheck, Client, ClientOptions, TokenSource, TransportChoice};
 use std::{io, net::TcpListener};
 
+/// Another region, as a node is told of it.
+pub struct Other<'a> {
+    pub name: &'a str,
+    pub redis: &'a RedisServer,
+    pub url: &'a str,
+}
+
+impl Other<'_> {
+    fn table(&self) -> String {
+        let Self { name, url, .. } = self;
+        format!("[[regions]]\nname = \"{name}\"\nredis = \"{}\"\nurl = \"{url}\"\n", self.redis.url())
+    }
+}
+
+/// An address at which a node may be started.
+pub fn free_url() -> String {
+    format!("https://localhost:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+}
+
 /// A node of a region.
 pub struct Node {
     pub server: Server,
@@ -29,15 +48,26 @@ impl Node {
     /// A node with some keys set, as by environment: `LIMITS__SESSIONS`.
     pub async fn with(redis: &RedisServer, id: &str, settings: &[(&str, &str)]) -> Self {
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let (url, place) = (format!("https://localhost:{port}"), format!("127.0.0.1:{port}"));
-            match Server::start(config(redis, id, &url, &place, settings)).await {
-                // Another process may have taken the port meanwhile.
-                Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
-                server => return Self { server: server.unwrap(), id: id.to_owned(), url },
+            if let Some(node) = Self::at(&free_url(), redis, id, settings, &[]).await {
+                return node;
             }
         }
         panic!("no port is free for both TCP and UDP");
+    }
+
+    /// A node at an address, beside other regions; none when another process has taken the port.
+    pub async fn at(
+        url: &str,
+        redis: &RedisServer,
+        id: &str,
+        settings: &[(&str, &str)],
+        others: &[Other<'_>],
+    ) -> Option<Self> {
+        let place = url.replace("https://localhost", "127.0.0.1");
+        match Server::start(config(redis, id, url, &place, settings, others)).await {
+            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => None,
+            server => Some(Self { server: server.unwrap(), id: id.to_owned(), url: url.to_owned() }),
+        }
     }
 
     /// The result of a command of its HTTP API.
@@ -77,6 +107,14 @@ impl Node {
         node.map_or("gone", |node| node["state"].as_str().unwrap()).to_owned()
     }
 
+    /// What it answers to a balancer that asks whether to send clients to it.
+    pub async fn readiness(&self) -> (u16, String) {
+        let url = format!("http://{}/readyz", self.server.admin().unwrap());
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = soon(http.get(url).send()).await.unwrap();
+        (response.status().as_u16(), soon(response.text()).await.unwrap())
+    }
+
     pub fn sessions(&self) -> usize {
         self.server.node().sessions.len()
     }
@@ -113,8 +151,17 @@ pub fn settings(
     presence.into_iter().chain(variables).collect()
 }
 
-fn config(redis: &RedisServer, id: &str, url: &str, place: &str, more: &[(&str, &str)]) -> Config {
-    Config::load(None, true, settings(redis, id, url, place, more)).unwrap()
+fn config(
+    redis: &RedisServer,
+    id: &str,
+    url: &str,
+    place: &str,
+    more: &[(&str, &str)],
+    others: &[Other<'_>],
+) -> Config {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, others.iter().map(Other::table).collect::<String>()).unwrap();
+    Config::load(Some(file.path()), true, settings(redis, id, url, place, more)).unwrap()
 }
 
 /// A client that knows these nodes; anonymous without a user.
