@@ -51,7 +51,7 @@ async fn the_sessions_of_a_node_without_redis_go_to_the_other_region_until_it_is
     let began = Instant::now();
     let told = old.receive("drain").await;
     let took = began.elapsed();
-    assert!(took > Duration::from_millis(400) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(told["url"], us.url);
     assert!(told["after_ms"].as_u64().unwrap() <= 1_000, "{told}");
     assert_eq!(eu.readiness().await, (503, "broker_away".to_owned()));
