@@ -59,6 +59,8 @@ struct LinksMetrics {
     duplicates: IntCounterVec,
     gaps: IntCounterVec,
     malformed: IntCounterVec,
+    repaired: IntCounterVec,
+    filled: IntCounterVec,
     events_dropped: IntCounterVec,
     takeovers: IntCounterVec,
     leader: IntGaugeVec,
@@ -73,6 +75,8 @@ pub struct LinkMetrics {
     pub duplicates: IntCounter,
     pub gaps: IntCounter,
     pub malformed: IntCounter,
+    pub repaired: IntCounter,
+    pub filled: IntCounter,
     pub events_dropped: IntCounter,
     pub takeovers: IntCounter,
     pub leader: IntGauge,
@@ -203,6 +207,8 @@ impl Metrics {
             duplicates: links.duplicates.with_label_values(labels),
             gaps: links.gaps.with_label_values(labels),
             malformed: links.malformed.with_label_values(labels),
+            repaired: links.repaired.with_label_values(labels),
+            filled: links.filled.with_label_values(labels),
             events_dropped: links.events_dropped.with_label_values(labels),
             takeovers: links.takeovers.with_label_values(labels),
             leader: links.leader.with_label_values(labels),
@@ -245,6 +251,14 @@ impl Build<'_> {
             malformed: counters(
                 "skywave_link_malformed_total",
                 "Entries of another region that were passed over because they hold no publication",
+            )?,
+            repaired: counters(
+                "skywave_link_repaired_total",
+                "Publications of another region that its log had lost and its histories still held",
+            )?,
+            filled: counters(
+                "skywave_link_filled_total",
+                "Partitions of another region of which nothing was known here and that were filled in",
             )?,
             events_dropped: counters(
                 "skywave_link_events_dropped_total",

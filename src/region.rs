@@ -17,6 +17,7 @@ use crate::{
 };
 use bridge::Bridge;
 use lease::Candidate;
+use parking_lot::Mutex;
 use skywave_protocol::{Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -80,6 +81,7 @@ impl Regions {
                 namespaces: config.channels.clone(),
                 log_age: config.broker.log_age,
                 metrics: metrics.link(&remote.name),
+                reached: Mutex::default(),
             }
         };
         self.remotes.iter().map(bridge).collect()

@@ -24,7 +24,8 @@ use events::Events;
 use futures_util::future::{self, BoxFuture};
 use marks::Marks;
 use parking_lot::Mutex;
-use reading::{CHUNK, Reading, Retained, point_of, read_cursor};
+pub use reading::point_of;
+use reading::{CHUNK, Reading, Retained, read_cursor};
 use recovery::ChunkLimit;
 use redis::Value;
 use retention::{LOG_LENGTH, Retention};
@@ -89,6 +90,7 @@ impl RedisBroker {
             commands,
             keys,
             own: origin.clone(),
+            others: others.keys().map(|name| &**name).collect::<Vec<_>>().join(","),
             marks,
             duration: metrics.command_duration.with_label_values(&["read"]),
         };

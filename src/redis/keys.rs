@@ -65,6 +65,19 @@ impl Keys {
         self.name(self.partition(channel), &format!("pos:{}", &**channel))
     }
 
+    /// What the keys of all positions match.
+    pub fn positions(&self) -> String {
+        format!("{}:{{*}}:pos:*", self.prefix)
+    }
+
+    /// The partition and the channel whose position has this key.
+    pub fn channel_of_position(&self, key: &str) -> Option<(u16, Channel)> {
+        let rest = key.strip_prefix(&*self.prefix)?.strip_prefix(":{")?;
+        let (partition, channel) = rest.split_once("}:pos:")?;
+        let (partition, channel) = (partition.parse().ok()?, Channel::new(channel).ok()?);
+        (self.partition(&channel) == partition).then_some((partition, channel))
+    }
+
     /// Stream: the channel's retained publications.
     pub fn history(&self, channel: &Channel) -> String {
         self.name(self.partition(channel), &format!("hist:{}", &**channel))
@@ -161,6 +174,19 @@ mod tests {
         let tag = format!("sky:{{{partition}}}:");
         for name in [keys.log(partition), keys.position(&channel), keys.history(&channel)] {
             assert!(name.starts_with(&tag), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_position_tells_its_channel() {
+        let keys = Keys::new("sky".into(), 16);
+        for name in ["chat:1", "@alice", "chat:{x}:pos:y"] {
+            let channel = Channel::new(name).unwrap();
+            let told = keys.channel_of_position(&keys.position(&channel));
+            assert_eq!(told, Some((keys.partition(&channel), channel)));
+        }
+        for foreign in ["other:{6}:pos:chat:1", "sky:{7}:pos:chat:1", "sky:{6}:hist:chat:1", "sky:{6}:pos:"] {
+            assert_eq!(keys.channel_of_position(foreign), None, "{foreign}");
         }
     }
 

@@ -18,6 +18,15 @@ impl StreamId {
         Some(Self { ms: ms.parse().ok()?, sequence: sequence.parse().ok()? })
     }
 
+    /// The greatest id that is smaller.
+    pub fn previous(self) -> Self {
+        match self.sequence.checked_sub(1) {
+            Some(sequence) => Self { sequence, ..self },
+            None if self.ms == 0 => Self::MIN,
+            None => Self { ms: self.ms - 1, sequence: u64::MAX },
+        }
+    }
+
     /// The smallest id that is greater.
     pub fn next(self) -> Self {
         match self.sequence.checked_add(1) {
@@ -81,6 +90,9 @@ mod tests {
         let id = |text| StreamId::parse(text).unwrap();
         assert!(id("9-5") < id("10-0") && id("10-1") < id("10-2"));
         assert_eq!(id("10-0").next(), id("10-1"));
+        assert_eq!(id("10-1").previous(), id("10-0"));
+        assert_eq!(id("10-0").previous().next(), id("10-0"));
+        assert_eq!(StreamId::MIN.previous(), StreamId::MIN);
         assert_eq!(id(&format!("9-{}", u64::MAX)).next(), id("10-0"));
         assert_eq!(StreamId::parse("10"), None);
     }

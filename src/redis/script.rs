@@ -8,6 +8,8 @@ pub enum Script {
     LifeOf,
     Pull,
     Apply,
+    Survey,
+    Fill,
     Lease,
     Claim,
     Release,
@@ -27,6 +29,8 @@ pub const ALL_SCRIPTS: [Script; 15] = [
     Script::LifeOf,
     Script::Pull,
     Script::Apply,
+    Script::Survey,
+    Script::Fill,
     Script::Lease,
     Script::Claim,
     Script::Release,
@@ -51,12 +55,19 @@ impl Script {
             Self::LifeOf => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
             }
-            Self::Pull => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../region/bridge/pull.lua"))
-            }
+            Self::Pull => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../region/bridge/entries.lua"),
+                include_str!("../region/bridge/pull.lua")
+            ),
             Self::Apply => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../region/bridge/apply.lua"))
             }
+            Self::Survey => concat!(
+                include_str!("../region/bridge/entries.lua"),
+                include_str!("../region/bridge/survey.lua")
+            ),
+            Self::Fill => include_str!("../region/bridge/fill.lua"),
             Self::Lease => include_str!("../region/lease.lua"),
             Self::Claim => include_str!("../region/claim.lua"),
             Self::Release => include_str!("../region/release.lua"),
@@ -97,7 +108,7 @@ impl Script {
 
     /// It begins with `life.lua`, whose first arguments the connection supplies.
     pub fn is_of_a_life(self) -> bool {
-        !matches!(self, Self::Lease | Self::Claim | Self::Release)
+        !matches!(self, Self::Survey | Self::Fill | Self::Lease | Self::Claim | Self::Release)
     }
 }
 

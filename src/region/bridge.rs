@@ -7,11 +7,12 @@
 mod apply;
 mod course;
 mod crossing;
-mod cursor;
+pub mod cursor;
 mod listening;
 mod mailbox;
 mod pull;
 mod slices;
+mod survey;
 mod watch;
 
 use super::{
@@ -20,21 +21,29 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
+    broker::BrokerError,
     config::NamespaceConfig,
     metrics::LinkMetrics,
     redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
 };
-use apply::Applying;
-use course::{Course, Interruption, Link};
+use apply::{Applying, Mode, Outcome};
+use course::{Course, Interruption, Link, is_trimmed};
 use cursor::Cursor;
 use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, FuturesUnordered},
 };
 use listening::Listening;
+use parking_lot::Mutex;
 use pull::{Head, Part, RemoteLog};
 use redis::Value;
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
+use survey::{Purpose, survey};
 use tokio::{task::JoinSet, time::Instant};
 
 /// Whether a Redis can be reached again is looked at this often.
@@ -54,6 +63,8 @@ pub struct Bridge {
     pub namespaces: BTreeMap<String, NamespaceConfig>,
     pub log_age: Duration,
     pub metrics: LinkMetrics,
+    /// How far this node got when it led, by partition.
+    pub reached: Mutex<HashMap<u16, Cursor>>,
 }
 
 /// Why a leader gives up its lease.
@@ -134,9 +145,15 @@ impl Bridge {
         let saying = listening::say_events(self.local.clone(), said);
         // Only now, as the mailboxes are open: what comes behind the heads is in them.
         let heads = heads(&link).await?;
-        let cursors = self.cursors().await?;
-        let courses = self.courses(&link, heads, cursors).await?;
+        let places = self.places(&link, &heads, self.cursors().await?).await?;
+        let courses: FuturesUnordered<_> = (0..)
+            .zip(heads.into_iter().zip(places))
+            .map(|(partition, (head, Place { stored, cursor }))| {
+                Course::new(&link, partition, stored, cursor).run(head)
+            })
+            .collect();
         let watching = watch::watch(&link, &self.remote.redis);
+        let _remembering = Remembering(self, link.clone());
         tokio::select! {
             Some(interruption) = next(courses) => Err(interruption),
             ended = tasks.join_next() => match ended {
@@ -148,21 +165,70 @@ impl Bridge {
         }
     }
 
-    async fn courses<'a>(
+    /// Where each partition goes on, once all is made up for that the log does not hold.
+    async fn places(
         &self,
-        link: &'a Link,
-        heads: Vec<Head>,
+        link: &Link,
+        heads: &[Head],
         cursors: Vec<String>,
-    ) -> Result<FuturesUnordered<impl Future<Output = Interruption> + use<'a>>, Interruption> {
-        let courses = FuturesUnordered::new();
-        for (partition, (head, stored)) in (0..).zip(heads.into_iter().zip(cursors)) {
-            let cursor = match Cursor::parse(&stored) {
-                Some(cursor) => cursor.in_life(&head.life, head.born),
-                None => Cursor { life: head.life.clone(), id: head.newest, count: head.count },
+    ) -> Result<Vec<Place>, Interruption> {
+        let mut purposes = HashMap::new();
+        let mut places = Vec::with_capacity(heads.len());
+        for (partition, (head, stored)) in (0..).zip(heads.iter().zip(cursors)) {
+            let place = match Cursor::parse(&stored) {
+                Some(cursor) => Place { cursor: cursor.in_life(&head.life, head.born), stored },
+                None => Place { cursor: self.beginning(partition, head), stored: String::new() },
             };
-            courses.push(Course::new(link, partition, stored, cursor).run(head));
+            let until = place.cursor.id;
+            if place.stored.is_empty() {
+                purposes.insert(partition, Purpose::Fill { until });
+            } else if is_trimmed(head, until) {
+                // So that what is repaired is applied in the life in which it is read.
+                let place = settle(link, partition, &place, place.cursor.clone()).await?;
+                let until = head.oldest.unwrap_or(head.newest.next()).previous();
+                purposes.insert(partition, Purpose::Repair { cursor: place.cursor, until });
+            }
+            places.push(place);
         }
-        Ok(courses)
+        if !purposes.is_empty() {
+            tracing::warn!(
+                region = link.region(),
+                partitions = purposes.len(),
+                "positions and histories are read: the log does not hold all that is missing here"
+            );
+        }
+        survey(link, &purposes).await?;
+        for (partition, purpose) in purposes {
+            let place = &mut places[usize::from(partition)];
+            *place = match purpose {
+                Purpose::Fill { .. } => begin(link, partition, place).await?,
+                Purpose::Repair { cursor, until } => {
+                    let reached = Cursor { id: until, ..cursor.clone() };
+                    let place = Place { stored: cursor.to_string(), cursor };
+                    settle(link, partition, &place, reached).await?
+                }
+            };
+        }
+        Ok(places)
+    }
+
+    /// Where the link begins in a partition of which this region's Redis knows nothing: where this leader had got to,
+    /// should Redis have lost it, else now.
+    fn beginning(&self, partition: u16, head: &Head) -> Cursor {
+        let reached = self.reached.lock().get(&partition).cloned();
+        reached
+            .filter(|reached| reached.life == head.life && !is_trimmed(head, reached.id))
+            .unwrap_or(Cursor { life: head.life.clone(), id: head.newest, count: head.count })
+    }
+
+    /// Remembers how far a link got, should this region's Redis forget it.
+    fn remember(&self, link: &Link) {
+        let mut reached = self.reached.lock();
+        for (partition, desk) in (0..).zip(&link.desks) {
+            if let Some(cursor) = desk.progress.lock().cursor.clone() {
+                reached.insert(partition, cursor);
+            }
+        }
     }
 
     /// The cursors as they stand here; empty where there is none.
@@ -190,8 +256,51 @@ async fn heads(link: &Link) -> Result<Vec<Head>, Interruption> {
     stream::iter(partitions).map(ask).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
+/// Moves the cursor without applying anything.
+async fn settle(link: &Link, partition: u16, from: &Place, to: Cursor) -> Result<Place, Interruption> {
+    let outcome = link.applying.apply(partition, &from.stored, &to, &[], Mode::Log).await;
+    moved(outcome, to)
+}
+
+/// Begins a partition that was filled in.
+async fn begin(link: &Link, partition: u16, place: &Place) -> Result<Place, Interruption> {
+    let part = Part { after: StreamId::MIN, until: None, count: 0 };
+    let head = link.log.pull(partition, part).await?.head;
+    if head.life != place.cursor.life {
+        return Err(Interruption::LifeChanged);
+    }
+    link.metrics.filled.inc();
+    moved(link.applying.begin(partition, &place.cursor, head.newest).await, place.cursor.clone())
+}
+
+fn moved(outcome: Result<Outcome, BrokerError>, to: Cursor) -> Result<Place, Interruption> {
+    match outcome {
+        Ok(Outcome::Done(_)) => Ok(Place { stored: to.to_string(), cursor: to }),
+        Ok(Outcome::Moved) => Err(Interruption::Moved),
+        Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
+        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
+    }
+}
+
+/// Where a partition goes on.
+struct Place {
+    /// The cursor as it stands in this region's Redis.
+    stored: String,
+    /// The same, in the life that the log is in now.
+    cursor: Cursor,
+}
+
 async fn next<F: Future>(mut futures: FuturesUnordered<F>) -> Option<F::Output> {
     futures.next().await
+}
+
+/// Remembers, when it is dropped, how far the link got.
+struct Remembering<'a>(&'a Bridge, Arc<Link>);
+
+impl Drop for Remembering<'_> {
+    fn drop(&mut self) {
+        self.0.remember(&self.1);
+    }
 }
 
 /// Shows that this node leads; dropped, that it does not.

@@ -1,17 +1,37 @@
 -- Reads where a channel stands and a part of its history.
 --
--- KEYS[3] pos (hash) · KEYS[4] hist (stream)
+-- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] cursor (hash), if there are other regions
 -- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] count
--- ARGV[6] history_age_ms · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
+-- ARGV[6] history_age_ms · [7] the other regions, separated by commas · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
 -- backward; no more is read than it misses.
--- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for}.
-local positions = redis.call('HGETALL', KEYS[3])
+-- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, for each origin
+-- that was filled in where it stood then}.
+local positions, filled = {}, {}
+local known = {}
+local stored = redis.call('HGETALL', KEYS[3])
+for index = 1, #stored, 2 do
+  local region, state = string.match(stored[index], '^([^ ]*) (.*)$')
+  if not region then
+    positions[#positions + 1], positions[#positions + 2] = stored[index], stored[index + 1]
+    known[stored[index]] = true
+  elseif state == 'filled' then
+    filled[#filled + 1], filled[#filled + 2] = region, stored[index + 1]
+  end
+end
+-- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
+if KEYS[5] then
+  for region in string.gmatch(ARGV[7], '[^,]+') do
+    if not known[region] and redis.call('HEXISTS', KEYS[5], region) == 0 then
+      positions[#positions + 1], positions[#positions + 2] = region, 'unknown:0'
+    end
+  end
+end
 local count = tonumber(ARGV[5])
 
 -- How many publications lie between the reader's position and the head; nil when that cannot be told.
 local function missing()
   local seen = {}
-  for index = 7, #ARGV, 2 do
+  for index = 8, #ARGV, 2 do
     seen[ARGV[index]] = ARGV[index + 1]
   end
   local sum = 0
@@ -30,7 +50,7 @@ local oldest_ms = math.max(0, now_ms - tonumber(ARGV[6]))
 local oldest = string.format('%.0f', oldest_ms)
 local entries = {}
 if ARGV[3] == 'backward' then
-  if #ARGV > 6 then
+  if #ARGV > 7 then
     count = math.min(count, missing() or count)
   end
   if count > 0 then
@@ -43,4 +63,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = redis.call('XRANGE', KEYS[4], bound, '+', 'COUNT', count)
 end
-return { life, fresh_epoch, positions, entries, count }
+return { life, fresh_epoch, positions, entries, count, filled }

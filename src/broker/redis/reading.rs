@@ -27,6 +27,8 @@ pub struct Reading {
     pub commands: Commands,
     pub keys: Keys,
     pub own: Origin,
+    /// The other regions, separated by commas.
+    pub others: String,
     pub marks: Arc<Marks>,
     pub duration: Histogram,
 }
@@ -103,15 +105,16 @@ impl Reading {
             let playback = Playback::new(position, mark.starts, limit);
             return self.forward(retained, playback, mark.from).await;
         }
-        let mut search = None;
+        let (mut search, mut seen) = (None, None);
         let mut in_hand = Some(Vec::new());
         let (mut part, mut head) = (Part::Missing(&position), None);
         loop {
             let answer = self.ask(retained, part, PAGE).await?;
             let head = head.get_or_insert(answer.head);
-            let search = search.get_or_insert_with(|| Search::new(&position, head));
+            let seen = seen.get_or_insert_with(|| head.placed(&position));
+            let search = search.get_or_insert_with(|| Search::new(seen, head));
             for entry in &answer.entries {
-                search.visit(entry.id, &entry.publication, &position);
+                search.visit(entry.id, &entry.publication, seen);
             }
             let oldest = answer.entries.last().map(|entry| entry.id);
             in_hand = in_hand.filter(|entries| entries.len() + answer.entries.len() <= MAX_IN_HAND);
@@ -126,6 +129,7 @@ impl Reading {
         let (Some(search), Some(head)) = (search, head) else { return Err(BrokerError::Unavailable) };
         let (first, starts) = search.finish();
         let mut playback = Playback::new(position, starts, limit);
+        playback.place(&head);
         let Some(first) = first else { return Ok((playback.complete(&head), head)) };
         let Some(mut entries) = in_hand else { return self.forward(retained, playback, first).await };
         entries.reverse();
@@ -221,7 +225,9 @@ impl Reading {
         };
         let age_ms = age.unwrap_or_default().as_millis();
         let mut args: Vec<Vec<u8>> =
-            [order.to_owned(), bound, count.to_string(), age_ms.to_string()].map(String::into_bytes).into();
+            [order.to_owned(), bound, count.to_string(), age_ms.to_string(), self.others.clone()]
+                .map(String::into_bytes)
+                .into();
         if let Part::Missing(position) = part {
             for (origin, point) in position.iter() {
                 args.push(origin.as_bytes().to_vec());
@@ -229,23 +235,28 @@ impl Reading {
             }
         }
         let partition = self.keys.partition(channel);
-        let keys = vec![
+        let mut keys = vec![
             self.keys.life(partition),
             self.keys.log(partition),
             self.keys.position(channel),
             self.keys.history(channel),
         ];
+        if !self.others.is_empty() {
+            keys.push(self.keys.cursor(partition));
+        }
         Request::Script { script: Script::Read, keys, args }
     }
 
     fn answer(&self, value: Value) -> Result<Answer, Malformed> {
         let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-        let Ok([life, fresh_epoch, Value::Array(positions), Value::Array(entries), count]) =
-            <[Value; 5]>::try_from(parts)
+        let Ok(
+            [life, fresh_epoch, Value::Array(positions), Value::Array(entries), count, Value::Array(filled)],
+        ) = <[Value; 6]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
-        let head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
+        let mut head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
+        head.filled = points(filled)?.into_iter().collect();
         let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;
         let exhausted = entries.len() < asked || asked == 0;
         let entries = entries.into_iter().map(|value| {
@@ -258,18 +269,26 @@ impl Reading {
     fn head_of(&self, life: &str, fresh_epoch: &str, positions: Vec<Value>) -> Result<Head, Malformed> {
         let epoch = Text::new(fresh_epoch).map_err(|_| Malformed("epoch"))?;
         let mut position: Position = [(self.own.clone(), Point { epoch, offset: 0 })].into_iter().collect();
-        let mut positions = positions.into_iter();
-        while let (Some(origin), Some(point)) = (positions.next(), positions.next()) {
-            let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
-            let point = point_of(&reply::text(point)?).ok_or(Malformed("position"))?;
+        for (origin, point) in points(positions)? {
             // One of an earlier life is past: the next publication begins another epoch.
             let is_past = origin == self.own && !is_of(life, &point.epoch);
             if !is_past {
                 position.set(origin, point);
             }
         }
-        Ok(Head { own: self.own.clone(), position })
+        Ok(Head { own: self.own.clone(), position, filled: Position::new() })
     }
+}
+
+/// Pairs of origin and point.
+fn points(pairs: Vec<Value>) -> Result<Vec<(Origin, Point)>, Malformed> {
+    let mut pairs = pairs.into_iter();
+    let mut points = Vec::new();
+    while let (Some(origin), Some(point)) = (pairs.next(), pairs.next()) {
+        let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
+        points.push((origin, point_of(&reply::text(point)?).ok_or(Malformed("position"))?));
+    }
+    Ok(points)
 }
 
 /// What sessions get at once.

@@ -18,6 +18,9 @@ use skywave_protocol::{
 };
 use std::sync::Arc;
 
+/// The epoch of a region of which nothing is known here.
+pub const UNKNOWN: &str = "unknown";
+
 /// Where a channel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
@@ -25,6 +28,20 @@ pub struct Head {
     pub own: Origin,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
+    /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
+    /// subscribed before stands at [`UNKNOWN`].
+    pub filled: Position,
+}
+
+impl Head {
+    /// A reader's position, with a place for the origins of which nothing was known when it subscribed.
+    pub fn placed(&self, position: &Position) -> Position {
+        let place = |(origin, point): &(Origin, Point)| {
+            let place = self.filled.get(origin).filter(|_| *point.epoch == *UNKNOWN);
+            (origin.clone(), place.unwrap_or(point).clone())
+        };
+        position.iter().map(place).collect()
+    }
 }
 
 /// From where on an origin's entries concern the reader.
@@ -171,6 +188,15 @@ impl Playback {
     pub fn new(position: Position, starts: Starts, limit: ChunkLimit) -> Self {
         let chunk = Chunk { start: position.clone(), ..Chunk::default() };
         Self { starts, limit, position, chunk, bytes: 0, last: None }
+    }
+
+    /// Tells a reader of the origins of which nothing was known when it subscribed what it does not get of them.
+    pub fn place(&mut self, head: &Head) {
+        for (origin, point) in head.placed(&self.position).iter() {
+            if self.position.get(origin).is_some_and(|seen| seen != point) {
+                self.lose(origin, GapReason::EpochChanged, point.clone());
+            }
+        }
     }
 
     /// What the reader had seen before the chunk.

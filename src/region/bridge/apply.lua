@@ -3,15 +3,19 @@
 -- KEYS[3] cursor (hash) · then for each entry: pos (hash) · hist (stream) · key, if its flags hold `k`
 -- ARGV[3] the other region · [4] the leader's token · [5] the cursor as the leader knows it · [6] where it goes
 -- ARGV[7] `log`, or `live`: then it stops before a publication that does not follow the one before
--- ARGV[8] log_age_ms · [9] log_length · then for each entry:
+-- ARGV[8] log_age_ms · [9] log_length · [10] where a replay ends that begins with this call, or ''
+-- then for each entry:
 -- the cursor after it · channel · epoch · offset · time · flags · key · user · payload
 -- history (publications) · history_age_ms · position_age_ms · key_age_ms
 -- Answers {`fenced`, the token to be exceeded}, {`moved`, where the cursor is}, or
 -- {`ok` or `stopped`, how many were applied, how many were known, how many do not follow the one before}.
-local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 10, 13
+--
+-- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
+-- ends, an entry is new because it lies behind the cursor.
+local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 11, 13
 local region = ARGV[3]
 
-local held = redis.call('HMGET', KEYS[3], region, region .. ':fence')
+local held = redis.call('HMGET', KEYS[3], region, region .. ':fence', region .. ':replay')
 local cursor, fence = held[1] or '', tonumber(held[2] or nil) or 0
 local token = tonumber(ARGV[4])
 if token < fence then
@@ -22,6 +26,26 @@ if token > fence then
 end
 if cursor ~= ARGV[5] then
   return { 'moved', cursor }
+end
+
+local replay = held[3] or nil
+if ARGV[10] ~= '' then
+  replay = ARGV[10]
+  redis.call('HSET', KEYS[3], region .. ':replay', replay)
+end
+
+-- Whether the replay goes as far as a cursor, which is `life id count`.
+local function is_replayed(text)
+  if not replay then
+    return false
+  end
+  local ms, sequence = string.match(text, ' (%d+)-(%d+) ')
+  local last_ms, last_sequence = string.match(replay, '^(%d+)-(%d+)$')
+  if not ms or not last_ms then
+    return false
+  end
+  ms, last_ms = tonumber(ms), tonumber(last_ms)
+  return ms < last_ms or ms == last_ms and tonumber(sequence) <= tonumber(last_sequence)
 end
 
 local points, position_ages, history_ages = {}, {}, {}
@@ -54,11 +78,13 @@ for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
     key_index = key_index + 1
   end
   local point, epoch, offset = point_of(pos), ARGV[at + 2], tonumber(ARGV[at + 3])
-  if point.epoch == epoch and offset <= point.offset then
+  local is_behind = point.epoch == epoch and offset <= point.offset
+  local replayed = is_replayed(ARGV[at])
+  if is_behind and not replayed then
     known = known + 1
   else
     local follows = offset == 1 or point.epoch == epoch and offset == point.offset + 1
-    if not follows then
+    if not follows and not replayed then
       if ARGV[7] == 'live' then
         stopped = true
         break
@@ -81,8 +107,10 @@ for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
     if idempotency then
       redis.call('SET', idempotency, region .. ' ' .. epoch .. ':' .. ARGV[at + 3], 'NX', 'PX', ARGV[at + 12])
     end
-    point.epoch, point.offset, point.text = epoch, offset, ARGV[at + 3]
-    position_ages[pos] = ARGV[at + 11]
+    if not is_behind then
+      point.epoch, point.offset, point.text = epoch, offset, ARGV[at + 3]
+      position_ages[pos] = ARGV[at + 11]
+    end
     applied = applied + 1
   end
   reached = ARGV[at]
@@ -103,6 +131,9 @@ if not stopped and not failure then
 end
 if reached ~= cursor then
   redis.call('HSET', KEYS[3], region, reached)
+  if replay and not is_replayed(reached) then
+    redis.call('HDEL', KEYS[3], region .. ':replay')
+  end
 end
 if failure and applied == 0 then
   return failure

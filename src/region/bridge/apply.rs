@@ -10,7 +10,7 @@ use crate::{
         },
     },
     config::NamespaceConfig,
-    redis::{Malformed, Redis, Request, Script, reply},
+    redis::{Malformed, Redis, Request, Script, StreamId, reply},
 };
 use redis::Value;
 use skywave_protocol::position::Origin;
@@ -79,14 +79,33 @@ impl Applying {
         steps: &[Step],
         mode: Mode,
     ) -> Result<Outcome, BrokerError> {
-        let value = self.local.commands.call(self.request(partition, from, to, steps, mode)).await?;
+        self.call(self.request(partition, from, to, steps, (mode, ""))).await
+    }
+
+    /// Begins at `to`, where channels that were filled in stand already; up to `until`, all is new nevertheless.
+    ///
+    /// # Errors
+    /// See [`Self::apply`].
+    pub async fn begin(&self, partition: u16, to: &Cursor, until: StreamId) -> Result<Outcome, BrokerError> {
+        self.call(self.request(partition, "", to, &[], (Mode::Log, &until.to_string()))).await
+    }
+
+    async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
+        let value = self.local.commands.call(request).await?;
         outcome(value).map_err(|error| {
             tracing::error!(%error, "it is not known what was applied of another region");
             BrokerError::Unavailable
         })
     }
 
-    fn request(&self, partition: u16, from: &str, to: &Cursor, steps: &[Step], mode: Mode) -> Request {
+    fn request(
+        &self,
+        partition: u16,
+        from: &str,
+        to: &Cursor,
+        steps: &[Step],
+        (mode, replay): (Mode, &str),
+    ) -> Request {
         let names = &self.local.keys;
         let mut keys = vec![names.life(partition), names.log(partition), names.cursor(partition)];
         let mode = match mode {
@@ -101,6 +120,7 @@ impl Applying {
             mode.to_owned(),
             self.log_age.as_millis().to_string(),
             LOG_LENGTH.to_string(),
+            replay.to_owned(),
         ]
         .map(String::into_bytes)
         .into();

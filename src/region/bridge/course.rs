@@ -13,6 +13,7 @@ use crate::{
     metrics::LinkMetrics,
     redis::{Malformed, StreamId},
 };
+use ::redis::Value;
 use futures_util::{StreamExt, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use std::convert::Infallible;
@@ -51,7 +52,7 @@ pub struct Link {
     pub metrics: LinkMetrics,
     pub desks: Vec<Desk>,
     catching_up: Semaphore,
-    applications: Semaphore,
+    pub applications: Semaphore,
 }
 
 /// What stands at a partition's place.
@@ -88,15 +89,16 @@ impl Link {
     }
 
     /// The publication that an entry holds; one that holds none is told and passed over.
-    fn checked(&self, partition: u16, entry: Result<Entry, Malformed>) -> Option<Entry> {
-        match entry {
-            Ok(entry) => Some(entry),
-            Err(error) => {
-                tracing::error!(%error, region = self.region(), partition, "an entry is passed over");
-                self.metrics.malformed.inc();
-                None
-            }
-        }
+    pub fn check(&self, partition: u16, id: StreamId, fields: Vec<Value>) -> Option<Entry> {
+        let keys = &self.applying.local.keys;
+        let checked = crossing::check(id, fields, &self.log.region, keys, partition);
+        checked.map_err(|error| self.pass_over(error)).ok()
+    }
+
+    /// Tells of something that no node wrote.
+    pub fn pass_over(&self, error: Malformed) {
+        tracing::error!(%error, region = self.region(), "something in the other region is passed over");
+        self.metrics.malformed.inc();
     }
 
     pub fn count(&self, tally: Tally) {
@@ -239,9 +241,7 @@ impl<'a> Course<'a> {
         let mut steps = Vec::new();
         for (id, fields) in pulled.entries {
             cursor = Cursor { id, count: cursor.count + 1, ..cursor };
-            let keys = &self.link.applying.local.keys;
-            let entry = crossing::check(id, fields, &self.link.log.region, keys, self.partition);
-            if let Some(entry) = self.link.checked(self.partition, entry) {
+            if let Some(entry) = self.link.check(self.partition, id, fields) {
                 steps.push(Step { entry, cursor: cursor.clone() });
             }
             if steps.len() == MAX_ENTRIES {
@@ -281,9 +281,7 @@ impl<'a> Course<'a> {
                     continue;
                 }
                 cursor = Cursor { id: heard.id, count: cursor.count + 1, ..cursor };
-                let entry =
-                    heard.entry(&self.link.log.region, &self.link.applying.local.keys, self.partition);
-                if let Some(entry) = self.link.checked(self.partition, entry) {
+                if let Some(entry) = self.link.check(self.partition, heard.id, heard.fields) {
                     steps.push(Step { entry, cursor: cursor.clone() });
                 }
             }
@@ -325,6 +323,6 @@ impl<'a> Course<'a> {
 }
 
 /// Whether publications behind `id` may have been trimmed.
-fn is_trimmed(head: &Head, id: StreamId) -> bool {
+pub fn is_trimmed(head: &Head, id: StreamId) -> bool {
     head.trimmed && !head.is_reached_by(id) && head.oldest.is_none_or(|oldest| oldest > id.next())
 }

@@ -16,7 +16,8 @@ pub struct Heard {
     /// In which the log was.
     pub life: String,
     pub id: StreamId,
-    fields: Vec<Value>,
+    /// Not checked yet.
+    pub fields: Vec<Value>,
     /// Of the message.
     pub bytes: usize,
 }
@@ -44,12 +45,6 @@ impl Heard {
             fields: fields.iter().map(|part| Value::BulkString(part.to_vec())).collect(),
             bytes,
         })
-    }
-
-    /// # Errors
-    /// See [`check`].
-    pub fn entry(self, origin: &Origin, keys: &Keys, partition: u16) -> Result<Entry, Malformed> {
-        check(self.id, self.fields, origin, keys, partition)
     }
 }
 
@@ -95,7 +90,8 @@ mod tests {
 
     fn entry(parts: &[&[u8]]) -> Result<Entry, Malformed> {
         let keys = Keys::new("sky".into(), 1);
-        Heard::read(&message(parts))?.entry(&Text::new("eu").unwrap(), &keys, 0)
+        let heard = Heard::read(&message(parts))?;
+        check(heard.id, heard.fields, &Text::new("eu").unwrap(), &keys, 0)
     }
 
     #[test]

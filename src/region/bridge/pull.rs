@@ -143,8 +143,14 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
-        let command = self.connection.command(&request(&self.keys, &self.region, partition, part));
-        let value = self.connection.commands.clone().send_packed_command(&command).await?;
-        Ok(pulled(value.extract_error()?)?)
+        let request = request(&self.keys, &self.region, partition, part);
+        Ok(pulled(self.ask(&request).await?)?)
+    }
+
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn ask(&self, request: &Request) -> Result<Value, PullError> {
+        let command = self.connection.command(request);
+        Ok(self.connection.commands.clone().send_packed_command(&command).await?.extract_error()?)
     }
 }

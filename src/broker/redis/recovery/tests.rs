@@ -23,7 +23,7 @@ impl History {
     fn new() -> Self {
         let mut history = Self {
             entries: Vec::new(),
-            head: Head { own: Text::new("eu").unwrap(), position: Position::new() },
+            head: Head { own: Text::new("eu").unwrap(), position: Position::new(), filled: Position::new() },
             next_id: 1,
             lives: 0,
         };

@@ -1,0 +1,42 @@
+-- Remembers what another region published on a channel before the link began, without delivering it.
+--
+-- KEYS[1] cursor (hash) · KEYS[2] pos (hash) · KEYS[3] hist (stream)
+-- ARGV[1] the other region · [2] the leader's token · [3] where the channel stands there, or '' when more follows
+-- ARGV[4] channel · [5] history (publications) · [6] history_age_ms · [7] position_age_ms · then for each
+-- publication, oldest first: epoch · offset · time · flags · key · user · payload
+-- Answers {`ok`}, {`moved`} when the link has begun, or {`fenced`, the token to be exceeded}.
+--
+-- In pos, `REGION filling` is how far an unfinished filling got, and `REGION filled` where the channel stood when it
+-- was finished: whoever subscribed before is told of a gap up to there.
+local region = ARGV[1]
+local held = redis.call('HMGET', KEYS[1], region, region .. ':fence')
+local fence = tonumber(held[2] or nil) or 0
+if tonumber(ARGV[2]) < fence then
+  return { 'fenced', string.format('%.0f', fence) }
+end
+if tonumber(ARGV[2]) > fence then
+  redis.call('HSET', KEYS[1], region .. ':fence', ARGV[2])
+end
+if held[1] then
+  return { 'moved' }
+end
+
+local stands = redis.call('HMGET', KEYS[2], region .. ' filling', region)
+local epoch, offset = string.match(stands[1] or stands[2] or '', '^(.*):(%d+)$')
+offset = tonumber(offset or nil)
+for at = 8, #ARGV, 7 do
+  if ARGV[at] ~= epoch or tonumber(ARGV[at + 1]) > offset then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[5], '*', 'c', ARGV[4], 'o', region, 'e', ARGV[at],
+      'n', ARGV[at + 1], 't', ARGV[at + 2], 'f', ARGV[at + 3], 'k', ARGV[at + 4], 'u', ARGV[at + 5],
+      'd', ARGV[at + 6])
+    epoch, offset = ARGV[at], tonumber(ARGV[at + 1])
+    redis.call('HSET', KEYS[2], region .. ' filling', epoch .. ':' .. ARGV[at + 1])
+  end
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[6])
+if ARGV[3] ~= '' then
+  redis.call('HDEL', KEYS[2], region .. ' filling')
+  redis.call('HSET', KEYS[2], region, ARGV[3], region .. ' filled', ARGV[3])
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+return { 'ok' }

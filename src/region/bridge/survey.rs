@@ -1,0 +1,250 @@
+//! Goes through another region's channels, to make up for what its log does not hold any more.
+//!
+//! Where nothing of a partition was applied here yet, positions and histories are *filled* in without being
+//! delivered: what was published before the link began is old. Where the log was trimmed before it was read, it is
+//! *repaired* from the histories: what they still hold is applied as if it came from the log.
+
+use super::{
+    apply::{MAX_ENTRIES, Mode, Outcome, Step},
+    course::{Interruption, Link},
+    cursor::Cursor,
+};
+use crate::{
+    broker::redis::{
+        entry::{self, Entry},
+        retention::Retention,
+    },
+    redis::{Malformed, Request, Script, StreamId, reply},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use redis::Value;
+use skywave_protocol::Channel;
+use std::collections::HashMap;
+
+/// How many keys one step of the scan looks at.
+const SCANNED_AT_ONCE: usize = 2_048;
+/// How many channels are read at once.
+const CHANNELS_AT_ONCE: usize = 128;
+/// The most payload bytes of a channel that are read at once, unless a single publication is larger.
+const MAX_BYTES: usize = 64 << 10;
+
+/// What is to be made up for in a partition.
+#[derive(Debug, Clone)]
+pub enum Purpose {
+    /// All that was published up to `until` is remembered; the link begins there.
+    Fill { until: StreamId },
+    /// What was published behind the cursor, as it stands here, and before `until`, is applied.
+    Repair { cursor: Cursor, until: StreamId },
+}
+
+/// A channel's position there, and a part of its history.
+struct Answer {
+    position: String,
+    last: StreamId,
+    exhausted: bool,
+    entries: Vec<Entry>,
+}
+
+/// Goes through all channels of the partitions that have a purpose.
+///
+/// # Errors
+/// See [`Interruption`]; then it is to be done again.
+pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(), Interruption> {
+    if purposes.is_empty() {
+        return Ok(());
+    }
+    let mut cursor = "0".to_owned();
+    loop {
+        let (next, channels) = scan(link, &cursor).await?;
+        let mut work = Vec::with_capacity(channels.len());
+        for (partition, channel) in channels {
+            if let Some(purpose) = purposes.get(&partition) {
+                work.push(make_up(link, partition, channel, purpose));
+            }
+        }
+        stream::iter(work)
+            .buffer_unordered(CHANNELS_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        if next == "0" {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
+
+/// A step through the keys: where the next begins, and the channels that were found.
+async fn scan(link: &Link, cursor: &str) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
+    let keys = &link.applying.local.keys;
+    let pattern = keys.positions();
+    let count = SCANNED_AT_ONCE.to_string();
+    let request = Request::command(["SCAN", cursor, "MATCH", &pattern, "COUNT", &count]);
+    let malformed = |error: Malformed| Interruption::Pull(error.into());
+    let Value::Array(parts) = link.log.ask(&request).await? else {
+        return Err(malformed(Malformed("scan")));
+    };
+    let Ok([next, Value::Array(names)]) = <[Value; 2]>::try_from(parts) else {
+        return Err(malformed(Malformed("scan")));
+    };
+    let mut channels = Vec::with_capacity(names.len());
+    for name in names {
+        match reply::text(name).ok().and_then(|name| keys.channel_of_position(&name)) {
+            Some(found) => channels.push(found),
+            None => link.pass_over(Malformed("key")),
+        }
+    }
+    Ok((reply::text(next).map_err(malformed)?, channels))
+}
+
+async fn make_up(
+    link: &Link,
+    partition: u16,
+    channel: Channel,
+    purpose: &Purpose,
+) -> Result<(), Interruption> {
+    let (mut after, until) = match purpose {
+        Purpose::Fill { until } => (StreamId::MIN, *until),
+        Purpose::Repair { cursor, until } => (cursor.id, *until),
+    };
+    let retention = Retention::of(link.applying.namespaces.get(channel.namespace()));
+    loop {
+        // A channel without history here needs its position only.
+        let count = if retention.history > 0 { MAX_ENTRIES } else { 0 };
+        let answer = ask(link, partition, &channel, (after, until, count)).await?;
+        let is_last = answer.exhausted || count == 0;
+        after = answer.last;
+        match purpose {
+            Purpose::Fill { .. } => {
+                let position = if is_last { &*answer.position } else { "" };
+                // Another region published on it; this one did not.
+                if !answer.position.is_empty() {
+                    fill(link, &channel, position, retention, &answer.entries).await?;
+                }
+            }
+            Purpose::Repair { cursor, .. } => repair(link, partition, cursor, answer.entries).await?,
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+async fn ask(
+    link: &Link,
+    partition: u16,
+    channel: &Channel,
+    (after, until, count): (StreamId, StreamId, usize),
+) -> Result<Answer, Interruption> {
+    let keys = &link.applying.local.keys;
+    let args = [
+        link.region().to_owned(),
+        after.to_string(),
+        until.to_string(),
+        count.to_string(),
+        MAX_BYTES.to_string(),
+    ];
+    let request = Request::Script {
+        script: Script::Survey,
+        keys: vec![keys.position(channel), keys.history(channel)],
+        args: args.map(String::into_bytes).into(),
+    };
+    let value = link.log.ask(&request).await?;
+    read(value, link, partition).map_err(|error| Interruption::Pull(error.into()))
+}
+
+fn read(value: Value, link: &Link, partition: u16) -> Result<Answer, Malformed> {
+    let Value::Array(parts) = value else { return Err(Malformed("answer")) };
+    let Ok([position, last, exhausted, Value::Array(entries)]) = <[Value; 4]>::try_from(parts) else {
+        return Err(Malformed("answer"));
+    };
+    let mut checked = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let (id, fields) = reply::parts(entry)?;
+        checked.extend(link.check(partition, id, fields));
+    }
+    Ok(Answer {
+        position: reply::text(position)?,
+        last: StreamId::parse(&reply::text(last)?).ok_or(Malformed("entry id"))?,
+        exhausted: reply::text(exhausted)? == "1",
+        entries: checked,
+    })
+}
+
+async fn fill(
+    link: &Link,
+    channel: &Channel,
+    position: &str,
+    retention: Retention,
+    entries: &[Entry],
+) -> Result<(), Interruption> {
+    if !position.is_empty() && crate::broker::redis::point_of(position).is_none() {
+        link.pass_over(Malformed("position"));
+        return Ok(());
+    }
+    let applying = &link.applying;
+    let keys = &applying.local.keys;
+    let mut args: Vec<Vec<u8>> = [
+        link.region().to_owned(),
+        applying.token.to_string(),
+        position.to_owned(),
+        channel.to_string(),
+        retention.history.to_string(),
+        retention.history_age.as_millis().to_string(),
+        retention.position_age.as_millis().to_string(),
+    ]
+    .map(String::into_bytes)
+    .into();
+    for Entry { publication, .. } in entries {
+        let frame = publication.frame();
+        args.extend([
+            frame.epoch.as_bytes().to_vec(),
+            frame.offset.to_string().into_bytes(),
+            frame.time_ms.to_string().into_bytes(),
+            entry::flags(&frame.data, frame.key.as_ref(), frame.user.as_ref()).into_bytes(),
+            frame.key.as_deref().unwrap_or_default().as_bytes().to_vec(),
+            frame.user.as_deref().unwrap_or_default().as_bytes().to_vec(),
+            entry::payload_bytes(&frame.data),
+        ]);
+    }
+    let request = Request::Script {
+        script: Script::Fill,
+        keys: vec![keys.cursor(keys.partition(channel)), keys.position(channel), keys.history(channel)],
+        args,
+    };
+    let _turn = link.applications.acquire().await;
+    let value = applying.local.commands.call(request).await.map_err(|_| Interruption::LocalAway)?;
+    let words: Vec<String> = match value {
+        Value::Array(parts) => parts.into_iter().filter_map(|part| reply::text(part).ok()).collect(),
+        _ => Vec::new(),
+    };
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["ok"] => Ok(()),
+        ["fenced", fence] => Err(Interruption::Fenced(fence.parse().unwrap_or(applying.token))),
+        _ => Err(Interruption::Moved),
+    }
+}
+
+async fn repair(
+    link: &Link,
+    partition: u16,
+    cursor: &Cursor,
+    entries: Vec<Entry>,
+) -> Result<(), Interruption> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let steps: Vec<_> = entries.into_iter().map(|entry| Step { entry, cursor: cursor.clone() }).collect();
+    let _turn = link.applications.acquire().await;
+    let stored = cursor.to_string();
+    let outcome = link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await;
+    match outcome.map_err(|_| Interruption::LocalAway)? {
+        Outcome::Done(tally) => {
+            link.count(tally);
+            link.metrics.repaired.inc_by(tally.applied);
+            Ok(())
+        }
+        Outcome::Stopped(_) => Err(Interruption::LocalAway),
+        Outcome::Moved => Err(Interruption::Moved),
+        Outcome::Fenced(fence) => Err(Interruption::Fenced(fence)),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a region knows of another when its cursor is lost or the other's log no longer reaches back to it.
+
+use crate::{
+    deployment::Deployment,
+    world::{channel, eventually, soon},
+};
+use skywave::broker::{Broker, From};
+use skywave_client::{ChannelEvent, SubscribeOptions, TransportChoice};
+use skywave_protocol::frame::GapReason;
+
+/// Two regions, of which the first knows nothing: the second published so much before.
+async fn newcomer(before: u64) -> Deployment {
+    let mut deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.region_mut("eu").nodes.clear();
+    for number in 1..=before {
+        deployment.region("us").publish("chat:1", number).await;
+        deployment.region("us").publish("bench:1", number).await;
+    }
+    // Until the node is gone, it goes on to fill its Redis.
+    eventually("the end of the node", async || {
+        let eu = &deployment.region("eu").redis;
+        let clients: String = eu.run("CLIENT LIST").await;
+        clients.lines().filter(|client| client.contains("name=skywave-commands")).count() == 1
+    })
+    .await;
+    deployment.region("eu").redis.run::<()>("FLUSHALL").await;
+    deployment
+}
+
+async fn history(deployment: &Deployment, name: &str) -> Vec<u64> {
+    let chunk = deployment.region(name).ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
+    chunk.publications.iter().map(|publication| publication.frame().offset).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_published_before_the_link_is_remembered_and_not_delivered() {
+    let mut deployment = newcomer(30).await;
+    let delivered = deployment.region("eu").ear.publications().len();
+    deployment.add_node("eu").await;
+    deployment.bridged("eu").await;
+    assert!(history(&deployment, "eu").await.into_iter().eq(1..=30));
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    us.publish("chat:1", 31).await;
+    us.publish("bench:1", 31).await;
+    eu.ear.deliveries(delivered + 2).await;
+    let new = eu.ear.publications().split_off(delivered);
+    let mut new: Vec<_> =
+        new.iter().map(|one| (one.frame().channel.to_string(), one.frame().offset)).collect();
+    new.sort();
+    assert_eq!(new, [("bench:1".to_owned(), 31), ("chat:1".to_owned(), 31)]);
+    assert!(history(&deployment, "eu").await.into_iter().eq(1..=31));
+    // The times are those of the publications, not of the filling.
+    let times = |chunk: skywave::broker::Chunk| -> Vec<_> {
+        chunk.publications.iter().map(|one| one.frame().time_ms).collect()
+    };
+    let here = eu.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
+    let there = us.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
+    assert_eq!(times(here), times(there));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_subscribes_before_the_link_is_told_of_a_gap_and_gets_nothing_old() {
+    for transport in [TransportChoice::WebTransport, TransportChoice::WebSocket] {
+        let mut deployment = newcomer(30).await;
+        let path = deployment.path("eu", "us");
+        path.cut();
+        deployment.add_node("eu").await;
+        let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+        let client = eu.client(transport).await;
+        let mut subscription = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+        let subscribed = soon(subscription.next()).await;
+        let Some(ChannelEvent::Subscribed(subscribed)) = subscribed else { panic!("{subscribed:?}") };
+        let point = subscribed.position.get("us").unwrap();
+        assert_eq!((&*point.epoch, point.offset), ("unknown", 0));
+        deployment.path("eu", "us").heal();
+        deployment.bridged("eu").await;
+        let accepted = us.publish("chat:1", 31).await;
+        let told = soon(subscription.next()).await;
+        let Some(ChannelEvent::Gap(gap)) = told else { panic!("{told:?}") };
+        assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 30));
+        let next = soon(subscription.next()).await;
+        let Some(ChannelEvent::Publication(publication)) = next else { panic!("{next:?}") };
+        assert_eq!((publication.offset, publication.epoch), (31, accepted.epoch));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_redis_forgets_everything_misses_nothing() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    let publish = async |numbers: std::ops::RangeInclusive<u64>| {
+        for number in numbers {
+            us.publish("chat:1", number).await;
+            us.publish("bench:1", number).await;
+        }
+    };
+    publish(1..=50).await;
+    eu.ear.deliveries(100).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    publish(51..=80).await;
+    eu.redis.run::<()>("FLUSHALL").await;
+    deployment.path("eu", "us").heal();
+    publish(81..=100).await;
+    eu.ear.deliveries(200).await;
+    for name in ["chat:1", "bench:1"] {
+        assert!(eu.numbers(name, "us").into_iter().eq(1..=100), "{name}: {:?}", eu.numbers(name, "us"));
+    }
+    assert!(history(&deployment, "eu").await.into_iter().eq(1..=100));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_has_lost_comes_from_the_histories_or_is_told() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    us.publish("chat:1", 1).await;
+    us.publish("bench:1", 1).await;
+    eu.ear.deliveries(2).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    for number in 2..=300 {
+        us.publish("chat:1", number).await;
+        us.publish("bench:1", number).await;
+    }
+    for partition in 0..4 {
+        us.redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN = 0")).await;
+    }
+    us.publish("bench:1", 301).await;
+    deployment.path("eu", "us").heal();
+    us.publish("chat:1", 301).await;
+    eu.ear.deliveries(303).await;
+    assert!(eu.numbers("chat:1", "us").into_iter().eq(1..=301));
+    assert_eq!(eu.numbers("bench:1", "us"), [1, 301]);
+    assert_eq!(eu.delivered("bench:1").last().unwrap().2, 301);
+    let link = eu.node().node().metrics.link("us");
+    eventually("the count", async || (link.gaps.get(), link.repaired.get()) == (1, 299)).await;
+}
