@@ -2,7 +2,8 @@
 
 use crate::{
     deployment::Deployment,
-    world::{channel, eventually, soon},
+    patience::{eventually, soon},
+    world::channel,
 };
 use skywave::broker::{Broker, From};
 use skywave_client::{ChannelEvent, SubscribeOptions, TransportChoice};

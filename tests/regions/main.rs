@@ -5,6 +5,7 @@
 mod bridge;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
+mod disturbances;
 mod filling;
 mod leases;
 #[path = "../redis/patience.rs"]

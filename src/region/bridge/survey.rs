@@ -62,10 +62,7 @@ pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(),
                 work.push(make_up(link, partition, channel, purpose));
             }
         }
-        stream::iter(work)
-            .buffer_unordered(CHANNELS_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
+        stream::iter(work).buffer_unordered(CHANNELS_AT_ONCE).try_collect::<()>().await?;
         if next == "0" {
             return Ok(());
         }
