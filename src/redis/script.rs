@@ -23,7 +23,7 @@ pub enum Script {
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 15] = [
+pub const ALL_SCRIPTS: [Script; 17] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
