@@ -6,6 +6,7 @@ mod duration;
 mod limits;
 mod listen;
 mod problem;
+mod redis_url;
 mod regions;
 mod secret;
 mod section;
@@ -23,6 +24,7 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use limits::LimitsConfig;
 pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};
 pub use problem::{Place, Problem};
+pub use redis_url::RedisUrl;
 pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, Isolated, RegionConfig};
 pub use secret::Secret;
 

@@ -2,18 +2,21 @@
 
 pub mod commands;
 pub mod connection;
+mod endpoint;
 pub mod keys;
 mod pulse;
 pub mod reply;
 pub mod script;
+mod sentinel;
 pub mod subscription;
 
 use crate::{config::Secret, metrics::RedisMetrics};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
 pub use commands::Commands;
-pub use connection::{ConnectError, Endpoint, Request};
+pub use connection::{ConnectError, Request};
+pub use endpoint::Endpoint;
 pub use keys::Keys;
 pub use reply::{Malformed, StreamId};
 pub use script::Script;
@@ -22,6 +25,8 @@ pub use script::Script;
 #[derive(Debug, Clone)]
 pub struct Address {
     pub url: Secret,
+    /// A PEM file with the authorities that vouch for it over TLS; none: those of the system.
+    pub ca: Option<PathBuf>,
     /// Of every key.
     pub prefix: String,
     /// Of the region's log; the same on all nodes.
@@ -44,7 +49,7 @@ impl Redis {
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
     pub async fn connect(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(&address.url)?;
+        let endpoint = Endpoint::new(&address.url, address.ca.as_ref())?;
         let keys = Keys::new(address.prefix.clone(), address.partitions);
         let connection = endpoint.connect(name, &keys).await?;
         Ok(Self::with(endpoint, keys, name, metrics, Some(connection)))
@@ -55,7 +60,7 @@ impl Redis {
     /// # Errors
     /// When the URL makes no sense.
     pub fn reach(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(&address.url)?;
+        let endpoint = Endpoint::new(&address.url, address.ca.as_ref())?;
         let keys = Keys::new(address.prefix.clone(), address.partitions);
         Ok(Self::with(endpoint, keys, name, metrics, None))
     }

@@ -54,6 +54,7 @@ impl Regions {
         let remotes = config.regions.iter().map(|region| {
             let address = Address {
                 url: region.redis.clone(),
+                ca: region.ca.clone(),
                 prefix: config.broker.prefix.clone(),
                 partitions: config.broker.partitions,
             };

@@ -273,8 +273,12 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
         (BrokerKind::Redis, Some(url)) => url.clone(),
         _ => return Ok(None),
     };
-    let address =
-        redis::Address { url, prefix: config.broker.prefix.clone(), partitions: config.broker.partitions };
+    let address = redis::Address {
+        url,
+        ca: config.broker.ca.clone(),
+        prefix: config.broker.prefix.clone(),
+        partitions: config.broker.partitions,
+    };
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 

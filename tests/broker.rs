@@ -120,7 +120,8 @@ impl World {
             return Self { broker, recorder, _server: None };
         }
         let server = RedisServer::start().await;
-        let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
+        let address =
+            Address { url: Secret::new(server.url()), ca: None, prefix: "sky".to_owned(), partitions: 4 };
         let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
         let options = Options {
             log_age: Duration::from_secs(60),

@@ -65,10 +65,3 @@ pub(super) fn jwks_url(text: &str) -> Result<Url, &'static str> {
         _ => Err("expected an https:// URL"),
     }
 }
-
-/// `redis://…` or `rediss://…`. The error does not repeat the URL, which may hold a password.
-pub(super) fn redis_url(text: &str) -> Result<(), &'static str> {
-    let expected = "expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] or rediss://…";
-    let url = Url::parse(text).map_err(|_| expected)?;
-    if matches!(url.scheme(), "redis" | "rediss") && url.has_host() { Ok(()) } else { Err(expected) }
-}

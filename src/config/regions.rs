@@ -1,9 +1,10 @@
 //! `[broker]`, `[[regions]]`, `[failover]` and `[heartbeat]`: the nodes around this one, and the paths to them.
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use skywave_protocol::heartbeat::HeartbeatConfig;
 
-use super::checks::{https_origin, identifier, redis_url};
+use super::checks::{https_origin, identifier};
+use super::redis_url::RedisUrl;
 use super::secret::Secret;
 use super::section::Section;
 
@@ -27,8 +28,10 @@ pub enum BrokerKind {
 pub struct BrokerConfig {
     /// `kind`: `memory` or `redis`. Default: `memory`.
     pub kind: BrokerKind,
-    /// `url` or `url_file`: the region's Redis, `redis://…` or `rediss://…`; may hold a password.
+    /// `url` or `url_file`: the region's Redis, see [`RedisUrl`]; may hold a password.
     pub url: Option<Secret>,
+    /// `ca`: a PEM file with the authorities that vouch for it over TLS. Default: those of the system.
+    pub ca: Option<PathBuf>,
     /// `partitions`: of the region's log; 1 … 1,024, fixed per deployment. Default: 16.
     pub partitions: u16,
     /// `log_age`: how long the log is kept; 10s … 7d. Default: 10m.
@@ -43,6 +46,7 @@ impl BrokerConfig {
         let config = Self {
             kind: section.choice("kind", BrokerKind::Memory, &kinds),
             url: redis(section, "url"),
+            ca: section.text("ca").map(PathBuf::from),
             partitions: section.integer("partitions", 16, 1..=1_024),
             log_age: section.duration("log_age", 10 * MINUTE, 10 * SECOND..=7 * DAY),
             prefix: section
@@ -64,8 +68,8 @@ impl BrokerConfig {
 
 fn redis(section: &mut Section<'_>, key: &str) -> Option<Secret> {
     let url = section.secret(key, 1)?;
-    match redis_url(url.expose()) {
-        Ok(()) => Some(url),
+    match RedisUrl::parse(url.expose()) {
+        Ok(_) => Some(url),
         Err(message) => {
             section.add(key, message);
             None
@@ -80,6 +84,8 @@ pub struct RegionConfig {
     pub name: String,
     /// `redis` or `redis_file`: that region's Redis.
     pub redis: Secret,
+    /// `ca`: a PEM file with the authorities that vouch for it over TLS. Default: those of the system.
+    pub ca: Option<PathBuf>,
     /// `url`: where clients reach that region, `https://HOST[:PORT]`.
     pub url: String,
 }
@@ -88,6 +94,7 @@ impl RegionConfig {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let name = section.parsed("name", |text| identifier(text, 32, false));
         let redis = redis(section, "redis");
+        let ca = section.text("ca").map(PathBuf::from);
         let url = section.parsed("url", https_origin);
         for (key, is_set) in [
             ("name", section.is_set("name")),
@@ -98,7 +105,7 @@ impl RegionConfig {
                 section.add(key, "is missing");
             }
         }
-        Some(Self { name: name?, redis: redis?, url: url? })
+        Some(Self { name: name?, redis: redis?, ca, url: url? })
     }
 }
 

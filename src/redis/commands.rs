@@ -4,8 +4,8 @@
 //! that is under way or waits fails at once, as does what comes until there is another connection: a
 //! publication that failed is never sent behind one that was made after it.
 
-use super::connection::{ConnectError, Connection, Endpoint, RECONNECT_PAUSE, Request, is_fatal};
-use super::{keys::Keys, pulse::Pulse};
+use super::connection::{ConnectError, Connection, RECONNECT_PAUSE, Request, is_fatal};
+use super::{endpoint::Endpoint, keys::Keys, pulse::Pulse};
 use crate::{backoff::Backoff, broker::BrokerError};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use prometheus::IntCounter;

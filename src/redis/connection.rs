@@ -5,13 +5,8 @@ use super::{
     reply::{self, Malformed},
     script::{ALL_SCRIPTS, Script},
 };
-use crate::config::Secret;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, Value,
-    aio::{MultiplexedConnection, PubSub},
-    io::tcp::TcpSettings,
-};
-use std::time::Duration;
+use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
+use std::{io, path::PathBuf, time::Duration};
 
 /// How long connecting, and the answer to a command, may take.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +23,10 @@ pub enum ConnectError {
     Url(&'static str),
     #[error("{0}")]
     Redis(#[from] RedisError),
+    #[error("{}: {source}", path.display())]
+    Authorities { path: PathBuf, source: io::Error },
+    #[error("no sentinel knows a master of `{0}` that answers")]
+    NoMaster(String),
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("the server is Redis {0}; {OLDEST_MAJOR}.0 or later is needed")]
@@ -64,74 +63,6 @@ impl Request {
                 Self::Script { keys, args, .. } => keys.iter().map(String::len).sum::<usize>() + bytes(args),
                 Self::Command(words) => bytes(words),
             }
-    }
-}
-
-/// The server that the URL names.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    client: Client,
-}
-
-impl Endpoint {
-    /// # Errors
-    /// `Url` when the scheme is not served; `Redis` when the URL cannot be read.
-    pub fn new(url: &Secret) -> Result<Self, ConnectError> {
-        match url.expose().split_once("://").map(|(scheme, _)| scheme) {
-            Some("redis" | "rediss") => {}
-            Some("redis+sentinel" | "redis+cluster") => {
-                return Err(ConnectError::Url("redis+sentinel:// and redis+cluster:// are not served yet"));
-            }
-            _ => return Err(ConnectError::Url("expected redis://… or rediss://…")),
-        }
-        let info = url.expose().into_connection_info()?;
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(Self { client: Client::open(info.set_tcp_settings(tcp))? })
-    }
-
-    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`.
-    ///
-    /// # Errors
-    /// See [`ConnectError`].
-    pub async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT));
-        let mut commands = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let introduction = introduction(name, keys);
-        let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
-        let Ok([name, server, memory, partitions, scripts @ ..]) =
-            <[_; 4 + ALL_SCRIPTS.len()]>::try_from(replies)
-        else {
-            return Err(ConnectError::Unidentified("state"));
-        };
-        if let Err(error) = name {
-            tracing::debug!(%error, "the connection has no name");
-        }
-        let run = identify(&reply::text(server?)?)?;
-        // An ACL may hide it.
-        if let Ok(memory) = memory {
-            warn_of_eviction(&reply::text(memory)?);
-        }
-        check_partitions(keys, partitions?)?;
-        let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());
-        for script in scripts {
-            hashes.push(reply::text(script?)?);
-        }
-        Ok(Connection { commands, run, hashes })
-    }
-
-    /// Opens a connection for pub/sub.
-    ///
-    /// # Errors
-    /// See [`ConnectError`].
-    pub async fn subscribe(&self, channels: &[String]) -> Result<PubSub, ConnectError> {
-        let subscribing = async {
-            let mut subscriber = self.client.get_async_pubsub().await?;
-            subscriber.subscribe(channels).await?;
-            Ok::<_, RedisError>(subscriber)
-        };
-        Ok(tokio::time::timeout(TIMEOUT, subscribing).await.map_err(|_| ConnectError::Timeout)??)
     }
 }
 
@@ -187,6 +118,38 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Loads the scripts and learns who is at the other end of a fresh connection.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. A replica is refused: it takes no writes.
+    pub async fn introduce(
+        mut commands: MultiplexedConnection,
+        name: &str,
+        keys: &Keys,
+    ) -> Result<Self, ConnectError> {
+        let introduction = introduction(name, keys);
+        let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
+        let Ok([name, server, memory, partitions, scripts @ ..]) =
+            <[_; 4 + ALL_SCRIPTS.len()]>::try_from(replies)
+        else {
+            return Err(ConnectError::Unidentified("state"));
+        };
+        if let Err(error) = name {
+            tracing::debug!(%error, "the connection has no name");
+        }
+        let run = identify(&reply::text(server?)?)?;
+        // An ACL may hide it.
+        if let Ok(memory) = memory {
+            warn_of_eviction(&reply::text(memory)?);
+        }
+        check_partitions(keys, partitions?)?;
+        let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());
+        for script in scripts {
+            hashes.push(reply::text(script?)?);
+        }
+        Ok(Self { commands, run, hashes })
+    }
+
     /// The command for a request on this connection.
     pub fn command(&self, request: &Request) -> Cmd {
         match request {

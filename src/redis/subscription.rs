@@ -1,6 +1,9 @@
 //! Pub/sub channels, subscribed anew for as long as it takes; what is said while there is no connection is lost.
 
-use super::connection::{ConnectError, Endpoint, RECONNECT_PAUSE, TIMEOUT};
+use super::{
+    connection::{ConnectError, RECONNECT_PAUSE, TIMEOUT},
+    endpoint::Endpoint,
+};
 use crate::backoff::Backoff;
 use futures_util::StreamExt;
 use prometheus::IntCounter;

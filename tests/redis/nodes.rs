@@ -25,7 +25,10 @@ use std::{
 const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
 
 fn config(redis: &RedisServer) -> Config {
-    let url = redis.url();
+    config_on(&redis.url())
+}
+
+pub fn config_on(url: &str) -> Config {
     let environment = [
         ("LISTEN__PUBLIC", "127.0.0.1:0"),
         ("LISTEN__PLAIN", "127.0.0.1:0"),
@@ -34,7 +37,7 @@ fn config(redis: &RedisServer) -> Config {
         ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
         ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
         ("BROKER__KIND", "redis"),
-        ("BROKER__URL", &url),
+        ("BROKER__URL", url),
         ("CHANNELS__CHAT__HISTORY", "10000"),
         ("DRAIN__DEADLINE", "2s"),
     ];
@@ -43,8 +46,12 @@ fn config(redis: &RedisServer) -> Config {
 }
 
 async fn node(redis: &RedisServer) -> Server {
+    node_of(&config(redis)).await
+}
+
+pub async fn node_of(config: &Config) -> Server {
     for _ in 0..10 {
-        match Server::start(config(redis)).await {
+        match Server::start(config.clone()).await {
             // A port that is free for TCP may be another test's for UDP.
             Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
             started => return started.unwrap(),
@@ -57,22 +64,22 @@ fn url(server: &Server) -> String {
     format!("https://localhost:{}", server.public().unwrap().port())
 }
 
-async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
+pub async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
     let urls = nodes.iter().map(|node| url(node)).collect();
     let certificate = CertificateCheck::Insecure;
     let options = ClientOptions { urls, transport, certificate, ..ClientOptions::new("") };
     soon(Client::connect(options)).await.unwrap()
 }
 
-async fn subscribe(client: &Client, channel: &str) -> Subscription {
+pub async fn subscribe(client: &Client, channel: &str) -> Subscription {
     soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap()
 }
 
-fn json(number: u64) -> Json {
+pub fn json(number: u64) -> Json {
     Json::of(&number).unwrap()
 }
 
-fn number(publication: &Publication) -> u64 {
+pub fn number(publication: &Publication) -> u64 {
     format!("{:?}", publication.data).trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
 }
 

@@ -158,6 +158,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

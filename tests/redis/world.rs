@@ -61,11 +61,15 @@ pub struct Settings {
 }
 
 pub fn settings(server: &RedisServer) -> Settings {
+    settings_at(&server.url())
+}
+
+pub fn settings_at(url: &str) -> Settings {
     let mut namespaces = Config::load(None, true, [] as [(&str, &str); 0]).unwrap().channels;
     let chat = namespaces.get_mut("chat").unwrap();
     chat.history = 1_000;
     chat.history_age = Duration::from_secs(600);
-    let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
+    let address = Address { url: Secret::new(url), ca: None, prefix: "sky".to_owned(), partitions: 4 };
     let log_age = Duration::from_secs(600);
     Settings {
         address,

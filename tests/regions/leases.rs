@@ -10,7 +10,8 @@ use skywave::{
 use std::time::{Duration, Instant};
 
 async fn redis(server: &RedisServer) -> Redis {
-    let address = Address { url: Secret::new(server.url()), prefix: "sky".to_owned(), partitions: 4 };
+    let address =
+        Address { url: Secret::new(server.url()), ca: None, prefix: "sky".to_owned(), partitions: 4 };
     Redis::connect(&address, "test", Metrics::new().unwrap().redis).await.unwrap()
 }
 

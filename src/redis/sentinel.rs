@@ -1,0 +1,103 @@
+//! Asks sentinels which server is the master of a service: another one after each failover.
+
+use super::{
+    connection::ConnectError,
+    endpoint::Dialling,
+    reply::{self, Malformed},
+};
+use crate::config::Secret;
+use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+/// How long one sentinel, or the server that it names, may take to answer; then the next is asked.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The sentinels of a service.
+#[derive(Debug)]
+pub struct Sentinels {
+    dialling: Dialling,
+    sentinels: Vec<Client>,
+    service: String,
+    /// As the master is reached, but for its host and port.
+    master: ConnectionInfo,
+    /// The one that knew the master last.
+    preferred: AtomicUsize,
+}
+
+impl Sentinels {
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn new(
+        dialling: Dialling,
+        sentinels: &[Secret],
+        service: String,
+        master: &Secret,
+    ) -> Result<Self, ConnectError> {
+        let sentinels =
+            sentinels.iter().map(|url| dialling.client(Dialling::info(url)?)).collect::<Result<_, _>>()?;
+        let master = Dialling::info(master)?;
+        Ok(Self { dialling, sentinels, service, master, preferred: AtomicUsize::new(0) })
+    }
+
+    /// The present master, which has said itself that it is one: what a sentinel knows may be out of date.
+    ///
+    /// # Errors
+    /// `NoMaster` when no sentinel knows one that answers.
+    pub async fn master(&self) -> Result<Client, ConnectError> {
+        let count = self.sentinels.len();
+        let first = self.preferred.load(Ordering::Relaxed);
+        for index in (first..first + count).map(|index| index % count) {
+            match tokio::time::timeout(2 * PATIENCE, self.ask(index)).await {
+                Ok(Ok(master)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(master);
+                }
+                Ok(Err(error)) => tracing::debug!(%error, index, "a sentinel is of no help"),
+                Err(_) => tracing::debug!(index, "a sentinel, or the server that it names, is silent"),
+            }
+        }
+        Err(ConnectError::NoMaster(self.service.clone()))
+    }
+
+    async fn ask(&self, index: usize) -> Result<Client, ConnectError> {
+        let config = Dialling::config().set_response_timeout(Some(PATIENCE));
+        let mut sentinel =
+            self.sentinels[index].get_multiplexed_async_connection_with_config(&config).await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("get-master-addr-by-name").arg(&self.service);
+        let (host, port) = address(question.query_async(&mut sentinel).await?)?;
+        let master = self.dialling.client(self.master.clone().set_addr(moved(&self.master, host, port)))?;
+        let mut connection = master.get_multiplexed_async_connection_with_config(&config).await?;
+        match redis::cmd("ROLE").query_async(&mut connection).await? {
+            Value::Array(role) if role.first().is_some_and(is_master) => Ok(master),
+            _ => Err(ConnectError::NoMaster(self.service.clone())),
+        }
+    }
+}
+
+/// What a sentinel answers: nothing when it does not know the service.
+fn address(answer: Value) -> Result<(String, u16), ConnectError> {
+    let Value::Array(parts) = answer else { return Err(Malformed("answer of a sentinel").into()) };
+    let Ok([host, port]) = <[Value; 2]>::try_from(parts) else {
+        return Err(Malformed("answer of a sentinel").into());
+    };
+    let port = reply::text(port)?.parse().map_err(|_| Malformed("port"))?;
+    Ok((reply::text(host)?, port))
+}
+
+fn is_master(role: &Value) -> bool {
+    matches!(role, Value::BulkString(role) if role == b"master")
+}
+
+/// The address, with what else is known of how to reach such a server.
+pub fn moved(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+    match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}

@@ -1,0 +1,156 @@
+//! A Redis whose master changes, watched by sentinels.
+
+use crate::{
+    nodes::{client, config_on, json, node_of, number, subscribe},
+    server::{RedisServer, free_port},
+    world::{Node, eventually, settings_at, soon},
+};
+use skywave::redis::ConnectError;
+use skywave_client::{ChannelEvent, TransportChoice};
+use skywave_protocol::frame::GapReason;
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tempfile::TempDir;
+
+/// Three sentinels, two of which agree that a master is gone when it is silent for half a second.
+struct Sentinels {
+    running: Vec<(Child, u16, TempDir)>,
+}
+
+impl Sentinels {
+    async fn watch(master: &RedisServer) -> Self {
+        let running = (0..3).map(|_| Self::launch(master.port())).collect();
+        let sentinels = Self { running };
+        for (_, port, _) in &sentinels.running {
+            eventually("agreement", async || knows_all(*port).await).await;
+        }
+        sentinels
+    }
+
+    fn launch(master: u16) -> (Child, u16, TempDir) {
+        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+        let file = directory.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
+            directory.path().display()
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new("redis-server");
+        let child = command.arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
+        (child, port, directory)
+    }
+
+    /// The first of them cannot be reached: the others are asked.
+    fn url(&self) -> String {
+        let hosts: Vec<_> = self.running.iter().map(|(_, port, _)| format!("127.0.0.1:{port}")).collect();
+        format!("redis+sentinel://127.0.0.1:1,{}/main", hosts.join(","))
+    }
+}
+
+impl Drop for Sentinels {
+    fn drop(&mut self) {
+        for (child, _, _) in &mut self.running {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+async fn knows_all(sentinel: u16) -> bool {
+    let asked = async {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{sentinel}"))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("SENTINEL").arg("MASTER").arg("main").query_async::<Vec<String>>(&mut connection).await
+    };
+    let Ok(facts) = asked.await else { return false };
+    let fact = |name: &str| facts.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
+    fact("num-other-sentinels").as_deref() == Some("2") && fact("num-slaves").as_deref() == Some("1")
+}
+
+async fn replica_of(master: &RedisServer) -> RedisServer {
+    let port = master.port().to_string();
+    let replica =
+        RedisServer::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await;
+    eventually("replication", async || {
+        replica.run::<String>("INFO replication").await.contains("master_link_status:up")
+    })
+    .await;
+    replica
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_promoted_goes_on_and_its_new_epoch_is_told() {
+    let mut master = RedisServer::start().await;
+    let replica = replica_of(&master).await;
+    let sentinels = Sentinels::watch(&master).await;
+    let (here, there) =
+        (node_of(&config_on(&sentinels.url())).await, node_of(&config_on(&sentinels.url())).await);
+    let publisher = client(&[&here], TransportChoice::WebSocket).await;
+    let subscriber = client(&[&there], TransportChoice::WebSocket).await;
+    let mut subscription = subscribe(&subscriber, "chat:1").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let publishing = {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let mut count = 0;
+            while !done.load(Ordering::Acquire) {
+                // Again and again with its key, until there is a master.
+                soon(publisher.publish("chat:1", json(count + 1))).await.unwrap();
+                count += 1;
+            }
+            count
+        })
+    };
+    let (mut last, mut told) = (0, false);
+    let mut read = async |until: u64| {
+        let mut may_skip = false;
+        while last < until {
+            match soon(subscription.next()).await {
+                Some(ChannelEvent::Publication(publication)) => {
+                    let number = number(&publication);
+                    // What the replica did not have yet is lost, and that was told.
+                    assert!(number == last + 1 || may_skip && number > last, "{number} after {last}");
+                    (last, may_skip) = (number, false);
+                }
+                Some(ChannelEvent::Gap(gap)) => {
+                    assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
+                    (may_skip, told) = (true, true);
+                }
+                Some(ChannelEvent::Subscribed(subscribed)) => assert_eq!(subscribed.recovered, None),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    read(20).await;
+    master.kill();
+    eventually("the failover", async || {
+        replica.run::<String>("INFO replication").await.contains("role:master")
+    })
+    .await;
+    let promoted_at = replica.run::<u64>("XLEN sky:{6}:log").await;
+    eventually("publications", async || replica.run::<u64>("XLEN sky:{6}:log").await > promoted_at + 20)
+        .await;
+    done.store(true, Ordering::Release);
+    let count = soon(publishing).await.unwrap();
+    read(count).await;
+    assert!(told && last == count);
+}
+
+#[tokio::test]
+async fn a_service_that_no_sentinel_knows_is_named() {
+    let master = RedisServer::start().await;
+    let (sentinel, port, _directory) = Sentinels::launch(master.port());
+    let sentinels = Sentinels { running: vec![(sentinel, port, _directory)] };
+    eventually("the sentinel", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
+        .await;
+    let url = sentinels.url().replace("/main", "/other");
+    let refused = Node::with(settings_at(&url)).await.err().unwrap();
+    assert!(matches!(&refused, ConnectError::NoMaster(service) if service == "other"), "{refused}");
+}
