@@ -47,10 +47,14 @@ pub struct Metrics {
 /// What a node measures of its Redis.
 #[derive(Clone)]
 pub struct RedisMetrics {
-    /// By command: `publish`, `read`, `presence`.
+    /// By connection (`commands`, `remote-REGION`) and command.
     pub command_duration: HistogramVec,
     /// By connection: `commands`, `tail`, `events`, `presence`, `presence-mirror`.
     pub reconnects: IntCounterVec,
+    /// By partition.
+    pub log_lag_entries: IntGaugeVec,
+    /// By partition.
+    pub log_lag_seconds: GaugeVec,
 }
 
 /// What a node measures of the links to all other regions, by `link`: the other region.
@@ -180,12 +184,26 @@ impl Metrics {
                 "Sessions asked to move because the node had more than its share",
             )?,
             redis: RedisMetrics {
-                command_duration: build.histograms(
-                    "skywave_redis_command_seconds",
-                    "From a call to Redis' answer, waiting in line included",
-                    "command",
-                    LATENCY_BUCKETS,
+                command_duration: build.register(HistogramVec::new(
+                    HistogramOpts::new(
+                        "skywave_redis_command_seconds",
+                        "From a call to Redis' answer, waiting in line included; scripts by their names",
+                    )
+                    .buckets(LATENCY_BUCKETS.to_vec()),
+                    &["connection", "command"],
+                )?)?,
+                log_lag_entries: build.gauges(
+                    "skywave_log_lag_entries",
+                    "Entries of the region's log that this node has not read; measured every five seconds",
+                    "partition",
                 )?,
+                log_lag_seconds: build.register(GaugeVec::new(
+                    Opts::new(
+                        "skywave_log_lag_seconds",
+                        "Between the last entry that this node has read and the newest, by the log's clock",
+                    ),
+                    &["partition"],
+                )?)?,
                 reconnects: build.counters(
                     "skywave_redis_reconnects_total",
                     "Connections to Redis that were made anew after they broke",

@@ -72,9 +72,8 @@ impl Redis {
         metrics: RedisMetrics,
         connection: Option<connection::Connection>,
     ) -> Self {
-        let reconnects = metrics.reconnects.with_label_values(&[name]);
         let (commands, pipe) =
-            Commands::new(endpoint.clone(), keys.clone(), name.into(), connection, reconnects);
+            Commands::new(endpoint.clone(), keys.clone(), name.into(), connection, &metrics);
         let mut tasks = JoinSet::new();
         tasks.spawn(pipe);
         Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks) }

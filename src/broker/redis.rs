@@ -7,6 +7,7 @@
 mod cache;
 pub mod entry;
 pub mod events;
+mod lag;
 mod marks;
 mod reading;
 mod recovery;
@@ -81,7 +82,7 @@ impl RedisBroker {
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
         let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
-        tasks.spawn(Tail::start(endpoint.clone(), keys.clone(), feed, reconnects("tail")).await?);
+        tasks.spawn(Tail::start(endpoint.clone(), keys.clone(), feed, &metrics).await?);
         let events = events::channels(&keys);
         let listener = Events(delivery);
         tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);
@@ -92,7 +93,6 @@ impl RedisBroker {
             own: origin.clone(),
             others: others.keys().map(|name| &**name).collect::<Vec<_>>().join(","),
             marks,
-            duration: metrics.command_duration.with_label_values(&["read"]),
         };
         let resuming = Arc::new(Resuming {
             reading,
@@ -176,12 +176,10 @@ impl Broker for RedisBroker {
             Ok(request) => request,
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
-        let timer = self.redis.metrics.command_duration.with_label_values(&["publish"]).start_timer();
         let call = place.redis.commands.call(request);
         let (own, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
         Box::pin(async move {
             let value = call.await?;
-            timer.observe_duration();
             let accepted = accepted(value).map_err(|error| {
                 tracing::error!(%error, "a publication's outcome is not known");
                 BrokerError::Unavailable

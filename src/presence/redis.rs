@@ -152,11 +152,9 @@ impl Roster for RedisRoster {
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
         let (shared, channel) = (self.0.clone(), channel.clone());
-        let timer = shared.redis.metrics.command_duration.with_label_values(&["presence"]).start_timer();
         let asked = self.0.ask(&channel);
         Box::pin(async move {
             let (_, members) = asked.await?;
-            timer.observe_duration();
             shared.rooms.listed(&channel, &members);
             Ok(members)
         })

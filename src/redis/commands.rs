@@ -6,9 +6,9 @@
 
 use super::connection::{ConnectError, Connection, RECONNECT_PAUSE, Request, is_fatal};
 use super::{endpoint::Endpoint, keys::Keys, pulse::Pulse};
-use crate::{backoff::Backoff, broker::BrokerError};
+use crate::{backoff::Backoff, broker::BrokerError, metrics::RedisMetrics};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use prometheus::IntCounter;
+use prometheus::{HistogramVec, IntCounter};
 use redis::{Pipeline, Value};
 use std::{
     pin::Pin,
@@ -47,6 +47,7 @@ pub struct Commands {
 struct Call {
     request: Request,
     answer: Option<Answer>,
+    made_at: Instant,
     _room: OwnedSemaphorePermit,
 }
 
@@ -70,12 +71,14 @@ impl Commands {
         keys: Keys,
         name: Arc<str>,
         connection: Option<Connection>,
-        reconnects: IntCounter,
+        metrics: &RedisMetrics,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, calls) = mpsc::channel(MAX_WAITING);
         let pulse = Arc::new(Pulse::new(connection.is_some()));
         let room = Arc::new(Semaphore::new(MAX_BYTES));
-        let pipe = Pipe { endpoint, keys, name, calls, pulse: pulse.clone(), reconnects };
+        let reconnects = metrics.reconnects.with_label_values(&[&name]);
+        let durations = metrics.command_duration.clone();
+        let pipe = Pipe { endpoint, keys, name, calls, pulse: pulse.clone(), reconnects, durations };
         (Self { calls: sender, room, pulse }, pipe.run(connection))
     }
 
@@ -117,7 +120,7 @@ impl Commands {
         }
         let size = u32::try_from(request.size()).map_err(|_| BrokerError::Unavailable)?;
         let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| BrokerError::Unavailable)?;
-        let call = Call { request, answer, _room: room };
+        let call = Call { request, answer, made_at: Instant::now(), _room: room };
         self.calls.try_send(call).map_err(|_| BrokerError::Unavailable)
     }
 }
@@ -130,8 +133,16 @@ enum End {
     Unused,
 }
 
-/// A batch under way; resolves to what went wrong with a single command.
-type UnderWay = Pin<Box<dyn Future<Output = Result<Option<String>, End>> + Send>>;
+/// A batch under way.
+type UnderWay = Pin<Box<dyn Future<Output = Result<Outcome, End>> + Send>>;
+
+/// A batch that was answered.
+struct Outcome {
+    /// What went wrong with a single command.
+    refused: Option<String>,
+    /// Of each command that was answered: what it was, and when it was made.
+    answered: Vec<(&'static str, Instant)>,
+}
 
 struct Pipe {
     endpoint: Endpoint,
@@ -140,6 +151,7 @@ struct Pipe {
     calls: mpsc::Receiver<Call>,
     pulse: Arc<Pulse>,
     reconnects: IntCounter,
+    durations: HistogramVec,
 }
 
 impl Pipe {
@@ -199,6 +211,13 @@ impl Pipe {
         }
     }
 
+    fn observe(&self, answered: &[(&'static str, Instant)]) {
+        for (command, made_at) in answered {
+            let duration = self.durations.with_label_values(&[&*self.name, command]);
+            duration.observe(made_at.elapsed().as_secs_f64());
+        }
+    }
+
     async fn serve(&mut self, connection: &Connection) -> End {
         let mut under_way: FuturesUnordered<UnderWay> = FuturesUnordered::new();
         let mut batch = Vec::new();
@@ -209,11 +228,12 @@ impl Pipe {
             tokio::select! {
                 biased;
                 Some(outcome) = under_way.next() => {
-                    let refused = match outcome {
-                        Ok(refused) => refused,
+                    let Outcome { refused, answered } = match outcome {
+                        Ok(outcome) => outcome,
                         Err(end) => break end,
                     };
                     self.pulse.heard(!under_way.is_empty());
+                    self.observe(&answered);
                     if let Some(error) = refused && Instant::now() >= log_after {
                         tracing::warn!(error, "Redis refused a command");
                         log_after = Instant::now() + LOG_INTERVAL;
@@ -271,7 +291,8 @@ fn start(connection: &Connection, batch: Vec<Call>) -> UnderWay {
     }
 }
 
-fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Option<String>, End> {
+fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, End> {
+    let mut answered = Vec::with_capacity(batch.len());
     let mut refused = None;
     let mut fatal = None;
     let mut calls = batch.into_iter();
@@ -286,11 +307,14 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Option<String>, End> {
         };
         // A ping has no call.
         if let Some(call) = calls.next() {
+            if outcome.is_ok() {
+                answered.push((call.request.name(), call.made_at));
+            }
             call.finish(outcome);
         }
     }
     match fatal {
         Some(error) => Err(End::Broken(error)),
-        None => Ok(refused),
+        None => Ok(Outcome { refused, answered }),
     }
 }

@@ -54,6 +54,34 @@ impl Request {
         Self::Command(words.into_iter().map(|word| word.as_ref().to_vec()).collect())
     }
 
+    /// What metrics call it: a script by its name, pub/sub `say`, and other commands as Redis does.
+    pub fn name(&self) -> &'static str {
+        let words = match self {
+            Self::Script { script, .. } => return script.name(),
+            Self::Command(words) => words,
+        };
+        match words.first().map(Vec::as_slice) {
+            Some(b"PUBLISH") => "say",
+            Some(b"GET") => "get",
+            Some(b"SET") => "set",
+            Some(b"DEL") => "del",
+            Some(b"PTTL") => "pttl",
+            Some(b"HGET") => "hget",
+            Some(b"HSET") => "hset",
+            Some(b"HDEL") => "hdel",
+            Some(b"SADD") => "sadd",
+            Some(b"SREM") => "srem",
+            Some(b"SMEMBERS") => "smembers",
+            Some(b"SSCAN") => "sscan",
+            Some(b"SCAN") => "scan",
+            Some(b"XADD") => "xadd",
+            Some(b"XRANGE") => "xrange",
+            Some(b"XREVRANGE") => "xrevrange",
+            Some(b"PING") => "ping",
+            _ => "other",
+        }
+    }
+
     /// Roughly what it takes in memory.
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = 128;

@@ -106,6 +106,25 @@ impl Script {
         }
     }
 
+    /// What metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Read => "read",
+            Self::LifeOf => "life_of",
+            Self::Pull => "pull",
+            Self::Apply => "apply",
+            Self::Lease => "lease",
+            Self::Claim => "claim",
+            Self::Release => "release",
+            Self::Arrive => "arrive",
+            Self::Depart => "depart",
+            Self::Sweep => "sweep",
+            Self::RenewHolder => "renew",
+            Self::Members => "members",
+        }
+    }
+
     /// It begins with `life.lua`, whose first arguments the connection supplies.
     pub fn is_of_a_life(self) -> bool {
         !matches!(self, Self::Survey | Self::Fill | Self::Lease | Self::Claim | Self::Release)

@@ -22,6 +22,7 @@ pub fn address(redis: &RedisServer, settings: &[(&str, &str)]) -> Address {
     let config = config(redis, settings);
     Address {
         url: config.broker.url.clone().unwrap(),
+        ca: None,
         prefix: config.broker.prefix.clone(),
         partitions: config.broker.partitions,
     }

@@ -144,6 +144,13 @@ async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
     let delivered = node.delivered("chat:1");
     assert_eq!(delivered.iter().map(|(_, offset, _)| *offset).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!((node.reconnects("tail"), node.reconnects("commands")), (1, 0));
+    // It was measured when the tail came back, and is measured again every few seconds.
+    let lag = || {
+        let label = log.split(['{', '}']).nth(1).unwrap();
+        node.metrics.redis.log_lag_entries.with_label_values(&[label]).get()
+    };
+    assert_eq!(lag(), 2);
+    eventually("no lag", async || lag() == 0).await;
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets},
+    world::{Node, at, channel, eventually, message, offsets, soon},
 };
 use futures_util::future::{join_all, try_join_all};
 use skywave::{
     broadcast::Broadcast,
     broker::{Broker, From},
+    redis::Request,
 };
 use skywave_protocol::{Json, Text, frame};
 
@@ -152,4 +153,18 @@ async fn who_resumes_while_others_publish_misses_nothing() {
         }
     };
     tokio::join!(publishing, resuming);
+}
+
+#[tokio::test]
+async fn all_that_redis_is_asked_is_timed_by_its_name() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    node.publish(1).await;
+    node.head().await;
+    soon(node.redis.commands.call(Request::command(["GET", "sky:nothing"]))).await.unwrap();
+    let timed = |command| {
+        let durations = &node.metrics.redis.command_duration;
+        durations.with_label_values(&["commands", command]).get_sample_count()
+    };
+    eventually("the times", async || ["publish", "read", "get"].iter().all(|name| timed(name) == 1)).await;
 }

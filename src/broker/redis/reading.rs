@@ -9,7 +9,6 @@ use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
     redis::{Commands, Keys, Malformed, Request, Script, StreamId, reply},
 };
-use prometheus::Histogram;
 use redis::Value;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
 use std::{sync::Arc, time::Duration};
@@ -30,7 +29,6 @@ pub struct Reading {
     /// The other regions, separated by commas.
     pub others: String,
     pub marks: Arc<Marks>,
-    pub duration: Histogram,
 }
 
 /// Which entries.
@@ -205,9 +203,7 @@ impl Reading {
     }
 
     async fn ask(&self, retained: &Retained, part: Part<'_>, count: usize) -> Result<Answer, BrokerError> {
-        let timer = self.duration.start_timer();
         let value = self.commands.call(self.request(retained, part, count)).await?;
-        timer.observe_duration();
         self.answer(value).map_err(|error| {
             tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
             BrokerError::Unavailable

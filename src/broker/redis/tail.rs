@@ -4,10 +4,11 @@
 //! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
 //! subscribers fill from history.
 
-use super::{cache::Cache, entry, marks::Marks};
+use super::{cache::Cache, entry, lag::Lag, marks::Marks};
 use crate::{
     backoff::Backoff,
     broker::Delivery,
+    metrics::RedisMetrics,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
         connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
@@ -54,6 +55,7 @@ struct Partition {
     life: Option<String>,
     /// The last entry that was seen.
     last: StreamId,
+    lag: Lag,
 }
 
 impl Tail {
@@ -65,13 +67,19 @@ impl Tail {
         endpoint: Endpoint,
         keys: Keys,
         feed: Feed,
-        reconnects: IntCounter,
+        metrics: &RedisMetrics,
     ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
         let partitions: Vec<_> = (0..keys.partitions())
-            .map(|partition| Partition { log: keys.log(partition), life: None, last: StreamId::MIN })
+            .map(|partition| Partition {
+                log: keys.log(partition),
+                life: None,
+                last: StreamId::MIN,
+                lag: Lag::new(partition, metrics),
+            })
             .collect();
         let index = partitions.iter().enumerate().map(|(index, one)| (one.log.clone(), index)).collect();
         let lives_after = Instant::now();
+        let reconnects = metrics.reconnects.with_label_values(&["tail"]);
         let mut tail = Self { endpoint, keys, feed, reconnects, partitions, index, lives_after };
         let connection = tail.connect().await?;
         Ok(tail.run(connection))
@@ -143,6 +151,7 @@ impl Tail {
                 return Err(Malformed("stream"));
             };
             let index = *self.index.get(&reply::text(name)?).ok_or(Malformed("stream"))?;
+            self.partitions[index].lag.saw(entries.len());
             for entry in entries {
                 let (id, fields) = reply::parts(entry)?;
                 self.partitions[index].last = id;
@@ -170,17 +179,20 @@ impl Tail {
                 args: Vec::new(),
             }));
         }
-        let answers: Vec<(String, String, String)> = pipeline.query_async(&mut connection.commands).await?;
+        let answers: Vec<(String, String, String, u64)> =
+            pipeline.query_async(&mut connection.commands).await?;
         if answers.len() != self.partitions.len() {
             return Err(Malformed("lives").into());
         }
         let mut changed = HashSet::new();
-        for (number, (life, born, newest)) in answers.into_iter().enumerate() {
+        for (number, (life, born, newest, added)) in answers.into_iter().enumerate() {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
-            if self.partitions[number].learn(number, life, born, newest) {
+            let partition = &mut self.partitions[number];
+            if partition.learn(number, life, born, newest) {
                 changed.insert(number);
             }
+            partition.lag.measure(partition.last, newest, added);
         }
         if !changed.is_empty() {
             self.feed.cache.clear();
@@ -217,13 +229,15 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn id(ms: u64) -> StreamId {
         StreamId { ms, sequence: 0 }
     }
 
     fn partition() -> Partition {
-        Partition { log: String::new(), life: None, last: StreamId::MIN }
+        let lag = Lag::new(0, &Metrics::new().unwrap().redis);
+        Partition { log: String::new(), life: None, last: StreamId::MIN, lag }
     }
 
     #[test]
