@@ -114,6 +114,8 @@ impl Script {
             Self::LifeOf => "life_of",
             Self::Pull => "pull",
             Self::Apply => "apply",
+            Self::Survey => "survey",
+            Self::Fill => "fill",
             Self::Lease => "lease",
             Self::Claim => "claim",
             Self::Release => "release",
@@ -122,6 +124,8 @@ impl Script {
             Self::Sweep => "sweep",
             Self::RenewHolder => "renew",
             Self::Members => "members",
+            Self::Census => "census",
+            Self::Holdings => "holdings",
         }
     }
 
