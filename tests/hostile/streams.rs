@@ -9,6 +9,7 @@ use quinn::{TransportConfig, VarInt};
 use serde_json::{Value, json};
 use skywave_client::Json;
 use skywave_protocol::{Encoding, framing::FrameBuffer};
+use std::time::Duration;
 
 async fn attacker(target: &Target) -> RawSession {
     RawSession::open(target.public(), TransportConfig::default()).await
@@ -45,6 +46,19 @@ async fn a_control_stream_without_connect_is_closed_with_its_code() {
     let mut control = session.control().await;
     assert_eq!(control.frame().await["disconnect"]["code"], 3004);
     assert_eq!(session.close_code().await, code(3004, "connect_timeout"));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_slow_to_read_the_close_code_gets_it_before_the_connection_ends() {
+    let mut target = Target::impatient(300).await;
+    let mut session = attacker(&target).await;
+    assert_eq!(session.close_code().await, code(3004, "connect_timeout"));
+    // Its QUIC has acknowledged everything; it has not answered the capsule.
+    let early = tokio::time::timeout(Duration::from_millis(100), session.quic.closed()).await;
+    assert!(early.is_err(), "{early:?}");
+    session.send.finish().unwrap();
+    is_closed(&session).await;
     target.is_unharmed().await;
 }
 

@@ -350,6 +350,9 @@ impl Streams {
             let _ = control.send.stopped().await;
         }
         let _ = self.session_send.stopped().await;
+        // What was acknowledged has not been read yet: whoever has read the capsule ends the request's stream in
+        // turn (draft-ietf-webtrans-http3, section 6). QUIC's close before that would hide the code.
+        poll_fn(|context| poll_end(&mut self.session_receive, context)).await;
         Ok(())
     }
 
