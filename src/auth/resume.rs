@@ -28,11 +28,13 @@ pub struct Resume {
     pub session: String,
     /// Its user, if it has one.
     pub user: Option<String>,
+    /// How many transports the session had when the secret was issued: the next one's number in their line.
+    pub turn: u64,
 }
 
 /// The signed part, as JSON.
 #[derive(Serialize, Deserialize)]
-struct Claims<'a>(u64, std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, str>>);
+struct Claims<'a>(u64, std::borrow::Cow<'a, str>, Option<std::borrow::Cow<'a, str>>, u64);
 
 impl ResumeKey {
     /// The key that belongs to `auth.session_secret`.
@@ -40,11 +42,12 @@ impl ResumeKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, session_secret.expose().as_bytes()))
     }
 
-    /// Signs a secret for a session, valid for [`RESUME_LIFETIME`] from `now`.
-    pub fn issue(&self, session: &str, user: Option<&str>, now: SystemTime) -> String {
+    /// Signs a secret for a session whose next transport is the `turn`-th after its first, valid for
+    /// [`RESUME_LIFETIME`] from `now`.
+    pub fn issue(&self, session: &str, user: Option<&str>, turn: u64, now: SystemTime) -> String {
         let expires_at = seconds(now).saturating_add(RESUME_LIFETIME.as_secs());
-        // An array of a number and texts: serializing it cannot fail.
-        let mut signed = serde_json::json!([expires_at, session, user]).to_string().into_bytes();
+        // An array of numbers and texts: serializing it cannot fail.
+        let mut signed = serde_json::json!([expires_at, session, user, turn]).to_string().into_bytes();
         let tag = self.sign(&signed);
         signed.extend_from_slice(tag.as_ref());
         BASE64_URL_SAFE_NO_PAD.encode(signed)
@@ -58,8 +61,8 @@ impl ResumeKey {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).ok()?;
         let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
         hmac::verify(&self.0, &[DOMAIN, signed].concat(), tag).ok()?;
-        let Claims(expires_at, session, user) = serde_json::from_slice(signed).ok()?;
-        let resume = Resume { session: session.into_owned(), user: user.map(|user| user.into_owned()) };
+        let Claims(expires_at, session, user, turn) = serde_json::from_slice(signed).ok()?;
+        let resume = Resume { session: session.into_owned(), user: user.map(|user| user.into_owned()), turn };
         (seconds(now) < expires_at).then_some(resume)
     }
 
@@ -86,9 +89,9 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_names_its_session_and_user_until_it_expires() {
-        let secret = key().issue("s-1", Some("alice"), now());
-        let resume = Resume { session: "s-1".into(), user: Some("alice".into()) };
+    fn a_secret_names_its_session_user_and_turn_until_it_expires() {
+        let secret = key().issue("s-1", Some("alice"), 7, now());
+        let resume = Resume { session: "s-1".into(), user: Some("alice".into()), turn: 7 };
         let last = now() + RESUME_LIFETIME - Duration::from_secs(1);
         assert_eq!(key().verify(&secret, now()), Some(resume.clone()));
         assert_eq!(key().verify(&secret, last), Some(resume));
@@ -98,12 +101,12 @@ mod tests {
     #[test]
     fn another_session_secret_does_not_accept_it() {
         let other = ResumeKey::new(&Secret::new("another-secret-of-32-bytes-or-more"));
-        assert_eq!(other.verify(&key().issue("s-1", None, now()), now()), None);
+        assert_eq!(other.verify(&key().issue("s-1", None, 1, now()), now()), None);
     }
 
     #[test]
     fn a_signature_made_for_another_purpose_does_not_count() {
-        let mut signed = b"[99999999999,\"s-1\",null]".to_vec();
+        let mut signed = b"[99999999999,\"s-1\",null,1]".to_vec();
         let tag = hmac::sign(&key().0, &signed);
         signed.extend_from_slice(tag.as_ref());
         assert_eq!(key().verify(&BASE64_URL_SAFE_NO_PAD.encode(signed), now()), None);
@@ -111,17 +114,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_session_and_user_come_back(session in ".{0,64}", user in proptest::option::of(".{0,254}")) {
-            let secret = key().issue(&session, user.as_deref(), now());
+        fn any_session_user_and_turn_come_back(
+            session in ".{0,64}",
+            user in proptest::option::of(".{0,254}"),
+            turn: u64,
+        ) {
+            let secret = key().issue(&session, user.as_deref(), turn, now());
             let resume = key().verify(&secret, now());
             if secret.len() <= MAX_RESUME_BYTES {
-                prop_assert_eq!(resume, Some(Resume { session, user }));
+                prop_assert_eq!(resume, Some(Resume { session, user, turn }));
             }
         }
 
         #[test]
         fn a_secret_with_any_byte_changed_is_refused(index in any::<prop::sample::Index>(), other in 1u8..) {
-            let secret = key().issue("s-1", Some("alice"), now());
+            let secret = key().issue("s-1", Some("alice"), 1, now());
             let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).unwrap();
             let index = index.index(bytes.len());
             bytes[index] ^= other;

@@ -2,12 +2,14 @@
 //!
 //! Each region's Redis knows which transport of which node has a session. To claim it is one atomic step, in which Redis
 //! tells the former holder by the number of its transport: so each transport is told once, when it was replaced, and
-//! never a newer one. Sessions do not wait for any of it: without Redis they open all the same, and are claimed later,
-//! with their age, so that a claim that comes late does not win over a newer transport.
+//! never a newer one. Which one is newer is told by its turn, which the signed secret counts that it was resumed with:
+//! a claim that was long under way does not win. Sessions do not wait for any of it: without Redis they open all the
+//! same, and are claimed later, with their age, which decides between two of one turn.
 
 use crate::{
     auth::resume::RESUME_LIFETIME,
     broker::BrokerError,
+    hub::outbox::Outbox,
     node::Node,
     redis::{Redis, Request, Script},
     session::registry::Attached,
@@ -64,10 +66,11 @@ impl Fencing {
             }
             let call =
                 realm.redis.commands.call(realm.request(&self.node, session, attached, Duration::ZERO));
-            let realm = realm.clone();
+            let (realm, outbox) = (realm.clone(), attached.outbox.clone());
             tokio::spawn(async move {
-                if call.await.is_err() {
-                    realm.behind.store(true, Ordering::Release);
+                match call.await {
+                    Ok(answer) => outdated(&answer, &outbox),
+                    Err(_) => realm.behind.store(true, Ordering::Release),
                 }
             });
         }
@@ -97,7 +100,7 @@ impl Fencing {
 impl Realm {
     /// A session that began here cannot have a transport in another region.
     fn concerns(&self, attached: &Attached) -> bool {
-        self.is_own || attached.resumed
+        self.is_own || attached.turn > 0
     }
 
     fn request(&self, node: &str, session: &SessionId, attached: &Attached, age: Duration) -> Request {
@@ -105,6 +108,7 @@ impl Realm {
         let (node, lifetime) = if self.is_own { (node, RESUME_LIFETIME) } else { ("", ELSEWHERE_LIFETIME) };
         let args = [
             node.to_owned(),
+            attached.turn.to_string(),
             attached.number.to_string(),
             age.as_micros().to_string(),
             lifetime.as_millis().to_string(),
@@ -124,10 +128,7 @@ impl Realm {
     ) -> Result<(), BrokerError> {
         let age = attached.since.elapsed().max(Duration::from_micros(1));
         let request = self.request(&node.id, session, attached, age);
-        if self.redis.commands.call(request).await? == Value::Int(0) {
-            tracing::debug!(%session, "a newer transport has the session");
-            attached.outbox.close(CloseCode::Replaced);
-        }
+        outdated(&self.redis.commands.call(request).await?, &attached.outbox);
         Ok(())
     }
 
@@ -143,6 +144,13 @@ impl Realm {
             join_all(claims).await.into_iter().collect::<Result<(), BrokerError>>()?;
         }
         Ok(())
+    }
+}
+
+/// Closes a transport whose claim was refused: a newer one has the session.
+fn outdated(answer: &Value, outbox: &Outbox) {
+    if *answer == Value::Int(0) {
+        outbox.close(CloseCode::Replaced);
     }
 }
 

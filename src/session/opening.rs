@@ -3,7 +3,7 @@
 use super::{
     End, MAX_BAD_REQUESTS, Subscription,
     connection::{Connection, Incoming},
-    registry::Attached,
+    registry::{self, Attached},
     subscriptions::{self, Subscriber},
 };
 use crate::{
@@ -101,10 +101,8 @@ async fn welcome(
     }
     let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Closed)?;
     let resumed = resumed_session(node, connect.resume.as_deref(), &grant).map_err(End::Closed)?;
-    let (id, resumed) = match resumed {
-        Some(id) => (id, true),
-        None => (random_session_id(), false),
-    };
+    let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(), 0));
+    let resumed = turn > 0;
     let places = places(node, &id, peer.address, &grant).map_err(End::Closed)?;
     outbox.identify(id.clone());
     let attached = Attached {
@@ -115,9 +113,11 @@ async fn welcome(
         connected_at_ms: wall_ms(),
         since: std::time::Instant::now(),
         number: node.sessions.number(),
-        resumed,
+        turn,
     };
-    node.sessions.attach(id.clone(), attached.clone());
+    node.sessions
+        .attach(id.clone(), attached.clone())
+        .map_err(|registry::Outdated| End::Closed(CloseCode::Replaced))?;
     if node.turns_away() {
         // It began meanwhile, and may have passed this session over.
         node.sessions.detach(&id, outbox);
@@ -135,7 +135,7 @@ async fn welcome(
     if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
         heartbeat.remember(memory);
     }
-    let connected = connected(node, &grant, &id, connect.id, resumed, &heartbeat);
+    let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
     let subscriptions = subscriptions::subscribe_all(&subscriber, connect.subscriptions).await;
@@ -154,16 +154,20 @@ async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCo
     })
 }
 
-/// The session that the resume secret proves. A broken or expired secret means a fresh session; one of another
+/// The session that the resume secret proves, and which of its transports this is. A broken or expired secret means a fresh session; one of another
 /// user is refused.
-fn resumed_session(node: &Node, secret: Option<&str>, grant: &Grant) -> Result<Option<SessionId>, CloseCode> {
+fn resumed_session(
+    node: &Node,
+    secret: Option<&str>,
+    grant: &Grant,
+) -> Result<Option<(SessionId, u64)>, CloseCode> {
     let Some(resume) = secret.and_then(|secret| node.resume_key.verify(secret, SystemTime::now())) else {
         return Ok(None);
     };
     if resume.user.as_deref() != grant.user.as_deref() {
         return Err(CloseCode::Unauthenticated);
     }
-    Ok(Text::new(&resume.session).ok())
+    Ok(Text::new(&resume.session).ok().map(|id| (id, resume.turn)))
 }
 
 fn places(node: &Node, id: &SessionId, address: SocketAddr, grant: &Grant) -> Result<Places, CloseCode> {
@@ -192,15 +196,17 @@ fn connected(
     grant: &Grant,
     id: &SessionId,
     request: frame::RequestId,
-    resumed: bool,
+    turn: u64,
     heartbeat: &Heartbeat,
 ) -> Connected {
     let limits = &node.config.limits;
     let schedule = heartbeat.schedule();
+    let resumed = turn > 0;
+    let secret = node.resume_key.issue(id, grant.user.as_deref(), turn.saturating_add(1), SystemTime::now());
     Connected {
         id: request,
         session: id.clone(),
-        resume: node.resume_key.issue(id, grant.user.as_deref(), SystemTime::now()).into(),
+        resume: secret.into(),
         node: node.id.clone(),
         region: node.region.clone(),
         user: grant.user.clone(),

@@ -26,9 +26,14 @@ pub struct Attached {
     pub since: Instant,
     /// Names the transport: no other one of this node has or had it.
     pub number: u64,
-    /// The session began on an earlier transport.
-    pub resumed: bool,
+    /// Which of the session's transports it is: 0 for the one it began on. Two that were resumed with the same secret
+    /// have the same.
+    pub turn: u64,
 }
+
+/// The session has a transport that is newer than this one.
+#[derive(Debug)]
+pub struct Outdated;
 
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Attached>>,
@@ -58,11 +63,18 @@ impl Registry {
     }
 
     /// Makes this the session's transport. An older one is told that it was replaced.
-    pub fn attach(&self, session: SessionId, attached: Attached) {
-        let older = self.sessions.lock().insert(session, attached);
-        if let Some(older) = older {
+    ///
+    /// # Errors
+    /// A transport of a later turn has the session: this one comes from an outdated secret.
+    pub fn attach(&self, session: SessionId, attached: Attached) -> Result<(), Outdated> {
+        let mut sessions = self.sessions.lock();
+        if sessions.get(&session).is_some_and(|present| present.turn > attached.turn) {
+            return Err(Outdated);
+        }
+        if let Some(older) = sessions.insert(session, attached) {
             older.outbox.close(CloseCode::Replaced);
         }
+        Ok(())
     }
 
     /// Takes the session out and gives it, unless a newer transport has it.

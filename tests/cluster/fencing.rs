@@ -5,6 +5,7 @@ use crate::{
     session::Session,
     world::{Node, eventually},
 };
+use serde_json::json;
 use skywave_protocol::CloseCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,6 +29,22 @@ async fn a_node_may_have_any_name_and_hears_what_is_for_it() {
     let mut first = Session::open(&b).await;
     let _second = first.resume(&a).await;
     assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outdated_secret_takes_no_session_from_a_newer_transport() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    let first = Session::open(&a).await;
+    let second = first.resume(&b).await;
+    let mut third = second.resume(&a).await;
+    // Where the newer transport is, it is known at once; elsewhere as soon as Redis tells.
+    let outdated = json!({"resume": first.connected["resume"]});
+    let mut here = Session::try_with(&a, outdated.clone()).await;
+    assert_eq!(here.end().await, u64::from(CloseCode::Replaced.code()));
+    let mut elsewhere = Session::with(&b, outdated).await;
+    assert_eq!(elsewhere.end().await, u64::from(CloseCode::Replaced.code()));
+    third.is_served().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +74,7 @@ async fn a_late_word_of_an_old_takeover_closes_nothing() {
     eventually("it is claimed", async || redis.run::<bool>(&format!("EXISTS sky:session:{session}")).await)
         .await;
     let before = holder().await;
-    let number: u64 = before.split(' ').nth(1).unwrap().parse().unwrap();
+    let number: u64 = before.split(' ').nth(2).unwrap().parse().unwrap();
     let mut second = first.resume(&a).await;
     eventually("it is claimed anew", async || holder().await != before).await;
     let told = format!("replaced {number} {session}");

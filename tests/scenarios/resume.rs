@@ -151,7 +151,7 @@ async fn a_broken_resume_secret_gives_a_fresh_session(way: Way) {
 async fn a_resume_secret_of_another_deployment_gives_a_fresh_session(way: Way) {
     let world = World::new(way).await;
     let secret = Secret::new("another secret that is long enough to be one");
-    let foreign = ResumeKey::new(&secret).issue("theirs", None, SystemTime::now());
+    let foreign = ResumeKey::new(&secret).issue("theirs", None, 1, SystemTime::now());
     let (_peer, connected) = Peer::open(&world, Connect { resume: Some(foreign.into()), ..connect() }).await;
     assert!(!connected.resumed);
     assert_ne!(&*connected.session, "theirs");
@@ -161,7 +161,7 @@ async fn an_expired_resume_secret_gives_a_fresh_session(way: Way) {
     let world = World::new(way).await;
     let key = &world.server.node().resume_key;
     let two_days_ago = SystemTime::now() - Duration::from_secs(2 * 86_400);
-    let old = key.issue("old", None, two_days_ago);
+    let old = key.issue("old", None, 1, two_days_ago);
     let (_peer, connected) = Peer::open(&world, Connect { resume: Some(old.into()), ..connect() }).await;
     assert!(!connected.resumed);
     assert_ne!(&*connected.session, "old");
