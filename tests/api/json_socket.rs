@@ -27,13 +27,17 @@ impl JsonSocket {
 
     /// The next frame, which has to be of this name. Heartbeats do not count.
     pub async fn receive(&mut self, name: &str) -> Value {
+        let mut frame = self.frame().await;
+        assert!(frame.get(name).is_some(), "expected {name}: {frame}");
+        frame[name].take()
+    }
+
+    /// The next frame, whatever it is. Heartbeats do not count.
+    pub async fn frame(&mut self) -> Value {
         loop {
             match self.received.pop_front() {
                 Some(frame) if frame.get("ping").is_some() => {}
-                Some(mut frame) => {
-                    assert!(frame.get(name).is_some(), "expected {name}: {frame}");
-                    return frame[name].take();
-                }
+                Some(frame) => return frame,
                 None => self.frames().await,
             }
         }

@@ -7,6 +7,9 @@ mod bridge;
 mod deployment;
 mod disturbances;
 mod filling;
+mod home;
+#[path = "../api/json_socket.rs"]
+mod json_socket;
 mod leases;
 #[path = "../redis/patience.rs"]
 mod patience;
