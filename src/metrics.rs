@@ -42,6 +42,7 @@ pub struct Metrics {
     pub sessions_shed: IntCounter,
     pub redis: RedisMetrics,
     links: LinksMetrics,
+    pub link_beats: LinkBeatMetrics,
 }
 
 /// What a node measures of its Redis.
@@ -88,6 +89,51 @@ pub struct LinkMetrics {
     pub backlog: IntGauge,
     /// In seconds.
     pub lag: Gauge,
+}
+
+/// What beats tell of the links to other regions; all by `link`.
+#[derive(Clone)]
+pub struct LinkBeatMetrics {
+    pub rtt: HistogramVec,
+    pub phi: GaugeVec,
+    pub up: IntGaugeVec,
+    pub suspicions: IntCounterVec,
+    pub recoveries: IntCounterVec,
+}
+
+impl LinkBeatMetrics {
+    fn new(build: &Build<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            rtt: build.histograms(
+                "skywave_link_rtt_seconds",
+                "Round-trip times to other regions, a sample per beat; by the node that leads the link",
+                "link",
+                RTT_BUCKETS,
+            )?,
+            phi: build.register(GaugeVec::new(
+                Opts::new(
+                    "skywave_link_phi",
+                    "How suspicious the silence on a link is; from 8 on it is suspected; by the node that leads it",
+                ),
+                &["link"],
+            )?)?,
+            up: build.gauges(
+                "skywave_link_up",
+                "1 while beats go both ways, as far as this region knows",
+                "link",
+            )?,
+            suspicions: build.counters(
+                "skywave_link_suspicions_total",
+                "How often a link came to be suspected; by the node that leads it",
+                "link",
+            )?,
+            recoveries: build.counters(
+                "skywave_link_recoveries_total",
+                "How often a suspected link was up again; by the node that leads it",
+                "link",
+            )?,
+        })
+    }
 }
 
 impl Metrics {
@@ -211,6 +257,7 @@ impl Metrics {
                 )?,
             },
             links: build.links()?,
+            link_beats: LinkBeatMetrics::new(&build)?,
             registry: registry.clone(),
         };
         Ok(metrics)

@@ -7,6 +7,7 @@ pub mod failover;
 pub mod fencing;
 pub mod inbox;
 pub mod lease;
+pub mod link;
 pub mod questions;
 pub mod rendezvous;
 

@@ -60,6 +60,16 @@ impl Keys {
         format!("{}:lease:{name}", self.prefix)
     }
 
+    /// Stream: the beats of another region.
+    pub fn link(&self, from: &str) -> String {
+        format!("{}:link:{from}", self.prefix)
+    }
+
+    /// What the region knows of its link to another.
+    pub fn link_state(&self, to: &str) -> String {
+        format!("{}:linkstate:{to}", self.prefix)
+    }
+
     /// Hash: origin → `epoch:offset`.
     pub fn position(&self, channel: &Channel) -> String {
         self.name(self.partition(channel), &format!("pos:{}", &**channel))

@@ -11,6 +11,7 @@ mod home;
 #[path = "../api/json_socket.rs"]
 mod json_socket;
 mod leases;
+mod links;
 #[path = "../redis/patience.rs"]
 mod patience;
 #[allow(dead_code, reason = "more scenarios use the rest")]

@@ -63,6 +63,8 @@ impl LinkHeartbeat {
     pub const MIN_INTERVAL: Duration = Duration::from_millis(200);
     /// The pause of steady links.
     pub const MAX_INTERVAL: Duration = Duration::from_secs(2);
+    /// The longest pause that the other side is believed to mean.
+    pub const MAX_ANNOUNCED: Duration = Duration::from_secs(4);
     /// A direction that died is suspected within this, where its lateness has a deviation below half a second.
     pub const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -99,7 +101,7 @@ impl LinkHeartbeat {
     /// The other region's beat came, with the pause that it announced. Of several that come together only the last
     /// is to be told.
     pub fn heard(&mut self, interval: Duration, now: Instant) {
-        self.inbound.heard(interval, now);
+        self.inbound.heard(interval.min(Self::MAX_ANNOUNCED), now);
         self.adapt(self.interval);
     }
 

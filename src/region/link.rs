@@ -1,0 +1,224 @@
+//! The links to the other regions: beats both ways, what their silence means, and what the region's nodes know of it.
+//!
+//! The node that leads a link beats into the other region's Redis and listens to the other's beats in its own. What it
+//! sees it writes into its region's Redis, where every node of the region reads it. Nothing here asks what time it is:
+//! intervals are announced, arrivals are timed by one node's own steps.
+
+mod beats;
+mod state;
+
+use super::{Regions, Remote};
+use crate::metrics::LinkBeatMetrics;
+use beats::{Beat, Heard, Listener, Outcome};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use skywave_protocol::heartbeat::{Direction, LinkAction, LinkHeartbeat};
+use std::{pin::Pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+pub use state::{Condition, LinkState, LinkStates};
+
+/// What is seen is written at least this often; what changed, at once.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often each node reads it.
+const READ_INTERVAL: Duration = Duration::from_millis(500);
+/// Beats that were heard and not dealt with yet.
+const MAX_HEARD: usize = 16;
+/// Our own Redis is silent for longer than this: the other region's beats could be waiting in it.
+const OWN_SILENCE: Duration = Duration::from_millis(250);
+
+/// The links of this node's region.
+pub struct Links {
+    regions: Arc<Regions>,
+    node: Arc<str>,
+    metrics: LinkBeatMetrics,
+    states: watch::Sender<LinkStates>,
+}
+
+impl Links {
+    /// `node` is named in the beats, for who looks at them.
+    pub fn new(regions: Arc<Regions>, node: Arc<str>, metrics: LinkBeatMetrics) -> Self {
+        for remote in &regions.remotes {
+            // They begin with zero, so that the first change is seen.
+            for counter in [&metrics.suspicions, &metrics.recoveries] {
+                counter.with_label_values(&[&*remote.name]);
+            }
+        }
+        let states = watch::Sender::new(LinkStates::unknown(&regions));
+        Self { regions, node, metrics, states }
+    }
+
+    /// What the region knows of its links, on every node.
+    pub fn states(&self) -> watch::Receiver<LinkStates> {
+        self.states.subscribe()
+    }
+
+    /// Keeps [`Self::states`] up to date for as long as it is polled.
+    pub async fn follow(&self) {
+        loop {
+            let states = LinkStates::read(&self.regions).await;
+            for (name, state) in states.iter() {
+                self.metrics
+                    .up
+                    .with_label_values(&[&**name])
+                    .set(i64::from(state.condition() == Condition::Up));
+            }
+            self.states.send_if_modified(|known| {
+                let changed = *known != states;
+                *known = states;
+                changed
+            });
+            tokio::time::sleep(READ_INTERVAL).await;
+        }
+    }
+
+    /// Leads a link for as long as it is polled: by the one node of the region that holds the link's lease.
+    pub async fn lead(&self, remote: &Remote) {
+        let (heard, beats) = mpsc::channel(MAX_HEARD);
+        let listener = Listener::new(&self.regions.local, &remote.name);
+        let leader = Leader::new(self, remote);
+        // Neither ends.
+        tokio::join!(listener.listen(heard), leader.run(beats));
+    }
+}
+
+type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>>;
+
+/// A link while this node leads it.
+struct Leader<'a> {
+    links: &'a Links,
+    remote: &'a Remote,
+    heartbeat: LinkHeartbeat,
+    /// Whether the other's beats can be listened to.
+    listening: bool,
+    state: LinkState,
+    write_at: Instant,
+}
+
+impl<'a> Leader<'a> {
+    fn new(links: &'a Links, remote: &'a Remote) -> Self {
+        let now = Instant::now();
+        tracing::info!(link = &*remote.name, "this node leads the link");
+        Self {
+            links,
+            remote,
+            heartbeat: LinkHeartbeat::new(now.into_std()),
+            listening: false,
+            state: LinkState::led_by(links.node.clone()),
+            write_at: now,
+        }
+    }
+
+    async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
+        let mut under_way = UnderWay::new();
+        loop {
+            if !self.listening || self.links.regions.local.commands.away_for() > OWN_SILENCE {
+                self.heartbeat.was_deaf(Instant::now().into_std());
+            }
+            let wake = match self.heartbeat.poll(Instant::now().into_std()) {
+                LinkAction::Send { seq, interval } => {
+                    let beat = Beat { seq, interval, hears: self.state.inbound == Direction::Up };
+                    under_way.push(Box::pin(beat.send(self.links, self.remote)));
+                    continue;
+                }
+                LinkAction::Wait(until) => Instant::from_std(until),
+            };
+            self.look();
+            tokio::select! {
+                Some(outcome) = under_way.next() => self.sent(outcome),
+                said = heard.recv() => match said {
+                    Some(said) => self.heard(said, &mut heard),
+                    None => return,
+                },
+                () = sleep_until(wake.min(self.write_at)) => {}
+            }
+        }
+    }
+
+    fn sent(&mut self, outcome: Outcome) {
+        let now = Instant::now().into_std();
+        match outcome.rtt {
+            Some(rtt) => {
+                self.links.metrics.rtt.with_label_values(&[&*self.remote.name]).observe(rtt.as_secs_f64());
+                self.heartbeat.acknowledged(outcome.interval, rtt, now);
+            }
+            None => self.heartbeat.failed(now),
+        }
+    }
+
+    /// Deals with all that was heard: of beats that come together, the last one counts.
+    fn heard(&mut self, first: Heard, more: &mut mpsc::Receiver<Heard>) {
+        let now = Instant::now().into_std();
+        let mut last = None;
+        let mut next = Some(first);
+        while let Some(said) = next {
+            match said {
+                Heard::Beat(beat) => last = Some(beat),
+                Heard::Listening => self.listening = true,
+                Heard::Deaf => self.listening = false,
+            }
+            next = more.try_recv().ok();
+        }
+        if let Some(beat) = last {
+            self.heartbeat.heard(beat.interval, now);
+            self.state.is_heard = Some(beat.hears);
+        }
+    }
+
+    /// Judges the link by now, and tells what changed.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let before = self.state.clone();
+        self.state.outbound = self.heartbeat.outbound(now.into_std());
+        self.state.inbound = self.heartbeat.inbound(now.into_std());
+        self.state.srtt = self.heartbeat.srtt();
+        let phi = self.heartbeat.phi(now.into_std());
+        self.links.metrics.phi.with_label_values(&[&*self.remote.name]).set(phi);
+        if (before.outbound, before.inbound) != (self.state.outbound, self.state.inbound) {
+            self.tell(&before, phi);
+            self.write_at = now;
+        }
+        if now >= self.write_at {
+            self.state.write(&self.links.regions.local, &self.remote.name);
+            self.write_at = now + WRITE_INTERVAL;
+        }
+    }
+
+    /// Logs and counts a change.
+    fn tell(&self, before: &LinkState, phi: f64) {
+        let name = &*self.remote.name;
+        let metrics = &self.links.metrics;
+        match (before.condition(), self.state.condition()) {
+            (was, Condition::Suspected) => {
+                let interval = self.heartbeat.interval();
+                tracing::warn!(
+                    link = name,
+                    phi,
+                    ?interval,
+                    "the link is suspected: {}",
+                    self.state.in_words()
+                );
+                if was != Condition::Suspected {
+                    metrics.suspicions.with_label_values(&[name]).inc();
+                }
+            }
+            (Condition::Suspected, Condition::Up) => {
+                tracing::info!(link = name, srtt = ?self.state.srtt, "the link is up again");
+                metrics.recoveries.with_label_values(&[name]).inc();
+            }
+            (_, Condition::Up) => tracing::info!(link = name, srtt = ?self.state.srtt, "the link is up"),
+            (_, Condition::Unknown) => {}
+        }
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        // Another node leads now, and knows better.
+        if self.links.metrics.phi.remove_label_values(&[&*self.remote.name]).is_err() {
+            tracing::debug!(link = &*self.remote.name, "the link was not led for long enough to be judged");
+        }
+    }
+}
