@@ -91,8 +91,10 @@ struct Leader<'a> {
     links: &'a Links,
     remote: &'a Remote,
     heartbeat: LinkHeartbeat,
-    /// Whether the other's beats can be listened to.
-    listening: bool,
+    /// Since when the other's beats cannot be listened to.
+    deaf_since: Option<Instant>,
+    /// It has been suspected, and was not up since.
+    is_suspected: bool,
     state: LinkState,
     write_at: Instant,
 }
@@ -105,7 +107,8 @@ impl<'a> Leader<'a> {
             links,
             remote,
             heartbeat: LinkHeartbeat::new(now.into_std()),
-            listening: false,
+            deaf_since: Some(now),
+            is_suspected: false,
             state: LinkState::led_by(links.node.clone()),
             write_at: now,
         }
@@ -114,7 +117,7 @@ impl<'a> Leader<'a> {
     async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
         let mut under_way = UnderWay::new();
         loop {
-            if !self.listening || self.links.regions.local.commands.away_for() > OWN_SILENCE {
+            if self.deaf_since.is_some() || self.links.regions.local.commands.away_for() > OWN_SILENCE {
                 self.heartbeat.was_deaf(Instant::now().into_std());
             }
             let wake = match self.heartbeat.poll(Instant::now().into_std()) {
@@ -156,8 +159,8 @@ impl<'a> Leader<'a> {
         while let Some(said) = next {
             match said {
                 Heard::Beat(beat) => last = Some(beat),
-                Heard::Listening => self.listening = true,
-                Heard::Deaf => self.listening = false,
+                Heard::Listening => self.deaf_since = None,
+                Heard::Deaf => self.deaf_since = self.deaf_since.or(Some(Instant::now())),
             }
             next = more.try_recv().ok();
         }
@@ -170,14 +173,17 @@ impl<'a> Leader<'a> {
     /// Judges the link by now, and tells what changed.
     fn look(&mut self) {
         let now = Instant::now();
-        let before = self.state.clone();
+        let before = (self.state.outbound, self.state.inbound);
         self.state.outbound = self.heartbeat.outbound(now.into_std());
-        self.state.inbound = self.heartbeat.inbound(now.into_std());
+        self.state.inbound = match self.deaf_since {
+            Some(since) if now - since > LinkHeartbeat::PATIENCE => Direction::Unknown,
+            _ => self.heartbeat.inbound(now.into_std()),
+        };
         self.state.srtt = self.heartbeat.srtt();
         let phi = self.heartbeat.phi(now.into_std());
         self.links.metrics.phi.with_label_values(&[&*self.remote.name]).set(phi);
-        if (before.outbound, before.inbound) != (self.state.outbound, self.state.inbound) {
-            self.tell(&before, phi);
+        if before != (self.state.outbound, self.state.inbound) {
+            self.tell(phi);
             self.write_at = now;
         }
         if now >= self.write_at {
@@ -187,29 +193,23 @@ impl<'a> Leader<'a> {
     }
 
     /// Logs and counts a change.
-    fn tell(&self, before: &LinkState, phi: f64) {
-        let name = &*self.remote.name;
+    fn tell(&mut self, phi: f64) {
+        let link = &*self.remote.name;
         let metrics = &self.links.metrics;
-        match (before.condition(), self.state.condition()) {
-            (was, Condition::Suspected) => {
+        match self.state.condition() {
+            Condition::Suspected => {
                 let interval = self.heartbeat.interval();
-                tracing::warn!(
-                    link = name,
-                    phi,
-                    ?interval,
-                    "the link is suspected: {}",
-                    self.state.in_words()
-                );
-                if was != Condition::Suspected {
-                    metrics.suspicions.with_label_values(&[name]).inc();
+                tracing::warn!(link, phi, ?interval, "the link is suspected: {}", self.state.in_words());
+                if !std::mem::replace(&mut self.is_suspected, true) {
+                    metrics.suspicions.with_label_values(&[link]).inc();
                 }
             }
-            (Condition::Suspected, Condition::Up) => {
-                tracing::info!(link = name, srtt = ?self.state.srtt, "the link is up again");
-                metrics.recoveries.with_label_values(&[name]).inc();
+            Condition::Up if std::mem::take(&mut self.is_suspected) => {
+                tracing::info!(link, srtt = ?self.state.srtt, "the link is up again");
+                metrics.recoveries.with_label_values(&[link]).inc();
             }
-            (_, Condition::Up) => tracing::info!(link = name, srtt = ?self.state.srtt, "the link is up"),
-            (_, Condition::Unknown) => {}
+            Condition::Up => tracing::info!(link, srtt = ?self.state.srtt, "the link is up"),
+            Condition::Unknown => tracing::debug!(link, "it is not known whether the link is up"),
         }
     }
 }

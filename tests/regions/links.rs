@@ -242,7 +242,8 @@ async fn what_does_not_make_sense_in_redis_is_passed_over() {
     world.eu.up().await;
     world.eu_redis.run::<u64>("DEL sky:link:us").await;
     world.eu_redis.run::<String>("SET sky:link:us nonsense").await;
-    world.eu.suspected().await;
+    world.eu.until("deaf", |state| state.inbound == Direction::Unknown).await;
+    world.us.until("not acknowledged", |state| state.outbound == Direction::Suspected).await;
     world.eu_redis.run::<u64>("DEL sky:link:us").await;
-    world.eu.up().await;
+    tokio::join!(world.eu.up(), world.us.up());
 }

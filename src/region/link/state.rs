@@ -255,7 +255,7 @@ mod tests {
             ("new", LinkState::default()),
             ("us", state(Up, Up, Some(80))),
         ]);
-        let near: Vec<&str> = states.nearest().into_iter().map(|name| &***name).collect();
+        let near: Vec<&str> = states.nearest().into_iter().map(|name| &**name).collect();
         assert_eq!(near, ["us", "ap", "new"]);
     }
 
