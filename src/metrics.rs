@@ -99,6 +99,8 @@ pub struct LinkBeatMetrics {
     pub up: IntGaugeVec,
     pub suspicions: IntCounterVec,
     pub recoveries: IntCounterVec,
+    pub lagging: IntGaugeVec,
+    pub lags: IntCounterVec,
 }
 
 impl LinkBeatMetrics {
@@ -130,6 +132,16 @@ impl LinkBeatMetrics {
             recoveries: build.counters(
                 "skywave_link_recoveries_total",
                 "How often a suspected link was up again; by the node that leads it",
+                "link",
+            )?,
+            lagging: build.gauges(
+                "skywave_link_lagging",
+                "1 while a link lags further than failover.link_lag, as far as this region knows",
+                "link",
+            )?,
+            lags: build.counters(
+                "skywave_link_lagging_total",
+                "How often a link came to lag further than failover.link_lag; by the node that leads it",
                 "link",
             )?,
         })
@@ -342,7 +354,7 @@ impl Build<'_> {
             lag: self.register(GaugeVec::new(
                 Opts::new(
                     "skywave_link_lag_seconds",
-                    "Age of the newest publication that was applied while others wait, by the other region's clock; told by the leader",
+                    "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
                 ),
                 &["link"],
             )?)?,

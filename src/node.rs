@@ -15,6 +15,7 @@ use crate::{
         directory::{Directory, NodeState, Record},
         failover::Failover,
         fencing::Fencing,
+        link::Links,
         questions::Questions,
     },
     session::{path_memories::PathMemories, registry::Registry},
@@ -41,6 +42,8 @@ pub struct Node {
     pub redis: Option<Redis>,
     /// The other regions' Redis; `None` when there are none.
     pub other_regions: Option<Arc<Regions>>,
+    /// What is known of the links to them; `None` when there are none.
+    pub links: Option<Arc<Links>>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
     pub resume_key: ResumeKey,
@@ -81,6 +84,10 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let limits = &parts.config.limits;
         let id: Arc<str> = parts.config.node.id.as_str().into();
+        let link_lag = parts.config.failover.link_lag;
+        let links = parts.other_regions.clone().map(|regions| {
+            Arc::new(Links::new(regions, id.clone(), parts.metrics.link_beats.clone(), link_lag))
+        });
         let remotes = parts.other_regions.iter().flat_map(|regions| &regions.remotes);
         let remotes = remotes.map(|remote| remote.redis.clone());
         Arc::new(Self {
@@ -96,6 +103,7 @@ impl Node {
             broker: parts.broker,
             redis: parts.redis,
             other_regions: parts.other_regions,
+            links,
             presence: parts.presence,
             authenticator: parts.authenticator,
             resume_key: ResumeKey::new(&parts.config.auth.session_secret),

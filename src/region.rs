@@ -18,6 +18,7 @@ use crate::{
 };
 use bridge::Bridge;
 use lease::Candidate;
+use link::Links;
 use parking_lot::Mutex;
 use skywave_protocol::{Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc};
@@ -68,7 +69,7 @@ impl Regions {
     }
 
     /// The bridges from all other regions, to be run for as long as the node does.
-    pub fn bridges(&self, config: &Config, metrics: &Metrics) -> Vec<Bridge> {
+    pub fn bridges(&self, config: &Config, metrics: &Metrics, links: &Arc<Links>) -> Vec<Bridge> {
         let bridge = |remote: &Remote| {
             // Two nodes may have been given one id.
             let holder = format!("{} {:016x}", config.node.id, rand::random::<u64>());
@@ -84,6 +85,7 @@ impl Regions {
                 log_age: config.broker.log_age,
                 metrics: metrics.link(&remote.name),
                 reached: Mutex::default(),
+                links: links.clone(),
             }
         };
         self.remotes.iter().map(bridge).collect()

@@ -146,6 +146,7 @@ impl Server {
         self.tasks.spawn(inbox::open(self.node.clone(), redis).await?);
         self.tasks.spawn(directory::run(self.node.clone()));
         self.tasks.spawn(fencing::run(self.node.clone()));
+        self.tasks.spawn(failover::watch_links(self.node.clone()));
         self.tasks.spawn(failover::run(self.node.clone()));
         self.tasks.spawn(rebalancing::run(self.node.clone()));
         Ok(())
@@ -254,13 +255,15 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         authenticator,
         metrics,
     });
-    if let Some(regions) = &node.other_regions {
-        for bridge in regions.bridges(&node.config, &node.metrics) {
+    if let (Some(regions), Some(links)) = (&node.other_regions, &node.links) {
+        for bridge in regions.bridges(&node.config, &node.metrics, links) {
             tasks.spawn(bridge.run());
         }
         for mirror in mirrors(&node.config, regions) {
             tasks.spawn(mirror.run());
         }
+        let links = links.clone();
+        tasks.spawn(async move { links.follow().await });
     }
     let refreshing = node.clone();
     tasks.spawn(async move { refreshing.authenticator.run().await });

@@ -3,7 +3,10 @@
 use super::{Api, command::Command, failure::Failure};
 use crate::{
     node::Node,
-    region::directory::{NodeState, Record},
+    region::{
+        directory::{NodeState, Record},
+        link::{Condition, LinkState},
+    },
 };
 use axum::{
     extract::State,
@@ -37,6 +40,8 @@ pub struct InfoAnswer {
     moving: usize,
     /// The live nodes of the region, this one among them, by id.
     nodes: Vec<ListedNode>,
+    /// The links to the other regions, by their names.
+    links: Vec<ListedLink>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +72,47 @@ fn nodes(node: &Node) -> Vec<ListedNode> {
     nodes
 }
 
+/// A link to another region, as this region knows it.
+#[derive(Serialize)]
+struct ListedLink {
+    region: Origin,
+    state: Condition,
+    outbound: Condition,
+    inbound: Condition,
+    /// Whether the other region hears ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_heard: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rtt_ms: Option<f64>,
+    lag_ms: u64,
+    lagging: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<Arc<str>>,
+}
+
+impl ListedLink {
+    fn new(region: Origin, link: LinkState) -> Self {
+        Self {
+            region,
+            state: link.condition(),
+            outbound: link.outbound.into(),
+            inbound: link.inbound.into(),
+            is_heard: link.is_heard,
+            rtt_ms: link.srtt.map(|srtt| (srtt.as_secs_f64() * 100_000.0).round() / 100.0),
+            lag_ms: u64::try_from(link.lag.as_millis()).unwrap_or(u64::MAX),
+            lagging: link.lagging,
+            leader: link.leader,
+        }
+    }
+}
+
+fn links(node: &Node) -> Vec<ListedLink> {
+    let Some(links) = &node.links else { return Vec::new() };
+    let states = links.states();
+    let states = states.borrow();
+    states.iter().map(|(region, link)| ListedLink::new(region.clone(), link.clone())).collect()
+}
+
 impl Command for Info {
     type Answer = InfoAnswer;
 
@@ -84,6 +130,7 @@ impl Command for Info {
             channels: node.hub.channel_count(),
             moving: node.moving.left(node),
             nodes: nodes(node),
+            links: links(node),
         })
     }
 }

@@ -18,6 +18,7 @@ mod watch;
 use super::{
     Remote,
     lease::{Candidate, Lease},
+    link::Links,
 };
 use crate::{
     backoff::Backoff,
@@ -65,6 +66,7 @@ pub struct Bridge {
     pub metrics: LinkMetrics,
     /// How far this node got when it led, by partition.
     pub reached: Mutex<HashMap<u16, Cursor>>,
+    pub links: Arc<Links>,
 }
 
 /// Why a leader gives up its lease.
@@ -87,6 +89,7 @@ impl Bridge {
             let why = tokio::select! {
                 () = lease.lost() => Yield::Lost,
                 why = self.lead(&lease) => why,
+                never = self.links.lead(&self.remote, &self.metrics.lag) => match never {},
             };
             drop((leading, lease));
             tracing::info!(region = &*self.remote.name, "this node leads the link no more");

@@ -117,6 +117,22 @@ fn choose(near: &[Origin], reachable: Vec<(Origin, Arc<str>)>) -> Option<Vec<Arc
     (!urls.is_empty()).then_some(urls)
 }
 
+/// Keeps the outlook as the links tell it, for the node's life.
+pub async fn watch_links(node: Arc<Node>) {
+    let Some(links) = &node.links else { return };
+    let mut states = links.states();
+    loop {
+        let outlook = {
+            let states = states.borrow_and_update();
+            Outlook { isolated: states.is_isolated(), near: states.nearest().into_iter().cloned().collect() }
+        };
+        node.failover.look_out(outlook);
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Watches whether the node can serve, for its life.
 pub async fn run(node: Arc<Node>) {
     let away_after = node.config.failover.broker_away;

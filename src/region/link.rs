@@ -5,14 +5,17 @@
 //! intervals are announced, arrivals are timed by one node's own steps.
 
 mod beats;
+mod lag;
 mod state;
 
 use super::{Regions, Remote};
 use crate::metrics::LinkBeatMetrics;
 use beats::{Beat, Heard, Listener, Outcome};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use lag::Lag;
+use prometheus::{Gauge, IntGaugeVec};
 use skywave_protocol::heartbeat::{Direction, LinkAction, LinkHeartbeat};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -34,20 +37,22 @@ pub struct Links {
     regions: Arc<Regions>,
     node: Arc<str>,
     metrics: LinkBeatMetrics,
+    /// A link that lags further is marked.
+    lag_limit: Duration,
     states: watch::Sender<LinkStates>,
 }
 
 impl Links {
-    /// `node` is named in the beats, for who looks at them.
-    pub fn new(regions: Arc<Regions>, node: Arc<str>, metrics: LinkBeatMetrics) -> Self {
+    /// `node` is named in the beats, for who looks at them; a link that lags further than `lag_limit` is marked.
+    pub fn new(regions: Arc<Regions>, node: Arc<str>, metrics: LinkBeatMetrics, lag_limit: Duration) -> Self {
         for remote in &regions.remotes {
             // They begin with zero, so that the first change is seen.
-            for counter in [&metrics.suspicions, &metrics.recoveries] {
+            for counter in [&metrics.suspicions, &metrics.recoveries, &metrics.lags] {
                 counter.with_label_values(&[&*remote.name]);
             }
         }
         let states = watch::Sender::new(LinkStates::unknown(&regions));
-        Self { regions, node, metrics, states }
+        Self { regions, node, metrics, lag_limit, states }
     }
 
     /// What the region knows of its links, on every node.
@@ -60,10 +65,9 @@ impl Links {
         loop {
             let states = LinkStates::read(&self.regions).await;
             for (name, state) in states.iter() {
-                self.metrics
-                    .up
-                    .with_label_values(&[&**name])
-                    .set(i64::from(state.condition() == Condition::Up));
+                let set = |gauge: &IntGaugeVec, is: bool| gauge.with_label_values(&[&**name]).set(is.into());
+                set(&self.metrics.up, state.condition() == Condition::Up);
+                set(&self.metrics.lagging, state.lagging);
             }
             self.states.send_if_modified(|known| {
                 let changed = *known != states;
@@ -74,13 +78,19 @@ impl Links {
         }
     }
 
-    /// Leads a link for as long as it is polled: by the one node of the region that holds the link's lease.
-    pub async fn lead(&self, remote: &Remote) {
+    /// Leads a link for as long as it is polled: by the one node of the region that holds the bridge's lease, which
+    /// measures the bridge's lag in seconds.
+    pub async fn lead(&self, remote: &Remote, lag: &Gauge) -> Infallible {
         let (heard, beats) = mpsc::channel(MAX_HEARD);
         let listener = Listener::new(&self.regions.local, &remote.name);
-        let leader = Leader::new(self, remote);
-        // Neither ends.
-        tokio::join!(listener.listen(heard), leader.run(beats));
+        // What its former leader knew holds until more is known.
+        let known = LinkState::read(&self.regions.local, &remote.name).await;
+        let leader = Leader::new(self, remote, known, lag);
+        tokio::select! {
+            never = leader.run(beats) => never,
+            // While there is one who leads, there is one who wants to hear.
+            () = listener.listen(heard) => std::future::pending().await,
+        }
     }
 }
 
@@ -90,7 +100,10 @@ type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send
 struct Leader<'a> {
     links: &'a Links,
     remote: &'a Remote,
+    lag: Lag<'a>,
     heartbeat: LinkHeartbeat,
+    /// What was known before this node led, outbound and inbound.
+    known: (Direction, Direction),
     /// Since when the other's beats cannot be listened to.
     deaf_since: Option<Instant>,
     /// It has been suspected, and was not up since.
@@ -100,21 +113,22 @@ struct Leader<'a> {
 }
 
 impl<'a> Leader<'a> {
-    fn new(links: &'a Links, remote: &'a Remote) -> Self {
+    fn new(links: &'a Links, remote: &'a Remote, known: LinkState, lag: &'a Gauge) -> Self {
         let now = Instant::now();
-        tracing::info!(link = &*remote.name, "this node leads the link");
         Self {
             links,
             remote,
+            lag: Lag::new(lag, links.lag_limit, known.lagging, now),
+            known: (known.outbound, known.inbound),
             heartbeat: LinkHeartbeat::new(now.into_std()),
             deaf_since: Some(now),
-            is_suspected: false,
-            state: LinkState::led_by(links.node.clone()),
+            is_suspected: known.condition() == Condition::Suspected,
+            state: LinkState { leader: Some(links.node.clone()), ..known },
             write_at: now,
         }
     }
 
-    async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
+    async fn run(mut self, mut heard: mpsc::Receiver<Heard>) -> Infallible {
         let mut under_way = UnderWay::new();
         loop {
             if self.deaf_since.is_some() || self.links.regions.local.commands.away_for() > OWN_SILENCE {
@@ -131,10 +145,7 @@ impl<'a> Leader<'a> {
             self.look();
             tokio::select! {
                 Some(outcome) = under_way.next() => self.sent(outcome),
-                said = heard.recv() => match said {
-                    Some(said) => self.heard(said, &mut heard),
-                    None => return,
-                },
+                Some(said) = heard.recv() => self.heard(said, &mut heard),
                 () = sleep_until(wake.min(self.write_at)) => {}
             }
         }
@@ -146,6 +157,7 @@ impl<'a> Leader<'a> {
             Some(rtt) => {
                 self.links.metrics.rtt.with_label_values(&[&*self.remote.name]).observe(rtt.as_secs_f64());
                 self.heartbeat.acknowledged(outcome.interval, rtt, now);
+                self.lag.acknowledged(Instant::now());
             }
             None => self.heartbeat.failed(now),
         }
@@ -174,21 +186,37 @@ impl<'a> Leader<'a> {
     fn look(&mut self) {
         let now = Instant::now();
         let before = (self.state.outbound, self.state.inbound);
-        self.state.outbound = self.heartbeat.outbound(now.into_std());
+        self.state.outbound = self.heartbeat.outbound(now.into_std()).or(self.known.0);
         self.state.inbound = match self.deaf_since {
             Some(since) if now - since > LinkHeartbeat::PATIENCE => Direction::Unknown,
-            _ => self.heartbeat.inbound(now.into_std()),
+            _ => self.heartbeat.inbound(now.into_std()).or(self.known.1),
         };
-        self.state.srtt = self.heartbeat.srtt();
+        self.state.srtt = self.heartbeat.srtt().or(self.state.srtt);
         let phi = self.heartbeat.phi(now.into_std());
         self.links.metrics.phi.with_label_values(&[&*self.remote.name]).set(phi);
-        if before != (self.state.outbound, self.state.inbound) {
+        let changed = before != (self.state.outbound, self.state.inbound);
+        if changed {
             self.tell(phi);
-            self.write_at = now;
         }
-        if now >= self.write_at {
+        if changed || now >= self.write_at {
+            self.look_at_lag(now);
             self.state.write(&self.links.regions.local, &self.remote.name);
             self.write_at = now + WRITE_INTERVAL;
+        }
+    }
+
+    fn look_at_lag(&mut self, now: Instant) {
+        let was_lagging = self.state.lagging;
+        self.state.lag = self.lag.now(self.state.outbound, now);
+        self.state.lagging = self.lag.is_over(self.state.lag, now);
+        let (link, lag) = (&*self.remote.name, self.state.lag);
+        match (was_lagging, self.state.lagging) {
+            (false, true) => {
+                tracing::warn!(link, ?lag, limit = ?self.links.lag_limit, "the link lags");
+                self.links.metrics.lags.with_label_values(&[link]).inc();
+            }
+            (true, false) => tracing::info!(link, ?lag, "the link lags no more"),
+            _ => {}
         }
     }
 

@@ -28,6 +28,7 @@ async fn info_says_what_the_node_is_and_how_busy() {
             "version": env!("CARGO_PKG_VERSION"),
             "started_ms": null,
         }],
+        "links": [],
     });
     assert_eq!(info, expected);
 }

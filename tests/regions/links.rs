@@ -21,6 +21,7 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 /// A link that is cut is suspected within three seconds; nodes read it each half a second, and machines are slow.
+const LAG_LIMIT: Duration = Duration::from_secs(1);
 const SUSPECTED_WITHIN: Duration = Duration::from_millis(5_000);
 
 fn address(url: String) -> Address {
@@ -39,18 +40,15 @@ struct Node {
 
 impl Node {
     /// Follows the region's links, and leads none.
-    async fn new(own: &str, server: &RedisServer, other: &'static str, path: &Relay) -> Self {
+    async fn new(node: &str, server: &RedisServer, other: &'static str, path: &Relay) -> Self {
+        let (own, _) = node.split_once('-').unwrap();
         let metrics = Metrics::new().unwrap();
         let local = Redis::connect(&address(server.url()), "commands", metrics.redis.clone()).await.unwrap();
         let name = format!("remote-{other}");
         let redis = Redis::reach(&address(path.url()), &name, metrics.redis.clone()).unwrap();
         let remote = Remote { name: Text::new(other).unwrap(), url: "https://localhost".into(), redis };
         let regions = Arc::new(Regions { own: Text::new(own).unwrap(), local, remotes: vec![remote] });
-        let links = Arc::new(Links::new(
-            regions.clone(),
-            format!("{own}-1").as_str().into(),
-            metrics.link_beats.clone(),
-        ));
+        let links = Arc::new(Links::new(regions.clone(), node.into(), metrics.link_beats.clone(), LAG_LIMIT));
         let mut tasks = JoinSet::new();
         let following = links.clone();
         tasks.spawn(async move { following.follow().await });
@@ -59,7 +57,8 @@ impl Node {
 
     fn lead(&mut self) {
         let (links, regions) = (self.links.clone(), self.regions.clone());
-        self.tasks.spawn(async move { links.lead(&regions.remotes[0]).await });
+        let lag = self.metrics.link(self.other).lag;
+        self.tasks.spawn(async move { match links.lead(&regions.remotes[0], &lag).await {} });
     }
 
     fn state(&self) -> LinkState {
@@ -111,8 +110,8 @@ impl World {
     async fn new() -> Self {
         let (eu_redis, us_redis) = tokio::join!(RedisServer::start(), RedisServer::start());
         let (eu_to_us, us_to_eu) = (Relay::start(us_redis.port()).await, Relay::start(eu_redis.port()).await);
-        let mut eu = Node::new("eu", &eu_redis, "us", &eu_to_us).await;
-        let mut us = Node::new("us", &us_redis, "eu", &us_to_eu).await;
+        let mut eu = Node::new("eu-1", &eu_redis, "us", &eu_to_us).await;
+        let mut us = Node::new("us-1", &us_redis, "eu", &us_to_eu).await;
         eu.lead();
         us.lead();
         Self { eu, us, eu_redis, us_redis, eu_to_us, us_to_eu }
@@ -138,7 +137,7 @@ impl World {
 #[tokio::test]
 async fn a_link_comes_up_and_its_round_trip_is_known_to_every_node_of_the_region() {
     let mut world = World::up().await;
-    let mut second = Node::new("eu", &world.eu_redis, "us", &world.eu_to_us).await;
+    let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
     second.up().await;
     let state = second.until("heard there", |state| state.is_heard == Some(true)).await;
     assert!(state < PATIENCE);
@@ -216,11 +215,43 @@ async fn while_the_own_redis_hangs_nobody_else_is_suspected() {
 async fn a_link_without_a_leader_is_unknown_and_not_up() {
     let mut world = World::up().await;
     world.eu.tasks.abort_all();
-    let mut second = Node::new("eu", &world.eu_redis, "us", &world.eu_to_us).await;
+    let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
     second.until("unknown", |state| state.leader.is_none()).await;
     assert_eq!(second.state().condition(), Condition::Unknown);
     second.lead();
     second.up().await;
+}
+
+#[tokio::test]
+async fn a_node_that_takes_over_goes_on_from_what_was_known() {
+    let mut world = World::up().await;
+    world.cut();
+    world.eu.suspected().await;
+    world.eu.tasks.abort_all();
+    let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
+    second.lead();
+    second.until("led by the second", |state| state.leader.as_deref() == Some("eu-2")).await;
+    assert_eq!(second.state().condition(), Condition::Suspected);
+    world.heal();
+    second.up().await;
+    assert_eq!(second.changes(), (0, 1), "it was suspected before");
+}
+
+#[tokio::test]
+async fn a_link_that_lags_is_marked_on_every_node_and_counted_once() {
+    let world = World::up().await;
+    let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
+    let lag = world.eu.metrics.link("us").lag;
+    lag.set(1.5);
+    second.until("marked", |state| state.lagging).await;
+    assert_eq!(second.state().lag, Duration::from_millis(1_500));
+    let marked = second.metrics.link_beats.lagging.with_label_values(&["us"]);
+    assert_eq!(marked.get(), 1);
+    lag.set(0.2);
+    second.until("not marked", |state| !state.lagging).await;
+    assert_eq!(marked.get(), 0);
+    assert_eq!(world.eu.metrics.link_beats.lags.with_label_values(&["us"]).get(), 1);
+    assert_eq!(second.state().condition(), Condition::Up, "it is slow and lives");
 }
 
 #[tokio::test]

@@ -20,6 +20,14 @@ pub enum Direction {
     Suspected,
 }
 
+impl Direction {
+    /// What was known otherwise, as long as this is not known.
+    #[must_use]
+    pub fn or(self, otherwise: Self) -> Self {
+        if self == Self::Unknown { otherwise } else { self }
+    }
+}
+
 /// What the owner of a [`LinkHeartbeat`] has to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkAction {

@@ -23,6 +23,8 @@ struct Look {
     at: Option<Instant>,
     /// What the other region had accepted then and was not applied.
     behind: Option<StreamId>,
+    /// The other region's time when nothing waited, in milliseconds since 1970.
+    clear_ms: u64,
 }
 
 /// Looks at the partitions in turn, for ever. Over the connection for commands, whose answers come within seconds
@@ -46,7 +48,8 @@ pub async fn watch(link: &Link, remote: &Redis) -> Infallible {
             let Some(head) = head else { continue };
             let desk = &link.desks[partition];
             let progress = desk.progress.lock().clone();
-            let before = std::mem::replace(&mut looks[partition], look(&head, &progress));
+            let now = look(&head, &progress, looks[partition].clear_ms);
+            let before = std::mem::replace(&mut looks[partition], now);
             if progress.live && before.behind.is_some_and(|id| is_behind(&progress, id)) {
                 tracing::warn!(
                     region = link.region(),
@@ -70,16 +73,18 @@ async fn head(link: &Link, remote: &Redis, partition: usize) -> Option<Head> {
     pull::pulled(value.ok()?).ok().map(|pulled| pulled.head)
 }
 
-fn look(head: &Head, progress: &Progress) -> Look {
+fn look(head: &Head, progress: &Progress, clear_ms: u64) -> Look {
     let at = Some(Instant::now());
     let Some(cursor) = progress.cursor.as_ref().filter(|cursor| !head.is_reached_by(cursor.id)) else {
-        return Look { at, ..Look::default() };
+        return Look { at, clear_ms: head.now_ms, ..Look::default() };
     };
     Look {
         backlog: head.count.saturating_sub(cursor.count).max(1),
-        lag: Duration::from_millis(head.now_ms.saturating_sub(cursor.id.ms)),
+        // The newest that was applied may be old because nothing came since.
+        lag: Duration::from_millis(head.now_ms.saturating_sub(cursor.id.ms.max(clear_ms))),
         at,
         behind: head.last_own,
+        clear_ms,
     }
 }
 

@@ -25,6 +25,16 @@ pub enum Condition {
     Suspected,
 }
 
+impl From<Direction> for Condition {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Unknown => Self::Unknown,
+            Direction::Up => Self::Up,
+            Direction::Suspected => Self::Suspected,
+        }
+    }
+}
+
 /// What the region knows of one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {
@@ -38,13 +48,13 @@ pub struct LinkState {
     pub is_heard: Option<bool>,
     /// The smoothed round-trip time.
     pub srtt: Option<Duration>,
+    /// For how long publications of the other region may have waited to be applied here.
+    pub lag: Duration,
+    /// That is longer than `failover.link_lag`.
+    pub lagging: bool,
 }
 
 impl LinkState {
-    pub(super) fn led_by(node: Arc<str>) -> Self {
-        Self { leader: Some(node), ..Self::default() }
-    }
-
     /// The link as a whole: as bad as its worse direction.
     pub fn condition(&self) -> Condition {
         match (self.outbound, self.inbound) {
@@ -86,7 +96,7 @@ impl LinkState {
         }
     }
 
-    async fn read(local: &Redis, name: &Origin) -> Self {
+    pub(super) async fn read(local: &Redis, name: &Origin) -> Self {
         let key = local.keys.link_state(name);
         let written = match local.commands.call(Request::command(["GET", &key])).await {
             Ok(Value::Nil) | Err(_) => return Self::default(),
@@ -135,12 +145,12 @@ impl LinkStates {
         !self.0.is_empty() && self.0.values().all(|state| state.outbound == Direction::Suspected)
     }
 
-    /// The regions that are not suspected, nearest first; those whose round trip is not known yet come last.
+    /// The regions whose link is up and whose distance is known, the nearest first.
     pub fn nearest(&self) -> Vec<&Origin> {
-        let mut near: Vec<_> =
-            self.0.iter().filter(|(_, state)| state.condition() != Condition::Suspected).collect();
-        near.sort_by_key(|(_, state)| state.srtt.unwrap_or(Duration::MAX));
-        near.into_iter().map(|(name, _)| name).collect()
+        let up = self.0.iter().filter(|(_, state)| state.condition() == Condition::Up);
+        let mut near: Vec<_> = up.filter_map(|(name, state)| Some((state.srtt?, name))).collect();
+        near.sort();
+        near.into_iter().map(|(_, name)| name).collect()
     }
 }
 
@@ -154,6 +164,8 @@ struct Written {
     is_heard: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     srtt_us: Option<u64>,
+    lag_ms: u64,
+    lagging: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -173,6 +185,8 @@ impl Written {
             is_heard: state.is_heard,
             // No round trip is believed that is longer than a minute.
             srtt_us: state.srtt.map(|srtt| srtt.as_micros() as u64),
+            lag_ms: u64::try_from(state.lag.as_millis()).unwrap_or(u64::MAX),
+            lagging: state.lagging,
         }
     }
 
@@ -189,6 +203,8 @@ impl From<Written> for LinkState {
             inbound: written.inbound.into(),
             is_heard: written.is_heard,
             srtt: written.srtt_us.map(Duration::from_micros),
+            lag: Duration::from_millis(written.lag_ms),
+            lagging: written.lagging,
         }
     }
 }
@@ -248,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_region_comes_first_and_a_suspected_one_not_at_all() {
+    fn the_nearest_region_comes_first_and_one_that_is_not_up_not_at_all() {
         let states = states(&[
             ("ap", state(Up, Up, Some(160))),
             ("cut", state(Suspected, Up, Some(1))),
@@ -256,7 +272,7 @@ mod tests {
             ("us", state(Up, Up, Some(80))),
         ]);
         let near: Vec<&str> = states.nearest().into_iter().map(|name| &**name).collect();
-        assert_eq!(near, ["us", "ap", "new"]);
+        assert_eq!(near, ["us", "ap"]);
     }
 
     #[test]
@@ -264,6 +280,8 @@ mod tests {
         let state = LinkState {
             leader: Some("eu-1".into()),
             is_heard: Some(false),
+            lag: Duration::from_millis(1_500),
+            lagging: true,
             ..state(Up, Suspected, Some(80))
         };
         let written = serde_json::to_vec(&Written::of(&state)).unwrap();
