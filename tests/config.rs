@@ -502,3 +502,24 @@ fn the_example_shows_every_key() {
         assert!(shown(key) || shown(&other), "{key} is not in the example");
     }
 }
+
+#[test]
+fn the_regions_of_the_example_name_each_other_and_agree_on_all_that_they_must() {
+    let regions = ["eu", "us", "ap"].map(|region| {
+        let file = format!("{}/config/regions/{region}.toml", env!("CARGO_MANIFEST_DIR"));
+        // The secrets stand in files that the example does not bring along.
+        let text = std::fs::read_to_string(file).unwrap().replace("_secret_file = \"certs/", "_secret = \"");
+        let text = text.replace("\"hmac_secret\"", &format!("{SECRET:?}"));
+        load(&text.replace("\"session_secret\"", &format!("{SECRET:?}")), false).unwrap()
+    });
+    for config in &regions {
+        let (one, broker) = (&regions[0], &config.broker);
+        assert_eq!((broker.partitions, &broker.prefix), (one.broker.partitions, &one.broker.prefix));
+        assert_eq!(format!("{:?}", config.channels), format!("{:?}", one.channels));
+        for other in regions.iter().filter(|other| other.node.region != config.node.region) {
+            let named = config.regions.iter().find(|region| region.name == other.node.region).unwrap();
+            assert_eq!(named.redis.expose(), other.broker.url.as_ref().unwrap().expose());
+        }
+        assert_eq!(config.regions.len(), 2);
+    }
+}

@@ -63,3 +63,23 @@ fn check_accepts_dev_without_anything() {
     assert_eq!(stdout(&skywave(&["check", "--dev"], &[])), "OK");
     refused(&skywave(&["check"], &[]));
 }
+
+#[test]
+fn check_accepts_every_node_of_the_example_with_three_regions() {
+    let directory = tempfile::tempdir().unwrap();
+    let certs = directory.path().join("certs");
+    cert(&certs, &[]);
+    for secret in ["hmac_secret", "session_secret"] {
+        std::fs::write(certs.join(secret), SECRET).unwrap();
+    }
+    for region in ["eu", "us", "ap"] {
+        let file = format!("{}/config/regions/{region}.toml", env!("CARGO_MANIFEST_DIR"));
+        for number in 1..=2 {
+            let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
+            check.args(["check", "--config", &file]).current_dir(&directory).env_clear();
+            check.env("SKYWAVE_NODE__ID", format!("{region}-{number}"));
+            check.env("SKYWAVE_NODE__URL", format!("https://{region}-{number}.example.com:4433"));
+            assert_eq!(stdout(&check.output().unwrap()), "OK");
+        }
+    }
+}
