@@ -1,12 +1,16 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run test test-rust test-browsers browsers redis lint bench memory faults fuzz help
+.PHONY: run demo-regions test test-rust test-browsers browsers redis lint bench memory faults fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 run: ## A node with development defaults, and a page to try it: http://localhost:8080
 	cargo run -- serve --dev
+
+demo-regions: ## Three regions on this machine, bridged, with a page each; needs redis-server
+	cargo build
+	@demo/regions.sh
 
 test: test-rust test-browsers ## All tests; installs what they need
 

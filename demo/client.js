@@ -159,7 +159,8 @@ export class Client extends EventTarget {
   #lastTick = Date.now();
 
   /**
-   * `endpoints(isFresh)` answers `{webtransport?, websocket?, certificate_sha256?}`; it is asked afresh after a failure.
+   * `endpoints(isFresh, url)` answers `{webtransport?, websocket?, certificate_sha256?, region?}`; it is asked afresh
+   * after a failure, and with the `url` of a drain, which it may know.
    * `preference` is `auto`, `webtransport` or `websocket`.
    */
   constructor({ endpoints, preference = 'auto', name = 'skywave-demo' }) {
@@ -269,12 +270,12 @@ export class Client extends EventTarget {
   }
 
   /** Opens a second transport, resumes there, and closes the first one. */
-  async #move(preference) {
+  async #move(preference, url) {
     if (this.state !== 'connected' || this.#opening) throw new Error('not now');
     const opening = new AbortController();
     this.#opening = opening;
     try {
-      await this.#open(preference, opening.signal);
+      await this.#open(preference, opening.signal, url);
     } catch (error) {
       if (this.#opening === opening) this.#opening = null;
       // The first one may have gone meanwhile, if only because the node took the second one for its successor.
@@ -284,13 +285,15 @@ export class Client extends EventTarget {
   }
 
   /** Opens a transport and connects on it; it is adopted as soon as `connected` comes. */
-  async #open(preference, cancelled) {
+  async #open(preference, cancelled, url) {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(new Error('no answer in time')), CONNECT_TIMEOUT_MS);
     const signal = AbortSignal.any([cancelled, late.signal]);
     try {
-      const endpoints = await this.#endpoints(this.#attempts > 0);
-      const transport = await openTransport(preference, endpoints, signal);
+      const endpoints = await this.#endpoints(this.#attempts > 0, url);
+      // Of another region's node only WebTransport is known: better that than nothing.
+      const chosen = endpoints.region && !endpoints[preference] ? 'auto' : preference;
+      const transport = await openTransport(chosen, endpoints, signal);
       const link = new Link(transport, this.#nextId(), new Set(this.#subscriptions.keys()));
       signal.addEventListener('abort', () => {
         if (!link.isConnected) transport.close();
@@ -508,7 +511,7 @@ export class Client extends EventTarget {
         break;
       case 'drain':
         // Where that fails, the present transport goes on to its end, and the usual attempts begin.
-        this.#move(link.kind).catch((error) => this.#tell('notice', `The node is about to stop: ${error.message}`));
+        this.#move(body.url ? 'auto' : link.kind, body.url).catch((error) => this.#tell('notice', `The node is about to stop: ${error.message}`));
         break;
       case 'error':
         this.#failed(body);

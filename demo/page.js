@@ -275,12 +275,13 @@ class Pane {
   }
 
   #showState() {
-    const { state, transport, session, rttMs, heartbeat, resumed } = this.#client;
+    const { state, transport, session, region, rttMs, heartbeat, resumed } = this.#client;
     Object.assign(this.#root.dataset, { state, transport: transport ?? '', session: session ?? '' });
     this.#put('state', STATES[state]);
     this.#put('transport', TRANSPORTS[transport] ?? 'no transport');
     this.#put('rtt', rttMs === null ? '–' : `${rttMs.toFixed(1)} ms`);
     this.#put('session', session ? session.slice(0, 12) : '–', session ?? '');
+    this.#put('region', region ?? '–');
     this.#put('resumed', resumed === null ? '–' : resumed ? 'yes' : 'no, a new one');
     this.#put('heartbeat', heartbeat ? `${heartbeat.interval_ms / 1000} s + ${heartbeat.timeout_ms / 1000} s` : '–');
     this.#put('position', session ? describePosition(this.#client.position(this.#channel)) : '–');
@@ -358,15 +359,28 @@ function capital(text) {
   return text ? text[0].toUpperCase() + text.slice(1) : '';
 }
 
-/** Where the node's other listeners are. Asked again after a failure: a node that restarted has another certificate. */
+/**
+ * Where to connect: at this node's other listeners, and after a failure at those of other regions in turn. The node is
+ * asked each time, since one that restarted may have another certificate, and one that is gone says so at once. `url`
+ * names a region to go to.
+ */
 function endpoints() {
-  let known = null;
-  return async (isFresh) => {
-    if (known && !isFresh) return known;
-    const response = await fetch('/demo/config.json', { cache: 'no-store' }).catch(() => null);
-    if (!response?.ok) throw new Error('the node does not answer');
-    known = await response.json();
-    return known;
+  let places = null;
+  let turn = 0;
+  return async (isFresh, url) => {
+    if (!places || isFresh || turn === 0) {
+      const response = await fetch('/demo/config.json', { cache: 'no-store' }).catch(() => null);
+      if (response?.ok) {
+        const { others = [], ...own } = await response.json();
+        places = [own, ...others];
+      }
+      const first = response?.ok ? 0 : 1;
+      if (!places || first >= places.length) throw new Error('the node does not answer');
+      turn = Math.max(first, isFresh ? (turn + 1) % places.length : turn);
+    }
+    const asked = places.findIndex(({ webtransport }) => url && webtransport?.startsWith(`${url}/`));
+    if (asked >= 0) turn = asked;
+    return places[turn];
   };
 }
 

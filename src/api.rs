@@ -103,7 +103,11 @@ async fn serve(router: Router, stream: TcpStream, address: SocketAddr) {
 }
 
 fn router(api: Api, places: &Places) -> Router {
-    let demo = if api.node.config.dev { demo::router(places) } else { Router::new() };
+    let demo = if api.node.config.dev {
+        demo::router(&demo::PageConfig::new(places, &api.node.regions))
+    } else {
+        Router::new()
+    };
     let keyed = middleware::from_fn_with_state(api.clone(), access::require_key);
     let local = middleware::from_fn_with_state(api.clone(), access::require_local_host);
     let commands = Router::new()

@@ -9,7 +9,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use serde::Serialize;
-use skywave_protocol::CONNECT_PATH;
+use skywave_protocol::{CONNECT_PATH, frame::Region, position::Origin};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The page's files by path: content type and content.
@@ -24,7 +24,7 @@ const FILES: [(&str, &str, &str); 6] = [
 
 /// What the page has to know to connect, `/demo/config.json`.
 #[derive(Debug, Clone, Serialize)]
-struct PageConfig {
+pub struct PageConfig {
     /// Where WebTransport is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     webtransport: Option<String>,
@@ -34,15 +34,35 @@ struct PageConfig {
     /// By which a browser knows the development certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_sha256: Option<String>,
+    /// Where to go when this node is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<OtherRegion>,
+}
+
+/// Another region as the page knows it: by a development certificate that all nodes share.
+#[derive(Debug, Clone, Serialize)]
+struct OtherRegion {
+    region: Origin,
+    webtransport: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_sha256: Option<String>,
 }
 
 impl PageConfig {
-    fn new(places: &Places) -> Self {
+    pub fn new(places: &Places, regions: &[Region]) -> Self {
         let url = |scheme: &str, address| format!("{scheme}://{}{CONNECT_PATH}", reachable(address));
         Self {
             webtransport: places.public.map(|address| url("https", address)),
             websocket: places.plain.map(|address| url("ws", address)),
             certificate_sha256: places.certificate_sha256.clone(),
+            others: regions
+                .iter()
+                .map(|Region { name, url }| OtherRegion {
+                    region: name.clone(),
+                    webtransport: format!("{url}{CONNECT_PATH}"),
+                    certificate_sha256: places.certificate_sha256.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -58,9 +78,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Serves the page at `/`, its files and its configuration below `/demo/`.
-pub fn router(places: &Places) -> Router {
-    let config = PageConfig::new(places);
-    let policy = content_security_policy(&config);
+pub fn router(config: &PageConfig) -> Router {
+    let policy = content_security_policy(config);
+    let config = config.clone();
     let configuration = get(async || ([(CACHE_CONTROL, "no-store")], Json(config)));
     FILES
         .into_iter()
@@ -83,10 +103,11 @@ fn file(content_type: &'static str, content: &'static str, policy: String) -> Me
     })
 }
 
-/// The page runs its own scripts and talks to this node, nothing else.
+/// The page runs its own scripts and talks to this node and those of other regions, nothing else.
 fn content_security_policy(config: &PageConfig) -> String {
-    let listeners = [&config.webtransport, &config.websocket];
-    let listeners: String = listeners.into_iter().flatten().map(|url| format!(" {url}")).collect();
+    let own = [&config.webtransport, &config.websocket].into_iter().flatten();
+    let others = config.others.iter().map(|other| &other.webtransport);
+    let listeners: String = own.chain(others).map(|url| format!(" {url}")).collect();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{listeners}; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -102,10 +123,11 @@ mod tests {
     };
     use http_body_util::BodyExt as _;
     use hyper_util::service::TowerToHyperService;
+    use skywave_protocol::Text;
 
     async fn fetch(places: &Places, path: &str) -> (StatusCode, HeaderMap, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let service = TowerToHyperService::new(router(places));
+        let service = TowerToHyperService::new(router(&PageConfig::new(places, &[])));
         let response = hyper::service::Service::call(&service, request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -132,6 +154,20 @@ mod tests {
             "certificate_sha256": "ab".repeat(32),
         });
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn the_page_knows_the_other_regions_and_may_reach_them() {
+        let us = Region { name: Text::new("us").unwrap(), url: "https://localhost:4452".into() };
+        let config = PageConfig::new(&places(), &[us]);
+        let expected = serde_json::json!([{
+            "region": "us",
+            "webtransport": "https://localhost:4452/v1/connect",
+            "certificate_sha256": "ab".repeat(32),
+        }]);
+        assert_eq!(serde_json::to_value(&config.others).unwrap(), expected);
+        let policy = content_security_policy(&config);
+        assert!(policy.contains(" https://localhost:4452/v1/connect;"), "{policy}");
     }
 
     #[tokio::test]
