@@ -37,16 +37,13 @@ pub async fn run(shared: Arc<Shared>) {
     let mut steady_since: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        if shared.renew().await {
-            let since = *steady_since.get_or_insert(asked);
-            shared.make_good().await;
+        steady_since = if shared.renew().await { steady_since.or(Some(asked)) } else { None };
+        shared.make_good().await;
+        if let Some(since) = steady_since {
             if since.elapsed() >= STEADY {
                 shared.sweep().await;
             }
             shared.compare().await;
-        } else {
-            steady_since = None;
-            shared.make_good().await;
         }
         let needed = shared.next_turn();
         tokio::time::sleep(NEXT_TURN).await;
