@@ -75,7 +75,7 @@ async fn head(link: &Link, remote: &Redis, partition: usize) -> Option<Head> {
 
 fn look(head: &Head, progress: &Progress, clear_ms: u64) -> Look {
     let at = Some(Instant::now());
-    let Some(cursor) = progress.cursor.as_ref().filter(|cursor| !head.is_reached_by(cursor.id)) else {
+    let Some(cursor) = progress.cursor.as_ref().filter(|cursor| waits(head, progress, cursor.id)) else {
         return Look { at, clear_ms: head.now_ms, ..Look::default() };
     };
     Look {
@@ -88,6 +88,14 @@ fn look(head: &Head, progress: &Progress, clear_ms: u64) -> Look {
     }
 }
 
+/// Whether the other region accepted something behind the cursor. One that accepted nothing yet does not say where its
+/// last publication is, and its log grows all the same by what others accepted: all of it was read before what is heard
+/// was followed.
+fn waits(head: &Head, progress: &Progress, cursor: StreamId) -> bool {
+    let has_accepted = head.last_own.is_some() || !progress.live;
+    has_accepted && !head.is_reached_by(cursor)
+}
+
 /// Nothing is known since the last look: what came then may wait since.
 fn lag(look: &Look) -> Duration {
     let silent = look.at.map_or(Duration::ZERO, |at| at.elapsed());
@@ -96,4 +104,48 @@ fn lag(look: &Look) -> Duration {
 
 fn is_behind(progress: &Progress, id: StreamId) -> bool {
     progress.cursor.as_ref().is_some_and(|cursor| cursor.id < id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cursor::Cursor, *};
+
+    const NOW_MS: u64 = 100_000;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId { ms, sequence: 0 }
+    }
+
+    fn head(newest_ms: u64, last_own_ms: Option<u64>, count: u64) -> Head {
+        Head {
+            life: "life".to_owned(),
+            born: StreamId::MIN,
+            count,
+            last_own: last_own_ms.map(id),
+            now_ms: NOW_MS,
+            newest: id(newest_ms),
+            oldest: None,
+            trimmed: false,
+        }
+    }
+
+    fn progress(cursor_ms: u64, live: bool) -> Progress {
+        let cursor = Cursor { life: "life".to_owned(), id: id(cursor_ms), count: 7 };
+        Progress { cursor: Some(cursor), live }
+    }
+
+    #[test]
+    fn what_waits_waits_since_the_newest_that_was_applied_or_since_nothing_waited() {
+        let look_after = |clear_ms| look(&head(99_000, Some(99_000), 9), &progress(96_000, true), clear_ms);
+        assert_eq!((look_after(0).lag, look_after(0).backlog), (Duration::from_secs(4), 2));
+        assert_eq!(look_after(99_500).lag, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_region_that_accepts_nothing_itself_does_not_lag() {
+        let only_others = head(99_000, None, 0);
+        let now = look(&only_others, &progress(0, true), 0);
+        assert_eq!((now.lag, now.backlog, now.clear_ms), (Duration::ZERO, 0, NOW_MS));
+        assert_eq!(look(&only_others, &progress(0, false), 0).backlog, 1, "its log has not been read yet");
+    }
 }
