@@ -10,6 +10,7 @@ pub enum Script {
     Apply,
     Survey,
     Fill,
+    Say,
     Lease,
     Claim,
     Release,
@@ -23,7 +24,7 @@ pub enum Script {
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 17] = [
+pub const ALL_SCRIPTS: [Script; 18] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
@@ -31,6 +32,7 @@ pub const ALL_SCRIPTS: [Script; 17] = [
     Script::Apply,
     Script::Survey,
     Script::Fill,
+    Script::Say,
     Script::Lease,
     Script::Claim,
     Script::Release,
@@ -60,14 +62,21 @@ impl Script {
                 include_str!("../region/bridge/entries.lua"),
                 include_str!("../region/bridge/pull.lua")
             ),
-            Self::Apply => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../region/bridge/apply.lua"))
-            }
+            Self::Apply => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../region/bridge/fence.lua"),
+                include_str!("../region/bridge/apply.lua")
+            ),
             Self::Survey => concat!(
                 include_str!("../region/bridge/entries.lua"),
                 include_str!("../region/bridge/survey.lua")
             ),
-            Self::Fill => include_str!("../region/bridge/fill.lua"),
+            Self::Fill => {
+                concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/fill.lua"))
+            }
+            Self::Say => {
+                concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/say.lua"))
+            }
             Self::Lease => include_str!("../region/lease.lua"),
             Self::Claim => include_str!("../region/claim.lua"),
             Self::Release => include_str!("../region/release.lua"),
@@ -116,6 +125,7 @@ impl Script {
             Self::Apply => "apply",
             Self::Survey => "survey",
             Self::Fill => "fill",
+            Self::Say => "say",
             Self::Lease => "lease",
             Self::Claim => "claim",
             Self::Release => "release",
@@ -131,7 +141,7 @@ impl Script {
 
     /// It begins with `life.lua`, whose first arguments the connection supplies.
     pub fn is_of_a_life(self) -> bool {
-        !matches!(self, Self::Survey | Self::Fill | Self::Lease | Self::Claim | Self::Release)
+        !matches!(self, Self::Survey | Self::Fill | Self::Say | Self::Lease | Self::Claim | Self::Release)
     }
 }
 

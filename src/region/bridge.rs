@@ -131,8 +131,6 @@ impl Bridge {
     /// Carries publications across until something is in the way.
     async fn cross(&self, lease: &Lease) -> Result<Infallible, Interruption> {
         let Redis { endpoint, keys, .. } = &self.remote.redis;
-        let listening = Listening::start(endpoint, keys).await?;
-        let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone()).await?;
         let applying = Applying {
             local: self.local.clone(),
             region: self.remote.name.clone(),
@@ -140,12 +138,16 @@ impl Bridge {
             namespaces: self.namespaces.clone(),
             log_age: self.log_age,
         };
+        // Before anything is heard: what this leader hears, no earlier one says.
+        shut_out(&applying).await?;
+        let listening = Listening::start(endpoint, keys).await?;
+        let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone()).await?;
         let link = Arc::new(Link::new(log, applying, self.metrics.clone()));
         let (events, said) = listening::events();
         // Of their own, so that whatever the rest does, what is heard is taken from the connection.
         let mut tasks = JoinSet::new();
         tasks.spawn(listening.run(link.clone(), events));
-        let saying = listening::say_events(self.local.clone(), said);
+        let saying = listening::say_events(&link.applying, said);
         // Only now, as the mailboxes are open: what comes behind the heads is in them.
         let heads = heads(&link).await?;
         let places = self.places(&link, &heads, self.cursors().await?).await?;
@@ -164,7 +166,7 @@ impl Bridge {
                 _ => Err(Interruption::Subscription("the task ended")),
             },
             never = watching => match never {},
-            () = saying => Err(Interruption::Subscription("the task ended")),
+            interruption = saying => Err(interruption),
         }
     }
 
@@ -249,6 +251,20 @@ impl Bridge {
         };
         stream::iter(partitions).map(ask).buffered(ASKED_AT_ONCE).try_collect().await
     }
+}
+
+/// Makes Redis refuse whatever earlier leaders still write.
+async fn shut_out(applying: &Applying) -> Result<(), Interruption> {
+    stream::iter(0..applying.local.keys.partitions())
+        .map(|partition| applying.say(partition, Vec::new()))
+        .buffer_unordered(ASKED_AT_ONCE)
+        .map(|outcome| match outcome {
+            Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Interruption::LocalAway),
+        })
+        .try_collect()
+        .await
 }
 
 /// Where each partition of the other region's log stands.

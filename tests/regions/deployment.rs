@@ -12,7 +12,11 @@ use skywave::{
 };
 use skywave_client::{CertificateCheck, Client, ClientOptions, TransportChoice};
 use skywave_protocol::{Channel, Json, Text};
-use std::{collections::BTreeMap, io, io::Write, time::Duration};
+use std::{collections::BTreeMap, io, io::Write, ops::RangeInclusive, time::Duration};
+use tempfile::NamedTempFile;
+
+/// Where numbers are published.
+pub const CHANNEL: &str = "chat:1";
 
 pub struct Deployment {
     pub regions: Vec<Region>,
@@ -78,7 +82,13 @@ impl Deployment {
     }
 
     pub async fn add_node(&mut self, name: &str) {
-        let config = self.config(name);
+        let url = self.region(name).redis.url();
+        self.add_node_at(name, &url).await;
+    }
+
+    /// Adds a node that reaches its region's Redis at this URL.
+    pub async fn add_node_at(&mut self, name: &str, redis: &str) {
+        let config = self.config(name, redis);
         for _ in 0..10 {
             match Server::start(config.clone()).await {
                 // A port that is free for TCP may be another test's for UDP.
@@ -92,9 +102,9 @@ impl Deployment {
         panic!("no port is free for both TCP and UDP");
     }
 
-    fn config(&self, name: &str) -> Config {
-        let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-        let url = self.region(name).redis.url();
+    /// The configuration of a node of the region, as a file; the region's Redis is at `url`.
+    pub fn file(&self, name: &str, url: &str) -> NamedTempFile {
+        let mut file = NamedTempFile::with_suffix(".toml").unwrap();
         let mut text = format!(
             r#"
             [node]
@@ -127,6 +137,11 @@ impl Deployment {
             ));
         }
         file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn config(&self, name: &str, redis: &str) -> Config {
+        let file = self.file(name, redis);
         let presence = ["CALL", "DOC", "PRESENCE", "ROOM", "TEST"]
             .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
         Config::load(Some(file.path()), true, presence).unwrap()
@@ -148,6 +163,36 @@ impl Deployment {
             true
         })
         .await;
+    }
+
+    /// Which node of the first region leads the link to the second.
+    pub fn leader(&self, here: &str, there: &str) -> Option<usize> {
+        let leads = |server: &Server| server.node().metrics.link(there).leader.get() == 1;
+        self.region(here).nodes.iter().position(leads)
+    }
+
+    /// Waits until the first region has delivered what the second published, up to this number, each once and in
+    /// order.
+    pub async fn all_arrive(&self, here: &str, there: &str, last: u64) {
+        let region = self.region(here);
+        eventually("the last publication", async || region.numbers(CHANNEL, there).last() >= Some(&last))
+            .await;
+        assert!(
+            region.numbers(CHANNEL, there).into_iter().eq(1..=last),
+            "{:?}",
+            region.numbers(CHANNEL, there)
+        );
+        let offsets: Vec<_> = region.delivered(CHANNEL).into_iter().filter(|one| one.0 == there).collect();
+        for pair in offsets.windows(2) {
+            assert!(pair[1].2 == pair[0].2 + 1 || pair[1].1 != pair[0].1 && pair[1].2 == 1, "{pair:?}");
+        }
+    }
+
+    /// Publishes these numbers in a region.
+    pub async fn publish(&self, name: &str, numbers: RangeInclusive<u64>) {
+        for number in numbers {
+            self.region(name).insist(CHANNEL, number, &number.to_string()).await;
+        }
     }
 
     /// Waits until the region has heard of so many publications.

@@ -1,47 +1,22 @@
 //! Whatever breaks between two regions, what was published arrives in order and once when it is whole again.
 
-use crate::{deployment::Deployment, patience::eventually};
-
-const CHANNEL: &str = "chat:1";
-
-/// Which node of the first region leads the link to the second.
-fn leader(deployment: &Deployment, here: &str, there: &str) -> Option<usize> {
-    deployment
-        .region(here)
-        .nodes
-        .iter()
-        .position(|server| server.node().metrics.link(there).leader.get() == 1)
-}
-
-/// Waits until the first region has delivered what the second published, up to this number, each once and in order.
-async fn all_arrive(deployment: &Deployment, here: &str, there: &str, last: u64) {
-    let region = deployment.region(here);
-    eventually("the last publication", async || region.numbers(CHANNEL, there).last() >= Some(&last)).await;
-    assert!(region.numbers(CHANNEL, there).into_iter().eq(1..=last), "{:?}", region.numbers(CHANNEL, there));
-    let offsets: Vec<_> = region.delivered(CHANNEL).into_iter().filter(|one| one.0 == there).collect();
-    for pair in offsets.windows(2) {
-        assert!(pair[1].2 == pair[0].2 + 1 || pair[1].1 != pair[0].1 && pair[1].2 == 1, "{pair:?}");
-    }
-}
-
-async fn publish(deployment: &Deployment, name: &str, numbers: std::ops::RangeInclusive<u64>) {
-    for number in numbers {
-        deployment.region(name).insist(CHANNEL, number, &number.to_string()).await;
-    }
-}
+use crate::{
+    deployment::{CHANNEL, Deployment},
+    patience::eventually,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_takes_over_from_a_leader_that_ends() {
     let mut deployment = Deployment::start(&["eu", "us"]).await;
     deployment.add_node("eu").await;
-    publish(&deployment, "us", 1..=100).await;
+    deployment.publish("us", 1..=100).await;
     for round in 1..=3_u64 {
-        eventually("a leader", async || leader(&deployment, "eu", "us").is_some()).await;
-        let leading = leader(&deployment, "eu", "us").unwrap();
+        eventually("a leader", async || deployment.leader("eu", "us").is_some()).await;
+        let leading = deployment.leader("eu", "us").unwrap();
         let ended = deployment.region_mut("eu").nodes.remove(leading);
         // Some while the leader ends, some while there is none, some with the next one.
-        tokio::join!(publish(&deployment, "us", 100 * round + 1..=100 * round + 100), async { drop(ended) });
-        all_arrive(&deployment, "eu", "us", 100 * round + 100).await;
+        tokio::join!(deployment.publish("us", 100 * round + 1..=100 * round + 100), async { drop(ended) });
+        deployment.all_arrive("eu", "us", 100 * round + 100).await;
         deployment.add_node("eu").await;
     }
 }
@@ -49,19 +24,19 @@ async fn another_node_takes_over_from_a_leader_that_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_arrives_in_order_when_the_path_is_cut_and_healed() {
     let deployment = Deployment::start(&["eu", "us"]).await;
-    publish(&deployment, "us", 1..=50).await;
+    deployment.publish("us", 1..=50).await;
     let path = deployment.path("eu", "us");
     path.cut();
-    publish(&deployment, "us", 51..=1_000).await;
+    deployment.publish("us", 51..=1_000).await;
     path.heal();
-    publish(&deployment, "us", 1_001..=1_100).await;
-    all_arrive(&deployment, "eu", "us", 1_100).await;
+    deployment.publish("us", 1_001..=1_100).await;
+    deployment.all_arrive("eu", "us", 1_100).await;
     path.cut();
-    publish(&deployment, "us", 1_101..=1_500).await;
+    deployment.publish("us", 1_101..=1_500).await;
     path.reset();
     path.heal();
-    publish(&deployment, "us", 1_501..=1_600).await;
-    all_arrive(&deployment, "eu", "us", 1_600).await;
+    deployment.publish("us", 1_501..=1_600).await;
+    deployment.all_arrive("eu", "us", 1_600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,37 +54,37 @@ async fn nothing_is_lost_or_repeated_when_either_redis_cuts_its_connections() {
             .await;
         }
     };
-    tokio::join!(publish(&deployment, "us", 1..=2_000), cutting);
-    all_arrive(&deployment, "eu", "us", 2_000).await;
+    tokio::join!(deployment.publish("us", 1..=2_000), cutting);
+    deployment.all_arrive("eu", "us", 2_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_repeated_when_the_other_redis_freezes_or_restarts() {
     let mut deployment = Deployment::start(&["eu", "us"]).await;
-    publish(&deployment, "us", 1..=100).await;
+    deployment.publish("us", 1..=100).await;
     deployment.region("us").redis.freeze();
-    tokio::join!(publish(&deployment, "us", 101..=200), async {
+    tokio::join!(deployment.publish("us", 101..=200), async {
         // Longer than a connection is waited for.
         tokio::time::sleep(std::time::Duration::from_secs(4)).await;
         deployment.region("us").redis.thaw();
     });
-    all_arrive(&deployment, "eu", "us", 200).await;
+    deployment.all_arrive("eu", "us", 200).await;
     deployment.region_mut("us").redis.restart().await;
-    publish(&deployment, "us", 201..=300).await;
-    all_arrive(&deployment, "eu", "us", 300).await;
+    deployment.publish("us", 201..=300).await;
+    deployment.all_arrive("eu", "us", 300).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_fenced_off_goes_on_with_a_higher_token_only() {
     let deployment = Deployment::start(&["eu", "us"]).await;
-    publish(&deployment, "us", 1..=10).await;
-    all_arrive(&deployment, "eu", "us", 10).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
     let redis = &deployment.region("eu").redis;
     for partition in 0..4 {
         redis.run::<u64>(&format!("HSET sky:{{{partition}}}:cursor us:fence 1000")).await;
     }
-    publish(&deployment, "us", 11..=20).await;
-    all_arrive(&deployment, "eu", "us", 20).await;
+    deployment.publish("us", 11..=20).await;
+    deployment.all_arrive("eu", "us", 20).await;
     let token: u64 = redis.run("HGET sky:lease:bridge:us token").await;
     assert!(token > 1_000, "{token}");
 }
@@ -117,17 +92,17 @@ async fn a_leader_that_was_fenced_off_goes_on_with_a_higher_token_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_goes_on_behind_what_was_trimmed_while_it_was_cut() {
     let deployment = Deployment::start(&["eu", "us"]).await;
-    publish(&deployment, "us", 1..=10).await;
-    all_arrive(&deployment, "eu", "us", 10).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
     let path = deployment.path("eu", "us");
     path.cut();
     path.reset();
-    publish(&deployment, "us", 11..=20).await;
+    deployment.publish("us", 11..=20).await;
     for partition in 0..4 {
         deployment.region("us").redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 3")).await;
     }
     path.heal();
-    publish(&deployment, "us", 21..=30).await;
+    deployment.publish("us", 21..=30).await;
     let numbers = || deployment.region("eu").numbers(CHANNEL, "us");
     eventually("the last publication", async || numbers().last() == Some(&30)).await;
     let numbers = numbers();
@@ -138,12 +113,12 @@ async fn a_link_goes_on_behind_what_was_trimmed_while_it_was_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_goes_on_when_nothing_is_left_of_what_it_missed() {
     let deployment = Deployment::start(&["eu", "us"]).await;
-    publish(&deployment, "us", 1..=10).await;
-    all_arrive(&deployment, "eu", "us", 10).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
     let path = deployment.path("eu", "us");
     path.cut();
     path.reset();
-    publish(&deployment, "us", 11..=20).await;
+    deployment.publish("us", 11..=20).await;
     for partition in 0..4 {
         deployment.region("us").redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 0")).await;
     }
@@ -158,7 +133,7 @@ async fn a_link_goes_on_when_nothing_is_left_of_what_it_missed() {
         })
         .await;
     }
-    publish(&deployment, "us", 21..=30).await;
+    deployment.publish("us", 21..=30).await;
     let numbers = || deployment.region("eu").numbers(CHANNEL, "us");
     eventually("the last publication", async || numbers().last() == Some(&30)).await;
     assert_eq!(numbers(), (1..=30).collect::<Vec<_>>());

@@ -7,6 +7,7 @@ mod bridge;
 mod deployment;
 mod disturbances;
 mod filling;
+mod hanging;
 mod home;
 #[path = "../api/json_socket.rs"]
 mod json_socket;
@@ -14,6 +15,7 @@ mod leases;
 mod links;
 #[path = "../redis/patience.rs"]
 mod patience;
+mod process;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod relay;
 #[path = "../redis/server.rs"]

@@ -16,13 +16,10 @@ local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 11, 13
 local region = ARGV[3]
 
 local held = redis.call('HMGET', KEYS[3], region, region .. ':fence', region .. ':replay')
-local cursor, fence = held[1] or '', tonumber(held[2] or nil) or 0
-local token = tonumber(ARGV[4])
-if token < fence then
-  return { 'fenced', string.format('%.0f', fence) }
-end
-if token > fence then
-  redis.call('HSET', KEYS[3], region .. ':fence', ARGV[4])
+local cursor = held[1] or ''
+local refused = refusal(KEYS[3], region, ARGV[4], held[2])
+if refused then
+  return refused
 end
 if cursor ~= ARGV[5] then
   return { 'moved', cursor }

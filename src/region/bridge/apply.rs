@@ -90,7 +90,24 @@ impl Applying {
         self.call(self.request(partition, "", to, &[], (Mode::Log, &until.to_string()))).await
     }
 
-    async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
+    /// Says events on a partition; without any, it only shuts out earlier leaders.
+    ///
+    /// # Errors
+    /// `Unavailable`: then it is not known whether they were said.
+    pub async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, BrokerError> {
+        let names = &self.local.keys;
+        let mut args = [self.region.to_string(), self.token.to_string(), names.event(partition)]
+            .map(String::into_bytes)
+            .to_vec();
+        args.extend(events);
+        self.call(Request::Script { script: Script::Say, keys: vec![names.cursor(partition)], args }).await
+    }
+
+    /// Makes the call of a leader.
+    ///
+    /// # Errors
+    /// `Unavailable`: then its outcome is not known.
+    pub async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
         let value = self.local.commands.call(request).await?;
         outcome(value).map_err(|error| {
             tracing::error!(%error, "it is not known what was applied of another region");
@@ -157,7 +174,8 @@ fn outcome(value: Value) -> Result<Outcome, Malformed> {
     let number = |word: &str| word.parse::<u64>().map_err(|_| Malformed("number"));
     Ok(match words[..] {
         ["fenced", fence] => Outcome::Fenced(number(fence)?),
-        ["moved", _] => Outcome::Moved,
+        ["moved", ..] => Outcome::Moved,
+        ["ok"] => Outcome::Done(Tally::default()),
         [end @ ("ok" | "stopped"), applied, duplicates, gaps] => {
             let tally =
                 Tally { applied: number(applied)?, duplicates: number(duplicates)?, gaps: number(gaps)? };

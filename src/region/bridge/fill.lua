@@ -10,12 +10,9 @@
 -- was finished: whoever subscribed before is told of a gap up to there.
 local region = ARGV[1]
 local held = redis.call('HMGET', KEYS[1], region, region .. ':fence')
-local fence = tonumber(held[2] or nil) or 0
-if tonumber(ARGV[2]) < fence then
-  return { 'fenced', string.format('%.0f', fence) }
-end
-if tonumber(ARGV[2]) > fence then
-  redis.call('HSET', KEYS[1], region .. ':fence', ARGV[2])
+local refused = refusal(KEYS[1], region, ARGV[2], held[2])
+if refused then
+  return refused
 end
 if held[1] then
   return { 'moved' }

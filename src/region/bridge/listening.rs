@@ -1,13 +1,21 @@
 //! Hears what another region accepts and emits, on pub/sub, as it happens.
 
-use super::{course::Link, crossing::Heard};
+use super::{
+    apply::{Applying, Outcome},
+    course::{Interruption, Link},
+    crossing::Heard,
+};
 use crate::{
     broker::redis::events,
-    redis::{ConnectError, Endpoint, Keys, Redis, Request, connection::TIMEOUT},
+    redis::{ConnectError, Endpoint, Keys, connection::TIMEOUT},
 };
 use futures_util::{StreamExt, future};
 use redis::{Msg, aio::PubSub};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// A silent connection is tried this often.
@@ -97,15 +105,21 @@ pub fn events() -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
     mpsc::channel(MAX_EVENTS)
 }
 
-/// Says here what another region's sessions emitted.
-pub async fn say_events(local: Redis, mut events: mpsc::Receiver<Said>) {
+/// Says here what another region's sessions emitted, until another leader was here.
+pub async fn say_events(applying: &Applying, mut events: mpsc::Receiver<Said>) -> Interruption {
     let mut said = Vec::new();
     while events.recv_many(&mut said, EVENTS_AT_ONCE).await > 0 {
-        let calls = said.drain(..).map(|Said { partition, event }| {
-            let channel = local.keys.event(partition);
-            local.commands.call(Request::command([b"PUBLISH", channel.as_bytes(), &event]))
-        });
-        // An event that cannot be said is lost, as events may be.
-        future::join_all(calls).await;
+        let mut by_partition = BTreeMap::<u16, Vec<Vec<u8>>>::new();
+        for Said { partition, event } in said.drain(..) {
+            by_partition.entry(partition).or_default().push(event);
+        }
+        let calls = by_partition.into_iter().map(|(partition, events)| applying.say(partition, events));
+        for outcome in future::join_all(calls).await {
+            // An event that cannot be said is lost, as events may be.
+            if let Ok(Outcome::Fenced(fence)) = outcome {
+                return Interruption::Fenced(fence);
+            }
+        }
     }
+    Interruption::Subscription("the task ended")
 }

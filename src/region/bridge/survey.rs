@@ -209,15 +209,11 @@ async fn fill(
         args,
     };
     let _turn = link.applications.acquire().await;
-    let value = applying.local.commands.call(request).await.map_err(|_| Interruption::LocalAway)?;
-    let words: Vec<String> = match value {
-        Value::Array(parts) => parts.into_iter().filter_map(|part| reply::text(part).ok()).collect(),
-        _ => Vec::new(),
-    };
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["ok"] => Ok(()),
-        ["fenced", fence] => Err(Interruption::Fenced(fence.parse().unwrap_or(applying.token))),
-        _ => Err(Interruption::Moved),
+    match applying.call(request).await {
+        Ok(Outcome::Done(_)) => Ok(()),
+        Ok(Outcome::Moved) => Err(Interruption::Moved),
+        Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
+        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
     }
 }
 

@@ -1,0 +1,41 @@
+//! A node in a process of its own, which can be put to sleep.
+
+use crate::patience::soon;
+use std::process::Stdio;
+use tempfile::NamedTempFile;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+pub struct Process {
+    child: Child,
+    _config: NamedTempFile,
+}
+
+impl Process {
+    pub async fn start(config: NamedTempFile, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
+        command.args(["serve", "--dev", "--config"]).arg(config.path());
+        command.env_clear().envs(settings.iter().copied());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        soon(lines.next_line()).await.unwrap().expect("the node ends before it serves");
+        Self { child, _config: config }
+    }
+
+    /// It stands still where it is, its connections open, until [`Self::thaw`].
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+}
