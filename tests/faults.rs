@@ -5,6 +5,7 @@
 use skywave_regions::{
     faults::{Fault, Settings},
     traffic::Load,
+    wan::Conditions,
 };
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ async fn keeps_every_guarantee(fault: Fault) {
     let settings = Settings {
         binary: env!("CARGO_BIN_EXE_skywave").into(),
         regions: 3,
+        wan: Conditions::RELAY,
         load: Load { clients: 1, channels: 4, pause: Duration::from_millis(200) },
         seed: 1,
         quick: true,

@@ -3,6 +3,7 @@
 use crate::{
     redis::Redis,
     stream::Stream,
+    wan::Conditions,
     world::{Plan, World},
 };
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -71,13 +72,13 @@ impl Counters {
 ///
 /// # Errors
 /// When something does not arrive.
-pub async fn run(binary: &Path, regions: usize, time: Duration) -> anyhow::Result<()> {
+pub async fn run(binary: &Path, regions: usize, wan: Conditions, time: Duration) -> anyhow::Result<()> {
     println!(
         "| regions | nodes in each | Redis of | commands | received | sent | which (those inside scripts too) |"
     );
     println!("|--:|--:|---|--:|--:|--:|---|");
     for (count, nodes) in SHAPES.into_iter().filter(|(count, _)| *count <= regions) {
-        let world = World::start(&Plan::quiet(binary, count, nodes)).await?;
+        let world = World::start(&Plan::quiet(binary, count, nodes, wan)).await?;
         for (region, counters) in measure(&world, time).await? {
             let commands: f64 = counters.calls.values().sum();
             println!(

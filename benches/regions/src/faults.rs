@@ -3,6 +3,7 @@
 use crate::{
     report::Report,
     traffic::{Load, Traffic},
+    wan::Conditions,
     world::{Plan, World},
 };
 use anyhow::Context;
@@ -47,6 +48,7 @@ pub struct Settings {
     /// The node's binary.
     pub binary: PathBuf,
     pub regions: usize,
+    pub wan: Conditions,
     pub load: Load,
     pub seed: u64,
     /// Shorter cuts and pauses.
@@ -94,7 +96,7 @@ impl Fault {
             regions: settings.regions,
             nodes_per_region: 2,
             durable: true,
-            quiet: false,
+            wan: settings.wan,
             sentinels: self == Self::RedisFailover,
             clock_offset: if self == Self::ClockOff { CLOCK_OFFSET_SECONDS } else { 0 },
             seed: settings.seed,
@@ -110,7 +112,9 @@ impl Fault {
         sleep(settings.time(5.0, 2.0)).await;
         let services: Vec<_> = affected.iter().map(|client| traffic.service(*client)).collect();
         let outcome = traffic.finish(SETTLING).await;
-        let report = Report::new(self.name(), settings.seed, clients, &services, outcome, begun.elapsed());
+        let carriage = world.wan.carriage().await?;
+        let report =
+            Report::new(self.name(), settings.seed, clients, &services, outcome, carriage, begun.elapsed());
         if !report.is_kept() {
             eprintln!("the logs stay in {}", world.keep_logs().display());
         }

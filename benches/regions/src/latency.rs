@@ -3,7 +3,8 @@
 use crate::{
     report::Quantiles,
     stream::Stream,
-    world::{Plan, World, round_trip},
+    wan::{Conditions, round_trip},
+    world::{Plan, World},
 };
 use anyhow::Context;
 use std::{path::Path, time::Duration};
@@ -18,8 +19,14 @@ const WARM_UP: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When something does not arrive.
-pub async fn run(binary: &Path, regions: usize, time: Duration, cut: Duration) -> anyhow::Result<()> {
-    let world = World::start(&Plan::quiet(binary, regions, 1)).await?;
+pub async fn run(
+    binary: &Path,
+    regions: usize,
+    wan: Conditions,
+    time: Duration,
+    cut: Duration,
+) -> anyhow::Result<()> {
+    let world = World::start(&Plan::quiet(binary, regions, 1, wan)).await?;
     let stream = Stream::start(&world).await?;
     let mut published = stream.publish(100, WARM_UP).await?;
     stream.arrived(published, CATCH_UP_TIMEOUT).await?;

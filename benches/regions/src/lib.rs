@@ -6,10 +6,14 @@ pub mod cost;
 pub mod faults;
 pub mod latency;
 pub mod node;
+#[cfg(all(target_os = "linux", feature = "packets"))]
+pub mod packets;
 pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod report;
+pub mod site;
 pub mod stream;
 pub mod traffic;
+pub mod wan;
 pub mod world;

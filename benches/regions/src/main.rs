@@ -7,8 +7,10 @@ use skywave_regions::{
     latency,
     report::Report,
     traffic::Load,
+    wan::{Carriage, Conditions},
 };
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs regions of its own, nodes and Redis, on this machine, and measures what becomes of their clients.
 #[derive(Debug, Parser)]
@@ -42,6 +44,8 @@ struct MeasureArguments {
     /// How long the links are cut, in seconds
     #[arg(long, default_value_t = 30)]
     cut_seconds: u64,
+    #[command(flatten)]
+    wan: Conditions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,6 +69,8 @@ struct FaultsArguments {
     /// Between two publishes of a client, on average, in milliseconds
     #[arg(long, default_value_t = 500)]
     pause_ms: u64,
+    #[command(flatten)]
+    wan: Conditions,
     /// Where the reports go as JSON
     #[arg(long, default_value = "target/faults.json")]
     json: PathBuf,
@@ -72,14 +78,27 @@ struct FaultsArguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().command {
-        Command::Faults(arguments) => return faults(arguments).await,
-        Command::Latency(MeasureArguments { node, regions, seconds, cut_seconds }) => {
-            let (time, cut) = (Duration::from_secs(seconds), Duration::from_secs(cut_seconds));
-            latency::run(&node, regions.into(), time, cut).await?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    // Nodes, Redis and networks end with the future that owns them.
+    tokio::select! {
+        exit = run(Arguments::parse().command) => exit,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("interrupted")
         }
-        Command::Cost(MeasureArguments { node, regions, seconds, .. }) => {
-            cost::run(&node, regions.into(), Duration::from_secs(seconds)).await?;
+        _ = terminated.recv() => anyhow::bail!("terminated"),
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Faults(arguments) => return faults(arguments).await,
+        Command::Latency(MeasureArguments { node, regions, seconds, cut_seconds, wan }) => {
+            let (time, cut) = (Duration::from_secs(seconds), Duration::from_secs(cut_seconds));
+            latency::run(&node, regions.into(), wan, time, cut).await?;
+        }
+        Command::Cost(MeasureArguments { node, regions, seconds, wan, .. }) => {
+            cost::run(&node, regions.into(), wan, Duration::from_secs(seconds)).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -90,6 +109,7 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         binary: arguments.node,
         regions,
+        wan: arguments.wan,
         load: Load {
             clients: arguments.clients,
             channels: 6,
@@ -105,7 +125,13 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
     for fault in wanted.iter().filter(|fault| fault.regions_needed() <= regions) {
         eprintln!("{}: seed {} …", fault.name(), settings.seed);
         let report = fault.run(&settings).await?;
-        eprintln!("{}: {:.0} s, {}", report.fault, report.seconds, kept(&report));
+        let Carriage { carried, lost, retransmitted } = report.wan;
+        eprintln!(
+            "{}: {:.0} s, {}; between regions {carried} packets, {lost} lost, {retransmitted} segments sent again",
+            report.fault,
+            report.seconds,
+            kept(&report)
+        );
         println!("{report}");
         reports.push(report);
         fs::write(&arguments.json, serde_json::to_vec_pretty(&reports)?)?;

@@ -1,12 +1,13 @@
 //! A node in a process of its own, behind a relay that its clients come through.
 
 use crate::{
-    process::{Process, free_port},
+    process::Process,
     relay::{Relay, Weather},
+    site::Site,
 };
 use anyhow::{Context, bail};
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,6 +26,7 @@ pub struct Node {
     /// `eu-1`: also its id.
     pub name: String,
     pub region: String,
+    site: Site,
     binary: PathBuf,
     settings: Vec<(String, String)>,
     log: PathBuf,
@@ -40,19 +42,22 @@ impl Node {
     pub async fn new(
         name: &str,
         region: &str,
+        site: &Site,
         binary: &Path,
         directory: &Path,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let public = ([127, 0, 0, 1], free_port()?).into();
+        let public = (Ipv4Addr::LOCALHOST, site.free_port().await?).into();
+        let relay = Relay::both(site.address(), public, Weather::CLEAR, seed);
         Ok(Self {
             name: name.to_owned(),
             region: region.to_owned(),
+            site: site.clone(),
             binary: binary.to_owned(),
             settings: Vec::new(),
             log: directory.join(format!("{name}.log")),
             public,
-            relay: Relay::both(public, Weather::CLEAR, seed).await?,
+            relay: site.run(relay).await??,
             process: None,
             clock_offset: 0,
         })
@@ -85,7 +90,7 @@ impl Node {
                 return Ok(());
             }
             // Somebody else has taken the port.
-            self.public = ([127, 0, 0, 1], free_port()?).into();
+            self.public = (Ipv4Addr::LOCALHOST, self.site.free_port().await?).into();
             self.relay.lead_to(self.public);
         }
         let log = std::fs::read_to_string(&self.log)?;
@@ -102,7 +107,7 @@ impl Node {
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}s", self.clock_offset));
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        let mut process = Process::start(&self.name, command, &self.log, true)?;
+        let mut process = Process::start(&self.site, &self.name, command, &self.log, true).await?;
         let stdout = process.stdout().context("no stdout")?;
         let mut lines = BufReader::new(stdout).lines();
         let first = timeout(START_TIMEOUT, lines.next_line());

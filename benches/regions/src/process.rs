@@ -1,8 +1,10 @@
 //! A child process: its output in a file, signals, an end in any case.
 
+use crate::site::Site;
 use anyhow::{Context, bail};
 use std::{
     fs::File,
+    net::IpAddr,
     path::Path,
     process::{Command as Signal, Stdio},
     time::Duration,
@@ -21,12 +23,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it; its standard error, and its standard output unless that is piped, go to the end of `log`.
-    pub fn start(name: &str, mut command: Command, log: &Path, piped: bool) -> anyhow::Result<Self> {
+    /// Starts it at `site`; its standard error, and its standard output unless that is piped, go to the end of `log`.
+    pub async fn start(
+        site: &Site,
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        piped: bool,
+    ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let out = if piped { Stdio::piped() } else { log.try_clone()?.into() };
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true).spawn();
+        command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true);
         let program = command.as_std().get_program().to_string_lossy().into_owned();
+        // A child is in the network of the thread that makes it.
+        let child = site.run(async move { command.spawn() }).await?;
         Ok(Self { child: child.with_context(|| format!("cannot start {program}"))?, name: name.to_owned() })
     }
 
@@ -62,10 +72,10 @@ impl Process {
     }
 }
 
-/// A port of loopback that is free on TCP and UDP. Another process may take it at any time.
-pub fn free_port() -> anyhow::Result<u16> {
+/// A port of this thread's network that is free on TCP and UDP. Another process may take it at any time.
+pub fn free_port(address: IpAddr) -> anyhow::Result<u16> {
     for _ in 0..100 {
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let tcp = std::net::TcpListener::bind((address, 0))?;
         let address = tcp.local_addr()?;
         if std::net::UdpSocket::bind(address).is_ok() {
             return Ok(address.port());

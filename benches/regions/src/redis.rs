@@ -1,8 +1,8 @@
 //! A region's Redis: one server, or two with three sentinels; each with its own directory.
 
-use crate::process::{Process, free_port};
+use crate::{process::Process, site::Site};
 use anyhow::{Context, bail};
-use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
+use redis::{Client, FromRedisValue};
 use std::{
     fs,
     net::SocketAddr,
@@ -22,6 +22,7 @@ const MASTER: &str = "sky";
 /// One server.
 pub struct Redis {
     name: String,
+    site: Site,
     directory: PathBuf,
     port: u16,
     settings: Vec<String>,
@@ -30,33 +31,35 @@ pub struct Redis {
 
 impl Redis {
     /// Writes each acknowledged command to disk first.
-    pub async fn durable(name: &str, directory: &Path) -> anyhow::Result<Self> {
-        Self::start(name, directory, &["--appendonly", "yes", "--appendfsync", "always"]).await
+    pub async fn durable(name: &str, site: &Site, directory: &Path) -> anyhow::Result<Self> {
+        Self::start(name, site, directory, &["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
-    pub async fn start(name: &str, directory: &Path, settings: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(name: &str, site: &Site, directory: &Path, settings: &[&str]) -> anyhow::Result<Self> {
         let directory = directory.join(name);
         fs::create_dir_all(&directory)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut redis = Self { name: name.to_owned(), directory, port: 0, settings, process: None };
+        let (name, site) = (name.to_owned(), site.clone());
+        let mut redis = Self { name, site, directory, port: 0, settings, process: None };
         for _ in 0..START_ATTEMPTS {
-            redis.port = free_port()?;
+            redis.port = redis.site.free_port().await?;
             if redis.launch().await? {
                 return Ok(redis);
             }
         }
-        bail!("{name} does not start")
+        bail!("{} does not start", redis.name)
     }
 
     /// Starts the process; `false` when it ends at once.
     async fn launch(&mut self) -> anyhow::Result<bool> {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.args(["--port", &self.port.to_string(), "--bind", &self.site.address().to_string()]);
+        command.args(["--protected-mode", "no", "--save", ""]);
         // A replica gets what it misses over a socket, without a file.
         command.args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"]);
         command.arg("--dir").arg(&self.directory).args(&self.settings);
         let log = self.directory.with_extension("log");
-        let mut process = Process::start(&self.name, command, &log, false)?;
+        let mut process = Process::start(&self.site, &self.name, command, &log, false).await?;
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if process.has_ended() {
@@ -75,19 +78,12 @@ impl Redis {
     }
 
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
-    }
-
-    async fn connection(&self) -> redis::RedisResult<MultiplexedConnection> {
-        Client::open(format!("redis://{}", self.address()))?.get_multiplexed_async_connection().await
+        (self.site.address(), self.port).into()
     }
 
     /// Runs a command, written as on the command line without quotes.
-    pub async fn run<T: FromRedisValue>(&self, line: &str) -> anyhow::Result<T> {
-        let mut words = line.split(' ');
-        let mut command = redis::cmd(words.next().unwrap_or_default());
-        command.arg(words.collect::<Vec<_>>());
-        Ok(command.query_async(&mut self.connection().await?).await?)
+    pub async fn run<T: FromRedisValue + Send + 'static>(&self, line: &str) -> anyhow::Result<T> {
+        ask(&self.site, self.address(), line).await
     }
 
     /// Ends the process without a farewell.
@@ -123,7 +119,8 @@ impl Redis {
 
 /// Three processes that watch a master and promote its replica.
 pub struct Sentinels {
-    ports: Vec<u16>,
+    site: Site,
+    addresses: Vec<SocketAddr>,
     processes: Vec<Process>,
     _replica: Redis,
 }
@@ -131,10 +128,11 @@ pub struct Sentinels {
 impl Sentinels {
     /// A replica of `master`, and sentinels that know both.
     pub async fn watch(master: &Redis, directory: &Path) -> anyhow::Result<Self> {
-        let port = master.port.to_string();
+        let (site, host, port) =
+            (master.site.clone(), master.site.address().to_string(), master.port.to_string());
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
-        let of_master = ["--replicaof", "127.0.0.1", &port];
-        let replica = Redis::start("replica", directory, &[&durable[..], &of_master].concat()).await?;
+        let of_master = ["--replicaof", &host, &port];
+        let replica = Redis::start("replica", &site, directory, &[&durable[..], &of_master].concat()).await?;
         let deadline = Instant::now() + START_TIMEOUT;
         while !replica.run::<String>("INFO replication").await?.contains("master_link_status:up") {
             if Instant::now() > deadline {
@@ -142,19 +140,20 @@ impl Sentinels {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        let mut sentinels = Self { ports: Vec::new(), processes: Vec::new(), _replica: replica };
+        let mut sentinels = Self { site, addresses: Vec::new(), processes: Vec::new(), _replica: replica };
         for number in 1..=3 {
-            sentinels.add(number, master, directory)?;
+            sentinels.add(number, master, directory).await?;
         }
         sentinels.settled().await?;
         Ok(sentinels)
     }
 
-    fn add(&mut self, number: u32, master: &Redis, directory: &Path) -> anyhow::Result<()> {
-        let (name, port) = (format!("sentinel-{number}"), free_port()?);
+    async fn add(&mut self, number: u32, master: &Redis, directory: &Path) -> anyhow::Result<()> {
+        let (name, host) = (format!("sentinel-{number}"), self.site.address());
+        let port = self.site.free_port().await?;
         let file = directory.join(format!("{name}.conf"));
         let text = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor {MASTER} 127.0.0.1 {} 2\n\
+            "port {port}\nbind {host}\nprotected-mode no\nsentinel monitor {MASTER} {host} {} 2\n\
              sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 10000\n",
             master.port
         );
@@ -162,8 +161,8 @@ impl Sentinels {
         let mut command = Command::new("redis-server");
         command.arg(&file).arg("--sentinel");
         let log = directory.join(format!("{name}.log"));
-        self.processes.push(Process::start(&name, command, &log, false)?);
-        self.ports.push(port);
+        self.processes.push(Process::start(&self.site, &name, command, &log, false).await?);
+        self.addresses.push(SocketAddr::new(host, port));
         Ok(())
     }
 
@@ -172,13 +171,14 @@ impl Sentinels {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let mut settled = 0;
-            for port in &self.ports {
-                let quorum: anyhow::Result<String> = ask(*port, &["SENTINEL", "CKQUORUM", MASTER]).await;
+            for address in &self.addresses {
+                let quorum: anyhow::Result<String> =
+                    ask(&self.site, *address, &format!("SENTINEL CKQUORUM {MASTER}")).await;
                 let replicas: anyhow::Result<Vec<redis::Value>> =
-                    ask(*port, &["SENTINEL", "REPLICAS", MASTER]).await;
+                    ask(&self.site, *address, &format!("SENTINEL REPLICAS {MASTER}")).await;
                 settled += usize::from(quorum.is_ok() && replicas.is_ok_and(|replicas| !replicas.is_empty()));
             }
-            if settled == self.ports.len() {
+            if settled == self.addresses.len() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -190,9 +190,9 @@ impl Sentinels {
 
     /// Who is the master, by the first sentinel that answers.
     pub async fn master(&self) -> anyhow::Result<SocketAddr> {
-        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
-        for port in &self.ports {
-            if let Ok((host, port)) = ask::<(String, u16)>(*port, &words).await {
+        let line = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {MASTER}");
+        for address in &self.addresses {
+            if let Ok((host, port)) = ask::<(String, u16)>(&self.site, *address, &line).await {
                 return Ok(SocketAddr::new(host.parse()?, port));
             }
         }
@@ -200,8 +200,18 @@ impl Sentinels {
     }
 }
 
-async fn ask<T: FromRedisValue>(port: u16, words: &[&str]) -> anyhow::Result<T> {
-    let client = Client::open(format!("redis://127.0.0.1:{port}"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    Ok(redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await?)
+/// Runs a command, written as on the command line without quotes, over a connection of its own.
+async fn ask<T: FromRedisValue + Send + 'static>(
+    site: &Site,
+    address: SocketAddr,
+    line: &str,
+) -> anyhow::Result<T> {
+    let mut words = line.split(' ').map(str::to_owned);
+    let mut command = redis::cmd(&words.next().unwrap_or_default());
+    command.arg(words.collect::<Vec<_>>());
+    let answer = async move {
+        let client = Client::open(format!("redis://{address}"))?;
+        command.query_async(&mut client.get_multiplexed_async_connection().await?).await
+    };
+    Ok(site.run(answer).await??)
 }

@@ -3,7 +3,13 @@
 use anyhow::Context;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -76,17 +82,27 @@ struct Shared {
 }
 
 impl Relay {
-    /// TCP alone.
-    pub async fn tcp(target: SocketAddr, weather: Weather, seed: u64) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// TCP alone, to a free port of `address`.
+    pub async fn tcp(
+        address: IpAddr,
+        target: SocketAddr,
+        weather: Weather,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let relay = Self::new(listener.local_addr()?, target, weather, seed);
         Ok(relay.serve(listener, None))
     }
 
     /// TCP and UDP of one port.
-    pub async fn both(target: SocketAddr, weather: Weather, seed: u64) -> anyhow::Result<Self> {
+    pub async fn both(
+        address: IpAddr,
+        target: SocketAddr,
+        weather: Weather,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
         for _ in 0..100 {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let listener = TcpListener::bind((address, 0)).await?;
             if let Ok(front) = UdpSocket::bind(listener.local_addr()?).await {
                 let relay = Self::new(listener.local_addr()?, target, weather, seed);
                 return Ok(relay.serve(listener, Some(front)));

@@ -1,6 +1,9 @@
 //! What a fault did: counts and times, as a row of a table and as JSON.
 
-use crate::traffic::{KINDS, Outcome, Service};
+use crate::{
+    traffic::{KINDS, Outcome, Service},
+    wan::Carriage,
+};
 use serde::Serialize;
 use std::{fmt, time::Duration};
 
@@ -10,6 +13,7 @@ pub struct Report {
     pub fault: String,
     pub seed: u64,
     pub seconds: f64,
+    pub wan: Carriage,
     pub clients: usize,
     pub acknowledged: usize,
     pub unanswered: usize,
@@ -66,6 +70,7 @@ impl Report {
         clients: usize,
         services: &[Service],
         outcome: Outcome,
+        wan: Carriage,
         took: Duration,
     ) -> Self {
         let transports = KINDS.map(|kind| {
@@ -106,6 +111,7 @@ impl Report {
             fault,
             seed,
             seconds: took.as_secs_f64(),
+            wan,
             clients,
             acknowledged: outcome.acknowledged,
             unanswered: outcome.unanswered,

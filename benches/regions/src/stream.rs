@@ -1,6 +1,6 @@
 //! A steady stream of publications from one region, and how late each arrives in every region.
 
-use crate::world::World;
+use crate::{site::Site, world::World};
 use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -70,19 +70,19 @@ impl Stream {
         };
         for region in &world.regions {
             for node in &region.nodes {
-                stream.subscribe(region.name, &node.url()).await?;
+                stream.subscribe(region.name, &region.site, &node.url()).await?;
             }
         }
-        let nodes = &world.regions.first().context("no region")?.nodes;
+        let home = world.regions.first().context("no region")?;
         for number in 0..PUBLISHERS {
-            let node = &nodes[usize::try_from(number)? % nodes.len()];
-            stream.publishers.push(connect(&node.url()).await?);
+            let node = &home.nodes[usize::try_from(number)? % home.nodes.len()];
+            stream.publishers.push(connect(&home.site, &node.url()).await?);
         }
         Ok(stream)
     }
 
-    async fn subscribe(&mut self, region: &str, url: &str) -> anyhow::Result<()> {
-        let client = connect(url).await?;
+    async fn subscribe(&mut self, region: &str, site: &Site, url: &str) -> anyhow::Result<()> {
+        let client = connect(site, url).await?;
         let arrivals = Arc::new(Arrivals::default());
         for number in 0..CHANNELS {
             let mut subscription =
@@ -143,7 +143,7 @@ impl Stream {
     }
 }
 
-async fn connect(url: &str) -> anyhow::Result<Client> {
+async fn connect(site: &Site, url: &str) -> anyhow::Result<Client> {
     let options = ClientOptions {
         transport: TransportChoice::WebSocket,
         certificate: CertificateCheck::Insecure,
@@ -151,7 +151,7 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
         publish_queue: 2 * IN_FLIGHT,
         ..ClientOptions::new(url)
     };
-    Ok(timeout(START_TIMEOUT, Client::connect(options)).await.context("no session")??)
+    Ok(site.run(timeout(START_TIMEOUT, Client::connect(options))).await?.context("no session")??)
 }
 
 /// One publisher's share of the stream, on its own channels.

@@ -2,6 +2,7 @@
 
 use crate::{
     checker::{Identity, Ledger, Place, Reader, Verdict},
+    site::Site,
     world::World,
 };
 use anyhow::Context;
@@ -116,8 +117,9 @@ impl Traffic {
         let mut traffic =
             Self { shared, members: Vec::new(), publishers: JoinSet::new(), readers: JoinSet::new() };
         let mut subscriptions = Vec::new();
-        for (options, kind) in clients(world, load) {
-            let client = timeout(START_TIMEOUT, Client::connect(options)).await.context("no session")??;
+        for (site, options, kind) in clients(world, load) {
+            let connecting = timeout(START_TIMEOUT, Client::connect(options));
+            let client = site.run(connecting).await?.context("no session")??;
             let member = Arc::new(Member { client, kind, stamps: Stamps::default() });
             let number = traffic.members.len();
             for channel in [0, 1].map(|offset| &channels[(number + offset) % channels.len()]) {
@@ -223,7 +225,7 @@ impl Traffic {
 }
 
 /// The clients of each node. Every other one knows its own node alone, and learns of the rest.
-fn clients(world: &World, load: Load) -> Vec<(ClientOptions, TransportKind)> {
+fn clients(world: &World, load: Load) -> Vec<(Site, ClientOptions, TransportKind)> {
     let mut clients = Vec::new();
     for region in &world.regions {
         for node in &region.nodes {
@@ -239,7 +241,7 @@ fn clients(world: &World, load: Load) -> Vec<(ClientOptions, TransportKind)> {
                 };
                 options.certificate = CertificateCheck::Insecure;
                 options.network = Network { background: Some(false), ..Network::default() };
-                clients.push((options, kind));
+                clients.push((region.site.clone(), options, kind));
             }
         }
     }

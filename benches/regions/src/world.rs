@@ -3,7 +3,9 @@
 use crate::{
     node::Node,
     redis::{Redis, Sentinels},
-    relay::{Relay, Way, Weather},
+    relay::{Relay, Weather},
+    site::Site,
+    wan::{Conditions, Wan},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -17,14 +19,14 @@ use tokio::time::{Instant, sleep};
 
 /// The regions, in the order in which there are more and more of them.
 pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// Of all links between regions, unless the network is quiet.
-const JITTER: Duration = Duration::from_millis(4);
-const LOSS: f64 = 0.001;
 /// Of each region's log.
 const PARTITIONS: u32 = 8;
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Every node of every region knows it.
 const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
+
+/// From a region's nodes to another region's Redis.
+type Links = BTreeMap<(&'static str, &'static str), SocketAddr>;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -36,8 +38,7 @@ pub struct Plan {
     pub nodes_per_region: usize,
     /// Whether Redis writes each acknowledged command to disk first; else it keeps nothing.
     pub durable: bool,
-    /// Whether the network between regions loses nothing and has no jitter.
-    pub quiet: bool,
+    pub wan: Conditions,
     /// Whether the first region's Redis has a replica and sentinels.
     pub sentinels: bool,
     /// By how many seconds the first region's second node is off.
@@ -47,13 +48,13 @@ pub struct Plan {
 
 impl Plan {
     /// Nothing is broken and nothing is in the way: to measure.
-    pub fn quiet(binary: &Path, regions: usize, nodes_per_region: usize) -> Self {
+    pub fn quiet(binary: &Path, regions: usize, nodes_per_region: usize, wan: Conditions) -> Self {
         Self {
             binary: binary.to_owned(),
             regions,
             nodes_per_region,
             durable: false,
-            quiet: true,
+            wan,
             sentinels: false,
             clock_offset: 0,
             seed: 1,
@@ -66,40 +67,36 @@ pub struct Region {
     pub name: &'static str,
     pub redis: Redis,
     pub nodes: Vec<Node>,
-    /// What its own nodes connect to: it leads to whoever is the master.
+    pub site: Site,
+    /// What nodes connect to: it leads to whoever is the master.
     pub entrance: Relay,
 }
 
 /// All of it; everything ends when it is dropped.
 pub struct World {
     pub regions: Vec<Region>,
-    /// From a region's nodes to another region's Redis.
-    links: BTreeMap<(&'static str, &'static str), Relay>,
+    pub wan: Wan,
     pub sentinels: Option<Sentinels>,
     directory: TempDir,
-}
-
-/// The time there and back between two regions.
-pub fn round_trip(one: &str, other: &str) -> Duration {
-    let far = [one, other].contains(&"ap");
-    Duration::from_millis(if far { 200 } else { 80 })
 }
 
 impl World {
     /// Starts everything and waits until all nodes are ready.
     pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("skywave-regions-").tempdir()?;
+        let names: Vec<_> = REGIONS.into_iter().take(plan.regions).collect();
+        let (wan, sites) = Wan::between(&names, plan.wan, plan.seed).await?;
         let mut regions = Vec::new();
-        for name in REGIONS.into_iter().take(plan.regions) {
-            regions.push(region(name, plan, directory.path()).await?);
+        for (name, site) in names.into_iter().zip(sites) {
+            regions.push(region(name, site, plan, directory.path()).await?);
         }
         let sentinels = match regions.first() {
             Some(region) if plan.sentinels => Some(Sentinels::watch(&region.redis, directory.path()).await?),
             _ => None,
         };
-        let mut world = Self { regions, links: BTreeMap::new(), sentinels, directory };
-        world.link(plan).await?;
-        world.configure();
+        let mut world = Self { regions, wan, sentinels, directory };
+        let links = world.link(plan).await?;
+        world.configure(&links);
         if plan.clock_offset != 0 {
             world.node("eu-2")?.offset_clock(plan.clock_offset)?;
         }
@@ -129,21 +126,20 @@ impl World {
         Ok(())
     }
 
-    async fn link(&mut self, plan: &Plan) -> anyhow::Result<()> {
-        let (jitter, loss) = if plan.quiet { (Duration::ZERO, 0.0) } else { (JITTER, LOSS) };
+    /// Where each region's nodes reach each other region's Redis.
+    async fn link(&mut self, plan: &Plan) -> anyhow::Result<Links> {
+        let mut links = Links::new();
         for from in &self.regions {
             for to in self.regions.iter().filter(|to| to.name != from.name) {
-                let delay = round_trip(from.name, to.name) / 2;
-                let way = Way { delay, jitter, loss, ..Way::CLEAR };
-                let seed = plan.seed.wrapping_add(self.links.len() as u64);
-                let link = Relay::tcp(to.redis.address(), Weather::both(way), seed).await?;
-                self.links.insert((from.name, to.name), link);
+                let target = to.entrance.address();
+                let address = self.wan.path(from.name, to.name, target, plan.wan, plan.seed).await?;
+                links.insert((from.name, to.name), address);
             }
         }
-        Ok(())
+        Ok(links)
     }
 
-    fn configure(&mut self) {
+    fn configure(&mut self, links: &Links) {
         let urls: Vec<(&str, String)> = self
             .regions
             .iter()
@@ -152,9 +148,9 @@ impl World {
         for region in &mut self.regions {
             let mut common = settings(region.name, region.entrance.address());
             for (name, url) in urls.iter().filter(|(name, _)| *name != region.name) {
-                let link = &self.links[&(region.name, *name)];
+                let link = links[&(region.name, *name)];
                 let key = |key: &str| format!("REGIONS__{}__{key}", name.to_uppercase());
-                common.push((key("REDIS"), format!("redis://{}", link.address())));
+                common.push((key("REDIS"), format!("redis://{link}")));
                 common.push((key("URL"), url.clone()));
             }
             for node in &mut region.nodes {
@@ -179,14 +175,7 @@ impl World {
 
     /// Cuts or heals what goes from one region to another, and not what comes back.
     pub fn set_way(&self, from: &str, to: &str, open: bool) {
-        for ((near, far), link) in &self.links {
-            // Whoever opened the connection, its packets go both ways.
-            if (*near, *far) == (from, to) {
-                link.set(|weather| weather.there.open = open);
-            } else if (*far, *near) == (from, to) {
-                link.set(|weather| weather.back.open = open);
-            }
-        }
+        self.wan.open(from, to, open);
     }
 
     /// Cuts or heals all links of a region.
@@ -202,11 +191,6 @@ impl World {
         for own in self.regions.iter().filter(|own| own.name == region) {
             own.entrance.lead_to(address);
         }
-        for ((_, far), link) in &self.links {
-            if *far == region {
-                link.lead_to(address);
-            }
-        }
     }
 
     /// Keeps the logs of all processes, and says where.
@@ -216,18 +200,20 @@ impl World {
     }
 }
 
-async fn region(name: &'static str, plan: &Plan, directory: &Path) -> anyhow::Result<Region> {
+async fn region(name: &'static str, site: Site, plan: &Plan, directory: &Path) -> anyhow::Result<Region> {
     let file = format!("redis-{name}");
     let redis = match plan.durable {
-        true => Redis::durable(&file, directory).await?,
-        false => Redis::start(&file, directory, &[]).await?,
+        true => Redis::durable(&file, &site, directory).await?,
+        false => Redis::start(&file, &site, directory, &[]).await?,
     };
-    let entrance = Relay::tcp(redis.address(), Weather::CLEAR, plan.seed).await?;
+    let entrance = Relay::tcp(site.address(), redis.address(), Weather::CLEAR, plan.seed);
+    let entrance = site.run(entrance).await??;
     let mut nodes = Vec::new();
     for number in 1..=plan.nodes_per_region {
-        nodes.push(Node::new(&format!("{name}-{number}"), name, &plan.binary, directory, plan.seed).await?);
+        let node = format!("{name}-{number}");
+        nodes.push(Node::new(&node, name, &site, &plan.binary, directory, plan.seed).await?);
     }
-    Ok(Region { name, redis, nodes, entrance })
+    Ok(Region { name, redis, nodes, site, entrance })
 }
 
 /// What all nodes of a region have in common.
