@@ -1,6 +1,7 @@
 //! Several regions on one machine, broken on purpose: real nodes, real Redis, a network that can be cut, and a checker
 //! that knows everything that was acknowledged.
 
+pub mod certificate;
 pub mod checker;
 pub mod cost;
 pub mod faults;

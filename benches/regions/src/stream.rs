@@ -68,21 +68,22 @@ impl Stream {
             readers: JoinSet::new(),
             begun: Instant::now(),
         };
+        let check = CertificateCheck::Sha256(vec![world.certificate.sha256]);
         for region in &world.regions {
             for node in &region.nodes {
-                stream.subscribe(region.name, &region.site, &node.url()).await?;
+                let client = connect(&region.site, &node.url(), check.clone()).await?;
+                stream.subscribe(region.name, client).await?;
             }
         }
         let home = world.regions.first().context("no region")?;
         for number in 0..PUBLISHERS {
             let node = &home.nodes[usize::try_from(number)? % home.nodes.len()];
-            stream.publishers.push(connect(&home.site, &node.url()).await?);
+            stream.publishers.push(connect(&home.site, &node.url(), check.clone()).await?);
         }
         Ok(stream)
     }
 
-    async fn subscribe(&mut self, region: &str, site: &Site, url: &str) -> anyhow::Result<()> {
-        let client = connect(site, url).await?;
+    async fn subscribe(&mut self, region: &str, client: Client) -> anyhow::Result<()> {
         let arrivals = Arc::new(Arrivals::default());
         for number in 0..CHANNELS {
             let mut subscription =
@@ -143,10 +144,10 @@ impl Stream {
     }
 }
 
-async fn connect(site: &Site, url: &str) -> anyhow::Result<Client> {
+async fn connect(site: &Site, url: &str, certificate: CertificateCheck) -> anyhow::Result<Client> {
     let options = ClientOptions {
         transport: TransportChoice::WebSocket,
-        certificate: CertificateCheck::Insecure,
+        certificate,
         subscription_queue: QUEUE,
         publish_queue: 2 * IN_FLIGHT,
         ..ClientOptions::new(url)

@@ -239,7 +239,7 @@ fn clients(world: &World, load: Load) -> Vec<(Site, ClientOptions, TransportKind
                     TransportKind::WebTransport => TransportChoice::WebTransport,
                     TransportKind::WebSocket => TransportChoice::WebSocket,
                 };
-                options.certificate = CertificateCheck::Insecure;
+                options.certificate = CertificateCheck::Sha256(vec![world.certificate.sha256]);
                 options.network = Network { background: Some(false), ..Network::default() };
                 clients.push((region.site.clone(), options, kind));
             }

@@ -1,6 +1,7 @@
 //! Regions on one machine: each with its Redis and its nodes, with a wide-area network in between.
 
 use crate::{
+    certificate::Certificate,
     node::Node,
     redis::{Redis, Sentinels},
     relay::{Relay, Weather},
@@ -76,6 +77,7 @@ pub struct Region {
 pub struct World {
     pub regions: Vec<Region>,
     pub wan: Wan,
+    pub certificate: Certificate,
     pub sentinels: Option<Sentinels>,
     directory: TempDir,
 }
@@ -94,7 +96,8 @@ impl World {
             Some(region) if plan.sentinels => Some(Sentinels::watch(&region.redis, directory.path()).await?),
             _ => None,
         };
-        let mut world = Self { regions, wan, sentinels, directory };
+        let mut world =
+            Self { regions, wan, certificate: Certificate::create(directory.path())?, sentinels, directory };
         let links = world.link(plan).await?;
         world.configure(&links);
         if plan.clock_offset != 0 {
@@ -147,6 +150,11 @@ impl World {
             .collect();
         for region in &mut self.regions {
             let mut common = settings(region.name, region.entrance.address());
+            for (key, file) in
+                [("TLS__CERTIFICATE", &self.certificate.chain), ("TLS__KEY", &self.certificate.key)]
+            {
+                common.push((key.to_owned(), file.display().to_string()));
+            }
             for (name, url) in urls.iter().filter(|(name, _)| *name != region.name) {
                 let link = links[&(region.name, *name)];
                 let key = |key: &str| format!("REGIONS__{}__{key}", name.to_uppercase());
