@@ -23,6 +23,8 @@ pub struct Deployment {
     /// From the first to the second.
     pub paths: BTreeMap<(&'static str, &'static str), Relay>,
     changes: String,
+    /// `USER:PASSWORD@` of the nodes, if they have any.
+    login: &'static str,
 }
 
 pub struct Region {
@@ -47,23 +49,29 @@ impl Deployment {
         for name in names {
             servers.push((*name, RedisServer::durable().await));
         }
+        Self::on(servers, "", changes).await
+    }
+
+    /// As [`Self::with`], on servers that run, which the nodes use with a login.
+    pub async fn on(servers: Vec<(&'static str, RedisServer)>, login: &'static str, changes: &str) -> Self {
+        let names: Vec<_> = servers.iter().map(|(name, _)| *name).collect();
         let mut paths = BTreeMap::new();
-        for from in names {
+        for from in &names {
             for (to, server) in &servers {
                 if from != to {
                     paths.insert((*from, *to), Relay::start(server.port()).await);
                 }
             }
         }
-        let mut deployment = Self { regions: Vec::new(), paths, changes: changes.to_owned() };
+        let mut deployment = Self { regions: Vec::new(), paths, changes: changes.to_owned(), login };
         for (name, redis) in servers {
             let ear = ear(name, &redis).await;
             deployment.regions.push(Region { name, redis, nodes: Vec::new(), ear });
         }
-        for name in names {
+        for name in &names {
             deployment.add_node(name).await;
         }
-        for name in names {
+        for name in &names {
             deployment.bridged(name).await;
         }
         deployment
@@ -105,6 +113,8 @@ impl Deployment {
     /// The configuration of a node of the region, as a file; the region's Redis is at `url`.
     pub fn file(&self, name: &str, url: &str) -> NamedTempFile {
         let mut file = NamedTempFile::with_suffix(".toml").unwrap();
+        let login = |url: &str| url.replacen("://", &format!("://{}", self.login), 1);
+        let url = login(url);
         let mut text = format!(
             r#"
             [node]
@@ -133,7 +143,7 @@ impl Deployment {
         for ((_, to), relay) in self.paths.iter().filter(|((from, _), _)| *from == name) {
             text.push_str(&format!(
                 "\n[[regions]]\nname = \"{to}\"\nredis = \"{}\"\nurl = \"https://localhost:1\"\n",
-                relay.url()
+                login(&relay.url())
             ));
         }
         file.write_all(text.as_bytes()).unwrap();

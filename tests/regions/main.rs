@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
+mod access;
 mod bridge;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
