@@ -21,9 +21,11 @@ use schedule::{Due, Schedule};
 use skywave_protocol::{
     Channel, Json,
     frame::{Member, Members, SessionId},
+    heartbeat::HeartbeatConfig,
 };
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -35,6 +37,18 @@ use tokio::{task::JoinSet, time::Instant};
 
 /// The most members that one answer lists; the count is exact beyond it.
 pub const MAX_MEMBERS: usize = 1000;
+
+/// The bounds of a node's lease.
+const LEASE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30);
+/// The part of it that may have passed when a node falls silent (2 s), what a client waits for longer while it knows
+/// little of its path, and what it takes to get to another node.
+const MOVING: Duration = Duration::from_secs(8);
+
+/// For how long the members of a node that does not renew are held: longer than a client in the foreground takes to
+/// notice (1.2 × `foreground_max`) and to move, so that its moving is not told. 10 to 30 s.
+pub fn lease(heartbeat: &HeartbeatConfig) -> Duration {
+    (heartbeat.foreground_max.mul_f64(1.2) + MOVING).clamp(*LEASE.start(), *LEASE.end())
+}
 
 /// Where the members of all nodes that share channels are known.
 ///
@@ -94,7 +108,8 @@ impl Presence {
         Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) })
     }
 
-    /// Presence of a node that shares its channels with those that use the same Redis.
+    /// Presence of a node that shares its channels with those that use the same Redis. When the node is gone, its
+    /// members leave after `lease` (see [`lease`]).
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
@@ -103,6 +118,7 @@ impl Presence {
         namespaces: BTreeMap<String, NamespaceConfig>,
         redis: Redis,
         node: &str,
+        lease: Duration,
         tasks: &mut JoinSet<()>,
     ) -> Result<Arc<Self>, ConnectError> {
         let namespaces = Arc::new(namespaces);
@@ -112,7 +128,7 @@ impl Presence {
         // A node that is started again does not hold what it held before.
         let holder = format!("{node}.{:010x}", rand::random::<u64>() >> 24).into();
         let parts = (shards.clone(), hub, telling.clone());
-        let roster = Box::new(RedisRoster::start(redis, holder, parts, tasks).await?);
+        let roster = Box::new(RedisRoster::start(redis, holder, lease, parts, tasks).await?);
         Ok(Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) }))
     }
 
@@ -174,5 +190,56 @@ impl Presence {
         if let Some(resident) = residents.end_absence(channel, session, Instant::now()) {
             self.roster.departed(&residents, channel, resident);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::heartbeat::{Action, Activity, Heartbeat, PathKind};
+
+    /// The longest for which a client may take a silent connection for a live one, after the first two pings.
+    fn longest_silence(config: &HeartbeatConfig, path: PathKind) -> Duration {
+        let mut now = std::time::Instant::now();
+        let mut heartbeat = Heartbeat::new(config, path, Activity::Foreground, now);
+        let mut pings = 0;
+        while pings < 2 {
+            match heartbeat.poll(now) {
+                Action::Wait(at) => now = at,
+                Action::Ping { seq } => {
+                    pings += 1;
+                    now += Duration::from_millis(20);
+                    heartbeat.pong(seq, now);
+                }
+                Action::Dead => panic!("it answers"),
+            }
+        }
+        heartbeat.schedule().interval + heartbeat.schedule().timeout
+    }
+
+    #[test]
+    fn a_client_in_the_foreground_has_time_to_move_before_the_lease_ends() {
+        for seconds in [5, 10, 15] {
+            let heartbeat = HeartbeatConfig {
+                foreground_max: Duration::from_secs(seconds),
+                ..HeartbeatConfig::default()
+            };
+            for path in [PathKind::Udp, PathKind::Tcp] {
+                let time_to_move = lease(&heartbeat).saturating_sub(longest_silence(&heartbeat, path));
+                assert!(time_to_move >= Duration::from_secs(4), "{path:?}, {seconds} s: {time_to_move:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_member_of_a_node_that_is_gone_is_held_for_longer_than_half_a_minute() {
+        let lease_of = |seconds| {
+            lease(&HeartbeatConfig {
+                foreground_max: Duration::from_secs(seconds),
+                ..HeartbeatConfig::default()
+            })
+            .as_secs()
+        };
+        assert_eq!([1, 10, 300].map(lease_of), [10, 20, 30]);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     moving::{self, Order, rebalancing},
     node::{Node, Parts},
     presence::{
-        Presence,
+        self, Presence,
         mirror::{self, Mirror},
     },
     redis::{self, Redis},
@@ -313,7 +313,10 @@ async fn presence(
     let namespaces = config.channels.clone();
     let is_used = namespaces.values().any(|namespace| namespace.presence);
     Ok(match redis.filter(|_| is_used) {
-        Some(redis) => Presence::of_region(hub.clone(), namespaces, redis, &config.node.id, tasks).await?,
+        Some(redis) => {
+            let lease = presence::lease(&config.heartbeat);
+            Presence::of_region(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
+        }
         None => Presence::of_node(hub.clone(), namespaces),
     })
 }

@@ -40,8 +40,6 @@ use tokio::{
     time::Instant,
 };
 
-/// The members of a node that does not renew leave after so long.
-const LEASE: Duration = Duration::from_secs(10);
 /// When Redis lost what it knew, all nodes have said again by now what they hold.
 const RESTORED: Duration = Duration::from_secs(12);
 /// The most calls that wait to be followed; one that is not is made good by comparing.
@@ -100,13 +98,15 @@ impl Arrival {
 }
 
 impl RedisRoster {
-    /// Begins to hear what changes, and to keep up what this node holds. `holder` names one life of one node.
+    /// Begins to hear what changes, and to keep up what this node holds. `holder` names one life of one node; what it
+    /// holds leaves when it has not renewed for `lease`.
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
     pub async fn start(
         redis: Redis,
         holder: Arc<str>,
+        lease: Duration,
         parts: (Arc<Shards>, Arc<Hub>, Arc<Telling>),
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, ConnectError> {
@@ -115,7 +115,7 @@ impl RedisRoster {
         let channels = (0..keys.partitions()).map(|partition| keys.presence(partition)).collect();
         let (sender, calls) = mpsc::channel(MAX_CALLS);
         let shared = Arc::new(Shared {
-            requests: Requests { keys: keys.clone(), holder, lease: LEASE },
+            requests: Requests { keys: keys.clone(), holder, lease },
             shards,
             rooms: Rooms::new(hub, telling),
             partitions: (0..keys.partitions()).map(|_| Mutex::default()).collect(),

@@ -4,7 +4,7 @@ use crate::{server::RedisServer, world::config};
 use skywave::{
     hub::Hub,
     metrics::Metrics,
-    presence::{Presence, Stay},
+    presence::{self, Presence, Stay},
     redis::{Address, Redis},
 };
 use skywave_protocol::{Channel, Text, frame::SessionId};
@@ -35,11 +35,13 @@ pub fn named(name: &str) -> SessionId {
 impl Crowd {
     pub async fn on(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
         let address = address(redis, settings);
-        let namespaces = config(redis, settings).channels;
+        let config = config(redis, settings);
+        let lease = presence::lease(&config.heartbeat);
         let redis = Redis::connect(&address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
         let mut tasks = JoinSet::new();
         let hub = Arc::new(Hub::default());
-        let presence = Presence::of_region(hub, namespaces, redis, "crowd", &mut tasks).await.unwrap();
+        let presence =
+            Presence::of_region(hub, config.channels, redis, "crowd", lease, &mut tasks).await.unwrap();
         tasks.spawn(presence.clone().run());
         Self { presence, _tasks: tasks }
     }

@@ -3,7 +3,10 @@
 use crate::{
     process::Process,
     server::RedisServer,
-    world::{AT_ONCE, Guest, TRANSPORTS, WEBSOCKET, Watcher, client_of, node, set, url},
+    world::{
+        AT_ONCE, Guest, TRANSPORTS, WEBSOCKET, Watcher, client_in_the_foreground, client_of, eventually,
+        node, set, url,
+    },
 };
 use std::time::{Duration, Instant};
 
@@ -19,7 +22,7 @@ async fn members_of_a_killed_node_leave_together_after_its_lease_unless_they_res
         }
     }
     for _ in 0..2 {
-        // TCP tells at once that the node is gone; over QUIC it shows by silence, which may last longer than the lease.
+        // TCP tells at once that the node is gone; over QUIC an idle session may notice later than the lease ends.
         let urls = vec![process.url(), url(&others[0])];
         resuming.push(Guest::of(client_of(urls, WEBSOCKET).await).await);
     }
@@ -37,6 +40,28 @@ async fn members_of_a_killed_node_leave_together_after_its_lease_unless_they_res
     let there = [&stay[..], &[first.session(), second.session()]].concat();
     assert_eq!(first.asks().await, (set(&there), 4));
     first.is_told_first_of_one_who_comes(&others[0], 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_in_the_foreground_of_a_node_that_falls_silent_move_before_its_lease_ends() {
+    let redis = RedisServer::start().await;
+    let process = Process::start(&redis, &[AT_ONCE, ("HEARTBEAT__FOREGROUND_MAX", "5s")]).await;
+    let other = node(&redis).await;
+    let staying = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
+    let mut moving = Vec::new();
+    for transport in TRANSPORTS {
+        let urls = vec![process.url(), url(&other)];
+        moving.push(Guest::of(client_in_the_foreground(urls, transport).await).await);
+    }
+    let mut watcher = Watcher::on(&other).await;
+    let moved: Vec<_> = moving.iter().map(Guest::session).collect();
+    watcher.sees(&[&moved[..], &[staying.session()]].concat()).await;
+    // The second ping of each told what the path is like, and was received: there is a third.
+    eventually("the pings", async || process.pings().await >= 6).await;
+    // Its connections stay open, and nothing comes any more.
+    process.signal("-STOP");
+    assert_eq!(watcher.next().await, (set(&[]), set(&[staying.session()]), 3));
+    assert_eq!(watcher.asks().await, (set(&[&moved[..], &[watcher.session()]].concat()), 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

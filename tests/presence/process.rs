@@ -13,6 +13,7 @@ use tokio::{
 pub struct Process {
     child: Child,
     port: u16,
+    admin: String,
 }
 
 impl Process {
@@ -23,9 +24,17 @@ impl Process {
             command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = soon(lines.next_line()).await.unwrap().expect("the node ends before it serves");
-        let public = ready.split(' ').find_map(|word| word.strip_prefix("public=")).unwrap();
-        let port = public.rsplit(':').next().unwrap().parse().unwrap();
-        Self { child, port }
+        let listener = |name| ready.split(' ').find_map(|word| word.strip_prefix(name)).unwrap();
+        let port = listener("public=").rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, port, admin: listener("admin=").to_owned() }
+    }
+
+    /// How many pings it has sent.
+    pub async fn pings(&self) -> u64 {
+        let metrics = soon(reqwest::get(format!("http://{}/metrics", self.admin))).await.unwrap();
+        let metrics = soon(metrics.text()).await.unwrap();
+        let of_transports = metrics.lines().filter(|line| line.starts_with("skywave_pings_total{"));
+        of_transports.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     pub fn url(&self) -> String {

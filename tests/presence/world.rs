@@ -6,8 +6,8 @@ use skywave::{
     server::{Server, StartError},
 };
 use skywave_client::{
-    CertificateCheck, ChannelEvent, Client, ClientOptions, PresenceChanged, SubscribeOptions, Subscription,
-    TransportChoice,
+    CertificateCheck, ChannelEvent, Client, ClientOptions, Network, PresenceChanged, SubscribeOptions,
+    Subscription, TransportChoice,
 };
 use skywave_protocol::frame::{Member, SessionId};
 use std::{collections::BTreeSet, io, io::Write, time::Duration};
@@ -31,6 +31,8 @@ pub fn environment(redis: &RedisServer, more: &[(&str, &str)]) -> Vec<(String, S
         ("BROKER__PARTITIONS", "4"),
         ("CHANNELS__CHAT__PRESENCE", "true"),
         ("DRAIN__DEADLINE", "2s"),
+        // The presence lease follows it: this one's is the shortest, 10 s.
+        ("HEARTBEAT__FOREGROUND_MAX", "1s"),
     ];
     let settings = settings.iter().chain(more);
     settings.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned())).collect()
@@ -76,8 +78,17 @@ pub fn url(server: &Server) -> String {
 }
 
 pub async fn client_of(urls: Vec<String>, transport: TransportChoice) -> Client {
+    client_with(urls, transport, Network::default()).await
+}
+
+/// A client at whose app someone looks.
+pub async fn client_in_the_foreground(urls: Vec<String>, transport: TransportChoice) -> Client {
+    client_with(urls, transport, Network { background: Some(false), ..Network::default() }).await
+}
+
+async fn client_with(urls: Vec<String>, transport: TransportChoice, network: Network) -> Client {
     let certificate = CertificateCheck::Insecure;
-    let options = ClientOptions { urls, transport, certificate, ..ClientOptions::new("") };
+    let options = ClientOptions { urls, transport, certificate, network, ..ClientOptions::new("") };
     soon(Client::connect(options)).await.unwrap()
 }
 
