@@ -1,0 +1,29 @@
+//! The end of an outbox, and of its lanes.
+
+use crate::{
+    content::publication,
+    reader::{drain, live_lane, outbox, task},
+};
+use skywave::hub::outbox::Task;
+use skywave_protocol::CloseCode;
+
+#[test]
+fn the_first_reason_to_close_stands() {
+    let outbox = outbox();
+    outbox.close(CloseCode::Replaced);
+    outbox.close(CloseCode::Shutdown);
+    assert_eq!(task(&outbox), Some(Task::Close(CloseCode::Replaced)));
+}
+
+#[test]
+fn a_closed_lane_is_reused_only_after_the_transport_gave_it_back() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.publication(lane, &publication(1));
+    outbox.close_lane(lane);
+    assert_eq!(outbox.progress().0, 0);
+    assert_ne!(outbox.open_lane(), lane);
+    assert_eq!(outbox.take_closed_lane(), Some(lane));
+    assert_eq!(outbox.open_lane(), lane);
+    assert!(drain(&outbox).is_empty());
+}

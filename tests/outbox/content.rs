@@ -1,0 +1,69 @@
+//! What goes into an outbox.
+
+use skywave::{
+    broadcast::{Broadcast, Event, PresenceChanged, Publication},
+    hub::outbox::Item,
+};
+use skywave_protocol::{Channel, Json, Point, Position, Text, frame};
+use std::sync::Arc;
+
+pub fn publication(offset: u64) -> Arc<Publication> {
+    sized_publication(offset, 1)
+}
+
+pub fn sized_publication(offset: u64, size: usize) -> Arc<Publication> {
+    publication_of("e", offset, size)
+}
+
+pub fn publication_of(epoch: &str, offset: u64, size: usize) -> Arc<Publication> {
+    Broadcast::new(frame::Publication {
+        channel: Channel::new("chat:1").unwrap(),
+        origin: Text::new("eu").unwrap(),
+        epoch: Text::new(epoch).unwrap(),
+        offset,
+        time_ms: 0,
+        key: None,
+        user: None,
+        data: Json::parse(format!("\"{}\"", "x".repeat(size))).unwrap().into(),
+    })
+}
+
+pub fn event(session: &str, slot: Option<&str>, number: u64) -> Arc<Event> {
+    Broadcast::new(frame::Event {
+        channel: Channel::new("chat:1").unwrap(),
+        session: Text::new(session).unwrap(),
+        user: None,
+        slot: slot.map(|slot| Text::new(slot).unwrap()),
+        data: Json::parse(number.to_string()).unwrap().into(),
+    })
+}
+
+pub fn changed() -> Arc<PresenceChanged> {
+    let (joined, left) = (Vec::new(), Vec::new());
+    Broadcast::new(frame::PresenceChanged {
+        channel: Channel::new("chat:1").unwrap(),
+        count: 1,
+        joined,
+        left,
+    })
+}
+
+pub fn at(offset: u64) -> Position {
+    let point = Point { epoch: Text::new("e").unwrap(), offset };
+    [(Text::new("eu").unwrap(), point)].into_iter().collect()
+}
+
+pub fn history(offsets: std::ops::RangeInclusive<u64>) -> Vec<Item> {
+    offsets.map(|offset| Item::Publication(publication(offset))).collect()
+}
+
+/// What is after the last publication seen is lost, up to this one.
+pub fn gap(epoch: &str, offset: u64) -> Item {
+    Item::Gap(Box::new(frame::Gap {
+        channel: Channel::new("chat:1").unwrap(),
+        origin: Text::new("eu").unwrap(),
+        reason: frame::GapReason::Trimmed,
+        epoch: Text::new(epoch).unwrap(),
+        offset,
+    }))
+}

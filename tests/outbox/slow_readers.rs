@@ -1,0 +1,138 @@
+//! What is dropped, and made good, when a reader is slow.
+
+use crate::{
+    content::{at, changed, event, history, publication, sized_publication},
+    reader::{LIMIT, decode, drain, events, live_lane, outbox, task},
+};
+use skywave::hub::outbox::{Item, Task};
+use skywave_protocol::ServerFrame;
+
+#[test]
+fn a_full_outbox_drops_events_first() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.event(&event(&"other".repeat(12), None, 1));
+    for offset in 1.. {
+        outbox.publication(lane, &publication(offset));
+        if outbox.take_counts().events_dropped == 1 {
+            break;
+        }
+        assert!(offset < 100, "the event outlived {offset} publications");
+    }
+    assert_eq!(task(&outbox), None, "the publications stayed");
+    assert!(!drain(&outbox).is_empty());
+    assert_eq!(events(&outbox), Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_that_fell_behind_gets_all_from_history() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    let published = 100;
+    for offset in 1..=published {
+        outbox.publication(lane, &sized_publication(offset, 500));
+        assert!(outbox.progress().0 <= LIMIT);
+    }
+    assert!(outbox.take_counts().queues_dropped > 0);
+    let mut seen = drain(&outbox);
+    while let Some(Task::Fill(lane)) = task(&outbox) {
+        let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
+        let last = published.min(after + 3);
+        outbox.fill(lane, history(after + 1..=last), last == published);
+        seen.extend(drain(&outbox));
+    }
+    assert_eq!(seen, (1..=published).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_channel_that_is_not_taken_holds_up_no_other() {
+    let outbox = outbox();
+    let (stuck, other) = (live_lane(&outbox, 0), live_lane(&outbox, 0));
+    for offset in 1..=50 {
+        outbox.publication(stuck, &sized_publication(offset, 500));
+    }
+    outbox.publication(other, &publication(1));
+    let mut taken = Vec::new();
+    while let Some(lane) = outbox.ready_lane() {
+        if lane == other {
+            while outbox.take(lane).is_some() {
+                taken.push(lane);
+            }
+        }
+    }
+    assert_eq!(taken, [other]);
+}
+
+#[test]
+fn a_channel_that_is_not_taken_costs_another_none_of_its_publications() {
+    let outbox = outbox();
+    let (stuck, other) = (live_lane(&outbox, 0), live_lane(&outbox, 0));
+    for offset in 1..=50 {
+        outbox.publication(stuck, &sized_publication(offset, 500));
+        // That what is dropped is read again makes no difference.
+        if let Some(Task::Fill(lane)) = task(&outbox) {
+            assert_eq!(lane, stuck);
+            outbox.fill(lane, vec![Item::Publication(sized_publication(1, 500))], false);
+        }
+        outbox.publication(other, &sized_publication(offset, 500));
+        assert!(outbox.progress().0 <= LIMIT);
+        let frame = outbox.take(other).expect("it was not dropped");
+        assert!(matches!(decode(frame), ServerFrame::Publication(one) if one.offset == offset));
+    }
+}
+
+#[test]
+fn other_frames_outlive_a_dropped_queue() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.publication(lane, &publication(1));
+    outbox.frame(lane, &changed());
+    for offset in 2..=50 {
+        outbox.publication(lane, &sized_publication(offset, 500));
+    }
+    assert!(outbox.take_counts().queues_dropped > 0);
+    assert_eq!(outbox.ready_lane(), Some(lane));
+    assert!(matches!(decode(outbox.take(lane).unwrap()), ServerFrame::PresenceChanged(_)));
+    assert!(outbox.take(lane).is_none());
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    assert_eq!(outbox.position(lane), Some(at(0)));
+}
+
+#[test]
+fn a_publication_larger_than_the_outbox_goes_alone() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    outbox.publication(lane, &publication(1));
+    outbox.publication(lane, &sized_publication(2, 2 * LIMIT));
+    let mut seen = drain(&outbox);
+    let whole = |after: u64| {
+        let sizes = [(1, 1), (2, 2 * LIMIT), (3, 1)].into_iter().filter(|(offset, _)| *offset > after);
+        sizes.map(|(offset, size)| Item::Publication(sized_publication(offset, size))).collect()
+    };
+    while let Some(Task::Fill(lane)) = task(&outbox) {
+        let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
+        outbox.fill(lane, whole(after), true);
+        seen.extend(drain(&outbox));
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+#[test]
+fn many_recoveries_at_once_keep_within_the_limit() {
+    let outbox = outbox();
+    let lanes: Vec<_> = (0..100).map(|_| outbox.open_lane()).collect();
+    for lane in &lanes {
+        outbox.set_position(*lane, at(0));
+        outbox.fill(*lane, history(1..=10), true);
+        assert!(outbox.progress().0 <= LIMIT);
+    }
+    let mut seen = drain(&outbox);
+    while let Some(Task::Fill(lane)) = task(&outbox) {
+        let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
+        outbox.fill(lane, history(after + 1..=10), true);
+        assert!(outbox.progress().0 <= LIMIT);
+        seen.extend(drain(&outbox));
+    }
+    assert_eq!(seen.len(), 10 * lanes.len());
+    assert!(lanes.into_iter().all(|lane| outbox.position(lane) == Some(at(10))));
+}
