@@ -21,11 +21,12 @@ test-browsers: browsers ## Chromium and Firefox against a node
 	cargo build
 	cd tests/browser && npm ci --no-audit --no-fund && npm test
 
-# Debian's Redis, of which tests start servers of their own; installed when it is missing.
+# Debian's Redis, of which tests start servers of their own, and what gives a node another clock; installed when missing.
 redis:
-	@command -v redis-server >/dev/null || \
+	@command -v redis-server >/dev/null && ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || \
 		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
-		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq redis-server; }
+		  $$SUDO apt-get update -qq && \
+		  DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq redis-server libfaketime; }
 
 # Debian's browsers, installed when they are missing.
 browsers:

@@ -4,6 +4,7 @@
 
 mod access;
 mod bridge;
+mod clocks;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
 mod disturbances;

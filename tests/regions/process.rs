@@ -9,6 +9,8 @@ use tokio::{
 };
 
 pub struct Process {
+    /// Where clients reach it.
+    pub url: String,
     child: Child,
     _config: NamedTempFile,
 }
@@ -21,8 +23,10 @@ impl Process {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        soon(lines.next_line()).await.unwrap().expect("the node ends before it serves");
-        Self { child, _config: config }
+        let ready = soon(lines.next_line()).await.unwrap().expect("the node ends before it serves");
+        let public = ready.split(' ').find_map(|word| word.strip_prefix("public=")).unwrap();
+        let url = format!("https://localhost:{}", public.rsplit(':').next().unwrap());
+        Self { url, child, _config: config }
     }
 
     /// It stands still where it is, its connections open, until [`Self::thaw`].
@@ -32,6 +36,11 @@ impl Process {
 
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// Ends it without a farewell.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     fn signal(&self, signal: &str) {
