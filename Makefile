@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-browsers browsers redis lint bench memory faults fuzz help
+.PHONY: run demo-regions test test-rust test-browsers browsers redis lint bench memory faults latency cost bench-tools fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -49,9 +49,26 @@ memory: ## The node's memory per idle session, for the README
 	target/release/skywave-load memory
 
 FAULTS ?=
-faults: redis ## Break nodes, Redis and links of three regions, and check what arrives; FAULTS="--quick --fault node-killed"
+faults: redis bench-tools ## Break nodes, Redis and links of three regions, and check what arrives; FAULTS="--quick --fault node-killed"
 	cargo build --release -p skywave -p skywave-regions
 	target/release/skywave-regions faults $(FAULTS)
+
+LATENCY ?=
+latency: redis bench-tools ## How late publications cross regions, and how fast a link catches up; LATENCY="--loss-percent 0 --wan relay"
+	cargo build --release -p skywave -p skywave-regions
+	target/release/skywave-regions latency $(LATENCY)
+
+COST ?=
+cost: redis bench-tools ## Commands and bytes of Redis per publication, as nodes and regions grow
+	cargo build --release -p skywave -p skywave-regions
+	target/release/skywave-regions cost $(COST)
+
+# Debian's clock that is off, and its tool for networks; installed when they are missing.
+bench-tools:
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 && command -v ip >/dev/null || \
+		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq libfaketime iproute2; } || \
+		echo "without libfaketime and iproute2 some of this is skipped"
 
 FUZZ_SECONDS ?= 300
 fuzz: ## Fuzz the codec and the framing (cargo-fuzz; the stable toolchain will do)

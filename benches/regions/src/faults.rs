@@ -1,6 +1,7 @@
 //! Faults: what breaks, who is affected, how it is healed.
 
 use crate::{
+    node::clock_library,
     report::Report,
     traffic::{Load, Traffic},
     wan::Conditions,
@@ -26,7 +27,7 @@ pub enum Fault {
     RedisWiped,
     /// A region's Redis is killed, and is back with its data only after its sessions have been sent elsewhere
     RedisAway,
-    /// A region's Redis is killed, and sentinels make its replica the master
+    /// A region's Redis is killed, sentinels make its replica the master, and the former master comes back
     RedisFailover,
     /// A region's Redis stands still again and again, for up to 1.5 s
     RedisSlow,
@@ -78,10 +79,19 @@ impl Fault {
     }
 
     /// How many regions it takes.
-    pub fn regions_needed(self) -> usize {
+    fn regions_needed(self) -> usize {
         match self {
             Self::RegionCut | Self::OneWayCut | Self::LeaderKilled | Self::RedisAway | Self::RegionDead => 2,
             _ => 1,
+        }
+    }
+
+    /// Why it cannot be shown on this machine, or with so few regions.
+    pub fn hindrance(self, settings: &Settings) -> Option<&'static str> {
+        match self {
+            _ if self.regions_needed() > settings.regions => Some("it takes two regions"),
+            Self::ClockOff if clock_library().is_none() => Some("it takes libfaketime: install it"),
+            _ => None,
         }
     }
 
@@ -234,12 +244,17 @@ impl Scene<'_> {
             match sentinels.master().await {
                 Ok(master) if master != former => {
                     self.world.lead_to(name, master);
-                    return Ok(affected);
+                    break;
                 }
                 _ if Instant::now() > deadline => anyhow::bail!("no sentinel promotes the replica"),
                 _ => sleep(Duration::from_millis(50)).await,
             }
         }
+        self.traffic.served(&affected, SERVICE_TIMEOUT).await;
+        // It takes itself for the master, until the sentinels notice.
+        self.world.regions[HIT].redis.relaunch().await?;
+        sleep(self.settings.time(5.0, 2.0)).await;
+        Ok(affected)
     }
 
     async fn slow_redis(&mut self) -> anyhow::Result<Vec<usize>> {

@@ -122,7 +122,11 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
         if arguments.fault.is_empty() { Fault::value_variants() } else { arguments.fault.as_slice() };
     let mut reports: Vec<Report> = Vec::new();
     println!("{}", Report::HEADER);
-    for fault in wanted.iter().filter(|fault| fault.regions_needed() <= regions) {
+    for fault in wanted {
+        if let Some(hindrance) = fault.hindrance(&settings) {
+            eprintln!("{}: skipped: {hindrance}", fault.name());
+            continue;
+        }
         eprintln!("{}: seed {} …", fault.name(), settings.seed);
         let report = fault.run(&settings).await?;
         let Carriage { carried, lost, retransmitted } = report.wan;

@@ -19,8 +19,16 @@ use tokio::{
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_ATTEMPTS: usize = 5;
-/// Where Debian keeps the library that gives a process another clock (package `libfaketime`).
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// Where Debian keeps libraries, in a directory for each architecture.
+const LIBRARIES: &str = "/usr/lib";
+/// The one that gives a process another clock (package `libfaketime`).
+const FAKETIME: &str = "faketime/libfaketime.so.1";
+
+/// The library that gives a process another clock, when it is installed.
+pub fn clock_library() -> Option<PathBuf> {
+    let directories = std::fs::read_dir(LIBRARIES).ok()?.filter_map(Result::ok);
+    directories.map(|directory| directory.path().join(FAKETIME)).find(|library| library.exists())
+}
 
 pub struct Node {
     /// `eu-1`: also its id.
@@ -74,12 +82,8 @@ impl Node {
     }
 
     /// From its next start on its wall clock is off by so many seconds.
-    pub fn offset_clock(&mut self, seconds: i32) -> anyhow::Result<()> {
-        if !Path::new(FAKETIME).exists() {
-            bail!("{FAKETIME} is needed: install libfaketime");
-        }
+    pub fn offset_clock(&mut self, seconds: i32) {
         self.clock_offset = seconds;
-        Ok(())
     }
 
     /// Starts it, also again after its end, and waits until it is ready.
@@ -104,7 +108,8 @@ impl Node {
         command.env("SKYWAVE_LISTEN__PUBLIC", self.public.to_string());
         command.envs(self.settings.iter().map(|(key, value)| (format!("SKYWAVE_{key}"), value)));
         if self.clock_offset != 0 {
-            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}s", self.clock_offset));
+            let library = clock_library().context("another clock needs libfaketime: install it")?;
+            command.env("LD_PRELOAD", library).env("FAKETIME", format!("{:+}s", self.clock_offset));
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let mut process = Process::start(&self.site, &self.name, command, &self.log, true).await?;

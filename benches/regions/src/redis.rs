@@ -119,6 +119,7 @@ impl Redis {
 
 /// Three processes that watch a master and promote its replica.
 pub struct Sentinels {
+    region: &'static str,
     site: Site,
     addresses: Vec<SocketAddr>,
     processes: Vec<Process>,
@@ -127,7 +128,7 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// A replica of `master`, and sentinels that know both.
-    pub async fn watch(master: &Redis, directory: &Path) -> anyhow::Result<Self> {
+    pub async fn watch(region: &'static str, master: &Redis, directory: &Path) -> anyhow::Result<Self> {
         let (site, host, port) =
             (master.site.clone(), master.site.address().to_string(), master.port.to_string());
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -140,7 +141,8 @@ impl Sentinels {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        let mut sentinels = Self { site, addresses: Vec::new(), processes: Vec::new(), _replica: replica };
+        let mut sentinels =
+            Self { region, site, addresses: Vec::new(), processes: Vec::new(), _replica: replica };
         for number in 1..=3 {
             sentinels.add(number, master, directory).await?;
         }
@@ -186,6 +188,17 @@ impl Sentinels {
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Whose Redis they watch.
+    pub fn region(&self) -> &'static str {
+        self.region
+    }
+
+    /// For nodes that ask them.
+    pub fn url(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
     /// Who is the master, by the first sentinel that answers.

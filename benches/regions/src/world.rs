@@ -6,7 +6,7 @@ use crate::{
     redis::{Redis, Sentinels},
     relay::{Relay, Weather},
     site::Site,
-    wan::{Conditions, Wan},
+    wan::{Carrier, Conditions, Wan},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -27,7 +27,7 @@ const BRIDGE_TIMEOUT: Duration = Duration::from_secs(20);
 const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
 
 /// From a region's nodes to another region's Redis.
-type Links = BTreeMap<(&'static str, &'static str), SocketAddr>;
+type Links = BTreeMap<(&'static str, &'static str), String>;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub struct Region {
     pub redis: Redis,
     pub nodes: Vec<Node>,
     pub site: Site,
-    /// What nodes connect to: it leads to whoever is the master.
+    /// What nodes connect to that ask no sentinels: it leads to whoever is the master.
     pub entrance: Relay,
 }
 
@@ -93,7 +93,9 @@ impl World {
             regions.push(region(name, site, plan, directory.path()).await?);
         }
         let sentinels = match regions.first() {
-            Some(region) if plan.sentinels => Some(Sentinels::watch(&region.redis, directory.path()).await?),
+            Some(region) if plan.sentinels => {
+                Some(Sentinels::watch(region.name, &region.redis, directory.path()).await?)
+            }
             _ => None,
         };
         let mut world =
@@ -101,7 +103,7 @@ impl World {
         let links = world.link(plan).await?;
         world.configure(&links);
         if plan.clock_offset != 0 {
-            world.node("eu-2")?.offset_clock(plan.clock_offset)?;
+            world.node("eu-2")?.offset_clock(plan.clock_offset);
         }
         for region in 0..world.regions.len() {
             world.start_nodes(region).await?;
@@ -134,9 +136,17 @@ impl World {
         let mut links = Links::new();
         for from in &self.regions {
             for to in self.regions.iter().filter(|to| to.name != from.name) {
-                let target = to.entrance.address();
-                let address = self.wan.path(from.name, to.name, target, plan.wan, plan.seed).await?;
-                links.insert((from.name, to.name), address);
+                let sentinels = self.sentinels.as_ref().filter(|sentinels| sentinels.region() == to.name);
+                let url = match sentinels {
+                    // Addresses that sentinels tell lead past a relay.
+                    Some(sentinels) if plan.wan.carrier == Carrier::Packets => sentinels.url(),
+                    _ => {
+                        let target = to.entrance.address();
+                        let path = self.wan.path(from.name, to.name, target, plan.wan, plan.seed);
+                        format!("redis://{}", path.await?)
+                    }
+                };
+                links.insert((from.name, to.name), url);
             }
         }
         Ok(links)
@@ -149,16 +159,21 @@ impl World {
             .filter_map(|region| Some((region.name, region.nodes.first()?.url())))
             .collect();
         for region in &mut self.regions {
-            let mut common = settings(region.name, region.entrance.address());
+            let sentinels = self.sentinels.as_ref().filter(|sentinels| sentinels.region() == region.name);
+            let redis = match sentinels {
+                Some(sentinels) => sentinels.url(),
+                None => format!("redis://{}", region.entrance.address()),
+            };
+            let mut common = settings(region.name, &redis);
             for (key, file) in
                 [("TLS__CERTIFICATE", &self.certificate.chain), ("TLS__KEY", &self.certificate.key)]
             {
                 common.push((key.to_owned(), file.display().to_string()));
             }
             for (name, url) in urls.iter().filter(|(name, _)| *name != region.name) {
-                let link = links[&(region.name, *name)];
+                let link = &links[&(region.name, *name)];
                 let key = |key: &str| format!("REGIONS__{}__{key}", name.to_uppercase());
-                common.push((key("REDIS"), format!("redis://{link}")));
+                common.push((key("REDIS"), link.clone()));
                 common.push((key("URL"), url.clone()));
             }
             for node in &mut region.nodes {
@@ -194,7 +209,7 @@ impl World {
         }
     }
 
-    /// Leads everybody to the region's Redis that stands at `address` now.
+    /// Leads those who ask no sentinels to the region's Redis that stands at `address` now.
     pub fn lead_to(&self, region: &str, address: SocketAddr) {
         for own in self.regions.iter().filter(|own| own.name == region) {
             own.entrance.lead_to(address);
@@ -225,15 +240,15 @@ async fn region(name: &'static str, site: Site, plan: &Plan, directory: &Path) -
 }
 
 /// What all nodes of a region have in common.
-fn settings(region: &str, redis: SocketAddr) -> Vec<(String, String)> {
-    let (redis, partitions) = (format!("redis://{redis}"), PARTITIONS.to_string());
+fn settings(region: &str, redis: &str) -> Vec<(String, String)> {
+    let partitions = PARTITIONS.to_string();
     let settings = [
         ("NODE__REGION", region),
         ("LISTEN__PLAIN", ""),
         ("LISTEN__ADMIN", "127.0.0.1:0"),
         ("AUTH__SESSION_SECRET", SESSION_SECRET),
         ("BROKER__KIND", "redis"),
-        ("BROKER__URL", &redis),
+        ("BROKER__URL", redis),
         ("BROKER__PARTITIONS", &partitions),
         ("CHANNELS__CHAT__HISTORY", "100000"),
         ("LIMITS__REQUESTS_PER_SECOND", "10000"),
