@@ -6,14 +6,18 @@ use super::{
     reply::{self, Malformed},
 };
 use crate::config::Secret;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-/// How long one sentinel, or the server that it names, may take to answer; then the next is asked.
+/// After so long without an answer another sentinel is asked as well.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long one sentinel and the server that it names may take together: to connect to both and to ask both takes six
+/// round trips, and a lost packet a second.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The sentinels of a service.
 #[derive(Debug)]
@@ -49,21 +53,34 @@ impl Sentinels {
     pub async fn master(&self) -> Result<Client, ConnectError> {
         let count = self.sentinels.len();
         let first = self.preferred.load(Ordering::Relaxed);
-        for index in (first..first + count).map(|index| index % count) {
-            match tokio::time::timeout(2 * PATIENCE, self.ask(index)).await {
-                Ok(Ok(master)) => {
+        let mut others = (first..first + count).map(|index| index % count);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            match others.next() {
+                Some(index) => {
+                    asked.push(async move { (index, tokio::time::timeout(TIMEOUT, self.ask(index)).await) });
+                }
+                None if asked.is_empty() => return Err(ConnectError::NoMaster(self.service.clone())),
+                None => {}
+            }
+            match tokio::time::timeout(PATIENCE, asked.next()).await {
+                Ok(Some((index, Ok(Ok(master))))) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(master);
                 }
-                Ok(Err(error)) => tracing::debug!(%error, index, "a sentinel is of no help"),
-                Err(_) => tracing::debug!(index, "a sentinel, or the server that it names, is silent"),
+                Ok(Some((index, Ok(Err(error))))) => {
+                    tracing::debug!(%error, index, "a sentinel is of no help");
+                }
+                Ok(Some((index, Err(_)))) => {
+                    tracing::debug!(index, "a sentinel, or the server that it names, is silent");
+                }
+                Ok(None) | Err(_) => {}
             }
         }
-        Err(ConnectError::NoMaster(self.service.clone()))
     }
 
     async fn ask(&self, index: usize) -> Result<Client, ConnectError> {
-        let config = Dialling::config().set_response_timeout(Some(PATIENCE));
+        let config = Dialling::config();
         let mut sentinel =
             self.sentinels[index].get_multiplexed_async_connection_with_config(&config).await?;
         let mut question = redis::cmd("SENTINEL");

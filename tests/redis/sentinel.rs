@@ -5,16 +5,22 @@ use crate::{
     server::{RedisServer, free_port},
     world::{Node, eventually, settings_at, soon},
 };
-use skywave::redis::ConnectError;
+use skywave::{
+    config::Secret,
+    redis::{ConnectError, Endpoint, Keys},
+};
 use skywave_client::{ChannelEvent, TransportChoice};
 use skywave_protocol::frame::GapReason;
+use skywave_regions::relay::{Relay, Way, Weather};
 use std::{
     fs,
+    net::Ipv4Addr,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -153,4 +159,24 @@ async fn a_service_that_no_sentinel_knows_is_named() {
     let url = sentinels.url().replace("/main", "/other");
     let refused = Node::with(settings_at(&url)).await.err().unwrap();
     assert!(matches!(&refused, ConnectError::NoMaster(service) if service == "other"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_on_the_other_side_of_the_world_is_found() {
+    let master = RedisServer::start().await;
+    let far = async |port: u16| {
+        let way = Way { delay: Duration::from_millis(150), ..Way::CLEAR };
+        let target = (Ipv4Addr::LOCALHOST, port).into();
+        Relay::tcp(Ipv4Addr::LOCALHOST.into(), target, Weather::both(way), 1).await.unwrap()
+    };
+    let far_master = far(master.port()).await;
+    let (sentinel, port, directory) = Sentinels::launch(far_master.address().port());
+    let _sentinels = Sentinels { running: vec![(sentinel, port, directory)] };
+    eventually("the sentinel", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
+        .await;
+    let far_sentinel = far(port).await;
+    let url = format!("redis+sentinel://{}/main", far_sentinel.address());
+    let endpoint = Endpoint::new(&Secret::new(url), None).unwrap();
+    let connection = endpoint.connect("test", &Keys::new("sky".to_owned(), 1)).await;
+    assert!(connection.is_ok(), "{:?}", connection.err());
 }

@@ -108,7 +108,8 @@ impl World {
         for region in 0..world.regions.len() {
             world.start_nodes(region).await?;
         }
-        world.bridged().await?;
+        let bridged = world.bridged().await;
+        bridged.with_context(|| format!("the logs stay in {}", world.keep_logs().display()))?;
         Ok(world)
     }
 
