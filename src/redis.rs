@@ -1,16 +1,23 @@
 //! The region's Redis as the node uses it: connections, commands in order, scripts, pub/sub, and the names of keys.
 
+mod cluster;
 pub mod commands;
 pub mod connection;
 mod endpoint;
 pub mod keys;
+pub mod layout;
+mod line;
+mod lines;
 mod pulse;
+mod redirect;
 pub mod reply;
 pub mod script;
 mod sentinel;
+mod slot;
 pub mod subscription;
 
 use crate::{config::Secret, metrics::RedisMetrics};
+use layout::Connections;
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -33,7 +40,7 @@ pub struct Address {
     pub partitions: u16,
 }
 
-/// A region's Redis: one connection for commands, and what is needed to make further ones.
+/// A region's Redis: one connection for commands to each of its servers, and what is needed to make further ones.
 #[derive(Clone)]
 pub struct Redis {
     pub endpoint: Endpoint,
@@ -51,8 +58,8 @@ impl Redis {
     pub async fn connect(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
         let endpoint = Endpoint::new(&address.url, address.ca.as_ref())?;
         let keys = Keys::new(address.prefix.clone(), address.partitions);
-        let connection = endpoint.connect(name, &keys).await?;
-        Ok(Self::with(endpoint, keys, name, metrics, Some(connection)))
+        let connections = endpoint.connect_to_all(name, &keys).await?;
+        Ok(Self::with(endpoint, keys, name, metrics, Some(connections)))
     }
 
     /// As [`Self::connect`], without waiting: until the first connection is made, calls fail as unavailable.
@@ -70,12 +77,12 @@ impl Redis {
         keys: Keys,
         name: &str,
         metrics: RedisMetrics,
-        connection: Option<connection::Connection>,
+        connections: Option<Connections>,
     ) -> Self {
-        let (commands, pipe) =
-            Commands::new(endpoint.clone(), keys.clone(), name.into(), connection, &metrics);
+        let (commands, lines) =
+            Commands::new(endpoint.clone(), keys.clone(), name.into(), connections, &metrics);
         let mut tasks = JoinSet::new();
-        tasks.spawn(pipe);
+        tasks.spawn(lines);
         Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks) }
     }
 }

@@ -1,11 +1,14 @@
 //! What everything above a broker relies on; each broker passes the same tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics")]
 
+#[path = "redis/cluster.rs"]
+mod cluster;
 #[path = "redis/patience.rs"]
 mod patience;
 #[path = "redis/server.rs"]
 mod server;
 
+use cluster::RedisCluster;
 use patience::eventually;
 use server::RedisServer;
 use skywave::{
@@ -24,9 +27,13 @@ use skywave_protocol::{
     frame::{self, GapReason},
 };
 use std::{
+    any::Any,
     collections::BTreeMap,
     ops::Deref,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +41,7 @@ use std::{
 enum Kind {
     Memory,
     Redis,
+    Cluster,
 }
 
 /// Makes a test for each broker of an `async fn(Kind)`.
@@ -48,6 +56,10 @@ macro_rules! on_every_broker {
             #[tokio::test]
             async fn redis() {
                 super::$test(Kind::Redis).await;
+            }
+            #[tokio::test]
+            async fn cluster() {
+                super::$test(Kind::Cluster).await;
             }
         })+
     };
@@ -97,13 +109,26 @@ fn memory(change: impl FnOnce(&mut NamespaceConfig)) -> Arc<MemoryBroker> {
 struct World {
     broker: Arc<dyn Broker>,
     recorder: Arc<Recorder>,
-    _server: Option<RedisServer>,
+    _redis: Option<Box<dyn Any + Send>>,
 }
 
 impl Deref for World {
     type Target = dyn Broker;
     fn deref(&self) -> &Self::Target {
         &*self.broker
+    }
+}
+
+/// The URL of a Redis, a prefix for keys that nobody else has, and what is to be kept meanwhile.
+async fn redis_of(kind: Kind) -> (String, String, Box<dyn Any + Send>) {
+    static TESTS: AtomicUsize = AtomicUsize::new(0);
+    let prefix = format!("sky{}", TESTS.fetch_add(1, Ordering::Relaxed));
+    if kind == Kind::Cluster {
+        let cluster = RedisCluster::shared().await;
+        (cluster.url(), prefix, Box::new(cluster))
+    } else {
+        let server = RedisServer::start().await;
+        (server.url(), prefix, Box::new(server))
     }
 }
 
@@ -117,11 +142,10 @@ impl World {
         let (origin, namespaces) = (Text::new("eu").unwrap(), namespaces(change));
         if kind == Kind::Memory {
             let broker = Arc::new(MemoryBroker::new(origin, namespaces, recorder.clone()));
-            return Self { broker, recorder, _server: None };
+            return Self { broker, recorder, _redis: None };
         }
-        let server = RedisServer::start().await;
-        let address =
-            Address { url: Secret::new(server.url()), ca: None, prefix: "sky".to_owned(), partitions: 4 };
+        let (url, prefix, keep) = redis_of(kind).await;
+        let address = Address { url: Secret::new(url), ca: None, prefix, partitions: 4 };
         let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
         let options = Options {
             log_age: Duration::from_secs(60),
@@ -130,7 +154,7 @@ impl World {
             others: std::collections::BTreeMap::new(),
         };
         let broker = Arc::new(RedisBroker::start(redis, options, recorder.clone()).await.unwrap());
-        Self { broker, recorder, _server: Some(server) }
+        Self { broker, recorder, _redis: Some(keep) }
     }
 
     /// The offsets of the first `count` publications that are delivered.

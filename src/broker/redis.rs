@@ -82,7 +82,9 @@ impl RedisBroker {
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
         let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
-        tasks.spawn(Tail::start(endpoint.clone(), keys.clone(), feed, &metrics).await?);
+        for tail in Tail::start(&endpoint, &keys, &feed, &metrics).await? {
+            tasks.spawn(tail);
+        }
         let events = events::channels(&keys);
         let listener = Events(delivery);
         tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);

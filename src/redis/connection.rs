@@ -27,6 +27,8 @@ pub enum ConnectError {
     Authorities { path: PathBuf, source: io::Error },
     #[error("no sentinel knows a master of `{0}` that answers")]
     NoMaster(String),
+    #[error("no server of the cluster answers and knows who has each slot")]
+    NoCluster,
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("the server is Redis {0}; {OLDEST_MAJOR}.0 or later is needed")]
@@ -80,6 +82,16 @@ impl Request {
             Some(b"PING") => "ping",
             _ => "other",
         }
+    }
+
+    /// The key that decides where it goes; a pub/sub channel is as good as one, since what is said on any server of a
+    /// cluster is heard on all.
+    pub fn key(&self) -> &[u8] {
+        let key = match self {
+            Self::Script { keys, .. } => keys.first().map(String::as_bytes),
+            Self::Command(words) => words.get(1).map(Vec::as_slice),
+        };
+        key.unwrap_or_default()
     }
 
     /// Roughly what it takes in memory.
@@ -170,7 +182,11 @@ impl Connection {
         if let Ok(memory) = memory {
             warn_of_eviction(&reply::text(memory)?);
         }
-        check_partitions(keys, partitions?)?;
+        match partitions {
+            // Another server has the key, and tells.
+            Err(error) if is_elsewhere(&error) => {}
+            partitions => check_partitions(keys, partitions?)?,
+        }
         let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());
         for script in scripts {
             hashes.push(reply::text(script?)?);
@@ -197,6 +213,11 @@ impl Connection {
             }
         }
     }
+}
+
+fn is_elsewhere(error: &RedisError) -> bool {
+    use redis::{ErrorKind, ServerErrorKind};
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
 }
 
 /// A name for a life, should one begin: 40 bits, so that two of a partition do not meet by chance.

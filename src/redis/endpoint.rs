@@ -1,11 +1,14 @@
 //! Where a Redis is found, and how it is connected to.
 
 use super::{
+    cluster::Cluster,
     connection::{ConnectError, Connection, TIMEOUT},
     keys::Keys,
+    layout::{Connections, Layout, Server},
     sentinel::Sentinels,
 };
 use crate::config::{RedisUrl, Secret};
+use futures_util::future::try_join_all;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     aio::PubSub, io::tcp::TcpSettings,
@@ -21,6 +24,8 @@ enum Place {
     Server(Client),
     /// Another server after each failover.
     Sentinel(Sentinels),
+    /// Several, each with a part of the keys.
+    Cluster(Cluster),
 }
 
 /// How servers are spoken to that have a URL.
@@ -77,16 +82,49 @@ impl Endpoint {
             RedisUrl::Sentinel { sentinels, service, master } => {
                 Place::Sentinel(Sentinels::new(dialling, &sentinels, service, &master)?)
             }
-            RedisUrl::Cluster(_) => return Err(ConnectError::Url("redis+cluster:// is not served yet")),
+            RedisUrl::Cluster(seeds) => Place::Cluster(Cluster::new(dialling, &seeds)?),
         };
         Ok(Self(Arc::new(place)))
     }
 
-    /// The server to be used now.
+    /// One server and no other.
+    pub fn of_server(client: Client) -> Self {
+        Self(Arc::new(Place::Server(client)))
+    }
+
+    /// The servers that there are now, and which has which keys.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn layout(&self) -> Result<Layout, ConnectError> {
+        match &*self.0 {
+            Place::Cluster(cluster) => cluster.layout().await,
+            Place::Server(_) | Place::Sentinel(_) => Ok(Layout::of_one(self.clone())),
+        }
+    }
+
+    /// The server at an address that another server told.
+    ///
+    /// # Errors
+    /// When it is none, or there can be no other server.
+    pub fn neighbour(&self, address: &str) -> Result<Server, ConnectError> {
+        match &*self.0 {
+            Place::Cluster(cluster) => cluster.server(address),
+            Place::Server(_) | Place::Sentinel(_) => Err(ConnectError::NoCluster),
+        }
+    }
+
+    /// Whether one command may have keys of several partitions.
+    pub fn is_undivided(&self) -> bool {
+        !matches!(&*self.0, Place::Cluster(_))
+    }
+
+    /// The server to be used now; of a cluster, any.
     async fn server(&self) -> Result<Client, ConnectError> {
         match &*self.0 {
             Place::Server(client) => Ok(client.clone()),
             Place::Sentinel(sentinels) => sentinels.master().await,
+            Place::Cluster(cluster) => cluster.any().await,
         }
     }
 
@@ -100,7 +138,28 @@ impl Endpoint {
         Connection::introduce(commands, name, keys).await
     }
 
-    /// Opens a connection for pub/sub.
+    /// Connects to the server that has a key.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_for(&self, key: &str, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
+        let layout = self.layout().await?;
+        layout.servers[layout.slots.server_of(key.as_bytes())].endpoint.connect(name, keys).await
+    }
+
+    /// Connects to all servers.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect_to_all(&self, name: &str, keys: &Keys) -> Result<Connections, ConnectError> {
+        let layout = self.layout().await?;
+        let all = layout.servers.iter().map(|server| server.endpoint.connect(name, keys));
+        Ok(Connections { all: try_join_all(all).await?, layout })
+    }
+
+    /// Opens a connection for pub/sub. What is said on one server of a cluster is heard on all, so any will do, and one
+    /// connection; sharded pub/sub would spare the cluster's bus, which carries what the replicas get anyway, for a
+    /// connection to each server and kind of message.
     ///
     /// # Errors
     /// See [`ConnectError`].

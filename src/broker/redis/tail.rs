@@ -1,6 +1,7 @@
 //! Follows the region's logs and delivers their publications to this node, in the log's order.
 //!
-//! One connection reads all partitions. It resumes after the last entry that was seen, so that a broken
+//! One connection reads all partitions that it can read at once: all of a single Redis; of a cluster one, since a read
+//! must not cross slots. It resumes after the last entry that was seen, so that a broken
 //! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
 //! subscribers fill from history.
 
@@ -15,6 +16,7 @@ use crate::{
         reply,
     },
 };
+use futures_util::future::try_join_all;
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
 use skywave_protocol::Channel;
@@ -33,12 +35,14 @@ const BLOCK: Duration = Duration::from_secs(1);
 const LIFE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the tail feeds.
+#[derive(Clone)]
 pub struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
 }
 
+/// Follows the logs of some partitions.
 pub struct Tail {
     endpoint: Endpoint,
     keys: Keys,
@@ -50,6 +54,7 @@ pub struct Tail {
 }
 
 struct Partition {
+    number: u16,
     log: String,
     /// Unknown until the first connection.
     life: Option<String>,
@@ -59,30 +64,41 @@ struct Partition {
 }
 
 impl Tail {
-    /// Connects, and takes the place in each log from which the node sees everything.
+    /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
+    /// the logs.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn start(
-        endpoint: Endpoint,
-        keys: Keys,
-        feed: Feed,
+        endpoint: &Endpoint,
+        keys: &Keys,
+        feed: &Feed,
         metrics: &RedisMetrics,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
-        let partitions: Vec<_> = (0..keys.partitions())
-            .map(|partition| Partition {
-                log: keys.log(partition),
-                life: None,
-                last: StreamId::MIN,
-                lag: Lag::new(partition, metrics),
-            })
-            .collect();
+    ) -> Result<Vec<impl Future<Output = ()> + Send + 'static>, ConnectError> {
+        let all: Vec<_> = (0..keys.partitions()).collect();
+        let at_once = if endpoint.is_undivided() { all.len() } else { 1 };
+        let tails = all.chunks(at_once).map(async |partitions| {
+            let mut tail = Self::of(partitions, endpoint.clone(), keys.clone(), feed.clone(), metrics);
+            let connection = tail.connect().await?;
+            Ok(tail.run(connection))
+        });
+        try_join_all(tails).await
+    }
+
+    /// `partitions`: at least one.
+    fn of(partitions: &[u16], endpoint: Endpoint, keys: Keys, feed: Feed, metrics: &RedisMetrics) -> Self {
+        let partition = |number| Partition {
+            number,
+            log: keys.log(number),
+            life: None,
+            last: StreamId::MIN,
+            lag: Lag::new(number, metrics),
+        };
+        let partitions: Vec<_> = partitions.iter().copied().map(partition).collect();
         let index = partitions.iter().enumerate().map(|(index, one)| (one.log.clone(), index)).collect();
         let lives_after = Instant::now();
         let reconnects = metrics.reconnects.with_label_values(&["tail"]);
-        let mut tail = Self { endpoint, keys, feed, reconnects, partitions, index, lives_after };
-        let connection = tail.connect().await?;
-        Ok(tail.run(connection))
+        Self { endpoint, keys, feed, reconnects, partitions, index, lives_after }
     }
 
     async fn run(mut self, mut connection: Connection) {
@@ -91,7 +107,7 @@ impl Tail {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            tracing::warn!(%error, "the log of publications is not followed until Redis can be reached again");
+            tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
             let mut backoff = Backoff::new(RECONNECT_PAUSE);
             connection = loop {
                 tokio::time::sleep(backoff.pause()).await;
@@ -106,7 +122,8 @@ impl Tail {
     }
 
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
-        let mut connection = self.endpoint.connect("tail", &self.keys).await?;
+        let log = &self.partitions[0].log;
+        let mut connection = self.endpoint.connect_for(log, "tail", &self.keys).await?;
         // Reads block; they have their own time-out.
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
         self.learn_lives(&mut connection).await?;
@@ -119,7 +136,7 @@ impl Tail {
     ) -> Result<std::convert::Infallible, ConnectError> {
         loop {
             let reply = connection.commands.send_packed_command(&self.read_command()).await?;
-            self.deliver(reply)?;
+            self.deliver(reply.extract_error()?)?;
             if Instant::now() >= self.lives_after {
                 self.learn_lives(connection).await?;
             }
@@ -142,7 +159,6 @@ impl Tail {
         let streams = match reply {
             Value::Nil => return Ok(()),
             Value::Array(streams) => streams,
-            Value::ServerError(_) => return Err(Malformed("error")),
             _ => return Err(Malformed("reply")),
         };
         for stream in streams {
@@ -161,7 +177,10 @@ impl Tail {
                         self.feed.cache.publication(&publication);
                         self.feed.delivery.publication(&publication);
                     }
-                    Err(error) => tracing::error!(%error, %id, partition = index, "an entry is passed over"),
+                    Err(error) => {
+                        let partition = self.partitions[index].number;
+                        tracing::error!(%error, %id, partition, "an entry is passed over");
+                    }
                 }
             }
         }
@@ -172,10 +191,10 @@ impl Tail {
     /// the last one that was seen.
     async fn learn_lives(&mut self, connection: &mut Connection) -> Result<(), ConnectError> {
         let mut pipeline = Pipeline::with_capacity(self.partitions.len());
-        for (number, partition) in (0..).zip(&self.partitions) {
+        for partition in &self.partitions {
             pipeline.add_command(connection.command(&Request::Script {
                 script: Script::LifeOf,
-                keys: vec![self.keys.life(number), partition.log.clone()],
+                keys: vec![self.keys.life(partition.number), partition.log.clone()],
                 args: Vec::new(),
             }));
         }
@@ -185,12 +204,11 @@ impl Tail {
             return Err(Malformed("lives").into());
         }
         let mut changed = HashSet::new();
-        for (number, (life, born, newest, added)) in answers.into_iter().enumerate() {
+        for (partition, (life, born, newest, added)) in self.partitions.iter_mut().zip(answers) {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
-            let partition = &mut self.partitions[number];
-            if partition.learn(number, life, born, newest) {
-                changed.insert(number);
+            if partition.learn(life, born, newest) {
+                changed.insert(partition.number);
             }
             partition.lag.measure(partition.last, newest, added);
         }
@@ -198,8 +216,7 @@ impl Tail {
             self.feed.cache.clear();
             self.feed.marks.clear();
             // Last: who reads on now must not be answered from before.
-            let is_affected =
-                |channel: &Channel| changed.contains(&usize::from(self.keys.partition(channel)));
+            let is_affected = |channel: &Channel| changed.contains(&self.keys.partition(channel));
             self.feed.delivery.uncertain(&is_affected);
         }
         self.lives_after = Instant::now() + LIFE_INTERVAL;
@@ -210,13 +227,13 @@ impl Tail {
 impl Partition {
     /// Takes the life that the partition is in, which began when `born` was its log's last id; `true` when it is
     /// another one than was known.
-    fn learn(&mut self, number: usize, life: String, born: StreamId, newest: StreamId) -> bool {
+    fn learn(&mut self, life: String, born: StreamId, newest: StreamId) -> bool {
         match &self.life {
             Some(known) if *known == life => return false,
             None => self.last = newest,
             Some(_) => {
                 tracing::warn!(
-                    partition = number,
+                    partition = self.number,
                     "Redis restarted or lost data: positions have a new epoch"
                 );
                 self.last = self.last.min(born);
@@ -237,31 +254,31 @@ mod tests {
 
     fn partition() -> Partition {
         let lag = Lag::new(0, &Metrics::new().unwrap().redis);
-        Partition { log: String::new(), life: None, last: StreamId::MIN, lag }
+        Partition { number: 0, log: String::new(), life: None, last: StreamId::MIN, lag }
     }
 
     #[test]
     fn a_node_begins_at_the_end_of_the_log() {
         let mut partition = partition();
-        assert!(!partition.learn(0, "a".into(), id(0), id(9)));
+        assert!(!partition.learn("a".into(), id(0), id(9)));
         assert_eq!(partition.last, id(9));
     }
 
     #[test]
     fn within_a_life_the_place_in_the_log_stays() {
         let mut partition = partition();
-        partition.learn(0, "a".into(), id(0), id(5));
-        assert!(!partition.learn(0, "a".into(), id(0), id(9)));
+        partition.learn("a".into(), id(0), id(5));
+        assert!(!partition.learn("a".into(), id(0), id(9)));
         assert_eq!(partition.last, id(5));
     }
 
     #[test]
     fn a_new_life_whose_clock_stands_behind_is_read_from_its_beginning() {
         let mut partition = partition();
-        partition.learn(0, "a".into(), id(0), id(50));
-        assert!(partition.learn(0, "b".into(), id(7), id(9)));
+        partition.learn("a".into(), id(0), id(50));
+        assert!(partition.learn("b".into(), id(7), id(9)));
         assert_eq!(partition.last, id(7));
-        assert!(partition.learn(0, "c".into(), id(90), id(99)));
+        assert!(partition.learn("c".into(), id(90), id(99)));
         assert_eq!(partition.last, id(7));
     }
 }

@@ -43,6 +43,8 @@ pub enum Interruption {
     Fenced(u64),
     #[error("the other region's Redis restarted or lost data")]
     LifeChanged,
+    #[error("the other region's keys have moved between its servers")]
+    KeysMoved,
 }
 
 /// What all partitions of a link share, for as long as it holds.

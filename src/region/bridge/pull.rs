@@ -1,7 +1,8 @@
 //! Reads what another region accepted from its log.
 
 use crate::redis::{
-    ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection, reply,
+    ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
+    layout::Connections, reply,
 };
 use redis::{RedisError, Value};
 use skywave_protocol::position::Origin;
@@ -124,10 +125,11 @@ pub fn pulled(value: Value) -> Result<Pulled, Malformed> {
     })
 }
 
-/// A connection of its own to another region's Redis, so that a backlog holds up nothing else.
+/// Connections of its own to another region's Redis, so that a backlog holds up nothing else.
 #[derive(Clone)]
 pub struct RemoteLog {
-    connection: Connection,
+    endpoint: Endpoint,
+    connections: Connections,
     keys: Keys,
     pub region: Origin,
 }
@@ -136,9 +138,11 @@ impl RemoteLog {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(endpoint: &Endpoint, keys: Keys, region: Origin) -> Result<Self, ConnectError> {
-        let mut connection = endpoint.connect(&format!("bridge-{region}"), &keys).await?;
-        connection.commands.set_response_timeout(TIMEOUT);
-        Ok(Self { connection, keys, region })
+        let mut connections = endpoint.connect_to_all(&format!("bridge-{region}"), &keys).await?;
+        for connection in &mut connections.all {
+            connection.commands.set_response_timeout(TIMEOUT);
+        }
+        Ok(Self { endpoint: endpoint.clone(), connections, keys, region })
     }
 
     /// # Errors
@@ -151,7 +155,32 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn ask(&self, request: &Request) -> Result<Value, PullError> {
-        let command = self.connection.command(request);
-        Ok(self.connection.commands.clone().send_packed_command(&command).await?.extract_error()?)
+        ask(self.connections.to(request.key()), request).await
     }
+
+    /// How many servers have a part of the keys.
+    pub fn servers(&self) -> usize {
+        self.connections.all.len()
+    }
+
+    /// Asks one server, whatever its keys.
+    ///
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn ask_server(&self, server: usize, request: &Request) -> Result<Value, PullError> {
+        ask(&self.connections.all[server], request).await
+    }
+
+    /// Whether every key is still where it was.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn is_unmoved(&self) -> Result<bool, ConnectError> {
+        Ok(self.connections.layout.is_like(&self.endpoint.layout().await?))
+    }
+}
+
+async fn ask(connection: &Connection, request: &Request) -> Result<Value, PullError> {
+    let command = connection.command(request);
+    Ok(connection.commands.clone().send_packed_command(&command).await?.extract_error()?)
 }

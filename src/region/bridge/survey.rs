@@ -53,9 +53,21 @@ pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(),
     if purposes.is_empty() {
         return Ok(());
     }
+    for server in 0..link.log.servers() {
+        survey_server(link, server, purposes).await?;
+    }
+    // What moved from one server to another may have been passed by on both.
+    if link.log.is_unmoved().await? { Ok(()) } else { Err(Interruption::KeysMoved) }
+}
+
+async fn survey_server(
+    link: &Link,
+    server: usize,
+    purposes: &HashMap<u16, Purpose>,
+) -> Result<(), Interruption> {
     let mut cursor = "0".to_owned();
     loop {
-        let (next, channels) = scan(link, &cursor).await?;
+        let (next, channels) = scan(link, server, &cursor).await?;
         let mut work = Vec::with_capacity(channels.len());
         for (partition, channel) in channels {
             if let Some(purpose) = purposes.get(&partition) {
@@ -70,14 +82,18 @@ pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(),
     }
 }
 
-/// A step through the keys: where the next begins, and the channels that were found.
-async fn scan(link: &Link, cursor: &str) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
+/// A step through a server's keys: where the next begins, and the channels that were found.
+async fn scan(
+    link: &Link,
+    server: usize,
+    cursor: &str,
+) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
     let keys = &link.applying.local.keys;
     let pattern = keys.positions();
     let count = SCANNED_AT_ONCE.to_string();
     let request = Request::command(["SCAN", cursor, "MATCH", &pattern, "COUNT", &count]);
     let malformed = |error: Malformed| Interruption::Pull(error.into());
-    let Value::Array(parts) = link.log.ask(&request).await? else {
+    let Value::Array(parts) = link.log.ask_server(server, &request).await? else {
         return Err(malformed(Malformed("scan")));
     };
     let Ok([next, Value::Array(names)]) = <[Value; 2]>::try_from(parts) else {

@@ -1,0 +1,263 @@
+//! Asks the servers of a cluster which of them has which slots.
+
+use super::{
+    connection::ConnectError,
+    endpoint::{Dialling, Endpoint},
+    layout::{Layout, Server},
+    reply::{self, Malformed},
+    sentinel::moved,
+    slot::{SLOTS, Slots},
+};
+use crate::config::Secret;
+use arc_swap::ArcSwap;
+use rand::seq::IndexedRandom as _;
+use redis::{Client, ConnectionInfo, Value};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+/// How long one server may take to answer; then the next is asked.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// An answer serves all who ask within so long.
+const FRESH: Duration = Duration::from_millis(50);
+/// The most masters of a cluster, as its specification recommends.
+const MAX_SERVERS: usize = 1_000;
+/// The most ranges of slots in an answer: each slot by itself.
+const MAX_RANGES: usize = SLOTS as usize;
+/// The longest name of a host.
+const MAX_HOST_BYTES: usize = 253;
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    dialling: Dialling,
+    /// Those of the configuration.
+    seeds: Vec<Client>,
+    /// As its servers are reached, but for host and port.
+    like: ConnectionInfo,
+    /// The masters that were known last.
+    masters: ArcSwap<Vec<Client>>,
+    /// Who is asked next, so that one who knows less than others is not asked for ever.
+    next: AtomicUsize,
+    /// Also keeps those who ask together from asking twice.
+    known: Mutex<Option<(Instant, Layout)>>,
+}
+
+impl Cluster {
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn new(dialling: Dialling, seeds: &[Secret]) -> Result<Self, ConnectError> {
+        let infos = seeds.iter().map(Dialling::info).collect::<Result<Vec<_>, _>>()?;
+        let like = infos.first().cloned().ok_or(ConnectError::Url("a cluster has a server"))?;
+        let seeds = infos.into_iter().map(|info| dialling.client(info)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            dialling,
+            seeds,
+            like,
+            masters: ArcSwap::default(),
+            next: AtomicUsize::new(0),
+            known: Mutex::new(None),
+        })
+    }
+
+    /// The masters and their slots, as one of the servers knows them now.
+    ///
+    /// # Errors
+    /// `NoCluster` when none knows a master for each slot.
+    pub async fn layout(&self) -> Result<Layout, ConnectError> {
+        let mut known = self.known.lock().await;
+        if let Some((at, layout)) = &*known
+            && at.elapsed() < FRESH
+        {
+            return Ok(layout.clone());
+        }
+        let layout = self.ask_any().await?;
+        *known = Some((Instant::now(), layout.clone()));
+        Ok(layout)
+    }
+
+    /// Any of the masters.
+    ///
+    /// # Errors
+    /// As of [`Self::layout`].
+    pub async fn any(&self) -> Result<Client, ConnectError> {
+        self.layout().await?;
+        let masters = self.masters.load();
+        masters.choose(&mut rand::rng()).cloned().ok_or(ConnectError::NoCluster)
+    }
+
+    async fn ask_any(&self) -> Result<Layout, ConnectError> {
+        let masters = self.masters.load_full();
+        let servers: Vec<_> = masters.iter().chain(&self.seeds).collect();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        for index in 0..servers.len() {
+            let server = servers[(first.wrapping_add(index)) % servers.len()];
+            match tokio::time::timeout(2 * PATIENCE, self.ask(server)).await {
+                Ok(Ok((layout, masters))) => {
+                    self.masters.store(Arc::new(masters));
+                    return Ok(layout);
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a server of the cluster is of no help"),
+                Err(_) => tracing::debug!("a server of the cluster is silent"),
+            }
+        }
+        Err(ConnectError::NoCluster)
+    }
+
+    async fn ask(&self, server: &Client) -> Result<(Layout, Vec<Client>), ConnectError> {
+        let config = Dialling::config().set_response_timeout(Some(PATIENCE));
+        let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
+        // CLUSTER SHARDS tells more, but no server before 7.0 and not every service that is like Redis knows it.
+        let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        let ranges = ranges(answer)?;
+        let asked = server.get_connection_info().addr();
+        let asked = match asked {
+            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host,
+            _ => return Err(ConnectError::NoCluster),
+        };
+        let (mut servers, mut clients, mut numbers) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut owned = Vec::with_capacity(ranges.len());
+        for Range { first, last, host, port } in ranges {
+            let host = host.unwrap_or_else(|| asked.clone());
+            let name: Arc<str> = name_of(&host, port).into();
+            let number = match numbers.get(&name) {
+                Some(number) => *number,
+                None if servers.len() < MAX_SERVERS => {
+                    let client = self.client(host, port)?;
+                    clients.push(client.clone());
+                    servers.push(Server { name: name.clone(), endpoint: Endpoint::of_server(client) });
+                    let number = (servers.len() - 1) as u16;
+                    numbers.insert(name, number);
+                    number
+                }
+                None => return Err(Malformed("number of servers").into()),
+            };
+            owned.push((first, last, number));
+        }
+        let slots = Slots::of_ranges(owned).ok_or(ConnectError::NoCluster)?;
+        Ok((Layout { servers, slots }, clients))
+    }
+
+    fn client(&self, host: String, port: u16) -> Result<Client, ConnectError> {
+        Ok(self.dialling.client(self.like.clone().set_addr(moved(&self.like, host, port)))?)
+    }
+
+    /// The server to which an ASK leads, by its address there.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn server(&self, address: &str) -> Result<Server, ConnectError> {
+        let (host, port) = address.rsplit_once(':').ok_or(Malformed("address"))?;
+        let port = port.parse().map_err(|_| Malformed("port"))?;
+        let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;
+        let name = name_of(&host, port).into();
+        Ok(Server { name, endpoint: Endpoint::of_server(self.client(host, port)?) })
+    }
+}
+
+/// What a server is called in a [`Layout`], and by ASK.
+fn name_of(host: &str, port: u16) -> String {
+    format!("{host}:{port}")
+}
+
+/// Slots that one master has.
+#[derive(Debug, PartialEq, Eq)]
+struct Range {
+    first: u16,
+    last: u16,
+    /// `None`: as the server that was asked.
+    host: Option<String>,
+    port: u16,
+}
+
+/// What CLUSTER SLOTS answers: the ranges, each with its master and then its replicas.
+fn ranges(answer: Value) -> Result<Vec<Range>, Malformed> {
+    let Value::Array(ranges) = answer else { return Err(Malformed("slots")) };
+    if ranges.len() > MAX_RANGES {
+        return Err(Malformed("number of ranges"));
+    }
+    ranges.into_iter().map(range).collect()
+}
+
+fn range(value: Value) -> Result<Range, Malformed> {
+    let Value::Array(parts) = value else { return Err(Malformed("range")) };
+    let mut parts = parts.into_iter();
+    let (Some(first), Some(last), Some(Value::Array(master))) = (parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Malformed("range"));
+    };
+    let mut master = master.into_iter();
+    let (Some(host), Some(port)) = (master.next(), master.next()) else { return Err(Malformed("master")) };
+    let number = |value| reply::text(value)?.parse::<u16>().map_err(|_| Malformed("number"));
+    let host = match host {
+        Value::Nil => None,
+        host => checked(&reply::text(host)?)?,
+    };
+    Ok(Range { first: number(first)?, last: number(last)?, host, port: number(port)? })
+}
+
+/// A host's name or address; `None` when it is that of the server that says it.
+fn checked(host: &str) -> Result<Option<String>, Malformed> {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'%');
+    match host {
+        "" => Ok(None),
+        host if host.len() <= MAX_HOST_BYTES && host.bytes().all(is_host) => Ok(Some(host.to_owned())),
+        // A server that does not know its own name says `?`.
+        _ => Err(Malformed("host")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn answer(first: i64, last: i64, host: Value, port: i64) -> Value {
+        let master = Value::Array(vec![host, Value::Int(port), text("id"), Value::Array(Vec::new())]);
+        Value::Array(vec![Value::Array(vec![Value::Int(first), Value::Int(last), master])])
+    }
+
+    #[test]
+    fn a_range_belongs_to_its_first_server() {
+        let read = ranges(answer(0, 5_460, text("10.0.0.1"), 6_379)).unwrap();
+        let expected = Range { first: 0, last: 5_460, host: Some("10.0.0.1".into()), port: 6_379 };
+        assert_eq!(read, [expected]);
+        assert_eq!(ranges(answer(0, 1, Value::Nil, 1)).unwrap()[0].host, None);
+        assert_eq!(ranges(answer(0, 1, text(""), 1)).unwrap()[0].host, None);
+    }
+
+    #[test]
+    fn what_is_no_answer_of_a_cluster_is_refused() {
+        for bad in [
+            Value::Nil,
+            Value::Array(vec![Value::Int(1)]),
+            Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(1)])]),
+            answer(0, 70_000, text("a"), 1),
+            answer(-1, 1, text("a"), 1),
+            answer(0, 1, text("a"), 70_000),
+            answer(0, 1, text("?"), 1),
+            answer(0, 1, text("a/b"), 1),
+            answer(0, 1, text(&"a".repeat(300)), 1),
+        ] {
+            assert!(ranges(bad.clone()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_ask_leads_to_a_server_by_its_name() {
+        let cluster = Cluster::new(Dialling::default(), &[Secret::new("redis://u:p@a:1")]).unwrap();
+        assert_eq!(&*cluster.server("10.0.0.1:7001").unwrap().name, "10.0.0.1:7001");
+        for bad in ["", "a", "a:", ":1", "a:70000", "a b:1"] {
+            assert!(cluster.server(bad).is_err(), "{bad}");
+        }
+    }
+}
