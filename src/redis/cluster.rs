@@ -69,7 +69,7 @@ impl Cluster {
     /// The masters and their slots, as one of the servers knows them now.
     ///
     /// # Errors
-    /// `NoCluster` when none knows a master for each slot.
+    /// `NoCluster` when none tells who has which slot.
     pub async fn layout(&self) -> Result<Layout, ConnectError> {
         let mut known = self.known.lock().await;
         if let Some((at, layout)) = &*known
@@ -89,12 +89,13 @@ impl Cluster {
     pub async fn any(&self) -> Result<Client, ConnectError> {
         self.layout().await?;
         let masters = self.masters.load();
-        masters.choose(&mut rand::rng()).cloned().ok_or(ConnectError::NoCluster)
+        masters.choose(&mut rand::rng()).cloned().ok_or(ConnectError::Unidentified("masters"))
     }
 
     async fn ask_any(&self) -> Result<Layout, ConnectError> {
         let masters = self.masters.load_full();
         let servers: Vec<_> = masters.iter().chain(&self.seeds).collect();
+        let mut last = String::new();
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         for index in 0..servers.len() {
             let server = servers[(first.wrapping_add(index)) % servers.len()];
@@ -103,11 +104,12 @@ impl Cluster {
                     self.masters.store(Arc::new(masters));
                     return Ok(layout);
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "a server of the cluster is of no help"),
-                Err(_) => tracing::debug!("a server of the cluster is silent"),
+                Ok(Err(error)) => last = error.to_string(),
+                Err(_) => last = ConnectError::Timeout.to_string(),
             }
+            tracing::debug!(error = last, "a server of the cluster is of no help");
         }
-        Err(ConnectError::NoCluster)
+        Err(ConnectError::NoCluster(last))
     }
 
     async fn ask(&self, server: &Client) -> Result<(Layout, Vec<Client>), ConnectError> {
@@ -119,7 +121,7 @@ impl Cluster {
         let asked = server.get_connection_info().addr();
         let asked = match asked {
             redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host,
-            _ => return Err(ConnectError::NoCluster),
+            _ => return Err(ConnectError::Unidentified("address")),
         };
         let (mut servers, mut clients, mut numbers) = (Vec::new(), Vec::new(), HashMap::new());
         let mut owned = Vec::with_capacity(ranges.len());
@@ -131,7 +133,7 @@ impl Cluster {
                 None if servers.len() < MAX_SERVERS => {
                     let client = self.client(host, port)?;
                     clients.push(client.clone());
-                    servers.push(Server { name: name.clone(), endpoint: Endpoint::of_server(client) });
+                    servers.push(Server { name: name.clone(), endpoint: Endpoint::of_member(client) });
                     let number = (servers.len() - 1) as u16;
                     numbers.insert(name, number);
                     number
@@ -140,7 +142,7 @@ impl Cluster {
             };
             owned.push((first, last, number));
         }
-        let slots = Slots::of_ranges(owned).ok_or(ConnectError::NoCluster)?;
+        let slots = Slots::of_ranges(owned).ok_or(ConnectError::Unidentified("slots, all of them"))?;
         Ok((Layout { servers, slots }, clients))
     }
 
@@ -157,7 +159,7 @@ impl Cluster {
         let port = port.parse().map_err(|_| Malformed("port"))?;
         let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;
         let name = name_of(&host, port).into();
-        Ok(Server { name, endpoint: Endpoint::of_server(self.client(host, port)?) })
+        Ok(Server { name, endpoint: Endpoint::of_member(self.client(host, port)?) })
     }
 }
 

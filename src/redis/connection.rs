@@ -27,8 +27,8 @@ pub enum ConnectError {
     Authorities { path: PathBuf, source: io::Error },
     #[error("no sentinel knows a master of `{0}` that answers")]
     NoMaster(String),
-    #[error("no server of the cluster answers and knows who has each slot")]
-    NoCluster,
+    #[error("no server of the cluster tells who has which slot: {0}")]
+    NoCluster(String),
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("the server is Redis {0}; {OLDEST_MAJOR}.0 or later is needed")]
@@ -158,7 +158,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Loads the scripts and learns who is at the other end of a fresh connection.
+    /// Loads the scripts and learns who is at the other end of a fresh connection: a server which is to be `alone`, or
+    /// has its part of a cluster's keys.
     ///
     /// # Errors
     /// See [`ConnectError`]. A replica is refused: it takes no writes.
@@ -166,6 +167,7 @@ impl Connection {
         mut commands: MultiplexedConnection,
         name: &str,
         keys: &Keys,
+        alone: bool,
     ) -> Result<Self, ConnectError> {
         let introduction = introduction(name, keys);
         let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
@@ -177,7 +179,11 @@ impl Connection {
         if let Err(error) = name {
             tracing::debug!(%error, "the connection has no name");
         }
-        let run = identify(&reply::text(server?)?)?;
+        let server = reply::text(server?)?;
+        let run = identify(&server)?;
+        if alone && field(&server, "redis_mode") == Some("cluster") {
+            return Err(ConnectError::Url("the server is one of a cluster: its URL is redis+cluster://…"));
+        }
         // An ACL may hide it.
         if let Ok(memory) = memory {
             warn_of_eviction(&reply::text(memory)?);

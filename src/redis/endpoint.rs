@@ -5,6 +5,7 @@ use super::{
     connection::{ConnectError, Connection, TIMEOUT},
     keys::Keys,
     layout::{Connections, Layout, Server},
+    reply::Malformed,
     sentinel::Sentinels,
 };
 use crate::config::{RedisUrl, Secret};
@@ -22,6 +23,8 @@ pub struct Endpoint(Arc<Place>);
 #[derive(Debug)]
 enum Place {
     Server(Client),
+    /// One of a cluster's.
+    Member(Client),
     /// Another server after each failover.
     Sentinel(Sentinels),
     /// Several, each with a part of the keys.
@@ -87,9 +90,9 @@ impl Endpoint {
         Ok(Self(Arc::new(place)))
     }
 
-    /// One server and no other.
-    pub fn of_server(client: Client) -> Self {
-        Self(Arc::new(Place::Server(client)))
+    /// One of a cluster's servers by itself.
+    pub fn of_member(client: Client) -> Self {
+        Self(Arc::new(Place::Member(client)))
     }
 
     /// The servers that there are now, and which has which keys.
@@ -99,7 +102,7 @@ impl Endpoint {
     pub async fn layout(&self) -> Result<Layout, ConnectError> {
         match &*self.0 {
             Place::Cluster(cluster) => cluster.layout().await,
-            Place::Server(_) | Place::Sentinel(_) => Ok(Layout::of_one(self.clone())),
+            Place::Server(_) | Place::Member(_) | Place::Sentinel(_) => Ok(Layout::of_one(self.clone())),
         }
     }
 
@@ -110,7 +113,7 @@ impl Endpoint {
     pub fn neighbour(&self, address: &str) -> Result<Server, ConnectError> {
         match &*self.0 {
             Place::Cluster(cluster) => cluster.server(address),
-            Place::Server(_) | Place::Sentinel(_) => Err(ConnectError::NoCluster),
+            Place::Server(_) | Place::Member(_) | Place::Sentinel(_) => Err(Malformed("redirection").into()),
         }
     }
 
@@ -122,7 +125,7 @@ impl Endpoint {
     /// The server to be used now; of a cluster, any.
     async fn server(&self) -> Result<Client, ConnectError> {
         match &*self.0 {
-            Place::Server(client) => Ok(client.clone()),
+            Place::Server(client) | Place::Member(client) => Ok(client.clone()),
             Place::Sentinel(sentinels) => sentinels.master().await,
             Place::Cluster(cluster) => cluster.any().await,
         }
@@ -135,7 +138,8 @@ impl Endpoint {
     pub async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
         let server = self.server().await?;
         let commands = server.get_multiplexed_async_connection_with_config(&Dialling::config()).await?;
-        Connection::introduce(commands, name, keys).await
+        let alone = matches!(&*self.0, Place::Server(_) | Place::Sentinel(_));
+        Connection::introduce(commands, name, keys, alone).await
     }
 
     /// Connects to the server that has a key.

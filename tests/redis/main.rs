@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
+mod cluster;
 mod epochs;
 mod faults;
+mod masters;
 mod nodes;
 mod patience;
 mod sentinel;

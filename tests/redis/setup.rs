@@ -1,7 +1,7 @@
 //! What a node finds when it connects: passwords, TLS, another deployment's settings, nothing at all.
 
 use crate::{
-    server::RedisServer,
+    server::{RedisServer, free_port},
     world::{Node, settings, soon},
 };
 use skywave::{
@@ -81,10 +81,22 @@ async fn a_redis_that_accepts_and_says_nothing_is_told_in_bounded_time() {
 #[tokio::test]
 async fn schemes_that_are_not_served_are_refused() {
     let server = RedisServer::start().await;
-    for url in ["redis+other://localhost:26379", "redis+cluster://localhost:6379", "http://localhost"] {
+    for url in ["redis+other://localhost:26379", "redis+cluster://localhost:6379/1", "http://localhost"] {
         let refused = connect(&server, |address| address.url = Secret::new(url)).await.err().unwrap();
         assert!(matches!(refused, ConnectError::Url(_)), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_none_and_a_server_that_is_one_of_a_cluster_are_told() {
+    let server = RedisServer::start().await;
+    let url = Secret::new(server.url().replace("redis", "redis+cluster"));
+    let refused = connect(&server, |address| address.url = url).await.err().unwrap();
+    assert!(refused.to_string().contains("cluster support disabled"), "{refused}");
+    let bus = free_port().to_string();
+    let member = RedisServer::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+    let refused = connect(&member, |_| {}).await.err().unwrap();
+    assert!(refused.to_string().contains("redis+cluster"), "{refused}");
 }
 
 #[tokio::test]
