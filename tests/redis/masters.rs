@@ -116,10 +116,7 @@ async fn a_replica_takes_the_place_of_its_master_and_the_other_masters_go_on() {
             node.deliveries(100).await;
         }
         cluster.masters[failing].kill();
-        eventually("the failover", async || {
-            cluster.replicas[failing].run::<String>("INFO replication").await.contains("role:master")
-        })
-        .await;
+        eventually("the failover", async || cluster.replicas[failing].is_master().await).await;
         for node in &nodes {
             node.available().await;
             let so_far = node.publications().len();
@@ -287,10 +284,7 @@ async fn clients_of_a_cluster_go_on_when_a_master_fails_and_are_told_of_the_new_
         .await;
     cluster.masters[failing].kill();
     let replica = &cluster.replicas[failing];
-    eventually("the failover", async || {
-        replica.run::<String>("INFO replication").await.contains("role:master")
-    })
-    .await;
+    eventually("the failover", async || replica.is_master().await).await;
     let before = replica.run::<u64>("XLEN sky:{6}:log").await;
     eventually("publications", async || replica.run::<u64>("XLEN sky:{6}:log").await > before + 20).await;
     done.store(true, Ordering::Release);

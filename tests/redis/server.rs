@@ -86,9 +86,19 @@ impl RedisServer {
 
     /// Runs a command of these words.
     pub async fn run_words<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_run_words(words).await.unwrap()
+    }
+
+    async fn try_run_words<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        command.query_async(&mut self.try_connect().await.unwrap()).await.unwrap()
+        command.query_async(&mut self.try_connect().await?).await
+    }
+
+    /// Whether it takes writes; not while it is just becoming a master, when all its connections are closed.
+    pub async fn is_master(&self) -> bool {
+        let role = self.try_run_words::<Vec<redis::Value>>(&["ROLE"]).await;
+        role.is_ok_and(|role| role.first() == Some(&redis::Value::BulkString("master".into())))
     }
 
     /// Runs commands in one step, written like those of [`Self::run`].
