@@ -45,7 +45,7 @@ const LEASE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from
 const MOVING: Duration = Duration::from_secs(8);
 
 /// For how long the members of a node that does not renew are held: longer than a client in the foreground takes to
-/// notice (1.2 × `foreground_max`) and to move, so that its moving is not told. 10 to 30 s.
+/// notice (1.1 × `foreground_max`) and to move, so that its moving is not told. 10 to 30 s.
 pub fn lease(heartbeat: &HeartbeatConfig) -> Duration {
     (heartbeat.foreground_max.mul_f64(1.2) + MOVING).clamp(*LEASE.start(), *LEASE.end())
 }

@@ -40,7 +40,7 @@ pub struct HeartbeatConfig {
     pub min: Duration,
     /// The longest interval of any session; only [`Activity::Saver`] comes near it.
     pub max: Duration,
-    /// The longest interval while someone looks at the app. Its death is noticed within 1.2 times this, where
+    /// The longest interval while someone looks at the app. Its death is noticed within 1.1 times this, where
     /// the path's round-trip time permits.
     pub foreground_max: Duration,
     /// How long a UDP path is trusted to survive without traffic before more is learned about it.
@@ -73,7 +73,7 @@ pub enum PathKind {
 /// How much a session is being looked at, which decides how fast its death must be noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
-    /// Someone is looking: noticed within 1.2 × [`HeartbeatConfig::foreground_max`].
+    /// Someone is looking: noticed within 1.1 × [`HeartbeatConfig::foreground_max`].
     Foreground,
     /// Nobody said: at most [`IDLE_MAX`] between pings.
     #[default]

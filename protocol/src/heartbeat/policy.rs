@@ -313,7 +313,7 @@ impl Heartbeat {
         let foreground_ms = self.limits.foreground_max_ms;
         let steady_udp = self.path == PathKind::Udp && !self.is_shaky();
         match self.activity {
-            Activity::Foreground => (foreground_ms, foreground_ms.saturating_add(foreground_ms / 5)),
+            Activity::Foreground => (foreground_ms, foreground_ms.saturating_add(foreground_ms / 10)),
             Activity::Background if steady_udp => (millis(BACKGROUND_MAX), millis(IDLE_PATIENCE)),
             Activity::Idle | Activity::Background => (millis(IDLE_MAX), millis(IDLE_PATIENCE)),
             Activity::Saver => (self.limits.max_ms, u32::MAX),
