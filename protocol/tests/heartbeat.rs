@@ -204,6 +204,31 @@ fn the_death_of_a_foreground_session_is_noticed_within_twelve_seconds() {
 }
 
 #[test]
+fn what_the_handshake_measured_is_told_from_the_start() {
+    let mut session = Session::new(PathKind::Udp, Activity::Foreground);
+    let unknown = session.heartbeat.schedule();
+    session.heartbeat.begin_with_rtt(RTT);
+    let Schedule { interval, timeout } = session.heartbeat.schedule();
+    assert!(interval + timeout < unknown.interval + unknown.timeout);
+    assert!(interval + timeout <= seconds(12), "{interval:?} + {timeout:?}");
+    // A session that is idle is noticed sooner, and not pinged more often.
+    let mut idle = Session::new(PathKind::Udp, Activity::Idle);
+    let unknown = idle.heartbeat.schedule();
+    idle.heartbeat.begin_with_rtt(RTT);
+    assert!(idle.interval() >= unknown.interval && idle.heartbeat.schedule().timeout < unknown.timeout);
+}
+
+#[test]
+fn a_session_that_nobody_looks_at_is_not_pinged_early() {
+    for activity in [Activity::Idle, Activity::Background, Activity::Saver] {
+        let mut session = Session::new(PathKind::Tcp, activity);
+        let (start, told) = (session.now, session.interval());
+        session.next_ping();
+        assert_eq!(session.now - start, told, "{activity:?}");
+    }
+}
+
+#[test]
 fn coming_to_the_foreground_takes_effect_at_once_and_leaving_it_with_the_next_ping() {
     let mut session = Session::new(PathKind::Udp, Activity::Background);
     session.beats(30);

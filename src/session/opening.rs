@@ -53,8 +53,12 @@ pub async fn open<C: Connection>(
     let wait = node.config.limits.connect_timeout;
     let connect = tokio::time::timeout(wait, first_frame(connection, outbox)).await;
     let connect = connect.unwrap_or(Err(End::Closed(CloseCode::ConnectTimeout)))?;
-    let peer =
-        Peer { transport: connection.transport(), path: connection.path(), address: connection.address() };
+    let peer = Peer {
+        transport: connection.transport(),
+        path: connection.path(),
+        address: connection.address(),
+        rtt: connection.rtt(),
+    };
     // Not within the time limit: what it has begun, it has to finish or undo.
     welcome(node, peer, outbox, connect).await
 }
@@ -88,6 +92,8 @@ struct Peer {
     transport: &'static str,
     path: PathKind,
     address: SocketAddr,
+    /// What the transport has measured so far, if it does.
+    rtt: Option<Duration>,
 }
 
 async fn welcome(
@@ -134,6 +140,9 @@ async fn welcome(
     let mut heartbeat = Heartbeat::new(&node.config.heartbeat, peer.path, activity, now);
     if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
         heartbeat.remember(memory);
+    }
+    if let Some(rtt) = peer.rtt {
+        heartbeat.begin_with_rtt(rtt);
     }
     let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));

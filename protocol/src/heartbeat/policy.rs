@@ -184,6 +184,13 @@ impl Heartbeat {
         Schedule { interval: duration(self.told_interval_ms), timeout: duration(self.told_timeout_ms) }
     }
 
+    /// Begins with the round trip that the transport measured in its handshake. Before the first
+    /// [`Heartbeat::schedule`] is told, which then is that of a path about which something is known.
+    pub fn begin_with_rtt(&mut self, rtt: Duration) {
+        self.rtt.sample(rtt);
+        self.plan();
+    }
+
     /// The round-trip estimate, for metrics.
     #[must_use]
     pub fn rtt(&self) -> &RttEstimator {
