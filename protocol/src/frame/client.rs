@@ -1,0 +1,123 @@
+//! What stands in the frames of a client.
+
+use super::{Key, RequestId, Slot};
+use crate::{channel::Channel, position::Position, text::Text};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Opens or resumes a session: token, resume secret and all subscriptions in one round trip.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connect {
+    pub id: RequestId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subscriptions: BTreeMap<Channel, SubscribeOptions>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+}
+
+/// How to subscribe to a channel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubscribeOptions {
+    /// Go on after this position; absent: from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Begin with the last so many publications; 1 … 1,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<u32>,
+    /// Tell who is there, now and as it changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub presence: bool,
+}
+
+/// The client's software.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientInfo {
+    pub name: Text<64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Text<64>>,
+}
+
+/// A hint for heartbeats: what the client knows of its network and of its own visibility.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// For example `wifi`, `cellular`, `ethernet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Text<32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscribe {
+    pub id: RequestId,
+    pub channel: Channel,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub presence: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unsubscribe {
+    pub id: RequestId,
+    pub channel: Channel,
+}
+
+payload_frame! {
+    /// Asks for a publication on a channel.
+    Publish via PublishWire { id: RequestId, channel: Channel, }
+    optional { key: Key, }
+}
+
+payload_frame! {
+    /// Sends an event to whoever is there now.
+    Emit via EmitWire { channel: Channel, }
+    optional { slot: Slot, }
+}
+
+/// Asks for retained publications.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRequest {
+    pub id: RequestId,
+    pub channel: Channel,
+    /// 1 … 1,000.
+    pub limit: u32,
+    /// Those after this position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Position>,
+    /// Those before this cursor, from an earlier answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Text<128>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PresenceRequest {
+    pub id: RequestId,
+    pub channel: Channel,
+}
+
+payload_frame! {
+    /// Calls a method of the application behind the node.
+    Call via CallWire { id: RequestId, method: Text<128>, }
+    optional { deadline_ms: u64, }
+}
+
+/// Brings a newer token for the same user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refresh {
+    pub id: RequestId,
+    pub token: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pong {
+    pub seq: u32,
+}
