@@ -86,6 +86,8 @@ pub struct Verdict {
     pub reordered: Vec<Identity>,
     /// Acknowledged, never received, and a `gap` said so.
     pub told: u64,
+    /// Those of `told` whose epoch goes on: the Redis of their origin has not lost them.
+    pub told_of_going_epoch: u64,
     pub gaps: u64,
 }
 
@@ -101,6 +103,7 @@ impl Verdict {
         self.repeated.extend(other.repeated);
         self.reordered.extend(other.reordered);
         self.told += other.told;
+        self.told_of_going_epoch += other.told_of_going_epoch;
         self.gaps += other.gaps;
     }
 }
@@ -187,7 +190,12 @@ impl Reader {
         for (identity, place) in ledger.on(&self.channel) {
             match (self.received.contains(identity), self.is_told(place)) {
                 (true, _) => {}
-                (false, true) => verdict.told += 1,
+                (false, true) => {
+                    verdict.told += 1;
+                    let point = self.points.get(&place.origin);
+                    verdict.told_of_going_epoch +=
+                        u64::from(point.is_some_and(|(epoch, _)| *epoch == place.epoch));
+                }
                 (false, false) => verdict.lost.push(*identity),
             }
         }
@@ -279,7 +287,8 @@ mod tests {
         reader.gap(&gap("a", 3));
         reader.publication(identity(5), place("eu", "a", 5));
         let verdict = reader.verdict(&ledger(5));
-        assert_eq!((verdict.told, verdict.lost), (2, vec![identity(4)]));
+        assert_eq!((verdict.told, verdict.told_of_going_epoch), (2, 2));
+        assert_eq!(verdict.lost, [identity(4)]);
     }
 
     #[test]
@@ -291,7 +300,7 @@ mod tests {
         ledger.acknowledge(&channel(), identity(5), place("eu", "b", 1));
         let verdict = reader.verdict(&ledger);
         assert!(verdict.is_kept());
-        assert_eq!(verdict.told, 2);
+        assert_eq!((verdict.told, verdict.told_of_going_epoch), (2, 0));
     }
 
     #[test]

@@ -86,6 +86,11 @@ impl Fault {
         }
     }
 
+    /// Whether Redis itself loses what was acknowledged, so that clients have to be told.
+    fn may_lose(self) -> bool {
+        matches!(self, Self::RedisWiped | Self::RedisFailover)
+    }
+
     /// Why it cannot be shown on this machine, or with so few regions.
     pub fn hindrance(self, settings: &Settings) -> Option<&'static str> {
         match self {
@@ -123,8 +128,15 @@ impl Fault {
         let services: Vec<_> = affected.iter().map(|client| traffic.service(*client)).collect();
         let outcome = traffic.finish(SETTLING).await;
         let carriage = world.wan.carriage().await?;
-        let report =
-            Report::new(self.name(), settings.seed, clients, &services, outcome, carriage, begun.elapsed());
+        let report = Report::new(
+            (self.name(), self.may_lose()),
+            settings.seed,
+            clients,
+            &services,
+            outcome,
+            carriage,
+            begun.elapsed(),
+        );
         if !report.is_kept() {
             eprintln!("the logs stay in {}", world.keep_logs().display());
         }

@@ -1,5 +1,6 @@
 //! The `skywave-regions` binary: faults over several regions, and what regions cost.
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use skywave_regions::{
     cost,
@@ -56,8 +57,12 @@ struct FaultsArguments {
     /// Which faults; all when absent
     #[arg(long)]
     fault: Vec<Fault>,
+    /// Of the first round; each further one has the next
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How often each fault is shown
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
     /// Shorter cuts and pauses
     #[arg(long)]
     quick: bool,
@@ -120,30 +125,54 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
     };
     let wanted =
         if arguments.fault.is_empty() { Fault::value_variants() } else { arguments.fault.as_slice() };
-    let mut reports: Vec<Report> = Vec::new();
+    let (mut reports, mut kept): (Vec<Report>, bool) = (Vec::new(), true);
     println!("{}", Report::HEADER);
     for fault in wanted {
         if let Some(hindrance) = fault.hindrance(&settings) {
             eprintln!("{}: skipped: {hindrance}", fault.name());
             continue;
         }
-        eprintln!("{}: seed {} …", fault.name(), settings.seed);
-        let report = fault.run(&settings).await?;
+        let seeds = (0..u64::from(arguments.rounds)).map(|round| arguments.seed.wrapping_add(round));
+        match rounds(*fault, &settings, seeds).await {
+            Ok(report) => {
+                println!("{report}");
+                kept &= report.is_kept();
+                reports.push(report);
+            }
+            Err(error) => {
+                eprintln!("{}: not shown: {error:#}", fault.name());
+                kept = false;
+            }
+        }
+        fs::write(&arguments.json, serde_json::to_vec_pretty(&reports)?)?;
+    }
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn rounds(
+    fault: Fault,
+    settings: &Settings,
+    seeds: impl Iterator<Item = u64>,
+) -> anyhow::Result<Report> {
+    let mut sum: Option<Report> = None;
+    for seed in seeds {
+        eprintln!("{}: seed {seed} …", fault.name());
+        let report = fault.run(&Settings { seed, ..settings.clone() }).await?;
         let Carriage { carried, lost, retransmitted } = report.wan;
         eprintln!(
             "{}: {:.0} s, {}; between regions {carried} packets, {lost} lost, {retransmitted} segments sent again",
             report.fault,
             report.seconds,
-            kept(&report)
+            outcome(&report)
         );
-        println!("{report}");
-        reports.push(report);
-        fs::write(&arguments.json, serde_json::to_vec_pretty(&reports)?)?;
+        match &mut sum {
+            Some(sum) => sum.add(report),
+            None => sum = Some(report),
+        }
     }
-    let kept = reports.iter().all(Report::is_kept);
-    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    sum.context("no rounds")
 }
 
-fn kept(report: &Report) -> String {
+fn outcome(report: &Report) -> String {
     if report.is_kept() { "all kept".to_owned() } else { format!("BROKEN: {}", report.faults.join("; ")) }
 }
