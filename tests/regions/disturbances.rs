@@ -138,3 +138,24 @@ async fn a_link_goes_on_when_nothing_is_left_of_what_it_missed() {
     eventually("the last publication", async || numbers().last() == Some(&30)).await;
     assert_eq!(numbers(), (1..=30).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_one_way_only_one_side_waits_and_its_link_is_marked_until_it_has_caught_up() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let links = |name| deployment.region(name).node().node().links.as_ref().unwrap().states();
+    let is_lagging = || links("eu").borrow().get("us").is_some_and(|link| link.lagging);
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
+    deployment.path("eu", "us").cut();
+    deployment.publish("us", 11..=50).await;
+    for number in 1..=50 {
+        deployment.region("eu").publish(CHANNEL, number).await;
+    }
+    deployment.all_arrive("us", "eu", 50).await;
+    eventually("the link is marked", async || is_lagging()).await;
+    assert!(links("us").borrow().get("eu").is_some_and(|link| !link.lagging), "it gets all there is");
+    assert_eq!(deployment.region("eu").numbers(CHANNEL, "us").last(), Some(&10));
+    deployment.path("eu", "us").heal();
+    deployment.all_arrive("eu", "us", 50).await;
+    eventually("the link is marked no more", async || !is_lagging()).await;
+}

@@ -18,6 +18,7 @@ mod links;
 #[path = "../redis/patience.rs"]
 mod patience;
 mod process;
+mod promises;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod relay;
 #[path = "../redis/server.rs"]
