@@ -4,6 +4,7 @@ mod cluster;
 pub mod commands;
 pub mod connection;
 mod endpoint;
+mod hedging;
 pub mod keys;
 pub mod layout;
 mod line;

@@ -3,6 +3,7 @@
 use super::{
     connection::ConnectError,
     endpoint::{Dialling, Endpoint},
+    hedging,
     layout::{Layout, Server},
     reply::{self, Malformed},
     sentinel::moved,
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::config::Secret;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use rand::seq::IndexedRandom as _;
 use redis::{Client, ConnectionInfo, Value};
 use std::{
@@ -22,12 +24,12 @@ use std::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-/// How long one server may take to answer; then the next is asked.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// An answer serves all who ask within so long.
 const FRESH: Duration = Duration::from_millis(50);
 /// The most masters of a cluster, as its specification recommends.
 const MAX_SERVERS: usize = 1_000;
+/// The most servers that are asked before it is given up for now.
+const MAX_ASKED: usize = 8;
 /// The most ranges of slots in an answer: each slot by itself.
 const MAX_RANGES: usize = SLOTS as usize;
 /// The longest name of a host.
@@ -95,25 +97,20 @@ impl Cluster {
     async fn ask_any(&self) -> Result<Layout, ConnectError> {
         let masters = self.masters.load_full();
         let servers: Vec<_> = masters.iter().chain(&self.seeds).collect();
-        let mut last = String::new();
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        for index in 0..servers.len() {
-            let server = servers[(first.wrapping_add(index)) % servers.len()];
-            match tokio::time::timeout(2 * PATIENCE, self.ask(server)).await {
-                Ok(Ok((layout, masters))) => {
-                    self.masters.store(Arc::new(masters));
-                    return Ok(layout);
-                }
-                Ok(Err(error)) => last = error.to_string(),
-                Err(_) => last = ConnectError::Timeout.to_string(),
-            }
-            tracing::debug!(error = last, "a server of the cluster is of no help");
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % servers.len();
+        let (before, after) = servers.split_at(first);
+        let mut questions = Vec::with_capacity(servers.len());
+        for server in after.iter().chain(before).take(MAX_ASKED) {
+            questions.push(self.ask(server).boxed());
         }
-        Err(ConnectError::NoCluster(last))
+        let asked = hedging::ask(questions).await;
+        let (_, (layout, masters)) = asked.map_err(|error| ConnectError::NoCluster(error.to_string()))?;
+        self.masters.store(Arc::new(masters));
+        Ok(layout)
     }
 
     async fn ask(&self, server: &Client) -> Result<(Layout, Vec<Client>), ConnectError> {
-        let config = Dialling::config().set_response_timeout(Some(PATIENCE));
+        let config = Dialling::config();
         let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
         // CLUSTER SHARDS tells more, but no server before 7.0 and not every service that is like Redis knows it.
         let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;

@@ -4,6 +4,7 @@ use super::{
     keys::Keys,
     reply::{self, Malformed},
     script::{ALL_SCRIPTS, Script},
+    slot::slot_of,
 };
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 use std::{io, path::PathBuf, time::Duration};
@@ -92,6 +93,16 @@ impl Request {
             Self::Command(words) => words.get(1).map(Vec::as_slice),
         };
         key.unwrap_or_default()
+    }
+
+    /// Whether one server of a cluster has all its keys.
+    pub fn is_of_one_slot(&self) -> bool {
+        match self {
+            Self::Script { keys, .. } => {
+                keys.iter().all(|key| slot_of(key.as_bytes()) == slot_of(self.key()))
+            }
+            Self::Command(_) => true,
+        }
     }
 
     /// Roughly what it takes in memory.

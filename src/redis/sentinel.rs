@@ -3,21 +3,13 @@
 use super::{
     connection::ConnectError,
     endpoint::Dialling,
+    hedging,
     reply::{self, Malformed},
 };
 use crate::config::Secret;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::FutureExt;
 use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
-
-/// After so long without an answer another sentinel is asked as well.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long one sentinel and the server that it names may take together: to connect to both and to ask both takes six
-/// round trips, and a lost packet a second.
-const TIMEOUT: Duration = Duration::from_secs(4);
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The sentinels of a service.
 #[derive(Debug)]
@@ -53,29 +45,17 @@ impl Sentinels {
     pub async fn master(&self) -> Result<Client, ConnectError> {
         let count = self.sentinels.len();
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut others = (first..first + count).map(|index| index % count);
-        let mut asked = FuturesUnordered::new();
-        loop {
-            match others.next() {
-                Some(index) => {
-                    asked.push(async move { (index, tokio::time::timeout(TIMEOUT, self.ask(index)).await) });
-                }
-                None if asked.is_empty() => return Err(ConnectError::NoMaster(self.service.clone())),
-                None => {}
+        let order: Vec<_> = (first..first + count).map(|index| index % count).collect();
+        let mut questions = Vec::with_capacity(count);
+        for index in &order {
+            questions.push(self.ask(*index).boxed());
+        }
+        match hedging::ask(questions).await {
+            Ok((number, master)) => {
+                self.preferred.store(order[number], Ordering::Relaxed);
+                Ok(master)
             }
-            match tokio::time::timeout(PATIENCE, asked.next()).await {
-                Ok(Some((index, Ok(Ok(master))))) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(master);
-                }
-                Ok(Some((index, Ok(Err(error))))) => {
-                    tracing::debug!(%error, index, "a sentinel is of no help");
-                }
-                Ok(Some((index, Err(_)))) => {
-                    tracing::debug!(index, "a sentinel, or the server that it names, is silent");
-                }
-                Ok(None) | Err(_) => {}
-            }
+            Err(_) => Err(ConnectError::NoMaster(self.service.clone())),
         }
     }
 

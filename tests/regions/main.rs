@@ -4,6 +4,9 @@
 
 mod access;
 mod bridge;
+#[path = "../redis/cluster.rs"]
+mod cluster;
+mod clusters;
 mod clocks;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;

@@ -1,0 +1,149 @@
+//! Regions whose Redis is a cluster each.
+
+use crate::{
+    cluster::{RedisCluster, close_slot, move_keys, open_slot},
+    deployment::Delivered,
+    patience::{eventually, soon},
+    world::{Node as Ear, message, settings_at},
+};
+use futures_util::future::join_all;
+use skywave::{
+    broker::{Broker, BrokerError, From},
+    config::Config,
+    server::{Server, StartError},
+};
+use skywave_protocol::{Channel, Text};
+use std::{io, io::Write, time::Duration};
+
+/// Of several partitions, on different masters.
+const CHANNELS: [&str; 6] = ["chat:0", "chat:1", "chat:2", "chat:3", "chat:4", "chat:5"];
+
+/// A region without nodes: what is published on it is said to others all the same.
+async fn ear(name: &str, cluster: &RedisCluster) -> Ear {
+    let mut settings = settings_at(&cluster.url());
+    settings.options.origin = Text::new(name).unwrap();
+    Ear::with(settings).await.unwrap()
+}
+
+async fn node(name: &str, own: &RedisCluster, (other, there): (&str, &RedisCluster)) -> Server {
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let (url, remote) = (own.url(), there.url());
+    let text = format!(
+        r#"
+        [node]
+        region = "{name}"
+        [listen]
+        public = "127.0.0.1:0"
+        plain = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [auth]
+        session_secret = "a secret that all nodes of all regions share"
+        [broker]
+        kind = "redis"
+        url = "{url}"
+        partitions = 4
+        [channels.chat]
+        history = 10000
+        [[regions]]
+        name = "{other}"
+        redis = "{remote}"
+        url = "https://localhost:1"
+        "#
+    );
+    file.write_all(text.as_bytes()).unwrap();
+    let config = Config::load(Some(file.path()), true, [] as [(&str, &str); 0]).unwrap();
+    for _ in 0..10 {
+        match Server::start(config.clone()).await {
+            // A port that is free for TCP may be another test's for UDP.
+            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
+}
+
+/// Publishes a number on every channel, again until it is accepted.
+async fn publish(server: &Server, number: u64) {
+    let publish = async |channel: &'static str| {
+        loop {
+            match server.node().publish(message(channel, number, Some(&format!("k {number}")))).await {
+                Ok(_) => return,
+                Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    soon(join_all(CHANNELS.map(publish))).await;
+}
+
+fn delivered(ear: &Ear, channel: &str, origin: &str) -> Vec<Delivered> {
+    let publications = ear.publications();
+    let frames = publications.iter().map(|publication| publication.frame());
+    let frames = frames.filter(|frame| &*frame.channel == channel && &*frame.origin == origin);
+    let number = |data: String| data.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+    frames
+        .map(|frame| {
+            let number = number(format!("{:?}", frame.data));
+            (frame.origin.to_string(), frame.epoch.to_string(), frame.offset, number)
+        })
+        .collect()
+}
+
+fn numbers(ear: &Ear, channel: &str, origin: &str) -> Vec<u64> {
+    delivered(ear, channel, origin).into_iter().map(|one| one.3).collect()
+}
+
+/// Waits until the last number of `origin` is delivered on all channels, and holds that all before it were, too.
+async fn all_arrive(ear: &Ear, origin: &str, numbers_of: std::ops::RangeInclusive<u64>) {
+    for channel in CHANNELS {
+        let last = *numbers_of.end();
+        eventually("the last", async || numbers(ear, channel, origin).last() == Some(&last)).await;
+        assert_eq!(numbers(ear, channel, origin), numbers_of.clone().collect::<Vec<_>>(), "{channel}");
+        // Each epoch begins anew, and no offset is missing.
+        for pair in delivered(ear, channel, origin).windows(2) {
+            let (before, after) = (&pair[0], &pair[1]);
+            assert!(after.2 == before.2 + 1 || after.1 != before.1 && after.2 == 1, "{channel}: {pair:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
+    let (eu, us) = (RedisCluster::start().await, RedisCluster::start().await);
+    let (ear_eu, ear_us) = (ear("eu", &eu).await, ear("us", &us).await);
+    // What was published before the other region knew of it is found on all masters.
+    let there = node("us", &us, ("eu", &eu)).await;
+    for number in 1..=20 {
+        publish(&there, number).await;
+    }
+    let here = node("eu", &eu, ("us", &us)).await;
+    for channel in CHANNELS {
+        let channel = Channel::new(channel).unwrap();
+        eventually("what was before", async || {
+            let read = ear_eu.broker.read(&channel, From::Latest(100)).await.unwrap();
+            read.publications.len() == 20
+        })
+        .await;
+    }
+    for number in 21..=60 {
+        tokio::join!(publish(&there, number), publish(&here, number));
+    }
+    all_arrive(&ear_eu, "us", 21..=60).await;
+    all_arrive(&ear_us, "eu", 21..=60).await;
+    let log = "sky:{1}:log";
+    let (slot, from) = (us.slot_of(log).await, us.master_of(log).await);
+    let (from, to) = (&us.masters[from], &us.masters[(from + 1) % 3]);
+    let moving = async {
+        open_slot(slot, from, to).await;
+        while move_keys(slot, from, to, 50).await {}
+        close_slot(slot, from, to).await;
+    };
+    let publishing = async {
+        for number in 61..=120 {
+            tokio::join!(publish(&there, number), publish(&here, number));
+        }
+    };
+    tokio::join!(moving, publishing);
+    all_arrive(&ear_eu, "us", 21..=120).await;
+    all_arrive(&ear_us, "eu", 21..=120).await;
+}
