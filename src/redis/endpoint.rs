@@ -131,18 +131,19 @@ impl Endpoint {
         }
     }
 
-    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`.
+    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`. Of a cluster's servers
+    /// any will do, which is why this is not for everybody.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
+    pub(super) async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
         let server = self.server().await?;
         let commands = server.get_multiplexed_async_connection_with_config(&Dialling::config()).await?;
         let alone = matches!(&*self.0, Place::Server(_) | Place::Sentinel(_));
         Connection::introduce(commands, name, keys, alone).await
     }
 
-    /// Connects to the server that has a key.
+    /// As [`Self::connect`], to the server that has a key.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -151,7 +152,7 @@ impl Endpoint {
         layout.servers[layout.slots.server_of(key.as_bytes())].endpoint.connect(name, keys).await
     }
 
-    /// Connects to all servers.
+    /// As [`Self::connect`], to all servers.
     ///
     /// # Errors
     /// See [`ConnectError`].

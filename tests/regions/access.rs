@@ -1,9 +1,11 @@
 //! What nodes may do in Redis: no more is needed than the documentation says.
 
 use crate::{
+    cluster::RedisCluster,
     deployment::Deployment,
     patience::{eventually, soon},
     server::RedisServer,
+    world::{Node as Ear, settings_at},
 };
 use skywave::redis::script::ALL_SCRIPTS;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
@@ -88,4 +90,21 @@ async fn the_user_of_the_documentation_may_do_all_that_nodes_do() {
         let refused: Vec<redis::Value> = region.redis.run("ACL LOG").await;
         assert!(refused.is_empty(), "{}: {refused:?}", region.name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_the_documentation_may_do_all_that_nodes_do_in_a_cluster() {
+    let cluster = RedisCluster::start().await;
+    let words = documented();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    for server in cluster.servers() {
+        server.run_words::<()>(&words).await;
+        server.run::<()>("ACL SETUSER default off").await;
+    }
+    let url = cluster.url().replacen("://", &format!("://{LOGIN}"), 1);
+    let ear = Ear::with(settings_at(&url)).await.unwrap();
+    for number in 1..=10 {
+        ear.publish(number).await;
+    }
+    ear.deliveries(10).await;
 }

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use skywave::{
     broker::{Broker, BrokerError, From},
     config::Config,
+    redis::Request,
     server::{Server, StartError},
 };
 use skywave_protocol::{Channel, Text};
@@ -122,6 +123,15 @@ async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
         eventually("what was before", async || {
             let read = ear_eu.broker.read(&channel, From::Latest(100)).await.unwrap();
             read.publications.len() == 20
+        })
+        .await;
+    }
+    for (ear, other) in [(&ear_eu, "us"), (&ear_us, "eu")] {
+        eventually("the link is up", async || {
+            let state = ear.redis.commands.call(Request::command(["GET", &format!("sky:linkstate:{other}")]));
+            let Ok(redis::Value::BulkString(state)) = state.await else { return false };
+            let state = String::from_utf8(state).unwrap();
+            state.contains(r#""outbound":"up""#) && state.contains(r#""inbound":"up""#)
         })
         .await;
     }

@@ -4,10 +4,10 @@
 
 mod access;
 mod bridge;
+mod clocks;
 #[path = "../redis/cluster.rs"]
 mod cluster;
 mod clusters;
-mod clocks;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
 mod disturbances;

@@ -136,7 +136,7 @@ impl Listener {
     }
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
-        let mut connection = self.redis.endpoint.connect(&self.name, &self.redis.keys).await?;
+        let mut connection = self.redis.endpoint.connect_for(&self.key, &self.name, &self.redis.keys).await?;
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
         Ok(connection)
     }
@@ -152,7 +152,8 @@ impl Listener {
         heard.send(Heard::Listening).await.map_err(|_| FollowError::Unwanted)?;
         loop {
             let reply = connection.commands.send_packed_command(&self.read_command(last)).await;
-            let beats = entries(reply.map_err(ConnectError::from)?).map_err(ConnectError::from)?;
+            let reply = reply.and_then(Value::extract_error).map_err(ConnectError::from)?;
+            let beats = entries(reply).map_err(ConnectError::from)?;
             silent_reads = if beats.is_empty() { silent_reads + 1 } else { 0 };
             if silent_reads >= PATIENCE {
                 last = None;
