@@ -174,6 +174,6 @@ async fn a_master_on_the_other_side_of_the_world_is_found() {
     let far_sentinel = far(port).await;
     let url = format!("redis+sentinel://{}/main", far_sentinel.address());
     let endpoint = Endpoint::new(&Secret::new(url), None).unwrap();
-    let connection = endpoint.connect("test", &Keys::new("sky".to_owned(), 1)).await;
+    let connection = endpoint.connect_for("sky:key", "test", &Keys::new("sky".to_owned(), 1)).await;
     assert!(connection.is_ok(), "{:?}", connection.err());
 }

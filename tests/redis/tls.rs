@@ -2,7 +2,7 @@
 
 use crate::{
     server::{RedisServer, free_port},
-    world::{Node, settings_at},
+    world::{Node, eventually, settings_at},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use skywave::redis::ConnectError;
@@ -35,6 +35,10 @@ impl Authority {
 
     /// A server, and its URL over TLS.
     async fn server(&self) -> (RedisServer, String) {
+        self.server_with(&[]).await
+    }
+
+    async fn server_with(&self, more: &[&str]) -> (RedisServer, String) {
         let port = free_port();
         let [ca, certificate, key] =
             ["ca.pem", "certificate.pem", "key.pem"].map(|name| self.file(name).display().to_string());
@@ -50,7 +54,7 @@ impl Authority {
             "--tls-auth-clients",
             "no",
         ];
-        (RedisServer::with(&settings).await, format!("rediss://localhost:{port}"))
+        (RedisServer::with(&[&settings, more].concat()).await, format!("rediss://localhost:{port}"))
     }
 }
 
@@ -66,6 +70,39 @@ async fn nodes_share_a_redis_over_tls() {
     // All of its connections: for commands, the tail and events.
     let clients: String = server.run("CLIENT LIST").await;
     assert_eq!(clients.lines().count(), 1 + 3, "{clients}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_over_tls_by_the_names_that_it_tells() {
+    let authority = Authority::new();
+    let bus = free_port().to_string();
+    let (server, url) = authority
+        .server_with(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus,
+            "--tls-cluster",
+            "yes",
+            "--cluster-announce-hostname",
+            "localhost",
+            "--cluster-preferred-endpoint-type",
+            "hostname",
+        ])
+        .await;
+    server.run::<()>("CLUSTER ADDSLOTSRANGE 0 16383").await;
+    eventually("a whole cluster", async || {
+        server.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
+    })
+    .await;
+    let mut settings = settings_at(&url.replace("rediss", "rediss+cluster"));
+    settings.address.ca = Some(authority.file("ca.pem"));
+    let node = Node::with(settings).await.unwrap();
+    node.publish(1).await;
+    node.deliveries(1).await;
+    // Those with a name: for commands, and a tail for each partition.
+    let clients: String = server.run("CLIENT LIST").await;
+    assert_eq!(clients.lines().filter(|client| !client.contains("name= ")).count(), 1 + 4, "{clients}");
 }
 
 #[tokio::test]
