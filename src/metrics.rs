@@ -4,6 +4,7 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::cell::RefCell;
 
 /// Round-trip times from a LAN to a satellite with a queue, in seconds.
 const RTT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
@@ -104,7 +105,7 @@ pub struct LinkBeatMetrics {
 }
 
 impl LinkBeatMetrics {
-    fn new(build: &Build<'_>) -> Result<Self, prometheus::Error> {
+    fn new(build: &Build) -> Result<Self, prometheus::Error> {
         Ok(Self {
             rtt: build.histograms(
                 "skywave_link_rtt_seconds",
@@ -152,8 +153,10 @@ impl Metrics {
     /// # Errors
     /// When two metrics have one name.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let build = Build { registry: &registry };
+        Self::build(&Build { registry: Registry::new(), descriptions: RefCell::default() })
+    }
+
+    fn build(build: &Build) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             sessions: build.gauges("skywave_sessions", "Sessions connected now", "transport")?,
             sessions_opened: build.counters(
@@ -269,8 +272,8 @@ impl Metrics {
                 )?,
             },
             links: build.links()?,
-            link_beats: LinkBeatMetrics::new(&build)?,
-            registry: registry.clone(),
+            link_beats: LinkBeatMetrics::new(build)?,
+            registry: build.registry.clone(),
         };
         Ok(metrics)
     }
@@ -305,11 +308,14 @@ impl Metrics {
     }
 }
 
-struct Build<'a> {
-    registry: &'a Registry,
+/// Makes metrics and registers them.
+struct Build {
+    registry: Registry,
+    /// Name, labels and help of each.
+    descriptions: RefCell<Vec<(String, String, String)>>,
 }
 
-impl Build<'_> {
+impl Build {
     fn links(&self) -> Result<LinksMetrics, prometheus::Error> {
         let counters = |name, help| self.counters(name, help, "link");
         Ok(LinksMetrics {
@@ -365,6 +371,11 @@ impl Build<'_> {
         &self,
         metric: M,
     ) -> Result<M, prometheus::Error> {
+        for description in metric.desc() {
+            let labels = description.variable_labels.join(", ");
+            let (name, help) = (description.fq_name.clone(), description.help.clone());
+            self.descriptions.borrow_mut().push((name, labels, help));
+        }
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -399,5 +410,33 @@ impl Build<'_> {
     ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
         self.register(HistogramVec::new(options, &[label])?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of docs/metrics.md as they have to be.
+    fn rows() -> String {
+        let build = Build { registry: Registry::new(), descriptions: RefCell::default() };
+        Metrics::build(&build).unwrap();
+        let mut descriptions = build.descriptions.into_inner();
+        descriptions.sort();
+        let row = |(name, labels, help): &(String, String, String)| {
+            let labels =
+                if labels.is_empty() { String::new() } else { format!("`{}`", labels.replace(", ", "`, `")) };
+            format!("| `{name}` | {labels} | {help} |\n")
+        };
+        descriptions.iter().map(row).collect()
+    }
+
+    #[test]
+    fn every_metric_is_in_the_documentation_as_it_describes_itself() {
+        let text = include_str!("../docs/metrics.md");
+        let (_, table) = text.split_once("|---|---|---|\n").unwrap();
+        let table: String =
+            table.lines().take_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect();
+        assert!(table == rows(), "docs/metrics.md has to list:\n{}", rows());
     }
 }

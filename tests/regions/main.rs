@@ -18,6 +18,7 @@ mod home;
 mod json_socket;
 mod leases;
 mod links;
+mod metrics;
 #[path = "../redis/patience.rs"]
 mod patience;
 mod process;
