@@ -8,8 +8,8 @@ use crate::{
 /// A sample of the first node of eu, by its name and labels as `/metrics` shows them.
 fn sample(deployment: &Deployment, name: &str) -> Option<f64> {
     let text = deployment.region("eu").node().node().metrics.render().unwrap();
-    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-    values.last()
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    values.next()
 }
 
 fn link(deployment: &Deployment, metric: &str) -> f64 {
