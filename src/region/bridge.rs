@@ -47,6 +47,9 @@ use std::{
 use survey::{Purpose, survey};
 use tokio::{task::JoinSet, time::Instant};
 
+/// Partitions are spread over so many connections to the other region, and as many subscriptions: what a lost packet holds
+/// up is a share of what crosses, and on a path with loss each connection has a bandwidth of its own.
+const LANES: u16 = 8;
 /// Whether a Redis can be reached again is looked at this often.
 const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
 /// A leader that cannot reach the other region for so long lets another node try.
@@ -146,7 +149,10 @@ impl Bridge {
         let (events, said) = listening::events();
         // Of their own, so that whatever the rest does, what is heard is taken from the connection.
         let mut tasks = JoinSet::new();
-        tasks.spawn(listening.run(link.clone(), events));
+        for listening in listening {
+            tasks.spawn(listening.run(link.clone(), events.clone()));
+        }
+        drop(events);
         let saying = listening::say_events(&link.applying, said);
         // Only now, as the mailboxes are open: what comes behind the heads is in them.
         let heads = heads(&link).await?;

@@ -1,6 +1,7 @@
 //! Hears what another region accepts and emits, on pub/sub, as it happens.
 
 use super::{
+    LANES,
     apply::{Applying, Outcome},
     course::{Interruption, Link},
     crossing::Heard,
@@ -32,17 +33,25 @@ enum Kind {
     Events,
 }
 
-/// A subscription to everything that another region says to others.
+/// A subscription to a share of what another region says to others: several are open side by side.
 pub struct Listening {
     subscriber: PubSub,
     channels: HashMap<String, (Kind, u16)>,
 }
 
 impl Listening {
+    /// Subscriptions that are everything together.
+    ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn start(endpoint: &Endpoint, keys: &Keys) -> Result<Self, ConnectError> {
-        let channels: HashMap<_, _> = (0..keys.partitions())
+    pub async fn start(endpoint: &Endpoint, keys: &Keys) -> Result<Vec<Self>, ConnectError> {
+        let lanes = 0..keys.partitions().min(LANES);
+        future::try_join_all(lanes.map(|lane| Self::to_lane(endpoint, keys, lane))).await
+    }
+
+    async fn to_lane(endpoint: &Endpoint, keys: &Keys, lane: u16) -> Result<Self, ConnectError> {
+        let channels: HashMap<_, _> = (lane..keys.partitions())
+            .step_by(usize::from(LANES))
             .flat_map(|partition| {
                 [
                     (keys.out(partition), (Kind::Publications, partition)),

@@ -1,9 +1,11 @@
 //! Reads what another region accepted from its log.
 
+use super::LANES;
 use crate::redis::{
     ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
     layout::Connections, reply,
 };
+use futures_util::future::try_join_all;
 use redis::{RedisError, Value};
 use skywave_protocol::position::Origin;
 use std::time::Duration;
@@ -129,7 +131,8 @@ pub fn pulled(value: Value) -> Result<Pulled, Malformed> {
 #[derive(Clone)]
 pub struct RemoteLog {
     endpoint: Endpoint,
-    connections: Connections,
+    /// At least one.
+    lanes: Vec<Connections>,
     keys: Keys,
     pub region: Origin,
 }
@@ -138,29 +141,32 @@ impl RemoteLog {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(endpoint: &Endpoint, keys: Keys, region: Origin) -> Result<Self, ConnectError> {
-        let mut connections = endpoint.connect_to_all(&format!("bridge-{region}"), &keys).await?;
-        for connection in &mut connections.all {
+        let name = format!("bridge-{region}");
+        let lanes = (0..keys.partitions().clamp(1, LANES)).map(|_| endpoint.connect_to_all(&name, &keys));
+        let mut lanes = try_join_all(lanes).await?;
+        for connection in lanes.iter_mut().flat_map(|lane| &mut lane.all) {
             connection.commands.set_response_timeout(TIMEOUT);
         }
-        Ok(Self { endpoint: endpoint.clone(), connections, keys, region })
+        Ok(Self { endpoint: endpoint.clone(), lanes, keys, region })
     }
 
     /// # Errors
     /// See [`PullError`].
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
         let request = request(&self.keys, &self.region, partition, part);
-        Ok(pulled(self.ask(&request).await?)?)
+        let lane = &self.lanes[usize::from(partition) % self.lanes.len()];
+        Ok(pulled(ask(lane.to(request.key()), &request).await?)?)
     }
 
     /// # Errors
     /// See [`PullError`].
     pub async fn ask(&self, request: &Request) -> Result<Value, PullError> {
-        ask(self.connections.to(request.key()), request).await
+        ask(self.lanes[0].to(request.key()), request).await
     }
 
     /// How many servers have a part of the keys.
     pub fn servers(&self) -> usize {
-        self.connections.all.len()
+        self.lanes[0].all.len()
     }
 
     /// Asks one server, whatever its keys.
@@ -168,7 +174,7 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn ask_server(&self, server: usize, request: &Request) -> Result<Value, PullError> {
-        ask(&self.connections.all[server], request).await
+        ask(&self.lanes[0].all[server], request).await
     }
 
     /// Whether every key is still where it was.
@@ -176,7 +182,8 @@ impl RemoteLog {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn is_unmoved(&self) -> Result<bool, ConnectError> {
-        Ok(self.connections.layout.is_like(&self.endpoint.layout().await?))
+        let layout = self.endpoint.layout().await?;
+        Ok(self.lanes.iter().all(|lane| lane.layout.is_like(&layout)))
     }
 }
 
