@@ -1,5 +1,6 @@
 //! The region's Redis as the node uses it: connections, commands in order, scripts, pub/sub, and the names of keys.
 
+mod batch;
 mod cluster;
 pub mod commands;
 pub mod connection;

@@ -1,11 +1,11 @@
 //! Where a node publishes, emits and reads: in the order of the calls for each key, pipelined.
 
 use super::{
+    batch::{Answer, Call},
     connection::Request,
     endpoint::Endpoint,
     keys::Keys,
     layout::Connections,
-    line::{Answer, Call},
     lines::{Keeper, Switchboard},
 };
 use crate::{broker::BrokerError, metrics::RedisMetrics};

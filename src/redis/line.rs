@@ -5,27 +5,18 @@
 //! publication that failed is never sent behind one that was made after it.
 
 use super::{
-    connection::{ConnectError, Connection, RECONNECT_PAUSE, Request, is_fatal},
+    batch::{self, Broken, Call, Outcome, UnderWay},
+    connection::{ConnectError, Connection, RECONNECT_PAUSE},
     endpoint::Endpoint,
     keys::Keys,
     lines::{Sign, Switchboard},
     pulse::Pulse,
-    redirect::{self, Redirect},
 };
 use crate::{backoff::Backoff, broker::BrokerError, metrics::RedisMetrics};
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus::{HistogramVec, IntCounter};
-use redis::{Pipeline, Value};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    time::Instant,
-};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
 
 /// The most calls that wait to be sent.
 const MAX_WAITING: usize = 16_384;
@@ -37,35 +28,6 @@ const MAX_UNDER_WAY: usize = 8;
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Errors of single commands are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-
-pub type Answer = oneshot::Sender<Result<Value, BrokerError>>;
-
-/// What is asked of a server, and who waits for the answer.
-pub struct Call {
-    request: Request,
-    answer: Option<Answer>,
-    made_at: Instant,
-    /// Another server sent it here, for this once.
-    asking: bool,
-    _room: OwnedSemaphorePermit,
-}
-
-impl Call {
-    pub fn new(request: Request, answer: Option<Answer>, room: OwnedSemaphorePermit) -> Self {
-        Self { request, answer, made_at: Instant::now(), asking: false, _room: room }
-    }
-
-    fn fail(self) {
-        self.finish(Err(BrokerError::Unavailable));
-    }
-
-    fn finish(self, outcome: Result<Value, BrokerError>) {
-        if let Some(answer) = self.answer {
-            // Nobody waits for it any more.
-            drop(answer.send(outcome));
-        }
-    }
-}
 
 /// Where calls to one server queue up. The pipe behind it ends when nobody has the line any more.
 #[derive(Clone)]
@@ -101,9 +63,7 @@ impl Wiring {
         let pipe = Pipe { endpoint, wiring: self.clone(), calls, pulse: pulse.clone() };
         (Line { calls: sender, pulse }, pipe.run(connection))
     }
-}
 
-impl Wiring {
     /// Has another server make a call, behind those that it was given before.
     fn take_to(&self, address: Arc<str>, mut call: Call) {
         call.asking = true;
@@ -131,28 +91,11 @@ impl Line {
     }
 }
 
-/// Why a connection is given up.
-#[derive(Debug)]
+/// Why a connection is used no more.
 enum End {
-    Broken(String),
+    Broken(Broken),
     /// Nobody is left who could call.
     Unused,
-}
-
-/// A batch under way.
-type UnderWay = Pin<Box<dyn Future<Output = Result<Outcome, End>> + Send>>;
-
-/// A batch that was answered.
-#[derive(Default)]
-struct Outcome {
-    /// What went wrong with a single command.
-    refused: Option<String>,
-    /// Of each command that was answered: what it was, and when it was made.
-    answered: Vec<(&'static str, Instant)>,
-    /// To whom calls are to be taken, in the order in which they were made.
-    asked: Vec<(Arc<str>, Call)>,
-    /// Some keys are elsewhere for good.
-    moved: bool,
 }
 
 struct Pipe {
@@ -173,7 +116,7 @@ impl Pipe {
                 },
             };
             self.pulse.connected();
-            let End::Broken(reason) = self.serve(&ready).await else { return };
+            let End::Broken(Broken(reason)) = self.serve(&ready).await else { return };
             self.pulse.lost();
             self.wiring.switchboard.tell(Sign::Lost);
             tracing::warn!(
@@ -243,7 +186,7 @@ impl Pipe {
                 Some(outcome) = under_way.next() => {
                     let Outcome { refused, answered, asked, moved } = match outcome {
                         Ok(outcome) => outcome,
-                        Err(end) => break end,
+                        Err(broken) => break End::Broken(broken),
                     };
                     self.pulse.heard(!under_way.is_empty());
                     self.observe(&answered);
@@ -262,11 +205,11 @@ impl Pipe {
                         continue;
                     }
                     self.pulse.asked();
-                    under_way.push(start(connection, std::mem::take(&mut batch)));
+                    under_way.push(batch::start(connection, std::mem::take(&mut batch)));
                 }
                 () = tokio::time::sleep(PING_INTERVAL), if idle => {
                     self.pulse.asked();
-                    under_way.push(start(connection, Vec::new()));
+                    under_way.push(batch::start(connection, Vec::new()));
                 }
             }
         };
@@ -277,77 +220,5 @@ impl Pipe {
             call.fail();
         }
         end
-    }
-}
-
-/// Hands a batch to the connection before it returns; the answers come later.
-fn start(connection: &Connection, batch: Vec<Call>) -> UnderWay {
-    let mut pipeline = Pipeline::with_capacity(batch.len().max(1));
-    for call in &batch {
-        if call.asking {
-            pipeline.cmd("ASKING");
-        }
-        pipeline.add_command(connection.command(&call.request));
-    }
-    if batch.is_empty() {
-        pipeline.add_command(connection.command(&Request::command(["PING"])));
-    }
-    let mut commands = connection.commands.clone();
-    let exchange = async move {
-        let count = pipeline.len();
-        let outcome = commands.send_packed_commands(&pipeline, 0, count).await;
-        match outcome {
-            Ok(values) => finish(batch, values),
-            // Dropped, the calls are answered as unavailable.
-            Err(error) => Err(End::Broken(error.to_string())),
-        }
-    };
-    // The first poll sends: the connection's queue has room for all batches, and the task's budget, which
-    // could delay it, is not asked. So batches go out in the order in which they are started. Who holds the
-    // future polls it again, with a waker.
-    let mut exchange: UnderWay = Box::pin(tokio::task::unconstrained(exchange));
-    match exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => futures_util::future::ready(outcome).boxed(),
-        Poll::Pending => exchange,
-    }
-}
-
-fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, End> {
-    let mut outcome = Outcome { answered: Vec::with_capacity(batch.len()), ..Outcome::default() };
-    let mut fatal = None;
-    let mut values = values.into_iter();
-    // A ping has no call.
-    for call in batch.into_iter().map(Some).chain(std::iter::repeat_with(|| None)) {
-        if call.as_ref().is_some_and(|call| call.asking) {
-            // ASKING was answered.
-            values.next();
-        }
-        let Some(value) = values.next() else { break };
-        let error = match value {
-            Value::ServerError(error) => error,
-            value => {
-                if let Some(call) = call {
-                    outcome.answered.push((call.request.name(), call.made_at));
-                    call.finish(Ok(value));
-                }
-                continue;
-            }
-        };
-        match (redirect::of(&error), call) {
-            (Some(Redirect::Ask(address)), Some(call)) if !call.asking => outcome.asked.push((address, call)),
-            (Some(redirect), call) => {
-                outcome.moved |= redirect != Redirect::TryAgain;
-                drop(call);
-            }
-            (None, call) => {
-                let said = if is_fatal(&error) { &mut fatal } else { &mut outcome.refused };
-                said.get_or_insert_with(|| error.to_string());
-                drop(call);
-            }
-        }
-    }
-    match fatal {
-        Some(error) => Err(End::Broken(error)),
-        None => Ok(outcome),
     }
 }

@@ -16,6 +16,7 @@ pub struct RedisServer {
     directory: TempDir,
     port: u16,
     settings: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 #[allow(dead_code, reason = "each test binary uses a part")]
@@ -31,9 +32,41 @@ impl RedisServer {
     }
 
     pub async fn with(settings: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { child: None, directory, port: 0, settings };
+        Self::of(tempfile::tempdir().unwrap(), settings, Vec::new()).await
+    }
+
+    /// A server with a clock of its own, which [`Self::set_clock`] moves. It takes libfaketime, which `make test`
+    /// installs; with glibc's allocator, since jemalloc asks for the time before libfaketime is ready.
+    pub async fn with_clock() -> Self {
+        let directories = std::fs::read_dir("/usr/lib").unwrap();
+        let libraries = directories.map(|entry| entry.unwrap().path().join("faketime/libfaketime.so.1"));
+        let library = libraries.into_iter().find(|path| path.exists()).expect("libfaketime is needed");
+        let directory = tempfile::tempdir().unwrap();
+        let clock = directory.path().join("clock");
+        std::fs::write(&clock, "+0").unwrap();
+        let environment = vec![
+            ("LD_PRELOAD", format!("{}:libc.so.6", library.display())),
+            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        Self::of(directory, Vec::new(), environment).await
+    }
+
+    /// Sets the clock of a server that has one of its own so many seconds ahead of ours.
+    pub async fn set_clock(&self, ahead: i64) {
+        let (new, clock) = (self.directory.path().join("clock.new"), self.directory.path().join("clock"));
+        std::fs::write(&new, format!("{ahead:+}")).unwrap();
+        // In one step, so that it is never read empty.
+        std::fs::rename(new, clock).unwrap();
+        let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let theirs: Vec<i64> = self.run("TIME").await;
+        assert!((theirs[0] - ahead).abs_diff(ours.as_secs() as i64) <= 10, "its clock is not moved");
+    }
+
+    async fn of(directory: TempDir, settings: Vec<String>, environment: Vec<(&'static str, String)>) -> Self {
+        let mut server = Self { child: None, directory, port: 0, settings, environment };
         // Another process may take the port that was free a moment ago.
         for _ in 0..10 {
             server.port = free_port();
@@ -49,6 +82,7 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
         command.arg("--dir").arg(self.directory.path()).args(&self.settings);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is needed"));
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {

@@ -22,8 +22,9 @@ for index = 7, #ARGV, 5 do
       stay = math.max(stay, found.stay)
     end
     local value = holder .. ' ' .. whole(stay) .. ' ' .. since .. ' ' .. details
-    redis.call('HSET', room(channel), session, value)
+    -- First what finds it again, should a cluster move the slot and the second fail.
     redis.call('SADD', held_by(holder), entry(channel, session))
+    redis.call('HSET', room(channel), session, value)
     if not found then
       change(arrives and 'joined' or ARGV[6], channel, session, value)
     elseif found.holder ~= holder then

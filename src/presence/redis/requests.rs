@@ -109,7 +109,7 @@ impl Requests {
 
     /// Answers the holder whose lease had run out, if any, and how many sessions were removed.
     pub fn sweep(&self, partition: u16) -> Request {
-        self.script(Script::Sweep, partition, [number(SWEPT as u64)])
+        self.script(Script::Sweep, partition, [number(SWEPT as u64), self.holder.as_bytes().to_vec()])
     }
 
     /// Answers the life, how many sessions are held, and whether the lease had run out.

@@ -1,19 +1,30 @@
 -- Removes what a holder held whose lease has run out, at most so much at a time.
 --
--- ARGV[4] the most sessions
+-- ARGV[4] the most sessions · [5] who asks: if its own lease has run out as well, the clock has jumped
 -- Answers the holder, or an empty text when no lease has run out; and how many were removed.
+local CHUNK = 1000 -- so many arguments are taken at once
+
+local own = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[5]) or 0)
 local holder = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', whole(now_ms), 'LIMIT', 0, 1)[1]
-if not holder then
+if not holder or own <= now_ms then
   return { '', 0 }
 end
-local entries = redis.call('SPOP', held_by(holder), ARGV[4])
+-- All is read before anything is written: while a cluster moves the slot, a key that is elsewhere ends the script.
+local entries = redis.call('SRANDMEMBER', held_by(holder), ARGV[4])
+local leaving = {}
 for _, one in ipairs(entries) do
   local channel, session = string.match(one, '^(.*)\31(.*)$')
   local found = channel and held(channel, session)
   if found and found.holder == holder then
-    redis.call('HDEL', room(channel), session)
-    change('left', channel, session, found.value)
+    leaving[#leaving + 1] = { channel, session, found.value }
   end
+end
+for _, one in ipairs(leaving) do
+  redis.call('HDEL', room(one[1]), one[2])
+  change('left', one[1], one[2], one[3])
+end
+for first = 1, #entries, CHUNK do
+  redis.call('SREM', held_by(holder), unpack(entries, first, math.min(first + CHUNK - 1, #entries)))
 end
 if redis.call('EXISTS', held_by(holder)) == 0 then
   redis.call('ZREM', KEYS[3], holder)

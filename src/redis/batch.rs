@@ -1,0 +1,198 @@
+//! Calls that go to a server together, and what becomes of each.
+
+use super::{
+    connection::{Connection, Request, is_fatal},
+    redirect::{self, Redirect},
+};
+use crate::broker::BrokerError;
+use futures_util::FutureExt;
+use redis::{Pipeline, Value};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
+
+pub type Answer = oneshot::Sender<Result<Value, BrokerError>>;
+
+/// What is asked of a server, and who waits for the answer.
+pub struct Call {
+    request: Request,
+    answer: Option<Answer>,
+    made_at: Instant,
+    /// Another server sent it here, for this once.
+    pub asking: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Call {
+    pub fn new(request: Request, answer: Option<Answer>, room: OwnedSemaphorePermit) -> Self {
+        Self { request, answer, made_at: Instant::now(), asking: false, _room: room }
+    }
+
+    /// Answers that it cannot be made.
+    pub fn fail(self) {
+        self.finish(Err(BrokerError::Unavailable));
+    }
+
+    fn finish(self, outcome: Result<Value, BrokerError>) {
+        if let Some(answer) = self.answer {
+            // Nobody waits for it any more.
+            drop(answer.send(outcome));
+        }
+    }
+}
+
+/// Why a connection is given up.
+#[derive(Debug)]
+pub struct Broken(pub String);
+
+/// A batch under way.
+pub type UnderWay = Pin<Box<dyn Future<Output = Result<Outcome, Broken>> + Send>>;
+
+/// A batch that was answered.
+#[derive(Default)]
+pub struct Outcome {
+    /// What went wrong with a single command.
+    pub refused: Option<String>,
+    /// Of each command that was answered: what it was, and when it was made.
+    pub answered: Vec<(&'static str, Instant)>,
+    /// To whom calls are to be taken, in the order in which they were made.
+    pub asked: Vec<(Arc<str>, Call)>,
+    /// Some keys are elsewhere for good.
+    pub moved: bool,
+}
+
+/// Hands a batch to the connection before it returns; the answers come later.
+pub fn start(connection: &Connection, batch: Vec<Call>) -> UnderWay {
+    let mut pipeline = Pipeline::with_capacity(batch.len().max(1));
+    for call in &batch {
+        if call.asking {
+            pipeline.cmd("ASKING");
+        }
+        pipeline.add_command(connection.command(&call.request));
+    }
+    if batch.is_empty() {
+        pipeline.add_command(connection.command(&Request::command(["PING"])));
+    }
+    let mut commands = connection.commands.clone();
+    let exchange = async move {
+        let count = pipeline.len();
+        let outcome = commands.send_packed_commands(&pipeline, 0, count).await;
+        match outcome {
+            Ok(values) => finish(batch, values),
+            // Dropped, the calls are answered as unavailable.
+            Err(error) => Err(Broken(error.to_string())),
+        }
+    };
+    // The first poll sends: the connection's queue has room for all batches, and the task's budget, which
+    // could delay it, is not asked. So batches go out in the order in which they are started. Who holds the
+    // future polls it again, with a waker.
+    let mut exchange: UnderWay = Box::pin(tokio::task::unconstrained(exchange));
+    match exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => futures_util::future::ready(outcome).boxed(),
+        Poll::Pending => exchange,
+    }
+}
+
+fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
+    let mut outcome = Outcome { answered: Vec::with_capacity(batch.len()), ..Outcome::default() };
+    let mut fatal = None;
+    let mut values = values.into_iter();
+    // A ping has no call.
+    for call in batch.into_iter().map(Some).chain(std::iter::repeat_with(|| None)) {
+        if call.as_ref().is_some_and(|call| call.asking) {
+            // ASKING was answered.
+            values.next();
+        }
+        let Some(value) = values.next() else { break };
+        let error = match value {
+            Value::ServerError(error) => error,
+            value => {
+                if let Some(call) = call {
+                    outcome.answered.push((call.request.name(), call.made_at));
+                    call.finish(Ok(value));
+                }
+                continue;
+            }
+        };
+        match (redirect::of(&error), call) {
+            (Some(Redirect::Ask(address)), Some(call)) if !call.asking => outcome.asked.push((address, call)),
+            (Some(redirect), call) => {
+                outcome.moved |= redirect != Redirect::TryAgain;
+                drop(call);
+            }
+            (None, call) => {
+                let said = if is_fatal(&error) { &mut fatal } else { &mut outcome.refused };
+                said.get_or_insert_with(|| error.to_string());
+                drop(call);
+            }
+        }
+    }
+    match fatal {
+        Some(error) => Err(Broken(error)),
+        None => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::{ServerError, Value};
+    use tokio::sync::Semaphore;
+
+    type Answered = oneshot::Receiver<Result<Value, BrokerError>>;
+
+    fn call(asking: bool) -> (Call, Answered) {
+        let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (answer, answered) = oneshot::channel();
+        let mut call = Call::new(Request::command(["GET", "key"]), Some(answer), room);
+        call.asking = asking;
+        (call, answered)
+    }
+
+    fn error(line: &str) -> Value {
+        let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        assert!(matches!(error, Value::ServerError(ServerError { .. })));
+        error
+    }
+
+    #[test]
+    fn each_call_gets_its_answer_though_some_were_sent_here_by_another_server() {
+        let (calls, answered): (Vec<_>, Vec<_>) = [false, true, false].map(call).into_iter().unzip();
+        let outcome = finish(calls, vec![Value::Int(1), Value::Okay, Value::Int(2), Value::Int(3)]).unwrap();
+        assert_eq!(outcome.answered.len(), 3);
+        for (mut answered, number) in answered.into_iter().zip(1..) {
+            assert_eq!(answered.try_recv().unwrap(), Ok(Value::Int(number)));
+        }
+    }
+
+    #[test]
+    fn an_ask_is_followed_once_and_a_moved_key_looked_for() {
+        let ((one, mut first), (other, mut second)) = (call(false), call(true));
+        let ask = || error("ASK 5 10.0.0.1:7001");
+        let mut outcome = finish(vec![one, other], vec![ask(), Value::Okay, ask()]).unwrap();
+        let (address, asked) = outcome.asked.remove(0);
+        assert_eq!(&*address, "10.0.0.1:7001");
+        assert!(outcome.asked.is_empty() && outcome.moved);
+        assert!(first.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        assert!(second.try_recv() == Err(oneshot::error::TryRecvError::Closed));
+        asked.fail();
+        assert_eq!(first.try_recv().unwrap(), Err(BrokerError::Unavailable));
+        assert!(finish(vec![call(false).0], vec![error("MOVED 5 10.0.0.1:7001")]).unwrap().moved);
+        let later = finish(vec![call(false).0], vec![error("TRYAGAIN some keys are elsewhere")]).unwrap();
+        assert!(!later.moved && later.asked.is_empty() && later.refused.is_none());
+    }
+
+    #[test]
+    fn a_server_that_cannot_serve_ends_the_connection_and_a_refusal_does_not() {
+        let fatal = finish(vec![call(false).0], vec![error("CLUSTERDOWN the cluster is down")]);
+        assert!(fatal.is_err());
+        let refused = finish(vec![call(false).0], vec![error("ERR no")]).unwrap();
+        assert!(refused.refused.is_some() && refused.answered.is_empty());
+    }
+}
