@@ -2,7 +2,7 @@
 
 use crate::{
     patience::eventually,
-    server::{RedisServer, free_port},
+    server::{FREE_PORT, RedisServer},
 };
 use std::sync::{Arc, Weak};
 use tokio::sync::Mutex;
@@ -77,8 +77,8 @@ impl RedisCluster {
 
     /// A server with no slots, which knows nobody.
     async fn server() -> RedisServer {
-        let bus = free_port().to_string();
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+        let cluster =
+            ["--cluster-enabled", "yes", "--cluster-port", FREE_PORT, "--cluster-node-timeout", "1000"];
         let rest = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
         RedisServer::with(&[&cluster[..], &rest[..]].concat()).await
     }

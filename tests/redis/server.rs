@@ -11,6 +11,10 @@ use tempfile::TempDir;
 /// Nothing in these tests takes so long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// In settings: a port that is free, another one at each attempt to start.
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub const FREE_PORT: &str = "a free port";
+
 pub struct RedisServer {
     child: Option<Child>,
     directory: TempDir,
@@ -81,7 +85,7 @@ impl RedisServer {
     async fn launch(&mut self) -> bool {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.arg("--dir").arg(self.directory.path()).args(&self.settings);
+        command.arg("--dir").arg(self.directory.path()).args(self.settings());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is needed"));
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -91,14 +95,23 @@ impl RedisServer {
             {
                 return false;
             }
-            let pinged =
-                async { redis::cmd("PING").query_async::<String>(&mut self.try_connect().await?).await };
-            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), pinged).await {
-                return true;
+            let asked = self.try_run_words::<String>(&["INFO", "server"]);
+            if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+                // Another's may have taken the port; then ours ends.
+                let pid = self.child.as_ref().unwrap().id();
+                if answer.contains(&format!("process_id:{pid}\r")) {
+                    return true;
+                }
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("redis-server does not answer");
+    }
+
+    fn settings(&self) -> impl Iterator<Item = String> {
+        let one =
+            |setting: &String| if setting == FREE_PORT { free_port().to_string() } else { setting.clone() };
+        self.settings.iter().map(one)
     }
 
     pub fn port(&self) -> u16 {

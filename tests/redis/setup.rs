@@ -1,7 +1,7 @@
 //! What a node finds when it connects: passwords, TLS, another deployment's settings, nothing at all.
 
 use crate::{
-    server::{RedisServer, free_port},
+    server::{FREE_PORT, RedisServer},
     world::{Node, settings, soon},
 };
 use skywave::{
@@ -93,8 +93,7 @@ async fn a_cluster_that_is_none_and_a_server_that_is_one_of_a_cluster_are_told()
     let url = Secret::new(server.url().replace("redis", "redis+cluster"));
     let refused = connect(&server, |address| address.url = url).await.err().unwrap();
     assert!(refused.to_string().contains("cluster support disabled"), "{refused}");
-    let bus = free_port().to_string();
-    let member = RedisServer::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+    let member = RedisServer::with(&["--cluster-enabled", "yes", "--cluster-port", FREE_PORT]).await;
     let refused = connect(&member, |_| {}).await.err().unwrap();
     assert!(refused.to_string().contains("redis+cluster"), "{refused}");
 }

@@ -1,7 +1,7 @@
 //! A Redis that is reached over TLS, with authorities of its own.
 
 use crate::{
-    server::{RedisServer, free_port},
+    server::{FREE_PORT, RedisServer, free_port},
     world::{Node, eventually, settings_at},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -75,13 +75,12 @@ async fn nodes_share_a_redis_over_tls() {
 #[tokio::test]
 async fn a_cluster_is_reached_over_tls_by_the_names_that_it_tells() {
     let authority = Authority::new();
-    let bus = free_port().to_string();
     let (server, url) = authority
         .server_with(&[
             "--cluster-enabled",
             "yes",
             "--cluster-port",
-            &bus,
+            FREE_PORT,
             "--tls-cluster",
             "yes",
             "--cluster-announce-hostname",

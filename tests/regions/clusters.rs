@@ -67,7 +67,9 @@ async fn node(name: &str, own: &RedisCluster, (other, there): (&str, &RedisClust
 async fn publish(server: &Server, number: u64) {
     let publish = async |channel: &'static str| {
         loop {
-            match server.node().publish(message(channel, number, Some(&format!("k {number}")))).await {
+            // Of its own: a key that the other region brought first would be known.
+            let key = format!("{} {number}", server.node().region);
+            match server.node().publish(message(channel, number, Some(&key))).await {
                 Ok(_) => return,
                 Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
                 Err(error) => panic!("{error}"),
