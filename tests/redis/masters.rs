@@ -291,3 +291,42 @@ async fn clients_of_a_cluster_go_on_when_a_master_fails_and_are_told_of_the_new_
     let count = soon(publishing).await.unwrap();
     assert!(read(&mut subscription, count).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_on_a_cluster_know_each_other_and_who_is_there_after_a_master_failed_too() {
+    let mut cluster = RedisCluster::replicated().await;
+    let (here, there) =
+        (node_of(&config_on(&cluster.url())).await, node_of(&config_on(&cluster.url())).await);
+    for node in [&here, &there] {
+        eventually("the other node", async || node.node().directory.peers().len() == 1).await;
+    }
+    let watcher = client(&[&there], TransportChoice::WebSocket).await;
+    let member = client(&[&here, &there], TransportChoice::WebTransport).await;
+    let channels: Vec<_> = (0..12).map(|number| format!("room:{number}")).collect();
+    let mut subscriptions = Vec::new();
+    for channel in &channels {
+        subscriptions.push(subscribe(&watcher, channel).await);
+        subscriptions.push(subscribe(&member, channel).await);
+    }
+    let both_are_there = async || {
+        for channel in &channels {
+            match soon(watcher.presence(channel)).await {
+                Ok(presence) if presence.count == 2 => {}
+                _ => return false,
+            }
+        }
+        true
+    };
+    eventually("both", both_are_there).await;
+    cluster.masters[1].kill();
+    eventually("the failover", async || cluster.replicas[1].is_master().await).await;
+    eventually("both", both_are_there).await;
+    // A session goes on with the other node, and is the same one to all.
+    soon(here.drain()).await;
+    eventually("the move", async || {
+        member.connected().is_some_and(|told| *told.node == *there.node().id && told.resumed)
+    })
+    .await;
+    assert!(both_are_there().await);
+    eventually("its end", async || there.node().directory.peers().is_empty()).await;
+}
