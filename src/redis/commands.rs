@@ -75,8 +75,9 @@ impl Commands {
     }
 
     fn queue(&self, request: Request, answer: Option<Answer>) -> Result<(), BrokerError> {
-        debug_assert!(request.is_of_one_slot(), "{request:?} would be refused by a cluster");
-        let line = self.switchboard.line_of(request.key());
+        debug_assert!(request.is_of_one_slot(), "a cluster refuses keys of several slots");
+        let table = self.switchboard.table();
+        let line = table.line_of(request.key());
         let line = line.filter(|line| line.pulse.is_available()).ok_or(BrokerError::Unavailable)?;
         let size = u32::try_from(request.size()).map_err(|_| BrokerError::Unavailable)?;
         let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| BrokerError::Unavailable)?;

@@ -12,7 +12,7 @@ use super::{
     slot::Slots,
 };
 use crate::{backoff::Backoff, metrics::RedisMetrics};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -45,7 +45,8 @@ struct Shared {
     signs: mpsc::Sender<Sign>,
 }
 
-struct Table {
+/// The lines, and which keys they are for.
+pub struct Table {
     slots: Slots,
     /// In the order of the servers that have slots; none before it is known who has.
     lines: Vec<Line>,
@@ -53,11 +54,17 @@ struct Table {
     by_name: HashMap<Arc<str>, Line>,
 }
 
-impl Switchboard {
+impl Table {
     /// The line to the server that has a key, as far as is known.
-    pub fn line_of(&self, key: &[u8]) -> Option<Line> {
-        let table = self.0.table.load();
-        table.lines.get(table.slots.server_of(key)).cloned()
+    pub fn line_of(&self, key: &[u8]) -> Option<&Line> {
+        self.lines.get(self.slots.server_of(key))
+    }
+}
+
+impl Switchboard {
+    /// The present one, to be held for a moment.
+    pub fn table(&self) -> Guard<Arc<Table>> {
+        self.0.table.load()
     }
 
     /// The line to a server by its address.
