@@ -3,7 +3,7 @@
 use crate::{
     node::clock_library,
     report::Report,
-    traffic::{Load, Traffic},
+    traffic::{KINDS, Load, Traffic},
     wan::Conditions,
     world::{Plan, World},
 };
@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep};
 pub enum Fault {
     /// A node is killed; its host lives and refuses TCP
     NodeKilled,
+    /// A node is killed while the other one of its region has no room: it turns away whoever comes
+    NodeFull,
     /// A node is told to drain
     NodeDrained,
     /// A node's host goes silent for its clients, and comes back later
@@ -81,7 +83,12 @@ impl Fault {
     /// How many regions it takes.
     fn regions_needed(self) -> usize {
         match self {
-            Self::RegionCut | Self::OneWayCut | Self::LeaderKilled | Self::RedisAway | Self::RegionDead => 2,
+            Self::NodeFull
+            | Self::RegionCut
+            | Self::OneWayCut
+            | Self::LeaderKilled
+            | Self::RedisAway
+            | Self::RegionDead => 2,
             _ => 1,
         }
     }
@@ -114,6 +121,7 @@ impl Fault {
             wan: settings.wan,
             sentinels: self == Self::RedisFailover,
             clock_offset: if self == Self::ClockOff { CLOCK_OFFSET_SECONDS } else { 0 },
+            sessions: (self == Self::NodeFull).then_some(settings.load.clients * KINDS.len()),
             seed: settings.seed,
         };
         let mut world = World::start(&plan).await.context("cannot start the regions")?;
@@ -155,7 +163,7 @@ impl Scene<'_> {
     /// Breaks and heals; gives the clients that are affected.
     async fn play(&mut self, fault: Fault) -> anyhow::Result<Vec<usize>> {
         match fault {
-            Fault::NodeKilled => self.kill_node(None).await,
+            Fault::NodeKilled | Fault::NodeFull => self.kill_node(None).await,
             Fault::LeaderKilled => {
                 let leader = self.leader().await?;
                 self.kill_node(Some(leader)).await

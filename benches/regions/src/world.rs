@@ -44,6 +44,8 @@ pub struct Plan {
     pub sentinels: bool,
     /// By how many seconds the first region's second node is off.
     pub clock_offset: i32,
+    /// The most sessions of each of the first region's nodes, where it is not the default.
+    pub sessions: Option<usize>,
     pub seed: u64,
 }
 
@@ -58,6 +60,7 @@ impl Plan {
             wan,
             sentinels: false,
             clock_offset: 0,
+            sessions: None,
             seed: 1,
         }
     }
@@ -101,7 +104,7 @@ impl World {
         let mut world =
             Self { regions, wan, certificate: Certificate::create(directory.path())?, sentinels, directory };
         let links = world.link(plan).await?;
-        world.configure(&links);
+        world.configure(&links, plan.sessions);
         if plan.clock_offset != 0 {
             world.node("eu-2")?.offset_clock(plan.clock_offset);
         }
@@ -153,7 +156,7 @@ impl World {
         Ok(links)
     }
 
-    fn configure(&mut self, links: &Links) {
+    fn configure(&mut self, links: &Links, sessions: Option<usize>) {
         let urls: Vec<(&str, String)> = self
             .regions
             .iter()
@@ -166,6 +169,9 @@ impl World {
                 None => format!("redis://{}", region.entrance.address()),
             };
             let mut common = settings(region.name, &redis);
+            if let Some(sessions) = sessions.filter(|_| region.name == REGIONS[0]) {
+                common.push(("LIMITS__SESSIONS".to_owned(), sessions.to_string()));
+            }
             for (key, file) in
                 [("TLS__CERTIFICATE", &self.certificate.chain), ("TLS__KEY", &self.certificate.key)]
             {
