@@ -144,6 +144,9 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
                 kept = false;
             }
         }
+        if let Some(directory) = arguments.json.parent() {
+            fs::create_dir_all(directory)?;
+        }
         fs::write(&arguments.json, serde_json::to_vec_pretty(&reports)?)?;
     }
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
