@@ -1,0 +1,49 @@
+/** Error and close codes of the protocol, and which of them mean "try again" or "come back". */
+
+/** Why a request failed; the session goes on. */
+export const ErrorCode = {
+  internal: 100,
+  unauthenticated: 101,
+  unknown_namespace: 102,
+  forbidden: 103,
+  not_subscribed: 104,
+  already_subscribed: 105,
+  limit_reached: 106,
+  bad_request: 107,
+  not_available: 108,
+  token_expired: 109,
+  unavailable: 110,
+  rate_limited: 111,
+  timeout: 112,
+} as const;
+
+/** Why a transport ends: 3000–3499 the client comes back, 3500–3999 it does not. */
+export const CloseCode = {
+  drain: 3000,
+  shutdown: 3001,
+  heartbeat_timeout: 3002,
+  slow_consumer: 3003,
+  connect_timeout: 3004,
+  token_expired: 3005,
+  overloaded: 3006,
+  rotate: 3007,
+  replaced: 3500,
+  bad_frame: 3501,
+  frame_too_large: 3502,
+  unauthenticated: 3503,
+  disconnected: 3504,
+  too_many_sessions: 3505,
+} as const;
+
+/** Whether the same request may succeed later. */
+export function isTransient(code: number): boolean {
+  return code === 100 || (code >= 110 && code <= 112);
+}
+
+/**
+ * Whether a client comes back after this close code, known to it or not. Codes outside of Skywave's ranges are a
+ * transport's own (a lost connection, a proxy): it does.
+ */
+export function shouldReconnect(code: number | undefined): boolean {
+  return code === undefined || code < 3500 || code > 3999;
+}

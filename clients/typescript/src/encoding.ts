@@ -1,0 +1,120 @@
+/** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
+import type { ClientFrame, Payload, ServerFrame } from './frames.js';
+import { type Fields, fits, isFields, isKnown, type PayloadReader } from './shapes.js';
+
+/** One of the protocol's encodings: {@link json}, or `messagePack` of `skywave/msgpack`. */
+export interface Encoding {
+  /** As in the WebSocket subprotocol. */
+  readonly name: 'json' | 'msgpack';
+  encode(frame: ClientFrame): string | Uint8Array;
+  /** @throws DecodeError for anything but a frame that a node sends. */
+  decode(frame: string | Uint8Array): ServerFrame;
+}
+
+/** Why something is no frame of a node. */
+export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
+
+/** Something came that is no frame of a node. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError';
+  readonly problem: DecodeProblem;
+  /** The request that it belongs to, where that can be read. */
+  readonly id: number | undefined;
+
+  constructor(problem: DecodeProblem, message: string, id?: number) {
+    super(message);
+    this.problem = problem;
+    this.id = id;
+  }
+}
+
+/** Checks a decoded value: it has to be a map with one entry, a frame that nodes send. */
+export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
+  const entries = isFields(value) ? Object.entries(value) : [];
+  const [name, body] = entries[0] ?? [];
+  if (name === undefined || entries.length !== 1 || !isFields(body)) {
+    throw new DecodeError('malformed', 'no frame');
+  }
+  if (!isKnown(name)) throw new DecodeError('unknown', `an unknown frame \`${name}\``, idOf(body));
+  let isRight = false;
+  try {
+    isRight = fits(name, body, reader);
+  } catch {
+    // A payload that cannot be read, as wrong as a field of another type.
+  }
+  if (!isRight) throw new DecodeError('invalid', `a field of \`${name}\` is wrong`, idOf(body));
+  // Just checked, field by field.
+  return [name, body] as unknown as ServerFrame;
+}
+
+function idOf(body: Fields): number | undefined {
+  const id = body['id'];
+  return typeof id === 'number' && Number.isInteger(id) && id >= 1 && id <= 0xffffffff ? id : undefined;
+}
+
+/** `parse` with what it throws told as a malformed frame. */
+export function parsed(parse: () => unknown): unknown {
+  try {
+    return parse();
+  } catch (error) {
+    throw new DecodeError('malformed', error instanceof Error ? error.message : 'no frame');
+  }
+}
+
+const reader: PayloadReader = {
+  payload(body) {
+    const base64 = body['data_b64'] ?? undefined;
+    delete body['data_b64'];
+    if (base64 === undefined) return Object.hasOwn(body, 'data');
+    if (typeof base64 !== 'string' || Object.hasOwn(body, 'data')) return false;
+    body['data'] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    return true;
+  },
+  info: (value) => value,
+};
+
+/** JSON: what a browser reads and writes fastest. */
+export const json: Encoding = {
+  name: 'json',
+  encode([name, body]) {
+    const { data, ...fields } = body as { data?: Payload };
+    const head = `{"${name}":${JSON.stringify(fields)}`;
+    if (data === undefined) return `${head}}`;
+    const [field, value] = typeof data === 'string' ? ['data', data] : ['data_b64', `"${toBase64(data)}"`];
+    // Text that is JSON already is put in as it is, after the other fields.
+    return `${head.slice(0, -1)}${head.endsWith('{}') ? '' : ','}"${field}":${value}}}`;
+  },
+  decode(frame) {
+    const text = typeof frame === 'string' ? frame : parsed(() => utf8(frame));
+    return toFrame(parsed(() => JSON.parse(text as string) as unknown), reader);
+  },
+};
+
+function utf8(bytes: Uint8Array): string {
+  return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+}
+
+function toBase64(bytes: Uint8Array): string {
+  let text = '';
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
+}
+
+/**
+ * The values in a JSON WebSocket message: one frame, or an array of them.
+ *
+ * @throws DecodeError for text that is no JSON.
+ */
+export function splitText(text: string): unknown[] {
+  const value = parsed(() => JSON.parse(text) as unknown);
+  return Array.isArray(value) ? value : [value];
+}
+
+/**
+ * The frames in a JSON WebSocket message.
+ *
+ * @throws DecodeError for anything else.
+ */
+export function decodeText(text: string): ServerFrame[] {
+  return splitText(text).map((frame) => toFrame(frame, reader));
+}

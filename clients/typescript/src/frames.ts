@@ -1,0 +1,125 @@
+/** Every frame on the wire, with the field names that it has there; docs/protocol.md explains them. */
+import type { Position } from './position.js';
+
+/** An outgoing payload: JSON text, or bytes. */
+export type Payload = string | Uint8Array;
+
+export interface SubscribeOptions {
+  position?: Position;
+  history?: number;
+  presence?: boolean;
+}
+
+/** What is known of the network, for the node's heartbeats. */
+export interface Network {
+  /** Such as `wifi`, `cellular`, `ethernet`; at most 32 bytes. */
+  kind?: string;
+  /** Whether the application is in the background, where battery counts more than a quick notice of a dead path. */
+  background?: boolean;
+}
+
+/** What a client sends. */
+export interface ClientFrames {
+  connect: {
+    id: number;
+    token?: string;
+    resume?: string;
+    subscriptions?: Record<string, SubscribeOptions>;
+    client?: { name: string; version?: string };
+    network?: Network;
+  };
+  subscribe: { id: number; channel: string } & SubscribeOptions;
+  unsubscribe: { id: number; channel: string };
+  publish: { id: number; channel: string; key?: string; data: Payload };
+  emit: { channel: string; slot?: string; data: Payload };
+  history: { id: number; channel: string; limit: number; after?: Position; before?: string };
+  presence: { id: number; channel: string };
+  call: { id: number; method: string; deadline_ms?: number; data: Payload };
+  refresh: { id: number; token: string };
+  network: Network;
+  pong: { seq: number };
+}
+
+export interface WireMember {
+  session: string;
+  user?: string;
+  data?: unknown;
+  since_ms: number;
+}
+
+export interface WirePublication {
+  channel: string;
+  origin: string;
+  epoch: string;
+  offset: number;
+  time_ms: number;
+  key?: string;
+  user?: string;
+  /** A JSON value, or a `Uint8Array`. */
+  data: unknown;
+}
+
+export interface Heartbeat {
+  interval_ms: number;
+  timeout_ms: number;
+}
+
+/** Why publications are missing for good. */
+export type GapReason = 'trimmed' | 'epoch_changed' | 'unknown_position' | 'too_far_behind';
+
+/** What a node sends. */
+export interface ServerFrames {
+  connected: {
+    id: number;
+    session: string;
+    resume: string;
+    node: string;
+    region: string;
+    user?: string;
+    expires_at_ms?: number;
+    resumed: boolean;
+    heartbeat: Heartbeat;
+    limits: {
+      frame_bytes: number;
+      channels_per_session: number;
+      requests_per_second: number;
+      publishes_per_second: number;
+    };
+    regions: { name: string; url: string }[];
+    prefer_url?: string;
+  };
+  subscribed: {
+    id?: number;
+    channel: string;
+    position: Position;
+    recovered?: boolean;
+    reason?: GapReason;
+    presence?: { count: number; members: WireMember[] };
+  };
+  unsubscribed: { id?: number; channel: string; code?: number; reason?: string };
+  published: { id: number; channel: string; origin: string; epoch: string; offset: number };
+  history: { id: number; channel: string; publications: WirePublication[]; cursor?: string };
+  presence: { id: number; channel: string; count: number; members: WireMember[] };
+  result: { id: number; data: unknown };
+  refreshed: { id: number; expires_at_ms: number };
+  publication: WirePublication;
+  event: { channel: string; session: string; user?: string; slot?: string; data: unknown };
+  gap: { channel: string; origin: string; reason: GapReason; epoch: string; offset: number };
+  presence_changed: { channel: string; count: number; joined: WireMember[]; left: WireMember[] };
+  ping: { seq: number } & Heartbeat;
+  drain: { after_ms: number; url?: string };
+  error: {
+    id?: number;
+    code: number;
+    reason: string;
+    message: string;
+    transient: boolean;
+    retry_after_ms?: number;
+  };
+  disconnect: { code: number; reason: string; reconnect: boolean };
+}
+
+/** A frame: its name and its fields. */
+export type Frame<Frames> = { [Name in keyof Frames]: readonly [Name, Frames[Name]] }[keyof Frames];
+export type ClientFrame = Frame<ClientFrames>;
+export type ServerFrame = Frame<ServerFrames>;

@@ -1,0 +1,33 @@
+/** What a client has seen of a channel: origin → (epoch, offset). */
+
+/** The last publication seen of one origin. */
+export interface Point {
+  /** Names one life of the offsets; a new one means that history was lost. */
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** Origin → point. An absent origin means "from its beginning". */
+export type Position = Readonly<Record<string, Point>>;
+
+/** What a publication is to somebody who stands at a position. */
+export type Admission = 'next' | 'duplicate' | 'gap' | 'new_epoch';
+
+/** Judges the publication (`origin`, `epoch`, `offset`). Offsets begin at 1. */
+export function admit(position: Position, origin: string, epoch: string, offset: number): Admission {
+  const seen = pointOf(position, origin);
+  if (seen === undefined) return offset === 1 ? 'next' : 'gap';
+  if (seen.epoch !== epoch) return 'new_epoch';
+  if (offset <= seen.offset) return 'duplicate';
+  return offset === seen.offset + 1 ? 'next' : 'gap';
+}
+
+/** The position with `origin` moved to the given point. */
+export function advance(position: Position, origin: string, epoch: string, offset: number): Position {
+  return { ...position, [origin]: { epoch, offset } };
+}
+
+/** Where a position stands in `origin`. */
+export function pointOf(position: Position, origin: string): Point | undefined {
+  return Object.hasOwn(position, origin) ? position[origin] : undefined;
+}

@@ -1,0 +1,153 @@
+/** The shapes of a node's frames: what comes from outside is checked against them, field by field. */
+import type { ServerFrames } from './frames.js';
+
+/** How an encoding carries what is opaque to the protocol. */
+export interface PayloadReader {
+  /** Puts the payload's value under `data`; answers whether the frame has exactly one. */
+  payload(body: Fields): boolean;
+  /** The value of a member's `data`; throws when it is none. */
+  info(value: unknown): unknown;
+}
+
+export type Fields = Record<string, unknown>;
+type Check = (value: unknown, reader: PayloadReader) => boolean;
+
+const MAX_LIST = 100_000;
+const MAX_ORIGINS = 64;
+const encoder = /* @__PURE__ */ new TextEncoder();
+
+/** The bytes of a text in UTF-8. */
+export function byteLength(text: string): number {
+  return encoder.encode(text).length;
+}
+
+const integer =
+  (least: number, most = 2 ** 64): Check =>
+  (value) =>
+    Number.isInteger(value) && (value as number) >= least && (value as number) <= most;
+
+const text =
+  (maxBytes = Infinity): Check =>
+  (value) =>
+    typeof value === 'string' && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
+
+const flag: Check = (value) => typeof value === 'boolean';
+
+const oneOf =
+  (...values: unknown[]): Check =>
+  (value) =>
+    values.includes(value);
+
+export function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** A map with these fields; names that end with `?` may be absent, and `null` is the same as absent there. */
+const object =
+  (shape: Record<string, Check>, ...more: Check[]): Check =>
+  (value, reader) => {
+    if (!isFields(value)) return false;
+    for (const [name, check] of Object.entries(shape)) {
+      const field = name.replace('?', '');
+      const isOptional = field !== name;
+      if (isOptional && (value[field] ?? undefined) === undefined) Reflect.deleteProperty(value, field);
+      else if (!Object.hasOwn(value, field) || !check(value[field], reader)) return false;
+    }
+    return more.every((check) => check(value, reader));
+  };
+
+const list =
+  (check: Check): Check =>
+  (value, reader) =>
+    Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check(item, reader));
+
+const payload: Check = (body, reader) => reader.payload(body as Fields);
+
+const memberData: Check = (body, reader) => {
+  const member = body as Fields;
+  if (Object.hasOwn(member, 'data')) member['data'] = reader.info(member['data']);
+  return true;
+};
+
+const id = integer(1, 0xffffffff);
+const u64 = integer(0);
+const name32 = text(32);
+const name64 = text(64);
+const channel = text(255);
+const code = integer(0, 0xffff);
+const point = object({ epoch: name32, offset: u64 });
+const position: Check = (value, reader) => {
+  if (!isFields(value)) return false;
+  const entries = Object.entries(value);
+  return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader) && point(at, reader));
+};
+const heartbeat = { interval_ms: u64, timeout_ms: u64 };
+const reason = oneOf('trimmed', 'epoch_changed', 'unknown_position', 'too_far_behind');
+const members = {
+  count: u64,
+  members: list(object({ session: name64, 'user?': text(), since_ms: u64 }, memberData)),
+};
+const memberList = members.members;
+const place = { channel, origin: name32, epoch: name32, offset: u64 };
+const publication = object({ ...place, time_ms: u64, 'key?': name64, 'user?': text() }, payload);
+
+const SHAPES: Record<keyof ServerFrames, Check> = {
+  connected: object({
+    id,
+    session: name64,
+    resume: text(),
+    node: text(),
+    region: name32,
+    'user?': text(),
+    'expires_at_ms?': u64,
+    resumed: flag,
+    heartbeat: object(heartbeat),
+    limits: object({
+      frame_bytes: u64,
+      channels_per_session: u64,
+      requests_per_second: u64,
+      publishes_per_second: u64,
+    }),
+    regions: list(object({ name: name32, url: text() })),
+    'prefer_url?': text(),
+  }),
+  subscribed: object({
+    'id?': id,
+    channel,
+    position,
+    'recovered?': flag,
+    'reason?': reason,
+    'presence?': object(members),
+  }),
+  unsubscribed: object({ 'id?': id, channel, 'code?': code, 'reason?': text() }),
+  published: object({ id, ...place }),
+  history: object({ id, channel, publications: list(publication), 'cursor?': text(128) }),
+  presence: object({ id, channel, ...members }),
+  result: object({ id }, payload),
+  refreshed: object({ id, expires_at_ms: u64 }),
+  publication,
+  event: object({ channel, session: name64, 'user?': text(), 'slot?': name64 }, payload),
+  gap: object({ ...place, reason }),
+  presence_changed: object({ channel, count: u64, joined: memberList, left: memberList }),
+  ping: object({ seq: integer(0, 0xffffffff), ...heartbeat }),
+  drain: object({ after_ms: u64, 'url?': text() }),
+  error: object({
+    'id?': id,
+    code,
+    reason: text(),
+    message: text(),
+    transient: flag,
+    'retry_after_ms?': u64,
+  }),
+  disconnect: object({ code, reason: text(), reconnect: flag }),
+};
+
+/** Whether a node sends frames of this name. */
+export function isKnown(name: string): name is keyof ServerFrames {
+  return Object.hasOwn(SHAPES, name);
+}
+
+/** Whether the fields are those of the frame `name`; brings payloads and absent fields into their final form. */
+export function fits(name: keyof ServerFrames, body: unknown, reader: PayloadReader): boolean {
+  return SHAPES[name](body, reader);
+}

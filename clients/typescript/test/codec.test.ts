@@ -1,0 +1,101 @@
+/** Frames in both encodings, by the golden vectors. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { DecodeError, json, splitText } from '../src/encoding.js';
+import type { ClientFrame, Payload } from '../src/frames.js';
+import { messagePack } from '../src/msgpack.js';
+import { bytes, cases, hex, read } from './vectors.js';
+
+/** A client's frame from its canonical JSON, with the payload's text as it stands there. */
+function clientFrame(name: string, text: string): ClientFrame {
+  const { data_b64: base64, ...body } = (JSON.parse(text) as Record<string, Record<string, unknown>>)[name] ?? {};
+  if (typeof base64 === 'string') body['data'] = Uint8Array.from(Buffer.from(base64, 'base64'));
+  else if ('data' in body) body['data'] = /"data":(.*)\}\}$/s.exec(text)?.[1] satisfies Payload | undefined;
+  return [name, body] as unknown as ClientFrame;
+}
+
+describe('what a client sends', () => {
+  for (const [name, { name: title, json: text, msgpack, canonical }] of cases('client')) {
+    if (canonical === false) continue;
+    it(`\`${name}\` ${title.replaceAll('_', ' ')} is written exactly as in the vectors`, () => {
+      const frame = clientFrame(name, text);
+      assert.equal(json.encode(frame), text);
+      const encoded = messagePack.encode(frame);
+      assert.ok(encoded instanceof Uint8Array);
+      assert.equal(hex(encoded), msgpack);
+    });
+  }
+});
+
+describe('what a node sends', () => {
+  for (const [name, { name: title, json: text, msgpack }] of cases('server')) {
+    it(`\`${name}\` ${title.replaceAll('_', ' ')} is the same in both encodings`, () => {
+      const frame = json.decode(text);
+      assert.equal(frame[0], name);
+      assert.deepEqual(messagePack.decode(bytes(msgpack)), frame);
+      assert.deepEqual(json.decode(new TextEncoder().encode(text)), frame);
+    });
+  }
+
+  it('holds payloads as values, and binary ones as bytes', () => {
+    const at = '"channel":"a:b","origin":"eu","epoch":"e","offset":1,"time_ms":0';
+    const decode = (payload: string): unknown =>
+      (json.decode(`{"publication":{${at},${payload}}}`)[1] as { data: unknown }).data;
+    assert.deepEqual(decode('"data":{"text":"hi"}'), { text: 'hi' });
+    assert.equal(decode('"data":null'), null);
+    assert.deepEqual(decode('"data_b64":"AP+A"'), Uint8Array.of(0, 255, 128));
+    for (const wrong of ['"x":1', '"data":1,"data_b64":"AP+A"', '"data_b64":"%"', '"data_b64":1']) {
+      assert.throws(() => decode(wrong), { problem: 'invalid' }, wrong);
+    }
+  });
+});
+
+interface Invalid {
+  name: string;
+  direction: 'client' | 'server';
+  encoding: 'json' | 'msgpack';
+  text?: string;
+  hex?: string;
+  class: 'malformed' | 'unknown' | 'invalid';
+  id?: number;
+}
+
+describe('what is no frame', () => {
+  const all = read('invalid.json') as Invalid[];
+  // Duplicate fields are all that `JSON.parse` does not tell; a node never sends them.
+  const concerning = all.filter((one) => one.direction === 'server');
+  assert.ok(concerning.length > 0);
+  for (const one of concerning) {
+    it(`is told apart: ${one.name.replaceAll('_', ' ')}`, () => {
+      const encoding = one.encoding === 'json' ? json : messagePack;
+      assert.throws(
+        () => encoding.decode(one.text ?? bytes(one.hex ?? '')),
+        (error) => error instanceof DecodeError && error.problem === one.class && error.id === one.id,
+      );
+    });
+  }
+
+  const malformed = all.filter((one) => one.class === 'malformed' && one.direction === 'client');
+  assert.ok(malformed.length > 0);
+  for (const one of malformed) {
+    it(`is refused: ${one.name.replaceAll('_', ' ')}`, () => {
+      const encoding = one.encoding === 'json' ? json : messagePack;
+      assert.throws(() => encoding.decode(one.text ?? bytes(one.hex ?? '')), DecodeError);
+    });
+  }
+});
+
+describe('a text message', () => {
+  interface Text {
+    name: string;
+    text: string;
+    frames?: string[];
+  }
+  const { texts } = read('framing.json') as { texts: Text[] };
+  for (const { name, text, frames } of texts) {
+    it(`holds a frame or an array of them: ${name.replaceAll('_', ' ')}`, () => {
+      if (frames === undefined) assert.throws(() => splitText(text), DecodeError);
+      else assert.deepEqual(splitText(text), frames.map((frame) => JSON.parse(frame) as unknown));
+    });
+  }
+});
