@@ -1,0 +1,75 @@
+/** Every error that an application meets: subclasses of {@link SkywaveError}. */
+import { ErrorCode, isTransient } from './codes.js';
+
+/** What all errors of this package have in common. */
+export class SkywaveError extends Error {
+  override readonly name: string = 'SkywaveError';
+  /** One of the protocol's error or close codes, the fitting one for what failed on this side. */
+  readonly code: number;
+  /** The word for `code`. */
+  readonly reason: string;
+  /** Whether the same may succeed later. */
+  readonly transient: boolean;
+
+  constructor(code: number, reason: string, message: string, transient: boolean, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.reason = reason;
+    this.transient = transient;
+  }
+}
+
+/** A request failed; the session goes on. */
+export class RequestError extends SkywaveError {
+  override readonly name: string = 'RequestError';
+  /** How long to wait before it is tried again, where the node said so. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: number, reason: string, message: string, transient: boolean, retryAfterMs?: number) {
+    super(code, reason, message, transient);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** There is no connection, or it ended. */
+export class ConnectionError extends SkywaveError {
+  override readonly name: string = 'ConnectionError';
+}
+
+/** No token could be had. Thrown by `getToken` with `transient: false`, it ends the attempts to connect. */
+export class TokenError extends SkywaveError {
+  override readonly name: string = 'TokenError';
+
+  constructor(message: string, options: { transient: boolean; cause?: unknown }) {
+    super(ErrorCode.unauthenticated, 'unauthenticated', message, options.transient, { cause: options.cause });
+  }
+}
+
+/** What is wrong with a value, as a schema tells it. */
+export interface Issue {
+  readonly message: string;
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+}
+
+/** A payload is not what the channel's schema asks for. */
+export class InvalidDataError extends SkywaveError {
+  override readonly name: string = 'InvalidDataError';
+  readonly issues: readonly Issue[];
+
+  constructor(issues: readonly Issue[]) {
+    const message = issues.map((issue) => issue.message).join('; ');
+    super(ErrorCode.bad_request, 'bad_request', message, false);
+    this.issues = issues;
+  }
+}
+
+/** An error of this side, with the protocol's code that fits. */
+export function requestError(reason: keyof typeof ErrorCode, message: string): RequestError {
+  const code = ErrorCode[reason];
+  return new RequestError(code, reason, message, isTransient(code));
+}
+
+/** A connection that is lost for no reason that the node gave. */
+export function lost(message: string, cause?: unknown): ConnectionError {
+  return new ConnectionError(ErrorCode.unavailable, 'unavailable', message, true, { cause });
+}

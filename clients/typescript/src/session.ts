@@ -1,0 +1,523 @@
+/** The session: one connection or, during a move, two; reconnects, moves, tokens. Without IO: time, chance and transports are given. */
+import type { Address } from './address.js';
+import { fullJitter } from './backoff.js';
+import { CloseCode } from './codes.js';
+import { type ConnectionError, lost, RequestError, requestError, type SkywaveError } from './errors.js';
+import type { Network, ServerFrame, ServerFrames } from './frames.js';
+import { hold, Link } from './session/link.js';
+import { type DialOutcome, ending, type Opening, type Purpose } from './session/opening.js';
+import { Route } from './session/route.js';
+import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
+import { TokenSchedule } from './session/tokens.js';
+import { Traffic, type TrafficHost } from './session/traffic.js';
+import type { TransportEvents, TransportKind } from './transport.js';
+
+/** How long `connected` may take after the handshake when there are other nodes. */
+const GREETING_MS = 2_000;
+/** How long an old connection may still give replies after a move. */
+const RETIREMENT_MS = 2_000;
+/** A connection that held so long was a good one: the next failure begins with the shortest wait. */
+const STABLE_MS = 5_000;
+/** The least time between two moves to a node that another one prefers. */
+const PREFERENCE_INTERVAL_MS = 60_000;
+/** A timer that is so late means that the system slept. */
+const SLEPT_MS = 5_000;
+const HOUR_MS = 3_600_000;
+
+interface Move {
+  readonly at: number;
+  readonly address: Address | undefined;
+  readonly purpose: Purpose;
+}
+
+export class Session implements TrafficHost {
+  readonly traffic: Traffic;
+  state: State = 'disconnected';
+  connection: Connection | undefined;
+  live: Link | undefined;
+  network: Network;
+  readonly #options: SessionOptions;
+  readonly #io: SessionIo;
+  readonly #route: Route;
+  readonly #tokens = new TokenSchedule();
+  /** The secret of the newest transport. */
+  #resume: string | undefined;
+  /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
+  #isUnsure = false;
+  #retiring: { link: Link; until: number } | undefined;
+  #opening: Opening | undefined;
+  #reconnectAt = Infinity;
+  #move: Move | undefined;
+  /** When WebTransport is tried again. */
+  #upAt = Infinity;
+  #preferredAt = -Infinity;
+  /** The node that served last. */
+  #node: string | undefined;
+  #failures = 0;
+  #links = 0;
+  #connects = 0;
+  #frameBytes = 65_536;
+  #scheduledAt = Infinity;
+
+  constructor(options: SessionOptions, network: Network, io: SessionIo) {
+    this.#options = options;
+    this.#io = io;
+    this.network = network;
+    this.#route = new Route(options, io);
+    this.traffic = new Traffic(options, this);
+  }
+
+  now(): number {
+    return this.#io.now();
+  }
+
+  random(): number {
+    return this.#io.random();
+  }
+
+  // ---- from the application
+
+  /** Connects and stays connected. */
+  connect(): void {
+    if (this.state === 'closed' || this.state === 'connected' || this.#opening !== undefined) return;
+    this.#route.beginRound();
+    this.#failures = 0;
+    this.#open('connect');
+    this.settle();
+  }
+
+  /** Ends the connection and stays away until `connect`; subscriptions, positions and publishes are kept. */
+  disconnect(error?: SkywaveError): void {
+    if (this.state === 'closed') return;
+    this.#stop();
+    this.#setState('disconnected', error);
+  }
+
+  /** Ends the session for good. */
+  close(): void {
+    if (this.state === 'closed') return;
+    this.#stop();
+    const error = new RequestError(110, 'unavailable', 'the client is closed', false);
+    this.#setState('closed');
+    this.traffic.failAll(error);
+    this.traffic.endSubscriptions(error);
+  }
+
+  #stop(): void {
+    this.#cancelOpening(lost('the client was told to disconnect'));
+    this.#reconnectAt = Infinity;
+    this.#move = undefined;
+    this.#retire();
+    const { live } = this;
+    this.live = undefined;
+    this.connection = undefined;
+    this.#tokens.stop();
+    if (live !== undefined) {
+      live.transport.close();
+      this.traffic.requests.lost(live);
+    }
+    this.settle();
+  }
+
+  /** Tells the node of the network, and learns at once whether the connection still stands there. */
+  networkChanged(network: Network, isOther: boolean): void {
+    this.network = network;
+    this.live?.send(['network', network]);
+    if (isOther && this.live?.transport.kind === 'websocket') this.#upAt = Math.min(this.#upAt, this.now());
+    this.check();
+  }
+
+  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  check(): void {
+    this.traffic.check();
+    // Whoever waits for the next attempt begins it now.
+    if (this.#reconnectAt < Infinity) {
+      this.#route.beginRound();
+      this.#open('connect');
+    }
+    this.settle();
+  }
+
+  /** The page was frozen or the system slept. */
+  woke(): void {
+    this.live?.spare(this.now());
+    this.check();
+  }
+
+  /** Moves to another transport, make before break. */
+  switchTo(kind: TransportKind, settle: (error?: SkywaveError) => void): void {
+    const { live } = this;
+    if (live === undefined || this.#opening !== undefined) {
+      settle(lost('another connection is on its way, or there is none to move from'));
+      return;
+    }
+    this.#open('switch', live.address, kind, settle);
+    this.settle();
+  }
+
+  /** The token in use was replaced, and expires then. */
+  tokenExpires(atMs: number): void {
+    if (this.connection !== undefined) this.connection = { ...this.connection, expiresAtMs: atMs };
+    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now());
+  }
+
+  // ---- time
+
+  /** Asks for the next tick; at the end of whatever was done from outside. */
+  settle(): void {
+    const { live } = this;
+    let at = Math.min(this.traffic.nextAt, this.#reconnectAt, this.#tokens.refreshAt, this.#opening?.greetBy ?? Infinity);
+    if (live !== undefined) at = Math.min(at, live.deadAt, live.nudgeAt);
+    if (this.#retiring !== undefined) at = Math.min(at, this.#retiring.until);
+    if (this.#opening === undefined) at = Math.min(at, this.#move?.at ?? Infinity, live === undefined ? Infinity : this.#upAt);
+    this.#scheduledAt = at;
+    this.#io.schedule(at);
+  }
+
+  tick(): void {
+    const now = this.now();
+    if (now - this.#scheduledAt > SLEPT_MS) this.woke();
+    const { live } = this;
+    if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'nothing came from the node in time'));
+    this.live?.nudge(now);
+    if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
+    if (now >= this.#tokens.refreshAt) this.#refresh();
+    const opening = this.#opening;
+    if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer to `connect` in time'));
+    if (this.#opening === undefined) this.#openWhatIsDue(now);
+    this.traffic.tick(now);
+    this.settle();
+  }
+
+  #openWhatIsDue(now: number): void {
+    const move = this.#move;
+    if (now >= this.#reconnectAt) {
+      this.#open('connect');
+    } else if (this.live !== undefined && move !== undefined && now >= move.at) {
+      this.#move = undefined;
+      this.#open(move.purpose, move.address);
+    } else if (this.live !== undefined && now >= this.#upAt) {
+      this.#upAt = Infinity;
+      this.#open('up', this.live.address, 'webtransport');
+    }
+  }
+
+  // ---- opening
+
+  #open(purpose: Purpose, named?: Address, forced?: TransportKind, settle?: Opening['settle']): void {
+    const isOnly = named !== undefined && purpose !== 'drain';
+    // Whoever names another one wants to be left.
+    const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
+    const opening: Opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
+    this.#reconnectAt = Infinity;
+    this.#opening = opening;
+    if (this.live === undefined) this.#setState('connecting');
+    const request = {
+      targets,
+      headStartMs: this.#route.headStartMs(targets[0]?.address, named !== undefined),
+      timeoutMs: this.#options.connectTimeoutMs,
+    };
+    opening.cancel = this.#io.dial(request, (outcome) => {
+      this.#dialed(opening, outcome);
+      this.settle();
+    });
+  }
+
+  #cancelOpening(error: SkywaveError): void {
+    const opening = this.#opening;
+    if (opening === undefined) return;
+    this.#opening = undefined;
+    opening.cancel();
+    if (opening.link !== undefined) {
+      this.#isUnsure = true;
+      opening.link.transport.close();
+    }
+    opening.settle(error);
+  }
+
+  /** A handshake has completed: what follows is `connect`. */
+  #dialed(opening: Opening, outcome: DialOutcome): void {
+    if (opening !== this.#opening) {
+      if (!('error' in outcome)) outcome.transport.close();
+      return;
+    }
+    if ('error' in outcome) {
+      this.#failed(opening, outcome.error);
+      return;
+    }
+    const { transport, index, tookMs, failed, token } = outcome;
+    for (const other of failed) this.#route.failed(opening.targets[other]);
+    const target = opening.targets[index];
+    if (target === undefined) return;
+    this.#route.dialed(target, transport.kind, tookMs);
+    this.#links += 1;
+    const link = new Link(this.#links, target.address, transport, this.now());
+    opening.link = link;
+    const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
+    opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
+    transport.listen(this.#events(link));
+    this.#greet(opening, link, token);
+  }
+
+  #greet(opening: Opening, link: Link, token: string | undefined): void {
+    const { asked, subscriptions } = this.traffic.asked(this.#frameBytes);
+    link.asked = asked;
+    link.connectId = this.traffic.requests.nextId();
+    link.frameBytes = this.#frameBytes;
+    const { client } = this.#options;
+    const isSent = link.send([
+      'connect',
+      {
+        id: link.connectId,
+        ...(token === undefined ? {} : { token }),
+        ...(this.#resume === undefined ? {} : { resume: this.#resume }),
+        subscriptions,
+        client: { ...client },
+        network: this.network,
+      },
+    ]);
+    if (!isSent) this.#failed(opening, requestError('bad_request', 'the token is too large for a frame'));
+  }
+
+  #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
+    this.#opening = undefined;
+    this.#isUnsure = false;
+    this.#resume = connected.resume;
+    this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
+    link.isConnected = true;
+    link.beats(connected.heartbeat);
+    this.#route.arrived(link.address, connected.region, connected.regions);
+    this.traffic.publishes.limit(connected.limits.publishes_per_second, this.now());
+    // What another node could not do for the moment, this one may.
+    if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
+    this.#node = connected.node;
+    this.#move = undefined;
+    const old = this.live;
+    this.live = link;
+    if (old !== undefined) this.#beginRetirement(old);
+    this.#connects += 1;
+    this.#describe(link, connected);
+    this.#upAt = this.#route.upAt(link.address, link.transport.kind);
+    // A preference is followed once, so that two nodes cannot play ball with a client.
+    if (opening.purpose === 'connect' || opening.purpose === 'drain') this.#consider(connected.prefer_url);
+    this.#setState('connected');
+    opening.settle();
+    // The application, told just now, may have ended it.
+    if (this.live !== link) return;
+    this.traffic.catchUp(link);
+    for (const frame of link.early.splice(0)) this.#frame(link, frame);
+  }
+
+  #describe(link: Link, connected: ServerFrames['connected']): void {
+    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
+    const transport = link.transport.kind;
+    this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now());
+  }
+
+  /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
+  #failed(opening: Opening, error: SkywaveError): void {
+    this.#opening = undefined;
+    const { purpose, link, targets } = opening;
+    opening.cancel();
+    if (link !== undefined) {
+      link.transport.close();
+      this.#isUnsure ||= error.transient;
+    }
+    const isExpired = error.code === CloseCode.token_expired && this.#options.canRefresh && this.#failures === 0;
+    const isFinal = !error.transient || (error.code === CloseCode.token_expired && !this.#options.canRefresh);
+    if ((purpose === 'connect' || purpose === 'drain') && !isExpired) {
+      const tried = targets.filter(({ address }) => link === undefined || link.address === address);
+      for (const target of tried) this.#route.failed(target);
+    }
+    opening.settle(error);
+    if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
+    else if (isFinal) this.#refused(error);
+    else this.#tryAgain(error, isExpired);
+  }
+
+  /** A move failed: the session goes on where it is. */
+  #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
+    if (purpose === 'up') {
+      this.#route.upFailed(live.address);
+      this.#upAt = this.#route.upAt(live.address, live.transport.kind);
+    }
+    // The old connection ends sooner or later: try again until then.
+    if (purpose !== 'drain' || isFinal) return;
+    const waitMs = this.#route.isExhausted ? this.#backOff() : 0;
+    this.#move = { at: this.now() + waitMs, address: undefined, purpose };
+  }
+
+  #tryAgain(error: SkywaveError, isExpired: boolean): void {
+    const isRoundOver = this.#route.isExhausted;
+    const waitMs = isRoundOver || isExpired ? this.#backOff() : 0;
+    this.#reconnectAt = this.now() + (isExpired ? 0 : waitMs);
+    this.#setState('connecting', error, this.#reconnectAt);
+  }
+
+  #backOff(): number {
+    const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
+    this.#failures += 1;
+    return waitMs;
+  }
+
+  /** The node does not want this client, and coming back would not change that. */
+  #refused(error: SkywaveError): void {
+    if (error.code === CloseCode.replaced && this.#isUnsure) {
+      // By a connection of this very session that was given up too early. Its secret never came, so a new session
+      // takes over, from the same positions.
+      this.#isUnsure = false;
+      this.#resume = undefined;
+      this.#reconnectAt = this.now();
+      this.#setState('connecting', error, this.#reconnectAt);
+      return;
+    }
+    this.disconnect(error);
+    this.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+  }
+
+  // ---- connections
+
+  #events(link: Link): TransportEvents {
+    return {
+      frame: (frame) => {
+        link.heard(this.now());
+        if (link.isConnected) this.#frame(link, frame);
+        else this.#early(link, frame);
+        this.settle();
+      },
+      fault: (problem) => {
+        this.fault(link, problem);
+        this.settle();
+      },
+      ended: (code, reason) => {
+        this.#ended(link, ending(code, reason));
+        this.settle();
+      },
+    };
+  }
+
+  /** A frame before `connected`. */
+  #early(link: Link, frame: ServerFrame): void {
+    const opening = this.#opening;
+    if (opening?.link !== link) return;
+    const [name, body] = frame;
+    if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
+    else if (name === 'disconnect') this.#failed(opening, ending(body.code, body.reason, body.reconnect));
+    else if (name === 'error' && body.id === link.connectId) {
+      this.#failed(opening, new RequestError(body.code, body.reason, body.message, body.transient, body.retry_after_ms));
+    } else if (!hold(link.early, frame)) this.fault(link, 'too much before `connected`');
+  }
+
+  #frame(link: Link, frame: ServerFrame): void {
+    if (link !== this.live && link !== this.#retiring?.link) return;
+    const [name, body] = frame;
+    if (name === 'ping') {
+      link.beats(body, body.seq);
+      link.send(['pong', { seq: body.seq }], 'datagram');
+    } else if (name === 'disconnect') this.#ended(link, ending(body.code, body.reason, body.reconnect));
+    else if (name !== 'drain') this.traffic.frame(link, frame);
+    else if (link === this.live) this.#drain(body);
+  }
+
+  fault(link: Link, problem: string): void {
+    this.#ended(link, lost(`the node broke the protocol: ${problem}`));
+  }
+
+  #ended(link: Link, error: ConnectionError): void {
+    if (link === this.live) this.#lost(link, error);
+    else if (link === this.#retiring?.link) this.#retire();
+    else if (this.#opening?.link === link) this.#failed(this.#opening, error);
+  }
+
+  /** The connection that carries the session is over. */
+  #lost(link: Link, error: ConnectionError): void {
+    this.live = undefined;
+    link.transport.close();
+    this.traffic.requests.lost(link);
+    this.#tokens.stop();
+    const move = this.#move;
+    this.#move = undefined;
+    if (move?.address !== undefined) this.#route.sendOn(move.address);
+    const { code } = error;
+    // One's own move replaces the old connection, which may hear of it first.
+    const isOwnMove = code === CloseCode.replaced && this.#opening !== undefined;
+    const isTokenFinal = code === CloseCode.token_expired && !this.#options.canRefresh;
+    if ((!error.transient && !isOwnMove) || isTokenFinal) {
+      this.#cancelOpening(error);
+      this.#refused(error);
+      return;
+    }
+    if (this.#opening !== undefined) {
+      this.#setState('connecting', error);
+      return;
+    }
+    this.#route.beginRound();
+    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
+    // These say that nothing is wrong.
+    const isAtOnce = (code === CloseCode.rotate || code === CloseCode.token_expired) && this.#failures === 0;
+    const waitMs = this.#backOff();
+    this.#reconnectAt = this.now() + (isAtOnce ? 0 : waitMs);
+    this.#setState('connecting', error, this.#reconnectAt);
+  }
+
+  /** Keeps the old connection for replies that only it can give. */
+  #beginRetirement(old: Link): void {
+    this.#retire();
+    this.#retiring = { link: old, until: this.now() + RETIREMENT_MS };
+    if (!this.traffic.requests.needs(old)) this.#retire();
+  }
+
+  #retire(): void {
+    const link = this.#retiring?.link;
+    this.#retiring = undefined;
+    if (link === undefined) return;
+    link.transport.close();
+    this.traffic.requests.lost(link);
+  }
+
+  /** The node wants this client gone; all its clients spread over the first half of the time. */
+  #drain({ after_ms, url }: ServerFrames['drain']): void {
+    const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
+    if (this.#opening !== undefined || (this.#move?.at ?? Infinity) <= at) return;
+    this.#move = { at, address: this.#route.trusted(url), purpose: 'drain' };
+  }
+
+  /** The node knows of a better one for this user. */
+  #consider(url: string | undefined): void {
+    const address = this.#route.trusted(url);
+    const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
+    if (address === undefined || isRecent || this.live?.address.key === address.key) return;
+    this.#preferredAt = this.now();
+    this.#move = { at: this.now(), address, purpose: 'prefer' };
+  }
+
+  #refresh(): void {
+    this.#tokens.stop();
+    this.#io.fetchToken((token) => {
+      const { live } = this;
+      if (live !== undefined && token !== undefined) {
+        this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
+          done: ([name, body]) => {
+            if (name === 'refreshed') this.tokenExpires(body.expires_at_ms);
+          },
+          failed: () => {
+            this.#tokens.failed(this.now());
+          },
+        });
+      } else if (live !== undefined) this.#tokens.failed(this.now());
+      this.settle();
+    });
+  }
+
+  #setState(state: State, error?: SkywaveError, retryAt?: number): void {
+    if (this.state === state && error === undefined && state !== 'connected') return;
+    this.state = state;
+    if (state !== 'connected') this.connection = undefined;
+    this.#io.stateChanged(state, error, retryAt);
+  }
+}
+
+function ignore(): void {
+  // Nobody waits for it.
+}

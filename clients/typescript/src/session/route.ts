@@ -1,0 +1,134 @@
+/** Where to go: which nodes to try, in which order, over which transport first. */
+import type { Address } from '../address.js';
+import { Candidates } from '../candidates.js';
+import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
+import type { TransportKind } from '../transport.js';
+import type { Target } from './opening.js';
+
+/** The time between the begins of attempts at two nodes. */
+export const STAGGER_MS = 200;
+/** By how much a node to which another one has sent this client is ahead of those it knows. */
+const NAMED_HEAD_START_MS = 1_000;
+/** The least time on WebSocket before WebTransport is tried again. */
+const LEAST_STAY_MS = 5_000;
+
+export interface RouteOptions {
+  readonly addresses: readonly [Address, ...Address[]];
+  readonly transport: TransportChoice;
+  /** By how much WebTransport is ahead of WebSocket. */
+  readonly headStartMs: number;
+  readonly storage: MemoryStorage | undefined;
+}
+
+/** What a route has to know of the world. */
+export interface Surroundings {
+  now(): number;
+  /** An address that a node told; `undefined` when it is none. */
+  parse(url: string): Address | undefined;
+  /** Names the network, as far as it can be told apart. */
+  network(): string;
+}
+
+export class Route {
+  readonly #options: RouteOptions;
+  readonly #world: Surroundings;
+  readonly #candidates: Candidates;
+  readonly #memory: RaceMemory;
+  /** The node that is gone has named the current candidate. */
+  #isSentOn = false;
+
+  constructor(options: RouteOptions, world: Surroundings) {
+    this.#options = options;
+    this.#world = world;
+    this.#candidates = new Candidates(options.addresses);
+    this.#memory = new RaceMemory(options.storage);
+  }
+
+  /** Whether nobody is left to be tried in this round. */
+  get isExhausted(): boolean {
+    return this.#candidates.isExhausted;
+  }
+
+  /** From here on everybody may be tried again. */
+  beginRound(): void {
+    this.#candidates.beginRound();
+  }
+
+  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
+  targets(named?: Address, leaving?: Address): Target[] {
+    if (this.#candidates.isExhausted) this.#candidates.beginRound();
+    const order = this.#candidates.order();
+    if (named === undefined) return order.map((address) => this.#target(address));
+    const others = order.filter(({ key }) => key !== named.key && key !== leaving?.key);
+    return [named, ...others].map((address) => this.#target(address));
+  }
+
+  /** `address` alone, over `kind` if one is named. */
+  only(address: Address, kind?: TransportKind): Target[] {
+    return [this.#target(address, kind)];
+  }
+
+  #target(address: Address, kind?: TransportKind): Target {
+    const { transport, headStartMs } = this.#options;
+    const network = this.#world.network();
+    return { address, plan: this.#memory.plan(address, kind ?? transport, headStartMs, network, this.#world.now()) };
+  }
+
+  /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
+  headStartMs(first: Address | undefined, isNamed: boolean): number {
+    if (isNamed || this.#isSentOn) return NAMED_HEAD_START_MS;
+    const usualMs = (this.#candidates.handshakeMs(first) ?? 0) * 1.5;
+    return Math.min(Math.max(usualMs, STAGGER_MS), NAMED_HEAD_START_MS);
+  }
+
+  /** A handshake completed. */
+  dialed({ address, plan }: Target, kind: TransportKind, tookMs: number): void {
+    this.#candidates.measured(address, tookMs);
+    this.#memory.remember(address, plan, kind, this.#world.network(), this.#world.now());
+  }
+
+  /** It is not to be tried again in this round. */
+  failed(target: Target | undefined): void {
+    this.#isSentOn = false;
+    if (target !== undefined) this.#candidates.failed(target.address);
+  }
+
+  /** The session is there; `regions`: where else it could go. */
+  arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void {
+    this.#isSentOn = false;
+    this.#candidates.succeeded(address, region);
+    const told = regions.flatMap(({ name, url }) => {
+      const other = this.trusted(url);
+      return other === undefined ? [] : [{ region: name, address: other }];
+    });
+    this.#candidates.learn(told);
+  }
+
+  /** A node that is gone had named this one. */
+  sendOn(address: Address): void {
+    this.#candidates.go(address);
+    this.#isSentOn = true;
+  }
+
+  /** An address that a node gave: the token goes there, so it may not be less protected than here. */
+  trusted(url: string | undefined): Address | undefined {
+    const address = url === undefined ? undefined : this.#world.parse(url);
+    return address !== undefined && (address.isSecure || !this.#candidates.current.isSecure) ? address : undefined;
+  }
+
+  /** When WebTransport is tried again there: UDP may have come back. */
+  upAt(address: Address, kind: TransportKind): number {
+    if (this.#options.transport !== 'auto' || address.webtransport === undefined) return Infinity;
+    const network = this.#world.network();
+    if (kind === 'webtransport') {
+      this.#memory.worked(address, network);
+      return Infinity;
+    }
+    return Math.max(this.#memory.avoidedUntil(address, network), this.#world.now() + LEAST_STAY_MS);
+  }
+
+  /** WebTransport was tried, and does not work there yet. */
+  upFailed(address: Address): void {
+    this.#memory.failed(address, this.#world.network(), this.#world.now());
+  }
+}

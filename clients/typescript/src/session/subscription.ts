@@ -1,0 +1,103 @@
+/** One subscribed channel: its position, the keys seen, and what is handed to the application. */
+import type { RequestError } from '../errors.js';
+import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
+import { admit, advance, pointOf, type Position } from '../position.js';
+
+/** How many keys of a channel are remembered: a publication with one of them is a repetition. */
+const REMEMBERED_KEYS = 1_000;
+
+/** The reader of a channel. */
+export interface ChannelReader {
+  /** Whether a further publication, gap or change would be taken; when not, the channel is left until there is room. */
+  hasRoom(): boolean;
+  subscribed(subscribed: ServerFrames['subscribed'], position: Position): void;
+  publication(publication: WirePublication): void;
+  event(event: ServerFrames['event']): void;
+  gap(gap: ServerFrames['gap']): void;
+  presenceChanged(changed: ServerFrames['presence_changed']): void;
+  /** The node will not have this subscription, or the client is closed. */
+  ended(error: RequestError): void;
+}
+
+/** What became of a frame. `full` and `out_of_order` leave the position before it. */
+export type Delivery = 'done' | 'full' | 'out_of_order';
+
+export class Subscription {
+  readonly id: number;
+  /** What the reader has; none before the first `subscribed`. */
+  position: Position | undefined;
+  /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
+  isPaused = false;
+  /** When a paused one is asked for again. */
+  resumeAt = Infinity;
+  failures = 0;
+  readonly #options: SubscribeOptions;
+  readonly #reader: ChannelReader;
+  readonly #keys = new Set<string>();
+
+  constructor(id: number, options: SubscribeOptions, reader: ChannelReader) {
+    this.id = id;
+    this.position = options.position;
+    this.#options = options;
+    this.#reader = reader;
+  }
+
+  /** How to subscribe now: from the position held, or as at first. */
+  request(): SubscribeOptions {
+    const { history, presence } = this.#options;
+    return {
+      ...(this.position !== undefined ? { position: this.position } : history ? { history } : {}),
+      ...(presence ? { presence } : {}),
+    };
+  }
+
+  subscribed(body: ServerFrames['subscribed']): void {
+    // One that is held already may be ahead of where the node begins, and is never behind.
+    this.position ??= body.position;
+    this.failures = 0;
+    this.#reader.subscribed(body, this.position);
+  }
+
+  /** Hands on a frame of this channel that came after `subscribed`. */
+  deliver([name, body]: ServerFrame): Delivery {
+    // Ephemeral: for a reader that is too slow it is over.
+    if (name === 'event') this.#reader.event(body);
+    else if (!this.#reader.hasRoom()) return 'full';
+    else if (name === 'publication') return this.#publication(body);
+    else if (name === 'gap') this.#gap(body);
+    else if (name === 'presence_changed') this.#reader.presenceChanged(body);
+    return 'done';
+  }
+
+  #publication(publication: WirePublication): Delivery {
+    const { origin, epoch, offset, key } = publication;
+    if (this.position === undefined) return 'out_of_order';
+    const admission = admit(this.position, origin, epoch, offset);
+    if (admission === 'duplicate') return 'done';
+    if (admission !== 'next') return 'out_of_order';
+    this.position = advance(this.position, origin, epoch, offset);
+    if (key === undefined || this.#isNew(key)) this.#reader.publication(publication);
+    return 'done';
+  }
+
+  #isNew(key: string): boolean {
+    if (this.#keys.has(key)) return false;
+    this.#keys.add(key);
+    const [oldest] = this.#keys;
+    if (this.#keys.size > REMEMBERED_KEYS && oldest !== undefined) this.#keys.delete(oldest);
+    return true;
+  }
+
+  #gap(gap: ServerFrames['gap']): void {
+    const { origin, epoch, offset } = gap;
+    const known = pointOf(this.position ?? {}, origin);
+    // Told before, on another connection.
+    if (known?.epoch === epoch && offset <= known.offset) return;
+    this.position = advance(this.position ?? {}, origin, epoch, offset);
+    this.#reader.gap(gap);
+  }
+
+  end(error: RequestError): void {
+    this.#reader.ended(error);
+  }
+}

@@ -1,0 +1,337 @@
+/** What goes over a connection: frames to their channels and waiters, requests to the wire. */
+import { type Backoff, fullJitter } from '../backoff.js';
+import { ErrorCode, isTransient } from '../codes.js';
+import { RequestError, requestError } from '../errors.js';
+import type { ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import { hold, type Link, type Phase } from './link.js';
+import { type Publish, Publishes } from './publishes.js';
+import { type Query, type Request, Requests } from './requests.js';
+import { type ChannelReader, Subscription } from './subscription.js';
+
+/** The least wait before a channel is asked for again that the node refused for the moment. */
+const RESUBSCRIBE_WAIT_MS = 500;
+/** What a `connect` may take apart from its subscriptions: token, resume secret and the rest. */
+const CONNECT_BYTES = 16 * 1024;
+/** The channel of a request that only asks whether the node is there: nobody has subscribed to it. */
+const NOBODYS_CHANNEL = 'skywave:nobody';
+/** How quickly a node has to answer that, at least: four times what it usually takes, or this. */
+const LEAST_CHECK_MS = 2_000;
+
+/** What the session gives to its traffic. */
+export interface TrafficHost {
+  now(): number;
+  random(): number;
+  /** The connection that carries the session. */
+  readonly live: Link | undefined;
+  /** What the connection says further cannot be trusted. */
+  fault(link: Link, problem: string): void;
+}
+
+export interface TrafficOptions {
+  readonly backoff: Backoff;
+  readonly requestTimeoutMs: number;
+  readonly publishQueue: number;
+}
+
+export class Traffic {
+  readonly publishes: Publishes;
+  readonly requests: Requests;
+  /** Smoothed time from request to reply, in milliseconds; 0: none yet. */
+  replyMs = 0;
+  readonly #host: TrafficHost;
+  readonly #options: TrafficOptions;
+  readonly #subscriptions = new Map<string, Subscription>();
+  #subscribed = 0;
+
+  constructor(options: TrafficOptions, host: TrafficHost) {
+    this.#host = host;
+    this.#options = options;
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random());
+    this.requests = new Requests(options.requestTimeoutMs);
+  }
+
+  // ---- from the node
+
+  /** Deals with a frame that came after `connected`, and is not about the connection itself. */
+  frame(link: Link, frame: ServerFrame): void {
+    const [name, body] = frame;
+    switch (name) {
+      case 'publication':
+      case 'event':
+      case 'gap':
+      case 'presence_changed':
+        this.#channelFrame(link, body.channel, frame);
+        break;
+      case 'subscribed':
+        this.#take(body.id);
+        this.#confirmed(link, body);
+        break;
+      case 'unsubscribed':
+        this.#unsubscribed(link, body);
+        break;
+      case 'error':
+        this.#error(body);
+        break;
+      case 'published':
+      case 'history':
+      case 'presence':
+      case 'result':
+      case 'refreshed':
+        this.#take(body.id)?.done?.(frame);
+        break;
+      default:
+    }
+  }
+
+  #channelFrame(link: Link, channel: string, frame: ServerFrame): void {
+    const phase = link.phases.get(channel);
+    if (phase?.state === 'subscribed') this.#deliver(link, channel, frame);
+    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much before `subscribed`');
+  }
+
+  #deliver(link: Link, channel: string, frame: ServerFrame): void {
+    const delivery = this.#subscriptions.get(channel)?.deliver(frame);
+    if (delivery === 'full') this.#pause(channel, Infinity);
+    else if (delivery === 'out_of_order') this.#host.fault(link, 'a publication is missing');
+  }
+
+  #confirmed(link: Link, body: ServerFrames['subscribed']): void {
+    const { channel } = body;
+    const phase = link.phases.get(channel);
+    if (phase?.state !== 'awaiting') return;
+    link.phases.set(channel, { state: 'subscribed', held: undefined });
+    this.#subscriptions.get(channel)?.subscribed(body);
+    for (const frame of phase.held ?? []) this.#channelFrame(link, channel, frame);
+  }
+
+  #unsubscribed(link: Link, { id, channel, code, reason }: ServerFrames['unsubscribed']): void {
+    const phase = link.phases.get(channel);
+    if (id === undefined) {
+      // The node's own doing. On a connection that retires it says nothing about the new one.
+      link.phases.delete(channel);
+      const number = code ?? ErrorCode.internal;
+      const word = reason ?? 'unsubscribed';
+      const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
+      if (link === this.#host.live) this.#refused(channel, error);
+      return;
+    }
+    this.#take(id);
+    if (phase?.state !== 'leaving') return;
+    if (phase.held) link.phases.set(channel, { state: 'awaiting', held: phase.held });
+    else link.phases.delete(channel);
+  }
+
+  /** The node will not have this subscription, for now or for good. */
+  #refused(channel: string, error: RequestError): void {
+    const subscription = this.#subscriptions.get(channel);
+    if (subscription === undefined) return;
+    if (error.transient) {
+      const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
+      subscription.failures += 1;
+      this.#pause(channel, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
+      return;
+    }
+    this.#subscriptions.delete(channel);
+    subscription.end(error);
+  }
+
+  /** Takes the request that a reply belongs to, and the time that it took. */
+  #take(id: number | undefined): Request | undefined {
+    const sent = id === undefined ? undefined : this.requests.take(id);
+    if (sent === undefined) return undefined;
+    const tookMs = this.#host.now() - sent.sentAt;
+    // RFC 6298's smoothing, α = 1/8.
+    this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
+    return sent.request;
+  }
+
+  #error({ id, code, reason, message, transient, retry_after_ms }: ServerFrames['error']): void {
+    this.#take(id)?.failed?.(new RequestError(code, reason, message, transient, retry_after_ms));
+  }
+
+  // ---- subscriptions
+
+  /** `channel` has no subscription yet. Answers the subscription's id. */
+  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): number {
+    this.#subscribed += 1;
+    this.#subscriptions.set(channel, new Subscription(this.#subscribed, options, reader));
+    this.#join(channel);
+    return this.#subscribed;
+  }
+
+  unsubscribe(channel: string): void {
+    if (this.#subscriptions.delete(channel)) this.#leave(channel);
+  }
+
+  positionOf(channel: string): SubscribeOptions['position'] {
+    return this.#subscriptions.get(channel)?.position;
+  }
+
+  /** The reader has room again. */
+  resume(channel: string): void {
+    const subscription = this.#subscriptions.get(channel);
+    if (!subscription?.isPaused) return;
+    subscription.isPaused = false;
+    subscription.resumeAt = Infinity;
+    this.#join(channel);
+  }
+
+  /** Leaves a channel on the wire until `until`, or until its reader has room. */
+  #pause(channel: string, until: number): void {
+    const subscription = this.#subscriptions.get(channel);
+    if (subscription === undefined) return;
+    subscription.resumeAt = until;
+    if (subscription.isPaused) return;
+    subscription.isPaused = true;
+    this.#leave(channel);
+  }
+
+  /** Asks for a channel on the live connection. */
+  #join(channel: string): void {
+    const { live } = this.#host;
+    const subscription = this.#subscriptions.get(channel);
+    if (live === undefined || subscription === undefined || subscription.isPaused) return;
+    const isSent = this.requests.send(
+      live,
+      this.#host.now(),
+      (id) => ['subscribe', { id, channel, ...subscription.request() }],
+      {
+        failed: (error) => {
+          live.phases.delete(channel);
+          if (live === this.#host.live) this.#refused(channel, error);
+        },
+      },
+    );
+    if (!isSent) {
+      this.#refused(channel, requestError('bad_request', `a frame of more than ${live.frameBytes} bytes`));
+      return;
+    }
+    // Where it is being left, its `unsubscribed` is still to come.
+    const state: Phase['state'] = live.phases.get(channel)?.state === 'leaving' ? 'leaving' : 'awaiting';
+    live.phases.set(channel, { state, held: [] });
+  }
+
+  #leave(channel: string): void {
+    const { live } = this.#host;
+    const phase = live?.phases.get(channel);
+    if (live === undefined || phase === undefined || (phase.state === 'leaving' && !phase.held)) return;
+    live.phases.set(channel, { state: 'leaving', held: undefined });
+    this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {});
+  }
+
+  // ---- connections
+
+  /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
+  asked(frameBytes: number): { asked: Map<string, number>; subscriptions: Record<string, SubscribeOptions> } {
+    let left = (frameBytes || Infinity) - CONNECT_BYTES;
+    const asked = new Map<string, number>();
+    const subscriptions: Record<string, SubscribeOptions> = {};
+    for (const [channel, subscription] of this.#subscriptions) {
+      if (subscription.isPaused) continue;
+      const request = subscription.request();
+      // A byte of UTF-8 takes at most three per UTF-16 unit; the node reads the whole frame or nothing.
+      left -= 3 * (JSON.stringify(channel).length + JSON.stringify(request).length) + 8;
+      if (left < 0) break;
+      asked.set(channel, subscription.id);
+      subscriptions[channel] = request;
+    }
+    return { asked, subscriptions };
+  }
+
+  /** Brings the new connection to what the application has asked for meanwhile. */
+  catchUp(link: Link): void {
+    for (const [channel, id] of link.asked) {
+      const subscription = this.#subscriptions.get(channel);
+      link.phases.set(channel, { state: 'awaiting', held: [] });
+      // Dropped meanwhile, even if somebody else has subscribed since.
+      if (subscription?.id !== id || subscription.isPaused) this.#leave(channel);
+    }
+    for (const channel of this.#subscriptions.keys()) {
+      const phase = link.phases.get(channel);
+      if (phase === undefined || (phase.state === 'leaving' && !phase.held)) this.#join(channel);
+    }
+    this.requests.sendWaiting(link, this.#host.now());
+    this.sendPublishes();
+  }
+
+  // ---- to the node
+
+  publish(publish: Publish): number | undefined {
+    const number = this.publishes.push(publish);
+    if (number !== undefined) this.sendPublishes();
+    return number;
+  }
+
+  sendPublishes(): void {
+    const { live } = this.#host;
+    if (live === undefined) return;
+    for (const [number, publish] of this.publishes.take(live.number, this.#host.now())) {
+      this.#sendPublish(live, number, publish);
+    }
+  }
+
+  #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
+    const isSent = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
+      done: ([name, body]) => {
+        if (name === 'published') this.publishes.answer(number, body, this.#host.now());
+      },
+      failed: (error) => {
+        this.publishes.failed(number, live.number, error, this.#host.now());
+      },
+    });
+    if (isSent) return;
+    const error = requestError('bad_request', `a frame of more than ${live.frameBytes} bytes`);
+    this.publishes.refuse(number, error, this.#host.now());
+  }
+
+  /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
+  emit(channel: string, data: Payload, slot?: string): boolean {
+    const { live } = this.#host;
+    if (live === undefined || live.transport.isCongested) return false;
+    const body: ClientFrames['emit'] = { channel, ...(slot === undefined ? {} : { slot }), data };
+    return live.send(['emit', body], 'datagram');
+  }
+
+  /** Answers how to forget it. */
+  ask(query: Query): () => void {
+    return this.requests.ask(query, this.#host.live, this.#host.now());
+  }
+
+  /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
+  check(): void {
+    const { live } = this.#host;
+    if (live === undefined || live.isBeingChecked) return;
+    this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel: NOBODYS_CHANNEL }], {});
+    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
+  }
+
+  // ---- time
+
+  get nextAt(): number {
+    const { live } = this.#host;
+    let at = this.requests.expiresAt;
+    if (live === undefined) return at;
+    at = Math.min(at, this.publishes.nextAt(live.number));
+    for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
+    return at;
+  }
+
+  tick(now: number): void {
+    this.requests.expire(now);
+    if (this.#host.live === undefined) return;
+    for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel);
+    this.sendPublishes();
+  }
+
+  /** The client is closed, or the node wants it gone. */
+  failAll(error: RequestError): void {
+    this.publishes.failAll(error);
+    this.requests.failAll(error);
+  }
+
+  endSubscriptions(error: RequestError): void {
+    const subscriptions = [...this.#subscriptions.values()];
+    this.#subscriptions.clear();
+    for (const subscription of subscriptions) subscription.end(error);
+  }
+}

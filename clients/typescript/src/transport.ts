@@ -1,0 +1,29 @@
+/** What the session sees of a transport: frames in, frames out, one end. */
+import type { ClientFrame, ServerFrame } from './frames.js';
+
+export type TransportKind = 'webtransport' | 'websocket';
+
+/** How a frame travels: in order and never lost while the connection lives, or as a datagram that may be lost. */
+export type Lane = 'reliable' | 'datagram';
+
+/** What happens on a transport. */
+export interface TransportEvents {
+  frame(frame: ServerFrame): void;
+  /** What came is no frame: nothing that follows can be trusted. */
+  fault(problem: string): void;
+  /** It is over, with the peer's code where one was told. */
+  ended(code: number | undefined, reason: string): void;
+}
+
+/** An open transport. */
+export interface Transport {
+  readonly kind: TransportKind;
+  /** To be called at once by whoever opened it; what happened before is told then. */
+  listen(events: TransportEvents): void;
+  /** Sends a frame of at most `maxBytes`; answers whether it was small enough. */
+  send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean;
+  /** Whether so much waits to be written that events are better dropped. */
+  readonly isCongested: boolean;
+  /** Ends it; nothing is told any more. */
+  close(): void;
+}

@@ -1,0 +1,151 @@
+/** What a channel's reader gets, whatever the connections do: each publication once, in order, and every gap told. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { publication, World } from './world.js';
+
+describe('a subscription', () => {
+  it('is asked for in `connect`, and begins at the position that the node names', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1', { history: 20, presence: true });
+    const node = world.connected();
+    assert.deepEqual(node.last('connect').subscriptions, { 'chat:1': { history: 20, presence: true } });
+    node.says(publication(1), publication(2));
+    assert.deepEqual(reader.publications, [1, 2]);
+  });
+
+  it('is asked for at once on a connection that stands', () => {
+    const world = new World();
+    const node = world.connected();
+    const reader = world.subscribe('chat:1');
+    const { id } = node.last('subscribe');
+    node.says(['subscribed', { id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 41 } } }]);
+    node.says(publication(42));
+    assert.deepEqual(reader.publications, [42]);
+  });
+
+  it('holds what overtakes `connected` and `subscribed`', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    world.session.connect();
+    const node = world.opens();
+    node.says(publication(1), publication(2));
+    assert.deepEqual(reader.publications, []);
+    node.welcomes();
+    assert.deepEqual(reader.publications, [1, 2]);
+  });
+
+  it('drops duplicates by their position, and repeated messages by their key', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1, { key: 'a' }), publication(1, { key: 'a' }), publication(2, { key: 'a' }), publication(3));
+    assert.deepEqual(reader.publications, [1, 3]);
+  });
+
+  it('moves past a gap that is told, and tells it', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1));
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', reason: 'trimmed', epoch: 'e', offset: 9 }]);
+    node.says(publication(10));
+    assert.deepEqual(reader.publications, [1, 10]);
+    assert.deepEqual(reader.gaps.map(({ reason, offset }) => [reason, offset]), [['trimmed', 9]]);
+  });
+
+  it('goes on in a new epoch that a gap announced', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1));
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', reason: 'epoch_changed', epoch: 'f', offset: 0 }]);
+    node.says(publication(1, { epoch: 'f', data: 'new' }));
+    assert.deepEqual(reader.publications, [1, 'new']);
+    assert.deepEqual(world.session.traffic.positionOf('chat:1'), { eu: { epoch: 'f', offset: 1 } });
+  });
+
+  it('resumes from its position when something is missing that no gap told of', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1), publication(3));
+    assert.ok(node.isClosed, 'what this connection says further cannot be trusted');
+    const next = world.comesBack();
+    assert.deepEqual(next.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
+    next.says(publication(2), publication(3));
+    assert.deepEqual(reader.publications, [1, 2, 3]);
+  });
+
+  it('gets nothing that comes after its end, and all of its next life', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1));
+    world.session.traffic.unsubscribe('chat:1');
+    const second = world.subscribe('chat:1');
+    // The order of the control stream: the old subscription ends, then the new one stands.
+    node.says(publication(2));
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 1 } } }]);
+    assert.deepEqual(reader.publications, [1]);
+    // What was held belongs to the new life, by its position.
+    assert.deepEqual(second.publications, [2]);
+  });
+
+  it('is left while its reader has no room, and taken up from where it was', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    reader.room = 2;
+    node.says(publication(1), publication(2), publication(3), publication(4));
+    assert.deepEqual(reader.publications, [1, 2]);
+    assert.equal(node.last('unsubscribe').channel, 'chat:1');
+    reader.room = 10;
+    world.session.traffic.resume('chat:1');
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: {}, recovered: true }]);
+    node.says(publication(3), publication(4));
+    assert.deepEqual(reader.publications, [1, 2, 3, 4]);
+  });
+
+  it('that the node refuses for now is asked for again, and one that it refuses for good is over', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const forbidden = world.subscribe('chat:2');
+    const node = world.connected();
+    node.says(['unsubscribed', { channel: 'chat:1', code: 110, reason: 'unavailable' }]);
+    node.says(['unsubscribed', { channel: 'chat:2', code: 103, reason: 'forbidden' }]);
+    assert.equal(forbidden.end?.code, 103);
+    assert.equal(forbidden.end.transient, false);
+    assert.equal(node.all('subscribe').length, 0);
+    world.pass(1_000);
+    assert.equal(node.last('subscribe').channel, 'chat:1');
+    assert.equal(reader.end, undefined);
+  });
+
+  it('that does not fit into `connect` is asked for after it', () => {
+    const world = new World();
+    for (let index = 0; index < 500; index += 1) world.subscribe(`chat:${String(index).padStart(200, '0')}`);
+    const node = world.connected();
+    const first = Object.keys(node.last('connect').subscriptions ?? {}).length;
+    assert.ok(first > 10 && first < 500, String(first));
+    assert.equal(first + node.all('subscribe').length, 500);
+  });
+
+  it('gets each publication of two overlapping connections once', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1));
+    world.session.switchTo('websocket', assert.ifError);
+    const next = world.opens('websocket');
+    node.says(publication(2));
+    next.says(publication(2), publication(3));
+    node.says(publication(3));
+    next.welcomes({ resume: 'r2' });
+    next.says(publication(4));
+    assert.deepEqual(reader.publications, [1, 2, 3, 4]);
+    assert.ok(node.isClosed);
+  });
+});

@@ -1,0 +1,140 @@
+/** Moves without a gap: the new connection stands before the old one goes. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { lost } from '../src/errors.js';
+import { World } from './world.js';
+
+describe('a move', () => {
+  it('from a node that drains goes to the address that it names, within half of the time', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['drain', { after_ms: 10_000, url: 'https://b.example' }]);
+    world.pass(2_499);
+    assert.equal(world.dials.length, 1);
+    world.pass(1);
+    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+    assert.ok(!node.isClosed);
+    world.opens().welcomes({ resume: 'r2' });
+    assert.ok(node.isClosed);
+    assert.equal(world.session.state, 'connected');
+    assert.ok(!world.told.some(({ state }, index) => index > 1 && state !== 'connected'), 'nobody noticed');
+  });
+
+  it('that fails is tried again until the old connection ends', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['drain', { after_ms: 10_000 }]);
+    world.pass(2_500);
+    world.fails();
+    world.pass(1_000);
+    assert.ok(world.dials.length > 2);
+    assert.ok(!node.isClosed);
+    node.says(['disconnect', { code: 3000, reason: 'drain', reconnect: true }]);
+    world.opens().welcomes();
+    assert.equal(world.session.state, 'connected');
+  });
+
+  it('survives that the old connection hears of its successor first', () => {
+    const world = new World();
+    const node = world.connected();
+    world.session.switchTo('websocket', assert.ifError);
+    const next = world.opens('websocket');
+    node.says(['disconnect', { code: 3500, reason: 'replaced', reconnect: false }]);
+    assert.equal(world.session.state, 'connecting');
+    next.welcomes();
+    assert.equal(world.session.state, 'connected');
+    assert.equal(world.session.connection?.transport, 'websocket');
+  });
+
+  it('to a node that suits better happens once a minute at most', () => {
+    const world = new World();
+    world.connected({ prefer_url: 'https://b.example' });
+    world.pass(0);
+    assert.equal(world.dials.length, 2);
+    world.opens().welcomes({ prefer_url: 'https://a.example' });
+    world.pass(1_000);
+    assert.equal(world.dials.length, 2, 'two nodes cannot play ball with a client');
+  });
+
+  it('keeps the old connection for a reply that only it can give', () => {
+    const world = new World();
+    const node = world.connected();
+    let answer: unknown;
+    world.session.traffic.ask({
+      frame: (id) => ['call', { id, method: 'x', data: '1' }],
+      isRepeatable: false,
+      done: ([, body]) => (answer = body),
+      failed: assert.ifError,
+    });
+    world.session.switchTo('websocket', assert.ifError);
+    world.opens('websocket').welcomes();
+    assert.ok(!node.isClosed);
+    node.says(['result', { id: node.last('call').id, data: 5 }]);
+    assert.deepEqual(answer, { id: node.last('call').id, data: 5 });
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+  });
+});
+
+describe('the choice of a transport', () => {
+  it('is WebTransport first, with a head start', () => {
+    const world = new World();
+    world.session.connect();
+    const [target] = world.dialing.request.targets;
+    assert.deepEqual(target?.plan, { first: 'webtransport', second: 'websocket', headStartMs: 250 });
+  });
+
+  it('remembers that WebTransport lost, for each network', () => {
+    const stored = new Map<string, string>();
+    const storage = {
+      getItem: (key: string) => stored.get(key) ?? null,
+      setItem: (key: string, value: string) => void stored.set(key, value),
+    };
+    const world = new World({ storage });
+    world.networkName = 'office';
+    world.connected({}, 'websocket');
+
+    const planIn = (network: string): string | undefined => {
+      const next = new World({ storage });
+      next.networkName = network;
+      next.session.connect();
+      return next.dialing.request.targets[0]?.plan.first;
+    };
+    assert.equal(planIn('office'), 'websocket');
+    assert.equal(planIn('home'), 'webtransport');
+  });
+
+  it('goes up to WebTransport when UDP comes back, and stays away longer after each failure', () => {
+    const world = new World();
+    const node = world.connected({ heartbeat: { interval_ms: 3_600_000, timeout_ms: 1_000 } }, 'websocket');
+    world.pass(29_999);
+    assert.equal(world.dials.length, 1);
+    world.pass(1);
+    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'webtransport', headStartMs: 250 });
+    world.fails(lost('UDP is blocked'));
+    world.pass(59_999);
+    assert.equal(world.dials.length, 2);
+    world.pass(1);
+    world.opens('webtransport').welcomes();
+    assert.ok(node.isClosed);
+    assert.equal(world.session.connection?.transport, 'webtransport');
+  });
+
+  it('tries WebTransport at once on another network', () => {
+    const world = new World();
+    const node = world.connected({}, 'websocket');
+    world.session.networkChanged({ kind: 'wifi' }, true);
+    world.pass(0);
+    assert.equal(world.dialing.request.targets[0]?.plan.first, 'webtransport');
+    assert.ok(!node.isClosed);
+  });
+
+  it('is left to the application that wants one', () => {
+    const world = new World({ transport: 'websocket' });
+    world.session.connect();
+    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'websocket', headStartMs: 250 });
+    world.opens('websocket').welcomes();
+    world.pass(20_000);
+    assert.equal(world.dials.length, 1);
+  });
+});

@@ -1,0 +1,189 @@
+/** Publishes take effect once and in order, whatever happens to the connection. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { FakeTransport } from './world.js';
+import { World } from './world.js';
+
+const keys = (node: FakeTransport): (string | undefined)[] => node.all('publish').map(({ key }) => key);
+
+function accept(node: FakeTransport, offset = 1): void {
+  const { id, channel } = node.last('publish');
+  node.says(['published', { id, channel, origin: 'eu', epoch: 'e', offset }]);
+}
+
+function refuse(node: FakeTransport, index: number, code: number, fields = {}): void {
+  const { id } = node.all('publish')[index] ?? { id: 0 };
+  const transient = [100, 110, 111, 112].includes(code);
+  node.says(['error', { id, code, reason: 'x', message: 'no', transient, ...fields }]);
+}
+
+describe('a publish', () => {
+  it('gets its position', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = world.publish('chat:1', 'hi');
+    assert.deepEqual(node.last('publish').data, '"hi"');
+    accept(node, 42);
+    assert.equal(published.at?.offset, 42);
+  });
+
+  it('made without a connection waits for one', () => {
+    const world = new World();
+    const published = [world.publish('chat:1', 1), world.publish('chat:1', 2)];
+    const node = world.connected();
+    assert.deepEqual(keys(node), ['key-1', 'key-2']);
+    assert.deepEqual(published, [{}, {}]);
+  });
+
+  it('that was not answered is sent again with its key, in its order', () => {
+    const world = new World();
+    const node = world.connected();
+    for (const data of [1, 2, 3]) world.publish('chat:1', data);
+    node.breaks();
+    world.publish('chat:1', 4);
+    const next = world.comesBack();
+    assert.deepEqual(keys(next), ['key-1', 'key-2', 'key-3', 'key-4']);
+  });
+
+  it('that was answered is not sent again', () => {
+    const world = new World();
+    const node = world.connected();
+    world.publish('chat:1', 1);
+    accept(node);
+    node.breaks();
+    assert.deepEqual(keys(world.comesBack()), []);
+  });
+
+  it('that fails for the moment holds up those behind it on its channel, and no other', () => {
+    const world = new World();
+    const node = world.connected();
+    world.publish('chat:1', 1);
+    refuse(node, 0, 110);
+    world.publish('chat:1', 2);
+    world.publish('chat:2', 3);
+    assert.deepEqual(keys(node), ['key-1', 'key-3']);
+    world.pass(1_000);
+    assert.deepEqual(keys(node), ['key-1', 'key-3', 'key-1', 'key-2']);
+  });
+
+  it('is sent again no sooner than the node says, and within a second of that however often it fails', () => {
+    const world = new World();
+    const node = world.connected();
+    world.publish('chat:1', 1);
+    for (let round = 0; round < 20; round += 1) {
+      refuse(node, round, 110, { retry_after_ms: 300 });
+      world.pass(299);
+      assert.equal(keys(node).length, round + 1);
+      world.pass(1_001);
+      assert.equal(keys(node).length, round + 2);
+      node.says(['ping', { seq: round, interval_ms: 60_000, timeout_ms: 60_000 }]);
+    }
+  });
+
+  it('that fails for good tells why', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = world.publish('chat:1', 1);
+    refuse(node, 0, 103);
+    assert.equal(published.error?.code, 103);
+    assert.equal(published.error.transient, false);
+  });
+
+  it('that is too large for the node is refused here', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = world.publish('chat:1', 'x'.repeat(70_000), 'k');
+    assert.equal(published.error?.code, 107);
+    assert.deepEqual(keys(node), []);
+  });
+
+  it('beyond the queue is refused, and may be tried later', () => {
+    const world = new World({ publishQueue: 2 });
+    const [, , third] = [1, 2, 3].map((data) => world.publish('chat:1', data));
+    assert.equal(third?.error?.code, 106);
+    assert.equal(third.error.transient, true);
+  });
+
+  it('can be taken back until it is sent', () => {
+    const world = new World();
+    const { traffic } = world.session;
+    const nobody = { done: () => undefined, failed: () => undefined };
+    const number = traffic.publish({ channel: 'chat:1', data: '1', key: 'k', ...nobody }) ?? 0;
+    assert.equal(traffic.publishes.withdraw(number), true);
+    const node = world.connected();
+    assert.deepEqual(keys(node), []);
+    const second = traffic.publish({ channel: 'chat:1', data: '1', key: 'k2', ...nobody }) ?? 0;
+    assert.equal(traffic.publishes.withdraw(second), false);
+  });
+
+  it('goes out no faster than the node takes them, in order', () => {
+    const world = new World();
+    const limits = { frame_bytes: 0, channels_per_session: 0, requests_per_second: 0, publishes_per_second: 20 };
+    const node = world.connected({ limits });
+    for (let data = 0; data < 100; data += 1) world.publish('chat:1', data);
+    assert.equal(keys(node).length, 40);
+    world.pass(1_000);
+    assert.equal(keys(node).length, 60);
+    world.pass(2_000);
+    assert.deepEqual(
+      keys(node),
+      Array.from({ length: 100 }, (_, data) => `key-${data}`),
+    );
+  });
+
+  it('moves with the session to another connection', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = world.publish('chat:1', 1);
+    world.session.switchTo('websocket', assert.ifError);
+    const next = world.opens('websocket');
+    next.welcomes();
+    assert.deepEqual(keys(next), ['key-1']);
+    accept(next, 7);
+    accept(node, 7);
+    assert.equal(published.at?.offset, 7);
+  });
+});
+
+describe('a request', () => {
+  const history = (world: World, isRepeatable = true): { reply?: unknown; error?: unknown } => {
+    const outcome: { reply?: unknown; error?: unknown } = {};
+    world.session.traffic.ask({
+      frame: (id) => ['history', { id, channel: 'chat:1', limit: 10 }],
+      isRepeatable,
+      done: ([, body]) => (outcome.reply = body),
+      failed: (error) => (outcome.error = error),
+    });
+    world.session.settle();
+    return outcome;
+  };
+
+  it('made without a connection waits for one', () => {
+    const world = new World();
+    const outcome = history(world);
+    const node = world.connected();
+    const { id } = node.last('history');
+    node.says(['history', { id, channel: 'chat:1', publications: [] }]);
+    assert.deepEqual(outcome.reply, { id, channel: 'chat:1', publications: [] });
+  });
+
+  it('is asked again after a break if that does no harm, and fails otherwise', () => {
+    const world = new World();
+    const node = world.connected();
+    const harmless = history(world);
+    const once = history(world, false);
+    node.breaks();
+    assert.equal((once.error as { code: number }).code, 110);
+    const next = world.comesBack();
+    next.says(['history', { id: next.last('history').id, channel: 'chat:1', publications: [] }]);
+    assert.ok(harmless.reply);
+  });
+
+  it('fails when no reply comes in time', () => {
+    const world = new World();
+    world.connected({ heartbeat: { interval_ms: 60_000, timeout_ms: 1_000 } });
+    const outcome = history(world);
+    world.pass(10_000);
+    assert.equal((outcome.error as { code: number }).code, 112);
+  });
+});

@@ -1,0 +1,287 @@
+/** How a session comes back: by its newest secret, at the right time, to the right node. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { parseAddress } from '../src/address.js';
+import { lost, TokenError } from '../src/errors.js';
+import { publication, World } from './world.js';
+
+describe('a session', () => {
+  it('tells what it does: disconnected, connecting, connected', () => {
+    const world = new World();
+    assert.equal(world.session.state, 'disconnected');
+    world.connected();
+    world.session.disconnect();
+    assert.deepEqual(
+      world.told.map(({ state }) => state),
+      ['connecting', 'connected', 'disconnected'],
+    );
+  });
+
+  it('resumes with the newest secret and all positions', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected({ resume: 'r1' });
+    node.says(publication(1));
+    node.breaks();
+    const second = world.comesBack({ resume: 'r2' });
+    assert.equal(second.last('connect').resume, 'r1');
+    second.breaks();
+    const third = world.comesBack({ resume: 'r3' });
+    assert.equal(third.last('connect').resume, 'r2');
+    assert.deepEqual(third.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
+    assert.equal(world.session.connection?.connects, 3);
+  });
+
+  it('waits with full jitter, longer after each failed round', () => {
+    const world = new World();
+    world.chance = 0.999;
+    world.session.connect();
+    const waits: number[] = [];
+    for (let round = 0; round < 9; round += 1) {
+      world.fails();
+      const begin = world.time;
+      const before = world.dials.length;
+      while (world.dials.length === before) world.pass(10);
+      waits.push(world.time - begin);
+    }
+    for (const [index, wait] of waits.entries()) {
+      const bound = Math.min(20_000, 200 * 2 ** index);
+      assert.ok(wait > bound * 0.9 && wait <= bound + 10, `${index}: ${wait}`);
+    }
+  });
+
+  it('is at the next node at once when one does not answer, and tells why it waits', () => {
+    const world = new World({ addresses: [parseAddress('https://a.example'), parseAddress('https://b.example')] });
+    world.session.connect();
+    const { targets } = world.dialing.request;
+    assert.deepEqual(targets.map(({ address }) => address.webtransport), [
+      'https://a.example/v1/connect',
+      'https://b.example/v1/connect',
+    ]);
+    world.fails(lost('nobody there'));
+    assert.equal(world.told.at(-1)?.error?.message, 'nobody there');
+  });
+
+  it('goes to the regions that nodes told it of, never from TLS to none', () => {
+    const world = new World();
+    const node = world.connected({
+      regions: [
+        { name: 'us', url: 'https://us.example:4433' },
+        { name: 'ap', url: 'ws://ap.example' },
+      ],
+    });
+    node.breaks();
+    world.pass(1_000);
+    const keys = world.dialing.request.targets.map(({ address }) => address.webtransport);
+    assert.deepEqual(keys, ['https://a.example/v1/connect', 'https://us.example:4433/v1/connect']);
+  });
+
+  it('stays away after a final close code, and fails what waits', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = world.publish('chat:1', 1);
+    node.says(['disconnect', { code: 3504, reason: 'disconnected', reconnect: false }]);
+    assert.equal(world.session.state, 'disconnected');
+    assert.equal(world.told.at(-1)?.error?.code, 3504);
+    assert.equal(published.error?.code, 3504);
+    world.pass(600_000);
+    assert.equal(world.dials.length, 1);
+  });
+
+  it('comes back at once after `rotate`', () => {
+    const world = new World();
+    const node = world.connected();
+    world.pass(6_000);
+    node.says(['disconnect', { code: 3007, reason: 'rotate', reconnect: true }]);
+    world.pass(0);
+    assert.equal(world.dials.length, 2);
+  });
+
+  it('gives up a connection that does not answer `connect`', () => {
+    const world = new World();
+    world.session.connect();
+    const silent = world.opens();
+    world.pass(5_000);
+    assert.ok(silent.isClosed);
+    world.comesBack();
+    assert.equal(world.session.state, 'connected');
+  });
+
+  it('that lost a claim to a connection which it had given up goes on as a new one, from its positions', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected({ resume: 'r1' });
+    node.says(publication(1));
+    world.session.switchTo('websocket', () => undefined);
+    // The node took this one for the newest, but its answer never came.
+    world.opens('websocket');
+    world.pass(5_000);
+    node.says(['disconnect', { code: 3500, reason: 'replaced', reconnect: false }]);
+    const next = world.comesBack({ resume: 'r9' });
+    assert.equal(next.last('connect').resume, undefined);
+    next.says(publication(2));
+    assert.deepEqual(reader.publications, [1, 2]);
+  });
+
+  it('that somebody else took over stops', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['disconnect', { code: 3500, reason: 'replaced', reconnect: false }]);
+    assert.equal(world.session.state, 'disconnected');
+    world.pass(600_000);
+    assert.equal(world.dials.length, 1);
+  });
+
+  it('ends for good when it is closed', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    const published = world.publish('chat:1', 1);
+    world.session.close();
+    assert.ok(node.isClosed);
+    assert.equal(world.session.state, 'closed');
+    assert.ok(published.error);
+    assert.ok(reader.end);
+    world.session.connect();
+    assert.equal(world.dials.length, 1);
+  });
+});
+
+describe('a heartbeat', () => {
+  it('is answered at once, as a datagram', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['ping', { seq: 7, interval_ms: 1_000, timeout_ms: 500 }]);
+    assert.deepEqual(node.last('pong'), { seq: 7 });
+    assert.equal(node.lanes.at(-1), 'datagram');
+  });
+
+  it('that stays away for interval and time-out means that the connection is dead', () => {
+    const world = new World();
+    const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
+    world.pass(12_999);
+    assert.ok(!node.isClosed);
+    world.pass(1);
+    assert.ok(node.isClosed);
+    assert.equal(world.session.state, 'connecting');
+  });
+
+  it('is any frame', () => {
+    const world = new World();
+    const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
+    for (let round = 0; round < 5; round += 1) {
+      world.pass(12_000);
+      node.says(['event', { channel: 'chat:9', session: 's', data: 1 }]);
+    }
+    assert.ok(!node.isClosed);
+  });
+
+  it('over a silent UDP path is helped by a `pong` that nobody asked for, once', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['ping', { seq: 3, interval_ms: 10_000, timeout_ms: 4_000 }]);
+    world.pass(11_999);
+    assert.equal(node.all('pong').length, 1);
+    world.pass(1_001);
+    assert.deepEqual(node.all('pong'), [{ seq: 3 }, { seq: 3 }]);
+  });
+
+  it('may be late by one time-out more after a sleep, while the path is checked', () => {
+    const world = new World();
+    const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
+    world.sleep(60_000);
+    assert.ok(!node.isClosed);
+    // Asked at once, instead of waiting for the time-out; a dead path is left after two seconds.
+    assert.equal(node.all('unsubscribe').length, 1);
+    world.pass(1_999);
+    assert.ok(!node.isClosed);
+    world.pass(1);
+    assert.ok(node.isClosed);
+  });
+
+  it('that comes after a sleep spares the connection', () => {
+    const world = new World();
+    const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
+    world.sleep(60_000);
+    const { id } = node.last('unsubscribe');
+    node.says(['error', { id, code: 104, reason: 'not_subscribed', message: 'no', transient: false }]);
+    world.pass(10_000);
+    assert.ok(!node.isClosed);
+  });
+});
+
+describe('a change of the network', () => {
+  it('is told to the node, and a path that is dead then is left within two seconds', () => {
+    const world = new World();
+    const node = world.connected();
+    world.session.networkChanged({ kind: 'cellular', background: false }, true);
+    assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+  });
+
+  it('ends a wait for the next attempt', () => {
+    const world = new World();
+    world.chance = 0.999;
+    world.session.connect();
+    for (let round = 0; round < 8; round += 1) {
+      world.fails();
+      world.pass(20_000);
+    }
+    world.fails();
+    const before = world.dials.length;
+    world.session.check();
+    assert.equal(world.dials.length, before + 1);
+  });
+});
+
+describe('a token', () => {
+  const untilExpiry = 600_000;
+
+  it('is fetched anew ahead of its expiry, and sent on the same connection', () => {
+    const world = new World({ canRefresh: true });
+    const heartbeat = { interval_ms: 3_600_000, timeout_ms: 1_000 };
+    const node = world.connected({ expires_at_ms: world.time + untilExpiry, heartbeat });
+    world.pass(untilExpiry * 0.75);
+    world.tokenRequests[0]?.('second');
+    const { id, token } = node.last('refresh');
+    assert.equal(token, 'second');
+    node.says(['refreshed', { id, expires_at_ms: world.time + untilExpiry }]);
+    world.pass(untilExpiry * 0.75);
+    assert.equal(world.tokenRequests.length, 2);
+  });
+
+  it('that could not be had is fetched again while the old one lives', () => {
+    const world = new World({ canRefresh: true });
+    world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
+    world.pass(30_000);
+    world.tokenRequests[0]?.(undefined);
+    world.pass(9_000);
+    assert.equal(world.tokenRequests.length, 2);
+  });
+
+  it('that has expired is replaced at once', () => {
+    const world = new World({ canRefresh: true });
+    const node = world.connected();
+    world.pass(6_000);
+    node.says(['disconnect', { code: 3005, reason: 'token_expired', reconnect: true }]);
+    world.pass(0);
+    const next = world.opens('webtransport', { token: 'fresh' });
+    assert.equal(next.last('connect').token, 'fresh');
+  });
+
+  it('that cannot be replaced ends the session when it has expired', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['disconnect', { code: 3005, reason: 'token_expired', reconnect: true }]);
+    assert.equal(world.session.state, 'disconnected');
+  });
+
+  it('that is denied for good ends the attempts', () => {
+    const world = new World({ canRefresh: true });
+    world.session.connect();
+    world.fails(new TokenError('signed out', { transient: false }));
+    assert.equal(world.session.state, 'disconnected');
+    assert.equal(world.told.at(-1)?.error?.message, 'signed out');
+  });
+});
