@@ -23,6 +23,7 @@ export default tseslint.config(
     files: ['**/*.test.ts'],
     rules: {
       'max-lines-per-function': 'off',
+      '@typescript-eslint/no-this-alias': 'off',
       // node:test answers promises that nobody has to wait for.
       '@typescript-eslint/no-floating-promises': 'off',
     },

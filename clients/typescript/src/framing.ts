@@ -6,7 +6,7 @@ export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 const MAX_LENGTH = 2 ** 30 - 1;
 
 /** A frame with its length before it, in the shortest form. */
-export function prefixed(frame: Uint8Array): Uint8Array {
+export function prefixed(frame: Uint8Array): Uint8Array<ArrayBuffer> {
   const length = frame.length;
   const size = length < 0x40 ? 1 : length < 0x4000 ? 2 : 4;
   if (length > MAX_LENGTH) throw new RangeError(`a frame of ${length} bytes`);

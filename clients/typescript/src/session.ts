@@ -119,11 +119,13 @@ export class Session implements TrafficHost {
     this.settle();
   }
 
-  /** Tells the node of the network, and learns at once whether the connection still stands there. */
+  /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
   networkChanged(network: Network, isOther: boolean): void {
     this.network = network;
     this.live?.send(['network', network]);
-    if (isOther && this.live?.transport.kind === 'websocket') this.#upAt = Math.min(this.#upAt, this.now());
+    if (!isOther) return;
+    const { live } = this;
+    if (live !== undefined && this.#upAt < Infinity) this.#upAt = this.now();
     this.check();
   }
 

@@ -1,0 +1,352 @@
+/** One channel, as an application uses it. */
+import { Emitter, type Listener, type ListenOptions } from './emitter.js';
+import { InvalidDataError, type RequestError, requestError } from './errors.js';
+import type { ServerFrames, WirePublication } from './frames.js';
+import {
+  type ChannelEvent,
+  type Gap,
+  type Member,
+  type PresenceChange,
+  type Publication,
+  type Published,
+  type Subscribed,
+  toMember,
+  toPublication,
+} from './messages.js';
+import { toPayload } from './payload.js';
+import type { Position } from './position.js';
+import { Reading } from './reading.js';
+import { type StandardSchema, validate } from './schema.js';
+import type { ChannelReader } from './session/subscription.js';
+import type { Outgoing } from './outgoing.js';
+import { byteLength } from './shapes.js';
+
+export interface ChannelOptions<Message = unknown, Event = unknown> {
+  /** Begin with the last so many publications; at most 1,000. */
+  readonly history?: number;
+  /** Begin after this position, where an earlier visit ended. */
+  readonly position?: Position;
+  /** Keep track of who is there. */
+  readonly presence?: boolean;
+  /** What publications have to be; others are told by `invalid` and not by `publication`. */
+  readonly schema?: StandardSchema<Message>;
+  /** The same for events. */
+  readonly eventSchema?: StandardSchema<Event>;
+  /** How many publications an iteration holds for a reader that takes its time; 1,024, at least 1. */
+  readonly queue?: number;
+}
+
+/** What a channel tells. */
+export interface ChannelEvents<Message, Event> {
+  publication: Publication<Message>;
+  event: ChannelEvent<Event>;
+  presence: PresenceChange;
+  subscribed: Subscribed;
+  gap: Gap;
+  /** A payload that is not what the schema asks for. */
+  invalid: InvalidDataError;
+  /** The subscription is over: the node refuses it. */
+  error: RequestError;
+}
+
+export interface PublishOptions {
+  /** The idempotency key, at most 64 bytes; a random one by default. */
+  readonly key?: string;
+  /** Stops waiting for the answer; takes the publication back only if it has not been sent. */
+  readonly signal?: AbortSignal;
+}
+
+export interface HistoryOptions {
+  /** 1 … 1,000; by default 100. */
+  readonly limit?: number;
+  /** The first ones after this position; by default the last ones. */
+  readonly after?: Position;
+  /** The last ones before the `cursor` of an earlier answer. */
+  readonly before?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** Retained publications, oldest first. */
+export interface HistoryPage<Message> {
+  readonly publications: readonly Publication<Message>[];
+  /** Leads further back, as `before`; absent: there is no more. */
+  readonly cursor: string | undefined;
+}
+
+/** Listening to one of these subscribes. */
+const SUBSCRIBING = ['publication', 'event', 'presence', 'subscribed', 'gap'] as const;
+const USUAL_QUEUE = 1_024;
+const USUAL_HISTORY = 100;
+
+/**
+ * A channel. It is subscribed as long as somebody listens or iterates, or from `subscribe()` to `unsubscribe()`.
+ *
+ * An iteration holds a bounded queue. When its reader falls behind, the channel is left on the wire until half of the
+ * queue is free, and taken up from where it was: a slow reader costs no memory and misses nothing.
+ */
+export class Channel<Message = unknown, Event = unknown> {
+  readonly name: string;
+  readonly #events = new Emitter<ChannelEvents<Message, Event>>(() => {
+    this.#checkSoon();
+  });
+  readonly #outgoing: Outgoing;
+  readonly #reader: ChannelReader;
+  readonly #readings = new Set<Reading<Publication<Message>>>();
+  readonly #members = new Map<string, Member>();
+  #options: ChannelOptions<Message, Event>;
+  #isKept = false;
+  #isStopped = false;
+  #isSubscribed = false;
+  #isChecking = false;
+  #subscribed: Subscribed | undefined;
+
+  /** @internal */
+  constructor(name: string, options: ChannelOptions<Message, Event>, outgoing: Outgoing) {
+    checkName(name);
+    this.name = name;
+    this.#options = options;
+    this.#outgoing = outgoing;
+    this.#reader = this.#toReader();
+  }
+
+  /** Changes how the next subscription begins. @internal */
+  configure(options: ChannelOptions<Message, Event>): void {
+    this.#options = { ...this.#options, ...options };
+  }
+
+  // ---- subscribing
+
+  /** Whether the subscription stands. */
+  get isSubscribed(): boolean {
+    return this.#subscribed !== undefined;
+  }
+
+  /** What has been delivered: to be kept where the next visit should go on from here. */
+  get position(): Position | undefined {
+    return this.#outgoing.traffic.positionOf(this.name);
+  }
+
+  /** Who is there, where `presence` was asked for. */
+  get members(): readonly Member[] {
+    return [...this.#members.values()];
+  }
+
+  /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
+  on<Name extends keyof ChannelEvents<Message, Event>>(
+    name: Name,
+    listener: Listener<ChannelEvents<Message, Event>[Name]>,
+    options?: ListenOptions,
+  ): () => void {
+    const remove = this.#events.on(name, listener, options);
+    if (SUBSCRIBING.some((one) => one === name)) this.#isStopped = false;
+    this.#checkSoon();
+    return remove;
+  }
+
+  /** Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it. */
+  subscribe({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Subscribed> {
+    this.#isKept = true;
+    this.#isStopped = false;
+    this.#check();
+    if (this.#subscribed !== undefined) return Promise.resolve(this.#subscribed);
+    return new Promise((resolve, reject) => {
+      const waiting = new AbortController();
+      const settle = <Value>(end: (value: Value) => void): ((value: Value) => void) => {
+        return (value) => {
+          waiting.abort();
+          signal?.removeEventListener('abort', abort);
+          end(value);
+        };
+      };
+      const abort = settle(() => {
+        reject(signal?.reason as Error);
+      });
+      this.#events.on('subscribed', settle(resolve), { signal: waiting.signal });
+      this.#events.on('error', settle(reject), { signal: waiting.signal });
+      if (signal?.aborted) abort(undefined);
+      else signal?.addEventListener('abort', abort);
+    });
+  }
+
+  /** Ends the subscription and all iterations, until somebody subscribes or listens anew. */
+  unsubscribe(): void {
+    this.#isKept = false;
+    this.#isStopped = true;
+    for (const reading of [...this.#readings]) void reading.return();
+    this.#check();
+  }
+
+  /** Iterates over the publications from now on, which subscribes. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Publication<Message>, undefined> {
+    return this.publications();
+  }
+
+  /** Iterates over the publications from now on, until `signal` aborts. */
+  publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
+    const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
+      if (reading.isOver && this.#readings.delete(reading)) this.#checkSoon();
+      if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
+    });
+    const end = (): void => {
+      void reading.return();
+    };
+    if (signal?.aborted) end();
+    else {
+      signal?.addEventListener('abort', end, { once: true });
+      this.#readings.add(reading);
+      this.#isStopped = false;
+      this.#checkSoon();
+    }
+    return reading;
+  }
+
+  /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
+  #checkSoon(): void {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    queueMicrotask(() => {
+      this.#isChecking = false;
+      this.#check();
+    });
+  }
+
+  #check(): void {
+    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.count(...SUBSCRIBING) > 0);
+    if (isWanted === this.#isSubscribed) return;
+    this.#isSubscribed = isWanted;
+    if (isWanted) {
+      const { history, presence, position } = this.#options;
+      const options = { ...(history ? { history } : {}), ...(presence ? { presence } : {}), ...(position ? { position } : {}) };
+      this.#outgoing.subscribe(this.name, options, this.#reader);
+    } else {
+      this.#forget();
+      this.#outgoing.unsubscribe(this.name);
+    }
+  }
+
+  #forget(): void {
+    this.#subscribed = undefined;
+    this.#members.clear();
+  }
+
+  #toReader(): ChannelReader {
+    return {
+      hasRoom: () => [...this.#readings].every((reading) => reading.hasRoom),
+      subscribed: (body, position) => {
+        this.#confirmed(body, position);
+      },
+      publication: (wire) => {
+        const publication = this.#checked(wire);
+        if (publication === undefined) return;
+        for (const reading of this.#readings) reading.push(publication);
+        this.#events.emit('publication', publication);
+      },
+      event: (body) => {
+        this.#event(body);
+      },
+      gap: (gap) => {
+        this.#events.emit('gap', gap);
+      },
+      presenceChanged: ({ count, joined, left }) => {
+        for (const { session } of left) this.#members.delete(session);
+        for (const member of joined) this.#members.set(member.session, toMember(member));
+        this.#presence(count, joined.map(toMember), left.map(toMember));
+      },
+      ended: (error) => {
+        this.#ended(error);
+      },
+    };
+  }
+
+  #confirmed({ recovered, reason, presence }: ServerFrames['subscribed'], position: Position): void {
+    this.#subscribed = { position, recovered, reason };
+    this.#events.emit('subscribed', this.#subscribed);
+    if (presence === undefined) return;
+    const before = new Map(this.#members);
+    this.#members.clear();
+    for (const member of presence.members) this.#members.set(member.session, toMember(member));
+    const joined = this.members.filter(({ session }) => !before.has(session));
+    const left = [...before.values()].filter(({ session }) => !this.#members.has(session));
+    this.#presence(presence.count, joined, left);
+  }
+
+  #presence(count: number, joined: readonly Member[], left: readonly Member[]): void {
+    this.#events.emit('presence', { count, members: this.members, joined, left });
+  }
+
+  #event({ channel, session, user, slot, data }: ServerFrames['event']): void {
+    const checked = this.#valid(this.#options.eventSchema, data);
+    if (checked !== undefined) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
+  }
+
+  #checked(wire: WirePublication): Publication<Message> | undefined {
+    const checked = this.#valid(this.#options.schema, wire.data);
+    return checked && toPublication(wire, checked.value);
+  }
+
+  #valid<Value>(schema: StandardSchema<Value> | undefined, data: unknown): { value: Value } | undefined {
+    try {
+      return { value: validate(schema, data) };
+    } catch (error) {
+      if (!(error instanceof InvalidDataError)) throw error;
+      this.#events.emit('invalid', error);
+      return undefined;
+    }
+  }
+
+  #ended(error: RequestError): void {
+    this.#isKept = false;
+    this.#isStopped = true;
+    this.#isSubscribed = false;
+    this.#forget();
+    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
+    this.#readings.clear();
+    this.#events.emit('error', error);
+  }
+
+  // ---- requests
+
+  /**
+   * Publishes, and waits for the position that the publication got. It is sent again, with the same key, after a break
+   * or a transient error, until it is answered: its effect is one. Needs the right, not a subscription.
+   */
+  async publish(data: Message, { key, signal }: PublishOptions = {}): Promise<Published> {
+    validate(this.#options.schema, data);
+    if (key !== undefined && byteLength(key) > 64) throw requestError('bad_request', 'a key has at most 64 bytes');
+    return this.#outgoing.publish(this.name, toPayload(data), key, signal);
+  }
+
+  /**
+   * Sends an event to whoever is there now; it may be lost. Of those with the same `slot` only the latest matters.
+   * Answers whether it went out: without a connection, or when too much waits already, it does not.
+   */
+  emit(data: Event, { slot }: { readonly slot?: string } = {}): boolean {
+    validate(this.#options.eventSchema, data);
+    if (slot !== undefined && byteLength(slot) > 64) throw requestError('bad_request', 'a slot has at most 64 bytes');
+    return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
+  }
+
+  /** Reads retained publications. */
+  async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
+    const range = { limit, ...(after === undefined ? {} : { after }), ...(before === undefined ? {} : { before }) };
+    const [name, body] = await this.#outgoing.ask((id) => ['history', { id, channel: this.name, ...range }], { signal });
+    if (name !== 'history') throw requestError('internal', 'another kind of reply');
+    const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
+    return { publications, cursor: body.cursor };
+  }
+
+  /** Asks who is subscribed, on all nodes of all regions. */
+  async presence({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ count: number; members: readonly Member[] }> {
+    const [name, body] = await this.#outgoing.ask((id) => ['presence', { id, channel: this.name }], { signal });
+    if (name !== 'presence') throw requestError('internal', 'another kind of reply');
+    return { count: body.count, members: body.members.map(toMember) };
+  }
+}
+
+/** @throws RequestError for what is no channel's name. */
+function checkName(name: string): void {
+  const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
+  if (!isShaped || byteLength(name) > 255 || /\p{Cc}/u.test(name)) {
+    throw requestError('bad_request', 'a channel is `namespace:name` or `@user`, of at most 255 bytes');
+  }
+}

@@ -1,0 +1,75 @@
+/** Opens transports: nodes one after the other, at each of them both transports with a head start for one. */
+import type { Address } from './address.js';
+import type { Encoding } from './encoding.js';
+import { lost, SkywaveError } from './errors.js';
+import type { Plan } from './race_memory.js';
+import type { DialRequest, Target } from './session/opening.js';
+import { STAGGER_MS } from './session/route.js';
+import { type Attempt, firstOf, type Winner } from './staggered.js';
+import type { Transport, TransportKind } from './transport.js';
+import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
+import { openWebTransport, type WebTransportConstructor } from './transport/webtransport.js';
+
+/** Once one transport has failed for certain, the other gets this long: the node is there, or gone. */
+const LAST_CHANCE_MS = 1_000;
+
+/** What transports are made of. */
+export interface DialerOptions {
+  readonly encoding: Encoding;
+  readonly webSocket: WebSocketConstructor | undefined;
+  readonly webTransport: WebTransportConstructor | undefined;
+  readonly serverCertificateHashes: WebTransportHash[];
+}
+
+/** Opens one transport; a seam for tests and for other kinds of transports. */
+export type OpenTransport = (kind: TransportKind, address: Address, signal: AbortSignal) => Promise<Transport>;
+
+/** What opens transports in this runtime. */
+export function transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes }: DialerOptions): OpenTransport {
+  return async (kind, address, signal) => {
+    const url = address[kind];
+    if (url === undefined) throw lost(`the address has no ${kind}`);
+    if (kind === 'websocket') {
+      if (webSocket === undefined) throw lost('this runtime has no WebSocket: give one as the option `WebSocket`');
+      return openWebSocket(url, encoding, webSocket, signal);
+    }
+    if (webTransport === undefined) throw lost('this runtime has no WebTransport');
+    return openWebTransport(url, encoding, webTransport, serverCertificateHashes, signal);
+  };
+}
+
+/** Opens a transport to the first of the targets whose handshake completes. Rejects with a `SkywaveError`. */
+export async function dial(request: DialRequest, open: OpenTransport, signal: AbortSignal): Promise<Winner<Transport>> {
+  const { targets, headStartMs, timeoutMs } = request;
+  const attempts = targets.map(
+    ({ address, plan }: Target): Attempt<Transport> =>
+      (aborted) =>
+        race(plan, timeoutMs, (kind, given) => open(kind, address, given), aborted),
+  );
+  try {
+    return await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+  } catch (error) {
+    throw summary(error);
+  }
+}
+
+async function race(
+  { first, second, headStartMs }: Plan,
+  timeoutMs: number,
+  open: (kind: TransportKind, signal: AbortSignal) => Promise<Transport>,
+  signal: AbortSignal,
+): Promise<Transport> {
+  const kinds = second === undefined ? [first] : [first, second];
+  const attempts = kinds.map((kind): Attempt<Transport> => (given) => open(kind, given));
+  const pace = { headStartMs, staggerMs: 0, timeoutMs, lastChanceMs: LAST_CHANCE_MS };
+  try {
+    return (await firstOf(attempts, pace, signal)).value;
+  } catch (error) {
+    throw summary(error);
+  }
+}
+
+/** One error for those of all attempts. */
+function summary(error: unknown): SkywaveError {
+  return error instanceof SkywaveError ? error : lost(error instanceof Error ? error.message : 'no connection', error);
+}

@@ -1,0 +1,58 @@
+/** Listeners of typed events. */
+
+export type Listener<Event> = (event: Event) => void;
+
+export interface ListenOptions {
+  /** Removes the listener when it aborts. */
+  readonly signal?: AbortSignal;
+  /** Removes the listener after the first event. */
+  readonly once?: boolean;
+}
+
+export class Emitter<Events> {
+  readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
+  readonly #removed: () => void;
+
+  /** `removed` is called after a listener has gone. */
+  constructor(removed: () => void = () => undefined) {
+    this.#removed = removed;
+  }
+
+  /** How many listen to any of these. */
+  count(...names: (keyof Events)[]): number {
+    return names.reduce((sum, name) => sum + (this.#listeners.get(name)?.size ?? 0), 0);
+  }
+
+  /** Adds a listener; answers how to remove it. */
+  on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>, options: ListenOptions = {}): () => void {
+    const { signal, once } = options;
+    if (signal?.aborted) return () => undefined;
+    // Its own function, so that a listener given twice is two.
+    const own: Listener<Events[Name]> = (event) => {
+      if (once) remove();
+      listener(event);
+    };
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(own));
+    const remove = (): void => {
+      listeners.delete(own);
+      signal?.removeEventListener('abort', remove);
+      this.#removed();
+    };
+    signal?.addEventListener('abort', remove);
+    return remove;
+  }
+
+  emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
+    for (const listener of [...(this.#listeners.get(name) ?? [])] as Listener<Events[Name]>[]) {
+      try {
+        listener(event);
+      } catch (error) {
+        // The listener's fault, to be seen like any uncaught error; it must not harm the session.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}

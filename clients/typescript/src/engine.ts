@@ -1,0 +1,134 @@
+/** The world around a session: the clock, timers, transports, tokens. */
+import { type Address, type NodeUrl, parseAddress } from './address.js';
+import { dial, type OpenTransport } from './dialer.js';
+import { lost, SkywaveError, TokenError } from './errors.js';
+import type { Network } from './frames.js';
+import { Session } from './session.js';
+import type { DialOutcome, DialRequest } from './session/opening.js';
+import type { SessionIo, SessionOptions, State } from './session/state.js';
+
+/** Gives a token whenever one is needed: at each connect and ahead of the expiry of the one before. */
+export type GetToken = (request: { readonly signal: AbortSignal }) => string | Promise<string>;
+
+export interface EngineOptions {
+  readonly session: Omit<SessionOptions, 'addresses' | 'canRefresh'>;
+  readonly urls: readonly NodeUrl[];
+  /** Whether WebTransport may be used here. */
+  readonly hasWebTransport: boolean;
+  readonly token: string | undefined;
+  readonly getToken: GetToken | undefined;
+  readonly open: OpenTransport;
+  network(): string;
+}
+
+/** Timers cannot wait for longer: 2³¹−1 ms. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export class Engine implements SessionIo {
+  readonly session: Session;
+  token: string | undefined;
+  readonly #options: EngineOptions;
+  readonly #told: (state: State, error?: SkywaveError, retryAt?: number) => void;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAt = Infinity;
+
+  constructor(options: EngineOptions, network: Network, told: Engine['stateChanged']) {
+    this.#options = options;
+    this.#told = told;
+    this.token = options.token;
+    const [first, ...others] = options.urls.map((url) => this.#address(url));
+    if (first === undefined) throw new TypeError('no address is given');
+    const canRefresh = options.getToken !== undefined;
+    this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, network, this);
+  }
+
+  now(): number {
+    // It goes on while the system sleeps, which the monotonic clocks of some browsers do not.
+    return Date.now();
+  }
+
+  random(): number {
+    return Math.random();
+  }
+
+  dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const dialled = async (): Promise<DialOutcome> => {
+      const token = await this.#fetch(signal, request.timeoutMs);
+      const { value: transport, ...winner } = await dial(request, this.#options.open, signal);
+      return { transport, token, ...winner };
+    };
+    dialled().then(done, (error: unknown) => {
+      done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
+    });
+    return () => {
+      controller.abort();
+    };
+  }
+
+  /** A token, from wherever they come. Rejects with a `SkywaveError`. */
+  async #fetch(signal: AbortSignal, timeoutMs: number): Promise<string | undefined> {
+    const { getToken } = this.#options;
+    if (getToken === undefined) return this.token;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(reject, timeoutMs, new TokenError('no token in time', { transient: true }));
+    });
+    try {
+      return await Promise.race([getToken({ signal }), late]);
+    } catch (error) {
+      if (error instanceof SkywaveError) throw error;
+      const message = `no token: ${error instanceof Error ? error.message : String(error)}`;
+      throw new TokenError(message, { transient: true, cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  fetchToken(done: (token: string | undefined) => void): void {
+    this.#fetch(new AbortController().signal, this.#options.session.connectTimeoutMs).then(done, () => {
+      // The node says when the old one has expired; the source is asked again before and then.
+      done(undefined);
+    });
+  }
+
+  parse(url: string): Address | undefined {
+    try {
+      return this.#address(url);
+    } catch {
+      // A node told an address that this client does not understand.
+      return undefined;
+    }
+  }
+
+  /** An address, without WebTransport where there is none. */
+  #address(url: NodeUrl): Address {
+    const address = parseAddress(url);
+    const usesWebSocket = !this.#options.hasWebTransport && address.websocket !== undefined;
+    return usesWebSocket ? { ...address, webtransport: undefined } : address;
+  }
+
+  network(): string {
+    return this.#options.network();
+  }
+
+  schedule(at: number): void {
+    // One that is early does no harm, and frames that come often need no new timer each.
+    if (this.#timer !== undefined && this.#timerAt <= at && at < Infinity) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = undefined;
+    if (at === Infinity) return;
+    const waitMs = Math.min(Math.max(at - this.now(), 0), LONGEST_TIMER_MS);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#timerAt = Infinity;
+      this.session.tick();
+    }, waitMs);
+  }
+
+  stateChanged(state: State, error?: SkywaveError, retryAt?: number): void {
+    this.#told(state, error, retryAt);
+  }
+}

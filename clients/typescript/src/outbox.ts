@@ -1,0 +1,18 @@
+/** Where publications wait so that they outlive the page: `skywave/outbox` has one in IndexedDB. */
+import type { Payload } from './frames.js';
+
+/** A publication that has not been answered. */
+export interface OutboxEntry {
+  readonly channel: string;
+  /** Its idempotency key, by which it is known here and to the nodes. */
+  readonly key: string;
+  readonly data: Payload;
+}
+
+/** A store of publications. What fails there is told to whoever publishes. */
+export interface Outbox {
+  /** All entries, oldest first. */
+  load(): Promise<readonly OutboxEntry[]>;
+  add(entry: OutboxEntry): Promise<void>;
+  remove(key: string): Promise<void>;
+}

@@ -1,0 +1,101 @@
+/** WebSocket as a transport: one socket for all frames. */
+import { type Encoding, decodeText } from '../encoding.js';
+import { lost } from '../errors.js';
+import type { ClientFrame } from '../frames.js';
+import { prefixed, splitFrames } from '../framing.js';
+import { byteLength } from '../shapes.js';
+import type { Lane, Transport, TransportEvents } from '../transport.js';
+import { Receiving } from './receiving.js';
+
+/** As much of a WebSocket as is needed: a browser's, Node's, or that of the package `ws`. */
+export interface WebSocketLike {
+  binaryType: string;
+  readonly bufferedAmount: number;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+
+/** With so many bytes unsent, events are better dropped. */
+const CONGESTED_BYTES = 256 * 1024;
+
+class WebSocketTransport implements Transport {
+  readonly kind = 'websocket';
+  readonly #socket: WebSocketLike;
+  readonly #encoding: Encoding;
+  readonly #receiving = new Receiving();
+
+  constructor(socket: WebSocketLike, encoding: Encoding) {
+    this.#socket = socket;
+    this.#encoding = encoding;
+    socket.onmessage = ({ data }: { data: unknown }) => {
+      this.#receive(data);
+    };
+    socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
+      this.#receiving.end(code, reason || `the WebSocket was closed (${code})`);
+    };
+  }
+
+  listen(events: TransportEvents): void {
+    this.#receiving.listen(events);
+  }
+
+  send(frame: ClientFrame, _lane: Lane, maxBytes: number): boolean {
+    const encoded = this.#encoding.encode(frame);
+    const length = typeof encoded === 'string' ? byteLength(encoded) : encoded.length;
+    if (length > maxBytes) return false;
+    // A socket that is over tells so by itself.
+    if (!this.#receiving.isOver) this.#socket.send(typeof encoded === 'string' ? encoded : prefixed(encoded));
+    return true;
+  }
+
+  get isCongested(): boolean {
+    return this.#socket.bufferedAmount > CONGESTED_BYTES;
+  }
+
+  close(): void {
+    this.#receiving.stop();
+    this.#socket.close(1000);
+  }
+
+  #receive(data: unknown): void {
+    this.#receiving.frames(() =>
+      typeof data === 'string'
+        ? decodeText(data)
+        : splitFrames(new Uint8Array(data as ArrayBuffer)).map((frame) => this.#encoding.decode(frame)),
+    );
+  }
+}
+
+/** Opens a WebSocket. Aborting `signal` closes it while it opens. */
+export function openWebSocket(
+  url: string,
+  encoding: Encoding,
+  constructor: WebSocketConstructor,
+  signal: AbortSignal,
+): Promise<Transport> {
+  return new Promise((resolve, reject) => {
+    const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
+    socket.binaryType = 'arraybuffer';
+    const abort = (): void => {
+      socket.close();
+      reject(lost('given up'));
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    socket.onopen = () => {
+      signal.removeEventListener('abort', abort);
+      resolve(new WebSocketTransport(socket, encoding));
+    };
+    // The close that follows says as much; without a handler, some libraries throw.
+    socket.onerror = () => undefined;
+    socket.onclose = ({ code }: { code: number }) => {
+      signal.removeEventListener('abort', abort);
+      reject(lost(`no WebSocket (${code})`));
+    };
+  });
+}
