@@ -36,7 +36,7 @@ function identify(userAgent: string): { browser: string | undefined; version: nu
   const firefox = /\bFirefox\/(\d+)/.exec(userAgent);
   if (firefox !== null) return { browser: 'Firefox', version: Number(firefox[1]) };
   // All of iOS's browsers are WebKit, whatever they are called. Chromium says "AppleWebKit" and "Safari", too.
-  const isWebKit = /\bAppleWebKit\b/.test(userAgent) && !/\b(Chrome|Chromium)\//.test(userAgent);
+  const isWebKit = /\bAppleWebKit\b/.test(userAgent) && !/Chrom(e|ium)\//.test(userAgent);
   return isWebKit ? { browser: 'WebKit', version: Number(/\bVersion\/(\d+)/.exec(userAgent)?.[1] ?? 0) } : { browser: undefined, version: 0 };
 }
 

@@ -1,0 +1,97 @@
+/** What a tab keeps between the steps of a test: clients, and all that their channels told. */
+import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions } from '../../src/index.js';
+
+/** All that a channel told. */
+export interface Seen {
+  data: unknown[];
+  offsets: number[];
+  events: unknown[];
+  gaps: string[];
+  recovered: (boolean | undefined)[];
+  counts: number[];
+  errors: number[];
+}
+
+export class Kit {
+  readonly clients = new Map<string, Skywave>();
+  readonly seen = new Map<string, Seen>();
+  readonly states = new Map<string, string[]>();
+  /** What became of publishes, in their order. */
+  readonly published: { data: unknown; offset: number }[] = [];
+  readonly failures: string[] = [];
+
+  /** Opens a client and waits until it is connected. */
+  async open(id: string, urls: NodeUrl | NodeUrl[], options: SkywaveOptions): Promise<void> {
+    await this.create(id, urls, options).connect();
+  }
+
+  create(id: string, urls: NodeUrl | NodeUrl[], options: SkywaveOptions): Skywave {
+    const client = new Skywave(urls, options);
+    const states: string[] = [];
+    client.on('state', ({ state, error }) => {
+      states.push(error === undefined ? state : `${state} (${error.message})`);
+    });
+    this.clients.set(id, client);
+    this.states.set(id, states);
+    return client;
+  }
+
+  client(id: string): Skywave {
+    const client = this.clients.get(id);
+    if (client === undefined) throw new Error(`no client ${id}`);
+    return client;
+  }
+
+  /** Subscribes, and keeps what comes. */
+  async listen(id: string, name: string, options: ChannelOptions = {}): Promise<Channel> {
+    const channel = this.client(id).channel(name, options);
+    const seen: Seen = { data: [], offsets: [], events: [], gaps: [], recovered: [], counts: [], errors: [] };
+    this.seen.set(`${id} ${name}`, seen);
+    channel.on('publication', ({ data, offset }) => {
+      seen.data.push(data);
+      seen.offsets.push(offset);
+    });
+    channel.on('event', ({ data, slot }) => {
+      seen.events.push([data, slot]);
+    });
+    channel.on('gap', ({ reason }) => {
+      seen.gaps.push(reason);
+    });
+    channel.on('subscribed', ({ recovered }) => {
+      seen.recovered.push(recovered);
+    });
+    channel.on('presence', ({ count }) => {
+      seen.counts.push(count);
+    });
+    channel.on('error', ({ code }) => {
+      seen.errors.push(code);
+    });
+    await channel.subscribe();
+    return channel;
+  }
+
+  saw(id: string, name: string): Seen {
+    const seen = this.seen.get(`${id} ${name}`);
+    if (seen === undefined) throw new Error(`nobody listens to ${name}`);
+    return seen;
+  }
+
+  /** Publishes without waiting; what becomes of it is kept. */
+  say(id: string, name: string, ...texts: unknown[]): void {
+    for (const data of texts) {
+      this.client(id)
+        .channel(name)
+        .publish(data)
+        .then(
+          ({ offset }) => this.published.push({ data, offset }),
+          (error: unknown) => this.failures.push(String(error)),
+        );
+    }
+  }
+
+  close(): void {
+    for (const client of this.clients.values()) client.close();
+    for (const kept of [this.clients, this.seen, this.states]) kept.clear();
+    this.published.length = 0;
+  }
+}

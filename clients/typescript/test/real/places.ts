@@ -1,0 +1,159 @@
+/** Where the package runs in these tests: Chromium, Firefox, and Node itself, behind one shape. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { build } from 'esbuild';
+import { chromium } from 'playwright-core';
+import { launch as launchPuppeteer } from 'puppeteer-core';
+import WebSocket from 'ws';
+import * as index from '../../src/index.js';
+import * as msgpack from '../../src/msgpack.js';
+import { Kit } from './kit.js';
+
+const CHROMIUM = process.env['CHROMIUM_BIN'] ?? '/usr/bin/chromium';
+const FIREFOX = process.env['FIREFOX_BIN'] ?? '/usr/bin/firefox-esr';
+const LAUNCH_TIMEOUT_MS = 60_000;
+// Without a sandbox, because test machines are containers that run as root.
+const CHROMIUM_ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync'];
+/** Of the nodes whose tokens the page's server gives out. */
+export const TOKEN_SECRET = 'a secret of at least thirty-two bytes';
+
+/** What the page's script has as `skywave`. */
+export type Package = typeof index & Pick<typeof msgpack, 'messagePack'>;
+
+/** One tab. */
+export interface Tab {
+  /** Runs a function in it. It sees nothing of what is around it here, only its argument and the tab's globals. */
+  evaluate<Result, Argument = undefined>(run: (argument: Argument) => Result | Promise<Result>, argument?: Argument): Promise<Result>;
+  close(): Promise<void>;
+}
+
+export interface Place {
+  readonly name: string;
+  /** The processes of the browser, to be stopped and continued as a whole. */
+  readonly pid: number | undefined;
+  /** Opens a tab; `profile` keeps what it stores beside that of other profiles. */
+  open(profile?: string): Promise<Tab>;
+  close(): Promise<void>;
+}
+
+/** Serves the page with the package, and tokens. */
+export class PageServer {
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  static async start(): Promise<PageServer> {
+    const { outputFiles } = await build({
+      stdin: {
+        contents: `
+          import * as index from './src/index.ts';
+          import * as msgpack from './src/msgpack.ts';
+          import { Kit } from './test/real/kit.ts';
+          globalThis.skywave = { ...index, ...msgpack };
+          globalThis.kit = new Kit();`,
+        resolveDir: process.cwd(),
+      },
+      bundle: true,
+      format: 'esm',
+      target: 'es2022',
+      write: false,
+    });
+    const script = outputFiles[0]?.contents;
+    const server = createServer((request, response) => {
+      const url = new URL(request.url ?? '/', 'http://localhost');
+      if (url.pathname === '/script.js') response.setHeader('content-type', 'text/javascript').end(script);
+      else if (url.pathname === '/token') response.end(token(url.searchParams.get('user') ?? 'nobody', Number(url.searchParams.get('seconds'))));
+      else response.setHeader('content-type', 'text/html').end('<!doctype html><script type="module" src="/script.js"></script>');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return new PageServer(server);
+  }
+
+  get origin(): string {
+    return `http://127.0.0.1:${String((this.#server.address() as AddressInfo).port)}`;
+  }
+
+  stop(): void {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+/** A JSON web token (RFC 7519) of `user`, signed with the tests' secret. */
+export function token(user: string, seconds: number): string {
+  const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const now = Math.floor(Date.now() / 1_000);
+  const content = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: user, iat: now, exp: now + seconds })}`;
+  return `${content}.${createHmac('sha256', TOKEN_SECRET).update(content).digest('base64url')}`;
+}
+
+export async function launchChromium(server: PageServer): Promise<Place> {
+  const launched = await chromium.launchServer({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS, timeout: LAUNCH_TIMEOUT_MS });
+  const browser = await chromium.connect(launched.wsEndpoint());
+  const profiles = new Map<string, ReturnType<typeof browser.newContext>>();
+  return {
+    name: 'Chromium',
+    pid: launched.process().pid,
+    async open(profile = crypto.randomUUID()) {
+      let context = profiles.get(profile);
+      if (context === undefined) profiles.set(profile, (context = browser.newContext()));
+      const page = await (await context).newPage();
+      await page.goto(server.origin);
+      await page.waitForFunction('globalThis.kit !== undefined');
+      return {
+        evaluate: (run, argument) => page.evaluate(run as never, argument),
+        close: () => page.close(),
+      };
+    },
+    async close() {
+      await browser.close();
+      await launched.close();
+    },
+  };
+}
+
+export async function launchFirefox(server: PageServer): Promise<Place> {
+  const browser = await launchPuppeteer({ browser: 'firefox', executablePath: FIREFOX, headless: true, timeout: LAUNCH_TIMEOUT_MS });
+  const profiles = new Map<string, ReturnType<typeof browser.createBrowserContext>>();
+  return {
+    name: 'Firefox',
+    pid: browser.process()?.pid,
+    async open(profile = crypto.randomUUID()) {
+      let context = profiles.get(profile);
+      if (context === undefined) profiles.set(profile, (context = browser.createBrowserContext()));
+      const page = await (await context).newPage();
+      await page.goto(server.origin);
+      await page.waitForFunction('globalThis.kit !== undefined');
+      return {
+        evaluate: (run, argument) => page.evaluate(run as never, argument) as never,
+        close: () => page.close(),
+      };
+    },
+    async close() {
+      await browser.close();
+    },
+  };
+}
+
+/** Node 20, with the WebSocket of `ws`. */
+export function hereInNode(): Place {
+  const scope = globalThis as { skywave?: Package; kit?: Kit; WebSocket?: unknown };
+  scope.skywave = { ...index, ...msgpack };
+  scope.kit = new Kit();
+  scope.WebSocket ??= WebSocket;
+  return {
+    name: 'Node',
+    pid: undefined,
+    open: () =>
+      Promise.resolve({
+        evaluate: async (run, argument) => run(argument as never),
+        close: () => Promise.resolve(),
+      }),
+    close: () => Promise.resolve(),
+  };
+}
