@@ -92,6 +92,6 @@ export class Kit {
   close(): void {
     for (const client of this.clients.values()) client.close();
     for (const kept of [this.clients, this.seen, this.states]) kept.clear();
-    this.published.length = 0;
+    this.published.length = this.failures.length = 0;
   }
 }

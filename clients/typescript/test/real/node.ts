@@ -99,7 +99,9 @@ async function ready(child: ChildProcess): Promise<Places> {
     const [line] = (await Promise.race([once(lines, 'line', { signal }), ended])) as [string];
     const [word, ...pairs] = line.split(' ');
     if (word !== 'ready') throw new Error(`the node said: ${line}`);
-    return Object.fromEntries(pairs.map((pair) => pair.split('='))) as unknown as Places;
+    const places = new Map(pairs.map((pair) => pair.split('=') as [string, string]));
+    const place = (name: string): string => places.get(name) ?? '';
+    return { public: place('public'), plain: place('plain'), admin: place('admin') };
   } catch (error) {
     child.kill('SIGKILL');
     throw error;

@@ -8,6 +8,7 @@ import { chromium } from 'playwright-core';
 import { launch as launchPuppeteer } from 'puppeteer-core';
 import WebSocket from 'ws';
 import * as index from '../../src/index.js';
+import * as outbox from '../../src/indexeddb_outbox.js';
 import * as msgpack from '../../src/msgpack.js';
 import { Kit } from './kit.js';
 
@@ -20,7 +21,7 @@ const CHROMIUM_ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '
 export const TOKEN_SECRET = 'a secret of at least thirty-two bytes';
 
 /** What the page's script has as `skywave`. */
-export type Package = typeof index & Pick<typeof msgpack, 'messagePack'>;
+export type Package = typeof index & typeof msgpack & typeof outbox;
 
 /** One tab. */
 export interface Tab {
@@ -52,8 +53,9 @@ export class PageServer {
         contents: `
           import * as index from './src/index.ts';
           import * as msgpack from './src/msgpack.ts';
+          import * as outbox from './src/indexeddb_outbox.ts';
           import { Kit } from './test/real/kit.ts';
-          globalThis.skywave = { ...index, ...msgpack };
+          globalThis.skywave = { ...index, ...msgpack, ...outbox };
           globalThis.kit = new Kit();`,
         resolveDir: process.cwd(),
       },
@@ -130,7 +132,7 @@ export async function launchFirefox(server: PageServer): Promise<Place> {
       await page.goto(server.origin);
       await page.waitForFunction('globalThis.kit !== undefined');
       return {
-        evaluate: (run, argument) => page.evaluate(run as never, argument) as never,
+        evaluate: (run, argument) => page.evaluate(run as never, argument),
         close: () => page.close(),
       };
     },
@@ -143,7 +145,7 @@ export async function launchFirefox(server: PageServer): Promise<Place> {
 /** Node 20, with the WebSocket of `ws`. */
 export function hereInNode(): Place {
   const scope = globalThis as { skywave?: Package; kit?: Kit; WebSocket?: unknown };
-  scope.skywave = { ...index, ...msgpack };
+  scope.skywave = { ...index, ...msgpack, ...outbox };
   scope.kit = new Kit();
   scope.WebSocket ??= WebSocket;
   return {

@@ -1,7 +1,7 @@
 /** Frames in streams and messages, by the golden vectors. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { FrameBuffer, prefixed, readVarint, splitFrames } from '../src/framing.js';
+import { FrameBuffer, prefixed, readVarint, splitFrames } from '../../src/framing.js';
 import { bytes, hex, read } from './vectors.js';
 
 interface Framing {

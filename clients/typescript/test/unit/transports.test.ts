@@ -1,14 +1,14 @@
 /** Both transports, with a WebSocket and a WebTransport that do as they are told. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { json } from '../src/encoding.js';
-import type { ServerFrame } from '../src/frames.js';
-import { prefixed } from '../src/framing.js';
-import { messagePack } from '../src/msgpack.js';
-import { reasonToAvoidWebTransport } from '../src/quirks.js';
-import type { Transport } from '../src/transport.js';
-import { openWebSocket, type WebSocketLike } from '../src/transport/websocket.js';
-import { openWebTransport } from '../src/transport/webtransport.js';
+import { json } from '../../src/encoding.js';
+import type { ServerFrame } from '../../src/frames.js';
+import { prefixed } from '../../src/framing.js';
+import { messagePack } from '../../src/msgpack.js';
+import { reasonToAvoidWebTransport } from '../../src/quirks.js';
+import type { Transport } from '../../src/transport.js';
+import { openWebSocket, type WebSocketLike } from '../../src/transport/websocket.js';
+import { openWebTransport } from '../../src/transport/webtransport.js';
 
 const PING = '{"ping":{"seq":1,"interval_ms":1,"timeout_ms":1}}';
 const LATER = '{"later":{"seq":1}}';

@@ -1,7 +1,7 @@
 /** Positions, by the golden vectors. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Admission, admit, advance, type Position } from '../src/position.js';
+import { type Admission, admit, advance, type Position } from '../../src/position.js';
 import { read } from './vectors.js';
 
 interface Arrival {

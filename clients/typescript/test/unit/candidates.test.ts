@@ -1,8 +1,8 @@
 /** In which order nodes are tried. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Address, parseAddress } from '../src/address.js';
-import { Candidates } from '../src/candidates.js';
+import { type Address, parseAddress } from '../../src/address.js';
+import { Candidates } from '../../src/candidates.js';
 
 const at = (name: string): Address => parseAddress(`https://${name}`);
 const names = (candidates: Candidates): string[] =>

@@ -1,8 +1,8 @@
 /** How a session comes back: by its newest secret, at the right time, to the right node. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseAddress } from '../src/address.js';
-import { lost, TokenError } from '../src/errors.js';
+import { parseAddress } from '../../src/address.js';
+import { lost, TokenError } from '../../src/errors.js';
 import { publication, World } from './world.js';
 
 describe('a session', () => {

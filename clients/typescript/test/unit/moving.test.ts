@@ -1,7 +1,7 @@
 /** Moves without a gap: the new connection stands before the old one goes. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { lost } from '../src/errors.js';
+import { lost } from '../../src/errors.js';
 import { World } from './world.js';
 
 describe('a move', () => {

@@ -1,9 +1,9 @@
 /** Frames in both encodings, by the golden vectors. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { DecodeError, json, splitText } from '../src/encoding.js';
-import type { ClientFrame, Payload } from '../src/frames.js';
-import { messagePack } from '../src/msgpack.js';
+import { DecodeError, json, splitText } from '../../src/encoding.js';
+import type { ClientFrame, Payload } from '../../src/frames.js';
+import { messagePack } from '../../src/msgpack.js';
 import { bytes, cases, hex, read } from './vectors.js';
 
 /** A client's frame from its canonical JSON, with the payload's text as it stands there. */

@@ -1,7 +1,7 @@
 /** Attempts one after the other, the first one wins. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
-import { type Attempt, firstOf, type Pace } from '../src/staggered.js';
+import { type Attempt, firstOf, type Pace } from '../../src/staggered.js';
 
 const PACE: Pace = { headStartMs: 250, staggerMs: 200, timeoutMs: 5_000 };
 

@@ -1,13 +1,13 @@
 /** A world for sessions: a clock that stands until it is moved, and transports that a test plays the node on. */
 import assert from 'node:assert/strict';
-import { parseAddress } from '../src/address.js';
-import { lost, type SkywaveError } from '../src/errors.js';
-import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../src/frames.js';
-import { Session } from '../src/session.js';
-import type { DialOutcome, DialRequest } from '../src/session/opening.js';
-import type { SessionIo, SessionOptions, State } from '../src/session/state.js';
-import type { ChannelReader } from '../src/session/subscription.js';
-import type { Lane, Transport, TransportEvents, TransportKind } from '../src/transport.js';
+import { parseAddress } from '../../src/address.js';
+import { lost, type SkywaveError } from '../../src/errors.js';
+import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
+import { Session } from '../../src/session.js';
+import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
+import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
+import type { ChannelReader } from '../../src/session/subscription.js';
+import type { Lane, Transport, TransportEvents, TransportKind } from '../../src/transport.js';
 
 /** A transport of which the test is the node. */
 export class FakeTransport implements Transport {

@@ -1,0 +1,197 @@
+/** What happens to connections: cuts, restarts, drains, sleep, tokens that expire. */
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Kit } from './kit.js';
+import { type Package, token, TOKEN_SECRET } from './places.js';
+import { stopped } from './processes.js';
+import { freshChannel, type Kind, listen, open, reach, saw, say, type Stage, states, test, until, upTo } from './stage.js';
+
+// In the tabs.
+declare const kit: Kit;
+
+/** What happens to connections. */
+export function describeBreaks(stage: Stage, kind: Kind): void {
+  test('a session that is cut comes back with all it missed, once and in order', async () => {
+    const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
+    await open(tab, 'a', reach(stage.node, kind, relay));
+    await listen(tab, 'a', channel);
+    await open(tab, 'b', reach(stage.node, kind));
+    const before = await tab.evaluate(() => kit.client('a').connection?.session);
+    await say(tab, 'b', channel, 1, 2);
+    await until('what comes before', () => saw(tab, 'a', channel), ({ data }) => data.length === 2);
+    relay.udp = relay.tcp = false;
+    relay.cut();
+    await tab.evaluate(() => { kit.client('a').check(); });
+    await say(tab, 'b', channel, 3, 4, 5);
+    await say(tab, 'a', channel, 'from a');
+    await until('that it is gone', () => states(tab, 'a'), (all) => all.some((state) => state.startsWith('connecting')));
+    await until('that others go on', () => tab.evaluate(() => kit.published.length), (count) => count === 5);
+    relay.udp = relay.tcp = true;
+    await tab.evaluate(() => { kit.client('a').check(); });
+    const { data, offsets, recovered } = await until('all', () => saw(tab, 'a', channel), (seen) => seen.data.length === 6);
+    assert.deepEqual(data, [1, 2, 3, 4, 5, 'from a']);
+    assert.deepEqual(offsets, upTo(6));
+    assert.deepEqual(recovered, [undefined, true]);
+    const after = await tab.evaluate(() => ({ ...kit.client('a').connection }));
+    assert.equal(after.session, before);
+    assert.equal(after.resumed, true);
+  });
+
+  test('many cuts under continuous publishing lose, repeat and reorder nothing', async () => {
+    const cuts = Number(process.env['SKYWAVE_CUTS'] ?? 12);
+    const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
+    const { urls, options } = reach(stage.node, kind, relay);
+    // Cuts that follow each other so quickly would be answered by longer and longer waits.
+    await open(tab, 'a', { urls, options: { ...options, backoff: { firstMs: 50, maxMs: 100 } } });
+    await listen(tab, 'a', channel);
+    await tab.evaluate(
+      (name) => {
+        let number = 0;
+        const timer = setInterval(() => {
+          number += 1;
+          kit.say('a', name, number);
+        }, 20);
+        Object.assign(globalThis, { stopTalking: () => { clearInterval(timer); return number; } });
+      },
+      channel,
+    );
+    for (let cut = 0; cut < cuts; cut += 1) {
+      await pause(20 + ((cut * 7919) % 100));
+      relay.cut();
+      if (kind === 'webtransport') await tab.evaluate(() => { kit.client('a').check(); });
+      await until('that it is back', () => tab.evaluate(() => kit.client('a').connection?.connects ?? 0), (connects) => connects >= cut + 2);
+    }
+    const count = await tab.evaluate(() => (globalThis as unknown as { stopTalking(): number }).stopTalking());
+    assert.ok(count > cuts);
+    assert.deepEqual(await tab.evaluate(() => kit.failures), []);
+    const { data, offsets, gaps } = await until('the last', () => saw(tab, 'a', channel), (seen) => seen.data.length >= count);
+    assert.deepEqual(data, upTo(count));
+    assert.deepEqual(offsets, upTo(count));
+    assert.deepEqual(gaps, []);
+  });
+
+  test('a node that is restarted with its memory gone is told as a gap, and life goes on', async () => {
+    const [tab, channel, node] = [await stage.tab(), freshChannel(), await stage.start()];
+    // The new node has another certificate, which WebTransport has to know beforehand.
+    const target = reach(node, kind);
+    await open(tab, 'a', { ...target, options: { ...target.options, transport: 'auto' } });
+    await listen(tab, 'a', channel);
+    await say(tab, 'a', channel, 1);
+    await until('the first', () => saw(tab, 'a', channel), ({ data }) => data.length === 1);
+    await node.stop();
+    await until('that it is gone', () => states(tab, 'a'), (all) => all.some((state) => state.startsWith('connecting')));
+    await stage.start(node.samePlaces);
+    await until('a new session', () => tab.evaluate(() => kit.client('a').state), (state) => state === 'connected');
+    await say(tab, 'a', channel, 2);
+    const { data, gaps, recovered } = await until('the second', () => saw(tab, 'a', channel), (seen) => seen.data.length === 2);
+    assert.deepEqual(data, [1, 2]);
+    assert.ok(gaps.length > 0, 'the loss is told');
+    assert.deepEqual(recovered, [undefined, false]);
+  });
+
+  test('a node that drains sends its sessions on before it goes', async () => {
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    const first = await stage.start({ SKYWAVE_AUTH__SESSION_SECRET: TOKEN_SECRET, SKYWAVE_DRAIN__DEADLINE: '4s' });
+    const second = await stage.start({ SKYWAVE_AUTH__SESSION_SECRET: TOKEN_SECRET });
+    const [one, other] = [reach(first, kind), reach(second, kind)];
+    const options = { ...one.options, serverCertificateHashes: [first.certificateHash, second.certificateHash] };
+    await open(tab, 'a', { urls: [one.urls, other.urls].flat(), options });
+    await listen(tab, 'a', channel);
+    const before = await tab.evaluate(() => kit.client('a').connection);
+    const stopping = first.stop();
+    const after = await until('the other node', () => tab.evaluate(() => kit.client('a').connection), (connection) => connection !== undefined && connection.node !== before?.node);
+    assert.equal(after?.session, before?.session);
+    assert.equal(after?.resumed, true);
+    await stopping;
+    const told = await states(tab, 'a');
+    assert.ok(!told.some((state) => state.startsWith('connecting')), `nobody noticed: ${told.join()}`);
+  });
+
+  test('a token is replaced before it expires, and the session stays', async () => {
+    const tab = await stage.tab();
+    const node = await stage.start({ SKYWAVE_AUTH__HMAC_SECRET: TOKEN_SECRET, SKYWAVE_AUTH__ANONYMOUS: 'false' });
+    const { urls, options } = reach(node, kind);
+    await tab.evaluate(
+      async ([where, given, origin]) => {
+        Object.assign(globalThis, { tokens: 0 });
+        await kit.open('a', where, {
+          ...given,
+          async getToken({ signal }) {
+            (globalThis as unknown as { tokens: number }).tokens += 1;
+            return (await fetch(`${origin}/token?user=alice&seconds=4`, { signal })).text();
+          },
+        });
+      },
+      [urls, options, stage.server.origin] as const,
+    );
+    await pause(8_000);
+    const { connection, tokens } = await tab.evaluate(() => ({
+      connection: kit.client('a').connection,
+      tokens: (globalThis as unknown as { tokens: number }).tokens,
+    }));
+    assert.ok(tokens >= 3, String(tokens));
+    assert.equal(connection?.user, 'alice');
+    assert.equal(connection.connects, 1);
+  });
+
+  test('a token that is good for nothing ends the attempts with an error', async () => {
+    const tab = await stage.tab();
+    const node = await stage.start({ SKYWAVE_AUTH__HMAC_SECRET: TOKEN_SECRET, SKYWAVE_AUTH__ANONYMOUS: 'false' });
+    const { urls, options } = reach(node, kind);
+    const outcome = await tab.evaluate(
+      async ([where, given]) => {
+        const client = kit.create('a', where, { ...given, token: 'nonsense' });
+        const error = await client.connect().then(() => undefined, (reason: unknown) => reason as InstanceType<Package['SkywaveError']>);
+        return { name: error?.name, code: error?.code, transient: error?.transient, state: client.state };
+      },
+      [urls, options] as const,
+    );
+    assert.deepEqual(outcome, { name: 'ConnectionError', code: 3503, transient: false, state: 'disconnected' });
+    const expired = token('alice', -60);
+    const second = await tab.evaluate(
+      async ([where, given, old]) => {
+        const client = kit.create('b', where, { ...given, token: old });
+        return client.connect().then(() => undefined, (reason: unknown) => (reason as { code: number }).code);
+      },
+      [urls, options, expired] as const,
+    );
+    assert.equal(second, 3005);
+  });
+
+  test('what is published without a connection is delivered later, once', async () => {
+    const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
+    await open(tab, 'b', reach(stage.node, kind));
+    await listen(tab, 'b', channel);
+    relay.udp = relay.tcp = false;
+    const { urls, options } = reach(stage.node, kind, relay);
+    await tab.evaluate(([where, given]) => { kit.create('a', where, { ...given, connectTimeoutMs: 500 }); }, [urls, options] as const);
+    await say(tab, 'a', channel, ...upTo(10));
+    await pause(1_000);
+    assert.deepEqual((await saw(tab, 'b', channel)).data, []);
+    relay.cut();
+    relay.udp = relay.tcp = true;
+    await until('ten', () => saw(tab, 'b', channel), ({ data }) => data.length >= 10);
+    await say(tab, 'b', channel, 'last');
+    const { data } = await until('the last', () => saw(tab, 'b', channel), (seen) => seen.data.at(-1) === 'last');
+    assert.deepEqual(data, [...upTo(10), 'last']);
+  });
+
+  test('a system that slept finds its way back', async () => {
+    const { pid } = stage.place;
+    if (pid === undefined) return;
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    const node = await stage.start({ SKYWAVE_HEARTBEAT__FOREGROUND_MAX: '1s' });
+    await open(tab, 'a', reach(node, kind));
+    await listen(tab, 'a', channel);
+    await say(tab, 'a', channel, 1);
+    await until('the first', () => saw(tab, 'a', channel), ({ data }) => data.length === 1);
+    // The lid is closed for so long that the node takes the session for dead.
+    await stopped(pid, 10_000);
+    await say(tab, 'a', channel, 2);
+    const { data, gaps } = await until('the second', () => saw(tab, 'a', channel), (seen) => seen.data.length === 2);
+    assert.deepEqual(data, [1, 2]);
+    assert.deepEqual(gaps, []);
+    const connection = await tab.evaluate(() => kit.client('a').connection);
+    assert.equal(connection?.transport, kind);
+  });
+}

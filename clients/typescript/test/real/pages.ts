@@ -1,0 +1,81 @@
+/** What only pages have: tabs that close, databases, events of the browser. */
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Kit } from './kit.js';
+import type { Package } from './places.js';
+import { freshChannel, listen, open, reach, saw, say, type Stage, states, test, until, upTo } from './stage.js';
+
+// In the tabs.
+declare const skywave: Package;
+declare const kit: Kit;
+
+export function describePages(stage: Stage): void {
+  test('two tabs talk to each other', async () => {
+    const [first, second, channel] = [await stage.tab('one'), await stage.tab('one'), freshChannel()];
+    for (const tab of [first, second]) {
+      await open(tab, 'a', reach(stage.node, 'webtransport'));
+      await listen(tab, 'a', channel);
+    }
+    await say(first, 'a', channel, 'from the first');
+    await until('it in the second', () => saw(second, 'a', channel), ({ data }) => data.length === 1);
+    await say(second, 'a', channel, 'from the second');
+    const { data } = await until('both', () => saw(first, 'a', channel), (seen) => seen.data.length === 2);
+    assert.deepEqual(data, ['from the first', 'from the second']);
+  });
+
+  test('what a tab published without a connection is delivered by the next one, once', async () => {
+    const channel = freshChannel();
+    const { urls, options } = reach(stage.node, 'websocket');
+    const [first, witness] = [await stage.place.open('two'), await stage.tab()];
+    await open(witness, 'b', { urls, options });
+    await listen(witness, 'b', channel);
+    // Nobody is there.
+    await first.evaluate(
+      async ([name, given]) => {
+        const outbox = skywave.indexedDbOutbox();
+        kit.create('a', 'ws://127.0.0.1:9', { ...given, outbox });
+        kit.say('a', name, 1, 2, 3);
+        while ((await outbox.load()).length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+      },
+      [channel, options] as const,
+    );
+    await first.close();
+    const second = await stage.tab('two');
+    const left = await second.evaluate(
+      async ([where, given]) => {
+        const outbox = skywave.indexedDbOutbox();
+        const client = kit.create('a', where, { ...given, outbox });
+        const delivered: (number | undefined)[] = [];
+        client.on('delivered', ({ published }) => delivered.push(published?.offset));
+        while (delivered.length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+        return { delivered, entries: (await outbox.load()).length };
+      },
+      [urls, options] as const,
+    );
+    assert.deepEqual(left, { delivered: [1, 2, 3], entries: 0 });
+    await say(witness, 'b', channel, 'last');
+    const { data } = await until('the last', () => saw(witness, 'b', channel), (seen) => seen.data.at(-1) === 'last');
+    assert.deepEqual(data, [...upTo(3), 'last']);
+  });
+
+  test('a dead path is left within seconds when the browser tells of the network', async () => {
+    const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
+    const { urls, options } = reach(stage.node, 'webtransport', relay);
+    await open(tab, 'a', { urls, options });
+    await listen(tab, 'a', channel);
+    relay.udp = relay.tcp = false;
+    await tab.evaluate(() => {
+      globalThis.dispatchEvent(new Event('offline'));
+    });
+    await until('that it is gone', () => states(tab, 'a'), (all) => all.some((state) => state.startsWith('connecting')));
+    await pause(1_000);
+    relay.cut();
+    relay.udp = relay.tcp = true;
+    const begin = Date.now();
+    await tab.evaluate(() => {
+      globalThis.dispatchEvent(new Event('online'));
+    });
+    await until('that it is back', () => tab.evaluate(() => kit.client('a').state), (state) => state === 'connected');
+    assert.ok(Date.now() - begin < 5_000, 'it did not wait for the next attempt');
+  });
+}

@@ -1,0 +1,117 @@
+/** What the tests of a place have, do and clean up. */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import type { NodeUrl, SkywaveOptions } from '../../src/index.js';
+import type { Kit, Seen } from './kit.js';
+import { TestNode } from './node.js';
+import type { PageServer, Place, Tab } from './places.js';
+import { Relay } from './relay.js';
+
+// In the tabs.
+declare const kit: Kit;
+
+export const TEST_TIMEOUT_MS = 90_000;
+const WAIT_TIMEOUT_MS = 30_000;
+const POLL_MS = 50;
+
+/** How a tab reaches a node. */
+export interface Target {
+  urls: NodeUrl | NodeUrl[];
+  options: SkywaveOptions;
+}
+
+export type Kind = 'webtransport' | 'websocket';
+
+/** Looks until `isRight`; answers what is seen then. */
+export async function until<Result>(what: string, look: () => Promise<Result>, isRight: (result: Result) => boolean): Promise<Result> {
+  const deadline = Date.now() + WAIT_TIMEOUT_MS;
+  for (;;) {
+    const seen = await look();
+    if (isRight(seen)) return seen;
+    if (Date.now() > deadline) assert.fail(`never saw ${what}, but ${JSON.stringify(seen)}`);
+    await pause(POLL_MS);
+  }
+}
+
+export const saw = (tab: Tab, id: string, channel: string): Promise<Seen> =>
+  tab.evaluate(([client, name]) => kit.saw(client, name), [id, channel] as const);
+export const states = (tab: Tab, id: string): Promise<string[]> => tab.evaluate((client) => kit.states.get(client) ?? [], id);
+export const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+export function reach(node: TestNode, kind: Kind, relay?: Relay): Target {
+  const udp = relay?.udpPort ?? node.places.public.split(':').pop() ?? '';
+  const tcp = relay === undefined ? node.places.plain : `127.0.0.1:${relay.tcpPort}`;
+  return {
+    urls: { webtransport: `https://127.0.0.1:${udp}`, websocket: `ws://${tcp}` },
+    options: { transport: kind, serverCertificateHashes: [node.certificateHash] },
+  };
+}
+
+export function open(tab: Tab, id: string, target: Target): Promise<void> {
+  return tab.evaluate(([client, { urls, options }]) => kit.open(client, urls, options), [id, target] as const);
+}
+
+export function listen(tab: Tab, id: string, channel: string, options = {}): Promise<void> {
+  return tab.evaluate(
+    async ([client, name, given]) => {
+      await kit.listen(client, name, given);
+    },
+    [id, channel, options] as const,
+  );
+}
+
+export function say(tab: Tab, id: string, channel: string, ...texts: unknown[]): Promise<void> {
+  return tab.evaluate(
+    ([client, name, all]) => {
+      kit.say(client, name, ...all);
+    },
+    [id, channel, texts] as const,
+  );
+}
+
+/** What the tests of a place have, and clean up. */
+export class Stage {
+  place!: Place;
+  node!: TestNode;
+  server!: PageServer;
+  /** Undone after all tests. */
+  readonly whole: (() => unknown)[] = [];
+  #endings: (() => unknown)[] = [];
+
+  async tab(profile?: string): Promise<Tab> {
+    const tab = await this.place.open(profile);
+    this.#endings.unshift(async () => {
+      await tab.evaluate(() => {
+        kit.close();
+      });
+      await tab.close();
+    });
+    return tab;
+  }
+
+  async start(environment: Record<string, string> = {}): Promise<TestNode> {
+    const node = await TestNode.start(environment);
+    this.#endings.unshift(() => node.stop());
+    return node;
+  }
+
+  async relay(node = this.node): Promise<Relay> {
+    const relay = await Relay.start(node);
+    this.#endings.unshift(() => {
+      relay.stop();
+    });
+    return relay;
+  }
+
+  async clean(): Promise<void> {
+    const endings = this.#endings;
+    this.#endings = [];
+    for (const end of endings) await end();
+  }
+}
+
+export const test = (name: string, run: () => Promise<void>): void => {
+  void it(name, { timeout: TEST_TIMEOUT_MS }, run);
+};
+export const freshChannel = (): string => `test:${crypto.randomUUID()}`;
