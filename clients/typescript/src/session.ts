@@ -24,10 +24,12 @@ const PREFERENCE_INTERVAL_MS = 60_000;
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
 
-interface Move {
+/** A connection that is to be opened at its time. */
+interface Due {
   readonly at: number;
-  readonly address: Address | undefined;
   readonly purpose: Purpose;
+  readonly address?: Address | undefined;
+  readonly kind?: TransportKind;
 }
 
 export class Session implements TrafficHost {
@@ -46,10 +48,7 @@ export class Session implements TrafficHost {
   #isUnsure = false;
   #retiring: { link: Link; until: number } | undefined;
   #opening: Opening | undefined;
-  #reconnectAt = Infinity;
-  #move: Move | undefined;
-  /** When WebTransport is tried again. */
-  #upAt = Infinity;
+  #due: Due | undefined;
   #preferredAt = -Infinity;
   /** The node that served last. */
   #node: string | undefined;
@@ -105,8 +104,7 @@ export class Session implements TrafficHost {
 
   #stop(): void {
     this.#cancelOpening(lost('the client was told to disconnect'));
-    this.#reconnectAt = Infinity;
-    this.#move = undefined;
+    this.#due = undefined;
     this.#retire();
     const { live } = this;
     this.live = undefined;
@@ -124,8 +122,7 @@ export class Session implements TrafficHost {
     this.network = network;
     this.live?.send(['network', network]);
     if (!isOther) return;
-    const { live } = this;
-    if (live !== undefined && this.#upAt < Infinity) this.#upAt = this.now();
+    if (this.#due?.purpose === 'up') this.#due = { ...this.#due, at: this.now() };
     this.check();
   }
 
@@ -133,7 +130,7 @@ export class Session implements TrafficHost {
   check(): void {
     this.traffic.check();
     // Whoever waits for the next attempt begins it now.
-    if (this.#reconnectAt < Infinity) {
+    if (this.#due?.purpose === 'connect') {
       this.#route.beginRound();
       this.#open('connect');
     }
@@ -168,10 +165,15 @@ export class Session implements TrafficHost {
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle(): void {
     const { live } = this;
-    let at = Math.min(this.traffic.nextAt, this.#reconnectAt, this.#tokens.refreshAt, this.#opening?.greetBy ?? Infinity);
-    if (live !== undefined) at = Math.min(at, live.deadAt, live.nudgeAt);
-    if (this.#retiring !== undefined) at = Math.min(at, this.#retiring.until);
-    if (this.#opening === undefined) at = Math.min(at, this.#move?.at ?? Infinity, live === undefined ? Infinity : this.#upAt);
+    const next = this.#opening === undefined ? this.#due?.at : this.#opening.greetBy;
+    const at = Math.min(
+      this.traffic.nextAt,
+      this.#tokens.refreshAt,
+      next ?? Infinity,
+      live?.deadAt ?? Infinity,
+      live?.nudgeAt ?? Infinity,
+      this.#retiring?.until ?? Infinity,
+    );
     this.#scheduledAt = at;
     this.#io.schedule(at);
   }
@@ -186,22 +188,10 @@ export class Session implements TrafficHost {
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.#opening;
     if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer to `connect` in time'));
-    if (this.#opening === undefined) this.#openWhatIsDue(now);
+    const due = this.#due;
+    if (this.#opening === undefined && due !== undefined && now >= due.at) this.#open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
-  }
-
-  #openWhatIsDue(now: number): void {
-    const move = this.#move;
-    if (now >= this.#reconnectAt) {
-      this.#open('connect');
-    } else if (this.live !== undefined && move !== undefined && now >= move.at) {
-      this.#move = undefined;
-      this.#open(move.purpose, move.address);
-    } else if (this.live !== undefined && now >= this.#upAt) {
-      this.#upAt = Infinity;
-      this.#open('up', this.live.address, 'webtransport');
-    }
   }
 
   // ---- opening
@@ -211,7 +201,7 @@ export class Session implements TrafficHost {
     // Whoever names another one wants to be left.
     const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
     const opening: Opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
-    this.#reconnectAt = Infinity;
+    this.#due = undefined;
     this.#opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     const request = {
@@ -293,13 +283,12 @@ export class Session implements TrafficHost {
     // What another node could not do for the moment, this one may.
     if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
     this.#node = connected.node;
-    this.#move = undefined;
     const old = this.live;
     this.live = link;
     if (old !== undefined) this.#beginRetirement(old);
     this.#connects += 1;
     this.#describe(link, connected);
-    this.#upAt = this.#route.upAt(link.address, link.transport.kind);
+    this.#due = this.#up(link);
     // A preference is followed once, so that two nodes cannot play ball with a client.
     if (opening.purpose === 'connect' || opening.purpose === 'drain') this.#consider(connected.prefer_url);
     this.#setState('connected');
@@ -335,26 +324,30 @@ export class Session implements TrafficHost {
     opening.settle(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
     else if (isFinal) this.#refused(error);
-    else this.#tryAgain(error, isExpired);
+    else {
+      const waitMs = this.#route.isExhausted || isExpired ? this.#backOff() : 0;
+      this.#comeBack(error, isExpired ? 0 : waitMs);
+    }
   }
 
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
-    if (purpose === 'up') {
-      this.#route.upFailed(live.address);
-      this.#upAt = this.#route.upAt(live.address, live.transport.kind);
-    }
-    // The old connection ends sooner or later: try again until then.
-    if (purpose !== 'drain' || isFinal) return;
-    const waitMs = this.#route.isExhausted ? this.#backOff() : 0;
-    this.#move = { at: this.now() + waitMs, address: undefined, purpose };
+    if (purpose === 'up') this.#route.upFailed(live.address);
+    if (purpose === 'drain' && !isFinal) {
+      // The old connection ends sooner or later: try again until then.
+      this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
+    } else this.#due = this.#up(live);
   }
 
-  #tryAgain(error: SkywaveError, isExpired: boolean): void {
-    const isRoundOver = this.#route.isExhausted;
-    const waitMs = isRoundOver || isExpired ? this.#backOff() : 0;
-    this.#reconnectAt = this.now() + (isExpired ? 0 : waitMs);
-    this.#setState('connecting', error, this.#reconnectAt);
+  /** Over WebSocket, WebTransport is tried again after a while. */
+  #up({ address, transport }: Link): Due {
+    return { at: this.#route.upAt(address, transport.kind), purpose: 'up', address, kind: 'webtransport' };
+  }
+
+  #comeBack(error: SkywaveError, waitMs: number): void {
+    const at = this.now() + waitMs;
+    this.#due = { at, purpose: 'connect' };
+    this.#setState('connecting', error, at);
   }
 
   #backOff(): number {
@@ -370,8 +363,7 @@ export class Session implements TrafficHost {
       // takes over, from the same positions.
       this.#isUnsure = false;
       this.#resume = undefined;
-      this.#reconnectAt = this.now();
-      this.#setState('connecting', error, this.#reconnectAt);
+      this.#comeBack(error, 0);
       return;
     }
     this.disconnect(error);
@@ -438,9 +430,9 @@ export class Session implements TrafficHost {
     link.transport.close();
     this.traffic.requests.lost(link);
     this.#tokens.stop();
-    const move = this.#move;
-    this.#move = undefined;
-    if (move?.address !== undefined) this.#route.sendOn(move.address);
+    const due = this.#due;
+    this.#due = undefined;
+    if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn(due.address);
     const { code } = error;
     // One's own move replaces the old connection, which may hear of it first.
     const isOwnMove = code === CloseCode.replaced && this.#opening !== undefined;
@@ -459,8 +451,7 @@ export class Session implements TrafficHost {
     // These say that nothing is wrong.
     const isAtOnce = (code === CloseCode.rotate || code === CloseCode.token_expired) && this.#failures === 0;
     const waitMs = this.#backOff();
-    this.#reconnectAt = this.now() + (isAtOnce ? 0 : waitMs);
-    this.#setState('connecting', error, this.#reconnectAt);
+    this.#comeBack(error, isAtOnce ? 0 : waitMs);
   }
 
   /** Keeps the old connection for replies that only it can give. */
@@ -481,8 +472,8 @@ export class Session implements TrafficHost {
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain({ after_ms, url }: ServerFrames['drain']): void {
     const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
-    if (this.#opening !== undefined || (this.#move?.at ?? Infinity) <= at) return;
-    this.#move = { at, address: this.#route.trusted(url), purpose: 'drain' };
+    const isSooner = this.#due !== undefined && this.#due.purpose !== 'up' && this.#due.at <= at;
+    if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: 'drain' };
   }
 
   /** The node knows of a better one for this user. */
@@ -491,7 +482,7 @@ export class Session implements TrafficHost {
     const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
     if (address === undefined || isRecent || this.live?.address.key === address.key) return;
     this.#preferredAt = this.now();
-    this.#move = { at: this.now(), address, purpose: 'prefer' };
+    this.#due = { at: this.now(), address, purpose: 'prefer' };
   }
 
   #refresh(): void {
