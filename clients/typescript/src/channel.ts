@@ -329,16 +329,14 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
     const range = { limit, ...(after === undefined ? {} : { after }), ...(before === undefined ? {} : { before }) };
-    const [name, body] = await this.#outgoing.ask((id) => ['history', { id, channel: this.name, ...range }], { signal });
-    if (name !== 'history') throw requestError('internal', 'another kind of reply');
+    const body = await this.#outgoing.ask('history', { channel: this.name, ...range }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor };
   }
 
   /** Asks who is subscribed, on all nodes of all regions. */
   async presence({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ count: number; members: readonly Member[] }> {
-    const [name, body] = await this.#outgoing.ask((id) => ['presence', { id, channel: this.name }], { signal });
-    if (name !== 'presence') throw requestError('internal', 'another kind of reply');
+    const body = await this.#outgoing.ask('presence', { channel: this.name }, { signal });
     return { count: body.count, members: body.members.map(toMember) };
   }
 }

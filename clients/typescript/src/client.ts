@@ -1,18 +1,15 @@
-/** The client that an application holds. */
+/** The client that an application holds, with whatever parts it is given. */
 import type { NodeUrl } from './address.js';
 import type { Backoff } from './backoff.js';
 import { Channel, type ChannelOptions } from './channel.js';
-import { transportOpener } from './dialer.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { type Encoding, json } from './encoding.js';
+import type { Encoding } from './encoding.js';
 import { Engine, type GetToken } from './engine.js';
-import { lost, requestError, type SkywaveError } from './errors.js';
+import { requestError, type SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
-import type { Outbox } from './outbox.js';
-import { type Delivered, Outgoing } from './outgoing.js';
-import { followPage, networkOf } from './page_life.js';
+import { Outgoing } from './outgoing.js';
+import type { Parts } from './parts.js';
 import { toPayload } from './payload.js';
-import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { Session } from './session.js';
@@ -21,23 +18,18 @@ import type { TransportKind } from './transport.js';
 import type { WebSocketConstructor } from './transport/websocket.js';
 import { VERSION } from './version.js';
 
-export interface SkywaveOptions {
+/** What every client can be told. */
+export interface CoreOptions {
   /** Proves the user. When it has expired, the client stops. */
   readonly token?: string;
   /** Gives a token at each connect and ahead of the expiry of the one before. */
   readonly getToken?: GetToken;
   /** JSON by default; `messagePack` of `skywave/msgpack` is smaller on the wire. */
   readonly encoding?: Encoding;
-  /** By default WebTransport where it works, WebSocket where it does not. */
-  readonly transport?: TransportChoice;
-  /** The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. */
-  readonly serverCertificateHashes?: readonly (string | BufferSource)[];
   /** What makes a WebSocket, where the runtime has none: Node 20 needs that of the package `ws`. */
   readonly WebSocket?: WebSocketConstructor;
   /** Whether to connect at once, instead of at `connect()`; by default so. */
   readonly autoConnect?: boolean;
-  /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
-  readonly headStartMs?: number;
   /** How long one attempt to connect may take, in milliseconds; 5,000. */
   readonly connectTimeoutMs?: number;
   /** How long the reply to a request may take, in milliseconds; 10,000. Publishes are not subject to it. */
@@ -46,15 +38,16 @@ export interface SkywaveOptions {
   readonly backoff?: Backoff;
   /** How many publishes may wait for their answer; 1,024. */
   readonly publishQueue?: number;
-  /** Where publications wait so that they outlive the page; by default they do not. */
-  readonly outbox?: Outbox;
-  /** Where it is remembered which transport works on which network; `localStorage` where there is one. */
-  readonly storage?: MemoryStorage;
-  /** Whether to follow the page's life and the network's; by default so. */
-  readonly followPage?: boolean;
   /** The application's name and version, for the node's logs; at most 64 bytes each. */
   readonly name?: string;
   readonly version?: string;
+}
+
+/** How transports are chosen. */
+export interface ChoiceOptions {
+  readonly transport: TransportChoice;
+  readonly headStartMs: number;
+  readonly storage: MemoryStorage | undefined;
 }
 
 /** What a client is doing, and since when something is wrong. */
@@ -69,43 +62,49 @@ export interface StateChange {
 /** What a client tells. */
 export interface ClientEvents {
   state: StateChange;
-  /** What became of a publication that an earlier page left in the outbox. */
-  delivered: Delivered;
 }
 
-/** A session with a node, kept up over breaks, transports, nodes and regions. */
-export class Skywave {
+/** A session with a node, kept up over breaks and nodes. */
+export class SkywaveCore {
   readonly #events = new Emitter<ClientEvents>();
   readonly #engine: Engine;
-  readonly #outgoing: Outgoing;
   readonly #channels = new Map<string, Channel>();
-  readonly #stopFollowing: () => void;
   #error: SkywaveError | undefined;
+  /** What channels ask of the session. @internal */
+  protected readonly outgoing: Outgoing;
 
-  /** @throws TypeError for what is no address of a node. */
-  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
-    this.#engine = engineFor(isList(url) ? url : [url], options, (state, error, retryAtMs) => {
+  /** @internal */
+  protected constructor(url: NodeUrl | readonly NodeUrl[], options: CoreOptions, parts: Parts, choice: ChoiceOptions) {
+    const { token, getToken, name = 'skywave-js', version = VERSION } = options;
+    const session = {
+      ...choice,
+      connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
+      requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
+      publishQueue: options.publishQueue ?? 1_024,
+      backoff: options.backoff ?? { firstMs: 200, maxMs: 20_000 },
+      client: { name, version },
+    };
+    const urls = isList(url) ? url : [url];
+    this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
     });
-    this.#outgoing = new Outgoing(this.#session, options.outbox, (delivered) => {
-      this.#events.emit('delivered', delivered);
-    });
-    this.#stopFollowing = options.followPage === false ? () => undefined : followPage(this.#session);
-    if (options.autoConnect !== false) this.#session.connect();
+    this.outgoing = new Outgoing(this.session);
+    if (options.autoConnect !== false) this.session.connect();
   }
 
-  get #session(): Session {
+  /** @internal */
+  protected get session(): Session {
     return this.#engine.session;
   }
 
   get state(): State {
-    return this.#session.state;
+    return this.session.state;
   }
 
   /** The session and the connection that carries it now. */
   get connection(): Connection | undefined {
-    return this.#session.connection;
+    return this.session.connection;
   }
 
   /** Why there is no connection, where something is wrong. */
@@ -115,7 +114,7 @@ export class Skywave {
 
   /** The time from a request to its reply, smoothed, in milliseconds. */
   get rttMs(): number | undefined {
-    return this.#session.traffic.replyMs || undefined;
+    return this.session.traffic.replyMs || undefined;
   }
 
   /** Listens. Answers how to stop. */
@@ -125,7 +124,7 @@ export class Skywave {
 
   /** Connects, if that has not been done, and waits until there is a session. Rejects when the node refuses it. */
   connect({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Connection> {
-    this.#session.connect();
+    this.session.connect();
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       const stop = new AbortController();
@@ -151,13 +150,12 @@ export class Skywave {
 
   /** Ends the connection and stays away until `connect()`; subscriptions and unanswered publishes are kept. */
   disconnect(): void {
-    this.#session.disconnect();
+    this.session.disconnect();
   }
 
   /** Ends the session for good: iterations end, what waits fails. */
   close(): void {
-    this.#stopFollowing();
-    this.#session.close();
+    this.session.close();
   }
 
   /** A channel; the same one for the same name, with the options given last. */
@@ -166,7 +164,7 @@ export class Skywave {
     options: ChannelOptions<Message, Event> = {},
   ): Channel<Message, Event> {
     let channel = this.#channels.get(name);
-    if (channel === undefined) this.#channels.set(name, (channel = new Channel(name, {}, this.#outgoing)));
+    if (channel === undefined) this.#channels.set(name, (channel = new Channel(name, {}, this.outgoing)));
     // Whoever names other types for a channel says what its payloads are.
     const typed = channel as unknown as Channel<Message, Event>;
     typed.configure(options);
@@ -180,36 +178,33 @@ export class Skywave {
     { deadlineMs, schema, signal }: CallOptions<Result> = {},
   ): Promise<Result> {
     const fields = { method, ...(deadlineMs === undefined ? {} : { deadline_ms: deadlineMs }), data: toPayload(data) };
-    const options = { signal, isRepeatable: false, timeoutMs: deadlineMs };
-    const [name, body] = await this.#outgoing.ask((id) => ['call', { id, ...fields }], options);
-    if (name !== 'result') throw requestError('internal', 'another kind of reply');
+    const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
 
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
     this.#engine.token = token;
-    const [name, body] = await this.#outgoing.ask((id) => ['refresh', { id, token }], { signal });
-    if (name !== 'refreshed') throw requestError('internal', 'another kind of reply');
-    this.#session.tokenExpires(body.expires_at_ms);
-    this.#session.settle();
+    const body = await this.outgoing.ask('refresh', { token }, { signal });
+    this.session.tokenExpires(body.expires_at_ms);
+    this.session.settle();
     return body.expires_at_ms;
   }
 
   /** Tells what is known of the network, where the page does not: in React Native. */
   setNetwork(network: Network): void {
-    this.#session.networkChanged(network, network.kind !== this.#session.network.kind);
+    this.session.networkChanged(network, network.kind !== this.session.network.kind);
   }
 
   /** Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. */
   check(): void {
-    this.#session.check();
+    this.session.check();
   }
 
   /** Moves to another transport, make before break. Where that fails, the present one goes on. */
   switchTransport(kind: TransportKind): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#session.switchTo(kind, (error) => {
+      this.session.switchTo(kind, (error) => {
         if (error === undefined) resolve();
         else reject(error);
       });
@@ -227,55 +222,4 @@ export interface CallOptions<Result> {
 
 function isList(url: NodeUrl | readonly NodeUrl[]): url is readonly NodeUrl[] {
   return Array.isArray(url);
-}
-
-function engineFor(urls: readonly NodeUrl[], options: SkywaveOptions, told: Engine['stateChanged']): Engine {
-  const { token, getToken, encoding = json, transport = 'auto', name = 'skywave-js', version = VERSION } = options;
-  const runtime = globalThis as Partial<Pick<typeof globalThis, 'WebSocket' | 'WebTransport' | 'navigator'>>;
-  const isAvoided = transport === 'auto' && reasonToAvoidWebTransport(runtime.navigator?.userAgent ?? '') !== undefined;
-  const webTransport = isAvoided ? undefined : runtime.WebTransport;
-  const webSocket = options.WebSocket ?? runtime.WebSocket;
-  if (webSocket === undefined && webTransport === undefined) {
-    throw lost('this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20');
-  }
-  const { followPage: follows } = options;
-  return new Engine(
-    {
-      urls,
-      token,
-      getToken,
-      hasWebTransport: webTransport !== undefined,
-      open: transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes: hashes(options) }),
-      network: () => (follows === false ? '' : (networkOf().kind ?? '')),
-      session: {
-        transport,
-        headStartMs: options.headStartMs ?? 500,
-        connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
-        requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
-        publishQueue: options.publishQueue ?? 1_024,
-        backoff: options.backoff ?? { firstMs: 200, maxMs: 20_000 },
-        client: { name, version },
-        storage: options.storage ?? localStorageIfAny(),
-      },
-    },
-    follows === false ? {} : networkOf(),
-    told,
-  );
-}
-
-function hashes({ serverCertificateHashes = [] }: SkywaveOptions): WebTransportHash[] {
-  return serverCertificateHashes.map((hash) => ({
-    algorithm: 'sha-256',
-    value: typeof hash === 'string' ? Uint8Array.from(hash.match(/../g) ?? [], (pair) => parseInt(pair, 16)) : hash,
-  }));
-}
-
-/** A page that may not keep anything has none, and says so by an exception. */
-function localStorageIfAny(): MemoryStorage | undefined {
-  try {
-    // Node warns of it where it has no file to keep it in.
-    return typeof document === 'undefined' ? undefined : localStorage;
-  } catch {
-    return undefined;
-  }
 }

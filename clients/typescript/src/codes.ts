@@ -1,5 +1,10 @@
 /** Error and close codes of the protocol, and which of them mean "try again" or "come back". */
 
+/** The close codes that this client treats apart; as constants, so that only these are in its code. */
+export const TOKEN_EXPIRED = 3005;
+export const ROTATE = 3007;
+export const REPLACED = 3500;
+
 /** Why a request failed; the session goes on. */
 export const ErrorCode = {
   internal: 100,
@@ -24,10 +29,10 @@ export const CloseCode = {
   heartbeat_timeout: 3002,
   slow_consumer: 3003,
   connect_timeout: 3004,
-  token_expired: 3005,
+  token_expired: TOKEN_EXPIRED,
   overloaded: 3006,
-  rotate: 3007,
-  replaced: 3500,
+  rotate: ROTATE,
+  replaced: REPLACED,
   bad_frame: 3501,
   frame_too_large: 3502,
   unauthenticated: 3503,

@@ -9,6 +9,14 @@ export interface Encoding {
   encode(frame: ClientFrame): string | Uint8Array;
   /** @throws DecodeError for anything but a frame that a node sends. */
   decode(frame: string | Uint8Array): ServerFrame;
+  /** The WebSocket message that holds an encoded frame. */
+  toMessage(encoded: string | Uint8Array): string | Uint8Array<ArrayBuffer>;
+  /**
+   * The frames in a WebSocket message.
+   *
+   * @throws DecodeError or RangeError for anything else.
+   */
+  fromMessage(message: string | Uint8Array): Iterable<ServerFrame>;
 }
 
 /** Why something is no frame of a node. */
@@ -88,6 +96,8 @@ export const json: Encoding = {
     const text = typeof frame === 'string' ? frame : parsed(() => utf8(frame));
     return toFrame(parsed(() => JSON.parse(text as string) as unknown), reader);
   },
+  toMessage: (encoded) => encoded as string,
+  fromMessage: (message) => splitText(message).map((frame) => toFrame(frame, reader)),
 };
 
 function utf8(bytes: Uint8Array): string {
@@ -103,18 +113,10 @@ function toBase64(bytes: Uint8Array): string {
 /**
  * The values in a JSON WebSocket message: one frame, or an array of them.
  *
- * @throws DecodeError for text that is no JSON.
+ * @throws DecodeError for what is no text, or no JSON.
  */
-export function splitText(text: string): unknown[] {
-  const value = parsed(() => JSON.parse(text) as unknown);
+export function splitText(message: string | Uint8Array): unknown[] {
+  if (typeof message !== 'string') throw new DecodeError('malformed', 'a message that is no text');
+  const value = parsed(() => JSON.parse(message) as unknown);
   return Array.isArray(value) ? value : [value];
-}
-
-/**
- * The frames in a JSON WebSocket message.
- *
- * @throws DecodeError for anything else.
- */
-export function decodeText(text: string): ServerFrame[] {
-  return splitText(text).map((frame) => toFrame(frame, reader));
 }

@@ -1,11 +1,12 @@
 /** The world around a session: the clock, timers, transports, tokens. */
 import { type Address, type NodeUrl, parseAddress } from './address.js';
-import { dial, type OpenTransport } from './dialer.js';
 import { lost, SkywaveError, TokenError } from './errors.js';
-import type { Network } from './frames.js';
 import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
+import type { RouteOptions } from './session/route.js';
+import type { Router } from './session/router.js';
 import type { SessionIo, SessionOptions, State } from './session/state.js';
+import type { Parts } from './parts.js';
 
 /** Gives a token whenever one is needed: at each connect and ahead of the expiry of the one before. */
 export type GetToken = (request: { readonly signal: AbortSignal }) => string | Promise<string>;
@@ -13,12 +14,9 @@ export type GetToken = (request: { readonly signal: AbortSignal }) => string | P
 export interface EngineOptions {
   readonly session: Omit<SessionOptions, 'addresses' | 'canRefresh'>;
   readonly urls: readonly NodeUrl[];
-  /** Whether WebTransport may be used here. */
-  readonly hasWebTransport: boolean;
+  readonly parts: Parts;
   readonly token: string | undefined;
   readonly getToken: GetToken | undefined;
-  readonly open: OpenTransport;
-  network(): string;
 }
 
 /** Timers cannot wait for longer: 2³¹−1 ms. */
@@ -32,14 +30,14 @@ export class Engine implements SessionIo {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
 
-  constructor(options: EngineOptions, network: Network, told: Engine['stateChanged']) {
+  constructor(options: EngineOptions, told: Engine['stateChanged']) {
     this.#options = options;
     this.#told = told;
     this.token = options.token;
     const [first, ...others] = options.urls.map((url) => this.#address(url));
     if (first === undefined) throw new TypeError('no address is given');
     const canRefresh = options.getToken !== undefined;
-    this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, network, this);
+    this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
   }
 
   now(): number {
@@ -51,12 +49,16 @@ export class Engine implements SessionIo {
     return Math.random();
   }
 
+  route(options: RouteOptions): Router {
+    return this.#options.parts.route(options, this);
+  }
+
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void {
     const controller = new AbortController();
     const { signal } = controller;
     const dialled = async (): Promise<DialOutcome> => {
       const token = await this.#fetch(signal, request.timeoutMs);
-      const { value: transport, ...winner } = await dial(request, this.#options.open, signal);
+      const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
       return { transport, token, ...winner };
     };
     dialled().then(done, (error: unknown) => {
@@ -105,12 +107,12 @@ export class Engine implements SessionIo {
   /** An address, without WebTransport where there is none. */
   #address(url: NodeUrl): Address {
     const address = parseAddress(url);
-    const usesWebSocket = !this.#options.hasWebTransport && address.websocket !== undefined;
+    const usesWebSocket = !this.#options.parts.hasWebTransport && address.websocket !== undefined;
     return usesWebSocket ? { ...address, webtransport: undefined } : address;
   }
 
   network(): string {
-    return this.#options.network();
+    return this.#options.parts.network().kind ?? '';
   }
 
   schedule(at: number): void {

@@ -1,5 +1,15 @@
 /** Every error that an application meets: subclasses of {@link SkywaveError}. */
-import { ErrorCode, isTransient } from './codes.js';
+import { isTransient } from './codes.js';
+
+/** Those of the protocol's error codes that this side uses by itself. */
+const CODES = {
+  internal: 100,
+  unauthenticated: 101,
+  limit_reached: 106,
+  bad_request: 107,
+  unavailable: 110,
+  timeout: 112,
+} as const;
 
 /** What all errors of this package have in common. */
 export class SkywaveError extends Error {
@@ -41,7 +51,7 @@ export class TokenError extends SkywaveError {
   override readonly name: string = 'TokenError';
 
   constructor(message: string, options: { transient: boolean; cause?: unknown }) {
-    super(ErrorCode.unauthenticated, 'unauthenticated', message, options.transient, { cause: options.cause });
+    super(CODES.unauthenticated, 'unauthenticated', message, options.transient, { cause: options.cause });
   }
 }
 
@@ -58,18 +68,23 @@ export class InvalidDataError extends SkywaveError {
 
   constructor(issues: readonly Issue[]) {
     const message = issues.map((issue) => issue.message).join('; ');
-    super(ErrorCode.bad_request, 'bad_request', message, false);
+    super(CODES.bad_request, 'bad_request', message, false);
     this.issues = issues;
   }
 }
 
 /** An error of this side, with the protocol's code that fits. */
-export function requestError(reason: keyof typeof ErrorCode, message: string): RequestError {
-  const code = ErrorCode[reason];
+export function requestError(reason: keyof typeof CODES, message: string): RequestError {
+  const code = CODES[reason];
   return new RequestError(code, reason, message, isTransient(code));
 }
 
 /** A connection that is lost for no reason that the node gave. */
 export function lost(message: string, cause?: unknown): ConnectionError {
-  return new ConnectionError(ErrorCode.unavailable, 'unavailable', message, true, { cause });
+  return new ConnectionError(CODES.unavailable, 'unavailable', message, true, { cause });
+}
+
+/** A frame that the node would not take, and would end the session for. */
+export function tooLarge(maxBytes: number): RequestError {
+  return requestError('bad_request', `a frame of more than ${maxBytes} bytes`);
 }

@@ -9,8 +9,9 @@ export {
   type HistoryPage,
   type PublishOptions,
 } from './channel.js';
-export { type CallOptions, type ClientEvents, Skywave, type SkywaveOptions, type StateChange } from './client.js';
+export type { CallOptions, ClientEvents, CoreOptions, StateChange } from './client.js';
 export { CloseCode, ErrorCode } from './codes.js';
+export type { Delivered } from './courier.js';
 export type { Listener, ListenOptions } from './emitter.js';
 export { type Encoding, json } from './encoding.js';
 export type { GetToken } from './engine.js';
@@ -18,10 +19,10 @@ export { ConnectionError, InvalidDataError, type Issue, RequestError, SkywaveErr
 export type { GapReason, Network, Payload } from './frames.js';
 export type { ChannelEvent, Gap, Member, PresenceChange, Publication, Published, Subscribed } from './messages.js';
 export type { Outbox, OutboxEntry } from './outbox.js';
-export type { Delivered } from './outgoing.js';
 export type { Point, Position } from './position.js';
 export type { MemoryStorage, TransportChoice } from './race_memory.js';
 export type { SchemaResult, StandardSchema } from './schema.js';
 export type { Connection, State } from './session/state.js';
 export type { TransportKind } from './transport.js';
 export type { WebSocketConstructor, WebSocketLike } from './transport/websocket.js';
+export { Skywave, type SkywaveEvents, type SkywaveOptions } from './skywave.js';

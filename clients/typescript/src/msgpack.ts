@@ -1,6 +1,7 @@
 /** MessagePack as an encoding: smaller frames and binary payloads as they are, for the price of a library. */
 import { decode, encode } from '@msgpack/msgpack';
-import { type Encoding, parsed, toFrame } from './encoding.js';
+import { DecodeError, type Encoding, parsed, toFrame } from './encoding.js';
+import { prefixed, splitFrames } from './framing.js';
 import type { PayloadReader } from './shapes.js';
 
 const reader: PayloadReader = {
@@ -25,5 +26,10 @@ export const messagePack: Encoding = {
       parsed(() => decode(frame)),
       reader,
     );
+  },
+  toMessage: (encoded) => prefixed(encoded as Uint8Array),
+  *fromMessage(message) {
+    if (typeof message === 'string') throw new DecodeError('malformed', 'a message that is text');
+    for (const frame of splitFrames(message)) yield this.decode(frame);
   },
 };

@@ -1,8 +1,8 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
-import { requestError, type SkywaveError } from './errors.js';
-import type { ClientFrame, Payload, ServerFrame, SubscribeOptions } from './frames.js';
+import { requestError } from './errors.js';
+import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
 import type { Published } from './messages.js';
-import type { Outbox, OutboxEntry } from './outbox.js';
+import type { OutboxEntry } from './outbox.js';
 import type { Session } from './session.js';
 import type { ChannelReader } from './session/subscription.js';
 import type { Traffic } from './session/traffic.js';
@@ -14,27 +14,31 @@ export interface AskOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** What became of a publication that an earlier page left in the outbox. */
-export interface Delivered extends OutboxEntry {
-  readonly published?: Published;
-  readonly error?: SkywaveError;
+/** The replies to requests. */
+interface Replies {
+  history: ServerFrames['history'];
+  presence: ServerFrames['presence'];
+  call: ServerFrames['result'];
+  refresh: ServerFrames['refreshed'];
+}
+
+const REPLY_NAMES: Record<keyof Replies, string> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
+
+/** Who else may take a publication on its way. */
+export interface PublicationCourier {
+  publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published>;
 }
 
 export class Outgoing {
+  /** Takes publications on their way, where there is one. */
+  courier: PublicationCourier | undefined;
   readonly #session: Session;
-  readonly #outbox: Outbox | undefined;
   /** Before the counter in idempotency keys; unique for this client. */
   readonly #keyPrefix = randomPrefix();
   #keys = 0;
-  /** All that was left by earlier pages is on its way. */
-  readonly #loaded: Promise<void>;
 
-  constructor(session: Session, outbox: Outbox | undefined, delivered: (one: Delivered) => void) {
+  constructor(session: Session) {
     this.#session = session;
-    this.#outbox = outbox;
-    this.#loaded = outbox === undefined ? Promise.resolve() : this.#takeUp(outbox, delivered);
-    // Whoever publishes hears of it.
-    this.#loaded.catch(() => undefined);
   }
 
   get traffic(): Traffic {
@@ -43,6 +47,11 @@ export class Outgoing {
 
   get isClosed(): boolean {
     return this.#session.state === 'closed';
+  }
+
+  /** Whether the session is kept up. */
+  get isAlive(): boolean {
+    return !this.isClosed && this.#session.state !== 'disconnected';
   }
 
   subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
@@ -61,111 +70,72 @@ export class Outgoing {
     this.#session.settle();
   }
 
-  async publish(channel: string, data: Payload, key = this.#nextKey(), signal?: AbortSignal): Promise<Published> {
-    signal?.throwIfAborted();
-    const outbox = this.#outbox;
-    if (outbox === undefined) return this.#publish({ channel, data, key }, signal);
-    await this.#loaded;
-    await outbox.add({ channel, data, key });
-    return this.#stored(outbox, { channel, data, key }, signal);
+  async publish(channel: string, data: Payload, key = `${this.#keyPrefix}-${(this.#keys += 1)}`, signal?: AbortSignal): Promise<Published> {
+    return (this.courier?.publish.bind(this.courier) ?? this.send.bind(this))({ channel, data, key }, signal);
   }
 
-  #nextKey(): string {
-    this.#keys += 1;
-    return `${this.#keyPrefix}-${this.#keys}`;
-  }
-
-  /** Sends what earlier pages left, before anything new. */
-  async #takeUp(outbox: Outbox, delivered: (one: Delivered) => void): Promise<void> {
-    for (const entry of await outbox.load()) {
-      this.#stored(outbox, entry).then(
-        (published) => {
-          delivered({ ...entry, published });
-        },
-        (error: unknown) => {
-          delivered({ ...entry, error: error as SkywaveError });
-        },
-      );
-    }
-  }
-
-  /** Publishes what is in the outbox, and takes it out once it is settled. */
-  async #stored(outbox: Outbox, entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
-    try {
-      return await this.#publish(entry, signal, () => outbox.remove(entry.key));
-    } catch (error) {
-      // What may succeed later, and what ended with the client alone, stays for the next page.
-      if (isRefused(error) && !this.isClosed && this.#session.state !== 'disconnected') await outbox.remove(entry.key);
-      throw error;
-    }
-  }
-
-  #publish({ channel, data, key }: OutboxEntry, signal?: AbortSignal, settled?: () => Promise<void>): Promise<Published> {
-    if (this.isClosed) return Promise.reject(requestError('unavailable', 'the client is closed'));
-    return new Promise((resolve, reject) => {
-      const abort = (): void => {
-        if (number !== undefined && this.traffic.publishes.withdraw(number)) void settled?.();
-        reject(signal?.reason as Error);
-      };
-      const end = (): void => signal?.removeEventListener('abort', abort);
-      signal?.addEventListener('abort', abort, { once: true });
-      const number: number | undefined = this.traffic.publish({
+  /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
+  send({ channel, data, key }: OutboxEntry, signal?: AbortSignal, withdrawn?: () => void): Promise<Published> {
+    return this.#promise<Published>(signal, (resolve, reject) => {
+      const number = this.traffic.publish({
         channel,
         data,
         key,
         done: ({ origin, epoch, offset }) => {
-          end();
-          const published = { origin, epoch, offset };
-          // Published it is; that it stays in the store only means that it is sent once more, to no effect.
-          (settled?.() ?? Promise.resolve()).then(
-            () => {
-              resolve(published);
-            },
-            () => {
-              resolve(published);
-            },
-          );
+          resolve({ origin, epoch, offset });
         },
-        failed: (error) => {
-          end();
-          reject(error);
-        },
+        failed: reject,
       });
-      this.#session.settle();
+      return () => {
+        if (number !== undefined && this.traffic.publishes.withdraw(number)) withdrawn?.();
+      };
     });
   }
 
   /** Sends a request, now or once there is a connection, and waits for its reply. */
-  ask(frame: (id: number) => ClientFrame, { signal, isRepeatable = true, timeoutMs }: AskOptions): Promise<ServerFrame> {
-    if (this.isClosed) return Promise.reject(requestError('unavailable', 'the client is closed'));
+  ask<Name extends keyof Replies>(
+    name: Name,
+    fields: Omit<ClientFrames[Name], 'id'>,
+    { signal, isRepeatable = true, timeoutMs }: AskOptions,
+  ): Promise<Replies[Name]> {
+    return this.#promise<Replies[Name]>(signal, (resolve, reject) =>
+      this.traffic.ask({
+        // The fields are those of the frame, all but its id.
+        frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
+        isRepeatable,
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        done: ([reply, body]) => {
+          if (reply === REPLY_NAMES[name]) resolve(body as Replies[Name]);
+          else reject(requestError('internal', 'another kind of reply'));
+        },
+        failed: reject,
+      }),
+    );
+  }
+
+  /** A promise of something that `begin` begins; what that answers ends it early when `signal` aborts. */
+  #promise<Value>(
+    signal: AbortSignal | undefined,
+    begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => void,
+  ): Promise<Value> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
+      if (this.isClosed) throw requestError('unavailable', 'the client is closed');
+      const settle = <Result>(end: (result: Result) => void): ((result: Result) => void) => {
+        return (result) => {
+          signal?.removeEventListener('abort', abort);
+          end(result);
+        };
+      };
       const abort = (): void => {
         forget();
         reject(signal?.reason as Error);
       };
-      const end = (): void => signal?.removeEventListener('abort', abort);
       signal?.addEventListener('abort', abort, { once: true });
-      const forget = this.traffic.ask({
-        frame,
-        isRepeatable,
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
-        done: (reply) => {
-          end();
-          resolve(reply);
-        },
-        failed: (error) => {
-          end();
-          reject(error);
-        },
-      });
+      const forget = begin(settle(resolve), settle(reject));
       this.#session.settle();
     });
   }
-}
-
-function isRefused(error: unknown): boolean {
-  return (error as Partial<SkywaveError>).transient === false;
 }
 
 /** 128 random bits. Where there is no better source, chance has to do: a key is unique, not secret. */

@@ -3,27 +3,18 @@
 /** A bug of a browser because of which WebTransport is better not chosen there. */
 export interface Quirk {
   readonly browser: 'Firefox' | 'WebKit';
-  /** What goes wrong. */
-  readonly problem: string;
-  /** Where it is tracked. */
-  readonly bug: string;
   /** The first version without it; absent: none yet. */
   readonly mendedIn?: number;
 }
 
 /** Where `transport: 'auto'` means WebSocket alone. */
 export const AVOIDING_WEBTRANSPORT: readonly Quirk[] = [
-  {
-    browser: 'Firefox',
-    problem: 'delivers two streams that the node opens, and never a third',
-    bug: 'https://bugzilla.mozilla.org/show_bug.cgi?id=2046262',
-    mendedIn: 153,
-  },
-  {
-    browser: 'WebKit',
-    problem: 'never extends its flow control: stalls in silence after some 7,000 streams or 16 MiB',
-    bug: 'https://github.com/moq-dev/moq/issues/2388',
-  },
+  // Delivers two streams that the node opens, and never a third.
+  // https://bugzilla.mozilla.org/show_bug.cgi?id=2046262
+  { browser: 'Firefox', mendedIn: 153 },
+  // Never extends its flow control: stalls in silence after some 7,000 streams or 16 MiB.
+  // https://github.com/moq-dev/moq/issues/2388
+  { browser: 'WebKit' },
 ];
 
 /** The quirk because of which this browser is better off with WebSocket, if there is one. */

@@ -1,12 +1,12 @@
 /** The session: one connection or, during a move, two; reconnects, moves, tokens. Without IO: time, chance and transports are given. */
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
-import { CloseCode } from './codes.js';
+import { REPLACED, ROTATE, TOKEN_EXPIRED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError } from './errors.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { hold, Link } from './session/link.js';
 import { type DialOutcome, ending, type Opening, type Purpose } from './session/opening.js';
-import { Route } from './session/route.js';
+import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { TokenSchedule } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
@@ -40,7 +40,7 @@ export class Session implements TrafficHost {
   network: Network;
   readonly #options: SessionOptions;
   readonly #io: SessionIo;
-  readonly #route: Route;
+  readonly #route: Router;
   readonly #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume: string | undefined;
@@ -62,7 +62,7 @@ export class Session implements TrafficHost {
     this.#options = options;
     this.#io = io;
     this.network = network;
-    this.#route = new Route(options, io);
+    this.#route = io.route(options);
     this.traffic = new Traffic(options, this);
   }
 
@@ -315,8 +315,8 @@ export class Session implements TrafficHost {
       link.transport.close();
       this.#isUnsure ||= error.transient;
     }
-    const isExpired = error.code === CloseCode.token_expired && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = !error.transient || (error.code === CloseCode.token_expired && !this.#options.canRefresh);
+    const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
+    const isFinal = !error.transient || (error.code === TOKEN_EXPIRED && !this.#options.canRefresh);
     if ((purpose === 'connect' || purpose === 'drain') && !isExpired) {
       const tried = targets.filter(({ address }) => link === undefined || link.address === address);
       for (const target of tried) this.#route.failed(target);
@@ -358,7 +358,7 @@ export class Session implements TrafficHost {
 
   /** The node does not want this client, and coming back would not change that. */
   #refused(error: SkywaveError): void {
-    if (error.code === CloseCode.replaced && this.#isUnsure) {
+    if (error.code === REPLACED && this.#isUnsure) {
       // By a connection of this very session that was given up too early. Its secret never came, so a new session
       // takes over, from the same positions.
       this.#isUnsure = false;
@@ -435,8 +435,8 @@ export class Session implements TrafficHost {
     if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn(due.address);
     const { code } = error;
     // One's own move replaces the old connection, which may hear of it first.
-    const isOwnMove = code === CloseCode.replaced && this.#opening !== undefined;
-    const isTokenFinal = code === CloseCode.token_expired && !this.#options.canRefresh;
+    const isOwnMove = code === REPLACED && this.#opening !== undefined;
+    const isTokenFinal = code === TOKEN_EXPIRED && !this.#options.canRefresh;
     if ((!error.transient && !isOwnMove) || isTokenFinal) {
       this.#cancelOpening(error);
       this.#refused(error);
@@ -449,7 +449,7 @@ export class Session implements TrafficHost {
     this.#route.beginRound();
     if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
     // These say that nothing is wrong.
-    const isAtOnce = (code === CloseCode.rotate || code === CloseCode.token_expired) && this.#failures === 0;
+    const isAtOnce = (code === ROTATE || code === TOKEN_EXPIRED) && this.#failures === 0;
     const waitMs = this.#backOff();
     this.#comeBack(error, isAtOnce ? 0 : waitMs);
   }

@@ -1,6 +1,5 @@
 /** Publishes on their way: kept until answered, sent again with the same key. Time is an argument. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { ErrorCode } from '../codes.js';
 import { RequestError } from '../errors.js';
 import type { Payload, ServerFrames } from '../frames.js';
 
@@ -62,7 +61,7 @@ export class Publishes {
   push(publish: Publish): number | undefined {
     if (this.#waiting.size >= this.#limit) {
       const message = `${this.#limit} publishes wait for their answer already`;
-      publish.failed(new RequestError(ErrorCode.limit_reached, 'limit_reached', message, true));
+      publish.failed(new RequestError(106, 'limit_reached', message, true));
       return undefined;
     }
     this.#next += 1;

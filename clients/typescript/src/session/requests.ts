@@ -1,5 +1,5 @@
 /** Requests and their replies, by id: ids are unique over all connections of the session. Time is an argument. */
-import { requestError, type RequestError } from '../errors.js';
+import { requestError, type RequestError, tooLarge } from '../errors.js';
 import type { ClientFrame, ServerFrame } from '../frames.js';
 import type { Link } from './link.js';
 
@@ -62,7 +62,7 @@ export class Requests {
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query: Query, link: Link | undefined, now: number): () => void {
     if (this.#asked.size >= MAX_REQUESTS) {
-      query.failed(requestError('rate_limited', 'too many requests wait for their reply'));
+      query.failed(requestError('limit_reached', 'too many requests wait for their reply'));
       return () => undefined;
     }
     const asked: Asked = { query, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs), id: undefined };
@@ -84,7 +84,7 @@ export class Requests {
     asked.id = id;
     if (!link.send(query.frame(id))) {
       this.#forget(asked);
-      query.failed(requestError('bad_request', `a frame of more than ${link.frameBytes} bytes`));
+      query.failed(tooLarge(link.frameBytes));
       return;
     }
     const request: Request = {

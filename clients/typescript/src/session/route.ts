@@ -4,6 +4,7 @@ import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
 import type { Target } from './opening.js';
+import type { Router } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
 export const STAGGER_MS = 200;
@@ -29,7 +30,7 @@ export interface Surroundings {
   network(): string;
 }
 
-export class Route {
+export class Route implements Router {
   readonly #options: RouteOptions;
   readonly #world: Surroundings;
   readonly #candidates: Candidates;

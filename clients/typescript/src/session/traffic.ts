@@ -1,7 +1,7 @@
 /** What goes over a connection: frames to their channels and waiters, requests to the wire. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { ErrorCode, isTransient } from '../codes.js';
-import { RequestError, requestError } from '../errors.js';
+import { isTransient } from '../codes.js';
+import { RequestError, tooLarge } from '../errors.js';
 import type { ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { hold, type Link, type Phase } from './link.js';
 import { type Publish, Publishes } from './publishes.js';
@@ -109,7 +109,7 @@ export class Traffic {
     if (id === undefined) {
       // The node's own doing. On a connection that retires it says nothing about the new one.
       link.phases.delete(channel);
-      const number = code ?? ErrorCode.internal;
+      const number = code ?? 100;
       const word = reason ?? 'unsubscribed';
       const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
       if (link === this.#host.live) this.#refused(channel, error);
@@ -203,7 +203,7 @@ export class Traffic {
       },
     );
     if (!isSent) {
-      this.#refused(channel, requestError('bad_request', `a frame of more than ${live.frameBytes} bytes`));
+      this.#refused(channel, tooLarge(live.frameBytes));
       return;
     }
     // Where it is being left, its `unsubscribed` is still to come.
@@ -280,8 +280,7 @@ export class Traffic {
       },
     });
     if (isSent) return;
-    const error = requestError('bad_request', `a frame of more than ${live.frameBytes} bytes`);
-    this.publishes.refuse(number, error, this.#host.now());
+    this.publishes.refuse(number, tooLarge(live.frameBytes), this.#host.now());
   }
 
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */

@@ -1,8 +1,7 @@
 /** WebSocket as a transport: one socket for all frames. */
-import { type Encoding, decodeText } from '../encoding.js';
+import type { Encoding } from '../encoding.js';
 import { lost } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
-import { prefixed, splitFrames } from '../framing.js';
 import { byteLength } from '../shapes.js';
 import type { Lane, Transport, TransportEvents } from '../transport.js';
 import { Receiving } from './receiving.js';
@@ -50,7 +49,7 @@ class WebSocketTransport implements Transport {
     const length = typeof encoded === 'string' ? byteLength(encoded) : encoded.length;
     if (length > maxBytes) return false;
     // A socket that is over tells so by itself.
-    if (!this.#receiving.isOver) this.#socket.send(typeof encoded === 'string' ? encoded : prefixed(encoded));
+    if (!this.#receiving.isOver) this.#socket.send(this.#encoding.toMessage(encoded));
     return true;
   }
 
@@ -64,11 +63,8 @@ class WebSocketTransport implements Transport {
   }
 
   #receive(data: unknown): void {
-    this.#receiving.frames(() =>
-      typeof data === 'string'
-        ? decodeText(data)
-        : splitFrames(new Uint8Array(data as ArrayBuffer)).map((frame) => this.#encoding.decode(frame)),
-    );
+    const message = typeof data === 'string' ? data : new Uint8Array(data as ArrayBuffer);
+    this.#receiving.frames(() => this.#encoding.fromMessage(message));
   }
 }
 

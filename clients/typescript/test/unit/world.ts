@@ -5,6 +5,8 @@ import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
+import { Route, type RouteOptions } from '../../src/session/route.js';
+import type { Router } from '../../src/session/router.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
 import type { Lane, Transport, TransportEvents, TransportKind } from '../../src/transport.js';
@@ -104,6 +106,10 @@ export class World implements SessionIo {
 
   now(): number {
     return this.time;
+  }
+
+  route(options: RouteOptions): Router {
+    return new Route(options, this);
   }
 
   random(): number {

@@ -1,0 +1,64 @@
+/** The simplest way to go: the given addresses in their turn, over WebSocket. */
+import type { Address } from '../address.js';
+import type { Target } from './opening.js';
+import type { Router } from './router.js';
+
+export class FixedRoute implements Router {
+  /** The current one first. */
+  readonly #addresses: Address[];
+  readonly #failed = new Set<Address>();
+
+  constructor(addresses: readonly Address[]) {
+    this.#addresses = [...addresses];
+  }
+
+  get isExhausted(): boolean {
+    return this.#failed.size === this.#addresses.length;
+  }
+
+  beginRound(): void {
+    this.#failed.clear();
+  }
+
+  targets(): Target[] {
+    if (this.isExhausted) this.beginRound();
+    return this.#addresses.filter((address) => !this.#failed.has(address)).flatMap((address) => this.only(address));
+  }
+
+  only(address: Address): Target[] {
+    return [{ address, plan: { first: 'websocket', headStartMs: 0 } }];
+  }
+
+  headStartMs(): number {
+    return 0;
+  }
+
+  dialed(): void {
+    // Nothing is learned from it.
+  }
+
+  failed(target: Target | undefined): void {
+    if (target !== undefined) this.#failed.add(target.address);
+  }
+
+  arrived(address: Address): void {
+    this.beginRound();
+    while (this.#addresses[0] !== address) this.#addresses.push(...this.#addresses.splice(0, 1));
+  }
+
+  sendOn(): void {
+    // Only the given addresses count.
+  }
+
+  trusted(): undefined {
+    return undefined;
+  }
+
+  upAt(): number {
+    return Infinity;
+  }
+
+  upFailed(): void {
+    // There is nothing to go up to.
+  }
+}

@@ -1,0 +1,32 @@
+/** What a session has to know of where to go. */
+import type { Address } from '../address.js';
+import type { TransportKind } from '../transport.js';
+import type { Target } from './opening.js';
+
+/** Where a session goes. */
+export interface Router {
+  /** Whether nobody is left to be tried in this round. */
+  readonly isExhausted: boolean;
+  /** From here on everybody may be tried again. */
+  beginRound(): void;
+  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
+  targets(named?: Address, leaving?: Address): Target[];
+  /** `address` alone, over `kind` if one is named. */
+  only(address: Address, kind?: TransportKind): Target[];
+  /** How long the first one is tried alone, in milliseconds. */
+  headStartMs(first: Address | undefined, isNamed: boolean): number;
+  /** A handshake completed. */
+  dialed(target: Target, kind: TransportKind, tookMs: number): void;
+  /** It is not to be tried again in this round. */
+  failed(target: Target | undefined): void;
+  /** The session is there; `regions`: where else it could go. */
+  arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void;
+  /** A node that is gone had named this one. */
+  sendOn(address: Address): void;
+  /** An address that a node gave, if a token may go there. */
+  trusted(url: string | undefined): Address | undefined;
+  /** When WebTransport is tried again there, in place of `kind`. */
+  upAt(address: Address, kind: TransportKind): number;
+  /** WebTransport was tried, and does not work there yet. */
+  upFailed(address: Address): void;
+}

@@ -1,0 +1,102 @@
+/** The whole client: both transports raced, nodes and regions learned, the page followed, an outbox. */
+import type { NodeUrl } from './address.js';
+import { type CoreOptions, SkywaveCore } from './client.js';
+import { dial, transportOpener } from './dialer.js';
+import { Emitter, type Listener, type ListenOptions } from './emitter.js';
+import { json } from './encoding.js';
+import { lost } from './errors.js';
+import type { ClientEvents } from './client.js';
+import type { Outbox } from './outbox.js';
+import { Courier, type Delivered } from './courier.js';
+import { followPage, networkOf } from './page_life.js';
+import type { Parts } from './parts.js';
+import { reasonToAvoidWebTransport } from './quirks.js';
+import type { MemoryStorage, TransportChoice } from './race_memory.js';
+import { Route } from './session/route.js';
+
+export interface SkywaveOptions extends CoreOptions {
+  /** By default WebTransport where it works, WebSocket where it does not. */
+  readonly transport?: TransportChoice;
+  /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
+  readonly headStartMs?: number;
+  /** The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. */
+  readonly serverCertificateHashes?: readonly (string | BufferSource)[];
+  /** Where publications wait so that they outlive the page; by default they do not. */
+  readonly outbox?: Outbox;
+  /** Where it is remembered which transport works on which network; `localStorage` where there is one. */
+  readonly storage?: MemoryStorage;
+  /** Whether to follow the page's life and the network's; by default so. */
+  readonly followPage?: boolean;
+}
+
+/** What a client with an outbox tells as well. */
+export interface SkywaveEvents extends ClientEvents {
+  /** What became of a publication that an earlier page left in the outbox. */
+  delivered: Delivered;
+}
+
+/** A session with a node, kept up over breaks, transports, nodes and regions. */
+export class Skywave extends SkywaveCore {
+  readonly #delivered = new Emitter<Pick<SkywaveEvents, 'delivered'>>();
+  readonly #stopFollowing: (() => void) | undefined;
+
+  /** @throws TypeError for what is no address of a node. */
+  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
+    const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
+    super(url, options, parts(options, transport), { transport, headStartMs, storage });
+    if (options.outbox !== undefined) {
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
+        this.#delivered.emit('delivered', delivered);
+      });
+    }
+    if (options.followPage !== false) this.#stopFollowing = followPage(this.session);
+  }
+
+  override on<Name extends keyof SkywaveEvents>(
+    name: Name,
+    listener: Listener<SkywaveEvents[Name]>,
+    options?: ListenOptions,
+  ): () => void {
+    return name === 'delivered'
+      ? this.#delivered.on(name, listener as Listener<Delivered>, options)
+      : super.on(name as keyof ClientEvents, listener as Listener<ClientEvents['state']>, options);
+  }
+
+  override close(): void {
+    this.#stopFollowing?.();
+    super.close();
+  }
+}
+
+function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
+  const { encoding = json, serverCertificateHashes = [] } = options;
+  const runtime = globalThis as Partial<Pick<typeof globalThis, 'WebSocket' | 'WebTransport' | 'navigator'>>;
+  const isAvoided = transport === 'auto' && reasonToAvoidWebTransport(runtime.navigator?.userAgent ?? '') !== undefined;
+  const webTransport = isAvoided ? undefined : runtime.WebTransport;
+  const webSocket = options.WebSocket ?? runtime.WebSocket;
+  if (webSocket === undefined && webTransport === undefined) {
+    throw lost('this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20');
+  }
+  const hashes = serverCertificateHashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
+  const open = transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes: hashes });
+  return {
+    hasWebTransport: webTransport !== undefined,
+    dial: (request, signal) => dial(request, open, signal),
+    route: (route, world) => new Route(route, world),
+    network: () => (options.followPage === false ? {} : networkOf()),
+  };
+}
+
+function toBytes(hash: string | BufferSource): BufferSource {
+  return typeof hash === 'string' ? Uint8Array.from(hash.match(/../g) ?? [], (pair) => parseInt(pair, 16)) : hash;
+}
+
+/** A page that may not keep anything has none, and says so by an exception. */
+function localStorageIfAny(): MemoryStorage | undefined {
+  try {
+    // Node warns of it where it has no file to keep it in.
+    return typeof document === 'undefined' ? undefined : localStorage;
+  } catch {
+    return undefined;
+  }
+}
