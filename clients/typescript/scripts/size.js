@@ -1,30 +1,49 @@
-// Measures what an application pays: the core, minified and compressed, and fails when it grew beyond its budget.
+// Measures what an application pays: minified and compressed. Fails when the core grew beyond its budget, or the README
+// says something else; `--write` brings the README up to date.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const BUDGET_BYTES = 12 * 1024;
+const BUNDLES = [
+  ['`skywave/core`: WebSocket alone, to the addresses that are given', `export { Skywave } from 'skywave/core'`],
+  ['`skywave`: all of it', `export { Skywave } from 'skywave'`],
+  ['`skywave` and `skywave/msgpack`', `export { Skywave } from 'skywave'; export { messagePack } from 'skywave/msgpack'`],
+  ['`skywave` and `skywave/outbox`', `export { Skywave } from 'skywave'; export { indexedDbOutbox } from 'skywave/outbox'`],
+];
 
-async function measure(code) {
+async function measure(contents) {
   const { outputFiles } = await build({
-    stdin: { contents: code, resolveDir: process.cwd(), loader: 'js' },
+    stdin: { contents, resolveDir: process.cwd(), loader: 'js' },
     bundle: true,
     minify: true,
     format: 'esm',
     target: 'es2022',
     write: false,
   });
-  return { minified: outputFiles[0].contents.length, compressed: gzipSync(outputFiles[0].contents, { level: 9 }).length };
+  const [{ contents: minified }] = outputFiles;
+  return { minified: minified.length, compressed: gzipSync(minified, { level: 9 }).length };
 }
 
-const core = await measure(`export { Skywave } from './dist/index.js';`);
-const withMessagePack = await measure(
-  `export { Skywave } from './dist/index.js'; export { messagePack } from './dist/msgpack.js';`,
-);
-const show = (name, { minified, compressed }) =>
-  console.log(`${name}: ${minified.toLocaleString('en')} bytes minified, ${compressed.toLocaleString('en')} compressed by gzip`);
-show('core', core);
-show('with MessagePack', withMessagePack);
+const sizes = [];
+for (const [name, code] of BUNDLES) sizes.push({ name, ...(await measure(code)) });
+const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`;
+const rows = sizes.map(({ name, minified, compressed }) => `| ${name} | ${kilobytes(minified)} | ${kilobytes(compressed)} |`);
+const table = ['| what is imported | minified | and compressed |', '|---|--:|--:|', ...rows].join('\n');
+console.log(table);
+
+const [core] = sizes;
 if (core.compressed > BUDGET_BYTES) {
-  console.error(`the core is larger than its budget of ${BUDGET_BYTES.toLocaleString('en')} bytes`);
-  process.exit(1);
+  console.error(`the core has ${core.compressed} bytes, more than its budget of ${BUDGET_BYTES}`);
+  process.exitCode = 1;
+}
+const readme = readFileSync('README.md', 'utf8');
+const updated = readme.replace(/(<!-- size: begin -->)[^]*(<!-- size: end -->)/, (_, begin, end) => `${begin}\n\n${table}\n\n${end}`);
+if (updated !== readme) {
+  if (process.argv.includes('--write')) {
+    writeFileSync('README.md', updated);
+  } else {
+    console.error('the README says something else: `npm run size -- --write`');
+    process.exitCode = 1;
+  }
 }

@@ -149,22 +149,14 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#isStopped = false;
     this.#check();
     if (this.#subscribed !== undefined) return Promise.resolve(this.#subscribed);
-    return new Promise((resolve, reject) => {
+    return this.#outgoing.promise<Subscribed>(signal, (resolve, reject) => {
       const waiting = new AbortController();
-      const settle = <Value>(end: (value: Value) => void): ((value: Value) => void) => {
-        return (value) => {
-          waiting.abort();
-          signal?.removeEventListener('abort', abort);
-          end(value);
-        };
+      const stop = (): void => {
+        waiting.abort();
       };
-      const abort = settle(() => {
-        reject(signal?.reason as Error);
-      });
-      this.#events.on('subscribed', settle(resolve), { signal: waiting.signal });
-      this.#events.on('error', settle(reject), { signal: waiting.signal });
-      if (signal?.aborted) abort(undefined);
-      else signal?.addEventListener('abort', abort);
+      this.#events.on('subscribed', resolve, { signal: waiting.signal });
+      this.#events.on('error', reject, { signal: waiting.signal });
+      return stop;
     });
   }
 

@@ -6,15 +6,14 @@ import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import type { Encoding } from './encoding.js';
 import { Engine, type GetToken } from './engine.js';
 import { requestError, type SkywaveError } from './errors.js';
-import type { Network } from './frames.js';
 import { Outgoing } from './outgoing.js';
 import type { Parts } from './parts.js';
 import { toPayload } from './payload.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { Session } from './session.js';
+import type { Pacing } from './session/pacer.js';
 import type { Connection, State } from './session/state.js';
-import type { TransportKind } from './transport.js';
 import type { WebSocketConstructor } from './transport/websocket.js';
 import { VERSION } from './version.js';
 
@@ -48,6 +47,7 @@ export interface ChoiceOptions {
   readonly transport: TransportChoice;
   readonly headStartMs: number;
   readonly storage: MemoryStorage | undefined;
+  readonly pacing?: Pacing;
 }
 
 /** What a client is doing, and since when something is wrong. */
@@ -125,26 +125,15 @@ export class SkywaveCore {
   /** Connects, if that has not been done, and waits until there is a session. Rejects when the node refuses it. */
   connect({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Connection> {
     this.session.connect();
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      const stop = new AbortController();
+    return this.outgoing.promise<Connection>(signal, (resolve, reject) => {
       const look = (): void => {
         const { state, connection } = this;
         if (connection !== undefined) resolve(connection);
         else if (state === 'disconnected' || state === 'closed') reject(this.#error ?? requestError('unavailable', 'not connected'));
-        else return;
-        stop.abort();
       };
-      this.#events.on('state', look, { signal: stop.signal });
-      signal?.addEventListener(
-        'abort',
-        () => {
-          stop.abort();
-          reject(signal.reason as Error);
-        },
-        { signal: stop.signal },
-      );
+      const stop = this.#events.on('state', look);
       look();
+      return stop;
     });
   }
 
@@ -191,24 +180,9 @@ export class SkywaveCore {
     return body.expires_at_ms;
   }
 
-  /** Tells what is known of the network, where the page does not: in React Native. */
-  setNetwork(network: Network): void {
-    this.session.networkChanged(network, network.kind !== this.session.network.kind);
-  }
-
   /** Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. */
   check(): void {
     this.session.check();
-  }
-
-  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
-  switchTransport(kind: TransportKind): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.session.switchTo(kind, (error) => {
-        if (error === undefined) resolve();
-        else reject(error);
-      });
-    });
   }
 }
 

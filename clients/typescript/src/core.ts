@@ -18,44 +18,36 @@ export class Skywave extends SkywaveCore {
 
 function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
   const constructor = WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  if (constructor === undefined) throw lost('this runtime has no WebSocket: give one as the option `WebSocket`');
+  if (constructor === undefined) throw lost('no WebSocket here: give one as the option `WebSocket`');
   return {
-    hasWebTransport: false,
-    dial: (request, signal) => dialInTurn(request, (url, given) => openWebSocket(url, encoding, constructor, given), signal),
+    address(url) {
+      const { href } = new URL(typeof url === 'string' ? url : (url.websocket ?? ''));
+      const websocket = href.replace(/^http/, 'ws').replace(/^(wss?:..[^/]+.)$/, '$1v1/connect');
+      return { key: href, webtransport: undefined, websocket, isSecure: true };
+    },
+    dial: (request, signal) => dialOne(request, (url, given) => openWebSocket(url, encoding, constructor, given), signal),
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };
 }
 
-/** Tries the targets one after the other. */
-async function dialInTurn(
-  { targets, timeoutMs }: DialRequest,
+/** Opens a WebSocket to the one target that a fixed route gives. */
+async function dialOne(
+  { targets: [target], timeoutMs }: DialRequest,
   open: (url: string, signal: AbortSignal) => Promise<Dialled['value']>,
   signal: AbortSignal,
 ): Promise<Dialled> {
-  const failed: number[] = [];
-  let error: unknown = lost('no address of a WebSocket');
-  for (const [index, { address }] of targets.entries()) {
-    const attempt = new AbortController();
-    const abort = (): void => {
-      attempt.abort();
-    };
-    const timer = setTimeout(abort, timeoutMs);
-    signal.addEventListener('abort', abort, { once: true });
-    const begunAt = Date.now();
-    try {
-      const value = await open(address.websocket ?? '', attempt.signal);
-      return { index, value, tookMs: Date.now() - begunAt, failed };
-    } catch (reason) {
-      error = reason;
-      failed.push(index);
-      if (signal.aborted) break;
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', abort);
-    }
+  const attempt = new AbortController();
+  const abort = (): void => {
+    attempt.abort();
+  };
+  const timer = setTimeout(abort, timeoutMs);
+  signal.addEventListener('abort', abort);
+  try {
+    return { index: 0, value: await open(target?.address.websocket ?? '', attempt.signal), tookMs: 0, failed: [] };
+  } finally {
+    clearTimeout(timer);
   }
-  throw error;
 }
 
 export type { NodeUrl } from './address.js';

@@ -5,8 +5,6 @@ export type Listener<Event> = (event: Event) => void;
 export interface ListenOptions {
   /** Removes the listener when it aborts. */
   readonly signal?: AbortSignal;
-  /** Removes the listener after the first event. */
-  readonly once?: boolean;
 }
 
 export class Emitter<Events> {
@@ -25,11 +23,10 @@ export class Emitter<Events> {
 
   /** Adds a listener; answers how to remove it. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>, options: ListenOptions = {}): () => void {
-    const { signal, once } = options;
+    const { signal } = options;
     if (signal?.aborted) return () => undefined;
     // Its own function, so that a listener given twice is two.
     const own: Listener<Events[Name]> = (event) => {
-      if (once) remove();
       listener(event);
     };
     const listeners = this.#listeners.get(name) ?? new Set();

@@ -1,6 +1,6 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
-import { type Fields, fits, isFields, isKnown, type PayloadReader } from './shapes.js';
+import { fits, isFields, isKnown, type PayloadReader } from './shapes.js';
 
 /** One of the protocol's encodings: {@link json}, or `messagePack` of `skywave/msgpack`. */
 export interface Encoding {
@@ -26,13 +26,10 @@ export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
 export class DecodeError extends Error {
   override readonly name = 'DecodeError';
   readonly problem: DecodeProblem;
-  /** The request that it belongs to, where that can be read. */
-  readonly id: number | undefined;
 
-  constructor(problem: DecodeProblem, message: string, id?: number) {
+  constructor(problem: DecodeProblem, message: string) {
     super(message);
     this.problem = problem;
-    this.id = id;
   }
 }
 
@@ -43,21 +40,16 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   if (name === undefined || entries.length !== 1 || !isFields(body)) {
     throw new DecodeError('malformed', 'no frame');
   }
-  if (!isKnown(name)) throw new DecodeError('unknown', `an unknown frame \`${name}\``, idOf(body));
+  if (!isKnown(name)) throw new DecodeError('unknown', `an unknown frame \`${name}\``);
   let isRight = false;
   try {
     isRight = fits(name, body, reader);
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
-  if (!isRight) throw new DecodeError('invalid', `a field of \`${name}\` is wrong`, idOf(body));
+  if (!isRight) throw new DecodeError('invalid', `a field of \`${name}\` is wrong`);
   // Just checked, field by field.
   return [name, body] as unknown as ServerFrame;
-}
-
-function idOf(body: Fields): number | undefined {
-  const id = body['id'];
-  return typeof id === 'number' && Number.isInteger(id) && id >= 1 && id <= 0xffffffff ? id : undefined;
 }
 
 /** `parse` with what it throws told as a malformed frame. */

@@ -1,5 +1,5 @@
 /** The world around a session: the clock, timers, transports, tokens. */
-import { type Address, type NodeUrl, parseAddress } from './address.js';
+import type { Address, NodeUrl } from './address.js';
 import { lost, SkywaveError, TokenError } from './errors.js';
 import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
@@ -34,7 +34,7 @@ export class Engine implements SessionIo {
     this.#options = options;
     this.#told = told;
     this.token = options.token;
-    const [first, ...others] = options.urls.map((url) => this.#address(url));
+    const [first, ...others] = options.urls.map((url) => options.parts.address(url));
     if (first === undefined) throw new TypeError('no address is given');
     const canRefresh = options.getToken !== undefined;
     this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
@@ -97,18 +97,11 @@ export class Engine implements SessionIo {
 
   parse(url: string): Address | undefined {
     try {
-      return this.#address(url);
+      return this.#options.parts.address(url);
     } catch {
       // A node told an address that this client does not understand.
       return undefined;
     }
-  }
-
-  /** An address, without WebTransport where there is none. */
-  #address(url: NodeUrl): Address {
-    const address = parseAddress(url);
-    const usesWebSocket = !this.#options.parts.hasWebTransport && address.websocket !== undefined;
-    return usesWebSocket ? { ...address, webtransport: undefined } : address;
   }
 
   network(): string {

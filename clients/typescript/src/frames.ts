@@ -79,12 +79,7 @@ export interface ServerFrames {
     expires_at_ms?: number;
     resumed: boolean;
     heartbeat: Heartbeat;
-    limits: {
-      frame_bytes: number;
-      channels_per_session: number;
-      requests_per_second: number;
-      publishes_per_second: number;
-    };
+    limits: { frame_bytes: number; publishes_per_second: number };
     regions: { name: string; url: string }[];
     prefer_url?: string;
   };

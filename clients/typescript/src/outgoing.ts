@@ -71,12 +71,13 @@ export class Outgoing {
   }
 
   async publish(channel: string, data: Payload, key = `${this.#keyPrefix}-${(this.#keys += 1)}`, signal?: AbortSignal): Promise<Published> {
-    return (this.courier?.publish.bind(this.courier) ?? this.send.bind(this))({ channel, data, key }, signal);
+    const entry = { channel, data, key };
+    return this.courier === undefined ? this.send(entry, signal) : this.courier.publish(entry, signal);
   }
 
   /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
   send({ channel, data, key }: OutboxEntry, signal?: AbortSignal, withdrawn?: () => void): Promise<Published> {
-    return this.#promise<Published>(signal, (resolve, reject) => {
+    return this.promise<Published>(signal, (resolve, reject) => {
       const number = this.traffic.publish({
         channel,
         data,
@@ -98,7 +99,7 @@ export class Outgoing {
     fields: Omit<ClientFrames[Name], 'id'>,
     { signal, isRepeatable = true, timeoutMs }: AskOptions,
   ): Promise<Replies[Name]> {
-    return this.#promise<Replies[Name]>(signal, (resolve, reject) =>
+    return this.promise<Replies[Name]>(signal, (resolve, reject) =>
       this.traffic.ask({
         // The fields are those of the frame, all but its id.
         frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
@@ -113,27 +114,25 @@ export class Outgoing {
     );
   }
 
-  /** A promise of something that `begin` begins; what that answers ends it early when `signal` aborts. */
-  #promise<Value>(
+  /** A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts. */
+  promise<Value>(
     signal: AbortSignal | undefined,
     begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => void,
   ): Promise<Value> {
-    return new Promise((resolve, reject) => {
+    let undo: (() => void) | undefined;
+    let abort: () => void;
+    return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.isClosed) throw requestError('unavailable', 'the client is closed');
-      const settle = <Result>(end: (result: Result) => void): ((result: Result) => void) => {
-        return (result) => {
-          signal?.removeEventListener('abort', abort);
-          end(result);
-        };
-      };
-      const abort = (): void => {
-        forget();
+      abort = () => {
         reject(signal?.reason as Error);
       };
-      signal?.addEventListener('abort', abort, { once: true });
-      const forget = begin(settle(resolve), settle(reject));
+      signal?.addEventListener('abort', abort);
+      undo = begin(resolve, reject);
       this.#session.settle();
+    }).finally(() => {
+      signal?.removeEventListener('abort', abort);
+      undo?.();
     });
   }
 }

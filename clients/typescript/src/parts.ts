@@ -1,4 +1,5 @@
 /** The parts of a client that can be had smaller or larger: transports, routes, the page. */
+import type { Address, NodeUrl } from './address.js';
 import type { Network } from './frames.js';
 import type { DialRequest } from './session/opening.js';
 import type { RouteOptions, Surroundings } from './session/route.js';
@@ -17,8 +18,8 @@ export interface Dialled {
 }
 
 export interface Parts {
-  /** Whether WebTransport may be used here. */
-  readonly hasWebTransport: boolean;
+  /** @throws TypeError for what is no address of a node. */
+  address(url: NodeUrl): Address;
   /** Opens a transport to one of the targets. Rejects with a `SkywaveError`. */
   dial(request: DialRequest, signal: AbortSignal): Promise<Dialled>;
   route(options: RouteOptions, world: Surroundings): Router;

@@ -103,7 +103,7 @@ export class Session implements TrafficHost {
   }
 
   #stop(): void {
-    this.#cancelOpening(lost('the client was told to disconnect'));
+    this.#cancelOpening(lost('disconnected'));
     this.#due = undefined;
     this.#retire();
     const { live } = this;
@@ -147,7 +147,7 @@ export class Session implements TrafficHost {
   switchTo(kind: TransportKind, settle: (error?: SkywaveError) => void): void {
     const { live } = this;
     if (live === undefined || this.#opening !== undefined) {
-      settle(lost('another connection is on its way, or there is none to move from'));
+      settle(lost('cannot move now'));
       return;
     }
     this.#open('switch', live.address, kind, settle);
@@ -182,12 +182,12 @@ export class Session implements TrafficHost {
     const now = this.now();
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
-    if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'nothing came from the node in time'));
+    if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'silence'));
     this.live?.nudge(now);
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.#opening;
-    if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer to `connect` in time'));
+    if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer in time'));
     const due = this.#due;
     if (this.#opening === undefined && due !== undefined && now >= due.at) this.#open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
@@ -268,7 +268,7 @@ export class Session implements TrafficHost {
         network: this.network,
       },
     ]);
-    if (!isSent) this.#failed(opening, requestError('bad_request', 'the token is too large for a frame'));
+    if (!isSent) this.#failed(opening, requestError('bad_request', 'the token is too large'));
   }
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
@@ -415,7 +415,7 @@ export class Session implements TrafficHost {
   }
 
   fault(link: Link, problem: string): void {
-    this.#ended(link, lost(`the node broke the protocol: ${problem}`));
+    this.#ended(link, lost(`protocol fault: ${problem}`));
   }
 
   #ended(link: Link, error: ConnectionError): void {

@@ -103,9 +103,8 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
     resumed: flag,
     heartbeat: object(heartbeat),
     limits: object({
+      // The others are the node's own business.
       frame_bytes: u64,
-      channels_per_session: u64,
-      requests_per_second: u64,
       publishes_per_second: u64,
     }),
     regions: list(object({ name: name32, url: text() })),

@@ -1,18 +1,20 @@
 /** The whole client: both transports raced, nodes and regions learned, the page followed, an outbox. */
-import type { NodeUrl } from './address.js';
-import { type CoreOptions, SkywaveCore } from './client.js';
+import { type NodeUrl, parseAddress } from './address.js';
+import { type ClientEvents, type CoreOptions, SkywaveCore } from './client.js';
+import { Courier, type Delivered } from './courier.js';
 import { dial, transportOpener } from './dialer.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { json } from './encoding.js';
+import type { Network } from './frames.js';
 import { lost } from './errors.js';
-import type { ClientEvents } from './client.js';
 import type { Outbox } from './outbox.js';
-import { Courier, type Delivered } from './courier.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
+import { Pacer } from './session/pacer.js';
 import { Route } from './session/route.js';
+import type { TransportKind } from './transport.js';
 
 export interface SkywaveOptions extends CoreOptions {
   /** By default WebTransport where it works, WebSocket where it does not. */
@@ -43,7 +45,7 @@ export class Skywave extends SkywaveCore {
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
     const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
-    super(url, options, parts(options, transport), { transport, headStartMs, storage });
+    super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
     if (options.outbox !== undefined) {
       this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
         this.#delivered.emit('delivered', delivered);
@@ -59,7 +61,22 @@ export class Skywave extends SkywaveCore {
   ): () => void {
     return name === 'delivered'
       ? this.#delivered.on(name, listener as Listener<Delivered>, options)
-      : super.on(name as keyof ClientEvents, listener as Listener<ClientEvents['state']>, options);
+      : super.on(name, listener as Listener<ClientEvents['state']>, options);
+  }
+
+  /** Tells what is known of the network, where the page does not: in React Native. */
+  setNetwork(network: Network): void {
+    this.session.networkChanged(network, network.kind !== this.session.network.kind);
+  }
+
+  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
+  switchTransport(kind: TransportKind): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.session.switchTo(kind, (error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      });
+    });
   }
 
   override close(): void {
@@ -80,7 +97,11 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
   const hashes = serverCertificateHashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
   const open = transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes: hashes });
   return {
-    hasWebTransport: webTransport !== undefined,
+    address(url) {
+      const address = parseAddress(url);
+      // Without WebTransport where there is none.
+      return webTransport === undefined && address.websocket !== undefined ? { ...address, webtransport: undefined } : address;
+    },
     dial: (request, signal) => dial(request, open, signal),
     route: (route, world) => new Route(route, world),
     network: () => (options.followPage === false ? {} : networkOf()),

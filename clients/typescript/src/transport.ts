@@ -18,7 +18,7 @@ export interface TransportEvents {
 /** An open transport. */
 export interface Transport {
   readonly kind: TransportKind;
-  /** To be called at once by whoever opened it; what happened before is told then. */
+  /** To be called at once by whoever opened it, before anything else happens. */
   listen(events: TransportEvents): void;
   /** Sends a frame of at most `maxBytes`; answers whether it was small enough. */
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean;

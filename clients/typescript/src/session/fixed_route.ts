@@ -22,7 +22,8 @@ export class FixedRoute implements Router {
 
   targets(): Target[] {
     if (this.isExhausted) this.beginRound();
-    return this.#addresses.filter((address) => !this.#failed.has(address)).flatMap((address) => this.only(address));
+    const next = this.#addresses.find((address) => !this.#failed.has(address));
+    return next === undefined ? [] : this.only(next);
   }
 
   only(address: Address): Target[] {

@@ -56,6 +56,6 @@ export interface Opening {
 /** The end of a connection, as an error. */
 export function ending(code: number | undefined, reason: string, reconnect = shouldReconnect(code)): ConnectionError {
   const isTold = code !== undefined && code >= 3000 && code <= 3999;
-  const message = isTold ? `the node ended the connection: ${reason} (${code})` : `the connection is lost: ${reason}`;
+  const message = isTold ? `ended by the node: ${reason} (${code})` : `connection lost: ${reason}`;
   return new ConnectionError(isTold ? code : 110, isTold ? reason : 'unavailable', message, reconnect);
 }

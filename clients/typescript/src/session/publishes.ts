@@ -2,14 +2,13 @@
 import { type Backoff, fullJitter } from '../backoff.js';
 import { RequestError } from '../errors.js';
 import type { Payload, ServerFrames } from '../frames.js';
+import type { Pacing } from './pacer.js';
 
 /**
  * The longest wait before a publish that failed for the moment is sent again, unless the node names a longer one.
  * Asking again costs a node little, and whoever published waits.
  */
 const LONGEST_HOLD_MS = 1_000;
-/** The node lets so many seconds' worth of publishes come at once. */
-const BURST_SECONDS = 2;
 
 /** What is to be published, and whom to tell. */
 export interface Publish {
@@ -41,13 +40,11 @@ export class Publishes {
   /** After a transient error a channel's publishes wait, the newer ones behind the older. */
   readonly #holds = new Map<string, Hold>();
   #next = 0;
-  /** The node's limit, 0 for none, and how many may go out now: what goes beyond would be refused. */
-  #perSecond = 0;
-  #allowance = Infinity;
-  #allowanceAt = 0;
+  readonly #pacing: Pacing | undefined;
 
   /** `limit`: how many may wait for their answer. */
-  constructor(limit: number, backoff: Backoff, random: () => number) {
+  constructor(limit: number, backoff: Backoff, random: () => number, pacing?: Pacing) {
+    this.#pacing = pacing;
     this.#limit = limit;
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
@@ -60,8 +57,7 @@ export class Publishes {
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish: Publish): number | undefined {
     if (this.#waiting.size >= this.#limit) {
-      const message = `${this.#limit} publishes wait for their answer already`;
-      publish.failed(new RequestError(106, 'limit_reached', message, true));
+      publish.failed(new RequestError(106, 'limit_reached', 'too many publishes wait', true));
       return undefined;
     }
     this.#next += 1;
@@ -74,39 +70,24 @@ export class Publishes {
     return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
   }
 
-  /** A node tells its limit. What was let out before still counts, at whichever node that was. */
+  /** A node tells how many it takes in a second. */
   limit(perSecond: number, now: number): void {
-    this.#perSecond = perSecond;
-    this.#allowance = Math.min(this.#allowance, perSecond === 0 ? Infinity : perSecond * BURST_SECONDS);
-    if (perSecond === 0) this.#allowance = Infinity;
-    this.#allowanceAt = now;
+    this.#pacing?.limit(perSecond, now);
   }
 
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
   take(connection: number, now: number): [number, Publish][] {
-    this.#allow(now);
     const taken: [number, Publish][] = [];
-    if (this.#waiting.size === 0) return taken;
-    const heldUp = new Set<string>();
     for (const [number, waiting] of this.#waiting) {
       const { publish } = waiting;
       if (waiting.sentOn === connection) continue;
       if (now < (this.#holds.get(publish.channel)?.until ?? 0)) continue;
-      if (this.#allowance < 1) heldUp.add(publish.channel);
-      if (heldUp.has(publish.channel)) continue;
-      this.#allowance -= 1;
+      if (this.#pacing?.take(now) === false) break;
       waiting.sentOn = connection;
       waiting.wasSent = true;
       taken.push([number, publish]);
     }
     return taken;
-  }
-
-  #allow(now: number): void {
-    if (this.#perSecond === 0) return;
-    const earned = (Math.max(0, now - this.#allowanceAt) / 1_000) * this.#perSecond;
-    this.#allowance = Math.min(this.#allowance + earned, this.#perSecond * BURST_SECONDS);
-    this.#allowanceAt = now;
   }
 
   answer(number: number, published: ServerFrames['published'], now: number): void {
@@ -154,8 +135,7 @@ export class Publishes {
 
   /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
   nextAt(connection: number): number {
-    if (this.#holds.size === 0 && this.#allowance >= 1) return Infinity;
-    const allowedAt = this.#allowance >= 1 ? 0 : this.#allowanceAt + ((1 - this.#allowance) / this.#perSecond) * 1_000;
+    const allowedAt = this.#pacing?.nextAt ?? 0;
     let at = Infinity;
     for (const { publish, sentOn } of this.#waiting.values()) {
       if (sentOn === connection) continue;

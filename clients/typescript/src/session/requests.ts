@@ -62,7 +62,7 @@ export class Requests {
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query: Query, link: Link | undefined, now: number): () => void {
     if (this.#asked.size >= MAX_REQUESTS) {
-      query.failed(requestError('limit_reached', 'too many requests wait for their reply'));
+      query.failed(requestError('limit_reached', 'too many requests wait'));
       return () => undefined;
     }
     const asked: Asked = { query, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs), id: undefined };

@@ -4,6 +4,7 @@ import { isTransient } from '../codes.js';
 import { RequestError, tooLarge } from '../errors.js';
 import type { ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { hold, type Link, type Phase } from './link.js';
+import type { Pacing } from './pacer.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
@@ -31,6 +32,7 @@ export interface TrafficOptions {
   readonly backoff: Backoff;
   readonly requestTimeoutMs: number;
   readonly publishQueue: number;
+  readonly pacing?: Pacing;
 }
 
 export class Traffic {
@@ -46,7 +48,7 @@ export class Traffic {
   constructor(options: TrafficOptions, host: TrafficHost) {
     this.#host = host;
     this.#options = options;
-    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random());
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random(), options.pacing);
     this.requests = new Requests(options.requestTimeoutMs);
   }
 

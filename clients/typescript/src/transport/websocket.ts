@@ -32,16 +32,16 @@ class WebSocketTransport implements Transport {
   constructor(socket: WebSocketLike, encoding: Encoding) {
     this.#socket = socket;
     this.#encoding = encoding;
-    socket.onmessage = ({ data }: { data: unknown }) => {
-      this.#receive(data);
-    };
-    socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
-      this.#receiving.end(code, reason || `the WebSocket was closed (${code})`);
-    };
   }
 
   listen(events: TransportEvents): void {
     this.#receiving.listen(events);
+    this.#socket.onmessage = ({ data }: { data: unknown }) => {
+      this.#receive(data);
+    };
+    this.#socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
+      this.#receiving.end(code, reason || `the WebSocket was closed (${code})`);
+    };
   }
 
   send(frame: ClientFrame, _lane: Lane, maxBytes: number): boolean {

@@ -22,6 +22,7 @@ class WebTransportTransport implements Transport {
   readonly #session: WebTransport;
   readonly #encoding: Encoding;
   readonly #control: Writer;
+  readonly #readable: ReadableStream<Uint8Array>;
   readonly #datagrams: Writer | undefined;
   readonly #receiving = new Receiving();
   #unsentBytes = 0;
@@ -31,7 +32,12 @@ class WebTransportTransport implements Transport {
     this.#encoding = encoding;
     this.#control = (control.writable as WritableStream<Uint8Array>).getWriter();
     this.#datagrams = datagramWritable(session.datagrams)?.getWriter();
-    session.closed.then(
+    this.#readable = control.readable as ReadableStream<Uint8Array>;
+  }
+
+  listen(events: TransportEvents): void {
+    this.#receiving.listen(events);
+    this.#session.closed.then(
       ({ closeCode, reason }) => {
         this.#receiving.end(closeCode, reason ?? '');
       },
@@ -39,13 +45,9 @@ class WebTransportTransport implements Transport {
         this.#receiving.end(undefined, messageOf(error));
       },
     );
-    void this.#readControl(reader(control.readable));
-    void this.#readDatagrams(reader(session.datagrams.readable));
+    void this.#readControl(reader(this.#readable));
+    void this.#readDatagrams(reader(this.#session.datagrams.readable));
     void this.#acceptStreams();
-  }
-
-  listen(events: TransportEvents): void {
-    this.#receiving.listen(events);
   }
 
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean {

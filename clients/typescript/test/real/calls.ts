@@ -186,4 +186,25 @@ export function describeCalls(stage: Stage, kind: Kind): void {
     assert.deepEqual(offsets, upTo(300).slice(first - 1));
     assert.deepEqual(gaps, []);
   });
+
+  if (kind !== 'websocket') return;
+
+  test('the core alone is enough for a session, at the address that answers', async () => {
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    const read = await tab.evaluate(
+      async ([name, plain]) => {
+        const client = new skywave.Core(['ws://127.0.0.1:9', `ws://${plain}`]);
+        const subject = client.channel(name, { history: 10 });
+        await subject.publish('one');
+        await subject.publish('two');
+        const texts = [];
+        for await (const { data } of subject) if (texts.push(data) === 2) break;
+        const { count } = await subject.presence();
+        client.close();
+        return { texts, count };
+      },
+      [channel, stage.node.places.plain] as const,
+    );
+    assert.deepEqual(read, { texts: ['one', 'two'], count: 1 });
+  });
 }

@@ -1,5 +1,5 @@
 /** What a tab keeps between the steps of a test: clients, and all that their channels told. */
-import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions } from '../../src/index.js';
+import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions } from 'skywave';
 
 /** All that a channel told. */
 export interface Seen {

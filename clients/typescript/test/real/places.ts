@@ -7,9 +7,10 @@ import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
 import { launch as launchPuppeteer } from 'puppeteer-core';
 import WebSocket from 'ws';
-import * as index from '../../src/index.js';
-import * as outbox from '../../src/indexeddb_outbox.js';
-import * as msgpack from '../../src/msgpack.js';
+import * as index from 'skywave';
+import { Skywave as Core } from 'skywave/core';
+import * as outbox from 'skywave/outbox';
+import * as msgpack from 'skywave/msgpack';
 import { Kit } from './kit.js';
 
 const CHROMIUM = process.env['CHROMIUM_BIN'] ?? '/usr/bin/chromium';
@@ -21,7 +22,7 @@ const CHROMIUM_ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '
 export const TOKEN_SECRET = 'a secret of at least thirty-two bytes';
 
 /** What the page's script has as `skywave`. */
-export type Package = typeof index & typeof msgpack & typeof outbox;
+export type Package = typeof index & typeof msgpack & typeof outbox & { Core: typeof Core };
 
 /** One tab. */
 export interface Tab {
@@ -51,11 +52,13 @@ export class PageServer {
     const { outputFiles } = await build({
       stdin: {
         contents: `
-          import * as index from './src/index.ts';
-          import * as msgpack from './src/msgpack.ts';
-          import * as outbox from './src/indexeddb_outbox.ts';
+          import * as index from 'skywave';
+import { Skywave as Core } from 'skywave/core';
+          import * as msgpack from 'skywave/msgpack';
+          import * as outbox from 'skywave/outbox';
+          import { Skywave as Core } from 'skywave/core';
           import { Kit } from './test/real/kit.ts';
-          globalThis.skywave = { ...index, ...msgpack, ...outbox };
+          globalThis.skywave = { ...index, ...msgpack, ...outbox, Core };
           globalThis.kit = new Kit();`,
         resolveDir: process.cwd(),
       },
@@ -145,7 +148,7 @@ export async function launchFirefox(server: PageServer): Promise<Place> {
 /** Node 20, with the WebSocket of `ws`. */
 export function hereInNode(): Place {
   const scope = globalThis as { skywave?: Package; kit?: Kit; WebSocket?: unknown };
-  scope.skywave = { ...index, ...msgpack, ...outbox };
+  scope.skywave = { ...index, ...msgpack, ...outbox, Core };
   scope.kit = new Kit();
   scope.WebSocket ??= WebSocket;
   return {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { NodeUrl, SkywaveOptions } from '../../src/index.js';
+import type { NodeUrl, SkywaveOptions } from 'skywave';
 import type { Kit, Seen } from './kit.js';
 import { TestNode } from './node.js';
 import type { PageServer, Place, Tab } from './places.js';

@@ -118,7 +118,7 @@ describe('a publish', () => {
 
   it('goes out no faster than the node takes them, in order', () => {
     const world = new World();
-    const limits = { frame_bytes: 0, channels_per_session: 0, requests_per_second: 0, publishes_per_second: 20 };
+    const limits = { frame_bytes: 0, publishes_per_second: 20 };
     const node = world.connected({ limits });
     for (let data = 0; data < 100; data += 1) world.publish('chat:1', data);
     assert.equal(keys(node).length, 40);

@@ -5,6 +5,7 @@ import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
+import { Pacer } from '../../src/session/pacer.js';
 import { Route, type RouteOptions } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
@@ -79,7 +80,7 @@ const CONNECTED: Omit<ServerFrames['connected'], 'id'> = {
   region: 'eu',
   resumed: false,
   heartbeat: { interval_ms: 25_000, timeout_ms: 10_000 },
-  limits: { frame_bytes: 65_536, channels_per_session: 0, requests_per_second: 0, publishes_per_second: 0 },
+  limits: { frame_bytes: 65_536, publishes_per_second: 0 },
   regions: [],
 };
 
@@ -99,7 +100,7 @@ export class World implements SessionIo {
   #tickAt = Infinity;
 
   constructor(options: Partial<SessionOptions> = {}) {
-    this.session = new Session({ ...OPTIONS, ...options }, {}, this);
+    this.session = new Session({ ...OPTIONS, pacing: new Pacer(), ...options }, {}, this);
   }
 
   // ---- what a session sees

@@ -1,0 +1,29 @@
+// Builds what is published: the code with short internal names, and the declarations.
+import { execFileSync } from 'node:child_process';
+import { rmSync } from 'node:fs';
+import { build } from 'esbuild';
+
+// Names that only this package's own classes have among themselves: no frame, no option and no browser's object has them.
+const INTERNAL = `
+  arrived asked beats beginRound canRefresh catchUp configure connectId deadAt dialed endSubscriptions expiresAt failAll
+  fetchToken frameBytes greetBy handshakeMs hasMuchRoom hasRoom heard isAlive isBeingChecked isConnected
+  isExhausted isGiven isNudged isPaused isRepeatable isSecure networkChanged nextAt nextId nudgeAt nudge phases
+  positionOf presenceChanged publishes refreshAt releaseAll replyMs requests resumeAt sendOn sendPublishes sendWaiting
+  sentAt sentOn settle spare stateChanged switchTo tokenExpires trusted upAt upFailed wasSent withdraw woke
+  purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs giveUp whenOver avoidedUntil worked`;
+
+const names = INTERNAL.trim().split(/\s+/);
+rmSync('dist', { recursive: true, force: true });
+await build({
+  entryPoints: ['src/index.ts', 'src/core.ts', 'src/msgpack.ts', 'src/indexeddb_outbox.ts'],
+  bundle: true,
+  splitting: true,
+  packages: 'external',
+  format: 'esm',
+  target: 'es2022',
+  sourcemap: true,
+  outdir: 'dist',
+  chunkNames: 'chunks/[name]-[hash]',
+  mangleProps: new RegExp(`^(${names.join('|')})$`),
+});
+execFileSync('tsc', ['--project', 'tsconfig.build.json', '--emitDeclarationOnly'], { stdio: 'inherit' });
