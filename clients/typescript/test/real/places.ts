@@ -53,10 +53,9 @@ export class PageServer {
       stdin: {
         contents: `
           import * as index from 'skywave';
-import { Skywave as Core } from 'skywave/core';
+          import { Skywave as Core } from 'skywave/core';
           import * as msgpack from 'skywave/msgpack';
           import * as outbox from 'skywave/outbox';
-          import { Skywave as Core } from 'skywave/core';
           import { Kit } from './test/real/kit.ts';
           globalThis.skywave = { ...index, ...msgpack, ...outbox, Core };
           globalThis.kit = new Kit();`,
