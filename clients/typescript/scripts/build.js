@@ -15,7 +15,7 @@ const INTERNAL = `
 const names = INTERNAL.trim().split(/\s+/);
 rmSync('dist', { recursive: true, force: true });
 await build({
-  entryPoints: ['src/index.ts', 'src/core.ts', 'src/msgpack.ts', 'src/indexeddb_outbox.ts'],
+  entryPoints: ['src/index.ts', 'src/core.ts', 'src/msgpack.ts', 'src/indexeddb_outbox.ts', 'src/shared_skywave.ts'],
   bundle: true,
   splitting: true,
   packages: 'external',

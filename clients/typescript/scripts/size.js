@@ -10,6 +10,7 @@ const BUNDLES = [
   ['`skywave`: all of it', `export { Skywave } from 'skywave'`],
   ['`skywave` and `skywave/msgpack`', `export { Skywave } from 'skywave'; export { messagePack } from 'skywave/msgpack'`],
   ['`skywave` and `skywave/outbox`', `export { Skywave } from 'skywave'; export { indexedDbOutbox } from 'skywave/outbox'`],
+  ['`skywave/tabs`', `export { SharedSkywave } from 'skywave/tabs'`],
 ];
 
 async function measure(contents) {
@@ -20,6 +21,7 @@ async function measure(contents) {
     format: 'esm',
     target: 'es2022',
     write: false,
+    logLevel: 'error',
   });
   const [{ contents: minified }] = outputFiles;
   return { minified: minified.length, compressed: gzipSync(minified, { level: 9 }).length };

@@ -1,5 +1,6 @@
 /** What a tab keeps between the steps of a test: clients, and all that their channels told. */
-import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions } from 'skywave';
+import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions, type StateChange } from 'skywave';
+import type { SharedSkywave } from 'skywave/tabs';
 
 /** All that a channel told. */
 export interface Seen {
@@ -14,6 +15,7 @@ export interface Seen {
 
 export class Kit {
   readonly clients = new Map<string, Skywave>();
+  shared: SharedSkywave | undefined;
   readonly seen = new Map<string, Seen>();
   readonly states = new Map<string, string[]>();
   /** What became of publishes, in their order. */
@@ -26,14 +28,24 @@ export class Kit {
   }
 
   create(id: string, urls: NodeUrl | NodeUrl[], options: SkywaveOptions): Skywave {
-    const client = new Skywave(urls, options);
+    return this.keep(id, new Skywave(urls, options));
+  }
+
+  keep(id: string, client: Skywave): Skywave {
     const states: string[] = [];
-    client.on('state', ({ state, error }) => {
+    client.on('state', ({ state, error }: StateChange) => {
       states.push(error === undefined ? state : `${state} (${error.message})`);
     });
     this.clients.set(id, client);
     this.states.set(id, states);
     return client;
+  }
+
+  /** Keeps a client that is shared between tabs. */
+  share(client: SharedSkywave): void {
+    this.shared = client;
+    // It has all that the other methods here need.
+    this.keep('shared', client as unknown as Skywave);
   }
 
   client(id: string): Skywave {

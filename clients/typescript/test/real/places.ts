@@ -10,6 +10,7 @@ import WebSocket from 'ws';
 import * as index from 'skywave';
 import { Skywave as Core } from 'skywave/core';
 import * as outbox from 'skywave/outbox';
+import * as tabs from 'skywave/tabs';
 import * as msgpack from 'skywave/msgpack';
 import { Kit } from './kit.js';
 
@@ -22,7 +23,7 @@ const CHROMIUM_ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '
 export const TOKEN_SECRET = 'a secret of at least thirty-two bytes';
 
 /** What the page's script has as `skywave`. */
-export type Package = typeof index & typeof msgpack & typeof outbox & { Core: typeof Core };
+export type Package = typeof index & typeof msgpack & typeof outbox & typeof tabs & { Core: typeof Core };
 
 /** One tab. */
 export interface Tab {
@@ -54,10 +55,11 @@ export class PageServer {
         contents: `
           import * as index from 'skywave';
           import { Skywave as Core } from 'skywave/core';
+          import * as tabs from 'skywave/tabs';
           import * as msgpack from 'skywave/msgpack';
           import * as outbox from 'skywave/outbox';
           import { Kit } from './test/real/kit.ts';
-          globalThis.skywave = { ...index, ...msgpack, ...outbox, Core };
+          globalThis.skywave = { ...index, ...msgpack, ...outbox, ...tabs, Core };
           globalThis.kit = new Kit();`,
         resolveDir: process.cwd(),
       },
@@ -147,7 +149,7 @@ export async function launchFirefox(server: PageServer): Promise<Place> {
 /** Node 20, with the WebSocket of `ws`. */
 export function hereInNode(): Place {
   const scope = globalThis as { skywave?: Package; kit?: Kit; WebSocket?: unknown };
-  scope.skywave = { ...index, ...msgpack, ...outbox, Core };
+  scope.skywave = { ...index, ...msgpack, ...outbox, ...tabs, Core };
   scope.kit = new Kit();
   scope.WebSocket ??= WebSocket;
   return {
