@@ -4,10 +4,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Kit } from './kit.js';
 import { type Package, token, TOKEN_SECRET } from './places.js';
 import { stopped } from './processes.js';
-import { freshChannel, type Kind, listen, open, reach, saw, say, type Stage, states, test, until, upTo } from './stage.js';
+import { freshChannel, type Kind, listen, open, reach, saw, say, type Stage, states, test, TEST_TIMEOUT_MS, until, upTo } from './stage.js';
 
 // In the tabs.
 declare const kit: Kit;
+
+/** How often a session is cut under continuous publishing. */
+const CUTS = Number(process.env['SKYWAVE_CUTS'] ?? 12);
 
 /** What happens to connections. */
 export function describeBreaks(stage: Stage, kind: Kind): void {
@@ -38,7 +41,6 @@ export function describeBreaks(stage: Stage, kind: Kind): void {
   });
 
   test('many cuts under continuous publishing lose, repeat and reorder nothing', async () => {
-    const cuts = Number(process.env['SKYWAVE_CUTS'] ?? 12);
     const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
     const { urls, options } = reach(stage.node, kind, relay);
     // Cuts that follow each other so quickly would be answered by longer and longer waits.
@@ -55,20 +57,20 @@ export function describeBreaks(stage: Stage, kind: Kind): void {
       },
       channel,
     );
-    for (let cut = 0; cut < cuts; cut += 1) {
+    for (let cut = 0; cut < CUTS; cut += 1) {
       await pause(20 + ((cut * 7919) % 100));
       relay.cut();
       if (kind === 'webtransport') await tab.evaluate(() => { kit.client('a').check(); });
       await until('that it is back', () => tab.evaluate(() => kit.client('a').connection?.connects ?? 0), (connects) => connects >= cut + 2);
     }
     const count = await tab.evaluate(() => (globalThis as unknown as { stopTalking(): number }).stopTalking());
-    assert.ok(count > cuts);
+    assert.ok(count > CUTS);
     assert.deepEqual(await tab.evaluate(() => kit.failures), []);
     const { data, offsets, gaps } = await until('the last', () => saw(tab, 'a', channel), (seen) => seen.data.length >= count);
     assert.deepEqual(data, upTo(count));
     assert.deepEqual(offsets, upTo(count));
     assert.deepEqual(gaps, []);
-  });
+  }, TEST_TIMEOUT_MS + CUTS * 5_000);
 
   test('a node that is restarted with its memory gone is told as a gap, and life goes on', async () => {
     const [tab, channel, node] = [await stage.tab(), freshChannel(), await stage.start()];

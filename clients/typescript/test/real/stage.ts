@@ -111,7 +111,7 @@ export class Stage {
   }
 }
 
-export const test = (name: string, run: () => Promise<void>): void => {
-  void it(name, { timeout: TEST_TIMEOUT_MS }, run);
+export const test = (name: string, run: () => Promise<void>, timeout = TEST_TIMEOUT_MS): void => {
+  void it(name, { timeout }, run);
 };
 export const freshChannel = (): string => `test:${crypto.randomUUID()}`;

@@ -1,0 +1,181 @@
+/** A channel as an application uses it. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Channel, type ChannelOptions } from '../../src/channel.js';
+import { InvalidDataError } from '../../src/errors.js';
+import { Outgoing } from '../../src/outgoing.js';
+import type { StandardSchema } from '../../src/schema.js';
+import { type FakeTransport, publication, World } from './world.js';
+
+interface Stage {
+  world: World;
+  node: FakeTransport;
+  channel: Channel;
+}
+
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+function connected(options: ChannelOptions = {}): Stage {
+  const world = new World();
+  const node = world.connected();
+  return { world, node, channel: new Channel('chat:1', options, new Outgoing(world.session)) };
+}
+
+/** Confirms the last `subscribe`. */
+function confirm({ node }: Stage, offset = 0, presence?: { count: number; members: { session: string; since_ms: number }[] }): void {
+  const { id, channel } = node.last('subscribe');
+  node.says(['subscribed', { id, channel, position: { eu: { epoch: 'e', offset } }, ...(presence ? { presence } : {}) }]);
+}
+
+/** A schema of texts. */
+const text: StandardSchema<string> = {
+  '~standard': {
+    version: 1,
+    vendor: 'test',
+    validate: (value) => (typeof value === 'string' ? { value } : { issues: [{ message: 'no text' }] }),
+  },
+};
+
+describe('a channel', () => {
+  it('is subscribed from the first listener to the last', async () => {
+    const { node, channel } = connected();
+    const stops = [channel.on('publication', () => undefined), channel.on('event', () => undefined)];
+    await settled();
+    assert.equal(node.all('subscribe').length, 1);
+    stops[0]?.();
+    await settled();
+    assert.equal(node.all('unsubscribe').length, 0);
+    stops[1]?.();
+    await settled();
+    assert.equal(node.all('unsubscribe').length, 1);
+  });
+
+  it('notices nothing when listeners are exchanged within a task', async () => {
+    const { node, channel } = connected();
+    const listening = new AbortController();
+    channel.on('publication', () => undefined, { signal: listening.signal });
+    await settled();
+    listening.abort();
+    channel.on('publication', () => undefined);
+    await settled();
+    assert.deepEqual([node.all('subscribe').length, node.all('unsubscribe').length], [1, 0]);
+  });
+
+  it('gives what comes to every listener and every iteration', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(publication(1), publication(2));
+    assert.deepEqual(heard, [1, 2]);
+    assert.equal((await reading.next()).value?.data, 1);
+    assert.equal((await reading.next()).value?.data, 2);
+    const waiting = reading.next();
+    node.says(publication(3));
+    assert.equal((await waiting).value?.data, 3);
+  });
+
+  it('is left while an iteration is full, and taken up when half of its queue is free', async () => {
+    const stage = connected({ queue: 4 });
+    const { channel, node } = stage;
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4, 5].map((offset) => publication(offset)));
+    assert.equal(node.all('unsubscribe').length, 1);
+    await reading.next();
+    assert.equal(node.all('subscribe').length, 1);
+    await reading.next();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 4 } });
+  });
+
+  it('ends its iterations when they are not wanted any more, and with an error when it is refused', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const stop = new AbortController();
+    const given = channel.publications({ signal: stop.signal });
+    const refused = channel.publications();
+    await settled();
+    const ends = [given.next(), refused.next()];
+    stop.abort();
+    assert.deepEqual(await ends[0], { value: undefined, done: true });
+    node.says(['error', { id: node.last('subscribe').id, code: 103, reason: 'forbidden', message: 'no', transient: false }]);
+    await assert.rejects(ends[1] ?? Promise.resolve(), { code: 103, transient: false });
+    assert.deepEqual(await refused.next(), { value: undefined, done: true });
+  });
+
+  it('keeps track of who is there', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const told: [number, string[], string[]][] = [];
+    channel.on('presence', ({ count, joined, left }) =>
+      told.push([count, joined.map(({ session }) => session), left.map(({ session }) => session)]),
+    );
+    await settled();
+    confirm(stage, 0, { count: 1, members: [{ session: 'a', since_ms: 0 }] });
+    node.says([
+      'presence_changed',
+      { channel: 'chat:1', count: 1, joined: [{ session: 'b', since_ms: 0 }], left: [{ session: 'a', since_ms: 0 }] },
+    ]);
+    assert.deepEqual(told, [
+      [1, ['a'], []],
+      [1, ['b'], ['a']],
+    ]);
+    assert.deepEqual(channel.members.map(({ session }) => session), ['b']);
+  });
+
+  it('with a schema gives what fits it, and tells the rest', async () => {
+    const stage = connected({ schema: text });
+    const { channel, node } = stage;
+    const [heard, invalid]: [unknown[], string[]] = [[], []];
+    channel.on('publication', ({ data }) => heard.push(data));
+    channel.on('invalid', ({ issues }) => invalid.push(...issues.map(({ message }) => message)));
+    await settled();
+    confirm(stage);
+    node.says(publication(1, { data: 'hi' }), publication(2), publication(3, { data: 'there' }));
+    assert.deepEqual([heard, invalid], [['hi', 'there'], ['no text']]);
+    await assert.rejects(channel.publish(5), InvalidDataError);
+    assert.equal(node.all('publish').length, 0);
+  });
+
+  it('takes a publication back that was not sent, and stops waiting for one that was', async () => {
+    const world = new World();
+    const channel = new Channel('chat:1', {}, new Outgoing(world.session));
+    const stop = new AbortController();
+    const unsent = channel.publish(1, { signal: stop.signal });
+    stop.abort();
+    await assert.rejects(unsent, { name: 'AbortError' });
+    const node = world.connected();
+    assert.equal(node.all('publish').length, 0);
+    const again = new AbortController();
+    const sent = channel.publish(2, { signal: again.signal });
+    await settled();
+    again.abort();
+    await assert.rejects(sent, { name: 'AbortError' });
+    node.breaks();
+    assert.equal(world.comesBack().all('publish').length, 1, 'its effect is one, known or not');
+  });
+
+  it('has a name of the protocol', () => {
+    const { world } = connected();
+    const outgoing = new Outgoing(world.session);
+    for (const name of ['', 'chat', ':x', 'chat:', 'Chat:1', '@', `chat:${'x'.repeat(251)}`, 'chat:a\nb']) {
+      assert.throws(() => new Channel(name, {}, outgoing), { code: 107 }, name);
+    }
+    for (const name of ['chat:1', '@alice', `chat:${'x'.repeat(250)}`, 'a-b_c:d:e']) {
+      assert.equal(new Channel(name, {}, outgoing).name, name);
+    }
+  });
+
+  it('publishes what JSON can say, and bytes', async () => {
+    const { node, channel } = connected();
+    for (const data of [null, 'text', { a: [1] }, Uint8Array.of(1)]) channel.publish(data).catch(() => undefined);
+    await settled();
+    assert.deepEqual(node.all('publish').map(({ data }) => data), ['null', '"text"', '{"a":[1]}', Uint8Array.of(1)]);
+    await assert.rejects(channel.publish(undefined), { code: 107 });
+    await assert.rejects(channel.publish(1, { key: 'k'.repeat(65) }), { code: 107 });
+  });
+});
