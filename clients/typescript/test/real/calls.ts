@@ -194,11 +194,11 @@ export function describeCalls(stage: Stage, kind: Kind): void {
     const read = await tab.evaluate(
       async ([name, plain]) => {
         const client = new skywave.Core(['ws://127.0.0.1:9', `ws://${plain}`]);
-        const subject = client.channel(name, { history: 10 });
+        const subject = client.channel(name);
         await subject.publish('one');
         await subject.publish('two');
-        const texts = [];
-        for await (const { data } of subject) if (texts.push(data) === 2) break;
+        await subject.subscribe();
+        const texts = (await subject.history()).publications.map(({ data }) => data);
         const { count } = await subject.presence();
         client.close();
         return { texts, count };
