@@ -1,5 +1,5 @@
 /** The package in Chromium. */
 import { launchChromium } from './places.js';
-import { describeSdk } from './scenarios.js';
+import { describeSdk, transportsToTest } from './scenarios.js';
 
-describeSdk('Chromium', launchChromium, ['webtransport', 'websocket']);
+describeSdk('Chromium', launchChromium, transportsToTest());

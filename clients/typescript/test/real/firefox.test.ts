@@ -1,5 +1,5 @@
 /** The package in Firefox. */
 import { launchFirefox } from './places.js';
-import { describeSdk } from './scenarios.js';
+import { describeSdk, transportsToTest } from './scenarios.js';
 
-describeSdk('Firefox', launchFirefox, ['webtransport', 'websocket']);
+describeSdk('Firefox', launchFirefox, transportsToTest());

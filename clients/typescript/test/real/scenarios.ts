@@ -37,3 +37,10 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
     }
   });
 }
+
+/** Both transports, or the one that the environment names. */
+export function transportsToTest(): Kind[] {
+  const all: Kind[] = ['webtransport', 'websocket'];
+  const { SKYWAVE_TRANSPORT: only } = process.env;
+  return only === undefined ? all : all.filter((kind) => kind === only);
+}
