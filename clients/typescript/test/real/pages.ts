@@ -79,6 +79,22 @@ export function describePages(stage: Stage): void {
     assert.ok(Date.now() - begin < 5_000, 'it did not wait for the next attempt');
   });
 
+  test('a page that was frozen for longer than its connection lives comes back with all it missed', async () => {
+    const [tab, other, channel] = [await stage.tab(), await stage.tab(), freshChannel()];
+    if (tab.freeze === undefined) return;
+    const node = await stage.start({ SKYWAVE_HEARTBEAT__FOREGROUND_MAX: '1s' });
+    await open(tab, 'a', reach(node, 'webtransport'));
+    await listen(tab, 'a', channel);
+    await open(other, 'b', reach(node, 'webtransport'));
+    await say(other, 'b', channel, 1);
+    await until('the first', () => saw(tab, 'a', channel), ({ data }) => data.length === 1);
+    const frozen = tab.freeze(12_000);
+    await say(other, 'b', channel, 2, 3);
+    await frozen;
+    const { data, gaps } = await until('all', () => saw(tab, 'a', channel), (seen) => seen.data.length === 3);
+    assert.deepEqual([data, gaps], [[1, 2, 3], []]);
+  });
+
   test('tabs share one connection, and another one takes it over when its tab is closed', async () => {
     const [channel, share] = [freshChannel(), crypto.randomUUID()];
     const { urls, options } = reach(stage.node, 'webtransport');

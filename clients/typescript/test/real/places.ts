@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
 import { launch as launchPuppeteer } from 'puppeteer-core';
@@ -30,6 +31,8 @@ export interface Tab {
   /** Runs a function in it. It sees nothing of what is around it here, only its argument and the tab's globals. */
   evaluate<Result, Argument = undefined>(run: (argument: Argument) => Result | Promise<Result>, argument?: Argument): Promise<Result>;
   close(): Promise<void>;
+  /** Freezes the page, as a browser does in the background, where that can be told. */
+  freeze?(milliseconds: number): Promise<void>;
 }
 
 export interface Place {
@@ -114,6 +117,13 @@ export async function launchChromium(server: PageServer): Promise<Place> {
       return {
         evaluate: (run, argument) => page.evaluate(run as never, argument),
         close: () => page.close(),
+        async freeze(milliseconds) {
+          const devtools = await page.context().newCDPSession(page);
+          await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+          await pause(milliseconds);
+          await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+          await devtools.detach();
+        },
       };
     },
     async close() {
