@@ -142,13 +142,10 @@ impl RedisBroker {
         keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
         let number = |number: u128| number.to_string().into_bytes();
         let out = if self.others.is_empty() { String::new() } else { names.out(partition) };
-        let args = vec![
-            place.origin.as_bytes().to_vec(),
-            channel.as_bytes().to_vec(),
-            entry::flags(data, key.as_ref(), user.as_ref()).into_bytes(),
-            key.as_deref().unwrap_or_default().as_bytes().to_vec(),
-            user.as_deref().unwrap_or_default().as_bytes().to_vec(),
-            entry::payload_bytes(data),
+        let mut args = Vec::with_capacity(13);
+        args.extend([place.origin.as_bytes().to_vec(), channel.as_bytes().to_vec()]);
+        args.extend(entry::content(data, key.as_ref(), user.as_ref()));
+        args.extend([
             number(retention.history as u128),
             number(retention.history_age.as_millis()),
             number(self.log_age.as_millis()),
@@ -156,7 +153,7 @@ impl RedisBroker {
             number(retention.position_age.as_millis()),
             number(retention.key_age.as_millis()),
             out.into_bytes(),
-        ];
+        ]);
         Ok(Request::Script { script: Script::Publish, keys, args })
     }
 }

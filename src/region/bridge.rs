@@ -28,7 +28,7 @@ use crate::{
     redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
 };
 use apply::{Applying, Mode, Outcome};
-use course::{Course, Interruption, Link, is_trimmed};
+use course::{Course, Interruption, Link, done, is_trimmed};
 use cursor::Cursor;
 use futures_util::{
     StreamExt, TryStreamExt,
@@ -299,12 +299,7 @@ async fn begin(link: &Link, partition: u16, place: &Place) -> Result<Place, Inte
 }
 
 fn moved(outcome: Result<Outcome, BrokerError>, to: Cursor) -> Result<Place, Interruption> {
-    match outcome {
-        Ok(Outcome::Done(_)) => Ok(Place { stored: to.to_string(), cursor: to }),
-        Ok(Outcome::Moved) => Err(Interruption::Moved),
-        Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
-        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
-    }
+    done(outcome).map(|_| Place { stored: to.to_string(), cursor: to })
 }
 
 /// Where a partition goes on.

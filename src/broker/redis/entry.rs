@@ -14,8 +14,28 @@ pub struct Entry {
     pub publication: Arc<Publication>,
 }
 
+/// What was published, as scripts take it: flags, key, user, payload.
+pub fn content(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> [Vec<u8>; 4] {
+    [
+        flags(payload, key, user).into_bytes(),
+        key.map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+        user.map(|user| user.as_bytes().to_vec()).unwrap_or_default(),
+        payload_bytes(payload),
+    ]
+}
+
+/// A publication that has its position, as scripts take it: epoch, offset, time, then its [`content`].
+pub fn arguments(frame: &frame::Publication) -> impl Iterator<Item = Vec<u8>> + use<> {
+    let position = [
+        frame.epoch.as_bytes().to_vec(),
+        frame.offset.to_string().into_bytes(),
+        frame.time_ms.to_string().into_bytes(),
+    ];
+    position.into_iter().chain(content(&frame.data, frame.key.as_ref(), frame.user.as_ref()))
+}
+
 /// How an entry's fields are to be read: which of them are there, and what the payload is.
-pub fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
+fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
     let mut flags = String::with_capacity(3);
     flags.push(match payload {
         Payload::Json(_) => 'j',
@@ -31,7 +51,7 @@ pub fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> S
 }
 
 /// The payload's bytes as they stand in an entry.
-pub fn payload_bytes(payload: &Payload) -> Vec<u8> {
+fn payload_bytes(payload: &Payload) -> Vec<u8> {
     match payload {
         Payload::Json(json) => json.get().as_bytes().to_vec(),
         Payload::Binary(bytes) => bytes.to_vec(),

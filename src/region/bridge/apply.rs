@@ -148,16 +148,9 @@ impl Applying {
             keys.push(names.history(&frame.channel));
             keys.extend(frame.key.as_ref().map(|key| names.idempotency(&frame.channel, key)));
             let retention = Retention::of(self.namespaces.get(frame.channel.namespace()));
+            args.extend([cursor.to_string().into_bytes(), frame.channel.as_bytes().to_vec()]);
+            args.extend(entry::arguments(frame));
             args.extend([
-                cursor.to_string().into_bytes(),
-                frame.channel.as_bytes().to_vec(),
-                frame.epoch.as_bytes().to_vec(),
-                frame.offset.to_string().into_bytes(),
-                frame.time_ms.to_string().into_bytes(),
-                entry::flags(&frame.data, frame.key.as_ref(), frame.user.as_ref()).into_bytes(),
-                frame.key.as_deref().unwrap_or_default().as_bytes().to_vec(),
-                frame.user.as_deref().unwrap_or_default().as_bytes().to_vec(),
-                entry::payload_bytes(&frame.data),
                 retention.history.to_string().into_bytes(),
                 retention.history_age.as_millis().to_string().into_bytes(),
                 retention.position_age.as_millis().to_string().into_bytes(),

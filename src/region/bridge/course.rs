@@ -9,7 +9,7 @@ use super::{
     slices::{Slice, Slices},
 };
 use crate::{
-    broker::redis::entry::Entry,
+    broker::{BrokerError, redis::entry::Entry},
     metrics::LinkMetrics,
     redis::{Malformed, StreamId},
 };
@@ -45,6 +45,17 @@ pub enum Interruption {
     LifeChanged,
     #[error("the other region's keys have moved between its servers")]
     KeysMoved,
+}
+
+/// What was applied, if it was all.
+pub fn done(outcome: Result<Outcome, BrokerError>) -> Result<Tally, Interruption> {
+    match outcome {
+        Ok(Outcome::Done(tally)) => Ok(tally),
+        Ok(Outcome::Moved) => Err(Interruption::Moved),
+        Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
+        // Redis could not write: what it says is in its log.
+        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
+    }
 }
 
 /// What all partitions of a link share, for as long as it holds.

@@ -5,8 +5,8 @@
 //! *repaired* from the histories: what they still hold is applied as if it came from the log.
 
 use super::{
-    apply::{MAX_ENTRIES, Mode, Outcome, Step},
-    course::{Interruption, Link},
+    apply::{MAX_ENTRIES, Mode, Step},
+    course::{Interruption, Link, done},
     cursor::Cursor,
 };
 use crate::{
@@ -208,16 +208,7 @@ async fn fill(
     .map(String::into_bytes)
     .into();
     for Entry { publication, .. } in entries {
-        let frame = publication.frame();
-        args.extend([
-            frame.epoch.as_bytes().to_vec(),
-            frame.offset.to_string().into_bytes(),
-            frame.time_ms.to_string().into_bytes(),
-            entry::flags(&frame.data, frame.key.as_ref(), frame.user.as_ref()).into_bytes(),
-            frame.key.as_deref().unwrap_or_default().as_bytes().to_vec(),
-            frame.user.as_deref().unwrap_or_default().as_bytes().to_vec(),
-            entry::payload_bytes(&frame.data),
-        ]);
+        args.extend(entry::arguments(publication.frame()));
     }
     let request = Request::Script {
         script: Script::Fill,
@@ -225,12 +216,7 @@ async fn fill(
         args,
     };
     let _turn = link.applications.acquire().await;
-    match applying.call(request).await {
-        Ok(Outcome::Done(_)) => Ok(()),
-        Ok(Outcome::Moved) => Err(Interruption::Moved),
-        Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
-        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
-    }
+    done(applying.call(request).await).map(drop)
 }
 
 async fn repair(
@@ -245,15 +231,8 @@ async fn repair(
     let steps: Vec<_> = entries.into_iter().map(|entry| Step { entry, cursor: cursor.clone() }).collect();
     let _turn = link.applications.acquire().await;
     let stored = cursor.to_string();
-    let outcome = link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await;
-    match outcome.map_err(|_| Interruption::LocalAway)? {
-        Outcome::Done(tally) => {
-            link.count(tally);
-            link.metrics.repaired.inc_by(tally.applied);
-            Ok(())
-        }
-        Outcome::Stopped(_) => Err(Interruption::LocalAway),
-        Outcome::Moved => Err(Interruption::Moved),
-        Outcome::Fenced(fence) => Err(Interruption::Fenced(fence)),
-    }
+    let tally = done(link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await)?;
+    link.count(tally);
+    link.metrics.repaired.inc_by(tally.applied);
+    Ok(())
 }
