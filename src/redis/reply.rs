@@ -60,6 +60,26 @@ pub fn parts(entry: Value) -> Result<(StreamId, Vec<Value>), Malformed> {
     Ok((id, fields))
 }
 
+/// The streams that a read gives, each with its name and its entries; none when nothing came in time.
+///
+/// # Errors
+/// When it is something else.
+pub fn streams(value: Value) -> Result<Vec<(String, Vec<Value>)>, Malformed> {
+    let streams = match value {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Array(streams) => streams,
+        _ => return Err(Malformed("reply")),
+    };
+    let one = |stream| {
+        let Value::Array(parts) = stream else { return Err(Malformed("stream")) };
+        let Ok([name, Value::Array(entries)]) = <[Value; 2]>::try_from(parts) else {
+            return Err(Malformed("stream"));
+        };
+        Ok((text(name)?, entries))
+    };
+    streams.into_iter().map(one).collect()
+}
+
 /// The bytes of a reply.
 ///
 /// # Errors
@@ -100,6 +120,8 @@ mod tests {
     #[test]
     fn what_is_no_entry_is_refused() {
         assert!(parts(Value::Int(1)).is_err());
+        assert!(streams(Value::Int(1)).is_err() && streams(Value::Array(vec![Value::Nil])).is_err());
+        assert_eq!(streams(Value::Nil), Ok(Vec::new()));
         assert!(text(Value::BulkString(vec![0xff])).is_err());
     }
 }

@@ -156,17 +156,8 @@ impl Tail {
     }
 
     fn deliver(&mut self, reply: Value) -> Result<(), Malformed> {
-        let streams = match reply {
-            Value::Nil => return Ok(()),
-            Value::Array(streams) => streams,
-            _ => return Err(Malformed("reply")),
-        };
-        for stream in streams {
-            let Value::Array(parts) = stream else { return Err(Malformed("stream")) };
-            let Ok([name, Value::Array(entries)]) = <[Value; 2]>::try_from(parts) else {
-                return Err(Malformed("stream"));
-            };
-            let index = *self.index.get(&reply::text(name)?).ok_or(Malformed("stream"))?;
+        for (name, entries) in reply::streams(reply)? {
+            let index = *self.index.get(&name).ok_or(Malformed("stream"))?;
             self.partitions[index].lag.saw(entries.len());
             for entry in entries {
                 let (id, fields) = reply::parts(entry)?;

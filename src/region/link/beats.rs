@@ -153,12 +153,13 @@ impl Listener {
         loop {
             let reply = connection.commands.send_packed_command(&self.read_command(last)).await;
             let reply = reply.and_then(Value::extract_error).map_err(ConnectError::from)?;
-            let beats = entries(reply).map_err(ConnectError::from)?;
-            silent_reads = if beats.is_empty() { silent_reads + 1 } else { 0 };
+            let streams = reply::streams(reply).map_err(ConnectError::from)?;
+            silent_reads = if streams.is_empty() { silent_reads + 1 } else { 0 };
             if silent_reads >= PATIENCE {
                 last = None;
             }
-            for (id, fields) in beats {
+            for entry in streams.into_iter().flat_map(|(_, entries)| entries) {
+                let (id, fields) = reply::parts(entry).map_err(ConnectError::from)?;
                 last = Some(id);
                 match TheirBeat::parse(fields) {
                     Ok(beat) => heard.send(Heard::Beat(beat)).await.map_err(|_| FollowError::Unwanted)?,
@@ -184,26 +185,6 @@ enum FollowError {
     Connection(#[from] ConnectError),
     #[error("nobody wants to hear")]
     Unwanted,
-}
-
-/// The entries of the one stream that was read.
-fn entries(reply: Value) -> Result<Vec<(StreamId, Vec<Value>)>, Malformed> {
-    let streams = match reply {
-        Value::Nil => return Ok(Vec::new()),
-        Value::Array(streams) => streams,
-        _ => return Err(Malformed("reply")),
-    };
-    let mut beats = Vec::new();
-    for stream in streams {
-        let Value::Array(parts) = stream else { return Err(Malformed("stream")) };
-        let Ok([_, Value::Array(entries)]) = <[Value; 2]>::try_from(parts) else {
-            return Err(Malformed("stream"));
-        };
-        for entry in entries {
-            beats.push(reply::parts(entry)?);
-        }
-    }
-    Ok(beats)
 }
 
 #[cfg(test)]
