@@ -12,23 +12,22 @@ local TURN_MS = 302400000 -- three and a half days
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function last_log_id()
-  if redis.call('EXISTS', KEYS[2]) == 0 then
-    return '0-0'
-  end
-  local info = redis.call('XINFO', 'STREAM', KEYS[2])
-  for index = 1, #info, 2 do
-    if info[index] == 'last-generated-id' then
-      return info[index + 1]
+-- What XINFO tells of the log, by name; of one that is not there, that it holds nothing.
+local function log_info()
+  local of = { ['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0 }
+  if redis.call('EXISTS', KEYS[2]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[2])
+    for index = 1, #info, 2 do
+      of[info[index]] = info[index + 1]
     end
   end
-  return '0-0'
+  return of
 end
 
 local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'turn', 'since', 'born')
 local life, turn, since, born = known[2], tonumber(known[3] or nil), tonumber(known[4] or nil), known[5]
 if known[1] ~= ARGV[1] or not (life and turn and since and born) then
-  life, turn, born = ARGV[2], 0, last_log_id()
+  life, turn, born = ARGV[2], 0, log_info()['last-generated-id']
   redis.call('HSET', KEYS[1], 'run', ARGV[1], 'life', life, 'turn', turn, 'since', now_ms, 'born', born)
 elseif now_ms - since > TURN_MS or now_ms < since then
   turn = turn + 1

@@ -5,23 +5,16 @@
 -- Answers {life, the log's last id when it began, how many publications this region accepted, the id of the last of
 -- them or '', the time in ms, the log's last id, its oldest id or '', 1 if entries were trimmed,
 -- how many entries it looked at, the id of the last of them, 1 if none is left in this part, entries}.
-local newest, oldest, trimmed = '0-0', '', '0'
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[2])
-  local of = {}
-  for index = 1, #info, 2 do
-    of[info[index]] = info[index + 1]
-  end
-  newest = of['last-generated-id']
-  if of['first-entry'] then
-    oldest = of['first-entry'][1]
-  end
-  if (of['entries-added'] or 0) > of['length'] then
-    trimmed = '1'
-  end
+local log = log_info()
+local oldest, trimmed = '', '0'
+if log['first-entry'] then
+  oldest = log['first-entry'][1]
+end
+if log['entries-added'] > log.length then
+  trimmed = '1'
 end
 
 local part = read(KEYS[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]))
 local out = redis.call('HMGET', KEYS[1], 'own', 'out')
-return { life, born, out[1] or '0', out[2] or '', string.format('%.0f', now_ms), newest, oldest, trimmed,
-  part[1], part[2], part[3], part[4] }
+return { life, born, out[1] or '0', out[2] or '', string.format('%.0f', now_ms), log['last-generated-id'], oldest,
+  trimmed, part[1], part[2], part[3], part[4] }
