@@ -18,7 +18,10 @@ mod sentinel;
 mod slot;
 pub mod subscription;
 
-use crate::{config::Secret, metrics::RedisMetrics};
+use crate::{
+    config::{BrokerConfig, Secret},
+    metrics::RedisMetrics,
+};
 use layout::Connections;
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
@@ -40,6 +43,13 @@ pub struct Address {
     pub prefix: String,
     /// Of the region's log; the same on all nodes.
     pub partitions: u16,
+}
+
+impl Address {
+    /// A Redis of the deployment to which this configuration belongs.
+    pub fn of(broker: &BrokerConfig, url: Secret, ca: Option<PathBuf>) -> Self {
+        Self { url, ca, prefix: broker.prefix.clone(), partitions: broker.partitions }
+    }
 }
 
 /// A region's Redis: one connection for commands to each of its servers, and what is needed to make further ones.

@@ -54,12 +54,7 @@ impl Regions {
         metrics: &Metrics,
     ) -> Result<Self, ConnectError> {
         let remotes = config.regions.iter().map(|region| {
-            let address = Address {
-                url: region.redis.clone(),
-                ca: region.ca.clone(),
-                prefix: config.broker.prefix.clone(),
-                partitions: config.broker.partitions,
-            };
+            let address = Address::of(&config.broker, region.redis.clone(), region.ca.clone());
             let name =
                 Text::new(&region.name).map_err(|_| ConnectError::Url("the region's name is too long"))?;
             let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;

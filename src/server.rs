@@ -276,12 +276,7 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
         (BrokerKind::Redis, Some(url)) => url.clone(),
         _ => return Ok(None),
     };
-    let address = redis::Address {
-        url,
-        ca: config.broker.ca.clone(),
-        prefix: config.broker.prefix.clone(),
-        partitions: config.broker.partitions,
-    };
+    let address = redis::Address::of(&config.broker, url, config.broker.ca.clone());
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 
