@@ -342,14 +342,7 @@ impl Mirror {
         }
         let release = |places: &[Place]| {
             let others = places.iter().filter(|place| !held.contains(*place));
-            let releases: Vec<_> = others
-                .map(|(channel, session)| Release {
-                    channel: channel.clone(),
-                    session: session.clone(),
-                    stay: 0,
-                })
-                .collect();
-            (!releases.is_empty()).then(|| self.call(self.here.depart(number, releases)))
+            self.here.take_back(number, others).map(|request| self.call(request))
         };
         release_others(&self.local, &self.here, number, release).await.map_err(here)
     }

@@ -107,6 +107,21 @@ impl Requests {
         self.script(Script::Depart, partition, head.into_iter().chain(releases))
     }
 
+    /// Takes sessions back, whenever they came; none to take back is no request. All are of one partition.
+    pub fn take_back<'a>(
+        &self,
+        partition: u16,
+        places: impl Iterator<Item = &'a (Channel, SessionId)>,
+    ) -> Option<Request> {
+        let release = |(channel, session): &(Channel, SessionId)| Release {
+            channel: channel.clone(),
+            session: session.clone(),
+            stay: 0,
+        };
+        let releases: Vec<_> = places.map(release).collect();
+        (!releases.is_empty()).then(|| self.depart(partition, releases))
+    }
+
     /// Answers the holder whose lease had run out, if any, and how many sessions were removed.
     pub fn sweep(&self, partition: u16) -> Request {
         self.script(Script::Sweep, partition, [number(SWEPT as u64), self.holder.as_bytes().to_vec()])

@@ -8,7 +8,7 @@ use super::{
     Arrival, Shared, answers,
     answers::Renewed,
     holding::{CLAIMS, Place, release_others},
-    requests::{Announce, Claim, Release},
+    requests::{Announce, Claim},
     unreadable,
 };
 use crate::broker::BrokerError;
@@ -146,13 +146,7 @@ impl Shared {
         // Called with the residents locked: who comes now is claimed after this.
         let residents = self.shards.part(partition).lock();
         let others = held.iter().filter(|(channel, session)| residents.get(channel, session).is_none());
-        let releases: Vec<_> = others
-            .map(|(channel, session)| Release { channel: channel.clone(), session: session.clone(), stay: 0 })
-            .collect();
-        if releases.is_empty() {
-            return None;
-        }
-        Some(self.redis.commands.call(self.requests.depart(partition, releases)))
+        self.requests.take_back(partition, others).map(|request| self.redis.commands.call(request))
     }
 
     /// Removes the members of holders whose lease has run out.
