@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::{RedisCluster, close_slot, move_keys, open_slot},
-    nodes::{client, config_on, json, node_of, number, subscribe},
+    nodes::{self, client, config_on, node_of, read_on, subscribe},
     patience::{eventually, soon},
     server::RedisServer,
     world::{Node, message, settings_at},
@@ -12,8 +12,8 @@ use skywave::{
     broker::{Accepted, Broker},
     redis::Request,
 };
-use skywave_client::{ChannelEvent, Subscription, TransportChoice};
-use skywave_protocol::{Channel, frame::GapReason};
+use skywave_client::TransportChoice;
+use skywave_protocol::Channel;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -238,27 +238,6 @@ async fn a_cluster_with_a_silent_master_counts_as_away_though_the_rest_is_served
     node.insist("chat:1", 2, "l").await;
 }
 
-/// Reads up to a number; what is missing was told.
-async fn read(subscription: &mut Subscription, until: u64) -> bool {
-    let (mut last, mut told, mut may_skip) = (0, false, false);
-    while last < until {
-        match soon(subscription.next()).await {
-            Some(ChannelEvent::Publication(publication)) => {
-                let number = number(&publication);
-                assert!(number == last + 1 || may_skip && number > last, "{number} after {last}");
-                (last, may_skip) = (number, false);
-            }
-            Some(ChannelEvent::Gap(gap)) => {
-                assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
-                (may_skip, told) = (true, true);
-            }
-            Some(ChannelEvent::Subscribed(subscribed)) => assert_eq!(subscribed.recovered, None),
-            other => panic!("{other:?}"),
-        }
-    }
-    told
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_cluster_go_on_when_a_master_fails_and_are_told_of_the_new_epoch() {
     let mut cluster = RedisCluster::replicated().await;
@@ -268,17 +247,7 @@ async fn clients_of_a_cluster_go_on_when_a_master_fails_and_are_told_of_the_new_
     let subscriber = client(&[&there], TransportChoice::WebTransport).await;
     let mut subscription = subscribe(&subscriber, "chat:1").await;
     let done = Arc::new(AtomicBool::new(false));
-    let publishing = {
-        let done = done.clone();
-        tokio::spawn(async move {
-            let mut count = 0;
-            while !done.load(Ordering::Acquire) {
-                soon(publisher.publish("chat:1", json(count + 1))).await.unwrap();
-                count += 1;
-            }
-            count
-        })
-    };
+    let publishing = nodes::keep_publishing(publisher, "chat:1", done.clone());
     let failing = cluster.master_of("sky:{6}:log").await;
     eventually("publications", async || cluster.masters[failing].run::<u64>("XLEN sky:{6}:log").await > 20)
         .await;
@@ -289,7 +258,7 @@ async fn clients_of_a_cluster_go_on_when_a_master_fails_and_are_told_of_the_new_
     eventually("publications", async || replica.run::<u64>("XLEN sky:{6}:log").await > before + 20).await;
     done.store(true, Ordering::Release);
     let count = soon(publishing).await.unwrap();
-    assert!(read(&mut subscription, count).await);
+    assert_eq!(read_on(&mut subscription, 0, count).await, (count, true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

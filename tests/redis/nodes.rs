@@ -141,7 +141,7 @@ async fn an_event_reaches_the_other_node() {
 }
 
 /// Publishes on `channel` until it is told to stop; answers how many were acknowledged.
-fn keep_publishing(
+pub fn keep_publishing(
     client: Client,
     channel: &'static str,
     done: Arc<AtomicBool>,
@@ -155,6 +155,28 @@ fn keep_publishing(
         }
         count
     })
+}
+
+/// Reads from `last` up to a number, or beyond it over a gap. What is missing has to be told: gives where it got to, and
+/// whether something was.
+pub async fn read_on(subscription: &mut Subscription, mut last: u64, until: u64) -> (u64, bool) {
+    let (mut told, mut may_skip) = (false, false);
+    while last < until {
+        match soon(subscription.next()).await {
+            Some(ChannelEvent::Publication(publication)) => {
+                let number = number(&publication);
+                assert!(number == last + 1 || may_skip && number > last, "{number} after {last}");
+                (last, may_skip) = (number, false);
+            }
+            Some(ChannelEvent::Gap(gap)) => {
+                assert_eq!((gap.reason, gap.offset), (GapReason::EpochChanged, 0));
+                (may_skip, told) = (true, true);
+            }
+            Some(ChannelEvent::Subscribed(subscribed)) => assert_eq!(subscribed.recovered, None),
+            other => panic!("{other:?}"),
+        }
+    }
+    (last, told)
 }
 
 #[tokio::test(flavor = "multi_thread")]

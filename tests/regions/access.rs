@@ -70,14 +70,7 @@ async fn the_user_of_the_documentation_may_do_all_that_nodes_do() {
     }
 
     // What a log has lost is repaired, and a region that knows nothing is filled.
-    let path = deployment.path("eu", "us");
-    path.cut();
-    path.reset();
-    deployment.publish("us", 11..=20).await;
-    for partition in 0..4 {
-        deployment.region("us").redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 0")).await;
-    }
-    path.heal();
+    deployment.trim_while_cut("eu", "us", 11..=20, 0).await;
     deployment.publish("us", 21..=30).await;
     deployment.all_arrive("eu", "us", 30).await;
     drop(deployment.region_mut("eu").nodes.remove(0));

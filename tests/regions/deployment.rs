@@ -205,6 +205,26 @@ impl Deployment {
         }
     }
 
+    /// Publishes these numbers in the second region while the first cannot reach it, and trims its logs to so many
+    /// entries before it can.
+    pub async fn trim_while_cut(
+        &self,
+        here: &'static str,
+        there: &'static str,
+        numbers: RangeInclusive<u64>,
+        kept: usize,
+    ) {
+        let path = self.path(here, there);
+        path.cut();
+        path.reset();
+        self.publish(there, numbers).await;
+        for partition in 0..4 {
+            let trim = format!("XTRIM sky:{{{partition}}}:log MAXLEN {kept}");
+            self.region(there).redis.run::<u64>(&trim).await;
+        }
+        path.heal();
+    }
+
     /// Waits until the region has heard of so many publications.
     pub async fn deliveries(&self, name: &str, count: usize) {
         self.region(name).ear.deliveries(count).await;

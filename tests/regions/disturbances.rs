@@ -94,14 +94,7 @@ async fn a_link_goes_on_behind_what_was_trimmed_while_it_was_cut() {
     let deployment = Deployment::start(&["eu", "us"]).await;
     deployment.publish("us", 1..=10).await;
     deployment.all_arrive("eu", "us", 10).await;
-    let path = deployment.path("eu", "us");
-    path.cut();
-    path.reset();
-    deployment.publish("us", 11..=20).await;
-    for partition in 0..4 {
-        deployment.region("us").redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 3")).await;
-    }
-    path.heal();
+    deployment.trim_while_cut("eu", "us", 11..=20, 3).await;
     deployment.publish("us", 21..=30).await;
     let numbers = || deployment.region("eu").numbers(CHANNEL, "us");
     eventually("the last publication", async || numbers().last() == Some(&30)).await;
@@ -115,14 +108,7 @@ async fn a_link_goes_on_when_nothing_is_left_of_what_it_missed() {
     let deployment = Deployment::start(&["eu", "us"]).await;
     deployment.publish("us", 1..=10).await;
     deployment.all_arrive("eu", "us", 10).await;
-    let path = deployment.path("eu", "us");
-    path.cut();
-    path.reset();
-    deployment.publish("us", 11..=20).await;
-    for partition in 0..4 {
-        deployment.region("us").redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 0")).await;
-    }
-    path.heal();
+    deployment.trim_while_cut("eu", "us", 11..=20, 0).await;
     // It catches up with a log that holds nothing.
     for partition in 0..4 {
         eventually("the cursor at the head", async || {
