@@ -1,11 +1,11 @@
 /** The smallest client: over WebSocket alone, to the addresses that it is given. */
 import type { NodeUrl } from './address.js';
 import { type CoreOptions, SkywaveCore } from './client.js';
-import { dialOne } from './dial_one.js';
 import { json } from './encoding.js';
 import { lost } from './errors.js';
-import type { Parts } from './parts.js';
+import type { Dialled, Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
+import type { DialRequest } from './session/opening.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
 
 /** A session with a node over WebSocket, kept up over breaks and the nodes that are given. */
@@ -29,6 +29,25 @@ function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };
+}
+
+/** Opens a WebSocket to the one target that a fixed route gives. */
+async function dialOne(
+  { targets: [target], timeoutMs }: DialRequest,
+  open: (url: string, signal: AbortSignal) => Promise<Dialled['value']>,
+  signal: AbortSignal,
+): Promise<Dialled> {
+  const attempt = new AbortController();
+  const abort = (): void => {
+    attempt.abort();
+  };
+  const timer = setTimeout(abort, timeoutMs);
+  signal.addEventListener('abort', abort);
+  try {
+    return { index: 0, value: await open(target?.address.websocket ?? '', attempt.signal), tookMs: 0, failed: [] };
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export type { NodeUrl } from './address.js';

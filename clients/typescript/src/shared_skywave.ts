@@ -1,7 +1,6 @@
 /** One connection for all tabs of an origin: one of them holds it, elected by a Web Lock; the others talk to that one. */
 import type { NodeUrl } from './address.js';
 import { SkywaveCore } from './client.js';
-import { dialOne } from './dial_one.js';
 import type { Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
 import { Skywave, type SkywaveOptions } from './skywave.js';
@@ -83,8 +82,19 @@ export class SharedSkywave extends SkywaveCore {
 function tabParts(name: string): Parts {
   return {
     address: () => ({ key: name, webtransport: undefined, websocket: name, isSecure: true }),
-    // The address is the name.
-    dial: (request, signal) => dialOne(request, openTabTransport, signal),
+    dial: async ({ timeoutMs }, signal) => {
+      const attempt = new AbortController();
+      const abort = (): void => {
+        attempt.abort();
+      };
+      const timer = setTimeout(abort, timeoutMs);
+      signal.addEventListener('abort', abort);
+      try {
+        return { index: 0, value: await openTabTransport(name, attempt.signal), tookMs: 0, failed: [] };
+      } finally {
+        clearTimeout(timer);
+      }
+    },
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };
