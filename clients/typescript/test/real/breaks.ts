@@ -4,13 +4,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Kit } from './kit.js';
 import { type Package, token, TOKEN_SECRET } from './places.js';
 import { stopped } from './processes.js';
-import { freshChannel, type Kind, listen, open, reach, saw, say, type Stage, states, test, TEST_TIMEOUT_MS, until, upTo } from './stage.js';
+import { CUTS, CUTS_TIMEOUT_MS, freshChannel, type Kind, listen, open, reach, saw, say, SLEEP_MS, type Stage, states, test, TEST_TIMEOUT_MS, until, upTo } from './stage.js';
 
 // In the tabs.
 declare const kit: Kit;
 
 /** How often a session is cut under continuous publishing. */
-const CUTS = Number(process.env['SKYWAVE_CUTS'] ?? 12);
 
 /** What happens to connections. */
 export function describeBreaks(stage: Stage, kind: Kind): void {
@@ -70,7 +69,7 @@ export function describeBreaks(stage: Stage, kind: Kind): void {
     assert.deepEqual(data, upTo(count));
     assert.deepEqual(offsets, upTo(count));
     assert.deepEqual(gaps, []);
-  }, TEST_TIMEOUT_MS + CUTS * 5_000);
+  }, CUTS_TIMEOUT_MS);
 
   test('a node that is restarted with its memory gone is told as a gap, and life goes on', async () => {
     const [tab, channel, node] = [await stage.tab(), freshChannel(), await stage.start()];
@@ -188,12 +187,12 @@ export function describeBreaks(stage: Stage, kind: Kind): void {
     await say(tab, 'a', channel, 1);
     await until('the first', () => saw(tab, 'a', channel), ({ data }) => data.length === 1);
     // The lid is closed for so long that the node takes the session for dead.
-    await stopped(pid, 10_000);
+    await stopped(pid, SLEEP_MS);
     await say(tab, 'a', channel, 2);
     const { data, gaps } = await until('the second', () => saw(tab, 'a', channel), (seen) => seen.data.length === 2);
     assert.deepEqual(data, [1, 2]);
     assert.deepEqual(gaps, []);
     const connection = await tab.evaluate(() => kit.client('a').connection);
     assert.equal(connection?.transport, kind);
-  });
+  }, TEST_TIMEOUT_MS + SLEEP_MS);
 }

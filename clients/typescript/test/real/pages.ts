@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Kit } from './kit.js';
 import type { Package, Tab } from './places.js';
-import { freshChannel, listen, open, reach, saw, say, type Stage, states, test, until, upTo } from './stage.js';
+import { freshChannel, listen, open, reach, saw, say, SLEEP_MS, type Stage, states, test, until, upTo } from './stage.js';
 
 // In the tabs.
 declare const skywave: Package;
@@ -88,7 +88,7 @@ export function describePages(stage: Stage): void {
     await open(other, 'b', reach(node, 'webtransport'));
     await say(other, 'b', channel, 1);
     await until('the first', () => saw(tab, 'a', channel), ({ data }) => data.length === 1);
-    const frozen = tab.freeze(12_000);
+    const frozen = tab.freeze(SLEEP_MS);
     await say(other, 'b', channel, 2, 3);
     await frozen;
     const { data, gaps } = await until('all', () => saw(tab, 'a', channel), (seen) => seen.data.length === 3);

@@ -4,12 +4,27 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 /** Stops a browser with all its processes for a while, as a system does that sleeps. */
 export async function stopped(pid: number, milliseconds: number): Promise<void> {
-  const all = await family(pid);
-  for (const one of all) process.kill(one, 'SIGSTOP');
+  const all = new Set<number>();
   try {
+    // Until one is stopped it may start others.
+    for (let others = [pid]; others.length > 0; others = (await family(pid)).filter((one) => !all.has(one))) {
+      for (const one of others) {
+        all.add(one);
+        signal(one, 'SIGSTOP');
+      }
+    }
     await pause(milliseconds);
   } finally {
-    for (const one of all) process.kill(one, 'SIGCONT');
+    for (const one of all) signal(one, 'SIGCONT');
+  }
+}
+
+/** Browsers end processes of their own at any time: one that is gone needs no signal. */
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 

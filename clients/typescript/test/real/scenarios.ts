@@ -6,11 +6,15 @@ import { describeChoice } from './choice.js';
 import { describePages } from './pages.js';
 import { TestNode } from './node.js';
 import { PageServer, type Place } from './places.js';
-import { type Kind, Stage } from './stage.js';
+import { CUTS_TIMEOUT_MS, type Kind, SLEEP_MS, Stage } from './stage.js';
+
+const SUITE_TIMEOUT_MS = 600_000 + 2 * CUTS_TIMEOUT_MS + 4 * SLEEP_MS;
+// A browser that does not answer any more fails the tests, and does not hold them up.
+const CLEANING_TIMEOUT_MS = 30_000;
 
 /** Tests the package in the place that `launch` starts. */
 export function describeSdk(name: string, launch: (server: PageServer) => Promise<Place>, kinds: Kind[]): void {
-  describe(`in ${name}`, { timeout: 3_600_000 }, () => {
+  describe(`in ${name}`, { timeout: SUITE_TIMEOUT_MS }, () => {
     const stage = new Stage();
     before(async () => {
       const server = (stage.server = await PageServer.start());
@@ -20,10 +24,10 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
       const place = (stage.place = await launch(server));
       stage.whole.unshift(() => place.close());
     });
-    afterEach(() => stage.clean());
+    afterEach(() => stage.clean(), { timeout: CLEANING_TIMEOUT_MS });
     after(async () => {
       for (const end of stage.whole) await end();
-    });
+    }, { timeout: CLEANING_TIMEOUT_MS });
     for (const kind of kinds) {
       void describe(`over ${kind}`, () => {
         describeCalls(stage, kind);
