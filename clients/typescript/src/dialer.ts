@@ -18,14 +18,15 @@ export interface DialerOptions {
   readonly encoding: Encoding;
   readonly webSocket: WebSocketConstructor | undefined;
   readonly webTransport: WebTransportConstructor | undefined;
-  readonly serverCertificateHashes: WebTransportHash[];
+  /** What WebTransport trusts; asked for at each attempt. */
+  serverCertificateHashes(signal: AbortSignal): Promise<WebTransportHash[]>;
 }
 
 /** Opens one transport; a seam for tests and for other kinds of transports. */
 export type OpenTransport = (kind: TransportKind, address: Address, signal: AbortSignal) => Promise<Transport>;
 
 /** What opens transports in this runtime. */
-export function transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes }: DialerOptions): OpenTransport {
+export function transportOpener({ encoding, webSocket, webTransport, ...given }: DialerOptions): OpenTransport {
   return async (kind, address, signal) => {
     const url = address[kind];
     if (url === undefined) throw lost(`the address has no ${kind}`);
@@ -34,7 +35,9 @@ export function transportOpener({ encoding, webSocket, webTransport, serverCerti
       return openWebSocket(url, encoding, webSocket, signal);
     }
     if (webTransport === undefined) throw lost('this runtime has no WebTransport');
-    return openWebTransport(url, encoding, webTransport, serverCertificateHashes, signal);
+    const hashes = await given.serverCertificateHashes(signal);
+    if (signal.aborted) throw lost('given up');
+    return openWebTransport(url, encoding, webTransport, hashes, signal);
   };
 }
 

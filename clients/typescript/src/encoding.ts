@@ -2,13 +2,20 @@
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
 import { fits, isFields, isKnown, type PayloadReader } from './shapes.js';
 
-/** One of the protocol's encodings: {@link json}, or `messagePack` of `skywave/msgpack`. */
+/** What carries a frame over WebTransport: the control stream, a stream that the node has opened, or a datagram. */
+export type Carrier = 'control' | 'stream' | 'datagram';
+
+/**
+ * One of the protocol's encodings: {@link json}, or `messagePack` of `skywave/msgpack`. To see every frame, wrap one.
+ *
+ * The `carrier` is told over WebTransport alone; an outgoing datagram that is too large goes over the control stream.
+ */
 export interface Encoding {
   /** As in the WebSocket subprotocol. */
   readonly name: 'json' | 'msgpack';
-  encode(frame: ClientFrame): string | Uint8Array;
+  encode(frame: ClientFrame, carrier?: Carrier): string | Uint8Array;
   /** @throws DecodeError for anything but a frame that a node sends. */
-  decode(frame: string | Uint8Array): ServerFrame;
+  decode(frame: string | Uint8Array, carrier?: Carrier): ServerFrame;
   /** The WebSocket message that holds an encoded frame. */
   toMessage(encoded: string | Uint8Array): string | Uint8Array<ArrayBuffer>;
   /**

@@ -13,7 +13,7 @@ export type { CallOptions, ClientEvents, CoreOptions, StateChange } from './clie
 export { CloseCode, ErrorCode } from './codes.js';
 export type { Delivered } from './courier.js';
 export type { Listener, ListenOptions } from './emitter.js';
-export { type Encoding, json } from './encoding.js';
+export { type Carrier, type Encoding, json } from './encoding.js';
 export type { GetToken } from './engine.js';
 export { ConnectionError, InvalidDataError, type Issue, RequestError, SkywaveError, TokenError } from './errors.js';
 export type { GapReason, Network, Payload } from './frames.js';
@@ -25,4 +25,4 @@ export type { SchemaResult, StandardSchema } from './schema.js';
 export type { Connection, State } from './session/state.js';
 export type { TransportKind } from './transport.js';
 export type { WebSocketConstructor, WebSocketLike } from './transport/websocket.js';
-export { Skywave, type SkywaveEvents, type SkywaveOptions } from './skywave.js';
+export { type CertificateHashes, type GetCertificateHashes, Skywave, type SkywaveEvents, type SkywaveOptions } from './skywave.js';

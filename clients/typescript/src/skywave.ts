@@ -16,13 +16,20 @@ import { Pacer } from './session/pacer.js';
 import { Route } from './session/route.js';
 import type { TransportKind } from './transport.js';
 
+/** Of certificates, as bytes or in hexadecimal. */
+export type CertificateHashes = readonly (string | BufferSource)[];
+export type GetCertificateHashes = (request: { readonly signal: AbortSignal }) => CertificateHashes | Promise<CertificateHashes>;
+
 export interface SkywaveOptions extends CoreOptions {
   /** By default WebTransport where it works, WebSocket where it does not. */
   readonly transport?: TransportChoice;
   /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
   readonly headStartMs?: number;
-  /** The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. */
-  readonly serverCertificateHashes?: readonly (string | BufferSource)[];
+  /**
+   * The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. A function is
+   * asked at each attempt to connect, since a node that was restarted may have another certificate.
+   */
+  readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes;
   /** Where publications wait so that they outlive the page; by default they do not. */
   readonly outbox?: Outbox;
   /** Where it is remembered which transport works on which network; `localStorage` where there is one. */
@@ -94,8 +101,15 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
   if (webSocket === undefined && webTransport === undefined) {
     throw lost('this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20');
   }
-  const hashes = serverCertificateHashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
-  const open = transportOpener({ encoding, webSocket, webTransport, serverCertificateHashes: hashes });
+  const open = transportOpener({
+    encoding,
+    webSocket,
+    webTransport,
+    async serverCertificateHashes(signal) {
+      const hashes = typeof serverCertificateHashes === 'function' ? await serverCertificateHashes({ signal }) : serverCertificateHashes;
+      return hashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
+    },
+  });
   return {
     address(url) {
       const address = parseAddress(url);

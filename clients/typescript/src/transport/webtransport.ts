@@ -1,5 +1,5 @@
 /** WebTransport as a transport: a control stream, the node's streams, datagrams. */
-import type { Encoding } from '../encoding.js';
+import type { Carrier, Encoding } from '../encoding.js';
 import { lost } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
@@ -51,7 +51,7 @@ class WebTransportTransport implements Transport {
   }
 
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean {
-    const encoded = this.#encoding.encode(frame);
+    const encoded = this.#encoding.encode(frame, lane === 'datagram' ? lane : 'control');
     const bytes = typeof encoded === 'string' ? encoder.encode(encoded) : encoded;
     if (bytes.length > maxBytes) return false;
     if (this.#receiving.isOver) return true;
@@ -80,7 +80,7 @@ class WebTransportTransport implements Transport {
   }
 
   async #readControl(stream: Reader): Promise<void> {
-    await this.#readFrames(stream);
+    await this.#readFrames(stream, 'control');
     // Without it nothing can be asked any more. The close with its code may be about to come.
     setTimeout(() => {
       this.#receiving.end(undefined, 'the control stream has ended');
@@ -95,7 +95,7 @@ class WebTransportTransport implements Transport {
         const { done, value } = await accepting.read();
         if (done) return;
         // Not awaited: a lost packet on one channel must hold up no other.
-        void this.#readFrames(reader(value));
+        void this.#readFrames(reader(value), 'stream');
       }
     } catch {
       // The session is over, which `closed` tells.
@@ -103,7 +103,7 @@ class WebTransportTransport implements Transport {
   }
 
   /** Reads a stream to its end. One that is reset belonged to a subscription that is over. */
-  async #readFrames(stream: Reader): Promise<void> {
+  async #readFrames(stream: Reader, carrier: Carrier): Promise<void> {
     const buffer = new FrameBuffer();
     const encoding = this.#encoding;
     try {
@@ -111,7 +111,7 @@ class WebTransportTransport implements Transport {
         const { done, value } = await stream.read();
         if (done) return;
         this.#receiving.frames(function* () {
-          for (const frame of buffer.push(value)) yield encoding.decode(frame);
+          for (const frame of buffer.push(value)) yield encoding.decode(frame, carrier);
         });
       }
     } catch {
@@ -124,7 +124,7 @@ class WebTransportTransport implements Transport {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => [this.#encoding.decode(value)]);
+        this.#receiving.frames(() => [this.#encoding.decode(value, 'datagram')]);
       }
     } catch {
       // The session is over, which `closed` tells.

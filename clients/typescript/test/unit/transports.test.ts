@@ -1,11 +1,12 @@
 /** Both transports, with a WebSocket and a WebTransport that do as they are told. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { json } from '../../src/encoding.js';
+import { type Encoding, json } from '../../src/encoding.js';
 import type { ServerFrame } from '../../src/frames.js';
 import { prefixed } from '../../src/framing.js';
 import { messagePack } from '../../src/msgpack.js';
 import { reasonToAvoidWebTransport } from '../../src/quirks.js';
+import { Skywave } from '../../src/skywave.js';
 import type { Transport } from '../../src/transport.js';
 import { openWebSocket, type WebSocketLike } from '../../src/transport/websocket.js';
 import { openWebTransport } from '../../src/transport/webtransport.js';
@@ -183,9 +184,9 @@ class FakeWebTransport {
   }
 }
 
-async function openSession(signal = new AbortController().signal): Promise<Transport> {
+async function openSession(signal = new AbortController().signal, encoding = json): Promise<Transport> {
   const hashes = [{ algorithm: 'sha-256', value: new Uint8Array(32) }];
-  return openWebTransport('https://node/v1/connect', json, FakeWebTransport as never, hashes, signal);
+  return openWebTransport('https://node/v1/connect', encoding, FakeWebTransport as never, hashes, signal);
 }
 
 describe('a WebTransport session', () => {
@@ -239,6 +240,54 @@ describe('a WebTransport session', () => {
     await settle();
     assert.deepEqual(session.written.map((line) => line.split(' ')[0]), ['datagram', 'control']);
     assert.equal(session.written[0], 'datagram {"pong":{"seq":1}}');
+  });
+
+  it('tells its encoding what carries each frame', async () => {
+    const carriers: (string | undefined)[] = [];
+    const encoding: Encoding = {
+      ...json,
+      encode: (frame, carrier) => (carriers.push(carrier), json.encode(frame)),
+      decode: (frame, carrier) => (carriers.push(carrier), json.decode(frame)),
+    };
+    const transport = await openSession(undefined, encoding);
+    listen(transport);
+    transport.send(['unsubscribe', { id: 1, channel: 'a:b' }], 'reliable', Infinity);
+    transport.send(['pong', { seq: 1 }], 'datagram', Infinity);
+    const stream = source<Uint8Array>();
+    session.streams.controller.enqueue(stream.stream);
+    const give = [
+      () => { session.control.controller.enqueue(prefixed(utf8(PING))); },
+      () => { stream.controller.enqueue(prefixed(utf8(PING))); },
+      () => { session.incomingDatagrams.controller.enqueue(utf8(PING)); },
+    ];
+    for (const one of give) {
+      one();
+      await settle();
+    }
+    assert.deepEqual(carriers, ['control', 'datagram', 'control', 'stream', 'datagram']);
+  });
+
+  it('trusts the certificates that are told at each attempt', async () => {
+    const trusted: string[] = [];
+    class Refused {
+      readonly ready = Promise.reject(new Error('refused'));
+      readonly closed = this.ready;
+      constructor(_url: string, { serverCertificateHashes = [] }: WebTransportOptions) {
+        for (const { value } of serverCertificateHashes) trusted.push(Buffer.from(value as Uint8Array).toString('hex'));
+      }
+    }
+    const scope = globalThis as { WebTransport?: unknown };
+    scope.WebTransport = Refused;
+    let asked = 0;
+    const client = new Skywave('https://node', {
+      transport: 'webtransport',
+      backoff: { firstMs: 1, maxMs: 1 },
+      serverCertificateHashes: () => Promise.resolve([`0${(asked += 1)}`.repeat(2)]),
+    });
+    await new Promise<void>((resolve) => client.on('state', () => { if (trusted.length >= 2) resolve(); }));
+    client.close();
+    delete scope.WebTransport;
+    assert.deepEqual(trusted.slice(0, 2), ['0101', '0202']);
   });
 
   it('tells its end with the code of the close', async () => {
