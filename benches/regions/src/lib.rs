@@ -9,6 +9,8 @@ pub mod latency;
 pub mod node;
 #[cfg(all(target_os = "linux", feature = "packets"))]
 pub mod packets;
+#[cfg(all(target_os = "linux", feature = "packets"))]
+pub mod path;
 pub mod process;
 pub mod redis;
 pub mod relay;

@@ -29,6 +29,19 @@ enum Command {
     Latency(MeasureArguments),
     /// What a publication costs each region's Redis, as nodes and regions grow
     Cost(MeasureArguments),
+    /// Runs a command at one end of a path that delays and loses packets, and tells it how to start programs at the other
+    #[cfg(all(target_os = "linux", feature = "packets"))]
+    Path(PathArguments),
+}
+
+#[cfg(all(target_os = "linux", feature = "packets"))]
+#[derive(Debug, clap::Args)]
+struct PathArguments {
+    #[command(flatten)]
+    conditions: skywave_regions::path::Conditions,
+    /// The command; it finds the variables `SKYWAVE_PATH_ADDRESS`, `SKYWAVE_PATH_ENTER` and `SKYWAVE_PATH_CONDITIONS`
+    #[arg(last = true, required = true)]
+    program: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +117,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Cost(MeasureArguments { node, regions, seconds, wan, .. }) => {
             cost::run(&node, regions.into(), wan, Duration::from_secs(seconds)).await?;
+        }
+        #[cfg(all(target_os = "linux", feature = "packets"))]
+        Command::Path(PathArguments { conditions, program }) => {
+            let status = skywave_regions::path::run(conditions, program).await?;
+            // A command that a signal ended has none.
+            return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1).into());
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@ use crate::process::free_port;
 use anyhow::Context;
 use std::{
     net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 use tokio::{runtime::Handle, sync::oneshot, task::JoinSet};
@@ -75,6 +76,15 @@ impl Site {
     pub async fn free_port(&self) -> anyhow::Result<u16> {
         let address = self.address;
         self.run(async move { free_port(address) }).await?
+    }
+
+    /// The file by which other programs enter this site's network; there is one as long as the site.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub async fn namespace(&self) -> anyhow::Result<PathBuf> {
+        let thread = self.run(async { std::fs::read_link("/proc/thread-self") }).await??;
+        Ok(Path::new("/proc").join(thread).join("ns/net"))
     }
 
     /// How many segments TCP has sent again since this network namespace exists.

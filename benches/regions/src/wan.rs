@@ -52,7 +52,7 @@ pub struct Conditions {
     pub jitter_ms: u64,
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|error| format!("{error}"))?;
     if (0.0..=100.0).contains(&value) { Ok(value) } else { Err("between 0 and 100".to_owned()) }
 }
