@@ -47,9 +47,9 @@ use std::{
 use survey::{Purpose, survey};
 use tokio::{task::JoinSet, time::Instant};
 
-/// Partitions are spread over so many connections to the other region, and as many subscriptions: what a lost packet holds
+/// Partitions are spread over at most so many connections to the other region, and as many subscriptions: what a lost packet holds
 /// up is a share of what crosses, and on a path with loss each connection has a bandwidth of its own.
-const LANES: u16 = 8;
+const LANES: u16 = 32;
 /// Whether a Redis can be reached again is looked at this often.
 const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
 /// A leader that cannot reach the other region for so long lets another node try.

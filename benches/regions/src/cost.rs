@@ -3,10 +3,9 @@
 use crate::{
     redis::Redis,
     stream::Stream,
-    wan::Conditions,
     world::{Plan, World},
 };
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::sleep;
 
 /// Nodes in one region, and one node in each of more regions.
@@ -72,13 +71,14 @@ impl Counters {
 ///
 /// # Errors
 /// When something does not arrive.
-pub async fn run(binary: &Path, regions: usize, wan: Conditions, time: Duration) -> anyhow::Result<()> {
+pub async fn run(plan: &Plan, time: Duration) -> anyhow::Result<()> {
     println!(
         "| regions | nodes in each | Redis of | commands | received | sent | which (those inside scripts too) |"
     );
     println!("|--:|--:|---|--:|--:|--:|---|");
-    for (count, nodes) in SHAPES.into_iter().filter(|(count, _)| *count <= regions) {
-        let world = World::start(&Plan::quiet(binary, count, nodes, wan)).await?;
+    for (count, nodes) in SHAPES.into_iter().filter(|(count, _)| *count <= plan.regions) {
+        let plan = Plan { regions: count, nodes_per_region: nodes, ..plan.clone() };
+        let world = World::start(&plan).await?;
         for (region, counters) in measure(&world, time).await? {
             let commands: f64 = counters.calls.values().sum();
             println!(

@@ -5,7 +5,7 @@ use crate::{
     report::Report,
     traffic::{KINDS, Load, Traffic},
     wan::Conditions,
-    world::{Plan, World},
+    world::{PARTITIONS, Plan, World},
 };
 use anyhow::Context;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -117,6 +117,7 @@ impl Fault {
             binary: settings.binary.clone(),
             regions: settings.regions,
             nodes_per_region: 2,
+            partitions: PARTITIONS,
             durable: true,
             wan: settings.wan,
             sentinels: self == Self::RedisFailover,

@@ -3,11 +3,11 @@
 use crate::{
     report::Quantiles,
     stream::Stream,
-    wan::{Conditions, round_trip},
+    wan::round_trip,
     world::{Plan, World},
 };
 use anyhow::Context;
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const RATES: [u64; 2] = [1_000, 10_000];
@@ -19,19 +19,13 @@ const WARM_UP: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When something does not arrive.
-pub async fn run(
-    binary: &Path,
-    regions: usize,
-    wan: Conditions,
-    time: Duration,
-    cut: Duration,
-) -> anyhow::Result<()> {
-    let world = World::start(&Plan::quiet(binary, regions, 1, wan)).await?;
+pub async fn run(plan: &Plan, time: Duration, cut: Duration) -> anyhow::Result<()> {
+    let world = World::start(plan).await?;
     let stream = Stream::start(&world).await?;
     let mut published = stream.publish(100, WARM_UP).await?;
     stream.arrived(published, CATCH_UP_TIMEOUT).await?;
     delays(&stream, &mut published, time).await?;
-    if regions > 1 {
+    if plan.regions > 1 {
         catch_up(&world, &stream, published, cut).await?;
     }
     stream.close().await;

@@ -9,6 +9,7 @@ use skywave_regions::{
     report::Report,
     traffic::Load,
     wan::{Carriage, Conditions},
+    world::{PARTITIONS, Plan},
 };
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +53,9 @@ struct MeasureArguments {
     /// At most so many
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     regions: u8,
+    /// Of each region's log
+    #[arg(long, default_value_t = PARTITIONS, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    partitions: u16,
     /// How long each measurement takes, in seconds
     #[arg(long, default_value_t = 10)]
     seconds: u64,
@@ -60,6 +64,16 @@ struct MeasureArguments {
     cut_seconds: u64,
     #[command(flatten)]
     wan: Conditions,
+}
+
+impl MeasureArguments {
+    fn plan(&self) -> Plan {
+        Plan::quiet(self.node.clone(), self.regions.into(), self.partitions, self.wan)
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,13 +125,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Faults(arguments) => return faults(arguments).await,
-        Command::Latency(MeasureArguments { node, regions, seconds, cut_seconds, wan }) => {
-            let (time, cut) = (Duration::from_secs(seconds), Duration::from_secs(cut_seconds));
-            latency::run(&node, regions.into(), wan, time, cut).await?;
+        Command::Latency(arguments) => {
+            latency::run(&arguments.plan(), arguments.time(), Duration::from_secs(arguments.cut_seconds))
+                .await?;
         }
-        Command::Cost(MeasureArguments { node, regions, seconds, wan, .. }) => {
-            cost::run(&node, regions.into(), wan, Duration::from_secs(seconds)).await?;
-        }
+        Command::Cost(arguments) => cost::run(&arguments.plan(), arguments.time()).await?,
         #[cfg(all(target_os = "linux", feature = "packets"))]
         Command::Path(PathArguments { conditions, program }) => {
             let status = skywave_regions::path::run(conditions, program).await?;

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// Spread over all partitions, hardly two on one.
-const CHANNELS: usize = 16;
+const CHANNELS: usize = 128;
 const PUBLISHERS: u64 = 4;
 /// Publishes of one publisher that wait for their answer at once.
 const IN_FLIGHT: usize = 1024;

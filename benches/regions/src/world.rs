@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep};
 
 /// The regions, in the order in which there are more and more of them.
 pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// Of each region's log.
-const PARTITIONS: u32 = 8;
+/// Of each region's log, as nodes have it by default.
+pub const PARTITIONS: u16 = 16;
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Every node of every region knows it.
 const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
@@ -37,6 +37,8 @@ pub struct Plan {
     /// 1 … 3.
     pub regions: usize,
     pub nodes_per_region: usize,
+    /// Of each region's log.
+    pub partitions: u16,
     /// Whether Redis writes each acknowledged command to disk first; else it keeps nothing.
     pub durable: bool,
     pub wan: Conditions,
@@ -50,12 +52,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Nothing is broken and nothing is in the way: to measure.
-    pub fn quiet(binary: &Path, regions: usize, nodes_per_region: usize, wan: Conditions) -> Self {
+    /// One node in each region, nothing is broken and nothing is in the way: to measure.
+    pub fn quiet(binary: PathBuf, regions: usize, partitions: u16, wan: Conditions) -> Self {
         Self {
-            binary: binary.to_owned(),
+            binary,
             regions,
-            nodes_per_region,
+            nodes_per_region: 1,
+            partitions,
             durable: false,
             wan,
             sentinels: false,
@@ -104,24 +107,24 @@ impl World {
         let mut world =
             Self { regions, wan, certificate: Certificate::create(directory.path())?, sentinels, directory };
         let links = world.link(plan).await?;
-        world.configure(&links, plan.sessions);
+        world.configure(&links, plan);
         if plan.clock_offset != 0 {
             world.node("eu-2")?.offset_clock(plan.clock_offset);
         }
         for region in 0..world.regions.len() {
             world.start_nodes(region).await?;
         }
-        let bridged = world.bridged().await;
+        let bridged = world.bridged(plan.partitions).await;
         bridged.with_context(|| format!("the logs stay in {}", world.keep_logs().display()))?;
         Ok(world)
     }
 
     /// Waits until every region has a cursor in every log of the others: what was published before is history.
-    async fn bridged(&self) -> anyhow::Result<()> {
+    async fn bridged(&self, partitions: u16) -> anyhow::Result<()> {
         let deadline = Instant::now() + BRIDGE_TIMEOUT;
         for here in &self.regions {
             for there in self.regions.iter().filter(|there| there.name != here.name) {
-                for partition in 0..PARTITIONS {
+                for partition in 0..partitions {
                     let line = format!("HEXISTS sky:{{{partition}}}:cursor {}", there.name);
                     while !here.redis.run::<bool>(&line).await? {
                         if Instant::now() > deadline {
@@ -156,7 +159,7 @@ impl World {
         Ok(links)
     }
 
-    fn configure(&mut self, links: &Links, sessions: Option<usize>) {
+    fn configure(&mut self, links: &Links, plan: &Plan) {
         let urls: Vec<(&str, String)> = self
             .regions
             .iter()
@@ -168,8 +171,8 @@ impl World {
                 Some(sentinels) => sentinels.url(),
                 None => format!("redis://{}", region.entrance.address()),
             };
-            let mut common = settings(region.name, &redis);
-            if let Some(sessions) = sessions.filter(|_| region.name == REGIONS[0]) {
+            let mut common = settings(region.name, &redis, plan.partitions);
+            if let Some(sessions) = plan.sessions.filter(|_| region.name == REGIONS[0]) {
                 common.push(("LIMITS__SESSIONS".to_owned(), sessions.to_string()));
             }
             for (key, file) in
@@ -247,8 +250,8 @@ async fn region(name: &'static str, site: Site, plan: &Plan, directory: &Path) -
 }
 
 /// What all nodes of a region have in common.
-fn settings(region: &str, redis: &str) -> Vec<(String, String)> {
-    let partitions = PARTITIONS.to_string();
+fn settings(region: &str, redis: &str, partitions: u16) -> Vec<(String, String)> {
+    let partitions = partitions.to_string();
     let settings = [
         ("NODE__REGION", region),
         ("LISTEN__PLAIN", ""),

@@ -23,29 +23,62 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Reads parts of which each is preceded by its length, as `publish.lua` writes them.
+    /// Reads what `publish.lua` of `origin` writes: life, id, channel, turn of the epoch, offset, flags, key and user, each
+    /// behind its length in one byte, and the payload behind its length in four.
     ///
     /// # Errors
-    /// When it is cut short or lacks life or id.
-    pub fn read(mut message: &[u8]) -> Result<Self, Malformed> {
-        let bytes = message.len();
-        let mut parts = Vec::new();
-        while !message.is_empty() {
-            let (length, rest) = message.split_first_chunk::<4>().ok_or(Malformed("message"))?;
-            let (part, rest) =
-                rest.split_at_checked(u32::from_be_bytes(*length) as usize).ok_or(Malformed("message"))?;
-            parts.push(part);
-            message = rest;
-        }
-        let [life, id, fields @ ..] = &parts[..] else { return Err(Malformed("message")) };
-        let text = |part: &[u8]| String::from_utf8(part.to_vec()).map_err(|_| Malformed("text"));
+    /// When it is cut short or has no id.
+    pub fn read(message: &[u8], origin: &Origin) -> Result<Self, Malformed> {
+        let mut parts = Parts(message);
+        let (life, id) = (text(parts.short()?)?, text(parts.short()?)?);
+        let channel = parts.short()?;
+        let epoch = format!("{life}.{}", text(parts.short()?)?);
+        let (offset, flags, key, user) = (parts.short()?, parts.short()?, parts.short()?, parts.short()?);
+        let payload = parts.long()?;
+        // What comes behind is of a later version.
+        let fields = [
+            (b"c", channel),
+            (b"o", origin.as_bytes()),
+            (b"e", epoch.as_bytes()),
+            (b"n", offset),
+            (b"f", flags),
+            (b"k", key),
+            (b"u", user),
+            (b"d", payload),
+        ];
+        let value = |bytes: &[u8]| Value::BulkString(bytes.to_vec());
         Ok(Self {
-            life: text(life)?,
-            id: StreamId::parse(&text(id)?).ok_or(Malformed("entry id"))?,
-            fields: fields.iter().map(|part| Value::BulkString(part.to_vec())).collect(),
-            bytes,
+            id: StreamId::parse(&id).ok_or(Malformed("entry id"))?,
+            life,
+            fields: fields.into_iter().flat_map(|(name, content)| [value(name), value(content)]).collect(),
+            bytes: message.len(),
         })
     }
+}
+
+/// What of a message was not read yet.
+struct Parts<'a>(&'a [u8]);
+
+impl<'a> Parts<'a> {
+    fn short(&mut self) -> Result<&'a [u8], Malformed> {
+        let (length, rest) = self.0.split_first().ok_or(Malformed("message"))?;
+        self.split(usize::from(*length), rest)
+    }
+
+    fn long(&mut self) -> Result<&'a [u8], Malformed> {
+        let (length, rest) = self.0.split_first_chunk::<4>().ok_or(Malformed("message"))?;
+        self.split(u32::from_be_bytes(*length) as usize, rest)
+    }
+
+    fn split(&mut self, length: usize, rest: &'a [u8]) -> Result<&'a [u8], Malformed> {
+        let (part, rest) = rest.split_at_checked(length).ok_or(Malformed("message"))?;
+        self.0 = rest;
+        Ok(part)
+    }
+}
+
+fn text(part: &[u8]) -> Result<String, Malformed> {
+    String::from_utf8(part.to_vec()).map_err(|_| Malformed("text"))
 }
 
 /// The publication that an entry of `origin`'s log holds.
@@ -76,57 +109,71 @@ pub fn check(
     Ok(Entry { id, publication })
 }
 
+/// A message as `publish.lua` writes it: all parts but the payload, and the payload.
+#[cfg(test)]
+pub fn message(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for part in parts {
+        message.push(u8::try_from(part.len()).unwrap());
+        message.extend(part);
+    }
+    message.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
+    message.extend(payload);
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use skywave_protocol::{Payload, Text};
 
-    fn message(parts: &[&[u8]]) -> Vec<u8> {
-        parts
-            .iter()
-            .flat_map(|part| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat())
-            .collect()
+    fn origin() -> Origin {
+        Text::new("eu").unwrap()
     }
 
-    fn entry(parts: &[&[u8]]) -> Result<Entry, Malformed> {
+    fn entry(message: &[u8]) -> Result<Entry, Malformed> {
         let keys = Keys::new("sky".into(), 1);
-        let heard = Heard::read(&message(parts))?;
-        check(heard.id, heard.fields, &Text::new("eu").unwrap(), &keys, 0)
+        let heard = Heard::read(message, &origin())?;
+        check(heard.id, heard.fields, &origin(), &keys, 0)
+    }
+
+    fn whole(offset: &[u8], payload: &[u8]) -> Vec<u8> {
+        message([b"x", b"5-1", b"chat:1", b"0", offset, b"bku", b"key", b"ann"], payload)
     }
 
     #[test]
     fn a_message_carries_whatever_bytes_a_payload_has() {
         let payload: Vec<u8> = (0..=255).collect();
-        let parts: &[&[u8]] = &[
-            b"x", b"5-1", b"c", b"chat:1", b"o", b"eu", b"e", b"x.0", b"n", b"3", b"f", b"b", b"d", &payload,
-        ];
-        let entry = entry(parts).unwrap();
+        let entry = entry(&whole(b"3", &payload)).unwrap();
         assert_eq!(entry.id, StreamId { ms: 5, sequence: 1 });
-        assert_eq!(entry.publication.frame().data, Payload::Binary(payload.into()));
-        assert_eq!(entry.publication.frame().time_ms, 5);
+        let frame = entry.publication.frame();
+        assert_eq!((&*frame.origin, &*frame.epoch, frame.offset, frame.time_ms), ("eu", "x.0", 3, 5));
+        assert_eq!((frame.key.as_deref(), frame.user.as_deref()), (Some("key"), Some("ann")));
+        assert_eq!(frame.data, Payload::Binary(payload.into()));
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_passed_over() {
+        let longer = [whole(b"3", b"[]"), b"more".to_vec()].concat();
+        assert_eq!(entry(&longer).unwrap().publication.frame().data, Payload::Binary((&b"[]"[..]).into()));
     }
 
     #[test]
     fn what_the_region_cannot_have_accepted_is_refused() {
-        let with = |origin: &[u8], offset: &[u8], epoch: &[u8]| {
-            entry(&[
-                b"x", b"5-1", b"c", b"chat:1", b"o", origin, b"e", epoch, b"n", offset, b"f", b"b", b"d", b"",
-            ])
-        };
-        assert!(with(b"eu", b"3", b"e").is_ok());
-        assert!(with(b"us", b"3", b"e").is_err());
-        assert!(with(b"eu", b"0", b"e").is_err());
-        assert!(with(b"eu", b"9007199254740992", b"e").is_err());
-        assert!(with(b"eu", b"3", b"").is_err());
+        for offset in [&b"0"[..], b"9007199254740992", b"-1", b""] {
+            assert!(entry(&whole(offset, b"")).is_err());
+        }
+        let keys = Keys::new("sky".into(), 1);
+        let heard = Heard::read(&whole(b"3", b""), &origin()).unwrap();
+        assert!(check(heard.id, heard.fields, &Text::new("us").unwrap(), &keys, 0).is_err());
     }
 
     #[test]
     fn a_message_that_is_cut_short_is_refused() {
-        let whole = message(&[b"x", b"5-1", b"c", b"chat:1"]);
+        let whole = whole(b"3", b"payload");
         for length in 0..whole.len() {
-            let read = Heard::read(&whole[..length]);
-            assert!(read.is_err() || read.is_ok_and(|heard| heard.fields.len() < 2), "{length}");
+            assert!(Heard::read(&whole[..length], &origin()).is_err(), "{length}");
         }
-        assert!(Heard::read(&[0xff; 9]).is_err());
+        assert!(Heard::read(&[0xff; 9], &origin()).is_err());
     }
 }

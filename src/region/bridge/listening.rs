@@ -89,7 +89,7 @@ pub struct Said {
 fn hear(channels: &HashMap<String, (Kind, u16)>, link: &Link, events: &mpsc::Sender<Said>, message: &Msg) {
     let Some((kind, partition)) = channels.get(message.get_channel_name()) else { return };
     match kind {
-        Kind::Publications => match Heard::read(message.get_payload_bytes()) {
+        Kind::Publications => match Heard::read(message.get_payload_bytes(), &link.log.region) {
             Ok(heard) => link.desks[usize::from(*partition)].mailbox.push(heard),
             Err(error) => {
                 tracing::error!(%error, region = link.region(), partition, "a message is passed over");

@@ -88,15 +88,12 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::crossing, *};
+    use skywave_protocol::Text;
 
     fn message(bytes: usize) -> Heard {
-        let mut text = Vec::new();
-        for part in [&b"life"[..], b"5-1", &vec![b'x'; bytes]] {
-            text.extend(u32::try_from(part.len()).unwrap().to_be_bytes());
-            text.extend(part);
-        }
-        Heard::read(&text).unwrap()
+        let parts = [&b"life"[..], b"5-1", b"chat:1", b"0", b"1", b"b", b"", b""];
+        Heard::read(&crossing::message(parts, &vec![b'x'; bytes]), &Text::new("eu").unwrap()).unwrap()
     }
 
     #[tokio::test]
