@@ -13,6 +13,17 @@ export interface Seen {
   errors: number[];
 }
 
+/** What became of numbered publications: 1, 2, 3 … */
+export interface Tally {
+  count: number;
+  /** The first that is not where it belongs, by its place; `undefined` where all are. */
+  misplaced: { place: number; data: unknown; offset: number | undefined } | undefined;
+  gaps: string[];
+  failures: string[];
+  unanswered: number;
+  state: string;
+}
+
 export class Kit {
   readonly clients = new Map<string, Skywave>();
   shared: SharedSkywave | undefined;
@@ -86,6 +97,21 @@ export class Kit {
     const seen = this.seen.get(`${id} ${name}`);
     if (seen === undefined) throw new Error(`nobody listens to ${name}`);
     return seen;
+  }
+
+  /** Looks whether numbers came once and in their order; `said` is how many were published. */
+  tally(id: string, name: string, said = 0): Tally {
+    const { data, offsets, gaps } = this.saw(id, name);
+    const place = data.findIndex((one, index) => one !== index + 1 || offsets[index] !== index + 1);
+    const { failures, published } = this;
+    return {
+      count: data.length,
+      misplaced: place < 0 ? undefined : { place, data: data[place], offset: offsets[place] },
+      gaps,
+      failures,
+      unanswered: said - failures.length - published.length,
+      state: this.client(id).state,
+    };
   }
 
   /** Publishes without waiting; what becomes of it is kept. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { NodeUrl, SkywaveOptions } from 'skywave';
-import type { Kit, Seen } from './kit.js';
+import type { Kit, Seen, Tally } from './kit.js';
 import { TestNode } from './node.js';
 import type { PageServer, Place, Tab } from './places.js';
 import { Relay } from './relay.js';
@@ -43,6 +43,19 @@ export const saw = (tab: Tab, id: string, channel: string): Promise<Seen> =>
   tab.evaluate(([client, name]) => kit.saw(client, name), [id, channel] as const);
 export const states = (tab: Tab, id: string): Promise<string[]> => tab.evaluate((client) => kit.states.get(client) ?? [], id);
 export const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+
+/** Waits for `count` numbered publications, for as long as more come. */
+export async function allOf(tab: Tab, id: string, channel: string, count: number): Promise<Tally> {
+  for (let before = -1; ;) {
+    const tally = await until(
+      `more than ${before} of ${count}`,
+      () => tab.evaluate(([client, name, said]) => kit.tally(client, name, said), [id, channel, count] as const),
+      (seen) => seen.count > before,
+    );
+    if (tally.count >= count) return tally;
+    before = tally.count;
+  }
+}
 
 export function reach(node: TestNode, kind: Kind, relay?: Relay): Target {
   const udp = relay?.udpPort ?? node.places.public.split(':').pop() ?? '';
