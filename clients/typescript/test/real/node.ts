@@ -18,6 +18,8 @@ const DEFAULTS = {
   SKYWAVE_LIMITS__PUBLISHES_PER_SECOND: '1000',
   SKYWAVE_LIMITS__REQUESTS_PER_SECOND: '1000',
   SKYWAVE_LIMITS__HANDSHAKES_PER_SECOND: '1000',
+  // More than is published while a transport is away.
+  SKYWAVE_CHANNELS__TEST__HISTORY: '10000',
 };
 
 const running = new Set<ChildProcess>();
