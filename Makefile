@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-browsers test-typescript browsers redis lint bench memory faults latency cost bench-tools fuzz help
+.PHONY: run demo-regions test test-rust test-typescript browsers redis lint bench memory faults latency cost bench-tools fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -12,16 +12,12 @@ demo-regions: ## Three regions on this machine, bridged, with a page each; needs
 	cargo build
 	@demo/regions.sh
 
-test: test-rust test-browsers test-typescript ## All tests; installs what they need
+test: test-rust test-typescript ## All tests; installs what they need
 
 test-rust: redis ## The Rust tests alone
 	cargo test --workspace
 
-test-browsers: browsers ## Chromium and Firefox against a node
-	cargo build
-	cd tests/browser && npm ci --no-audit --no-fund && npm test
-
-test-typescript: browsers ## The TypeScript client, alone and in Chromium, Firefox and Node against nodes
+test-typescript: browsers ## The TypeScript client and the demo page, alone and in Chromium, Firefox and Node against nodes
 	cargo build
 	cd clients/typescript && npm ci --no-audit --no-fund && npm test && npm run test:real
 
@@ -38,12 +34,11 @@ browsers:
 		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq chromium firefox-esr; }
 
-lint: ## Formatting, clippy, licences and dependencies, the demo page, the TypeScript client
+lint: ## Formatting, clippy, licences and dependencies, the TypeScript client, the demo page
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
-	cd tests/browser && npm ci --no-audit --no-fund && npm run lint
 	cd clients/typescript && npm ci --no-audit --no-fund && npm run lint
 
 bench: ## Micro-benchmarks of the publish → deliver path

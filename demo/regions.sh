@@ -109,7 +109,8 @@ tell() {
 Try, in Chromium or Firefox:
   Open http://localhost:${page_port[eu]} and http://localhost:${page_port[us]} side by side; type here, see it there.
   kill -9 ${pid[us]}      ends the node of us: its page goes on in another region, and nothing is lost or shown
-                      twice. A page over WebSocket notices at once, one over WebTransport by its heartbeat.
+                      twice. It notices by its heartbeat. (A page that may use WebSocket alone waits for its
+                      node: browsers trust a development certificate over WebTransport only.)
   kill -STOP ${pid[redis-us]}   stops the Redis of us: after 3 s its sessions are sent elsewhere (kill -CONT ${pid[redis-us]} lets it go on).
   curl -s localhost:${page_port[eu]}/api/v1/info -H 'content-type: application/json' -d '{}'   shows the links; so does /metrics (skywave_link_…).
 What ends is started anew after $restart_after_s s. Logs: $directory/*.log. Ctrl-C ends all of it.

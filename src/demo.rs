@@ -9,16 +9,19 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use serde::Serialize;
-use skywave_protocol::{CONNECT_PATH, frame::Region, position::Origin};
+use skywave_protocol::{CONNECT_PATH, frame::Region};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The page's files by path: content type and content.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("../demo/index.html")),
     ("/demo/style.css", "text/css; charset=utf-8", include_str!("../demo/style.css")),
     ("/demo/page.js", "text/javascript; charset=utf-8", include_str!("../demo/page.js")),
-    ("/demo/client.js", "text/javascript; charset=utf-8", include_str!("../demo/client.js")),
-    ("/demo/transports.js", "text/javascript; charset=utf-8", include_str!("../demo/transports.js")),
+    ("/demo/pane.js", "text/javascript; charset=utf-8", include_str!("../demo/pane.js")),
+    ("/demo/messages.js", "text/javascript; charset=utf-8", include_str!("../demo/messages.js")),
+    ("/demo/frames.js", "text/javascript; charset=utf-8", include_str!("../demo/frames.js")),
+    ("/demo/elements.js", "text/javascript; charset=utf-8", include_str!("../demo/elements.js")),
+    ("/demo/skywave.js", "text/javascript; charset=utf-8", include_str!("../demo/skywave.js")),
     ("/demo/icon.svg", "image/svg+xml", include_str!("../demo/icon.svg")),
 ];
 
@@ -34,18 +37,9 @@ pub struct PageConfig {
     /// By which a browser knows the development certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate_sha256: Option<String>,
-    /// Where to go when this node is gone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    others: Vec<OtherRegion>,
-}
-
-/// Another region as the page knows it: by a development certificate that all nodes share.
-#[derive(Debug, Clone, Serialize)]
-struct OtherRegion {
-    region: Origin,
-    webtransport: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certificate_sha256: Option<String>,
+    /// Where other regions serve WebTransport: the page learns of them once it is connected, and may go there.
+    #[serde(skip)]
+    others: Vec<String>,
 }
 
 impl PageConfig {
@@ -55,14 +49,7 @@ impl PageConfig {
             webtransport: places.public.map(|address| url("https", address)),
             websocket: places.plain.map(|address| url("ws", address)),
             certificate_sha256: places.certificate_sha256.clone(),
-            others: regions
-                .iter()
-                .map(|Region { name, url }| OtherRegion {
-                    region: name.clone(),
-                    webtransport: format!("{url}{CONNECT_PATH}"),
-                    certificate_sha256: places.certificate_sha256.clone(),
-                })
-                .collect(),
+            others: regions.iter().map(|Region { url, .. }| format!("{url}{CONNECT_PATH}")).collect(),
         }
     }
 }
@@ -106,8 +93,7 @@ fn file(content_type: &'static str, content: &'static str, policy: String) -> Me
 /// The page runs its own scripts and talks to this node and those of other regions, nothing else.
 fn content_security_policy(config: &PageConfig) -> String {
     let own = [&config.webtransport, &config.websocket].into_iter().flatten();
-    let others = config.others.iter().map(|other| &other.webtransport);
-    let listeners: String = own.chain(others).map(|url| format!(" {url}")).collect();
+    let listeners: String = own.chain(&config.others).map(|url| format!(" {url}")).collect();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{listeners}; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -157,15 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn the_page_knows_the_other_regions_and_may_reach_them() {
+    fn the_page_may_reach_the_other_regions() {
         let us = Region { name: Text::new("us").unwrap(), url: "https://localhost:4452".into() };
         let config = PageConfig::new(&places(), &[us]);
-        let expected = serde_json::json!([{
-            "region": "us",
-            "webtransport": "https://localhost:4452/v1/connect",
-            "certificate_sha256": "ab".repeat(32),
-        }]);
-        assert_eq!(serde_json::to_value(&config.others).unwrap(), expected);
         let policy = content_security_policy(&config);
         assert!(policy.contains(" https://localhost:4452/v1/connect;"), "{policy}");
     }

@@ -1,8 +1,11 @@
 import eslint from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
+const GLOBALS = ['AbortSignal', 'console', 'fetch', 'queueMicrotask', 'setInterval', 'setTimeout', 'clearTimeout', 'URL', 'URLSearchParams'];
+const PAGE_GLOBALS = ['crypto', 'document', 'location', 'ResizeObserver'];
+
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'docs/'] },
+  { ignores: ['dist/', 'build/', 'docs/', 'demo/skywave.js'] },
   eslint.configs.recommended,
   ...tseslint.configs.strictTypeChecked,
   ...tseslint.configs.stylisticTypeChecked,
@@ -34,7 +37,13 @@ export default tseslint.config(
     ...tseslint.configs.disableTypeChecked,
     languageOptions: {
       ...tseslint.configs.disableTypeChecked.languageOptions,
-      globals: { console: 'readonly', process: 'readonly', URL: 'readonly' },
+      globals: Object.fromEntries([...GLOBALS, 'process'].map((name) => [name, 'readonly'])),
     },
+  },
+  {
+    // The demo page, which is linted from the repository's root.
+    files: ['demo/*.js'],
+    languageOptions: { globals: Object.fromEntries([...GLOBALS, ...PAGE_GLOBALS].map((name) => [name, 'readonly'])) },
+    rules: { '@typescript-eslint/explicit-module-boundary-types': 'off' },
   },
 );

@@ -59,6 +59,20 @@ export class TestNode {
     return new TestNode(child, places, hash);
   }
 
+  /** Where its demo page is. */
+  get page(): string {
+    return `http://${this.places.admin}`;
+  }
+
+  /** Falls silent, as a node does behind a dead path, until `thaw()`. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   /** The variables that start another node at the same places. */
   get samePlaces(): Record<string, string> {
     const { admin, plain, public: listener } = this.places;

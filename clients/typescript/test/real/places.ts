@@ -35,12 +35,20 @@ export interface Tab {
   freeze?(milliseconds: number): Promise<void>;
 }
 
+/** A page of somebody else's, as a person uses it. */
+export interface Visit extends Pick<Tab, 'evaluate' | 'close'> {
+  click(selector: string): Promise<void>;
+  type(selector: string, text: string): Promise<void>;
+}
+
 export interface Place {
   readonly name: string;
   /** The processes of the browser, to be stopped and continued as a whole. */
   readonly pid: number | undefined;
   /** Opens a tab; `profile` keeps what it stores beside that of other profiles. */
   open(profile?: string): Promise<Tab>;
+  /** Opens any page as a new person does, where there are pages. */
+  visit?(url: string): Promise<Visit>;
   close(): Promise<void>;
 }
 
@@ -126,6 +134,17 @@ export async function launchChromium(server: PageServer): Promise<Place> {
         },
       };
     },
+    async visit(url) {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.goto(url);
+      return {
+        evaluate: (run, argument) => page.evaluate(run as never, argument),
+        click: (selector) => page.click(selector),
+        type: (selector, text) => page.locator(selector).pressSequentially(text),
+        close: () => context.close(),
+      };
+    },
     async close() {
       await browser.close();
       await launched.close();
@@ -148,6 +167,17 @@ export async function launchFirefox(server: PageServer): Promise<Place> {
       return {
         evaluate: (run, argument) => page.evaluate(run as never, argument),
         close: () => page.close(),
+      };
+    },
+    async visit(url) {
+      const context = await browser.createBrowserContext();
+      const page = await context.newPage();
+      await page.goto(url);
+      return {
+        evaluate: (run, argument) => page.evaluate(run as never, argument),
+        click: (selector) => page.click(selector),
+        type: (selector, text) => page.type(selector, text),
+        close: () => context.close(),
       };
     },
     async close() {

@@ -3,6 +3,7 @@ import { after, afterEach, before, describe } from 'node:test';
 import { describeBreaks } from './breaks.js';
 import { describeCalls } from './calls.js';
 import { describeChoice } from './choice.js';
+import { describeDemo } from './demo.js';
 import { describePages } from './pages.js';
 import { TestNode } from './node.js';
 import { PageServer, type Place } from './places.js';
@@ -38,6 +39,7 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
     if (kinds.length === 2) {
       describeChoice(stage);
       describePages(stage);
+      describeDemo(stage);
     }
   });
 }

@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { NodeUrl, SkywaveOptions } from 'skywave';
 import type { Kit, Seen, Tally } from './kit.js';
 import { TestNode } from './node.js';
-import type { PageServer, Place, Tab } from './places.js';
+import type { PageServer, Place, Tab, Visit } from './places.js';
 import { Relay } from './relay.js';
 
 // In the tabs.
@@ -106,6 +106,14 @@ export class Stage {
       await tab.close();
     });
     return tab;
+  }
+
+  /** Opens a page that is not the tests' own. */
+  async visit(url: string): Promise<Visit> {
+    const visit = await this.place.visit?.(url);
+    assert.ok(visit, `${this.place.name} has no pages`);
+    this.#endings.unshift(() => visit.close());
+    return visit;
   }
 
   async start(environment: Record<string, string> = {}): Promise<TestNode> {

@@ -1,0 +1,3030 @@
+/*
+ * The package `skywave` as one readable file, for the demo page. Built from clients/typescript/src; do not edit it.
+ * After a change there: `npm ci && npm run demo -- --write` in clients/typescript.
+ */
+
+// src/emitter.ts
+var Emitter = class {
+  #listeners = /* @__PURE__ */ new Map();
+  #removed;
+  /** `removed` is called after a listener has gone. */
+  constructor(removed = () => void 0) {
+    this.#removed = removed;
+  }
+  /** How many listen to any of these. */
+  count(...names) {
+    return names.reduce((sum, name) => sum + (this.#listeners.get(name)?.size ?? 0), 0);
+  }
+  /** Adds a listener; answers how to remove it. */
+  on(name, listener, options = {}) {
+    const { signal } = options;
+    if (signal?.aborted) return () => void 0;
+    const own = (event) => {
+      listener(event);
+    };
+    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(name, listeners.add(own));
+    const remove = () => {
+      listeners.delete(own);
+      signal?.removeEventListener("abort", remove);
+      this.#removed();
+    };
+    signal?.addEventListener("abort", remove);
+    return remove;
+  }
+  emit(name, event) {
+    for (const listener of [...this.#listeners.get(name) ?? []]) {
+      try {
+        listener(event);
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+};
+
+// src/codes.ts
+var TOKEN_EXPIRED = 3005;
+var ROTATE = 3007;
+var REPLACED = 3500;
+var ErrorCode = {
+  internal: 100,
+  unauthenticated: 101,
+  unknown_namespace: 102,
+  forbidden: 103,
+  not_subscribed: 104,
+  already_subscribed: 105,
+  limit_reached: 106,
+  bad_request: 107,
+  not_available: 108,
+  token_expired: 109,
+  unavailable: 110,
+  rate_limited: 111,
+  timeout: 112
+};
+var CloseCode = {
+  drain: 3e3,
+  shutdown: 3001,
+  heartbeat_timeout: 3002,
+  slow_consumer: 3003,
+  connect_timeout: 3004,
+  token_expired: TOKEN_EXPIRED,
+  overloaded: 3006,
+  rotate: ROTATE,
+  replaced: REPLACED,
+  bad_frame: 3501,
+  frame_too_large: 3502,
+  unauthenticated: 3503,
+  disconnected: 3504,
+  too_many_sessions: 3505
+};
+function isTransient(code2) {
+  return code2 === 100 || code2 >= 110 && code2 <= 112;
+}
+function shouldReconnect(code2) {
+  return code2 === void 0 || code2 < 3500 || code2 > 3999;
+}
+
+// src/errors.ts
+var CODES = {
+  internal: 100,
+  unauthenticated: 101,
+  limit_reached: 106,
+  bad_request: 107,
+  unavailable: 110,
+  timeout: 112
+};
+var SkywaveError = class extends Error {
+  name = "SkywaveError";
+  /** One of the protocol's error or close codes, the fitting one for what failed on this side. */
+  code;
+  /** The word for `code`. */
+  reason;
+  /** Whether the same may succeed later. */
+  transient;
+  constructor(code2, reason2, message, transient, options) {
+    super(message, options);
+    this.code = code2;
+    this.reason = reason2;
+    this.transient = transient;
+  }
+};
+var RequestError = class extends SkywaveError {
+  name = "RequestError";
+  /** How long to wait before it is tried again, where the node said so. */
+  retryAfterMs;
+  constructor(code2, reason2, message, transient, retryAfterMs) {
+    super(code2, reason2, message, transient);
+    this.retryAfterMs = retryAfterMs;
+  }
+};
+var ConnectionError = class extends SkywaveError {
+  name = "ConnectionError";
+};
+var TokenError = class extends SkywaveError {
+  name = "TokenError";
+  constructor(message, options) {
+    super(CODES.unauthenticated, "unauthenticated", message, options.transient, { cause: options.cause });
+  }
+};
+var InvalidDataError = class extends SkywaveError {
+  name = "InvalidDataError";
+  issues;
+  constructor(issues) {
+    const message = issues.map((issue) => issue.message).join("; ");
+    super(CODES.bad_request, "bad_request", message, false);
+    this.issues = issues;
+  }
+};
+function requestError(reason2, message) {
+  const code2 = CODES[reason2];
+  return new RequestError(code2, reason2, message, isTransient(code2));
+}
+function lost(message, cause) {
+  return new ConnectionError(CODES.unavailable, "unavailable", message, true, { cause });
+}
+function tooLarge(maxBytes) {
+  return requestError("bad_request", `a frame of more than ${maxBytes} bytes`);
+}
+
+// src/messages.ts
+function toMember({ session, user, data, since_ms: sinceMs }) {
+  return { session, user, data, sinceMs };
+}
+function toPublication(wire, data) {
+  const { channel: channel2, origin, epoch, offset, time_ms: timeMs, key: key2, user } = wire;
+  return { data, channel: channel2, origin, epoch, offset, timeMs, key: key2, user };
+}
+
+// src/payload.ts
+function toPayload(data) {
+  if (data instanceof Uint8Array) return data.slice();
+  if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
+  const text2 = JSON.stringify(data);
+  if (text2 === void 0) throw requestError("bad_request", "a payload is a JSON value or bytes");
+  return text2;
+}
+
+// src/reading.ts
+var Reading = class {
+  #limit;
+  #left;
+  #queue = [];
+  #waiters = [];
+  #isOver = false;
+  #error;
+  /** `left` is called when the reader has made room, and when it goes. */
+  constructor(limit, left) {
+    this.#limit = limit;
+    this.#left = left;
+  }
+  get isOver() {
+    return this.#isOver;
+  }
+  get hasRoom() {
+    return this.#queue.length < this.#limit;
+  }
+  /** Whether so much has been read that it is worth asking for more. */
+  get hasMuchRoom() {
+    return this.#queue.length <= this.#limit / 2;
+  }
+  push(value) {
+    const waiter = this.#waiters.shift();
+    if (waiter === void 0) this.#queue.push(value);
+    else waiter.resolve({ value, done: false });
+  }
+  /** No more will come. An error is thrown to the reader once it has read what waits. */
+  end(error) {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#error = error;
+    for (const waiter of this.#waiters.splice(0)) this.#finish(waiter);
+  }
+  #finish(waiter) {
+    const error = this.#error;
+    this.#error = void 0;
+    if (error === void 0) waiter.resolve({ value: void 0, done: true });
+    else waiter.reject(error);
+  }
+  next() {
+    return new Promise((resolve, reject) => {
+      if (this.#queue.length > 0) {
+        resolve({ value: this.#queue.shift(), done: false });
+        this.#left(this);
+      } else if (this.#isOver) this.#finish({ resolve, reject });
+      else this.#waiters.push({ resolve, reject });
+    });
+  }
+  return() {
+    this.#queue.length = 0;
+    this.end();
+    this.#left(this);
+    return Promise.resolve({ value: void 0, done: true });
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+};
+
+// src/schema.ts
+function validate(schema, value) {
+  if (schema === void 0) return value;
+  const result = schema["~standard"].validate(value);
+  if (result instanceof Promise) throw new InvalidDataError([{ message: "a schema that answers by a promise" }]);
+  if (result.issues !== void 0) throw new InvalidDataError(result.issues);
+  return result.value;
+}
+
+// src/shapes.ts
+var MAX_LIST = 1e5;
+var MAX_ORIGINS = 64;
+var encoder = /* @__PURE__ */ new TextEncoder();
+function byteLength(text2) {
+  return encoder.encode(text2).length;
+}
+var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
+var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
+var flag = (value) => typeof value === "boolean";
+var oneOf = (...values) => (value) => values.includes(value);
+function isFields(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+var object = (shape, ...more) => (value, reader3) => {
+  if (!isFields(value)) return false;
+  for (const [name, check] of Object.entries(shape)) {
+    const field = name.replace("?", "");
+    const isOptional = field !== name;
+    if (isOptional && (value[field] ?? void 0) === void 0) Reflect.deleteProperty(value, field);
+    else if (!Object.hasOwn(value, field) || !check(value[field], reader3)) return false;
+  }
+  return more.every((check) => check(value, reader3));
+};
+var list = (check) => (value, reader3) => Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check(item, reader3));
+var payload = (body, reader3) => reader3.payload(body);
+var memberData = (body, reader3) => {
+  const member = body;
+  if (Object.hasOwn(member, "data")) member["data"] = reader3.info(member["data"]);
+  return true;
+};
+var id = integer(1, 4294967295);
+var u64 = integer(0);
+var name32 = text(32);
+var name64 = text(64);
+var channel = text(255);
+var code = integer(0, 65535);
+var point = object({ epoch: name32, offset: u64 });
+var position = (value, reader3) => {
+  if (!isFields(value)) return false;
+  const entries = Object.entries(value);
+  return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader3) && point(at, reader3));
+};
+var heartbeat = { interval_ms: u64, timeout_ms: u64 };
+var reason = oneOf("trimmed", "epoch_changed", "unknown_position", "too_far_behind");
+var members = {
+  count: u64,
+  members: list(object({ session: name64, "user?": text(), since_ms: u64 }, memberData))
+};
+var memberList = members.members;
+var place = { channel, origin: name32, epoch: name32, offset: u64 };
+var publication = object({ ...place, time_ms: u64, "key?": name64, "user?": text() }, payload);
+var SHAPES = {
+  connected: object({
+    id,
+    session: name64,
+    resume: text(),
+    node: text(),
+    region: name32,
+    "user?": text(),
+    "expires_at_ms?": u64,
+    resumed: flag,
+    heartbeat: object(heartbeat),
+    limits: object({
+      // The others are the node's own business.
+      frame_bytes: u64,
+      publishes_per_second: u64
+    }),
+    regions: list(object({ name: name32, url: text() })),
+    "prefer_url?": text()
+  }),
+  subscribed: object({
+    "id?": id,
+    channel,
+    position,
+    "recovered?": flag,
+    "reason?": reason,
+    "presence?": object(members)
+  }),
+  unsubscribed: object({ "id?": id, channel, "code?": code, "reason?": text() }),
+  published: object({ id, ...place }),
+  history: object({ id, channel, publications: list(publication), "cursor?": text(128) }),
+  presence: object({ id, channel, ...members }),
+  result: object({ id }, payload),
+  refreshed: object({ id, expires_at_ms: u64 }),
+  publication,
+  event: object({ channel, session: name64, "user?": text(), "slot?": name64 }, payload),
+  gap: object({ ...place, reason }),
+  presence_changed: object({ channel, count: u64, joined: memberList, left: memberList }),
+  ping: object({ seq: integer(0, 4294967295), ...heartbeat }),
+  drain: object({ after_ms: u64, "url?": text() }),
+  error: object({
+    "id?": id,
+    code,
+    reason: text(),
+    message: text(),
+    transient: flag,
+    "retry_after_ms?": u64
+  }),
+  disconnect: object({ code, reason: text(), reconnect: flag })
+};
+function isKnown(name) {
+  return Object.hasOwn(SHAPES, name);
+}
+function fits(name, body, reader3) {
+  return SHAPES[name](body, reader3);
+}
+
+// src/channel.ts
+var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
+var USUAL_QUEUE = 1024;
+var USUAL_HISTORY = 100;
+var Channel = class {
+  name;
+  #events = new Emitter(() => {
+    this.#checkSoon();
+  });
+  #outgoing;
+  #reader;
+  #readings = /* @__PURE__ */ new Set();
+  #members = /* @__PURE__ */ new Map();
+  #options;
+  #isKept = false;
+  #isStopped = false;
+  #isSubscribed = false;
+  #isChecking = false;
+  #subscribed;
+  /** @internal */
+  constructor(name, options, outgoing) {
+    checkName(name);
+    this.name = name;
+    this.#options = options;
+    this.#outgoing = outgoing;
+    this.#reader = this.#toReader();
+  }
+  /** Changes how the next subscription begins. @internal */
+  configure(options) {
+    this.#options = { ...this.#options, ...options };
+  }
+  // ---- subscribing
+  /** Whether the subscription stands. */
+  get isSubscribed() {
+    return this.#subscribed !== void 0;
+  }
+  /** What has been delivered: to be kept where the next visit should go on from here. */
+  get position() {
+    return this.#outgoing.traffic.positionOf(this.name);
+  }
+  /** Who is there, where `presence` was asked for. */
+  get members() {
+    return [...this.#members.values()];
+  }
+  /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
+  on(name, listener, options) {
+    const remove = this.#events.on(name, listener, options);
+    if (SUBSCRIBING.some((one) => one === name)) this.#isStopped = false;
+    this.#checkSoon();
+    return remove;
+  }
+  /** Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it. */
+  subscribe({ signal } = {}) {
+    this.#isKept = true;
+    this.#isStopped = false;
+    this.#check();
+    if (this.#subscribed !== void 0) return Promise.resolve(this.#subscribed);
+    return this.#outgoing.promise(signal, (resolve, reject) => {
+      const waiting = new AbortController();
+      const stop = () => {
+        waiting.abort();
+      };
+      this.#events.on("subscribed", resolve, { signal: waiting.signal });
+      this.#events.on("error", reject, { signal: waiting.signal });
+      return stop;
+    });
+  }
+  /** Ends the subscription and all iterations, until somebody subscribes or listens anew. */
+  unsubscribe() {
+    this.#isKept = false;
+    this.#isStopped = true;
+    for (const reading of [...this.#readings]) void reading.return();
+    this.#check();
+  }
+  /** Iterates over the publications from now on, which subscribes. */
+  [Symbol.asyncIterator]() {
+    return this.publications();
+  }
+  /** Iterates over the publications from now on, until `signal` aborts. */
+  publications({ signal } = {}) {
+    const reading = new Reading(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
+      if (reading.isOver && this.#readings.delete(reading)) this.#checkSoon();
+      if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
+    });
+    const end = () => {
+      void reading.return();
+    };
+    if (signal?.aborted) end();
+    else {
+      signal?.addEventListener("abort", end, { once: true });
+      this.#readings.add(reading);
+      this.#isStopped = false;
+      this.#checkSoon();
+    }
+    return reading;
+  }
+  /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
+  #checkSoon() {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    queueMicrotask(() => {
+      this.#isChecking = false;
+      this.#check();
+    });
+  }
+  #check() {
+    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.count(...SUBSCRIBING) > 0);
+    if (isWanted === this.#isSubscribed) return;
+    this.#isSubscribed = isWanted;
+    if (isWanted) {
+      const { history, presence, position: position2 } = this.#options;
+      const options = { ...history ? { history } : {}, ...presence ? { presence } : {}, ...position2 ? { position: position2 } : {} };
+      this.#outgoing.subscribe(this.name, options, this.#reader);
+    } else {
+      this.#forget();
+      this.#outgoing.unsubscribe(this.name);
+    }
+  }
+  #forget() {
+    this.#subscribed = void 0;
+    this.#members.clear();
+  }
+  #toReader() {
+    return {
+      hasRoom: () => [...this.#readings].every((reading) => reading.hasRoom),
+      subscribed: (body, position2) => {
+        this.#confirmed(body, position2);
+      },
+      publication: (wire) => {
+        const publication2 = this.#checked(wire);
+        if (publication2 === void 0) return;
+        for (const reading of this.#readings) reading.push(publication2);
+        this.#events.emit("publication", publication2);
+      },
+      event: (body) => {
+        this.#event(body);
+      },
+      gap: (gap) => {
+        this.#events.emit("gap", gap);
+      },
+      presenceChanged: ({ count, joined, left }) => {
+        for (const { session } of left) this.#members.delete(session);
+        for (const member of joined) this.#members.set(member.session, toMember(member));
+        this.#presence(count, joined.map(toMember), left.map(toMember));
+      },
+      ended: (error) => {
+        this.#ended(error);
+      }
+    };
+  }
+  #confirmed({ recovered, reason: reason2, presence }, position2) {
+    this.#subscribed = { position: position2, recovered, reason: reason2 };
+    this.#events.emit("subscribed", this.#subscribed);
+    if (presence === void 0) return;
+    const before = new Map(this.#members);
+    this.#members.clear();
+    for (const member of presence.members) this.#members.set(member.session, toMember(member));
+    const joined = this.members.filter(({ session }) => !before.has(session));
+    const left = [...before.values()].filter(({ session }) => !this.#members.has(session));
+    this.#presence(presence.count, joined, left);
+  }
+  #presence(count, joined, left) {
+    this.#events.emit("presence", { count, members: this.members, joined, left });
+  }
+  #event({ channel: channel2, session, user, slot, data }) {
+    const checked = this.#valid(this.#options.eventSchema, data);
+    if (checked !== void 0) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
+  }
+  #checked(wire) {
+    const checked = this.#valid(this.#options.schema, wire.data);
+    return checked && toPublication(wire, checked.value);
+  }
+  #valid(schema, data) {
+    try {
+      return { value: validate(schema, data) };
+    } catch (error) {
+      if (!(error instanceof InvalidDataError)) throw error;
+      this.#events.emit("invalid", error);
+      return void 0;
+    }
+  }
+  #ended(error) {
+    this.#isKept = false;
+    this.#isStopped = true;
+    this.#isSubscribed = false;
+    this.#forget();
+    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? void 0 : error);
+    this.#readings.clear();
+    this.#events.emit("error", error);
+  }
+  // ---- requests
+  /**
+   * Publishes, and waits for the position that the publication got. It is sent again, with the same key, after a break
+   * or a transient error, until it is answered: its effect is one. Needs the right, not a subscription.
+   */
+  async publish(data, { key: key2, signal } = {}) {
+    validate(this.#options.schema, data);
+    if (key2 !== void 0 && byteLength(key2) > 64) throw requestError("bad_request", "a key has at most 64 bytes");
+    return this.#outgoing.publish(this.name, toPayload(data), key2, signal);
+  }
+  /**
+   * Sends an event to whoever is there now; it may be lost. Of those with the same `slot` only the latest matters.
+   * Answers whether it went out: without a connection, or when too much waits already, it does not.
+   */
+  emit(data, { slot } = {}) {
+    validate(this.#options.eventSchema, data);
+    if (slot !== void 0 && byteLength(slot) > 64) throw requestError("bad_request", "a slot has at most 64 bytes");
+    return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
+  }
+  /** Reads retained publications. */
+  async history({ limit = USUAL_HISTORY, after, before, signal } = {}) {
+    const range = { limit, ...after === void 0 ? {} : { after }, ...before === void 0 ? {} : { before } };
+    const body = await this.#outgoing.ask("history", { channel: this.name, ...range }, { signal });
+    const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
+    return { publications, cursor: body.cursor };
+  }
+  /** Asks who is subscribed, on all nodes of all regions. */
+  async presence({ signal } = {}) {
+    const body = await this.#outgoing.ask("presence", { channel: this.name }, { signal });
+    return { count: body.count, members: body.members.map(toMember) };
+  }
+};
+function checkName(name) {
+  const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
+  if (!isShaped || byteLength(name) > 255 || /\p{Cc}/u.test(name)) {
+    throw requestError("bad_request", "a channel is `namespace:name` or `@user`, of at most 255 bytes");
+  }
+}
+
+// src/encoding.ts
+var DecodeError = class extends Error {
+  name = "DecodeError";
+  problem;
+  constructor(problem, message) {
+    super(message);
+    this.problem = problem;
+  }
+};
+function toFrame(value, reader3) {
+  const entries = isFields(value) ? Object.entries(value) : [];
+  const [name, body] = entries[0] ?? [];
+  if (name === void 0 || entries.length !== 1 || !isFields(body)) {
+    throw new DecodeError("malformed", "no frame");
+  }
+  if (!isKnown(name)) throw new DecodeError("unknown", `an unknown frame \`${name}\``);
+  let isRight = false;
+  try {
+    isRight = fits(name, body, reader3);
+  } catch {
+  }
+  if (!isRight) throw new DecodeError("invalid", `a field of \`${name}\` is wrong`);
+  return [name, body];
+}
+function parsed(parse) {
+  try {
+    return parse();
+  } catch (error) {
+    throw new DecodeError("malformed", error instanceof Error ? error.message : "no frame");
+  }
+}
+var reader = {
+  payload(body) {
+    const base64 = body["data_b64"] ?? void 0;
+    delete body["data_b64"];
+    if (base64 === void 0) return Object.hasOwn(body, "data");
+    if (typeof base64 !== "string" || Object.hasOwn(body, "data")) return false;
+    body["data"] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    return true;
+  },
+  info: (value) => value
+};
+var json = {
+  name: "json",
+  encode([name, body]) {
+    const { data, ...fields } = body;
+    const head = `{"${name}":${JSON.stringify(fields)}`;
+    if (data === void 0) return `${head}}`;
+    const [field, value] = typeof data === "string" ? ["data", data] : ["data_b64", `"${toBase64(data)}"`];
+    return `${head.slice(0, -1)}${head.endsWith("{}") ? "" : ","}"${field}":${value}}}`;
+  },
+  decode(frame) {
+    const text2 = typeof frame === "string" ? frame : parsed(() => utf8(frame));
+    return toFrame(parsed(() => JSON.parse(text2)), reader);
+  },
+  toMessage: (encoded) => encoded,
+  fromMessage: (message) => splitText(message).map((frame) => toFrame(frame, reader))
+};
+function utf8(bytes) {
+  return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+}
+function toBase64(bytes) {
+  let text2 = "";
+  for (const byte of bytes) text2 += String.fromCharCode(byte);
+  return btoa(text2);
+}
+function splitText(message) {
+  if (typeof message !== "string") throw new DecodeError("malformed", "a message that is no text");
+  const value = parsed(() => JSON.parse(message));
+  return Array.isArray(value) ? value : [value];
+}
+
+// src/address.ts
+var PATH = "/v1/connect";
+function parseAddress(url) {
+  const webtransport = typeof url === "string" ? url : url.webtransport;
+  const websocket = typeof url === "string" ? url : url.websocket;
+  const first = webtransport === void 0 ? void 0 : endpoint(webtransport);
+  const second = websocket === void 0 ? void 0 : endpoint(websocket);
+  const address = {
+    webtransport: first?.protocol === "https:" ? first.href : void 0,
+    websocket: second?.href.replace(/^http/, "ws")
+  };
+  if (address.webtransport === void 0 && address.websocket === void 0) {
+    throw new TypeError("the address names no transport");
+  }
+  const isSecure = !address.websocket?.startsWith("ws:");
+  return { ...address, isSecure, key: `${address.webtransport ?? ""} ${address.websocket ?? ""}`.trim() };
+}
+function endpoint(text2) {
+  const url = new URL(text2);
+  if (!/^(https?|wss?):$/.test(url.protocol)) throw new TypeError(`\`${url.protocol}\` is no scheme of a node`);
+  if (url.pathname === "/") url.pathname = PATH;
+  return url;
+}
+
+// src/backoff.ts
+function fullJitter({ firstMs, maxMs }, attempt, random) {
+  return Math.min(maxMs, firstMs * 2 ** attempt) * random;
+}
+
+// src/session/link.ts
+var USUAL_FRAME_BYTES = 65536;
+var LEAST_PATIENCE_MS = 1e3;
+var MOST_PATIENCE_MS = 864e5;
+var MAX_HELD = 8192;
+var Link = class {
+  /** Counts the connections of the session. */
+  number;
+  address;
+  transport;
+  /** The id of its `connect`. */
+  connectId = 0;
+  /** The channels that its `connect` asks for, with the ids of their subscriptions. */
+  asked = /* @__PURE__ */ new Map();
+  /** What came before `connected`. */
+  early = [];
+  isConnected = false;
+  phases = /* @__PURE__ */ new Map();
+  since;
+  frameBytes = USUAL_FRAME_BYTES;
+  #heartbeat = { interval_ms: 25e3, timeout_ms: 1e4 };
+  #heardAt;
+  /** A time before which it is not given up, whatever was heard: after a sleep. */
+  #spareUntil = 0;
+  /** Of the node's last ping. */
+  #lastSeq;
+  /** Whether a sign of life was sent since something was heard. */
+  #isNudged = false;
+  /** Something has to be heard by then: it is being checked. */
+  #checkedBy = Infinity;
+  constructor(number, address, transport, now) {
+    this.number = number;
+    this.address = address;
+    this.transport = transport;
+    this.since = now;
+    this.#heardAt = now;
+  }
+  /** Queues a frame; answers whether the node takes frames of that size. */
+  send(frame, lane = "reliable") {
+    return this.transport.send(frame, lane, this.frameBytes || Infinity);
+  }
+  heard(now) {
+    this.#heardAt = now;
+    this.#isNudged = false;
+    this.#checkedBy = Infinity;
+  }
+  /** Takes the heartbeat's times from `connected` or a `ping`. */
+  beats({ interval_ms, timeout_ms }, seq) {
+    this.#heartbeat = { interval_ms, timeout_ms };
+    this.#lastSeq = seq ?? this.#lastSeq;
+  }
+  get heartbeat() {
+    return this.#heartbeat;
+  }
+  /** The system slept: what the node sent meanwhile may still come. */
+  spare(now) {
+    this.#spareUntil = now + this.#heartbeat.timeout_ms;
+  }
+  /** Unless something comes within `withinMs`, the connection is dead. */
+  check(now, withinMs) {
+    this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
+  }
+  get isBeingChecked() {
+    return this.#checkedBy < Infinity;
+  }
+  /** When the connection counts as dead unless something comes. */
+  get deadAt() {
+    const { interval_ms, timeout_ms } = this.#heartbeat;
+    const patience = Math.min(Math.max(interval_ms + timeout_ms, LEAST_PATIENCE_MS), MOST_PATIENCE_MS);
+    return Math.min(Math.max(this.#heardAt + patience, this.#spareUntil), this.#checkedBy);
+  }
+  /**
+   * When to send a `pong` that nobody asked for, so that a NAT which forgot this UDP path learns it again and the
+   * node's next probe comes through: half of the time-out before the connection counts as dead.
+   */
+  get nudgeAt() {
+    if (this.#isNudged || this.#lastSeq === void 0 || this.transport.kind !== "webtransport") return Infinity;
+    const { interval_ms, timeout_ms } = this.#heartbeat;
+    return this.#heardAt + Math.min(interval_ms + timeout_ms / 2, MOST_PATIENCE_MS);
+  }
+  /** Nudges the path, if that is due. */
+  nudge(now) {
+    if (this.#lastSeq === void 0 || now < this.nudgeAt) return;
+    this.#isNudged = true;
+    this.send(["pong", { seq: this.#lastSeq }], "datagram");
+  }
+};
+function hold(held, frame) {
+  return held.push(frame) <= MAX_HELD;
+}
+
+// src/session/opening.ts
+function ending(code2, reason2, reconnect = shouldReconnect(code2)) {
+  const isTold = code2 !== void 0 && code2 >= 3e3 && code2 <= 3999;
+  const message = isTold ? `ended by the node: ${reason2} (${code2})` : `connection lost: ${reason2}`;
+  return new ConnectionError(isTold ? code2 : 110, isTold ? reason2 : "unavailable", message, reconnect);
+}
+
+// src/session/tokens.ts
+var LEAST_INTERVAL_MS = 200;
+var LEAST_RETRY_MS = 1e3;
+var SHARE_OF_LIFE = 0.75;
+var TokenSchedule = class {
+  refreshAt = Infinity;
+  #expiresAt = Infinity;
+  /** The token in use expires then, in milliseconds since 1970; never when absent. */
+  expires(at, now) {
+    this.#expiresAt = at ?? Infinity;
+    this.#schedule(now, LEAST_INTERVAL_MS);
+  }
+  /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
+  failed(now) {
+    this.refreshAt = Infinity;
+    if (now < this.#expiresAt) this.#schedule(now, LEAST_RETRY_MS);
+  }
+  #schedule(now, leastMs) {
+    this.refreshAt = now + Math.max((this.#expiresAt - now) * SHARE_OF_LIFE, leastMs);
+  }
+  stop() {
+    this.refreshAt = Infinity;
+  }
+};
+
+// src/session/publishes.ts
+var LONGEST_HOLD_MS = 1e3;
+var Publishes = class {
+  #limit;
+  #backoff;
+  #random;
+  /** In the order of their acceptance. */
+  #waiting = /* @__PURE__ */ new Map();
+  /** After a transient error a channel's publishes wait, the newer ones behind the older. */
+  #holds = /* @__PURE__ */ new Map();
+  #next = 0;
+  #pacing;
+  /** `limit`: how many may wait for their answer. */
+  constructor(limit, backoff, random, pacing) {
+    this.#pacing = pacing;
+    this.#limit = limit;
+    this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
+    this.#random = random;
+  }
+  get size() {
+    return this.#waiting.size;
+  }
+  /** Takes one in and gives its number; a full queue answers it at once. */
+  push(publish) {
+    if (this.#waiting.size >= this.#limit) {
+      publish.failed(new RequestError(106, "limit_reached", "too many publishes wait", true));
+      return void 0;
+    }
+    this.#next += 1;
+    this.#waiting.set(this.#next, { publish, sentOn: void 0, wasSent: false });
+    return this.#next;
+  }
+  /** Takes one back that never was sent; answers whether that was so. */
+  withdraw(number) {
+    return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
+  }
+  /** A node tells how many it takes in a second. */
+  limit(perSecond, now) {
+    this.#pacing?.limit(perSecond, now);
+  }
+  /** Those that go out now on `connection`, oldest first; they count as sent there. */
+  take(connection, now) {
+    const taken = [];
+    for (const [number, waiting] of this.#waiting) {
+      const { publish } = waiting;
+      if (waiting.sentOn === connection) continue;
+      if (now < (this.#holds.get(publish.channel)?.until ?? 0)) continue;
+      if (this.#pacing?.take(now) === false) break;
+      waiting.sentOn = connection;
+      waiting.wasSent = true;
+      taken.push([number, publish]);
+    }
+    return taken;
+  }
+  answer(number, published, now) {
+    this.#remove(number, now)?.done(published);
+  }
+  refuse(number, error, now) {
+    this.#remove(number, now)?.failed(error);
+  }
+  /** Also forgets a hold that is over, unless others of the channel wait behind it. */
+  #remove(number, now) {
+    const publish = this.#waiting.get(number)?.publish;
+    if (publish === void 0) return void 0;
+    this.#waiting.delete(number);
+    const isOver = (this.#holds.get(publish.channel)?.until ?? Infinity) <= now;
+    if (isOver && ![...this.#waiting.values()].some((other) => other.publish.channel === publish.channel)) {
+      this.#holds.delete(publish.channel);
+    }
+    return publish;
+  }
+  /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
+  failed(number, connection, error, now) {
+    if (!error.transient) {
+      this.refuse(number, error, now);
+      return;
+    }
+    const waiting = this.#waiting.get(number);
+    if (waiting?.sentOn !== connection) return;
+    waiting.sentOn = void 0;
+    const { channel: channel2 } = waiting.publish;
+    const hold2 = this.#holds.get(channel2) ?? { until: now, failures: 0 };
+    if (hold2.until > now) return;
+    const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, hold2.failures, this.#random());
+    this.#holds.set(channel2, { until: now + waitMs, failures: hold2.failures + 1 });
+  }
+  /** Forgets all holds: the node that caused them is no longer asked. */
+  releaseAll() {
+    this.#holds.clear();
+  }
+  /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
+  nextAt(connection) {
+    const allowedAt = this.#pacing?.nextAt ?? 0;
+    let at = Infinity;
+    for (const { publish, sentOn } of this.#waiting.values()) {
+      if (sentOn === connection) continue;
+      at = Math.min(at, Math.max(this.#holds.get(publish.channel)?.until ?? 0, allowedAt));
+    }
+    return at;
+  }
+  /** Answers all of them with the same error. */
+  failAll(error) {
+    const waiting = [...this.#waiting.values()];
+    this.#waiting.clear();
+    for (const { publish } of waiting) publish.failed(error);
+  }
+};
+
+// src/session/requests.ts
+var MAX_REQUESTS = 1024;
+var Requests = class {
+  #timeoutMs;
+  #sent = /* @__PURE__ */ new Map();
+  #asked = /* @__PURE__ */ new Set();
+  #lastId = 0;
+  constructor(timeoutMs) {
+    this.#timeoutMs = timeoutMs;
+  }
+  /** An id that no pending request has. */
+  nextId() {
+    do
+      this.#lastId = this.#lastId % 4294967295 + 1;
+    while (this.#sent.has(this.#lastId));
+    return this.#lastId;
+  }
+  /** Sends a request of the session itself; answers `false` when the node takes no frames of that size. */
+  send(link, now, frame, request) {
+    const id2 = this.nextId();
+    if (!link.send(frame(id2))) return false;
+    this.#sent.set(id2, { request, link, sentAt: now });
+    return true;
+  }
+  /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
+  ask(query, link, now) {
+    if (this.#asked.size >= MAX_REQUESTS) {
+      query.failed(requestError("limit_reached", "too many requests wait"));
+      return () => void 0;
+    }
+    const asked = { query, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs), id: void 0 };
+    this.#asked.add(asked);
+    if (link !== void 0) this.#sendQuery(asked, link, now);
+    return () => {
+      this.#forget(asked);
+    };
+  }
+  /** Sends what waits for a connection. */
+  sendWaiting(link, now) {
+    for (const asked of this.#asked) if (asked.id === void 0) this.#sendQuery(asked, link, now);
+  }
+  #sendQuery(asked, link, now) {
+    const { query } = asked;
+    const id2 = this.nextId();
+    asked.id = id2;
+    if (!link.send(query.frame(id2))) {
+      this.#forget(asked);
+      query.failed(tooLarge(link.frameBytes));
+      return;
+    }
+    const request = {
+      done: (reply) => {
+        this.#forget(asked);
+        query.done?.(reply);
+      },
+      failed: (error) => {
+        this.#forget(asked);
+        query.failed(error);
+      }
+    };
+    this.#sent.set(id2, { request, link, sentAt: now });
+  }
+  #forget(asked) {
+    this.#asked.delete(asked);
+    if (asked.id !== void 0) this.#sent.delete(asked.id);
+  }
+  /** Takes the request that a reply belongs to. */
+  take(id2) {
+    const sent = this.#sent.get(id2);
+    this.#sent.delete(id2);
+    return sent;
+  }
+  /** Whether somebody waits for a reply on this connection that no other can give. */
+  needs(link) {
+    for (const { id: id2, query } of this.#asked) {
+      if (id2 !== void 0 && !query.isRepeatable && this.#sent.get(id2)?.link === link) return true;
+    }
+    return false;
+  }
+  /** The connection is gone: what may be asked twice waits for the next one, the rest failed. */
+  lost(link) {
+    for (const asked of this.#asked) {
+      if (asked.id === void 0 || this.#sent.get(asked.id)?.link !== link) continue;
+      this.#sent.delete(asked.id);
+      asked.id = void 0;
+      if (asked.query.isRepeatable) continue;
+      this.#asked.delete(asked);
+      asked.query.failed(requestError("unavailable", "the connection was lost before the reply"));
+    }
+    for (const [id2, sent] of this.#sent) if (sent.link === link) this.#sent.delete(id2);
+  }
+  /** When the next one has waited for too long. */
+  get expiresAt() {
+    let at = Infinity;
+    for (const { expiresAt } of this.#asked) at = Math.min(at, expiresAt);
+    return at;
+  }
+  expire(now) {
+    for (const asked of this.#asked) {
+      if (now < asked.expiresAt) continue;
+      this.#forget(asked);
+      asked.query.failed(requestError("timeout", "no reply in time"));
+    }
+  }
+  failAll(error) {
+    const asked = [...this.#asked];
+    this.#asked.clear();
+    this.#sent.clear();
+    for (const { query } of asked) query.failed(error);
+  }
+};
+
+// src/position.ts
+function admit(position2, origin, epoch, offset) {
+  const seen = pointOf(position2, origin);
+  if (seen === void 0) return offset === 1 ? "next" : "gap";
+  if (seen.epoch !== epoch) return "new_epoch";
+  if (offset <= seen.offset) return "duplicate";
+  return offset === seen.offset + 1 ? "next" : "gap";
+}
+function advance(position2, origin, epoch, offset) {
+  return { ...position2, [origin]: { epoch, offset } };
+}
+function pointOf(position2, origin) {
+  return Object.hasOwn(position2, origin) ? position2[origin] : void 0;
+}
+
+// src/session/subscription.ts
+var REMEMBERED_KEYS = 1e3;
+var Subscription = class {
+  id;
+  /** What the reader has; none before the first `subscribed`. */
+  position;
+  /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
+  isPaused = false;
+  /** When a paused one is asked for again. */
+  resumeAt = Infinity;
+  failures = 0;
+  #options;
+  #reader;
+  #keys = /* @__PURE__ */ new Set();
+  constructor(id2, options, reader3) {
+    this.id = id2;
+    this.position = options.position;
+    this.#options = options;
+    this.#reader = reader3;
+  }
+  /** How to subscribe now: from the position held, or as at first. */
+  request() {
+    const { history, presence } = this.#options;
+    return {
+      ...this.position !== void 0 ? { position: this.position } : history ? { history } : {},
+      ...presence ? { presence } : {}
+    };
+  }
+  subscribed(body) {
+    this.position ??= body.position;
+    this.failures = 0;
+    this.#reader.subscribed(body, this.position);
+  }
+  /** Hands on a frame of this channel that came after `subscribed`. */
+  deliver([name, body]) {
+    if (name === "event") this.#reader.event(body);
+    else if (!this.#reader.hasRoom()) return "full";
+    else if (name === "publication") return this.#publication(body);
+    else if (name === "gap") this.#gap(body);
+    else if (name === "presence_changed") this.#reader.presenceChanged(body);
+    return "done";
+  }
+  #publication(publication2) {
+    const { origin, epoch, offset, key: key2 } = publication2;
+    if (this.position === void 0) return "out_of_order";
+    const admission = admit(this.position, origin, epoch, offset);
+    if (admission === "duplicate") return "done";
+    if (admission !== "next") return "out_of_order";
+    this.position = advance(this.position, origin, epoch, offset);
+    if (key2 === void 0 || this.#isNew(key2)) this.#reader.publication(publication2);
+    return "done";
+  }
+  #isNew(key2) {
+    if (this.#keys.has(key2)) return false;
+    this.#keys.add(key2);
+    const [oldest] = this.#keys;
+    if (this.#keys.size > REMEMBERED_KEYS && oldest !== void 0) this.#keys.delete(oldest);
+    return true;
+  }
+  #gap(gap) {
+    const { origin, epoch, offset } = gap;
+    const known = pointOf(this.position ?? {}, origin);
+    if (known?.epoch === epoch && offset <= known.offset) return;
+    this.position = advance(this.position ?? {}, origin, epoch, offset);
+    this.#reader.gap(gap);
+  }
+  end(error) {
+    this.#reader.ended(error);
+  }
+};
+
+// src/session/traffic.ts
+var RESUBSCRIBE_WAIT_MS = 500;
+var CONNECT_BYTES = 16 * 1024;
+var NOBODYS_CHANNEL = "skywave:nobody";
+var LEAST_CHECK_MS = 2e3;
+var Traffic = class {
+  publishes;
+  requests;
+  /** Smoothed time from request to reply, in milliseconds; 0: none yet. */
+  replyMs = 0;
+  #host;
+  #options;
+  #subscriptions = /* @__PURE__ */ new Map();
+  #subscribed = 0;
+  constructor(options, host) {
+    this.#host = host;
+    this.#options = options;
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random(), options.pacing);
+    this.requests = new Requests(options.requestTimeoutMs);
+  }
+  // ---- from the node
+  /** Deals with a frame that came after `connected`, and is not about the connection itself. */
+  frame(link, frame) {
+    const [name, body] = frame;
+    switch (name) {
+      case "publication":
+      case "event":
+      case "gap":
+      case "presence_changed":
+        this.#channelFrame(link, body.channel, frame);
+        break;
+      case "subscribed":
+        this.#take(body.id);
+        this.#confirmed(link, body);
+        break;
+      case "unsubscribed":
+        this.#unsubscribed(link, body);
+        break;
+      case "error":
+        this.#error(body);
+        break;
+      case "published":
+      case "history":
+      case "presence":
+      case "result":
+      case "refreshed":
+        this.#take(body.id)?.done?.(frame);
+        break;
+      default:
+    }
+  }
+  #channelFrame(link, channel2, frame) {
+    const phase = link.phases.get(channel2);
+    if (phase?.state === "subscribed") this.#deliver(link, channel2, frame);
+    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, "too much before `subscribed`");
+  }
+  #deliver(link, channel2, frame) {
+    const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
+    if (delivery === "full") this.#pause(channel2, Infinity);
+    else if (delivery === "out_of_order") this.#host.fault(link, "a publication is missing");
+  }
+  #confirmed(link, body) {
+    const { channel: channel2 } = body;
+    const phase = link.phases.get(channel2);
+    if (phase?.state !== "awaiting") return;
+    link.phases.set(channel2, { state: "subscribed", held: void 0 });
+    this.#subscriptions.get(channel2)?.subscribed(body);
+    for (const frame of phase.held ?? []) this.#channelFrame(link, channel2, frame);
+  }
+  #unsubscribed(link, { id: id2, channel: channel2, code: code2, reason: reason2 }) {
+    const phase = link.phases.get(channel2);
+    if (id2 === void 0) {
+      link.phases.delete(channel2);
+      const number = code2 ?? 100;
+      const word = reason2 ?? "unsubscribed";
+      const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
+      if (link === this.#host.live) this.#refused(channel2, error);
+      return;
+    }
+    this.#take(id2);
+    if (phase?.state !== "leaving") return;
+    if (phase.held) link.phases.set(channel2, { state: "awaiting", held: phase.held });
+    else link.phases.delete(channel2);
+  }
+  /** The node will not have this subscription, for now or for good. */
+  #refused(channel2, error) {
+    const subscription = this.#subscriptions.get(channel2);
+    if (subscription === void 0) return;
+    if (error.transient) {
+      const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
+      subscription.failures += 1;
+      this.#pause(channel2, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
+      return;
+    }
+    this.#subscriptions.delete(channel2);
+    subscription.end(error);
+  }
+  /** Takes the request that a reply belongs to, and the time that it took. */
+  #take(id2) {
+    const sent = id2 === void 0 ? void 0 : this.requests.take(id2);
+    if (sent === void 0) return void 0;
+    const tookMs = this.#host.now() - sent.sentAt;
+    this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
+    return sent.request;
+  }
+  #error({ id: id2, code: code2, reason: reason2, message, transient, retry_after_ms }) {
+    this.#take(id2)?.failed?.(new RequestError(code2, reason2, message, transient, retry_after_ms));
+  }
+  // ---- subscriptions
+  /** `channel` has no subscription yet. Answers the subscription's id. */
+  subscribe(channel2, options, reader3) {
+    this.#subscribed += 1;
+    this.#subscriptions.set(channel2, new Subscription(this.#subscribed, options, reader3));
+    this.#join(channel2);
+    return this.#subscribed;
+  }
+  unsubscribe(channel2) {
+    if (this.#subscriptions.delete(channel2)) this.#leave(channel2);
+  }
+  positionOf(channel2) {
+    return this.#subscriptions.get(channel2)?.position;
+  }
+  /** The reader has room again. */
+  resume(channel2) {
+    const subscription = this.#subscriptions.get(channel2);
+    if (!subscription?.isPaused) return;
+    subscription.isPaused = false;
+    subscription.resumeAt = Infinity;
+    this.#join(channel2);
+  }
+  /** Leaves a channel on the wire until `until`, or until its reader has room. */
+  #pause(channel2, until) {
+    const subscription = this.#subscriptions.get(channel2);
+    if (subscription === void 0) return;
+    subscription.resumeAt = until;
+    if (subscription.isPaused) return;
+    subscription.isPaused = true;
+    this.#leave(channel2);
+  }
+  /** Asks for a channel on the live connection. */
+  #join(channel2) {
+    const { live } = this.#host;
+    const subscription = this.#subscriptions.get(channel2);
+    if (live === void 0 || subscription === void 0 || subscription.isPaused) return;
+    const isSent = this.requests.send(
+      live,
+      this.#host.now(),
+      (id2) => ["subscribe", { id: id2, channel: channel2, ...subscription.request() }],
+      {
+        failed: (error) => {
+          live.phases.delete(channel2);
+          if (live === this.#host.live) this.#refused(channel2, error);
+        }
+      }
+    );
+    if (!isSent) {
+      this.#refused(channel2, tooLarge(live.frameBytes));
+      return;
+    }
+    const state = live.phases.get(channel2)?.state === "leaving" ? "leaving" : "awaiting";
+    live.phases.set(channel2, { state, held: [] });
+  }
+  #leave(channel2) {
+    const { live } = this.#host;
+    const phase = live?.phases.get(channel2);
+    if (live === void 0 || phase === void 0 || phase.state === "leaving" && !phase.held) return;
+    live.phases.set(channel2, { state: "leaving", held: void 0 });
+    this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {});
+  }
+  // ---- connections
+  /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
+  asked(frameBytes) {
+    let left = (frameBytes || Infinity) - CONNECT_BYTES;
+    const asked = /* @__PURE__ */ new Map();
+    const subscriptions = {};
+    for (const [channel2, subscription] of this.#subscriptions) {
+      if (subscription.isPaused) continue;
+      const request = subscription.request();
+      left -= 3 * (JSON.stringify(channel2).length + JSON.stringify(request).length) + 8;
+      if (left < 0) break;
+      asked.set(channel2, subscription.id);
+      subscriptions[channel2] = request;
+    }
+    return { asked, subscriptions };
+  }
+  /** Brings the new connection to what the application has asked for meanwhile. */
+  catchUp(link) {
+    for (const [channel2, id2] of link.asked) {
+      const subscription = this.#subscriptions.get(channel2);
+      link.phases.set(channel2, { state: "awaiting", held: [] });
+      if (subscription?.id !== id2 || subscription.isPaused) this.#leave(channel2);
+    }
+    for (const channel2 of this.#subscriptions.keys()) {
+      const phase = link.phases.get(channel2);
+      if (phase === void 0 || phase.state === "leaving" && !phase.held) this.#join(channel2);
+    }
+    this.requests.sendWaiting(link, this.#host.now());
+    this.sendPublishes();
+  }
+  // ---- to the node
+  publish(publish) {
+    const number = this.publishes.push(publish);
+    if (number !== void 0) this.sendPublishes();
+    return number;
+  }
+  sendPublishes() {
+    const { live } = this.#host;
+    if (live === void 0) return;
+    for (const [number, publish] of this.publishes.take(live.number, this.#host.now())) {
+      this.#sendPublish(live, number, publish);
+    }
+  }
+  #sendPublish(live, number, { channel: channel2, key: key2, data }) {
+    const isSent = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
+      done: ([name, body]) => {
+        if (name === "published") this.publishes.answer(number, body, this.#host.now());
+      },
+      failed: (error) => {
+        this.publishes.failed(number, live.number, error, this.#host.now());
+      }
+    });
+    if (isSent) return;
+    this.publishes.refuse(number, tooLarge(live.frameBytes), this.#host.now());
+  }
+  /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
+  emit(channel2, data, slot) {
+    const { live } = this.#host;
+    if (live === void 0 || live.transport.isCongested) return false;
+    const body = { channel: channel2, ...slot === void 0 ? {} : { slot }, data };
+    return live.send(["emit", body], "datagram");
+  }
+  /** Answers how to forget it. */
+  ask(query) {
+    return this.requests.ask(query, this.#host.live, this.#host.now());
+  }
+  /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
+  check() {
+    const { live } = this.#host;
+    if (live === void 0 || live.isBeingChecked) return;
+    this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: NOBODYS_CHANNEL }], {});
+    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
+  }
+  // ---- time
+  get nextAt() {
+    const { live } = this.#host;
+    let at = this.requests.expiresAt;
+    if (live === void 0) return at;
+    at = Math.min(at, this.publishes.nextAt(live.number));
+    for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
+    return at;
+  }
+  tick(now) {
+    this.requests.expire(now);
+    if (this.#host.live === void 0) return;
+    for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2);
+    this.sendPublishes();
+  }
+  /** The client is closed, or the node wants it gone. */
+  failAll(error) {
+    this.publishes.failAll(error);
+    this.requests.failAll(error);
+  }
+  endSubscriptions(error) {
+    const subscriptions = [...this.#subscriptions.values()];
+    this.#subscriptions.clear();
+    for (const subscription of subscriptions) subscription.end(error);
+  }
+};
+
+// src/session.ts
+var GREETING_MS = 2e3;
+var RETIREMENT_MS = 2e3;
+var STABLE_MS = 5e3;
+var PREFERENCE_INTERVAL_MS = 6e4;
+var SLEPT_MS = 5e3;
+var HOUR_MS = 36e5;
+var Session = class {
+  traffic;
+  state = "disconnected";
+  connection;
+  live;
+  network;
+  #options;
+  #io;
+  #route;
+  #tokens = new TokenSchedule();
+  /** The secret of the newest transport. */
+  #resume;
+  /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
+  #isUnsure = false;
+  #retiring;
+  #opening;
+  #due;
+  #preferredAt = -Infinity;
+  /** The node that served last. */
+  #node;
+  #failures = 0;
+  #links = 0;
+  #connects = 0;
+  #frameBytes = 65536;
+  #scheduledAt = Infinity;
+  constructor(options, network, io) {
+    this.#options = options;
+    this.#io = io;
+    this.network = network;
+    this.#route = io.route(options);
+    this.traffic = new Traffic(options, this);
+  }
+  now() {
+    return this.#io.now();
+  }
+  random() {
+    return this.#io.random();
+  }
+  // ---- from the application
+  /** Connects and stays connected. */
+  connect() {
+    if (this.state === "closed" || this.state === "connected" || this.#opening !== void 0) return;
+    this.#route.beginRound();
+    this.#failures = 0;
+    this.#open("connect");
+    this.settle();
+  }
+  /** Ends the connection and stays away until `connect`; subscriptions, positions and publishes are kept. */
+  disconnect(error) {
+    if (this.state === "closed") return;
+    this.#stop();
+    this.#setState("disconnected", error);
+  }
+  /** Ends the session for good. */
+  close() {
+    if (this.state === "closed") return;
+    this.#stop();
+    const error = new RequestError(110, "unavailable", "the client is closed", false);
+    this.#setState("closed");
+    this.traffic.failAll(error);
+    this.traffic.endSubscriptions(error);
+  }
+  #stop() {
+    this.#cancelOpening(lost("disconnected"));
+    this.#due = void 0;
+    this.#retire();
+    const { live } = this;
+    this.live = void 0;
+    this.connection = void 0;
+    this.#tokens.stop();
+    if (live !== void 0) {
+      live.transport.close();
+      this.traffic.requests.lost(live);
+    }
+    this.settle();
+  }
+  /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
+  networkChanged(network, isOther) {
+    this.network = network;
+    this.live?.send(["network", network]);
+    if (!isOther) return;
+    if (this.#due?.purpose === "up") this.#due = { ...this.#due, at: this.now() };
+    this.check();
+  }
+  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  check() {
+    this.traffic.check();
+    if (this.#due?.purpose === "connect") {
+      this.#route.beginRound();
+      this.#open("connect");
+    }
+    this.settle();
+  }
+  /** The page was frozen or the system slept. */
+  woke() {
+    this.live?.spare(this.now());
+    this.check();
+  }
+  /** Moves to another transport, make before break. */
+  switchTo(kind, settle) {
+    const { live } = this;
+    if (live === void 0 || this.#opening !== void 0) {
+      settle(lost("cannot move now"));
+      return;
+    }
+    this.#open("switch", live.address, kind, settle);
+    this.settle();
+  }
+  /** The token in use was replaced, and expires then. */
+  tokenExpires(atMs) {
+    if (this.connection !== void 0) this.connection = { ...this.connection, expiresAtMs: atMs };
+    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now());
+  }
+  // ---- time
+  /** Asks for the next tick; at the end of whatever was done from outside. */
+  settle() {
+    const { live } = this;
+    const next = this.#opening === void 0 ? this.#due?.at : this.#opening.greetBy;
+    const at = Math.min(
+      this.traffic.nextAt,
+      this.#tokens.refreshAt,
+      next ?? Infinity,
+      live?.deadAt ?? Infinity,
+      live?.nudgeAt ?? Infinity,
+      this.#retiring?.until ?? Infinity
+    );
+    this.#scheduledAt = at;
+    this.#io.schedule(at);
+  }
+  tick() {
+    const now = this.now();
+    if (now - this.#scheduledAt > SLEPT_MS) this.woke();
+    const { live } = this;
+    if (live !== void 0 && now >= live.deadAt) this.#lost(live, ending(void 0, "silence"));
+    this.live?.nudge(now);
+    if (this.#retiring !== void 0 && now >= this.#retiring.until) this.#retire();
+    if (now >= this.#tokens.refreshAt) this.#refresh();
+    const opening = this.#opening;
+    if (opening !== void 0 && now >= opening.greetBy) this.#failed(opening, lost("no answer in time"));
+    const due = this.#due;
+    if (this.#opening === void 0 && due !== void 0 && now >= due.at) this.#open(due.purpose, due.address, due.kind);
+    this.traffic.tick(now);
+    this.settle();
+  }
+  // ---- opening
+  #open(purpose, named, forced, settle) {
+    const isOnly = named !== void 0 && purpose !== "drain";
+    const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
+    const opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
+    this.#due = void 0;
+    this.#opening = opening;
+    if (this.live === void 0) this.#setState("connecting");
+    const request = {
+      targets,
+      headStartMs: this.#route.headStartMs(targets[0]?.address, named !== void 0),
+      timeoutMs: this.#options.connectTimeoutMs
+    };
+    opening.cancel = this.#io.dial(request, (outcome) => {
+      this.#dialed(opening, outcome);
+      this.settle();
+    });
+  }
+  #cancelOpening(error) {
+    const opening = this.#opening;
+    if (opening === void 0) return;
+    this.#opening = void 0;
+    opening.cancel();
+    if (opening.link !== void 0) {
+      this.#isUnsure = true;
+      opening.link.transport.close();
+    }
+    opening.settle(error);
+  }
+  /** A handshake has completed: what follows is `connect`. */
+  #dialed(opening, outcome) {
+    if (opening !== this.#opening) {
+      if (!("error" in outcome)) outcome.transport.close();
+      return;
+    }
+    if ("error" in outcome) {
+      this.#failed(opening, outcome.error);
+      return;
+    }
+    const { transport, index, tookMs, failed, token } = outcome;
+    for (const other of failed) this.#route.failed(opening.targets[other]);
+    const target = opening.targets[index];
+    if (target === void 0) return;
+    this.#route.dialed(target, transport.kind, tookMs);
+    this.#links += 1;
+    const link = new Link(this.#links, target.address, transport, this.now());
+    opening.link = link;
+    const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
+    opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
+    transport.listen(this.#events(link));
+    this.#greet(opening, link, token);
+  }
+  #greet(opening, link, token) {
+    const { asked, subscriptions } = this.traffic.asked(this.#frameBytes);
+    link.asked = asked;
+    link.connectId = this.traffic.requests.nextId();
+    link.frameBytes = this.#frameBytes;
+    const { client } = this.#options;
+    const isSent = link.send([
+      "connect",
+      {
+        id: link.connectId,
+        ...token === void 0 ? {} : { token },
+        ...this.#resume === void 0 ? {} : { resume: this.#resume },
+        subscriptions,
+        client: { ...client },
+        network: this.network
+      }
+    ]);
+    if (!isSent) this.#failed(opening, requestError("bad_request", "the token is too large"));
+  }
+  #established(opening, link, connected) {
+    this.#opening = void 0;
+    this.#isUnsure = false;
+    this.#resume = connected.resume;
+    this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
+    link.isConnected = true;
+    link.beats(connected.heartbeat);
+    this.#route.arrived(link.address, connected.region, connected.regions);
+    this.traffic.publishes.limit(connected.limits.publishes_per_second, this.now());
+    if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
+    this.#node = connected.node;
+    const old = this.live;
+    this.live = link;
+    if (old !== void 0) this.#beginRetirement(old);
+    this.#connects += 1;
+    this.#describe(link, connected);
+    this.#due = this.#up(link);
+    if (opening.purpose === "connect" || opening.purpose === "drain") this.#consider(connected.prefer_url);
+    this.#setState("connected");
+    opening.settle();
+    if (this.live !== link) return;
+    this.traffic.catchUp(link);
+    for (const frame of link.early.splice(0)) this.#frame(link, frame);
+  }
+  #describe(link, connected) {
+    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
+    const transport = link.transport.kind;
+    this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now());
+  }
+  /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
+  #failed(opening, error) {
+    this.#opening = void 0;
+    const { purpose, link, targets } = opening;
+    opening.cancel();
+    if (link !== void 0) {
+      link.transport.close();
+      this.#isUnsure ||= error.transient;
+    }
+    const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
+    const isFinal = !error.transient || error.code === TOKEN_EXPIRED && !this.#options.canRefresh;
+    if ((purpose === "connect" || purpose === "drain") && !isExpired) {
+      const tried = targets.filter(({ address }) => link === void 0 || link.address === address);
+      for (const target of tried) this.#route.failed(target);
+    }
+    opening.settle(error);
+    if (this.live !== void 0) this.#stay(purpose, isFinal, this.live);
+    else if (isFinal) this.#refused(error);
+    else {
+      const waitMs = this.#route.isExhausted || isExpired ? this.#backOff() : 0;
+      this.#comeBack(error, isExpired ? 0 : waitMs);
+    }
+  }
+  /** A move failed: the session goes on where it is. */
+  #stay(purpose, isFinal, live) {
+    if (purpose === "up") this.#route.upFailed(live.address);
+    if (purpose === "drain" && !isFinal) {
+      this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
+    } else this.#due = this.#up(live);
+  }
+  /** Over WebSocket, WebTransport is tried again after a while. */
+  #up({ address, transport }) {
+    return { at: this.#route.upAt(address, transport.kind), purpose: "up", address, kind: "webtransport" };
+  }
+  #comeBack(error, waitMs) {
+    const at = this.now() + waitMs;
+    this.#due = { at, purpose: "connect" };
+    this.#setState("connecting", error, at);
+  }
+  #backOff() {
+    const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
+    this.#failures += 1;
+    return waitMs;
+  }
+  /** The node does not want this client, and coming back would not change that. */
+  #refused(error) {
+    if (error.code === REPLACED && this.#isUnsure) {
+      this.#isUnsure = false;
+      this.#resume = void 0;
+      this.#comeBack(error, 0);
+      return;
+    }
+    this.disconnect(error);
+    this.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+  }
+  // ---- connections
+  #events(link) {
+    return {
+      frame: (frame) => {
+        link.heard(this.now());
+        if (link.isConnected) this.#frame(link, frame);
+        else this.#early(link, frame);
+        this.settle();
+      },
+      fault: (problem) => {
+        this.fault(link, problem);
+        this.settle();
+      },
+      ended: (code2, reason2) => {
+        this.#ended(link, ending(code2, reason2));
+        this.settle();
+      }
+    };
+  }
+  /** A frame before `connected`. */
+  #early(link, frame) {
+    const opening = this.#opening;
+    if (opening?.link !== link) return;
+    const [name, body] = frame;
+    if (name === "connected" && body.id === link.connectId) this.#established(opening, link, body);
+    else if (name === "disconnect") this.#failed(opening, ending(body.code, body.reason, body.reconnect));
+    else if (name === "error" && body.id === link.connectId) {
+      this.#failed(opening, new RequestError(body.code, body.reason, body.message, body.transient, body.retry_after_ms));
+    } else if (!hold(link.early, frame)) this.fault(link, "too much before `connected`");
+  }
+  #frame(link, frame) {
+    if (link !== this.live && link !== this.#retiring?.link) return;
+    const [name, body] = frame;
+    if (name === "ping") {
+      link.beats(body, body.seq);
+      link.send(["pong", { seq: body.seq }], "datagram");
+    } else if (name === "disconnect") this.#ended(link, ending(body.code, body.reason, body.reconnect));
+    else if (name !== "drain") this.traffic.frame(link, frame);
+    else if (link === this.live) this.#drain(body);
+  }
+  fault(link, problem) {
+    this.#ended(link, lost(`protocol fault: ${problem}`));
+  }
+  #ended(link, error) {
+    if (link === this.live) this.#lost(link, error);
+    else if (link === this.#retiring?.link) this.#retire();
+    else if (this.#opening?.link === link) this.#failed(this.#opening, error);
+  }
+  /** The connection that carries the session is over. */
+  #lost(link, error) {
+    this.live = void 0;
+    link.transport.close();
+    this.traffic.requests.lost(link);
+    this.#tokens.stop();
+    const due = this.#due;
+    this.#due = void 0;
+    if (due?.address !== void 0 && due.purpose !== "up") this.#route.sendOn(due.address);
+    const { code: code2 } = error;
+    const isOwnMove = code2 === REPLACED && this.#opening !== void 0;
+    const isTokenFinal = code2 === TOKEN_EXPIRED && !this.#options.canRefresh;
+    if (!error.transient && !isOwnMove || isTokenFinal) {
+      this.#cancelOpening(error);
+      this.#refused(error);
+      return;
+    }
+    if (this.#opening !== void 0) {
+      this.#setState("connecting", error);
+      return;
+    }
+    this.#route.beginRound();
+    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
+    const isAtOnce = (code2 === ROTATE || code2 === TOKEN_EXPIRED) && this.#failures === 0;
+    const waitMs = this.#backOff();
+    this.#comeBack(error, isAtOnce ? 0 : waitMs);
+  }
+  /** Keeps the old connection for replies that only it can give. */
+  #beginRetirement(old) {
+    this.#retire();
+    this.#retiring = { link: old, until: this.now() + RETIREMENT_MS };
+    if (!this.traffic.requests.needs(old)) this.#retire();
+  }
+  #retire() {
+    const link = this.#retiring?.link;
+    this.#retiring = void 0;
+    if (link === void 0) return;
+    link.transport.close();
+    this.traffic.requests.lost(link);
+  }
+  /** The node wants this client gone; all its clients spread over the first half of the time. */
+  #drain({ after_ms, url }) {
+    const at = this.now() + Math.min(after_ms / 2 * this.random(), HOUR_MS);
+    const isSooner = this.#due !== void 0 && this.#due.purpose !== "up" && this.#due.at <= at;
+    if (this.#opening === void 0 && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: "drain" };
+  }
+  /** The node knows of a better one for this user. */
+  #consider(url) {
+    const address = this.#route.trusted(url);
+    const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
+    if (address === void 0 || isRecent || this.live?.address.key === address.key) return;
+    this.#preferredAt = this.now();
+    this.#due = { at: this.now(), address, purpose: "prefer" };
+  }
+  #refresh() {
+    this.#tokens.stop();
+    this.#io.fetchToken((token) => {
+      const { live } = this;
+      if (live !== void 0 && token !== void 0) {
+        this.traffic.requests.send(live, this.now(), (id2) => ["refresh", { id: id2, token }], {
+          done: ([name, body]) => {
+            if (name === "refreshed") this.tokenExpires(body.expires_at_ms);
+          },
+          failed: () => {
+            this.#tokens.failed(this.now());
+          }
+        });
+      } else if (live !== void 0) this.#tokens.failed(this.now());
+      this.settle();
+    });
+  }
+  #setState(state, error, retryAt) {
+    if (this.state === state && error === void 0 && state !== "connected") return;
+    this.state = state;
+    if (state !== "connected") this.connection = void 0;
+    this.#io.stateChanged(state, error, retryAt);
+  }
+};
+function ignore() {
+}
+
+// src/engine.ts
+var LONGEST_TIMER_MS = 2 ** 31 - 1;
+var Engine = class {
+  session;
+  token;
+  #options;
+  #told;
+  #timer;
+  #timerAt = Infinity;
+  constructor(options, told) {
+    this.#options = options;
+    this.#told = told;
+    this.token = options.token;
+    const [first, ...others] = options.urls.map((url) => options.parts.address(url));
+    if (first === void 0) throw new TypeError("no address is given");
+    const canRefresh = options.getToken !== void 0;
+    this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
+  }
+  now() {
+    return Date.now();
+  }
+  random() {
+    return Math.random();
+  }
+  route(options) {
+    return this.#options.parts.route(options, this);
+  }
+  dial(request, done) {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const dialled = async () => {
+      const token = await this.#fetch(signal, request.timeoutMs);
+      const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
+      return { transport, token, ...winner };
+    };
+    dialled().then(done, (error) => {
+      done({ error: error instanceof SkywaveError ? error : lost("no connection", error) });
+    });
+    return () => {
+      controller.abort();
+    };
+  }
+  /** A token, from wherever they come. Rejects with a `SkywaveError`. */
+  async #fetch(signal, timeoutMs) {
+    const { getToken } = this.#options;
+    if (getToken === void 0) return this.token;
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(reject, timeoutMs, new TokenError("no token in time", { transient: true }));
+    });
+    try {
+      return await Promise.race([getToken({ signal }), late]);
+    } catch (error) {
+      if (error instanceof SkywaveError) throw error;
+      const message = `no token: ${error instanceof Error ? error.message : String(error)}`;
+      throw new TokenError(message, { transient: true, cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  fetchToken(done) {
+    this.#fetch(new AbortController().signal, this.#options.session.connectTimeoutMs).then(done, () => {
+      done(void 0);
+    });
+  }
+  parse(url) {
+    try {
+      return this.#options.parts.address(url);
+    } catch {
+      return void 0;
+    }
+  }
+  network() {
+    return this.#options.parts.network().kind ?? "";
+  }
+  schedule(at) {
+    if (this.#timer !== void 0 && this.#timerAt <= at && at < Infinity) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = void 0;
+    if (at === Infinity) return;
+    const waitMs = Math.min(Math.max(at - this.now(), 0), LONGEST_TIMER_MS);
+    this.#timer = setTimeout(() => {
+      this.#timer = void 0;
+      this.#timerAt = Infinity;
+      this.session.tick();
+    }, waitMs);
+  }
+  stateChanged(state, error, retryAt) {
+    this.#told(state, error, retryAt);
+  }
+};
+
+// src/outgoing.ts
+var REPLY_NAMES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
+var Outgoing = class {
+  /** Takes publications on their way, where there is one. */
+  courier;
+  #session;
+  /** Before the counter in idempotency keys; unique for this client. */
+  #keyPrefix = randomPrefix();
+  #keys = 0;
+  constructor(session) {
+    this.#session = session;
+  }
+  get traffic() {
+    return this.#session.traffic;
+  }
+  get isClosed() {
+    return this.#session.state === "closed";
+  }
+  /** Whether the session is kept up. */
+  get isAlive() {
+    return !this.isClosed && this.#session.state !== "disconnected";
+  }
+  subscribe(channel2, options, reader3) {
+    this.traffic.subscribe(channel2, options, reader3);
+    this.#session.settle();
+  }
+  unsubscribe(channel2) {
+    this.traffic.unsubscribe(channel2);
+    this.#session.settle();
+  }
+  /** The channel's reader has room again. */
+  resume(channel2) {
+    this.traffic.resume(channel2);
+    this.#session.settle();
+  }
+  async publish(channel2, data, key2 = `${this.#keyPrefix}-${this.#keys += 1}`, signal) {
+    const entry = { channel: channel2, data, key: key2 };
+    return this.courier === void 0 ? this.send(entry, signal) : this.courier.publish(entry, signal);
+  }
+  /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
+  send({ channel: channel2, data, key: key2 }, signal, withdrawn) {
+    return this.promise(signal, (resolve, reject) => {
+      const number = this.traffic.publish({
+        channel: channel2,
+        data,
+        key: key2,
+        done: ({ origin, epoch, offset }) => {
+          resolve({ origin, epoch, offset });
+        },
+        failed: reject
+      });
+      return () => {
+        if (number !== void 0 && this.traffic.publishes.withdraw(number)) withdrawn?.();
+      };
+    });
+  }
+  /** Sends a request, now or once there is a connection, and waits for its reply. */
+  ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
+    return this.promise(
+      signal,
+      (resolve, reject) => this.traffic.ask({
+        // The fields are those of the frame, all but its id.
+        frame: (id2) => [name, { id: id2, ...fields }],
+        isRepeatable,
+        ...timeoutMs === void 0 ? {} : { timeoutMs },
+        done: ([reply, body]) => {
+          if (reply === REPLY_NAMES[name]) resolve(body);
+          else reject(requestError("internal", "another kind of reply"));
+        },
+        failed: reject
+      })
+    );
+  }
+  /** A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts. */
+  promise(signal, begin) {
+    let undo;
+    let abort;
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (this.isClosed) throw requestError("unavailable", "the client is closed");
+      abort = () => {
+        reject(signal?.reason);
+      };
+      signal?.addEventListener("abort", abort);
+      undo = begin(resolve, reject);
+      this.#session.settle();
+    }).finally(() => {
+      signal?.removeEventListener("abort", abort);
+      undo?.();
+    });
+  }
+};
+function randomPrefix() {
+  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
+  globalThis.crypto?.getRandomValues(words);
+  return [...words].map((word) => word.toString(36)).join("");
+}
+
+// src/version.ts
+var VERSION = "0.1.0";
+
+// src/client.ts
+var SkywaveCore = class {
+  #events = new Emitter();
+  #engine;
+  #channels = /* @__PURE__ */ new Map();
+  #error;
+  /** What channels ask of the session. @internal */
+  outgoing;
+  /** @internal */
+  constructor(url, options, parts2, choice) {
+    const { token, getToken, name = "skywave-js", version = VERSION } = options;
+    const session = {
+      ...choice,
+      connectTimeoutMs: options.connectTimeoutMs ?? 5e3,
+      requestTimeoutMs: options.requestTimeoutMs ?? 1e4,
+      publishQueue: options.publishQueue ?? 1024,
+      backoff: options.backoff ?? { firstMs: 200, maxMs: 2e4 },
+      client: { name, version }
+    };
+    const urls = isList(url) ? url : [url];
+    this.#engine = new Engine({ urls, token, getToken, parts: parts2, session }, (state, error, retryAtMs) => {
+      this.#error = error;
+      this.#events.emit("state", { state, error, retryAtMs });
+    });
+    this.outgoing = new Outgoing(this.session);
+    if (options.autoConnect !== false) this.session.connect();
+  }
+  /** @internal */
+  get session() {
+    return this.#engine.session;
+  }
+  get state() {
+    return this.session.state;
+  }
+  /** The session and the connection that carries it now. */
+  get connection() {
+    return this.session.connection;
+  }
+  /** Why there is no connection, where something is wrong. */
+  get error() {
+    return this.#error;
+  }
+  /** The time from a request to its reply, smoothed, in milliseconds. */
+  get rttMs() {
+    return this.session.traffic.replyMs || void 0;
+  }
+  /** Listens. Answers how to stop. */
+  on(name, listener, options) {
+    return this.#events.on(name, listener, options);
+  }
+  /** Connects, if that has not been done, and waits until there is a session. Rejects when the node refuses it. */
+  connect({ signal } = {}) {
+    this.session.connect();
+    return this.outgoing.promise(signal, (resolve, reject) => {
+      const look = () => {
+        const { state, connection } = this;
+        if (connection !== void 0) resolve(connection);
+        else if (state === "disconnected" || state === "closed") reject(this.#error ?? requestError("unavailable", "not connected"));
+      };
+      const stop = this.#events.on("state", look);
+      look();
+      return stop;
+    });
+  }
+  /** Ends the connection and stays away until `connect()`; subscriptions and unanswered publishes are kept. */
+  disconnect() {
+    this.session.disconnect();
+  }
+  /** Ends the session for good: iterations end, what waits fails. */
+  close() {
+    this.session.close();
+  }
+  /** A channel; the same one for the same name, with the options given last. */
+  channel(name, options = {}) {
+    let channel2 = this.#channels.get(name);
+    if (channel2 === void 0) this.#channels.set(name, channel2 = new Channel(name, {}, this.outgoing));
+    const typed = channel2;
+    typed.configure(options);
+    return typed;
+  }
+  /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */
+  async call(method, data = null, { deadlineMs, schema, signal } = {}) {
+    const fields = { method, ...deadlineMs === void 0 ? {} : { deadline_ms: deadlineMs }, data: toPayload(data) };
+    const body = await this.outgoing.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
+    return validate(schema, body.data);
+  }
+  /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
+  async refresh(token, { signal } = {}) {
+    this.#engine.token = token;
+    const body = await this.outgoing.ask("refresh", { token }, { signal });
+    this.session.tokenExpires(body.expires_at_ms);
+    this.session.settle();
+    return body.expires_at_ms;
+  }
+  /** Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. */
+  check() {
+    this.session.check();
+  }
+};
+function isList(url) {
+  return Array.isArray(url);
+}
+
+// src/courier.ts
+var Courier = class {
+  #outbox;
+  #outgoing;
+  /** All that was left by earlier pages is on its way. */
+  #loaded;
+  constructor(outbox, outgoing, delivered) {
+    this.#outbox = outbox;
+    this.#outgoing = outgoing;
+    this.#loaded = this.#takeUp(delivered);
+    this.#loaded.catch(() => void 0);
+  }
+  /** Sends what earlier pages left, before anything new. */
+  async #takeUp(delivered) {
+    for (const entry of await this.#outbox.load()) {
+      this.#send(entry).then(
+        (published) => {
+          delivered({ ...entry, published });
+        },
+        (error) => {
+          delivered({ ...entry, error });
+        }
+      );
+    }
+  }
+  async publish(entry, signal) {
+    await this.#loaded;
+    await this.#outbox.add(entry);
+    return this.#send(entry, signal);
+  }
+  /** Publishes what is in the outbox, and takes it out once it is settled. */
+  async #send(entry, signal) {
+    const removed = () => this.#outbox.remove(entry.key);
+    const remove = () => {
+      removed().catch(() => void 0);
+    };
+    try {
+      const published = await this.#outgoing.send(entry, signal, remove);
+      await removed().catch(() => void 0);
+      return published;
+    } catch (error) {
+      if (error.transient === false && this.#outgoing.isAlive) remove();
+      throw error;
+    }
+  }
+};
+
+// src/candidates.ts
+var MAX_LEARNED = 16;
+var Candidates = class {
+  /** Never empty; the given ones, which stay, come first. */
+  #known;
+  #current;
+  /** `given` has at least one. */
+  constructor(given) {
+    this.#known = given.map((address) => ({ address, isGiven: true, failed: false }));
+    this.#current = given[0];
+  }
+  /** Where the session is, or was last, or was sent to. */
+  get current() {
+    return this.#current;
+  }
+  /** Whether nobody is left to be tried in this round. */
+  get isExhausted() {
+    return this.#known.every((candidate) => candidate.failed);
+  }
+  /**
+   * Whom to try in this round: the current one, then the others, the fastest first. Of those in a region nobody has
+   * been to the order in which they were told counts.
+   */
+  order() {
+    const rank = (candidate) => candidate.address.key === this.#current.key ? -1 : this.#estimate(candidate) ?? Infinity;
+    const left = this.#known.filter((candidate) => !candidate.failed);
+    const ranked = left.map((candidate) => ({ candidate, rank: rank(candidate) }));
+    ranked.sort((a, b) => a.rank === b.rank ? 0 : a.rank - b.rank);
+    return ranked.map(({ candidate }) => candidate.address);
+  }
+  /** How long a handshake takes: measured there, or else at the quickest of the same region. */
+  #estimate({ handshakeMs, region }) {
+    if (handshakeMs !== void 0 || region === void 0) return handshakeMs;
+    const times = this.#known.filter((other) => other.region === region).map((other) => other.handshakeMs ?? Infinity);
+    return Math.min(...times);
+  }
+  /** The time that a handshake with `address` usually takes, if one ever completed. */
+  handshakeMs(address) {
+    return address && this.#find(address)?.handshakeMs;
+  }
+  measured(address, tookMs) {
+    const candidate = this.#find(address);
+    if (candidate === void 0) return;
+    candidate.handshakeMs = candidate.handshakeMs === void 0 ? tookMs : (candidate.handshakeMs * 3 + tookMs) / 4;
+  }
+  /** `address` is not to be tried again in this round. */
+  failed(address) {
+    const candidate = this.#find(address);
+    if (candidate !== void 0) candidate.failed = true;
+  }
+  /** From here on everybody may be tried again. */
+  beginRound() {
+    for (const candidate of this.#known) candidate.failed = false;
+  }
+  /** The session is at `address`, and stays there: nothing but a failure or the node's own word leads elsewhere. */
+  succeeded(address, region) {
+    this.go(address);
+    this.beginRound();
+    const candidate = this.#find(address);
+    if (candidate !== void 0) candidate.region = region;
+  }
+  /** Goes to `address` first from now on. */
+  go(address) {
+    if (this.#find(address) === void 0) {
+      if (this.#known.filter((one) => !one.isGiven).length >= MAX_LEARNED) this.#known.pop();
+      this.#known.push({ address, isGiven: false, failed: false });
+    }
+    this.#current = address;
+  }
+  /** Replaces what nodes told of others, with their regions; the current one stays. */
+  learn(told) {
+    const former = this.#known;
+    const known = former.filter((candidate) => candidate.isGiven);
+    const most = known.length + MAX_LEARNED;
+    for (const { region, address } of told) {
+      const same = (candidate) => candidate.address.key === address.key;
+      const before = known.find(same);
+      if (before !== void 0) before.region = region;
+      else if (known.length < most) known.push({ ...former.find(same) ?? { address, isGiven: false, failed: false }, region });
+    }
+    this.#known = known;
+    if (this.#find(this.#current) === void 0) {
+      const stays = former.find(({ address }) => address.key === this.#current.key);
+      known.length = Math.min(known.length, most - 1);
+      if (stays !== void 0) known.push(stays);
+    }
+  }
+  #find(address) {
+    return this.#known.find((candidate) => candidate.address.key === address.key);
+  }
+};
+
+// src/race_memory.ts
+var FIRST_AVOIDANCE_MS = 3e4;
+var LONGEST_AVOIDANCE_MS = 36e5;
+var MAX_ENTRIES = 64;
+var STORAGE_KEY = "skywave:transports";
+var RaceMemory = class {
+  #storage;
+  #lost;
+  constructor(storage) {
+    this.#storage = storage;
+    this.#lost = load(storage);
+  }
+  /** `network` names the network, as far as it can be told apart. */
+  plan(address, choice, headStartMs, network, now) {
+    if (choice !== "auto") return { first: choice, headStartMs };
+    if (address.webtransport === void 0) return { first: "websocket", headStartMs };
+    if (address.websocket === void 0) return { first: "webtransport", headStartMs };
+    return now < this.avoidedUntil(address, network) ? { first: "websocket", second: "webtransport", headStartMs } : { first: "webtransport", second: "websocket", headStartMs };
+  }
+  /** Until when WebTransport is not tried there; 0 when it may be. */
+  avoidedUntil(address, network) {
+    return this.#lost.get(key(address, network))?.avoidUntil ?? 0;
+  }
+  /** Remembers who won a race that both could have won. */
+  remember(address, plan, winner, network, now) {
+    if (plan.second === void 0) return;
+    if (winner === "webtransport") this.worked(address, network);
+    else if (plan.first === "webtransport") this.failed(address, network, now);
+  }
+  /** WebTransport works there. */
+  worked(address, network) {
+    if (this.#lost.delete(key(address, network))) this.#store();
+  }
+  /** WebTransport does not work there for now. */
+  failed(address, network, now) {
+    const name = key(address, network);
+    const before = this.#lost.get(name)?.avoidanceMs ?? 0;
+    const avoidanceMs = Math.min(Math.max(before * 2, FIRST_AVOIDANCE_MS), LONGEST_AVOIDANCE_MS);
+    if (this.#lost.size >= MAX_ENTRIES) this.#lost.clear();
+    this.#lost.set(name, { avoidUntil: now + avoidanceMs, avoidanceMs });
+    this.#store();
+  }
+  #store() {
+    try {
+      this.#storage?.setItem(STORAGE_KEY, JSON.stringify([...this.#lost]));
+    } catch {
+    }
+  }
+};
+function key(address, network) {
+  return `${network} ${address.key}`;
+}
+function load(storage) {
+  const lost2 = /* @__PURE__ */ new Map();
+  try {
+    const stored = JSON.parse(storage?.getItem(STORAGE_KEY) ?? "[]");
+    for (const [name, { avoidUntil, avoidanceMs }] of stored.slice(0, MAX_ENTRIES)) {
+      if (Number.isFinite(avoidUntil) && Number.isFinite(avoidanceMs)) lost2.set(name, { avoidUntil, avoidanceMs });
+    }
+  } catch {
+  }
+  return lost2;
+}
+
+// src/session/route.ts
+var STAGGER_MS = 200;
+var NAMED_HEAD_START_MS = 1e3;
+var LEAST_STAY_MS = 5e3;
+var Route = class {
+  #options;
+  #world;
+  #candidates;
+  #memory;
+  /** The node that is gone has named the current candidate. */
+  #isSentOn = false;
+  constructor(options, world) {
+    this.#options = options;
+    this.#world = world;
+    this.#candidates = new Candidates(options.addresses);
+    this.#memory = new RaceMemory(options.storage);
+  }
+  /** Whether nobody is left to be tried in this round. */
+  get isExhausted() {
+    return this.#candidates.isExhausted;
+  }
+  /** From here on everybody may be tried again. */
+  beginRound() {
+    this.#candidates.beginRound();
+  }
+  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
+  targets(named, leaving) {
+    if (this.#candidates.isExhausted) this.#candidates.beginRound();
+    const order = this.#candidates.order();
+    if (named === void 0) return order.map((address) => this.#target(address));
+    const others = order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key);
+    return [named, ...others].map((address) => this.#target(address));
+  }
+  /** `address` alone, over `kind` if one is named. */
+  only(address, kind) {
+    return [this.#target(address, kind)];
+  }
+  #target(address, kind) {
+    const { transport, headStartMs } = this.#options;
+    const network = this.#world.network();
+    return { address, plan: this.#memory.plan(address, kind ?? transport, headStartMs, network, this.#world.now()) };
+  }
+  /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
+  headStartMs(first, isNamed) {
+    if (isNamed || this.#isSentOn) return NAMED_HEAD_START_MS;
+    const usualMs = (this.#candidates.handshakeMs(first) ?? 0) * 1.5;
+    return Math.min(Math.max(usualMs, STAGGER_MS), NAMED_HEAD_START_MS);
+  }
+  /** A handshake completed. */
+  dialed({ address, plan }, kind, tookMs) {
+    this.#candidates.measured(address, tookMs);
+    this.#memory.remember(address, plan, kind, this.#world.network(), this.#world.now());
+  }
+  /** It is not to be tried again in this round. */
+  failed(target) {
+    this.#isSentOn = false;
+    if (target !== void 0) this.#candidates.failed(target.address);
+  }
+  /** The session is there; `regions`: where else it could go. */
+  arrived(address, region, regions) {
+    this.#isSentOn = false;
+    this.#candidates.succeeded(address, region);
+    const told = regions.flatMap(({ name, url }) => {
+      const other = this.trusted(url);
+      return other === void 0 ? [] : [{ region: name, address: other }];
+    });
+    this.#candidates.learn(told);
+  }
+  /** A node that is gone had named this one. */
+  sendOn(address) {
+    this.#candidates.go(address);
+    this.#isSentOn = true;
+  }
+  /** An address that a node gave: the token goes there, so it may not be less protected than here. */
+  trusted(url) {
+    const address = url === void 0 ? void 0 : this.#world.parse(url);
+    return address !== void 0 && (address.isSecure || !this.#candidates.current.isSecure) ? address : void 0;
+  }
+  /** When WebTransport is tried again there: UDP may have come back. */
+  upAt(address, kind) {
+    if (this.#options.transport !== "auto" || address.webtransport === void 0) return Infinity;
+    const network = this.#world.network();
+    if (kind === "webtransport") {
+      this.#memory.worked(address, network);
+      return Infinity;
+    }
+    return Math.max(this.#memory.avoidedUntil(address, network), this.#world.now() + LEAST_STAY_MS);
+  }
+  /** WebTransport was tried, and does not work there yet. */
+  upFailed(address) {
+    this.#memory.failed(address, this.#world.network(), this.#world.now());
+  }
+};
+
+// src/staggered.ts
+var MAX_CONCURRENT = 4;
+var CROWDED_TIMEOUT_MS = 2e3;
+function firstOf(attempts, pace, signal) {
+  return new Promise((resolve, reject) => {
+    const race2 = new Race(attempts, pace, { resolve, reject });
+    const abort = () => {
+      race2.giveUp([lost("given up")]);
+    };
+    if (signal.aborted) abort();
+    else race2.begin();
+    signal.addEventListener("abort", abort, { once: true });
+    race2.whenOver(() => {
+      signal.removeEventListener("abort", abort);
+    });
+  });
+}
+var Race = class {
+  #attempts;
+  #pace;
+  #settle;
+  #running = /* @__PURE__ */ new Map();
+  #errors = /* @__PURE__ */ new Map();
+  #next = 0;
+  #timer;
+  #lastChance;
+  #isOver = false;
+  #over = () => void 0;
+  constructor(attempts, pace, settle) {
+    this.#attempts = attempts;
+    this.#pace = pace;
+    this.#settle = settle;
+  }
+  whenOver(over) {
+    this.#over = over;
+    if (this.#isOver) over();
+  }
+  /** Begins the next attempt, if there is one and room for it. */
+  begin() {
+    clearTimeout(this.#timer);
+    const attempt = this.#attempts[this.#next];
+    if (this.#isOver || attempt === void 0 || this.#running.size >= MAX_CONCURRENT) return;
+    const index = this.#next;
+    this.#next += 1;
+    void this.#run(index, attempt);
+    const delayMs = index === 0 ? this.#pace.headStartMs : this.#pace.staggerMs;
+    this.#timer = setTimeout(() => {
+      this.begin();
+    }, delayMs);
+  }
+  async #run(index, attempt) {
+    const controller = new AbortController();
+    this.#running.set(index, controller);
+    const isCrowded = this.#attempts.length > MAX_CONCURRENT;
+    const timeoutMs = isCrowded ? Math.min(this.#pace.timeoutMs, CROWDED_TIMEOUT_MS) : this.#pace.timeoutMs;
+    const timer = setTimeout(() => {
+      this.#failed(index, lost("no handshake in time"));
+    }, timeoutMs);
+    const begunAt = Date.now();
+    try {
+      const value = await attempt(controller.signal);
+      if (!controller.signal.aborted) this.#won({ index, value, tookMs: Date.now() - begunAt, failed: [...this.#errors.keys()] });
+    } catch (error) {
+      this.#failed(index, error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  #won(winner) {
+    if (this.#isOver) return;
+    this.#running.delete(winner.index);
+    this.#end();
+    this.#settle.resolve(winner);
+  }
+  #failed(index, error) {
+    const controller = this.#running.get(index);
+    if (this.#isOver || controller === void 0) return;
+    this.#running.delete(index);
+    this.#errors.set(index, error);
+    controller.abort();
+    if (this.#errors.size === this.#attempts.length) {
+      this.giveUp([...this.#errors].sort(([a], [b]) => a - b).map(([, reason2]) => reason2));
+      return;
+    }
+    const underWay = [...this.#running.keys()];
+    this.begin();
+    if (this.#pace.lastChanceMs === void 0 || underWay.length === 0) return;
+    this.#lastChance = setTimeout(() => {
+      for (const other of underWay) this.#failed(other, lost("no handshake in time"));
+    }, this.#pace.lastChanceMs);
+  }
+  giveUp(errors) {
+    this.#end();
+    this.#settle.reject(new AggregateError(errors, errors.map((error) => error instanceof Error ? error.message : "").join("; ")));
+  }
+  #end() {
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#lastChance);
+    for (const controller of this.#running.values()) controller.abort();
+    this.#over();
+  }
+};
+
+// src/transport/receiving.ts
+var Receiving = class {
+  #events;
+  #isOver = false;
+  get isOver() {
+    return this.#isOver;
+  }
+  listen(events) {
+    this.#events = events;
+  }
+  /** Tells the frames that `decode` gives. A frame of another name is a later version's, and passed over. */
+  frames(decode) {
+    if (this.#isOver) return;
+    try {
+      for (const frame of decode()) if (!this.isOver) this.#events?.frame(frame);
+    } catch (error) {
+      if (!(error instanceof DecodeError || error instanceof RangeError)) throw error;
+      if (error instanceof DecodeError && error.problem === "unknown") return;
+      this.#events?.fault(error.message);
+    }
+  }
+  /** It is over, unless it was before. */
+  end(code2, reason2) {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#events?.ended(code2, reason2);
+  }
+  /** Nothing is told any more. */
+  stop() {
+    this.#isOver = true;
+  }
+};
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+// src/transport/websocket.ts
+var CONGESTED_BYTES = 256 * 1024;
+var WebSocketTransport = class {
+  kind = "websocket";
+  #socket;
+  #encoding;
+  #receiving = new Receiving();
+  constructor(socket, encoding) {
+    this.#socket = socket;
+    this.#encoding = encoding;
+  }
+  listen(events) {
+    this.#receiving.listen(events);
+    this.#socket.onmessage = ({ data }) => {
+      this.#receive(data);
+    };
+    this.#socket.onclose = ({ code: code2, reason: reason2 }) => {
+      this.#receiving.end(code2, reason2 || `the WebSocket was closed (${code2})`);
+    };
+  }
+  send(frame, _lane, maxBytes) {
+    const encoded = this.#encoding.encode(frame);
+    const length = typeof encoded === "string" ? byteLength(encoded) : encoded.length;
+    if (length > maxBytes) return false;
+    if (!this.#receiving.isOver) this.#socket.send(this.#encoding.toMessage(encoded));
+    return true;
+  }
+  get isCongested() {
+    return this.#socket.bufferedAmount > CONGESTED_BYTES;
+  }
+  close() {
+    this.#receiving.stop();
+    this.#socket.close(1e3);
+  }
+  #receive(data) {
+    const message = typeof data === "string" ? data : new Uint8Array(data);
+    this.#receiving.frames(() => this.#encoding.fromMessage(message));
+  }
+};
+function openWebSocket(url, encoding, constructor, signal) {
+  return new Promise((resolve, reject) => {
+    const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
+    socket.binaryType = "arraybuffer";
+    const abort = () => {
+      socket.close();
+      reject(lost("given up"));
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    socket.onopen = () => {
+      signal.removeEventListener("abort", abort);
+      resolve(new WebSocketTransport(socket, encoding));
+    };
+    socket.onerror = () => void 0;
+    socket.onclose = ({ code: code2 }) => {
+      signal.removeEventListener("abort", abort);
+      reject(lost(`no WebSocket (${code2})`));
+    };
+  });
+}
+
+// src/framing.ts
+var MAX_FRAME_BYTES = 16 * 1024 * 1024;
+var MAX_LENGTH = 2 ** 30 - 1;
+function prefixed(frame) {
+  const length = frame.length;
+  const size = length < 64 ? 1 : length < 16384 ? 2 : 4;
+  if (length > MAX_LENGTH) throw new RangeError(`a frame of ${length} bytes`);
+  const bytes = new Uint8Array(size + length);
+  const view = new DataView(bytes.buffer);
+  if (size === 1) view.setUint8(0, length);
+  else if (size === 2) view.setUint16(0, 16384 | length);
+  else view.setUint32(0, 2147483648 + length);
+  bytes.set(frame, size);
+  return bytes;
+}
+function readVarint(bytes) {
+  const first = bytes[0];
+  if (first === void 0) return void 0;
+  const size = 1 << (first >> 6);
+  if (bytes.length < size) return void 0;
+  let value = first & 63;
+  for (const byte of bytes.subarray(1, size)) value = value * 256 + byte;
+  return { value, size };
+}
+var FrameBuffer = class {
+  #maximum;
+  /** What has come and is no whole frame yet; joined only once it is enough. */
+  #pieces = [];
+  #length = 0;
+  /** How many bytes the next frame needs with its prefix, as far as that is known. */
+  #needed = 1;
+  /** `maximum`: the largest frame in bytes. */
+  constructor(maximum = MAX_FRAME_BYTES) {
+    this.#maximum = maximum;
+  }
+  /** Whether a frame has begun and is not complete. */
+  get isPartial() {
+    return this.#length > 0;
+  }
+  /**
+   * Takes a piece and gives the frames that are complete now.
+   *
+   * @throws RangeError when a frame announces itself larger than the maximum; those before it have been given.
+   */
+  *push(piece) {
+    this.#pieces.push(piece);
+    this.#length += piece.length;
+    while (this.#length >= this.#needed) {
+      const bytes = this.#join();
+      const prefix = readVarint(bytes);
+      if (prefix === void 0) {
+        this.#needed = 1 << ((bytes[0] ?? 0) >> 6);
+        continue;
+      }
+      if (prefix.value > this.#maximum) throw new RangeError(`a frame of ${prefix.value} bytes`);
+      this.#needed = prefix.size + prefix.value;
+      if (bytes.length < this.#needed) return;
+      const frame = bytes.subarray(prefix.size, this.#needed);
+      this.#keep(bytes.subarray(this.#needed));
+      yield frame;
+    }
+  }
+  #join() {
+    const only = this.#pieces[0];
+    if (only !== void 0 && this.#pieces.length === 1) return only;
+    const joined = new Uint8Array(this.#length);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      joined.set(piece, at);
+      at += piece.length;
+    }
+    this.#pieces = [joined];
+    return joined;
+  }
+  #keep(rest) {
+    this.#pieces = [rest];
+    this.#length = rest.length;
+    this.#needed = 1;
+  }
+};
+
+// src/quirks.ts
+var AVOIDING_WEBTRANSPORT = [
+  // Delivers two streams that the node opens, and never a third.
+  // https://bugzilla.mozilla.org/show_bug.cgi?id=2046262
+  { browser: "Firefox", mendedIn: 153 },
+  // Never extends its flow control: stalls in silence after some 7,000 streams or 16 MiB.
+  // https://github.com/moq-dev/moq/issues/2388
+  { browser: "WebKit" }
+];
+function reasonToAvoidWebTransport(userAgent) {
+  const { browser, version } = identify(userAgent);
+  return AVOIDING_WEBTRANSPORT.find((quirk) => quirk.browser === browser && version < (quirk.mendedIn ?? Infinity));
+}
+function identify(userAgent) {
+  const firefox = /\bFirefox\/(\d+)/.exec(userAgent);
+  if (firefox !== null) return { browser: "Firefox", version: Number(firefox[1]) };
+  const isWebKit = /\bAppleWebKit\b/.test(userAgent) && !/Chrom(e|ium)\//.test(userAgent);
+  return isWebKit ? { browser: "WebKit", version: Number(/\bVersion\/(\d+)/.exec(userAgent)?.[1] ?? 0) } : { browser: void 0, version: 0 };
+}
+function datagramWritable(datagrams) {
+  const either = datagrams;
+  return either.createWritable?.() ?? either.writable;
+}
+
+// src/transport/webtransport.ts
+var CONGESTED_BYTES2 = 256 * 1024;
+var CODE_TIMEOUT_MS = 1e3;
+var encoder2 = /* @__PURE__ */ new TextEncoder();
+var WebTransportTransport = class {
+  kind = "webtransport";
+  #session;
+  #encoding;
+  #control;
+  #readable;
+  #datagrams;
+  #receiving = new Receiving();
+  #unsentBytes = 0;
+  constructor(session, control, encoding) {
+    this.#session = session;
+    this.#encoding = encoding;
+    this.#control = control.writable.getWriter();
+    this.#datagrams = datagramWritable(session.datagrams)?.getWriter();
+    this.#readable = control.readable;
+  }
+  listen(events) {
+    this.#receiving.listen(events);
+    this.#session.closed.then(
+      ({ closeCode, reason: reason2 }) => {
+        this.#receiving.end(closeCode, reason2 ?? "");
+      },
+      (error) => {
+        this.#receiving.end(void 0, messageOf(error));
+      }
+    );
+    void this.#readControl(reader2(this.#readable));
+    void this.#readDatagrams(reader2(this.#session.datagrams.readable));
+    void this.#acceptStreams();
+  }
+  send(frame, lane, maxBytes) {
+    const encoded = this.#encoding.encode(frame, lane === "datagram" ? lane : "control");
+    const bytes = typeof encoded === "string" ? encoder2.encode(encoded) : encoded;
+    if (bytes.length > maxBytes) return false;
+    if (this.#receiving.isOver) return true;
+    const fits2 = bytes.length <= this.#session.datagrams.maxDatagramSize;
+    if (lane === "datagram" && fits2 && this.#datagrams !== void 0) this.#write(this.#datagrams, bytes);
+    else this.#write(this.#control, prefixed(bytes));
+    return true;
+  }
+  #write(writer, bytes) {
+    this.#unsentBytes += bytes.length;
+    const written = () => {
+      this.#unsentBytes -= bytes.length;
+    };
+    writer.write(bytes).then(written, written);
+  }
+  get isCongested() {
+    return this.#unsentBytes > CONGESTED_BYTES2;
+  }
+  close() {
+    this.#receiving.stop();
+    this.#session.close({ closeCode: 0, reason: "" });
+  }
+  async #readControl(stream) {
+    await this.#readFrames(stream, "control");
+    setTimeout(() => {
+      this.#receiving.end(void 0, "the control stream has ended");
+    }, CODE_TIMEOUT_MS);
+  }
+  async #acceptStreams() {
+    const streams = this.#session.incomingUnidirectionalStreams;
+    const accepting = streams.getReader();
+    try {
+      for (; ; ) {
+        const { done, value } = await accepting.read();
+        if (done) return;
+        void this.#readFrames(reader2(value), "stream");
+      }
+    } catch {
+    }
+  }
+  /** Reads a stream to its end. One that is reset belonged to a subscription that is over. */
+  async #readFrames(stream, carrier) {
+    const buffer = new FrameBuffer();
+    const encoding = this.#encoding;
+    try {
+      for (; ; ) {
+        const { done, value } = await stream.read();
+        if (done) return;
+        this.#receiving.frames(function* () {
+          for (const frame of buffer.push(value)) yield encoding.decode(frame, carrier);
+        });
+      }
+    } catch {
+    }
+  }
+  async #readDatagrams(stream) {
+    try {
+      for (; ; ) {
+        const { done, value } = await stream.read();
+        if (done) return;
+        this.#receiving.frames(() => [this.#encoding.decode(value, "datagram")]);
+      }
+    } catch {
+    }
+  }
+};
+function reader2(stream) {
+  return stream.getReader();
+}
+async function openWebTransport(url, encoding, constructor, serverCertificateHashes, signal) {
+  const address = new URL(url);
+  if (encoding.name === "json") address.searchParams.set("encoding", "json");
+  const session = new constructor(address.href, { serverCertificateHashes });
+  const abort = () => {
+    session.close();
+  };
+  session.closed.catch(() => void 0);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    await session.ready;
+    const control = await session.createBidirectionalStream();
+    if (signal.aborted) throw lost("given up");
+    return new WebTransportTransport(session, control, encoding);
+  } catch (error) {
+    throw lost(`no WebTransport: ${messageOf(error)}`, error);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+// src/dialer.ts
+var LAST_CHANCE_MS = 1e3;
+function transportOpener({ encoding, webSocket, webTransport, ...given }) {
+  return async (kind, address, signal) => {
+    const url = address[kind];
+    if (url === void 0) throw lost(`the address has no ${kind}`);
+    if (kind === "websocket") {
+      if (webSocket === void 0) throw lost("this runtime has no WebSocket: give one as the option `WebSocket`");
+      return openWebSocket(url, encoding, webSocket, signal);
+    }
+    if (webTransport === void 0) throw lost("this runtime has no WebTransport");
+    const hashes = await given.serverCertificateHashes(signal);
+    if (signal.aborted) throw lost("given up");
+    return openWebTransport(url, encoding, webTransport, hashes, signal);
+  };
+}
+async function dial(request, open, signal) {
+  const { targets, headStartMs, timeoutMs } = request;
+  const attempts = targets.map(
+    ({ address, plan }) => (aborted) => race(plan, timeoutMs, (kind, given) => open(kind, address, given), aborted)
+  );
+  try {
+    return await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+  } catch (error) {
+    throw summary(error);
+  }
+}
+async function race({ first, second, headStartMs }, timeoutMs, open, signal) {
+  const kinds = second === void 0 ? [first] : [first, second];
+  const attempts = kinds.map((kind) => (given) => open(kind, given));
+  const pace = { headStartMs, staggerMs: 0, timeoutMs, lastChanceMs: LAST_CHANCE_MS };
+  try {
+    return (await firstOf(attempts, pace, signal)).value;
+  } catch (error) {
+    throw summary(error);
+  }
+}
+function summary(error) {
+  return error instanceof SkywaveError ? error : lost(error instanceof Error ? error.message : "no connection", error);
+}
+
+// src/page_life.ts
+function networkOf(page = globalThis) {
+  const kind = page.navigator?.connection?.type;
+  const visibility = page.document?.visibilityState;
+  const background = visibility === void 0 ? void 0 : visibility === "hidden";
+  return { ...kind === void 0 ? {} : { kind }, ...background === void 0 ? {} : { background } };
+}
+function followPage(follower, page = globalThis) {
+  const stops = new AbortController();
+  const on = (target, name, listener) => {
+    target?.addEventListener?.(name, listener, { signal: stops.signal });
+  };
+  let { kind } = networkOf(page);
+  on(page.document, "visibilitychange", () => {
+    const network = networkOf(page);
+    follower.networkChanged(network, false);
+    if (!network.background) follower.check();
+  });
+  on(page.document, "resume", () => {
+    follower.woke();
+  });
+  on(page, "pageshow", (event) => {
+    if (event.persisted) follower.woke();
+  });
+  on(page, "online", () => {
+    follower.networkChanged(networkOf(page), true);
+  });
+  on(page, "offline", () => {
+    follower.check();
+  });
+  on(page.navigator?.connection, "change", () => {
+    const network = networkOf(page);
+    const isOther = network.kind !== kind;
+    kind = network.kind;
+    if (isOther) follower.networkChanged(network, true);
+  });
+  return () => {
+    stops.abort();
+  };
+}
+
+// src/session/pacer.ts
+var BURST_SECONDS = 2;
+var Pacer = class {
+  #perSecond = 0;
+  #allowance = Infinity;
+  #at = 0;
+  limit(perSecond, now) {
+    this.#perSecond = perSecond;
+    this.#allowance = perSecond === 0 ? Infinity : Math.min(this.#allowance, perSecond * BURST_SECONDS);
+    this.#at = now;
+  }
+  take(now) {
+    if (this.#perSecond > 0) {
+      const earned = Math.max(0, now - this.#at) / 1e3 * this.#perSecond;
+      this.#allowance = Math.min(this.#allowance + earned, this.#perSecond * BURST_SECONDS);
+      this.#at = now;
+    }
+    if (this.#allowance < 1) return false;
+    this.#allowance -= 1;
+    return true;
+  }
+  get nextAt() {
+    return this.#allowance >= 1 ? 0 : this.#at + (1 - this.#allowance) / this.#perSecond * 1e3;
+  }
+};
+
+// src/skywave.ts
+var Skywave = class extends SkywaveCore {
+  #delivered = new Emitter();
+  #stopFollowing;
+  /** @throws TypeError for what is no address of a node. */
+  constructor(url, options = {}) {
+    const { transport = "auto", headStartMs = 500, storage = localStorageIfAny() } = options;
+    super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
+    if (options.outbox !== void 0) {
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
+        this.#delivered.emit("delivered", delivered);
+      });
+    }
+    if (options.followPage !== false) this.#stopFollowing = followPage(this.session);
+  }
+  on(name, listener, options) {
+    return name === "delivered" ? this.#delivered.on(name, listener, options) : super.on(name, listener, options);
+  }
+  /** Tells what is known of the network, where the page does not: in React Native. */
+  setNetwork(network) {
+    this.session.networkChanged(network, network.kind !== this.session.network.kind);
+  }
+  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
+  switchTransport(kind) {
+    return new Promise((resolve, reject) => {
+      this.session.switchTo(kind, (error) => {
+        if (error === void 0) resolve();
+        else reject(error);
+      });
+    });
+  }
+  close() {
+    this.#stopFollowing?.();
+    super.close();
+  }
+};
+function parts(options, transport) {
+  const { encoding = json, serverCertificateHashes = [] } = options;
+  const runtime = globalThis;
+  const isAvoided = transport === "auto" && reasonToAvoidWebTransport(runtime.navigator?.userAgent ?? "") !== void 0;
+  const webTransport = isAvoided ? void 0 : runtime.WebTransport;
+  const webSocket = options.WebSocket ?? runtime.WebSocket;
+  if (webSocket === void 0 && webTransport === void 0) {
+    throw lost("this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20");
+  }
+  const open = transportOpener({
+    encoding,
+    webSocket,
+    webTransport,
+    async serverCertificateHashes(signal) {
+      const hashes = typeof serverCertificateHashes === "function" ? await serverCertificateHashes({ signal }) : serverCertificateHashes;
+      return hashes.map((hash) => ({ algorithm: "sha-256", value: toBytes(hash) }));
+    }
+  });
+  return {
+    address(url) {
+      const address = parseAddress(url);
+      return webTransport === void 0 && address.websocket !== void 0 ? { ...address, webtransport: void 0 } : address;
+    },
+    dial: (request, signal) => dial(request, open, signal),
+    route: (route, world) => new Route(route, world),
+    network: () => options.followPage === false ? {} : networkOf()
+  };
+}
+function toBytes(hash) {
+  return typeof hash === "string" ? Uint8Array.from(hash.match(/../g) ?? [], (pair) => parseInt(pair, 16)) : hash;
+}
+function localStorageIfAny() {
+  try {
+    return typeof document === "undefined" ? void 0 : localStorage;
+  } catch {
+    return void 0;
+  }
+}
+export {
+  Channel,
+  CloseCode,
+  ConnectionError,
+  ErrorCode,
+  InvalidDataError,
+  RequestError,
+  Skywave,
+  SkywaveError,
+  TokenError,
+  json
+};

@@ -1,5 +1,0 @@
-/** The demo page in Firefox. */
-import { launchFirefox } from './browsers.js';
-import { describeDemo } from './scenarios.js';
-
-describeDemo('Firefox', launchFirefox);
