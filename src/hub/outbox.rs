@@ -406,6 +406,13 @@ impl Outbox {
         }
     }
 
+    /// Whether more waits on the lane than was taken, or is to come from history.
+    pub fn has_backlog(&self, id: LaneId) -> bool {
+        self.queues.lock().lane(id).is_some_and(|lane| {
+            lane.state != LaneState::Live || !lane.backfill.is_empty() || !lane.live.is_empty()
+        })
+    }
+
     pub fn take_latest(&self) -> Option<EncodedFrame> {
         self.queues.lock().latest.take()
     }

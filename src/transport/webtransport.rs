@@ -33,6 +33,9 @@ const STREAM_RECEIVE_WINDOW: u32 = 128 * 1024;
 const RECEIVE_WINDOW: u32 = 256 * 1024;
 /// Unacknowledged bytes of one session, beside its outbox.
 const SEND_WINDOW: u64 = 512 * 1024;
+/// Beyond these, for answers and for channels that have but one frame to send: a channel that fills the window does not
+/// hold them up.
+const SEND_RESERVE: u64 = 128 * 1024;
 const DATAGRAM_BUFFER: usize = 64 * 1024;
 /// The session's own heartbeat decides first; this ends what never became a session.
 const IDLE_MARGIN: Duration = Duration::from_secs(60);

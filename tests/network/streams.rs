@@ -9,6 +9,7 @@ use quinn::{RecvStream, TransportConfig, VarInt};
 use serde_json::json;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
 use skywave_protocol::framing::FrameBuffer;
+use std::time::Duration;
 
 const MAX_FRAME_BYTES: usize = 1 << 20;
 
@@ -122,5 +123,59 @@ async fn a_channel_is_not_read(outbox_bytes: &str) {
     let mut unread = ChannelStream::accept(&session).await;
     for count in 1..COUNT {
         assert_eq!(unread.next().await, ("chat:unread".to_owned(), count));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_with_much_on_its_way_holds_up_no_publication_of_another() {
+    a_channel_has_much_on_its_way(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_with_much_on_its_way_leaves_another_its_share() {
+    a_channel_has_much_on_its_way(20).await;
+}
+
+/// More is published on one channel than the node sends without an acknowledgement, then something on another: it comes
+/// long before all of the first.
+async fn a_channel_has_much_on_its_way(publications: u64) {
+    const MUCH: u64 = 900;
+    let world = World::new(&[]).await;
+    let session = RawSession::open(world.relay.address(), TransportConfig::default()).await;
+    let mut control = session.connect(json!({"chat:much": {}, "chat:little": {}})).await;
+    for _ in 0..2 {
+        assert!(control.frame().await["subscribed"].is_object());
+    }
+    let kilobyte = || Json::of(&"x".repeat(1000)).unwrap();
+    world.publish("chat:much", kilobyte()).await;
+    let mut much = ChannelStream::accept(&session).await;
+    assert_eq!(much.next().await, ("chat:much".to_owned(), 1));
+    world.publish("chat:little", kilobyte()).await;
+    let mut little = ChannelStream::accept(&session).await;
+    assert_eq!(little.next().await, ("chat:little".to_owned(), 1));
+    // Nothing comes through until all of it waits.
+    world.relay.set(|weather| weather.udp_replies = false);
+    for _ in 0..MUCH {
+        world.publish("chat:much", kilobyte()).await;
+    }
+    for _ in 0..publications {
+        world.publish("chat:little", kilobyte()).await;
+    }
+    // It comes more slowly than it is read.
+    world.relay.set(|weather| {
+        weather.udp_replies = true;
+        weather.jitter = Duration::from_millis(20);
+    });
+    let (mut much_came, mut little_came) = (0, 0);
+    while little_came < publications {
+        tokio::select! {
+            biased;
+            _ = little.next() => little_came += 1,
+            _ = much.next() => much_came += 1,
+        }
+    }
+    assert!(much_came < MUCH / 4, "{much_came} of {MUCH} came before");
+    for offset in much_came + 2..=MUCH + 1 {
+        assert_eq!(much.next().await, ("chat:much".to_owned(), offset));
     }
 }

@@ -1,6 +1,7 @@
 //! One WebTransport session as a session's connection: control stream, a stream per channel, datagrams.
 
 use super::{
+    SEND_RESERVE, SEND_WINDOW,
     handshake::{Established, close_capsule},
     streams::{poll_read, poll_write, write_varint},
 };
@@ -64,7 +65,7 @@ struct Streams {
     /// What the control stream still has to write of a frame.
     unwritten: Bytes,
     lanes: Vec<Option<LaneStream>>,
-    /// Lanes whose stream takes no more for now.
+    /// Lanes whose stream takes no more for now; whoever had least of late is first.
     blocked: Vec<LaneId>,
 }
 
@@ -74,6 +75,8 @@ struct Control {
     receive: RecvStream,
     /// Of the stream's header, as long as it is incomplete.
     header: Option<BytesMut>,
+    /// See [`LaneStream`].
+    tried_reserve: bool,
 }
 
 /// A channel's stream.
@@ -82,6 +85,10 @@ struct LaneStream {
     /// The frame that is being written, whole, and what the stream has yet to take of it.
     frame: Bytes,
     unwritten: Bytes,
+    /// Whether this frame was offered to the reserve. Once is enough: the stream itself may be what blocks it.
+    tried_reserve: bool,
+    /// Whether the stream took anything when it was written to last.
+    has_moved: bool,
 }
 
 enum Carrier {
@@ -158,7 +165,8 @@ impl Streams {
         if self.control.is_none() {
             // It fails only on a stream that the peer stopped already, which shows when it is written to.
             let _ = send.set_priority(CONTROL_PRIORITY);
-            self.control = Some(Control { send, receive, header: Some(BytesMut::new()) });
+            let header = Some(BytesMut::new());
+            self.control = Some(Control { send, receive, header, tried_reserve: false });
             return None;
         }
         let (mut send, mut receive) = (send, receive);
@@ -203,7 +211,7 @@ impl Streams {
                 outbox.control(event);
             }
         }
-        if self.flush_control(context, outbox).is_err() {
+        if self.flush_control(context, quic, outbox).is_err() {
             return Poll::Ready(Incoming::Gone);
         }
         for id in std::mem::take(&mut self.blocked) {
@@ -216,6 +224,9 @@ impl Streams {
                 return Poll::Ready(Incoming::Gone);
             }
         }
+        // Whatever becomes free of the window goes to the others first.
+        let lanes = &self.lanes;
+        self.blocked.sort_by_key(|id| lanes[*id].as_ref().is_some_and(|lane| lane.has_moved));
         Poll::Pending
     }
 
@@ -228,10 +239,19 @@ impl Streams {
         quic.send_datagram(datagram.into()).is_ok()
     }
 
-    fn flush_control(&mut self, context: &mut Context<'_>, outbox: &Outbox) -> Result<(), WriteError> {
+    fn flush_control(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        outbox: &Outbox,
+    ) -> Result<(), WriteError> {
         let Some(control) = &mut self.control else { return Ok(()) };
         loop {
-            match poll_write(&mut control.send, context, &mut self.unwritten) {
+            let mut written = poll_write(&mut control.send, context, &mut self.unwritten);
+            if written.is_pending() && !std::mem::replace(&mut control.tried_reserve, true) {
+                written = with_reserve(quic, || poll_write(&mut control.send, context, &mut self.unwritten));
+            }
+            match written {
                 Poll::Ready(written) => written?,
                 Poll::Pending => return Ok(()),
             }
@@ -239,6 +259,7 @@ impl Streams {
                 Some(frame) => self.unwritten = frame.prefixed(),
                 None => return Ok(()),
             }
+            control.tried_reserve = false;
         }
     }
 
@@ -263,7 +284,14 @@ impl Streams {
                 let Some(frame) = outbox.take(id) else { return Ok(()) };
                 self.queue(context, quic, id, frame.prefixed());
             }
-            if self.poll_lane(context, id)?.is_pending() {
+            let mut written = self.poll_lane(context, id)?;
+            if written.is_pending() && !outbox.has_backlog(id) && self.may_try_reserve(id) {
+                written = with_reserve(quic, || self.poll_lane(context, id))?;
+            }
+            if written.is_pending() {
+                if let Some(lane) = &mut self.lanes[id] {
+                    lane.has_moved |= turn > 0;
+                }
                 self.blocked.push(id);
                 return Ok(());
             }
@@ -271,33 +299,42 @@ impl Streams {
         Ok(())
     }
 
+    /// Whether a lane's frame has yet to be offered to the reserve; from now on it has been.
+    fn may_try_reserve(&mut self, id: LaneId) -> bool {
+        self.lanes[id].as_mut().is_some_and(|lane| !std::mem::replace(&mut lane.tried_reserve, true))
+    }
+
     /// Puts a frame next on the lane, on a stream that is opened for its first one.
     fn queue(&mut self, context: &mut Context<'_>, quic: &quinn::Connection, id: LaneId, frame: Bytes) {
         if let Some(lane) = &mut self.lanes[id] {
             lane.frame = frame.clone();
             lane.unwritten = frame;
+            lane.tried_reserve = false;
             return;
         }
         // Asked once, not awaited: while a publication is due nobody waits for stream credit.
         let opened = pin!(quic.open_uni()).poll(context);
-        self.lanes[id] = Some(match opened {
+        let (carrier, unwritten) = match opened {
             Poll::Ready(Ok(stream)) => {
                 let mut first = Vec::with_capacity(frame.len() + 16);
                 write_varint(UNIDIRECTIONAL_HEADER, &mut first);
                 write_varint(self.session_id, &mut first);
                 first.extend_from_slice(&frame);
-                LaneStream { carrier: Carrier::Stream(stream), frame, unwritten: first.into() }
+                (Carrier::Stream(stream), first.into())
             }
-            Poll::Ready(Err(_)) | Poll::Pending => {
-                LaneStream { carrier: Carrier::Control, frame: frame.clone(), unwritten: frame }
-            }
-        });
+            Poll::Ready(Err(_)) | Poll::Pending => (Carrier::Control, frame.clone()),
+        };
+        let lane = LaneStream { carrier, frame, unwritten, tried_reserve: false, has_moved: false };
+        self.lanes[id] = Some(lane);
     }
 
     fn poll_lane(&mut self, context: &mut Context<'_>, id: LaneId) -> Result<Poll<()>, WriteError> {
         let Some(lane) = &mut self.lanes[id] else { return Ok(Poll::Ready(())) };
         if let Carrier::Stream(stream) = &mut lane.carrier {
-            match poll_write(stream, context, &mut lane.unwritten) {
+            let before = lane.unwritten.len();
+            let written = poll_write(stream, context, &mut lane.unwritten);
+            lane.has_moved = lane.unwritten.len() < before;
+            match written {
                 Poll::Ready(Err(WriteError::Stopped(_))) => {
                     // The peer does not want this stream: this frame and what follows come on the control stream.
                     lane.carrier = Carrier::Control;
@@ -373,6 +410,15 @@ impl Streams {
         let _ = control.send.finish();
         Ok(())
     }
+}
+
+/// Writes into the part of the send window that lanes with a backlog leave alone, so that what they have not got
+/// through yet holds up no other lane, and no answer.
+fn with_reserve<T>(quic: &quinn::Connection, write: impl FnOnce() -> T) -> T {
+    quic.set_send_window(SEND_WINDOW + SEND_RESERVE);
+    let written = write();
+    quic.set_send_window(SEND_WINDOW);
+    written
 }
 
 /// Takes the header of a client's bidirectional stream off `bytes`; `false` while it is incomplete.
