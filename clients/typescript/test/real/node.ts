@@ -20,6 +20,7 @@ const DEFAULTS = {
   SKYWAVE_LIMITS__HANDSHAKES_PER_SECOND: '1000',
   // More than is published while a transport is away.
   SKYWAVE_CHANNELS__TEST__HISTORY: '10000',
+  SKYWAVE_CHANNELS__TEST__PRESENCE: 'true',
 };
 
 const running = new Set<ChildProcess>();

@@ -79,6 +79,44 @@ export function describePages(stage: Stage): void {
     assert.ok(Date.now() - begin < 5_000, 'it did not wait for the next attempt');
   });
 
+  for (const kind of ['webtransport', 'websocket'] as const) {
+    test(`a web worker has a client of its own over ${kind}`, async () => {
+      const [tab, channel] = [await stage.tab(), freshChannel()];
+      const told = await tab.evaluate(
+        async ([{ urls, options }, name]) => {
+          const script = `
+            import '${location.origin}/script.js';
+            onmessage = async ({ data: { urls, options, name } }) => {
+              await kit.open('a', urls, options);
+              await kit.listen('a', name);
+              kit.client('a').channel(name).on('publication', ({ data }) => {
+                postMessage([data, kit.client('a').connection.transport]);
+              });
+              kit.say('a', name, 'from a worker');
+            };
+            postMessage('ready');`;
+          const address = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
+          const worker = new Worker(address, { type: 'module' });
+          const next = (): Promise<unknown> =>
+            new Promise((resolve, reject) => {
+              worker.onmessage = ({ data }) => { resolve(data); };
+              worker.onerror = ({ message }) => { reject(new Error(message)); };
+            });
+          await next();
+          const publication = next();
+          worker.postMessage({ urls, options, name });
+          try {
+            return await publication;
+          } finally {
+            worker.terminate();
+          }
+        },
+        [reach(stage.node, kind), channel] as const,
+      );
+      assert.deepEqual(told, ['from a worker', kind]);
+    });
+  }
+
   test('a page that was frozen for longer than its connection lives comes back with all it missed', async () => {
     const [tab, other, channel] = [await stage.tab(), await stage.tab(), freshChannel()];
     if (tab.freeze === undefined) return;

@@ -1,0 +1,27 @@
+/** The package in Deno and Bun, whose WebSocket is their own. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { TestNode } from './node.js';
+import { freshChannel } from './stage.js';
+
+const RUNTIMES = { Deno: ['deno', 'run', '--allow-all'], Bun: ['bun', 'run'] };
+const TIMEOUT_MS = 30_000;
+
+void describe('in other runtimes', () => {
+  let node: TestNode;
+  before(async () => {
+    node = await TestNode.start();
+  });
+  after(() => node.stop());
+  for (const [name, [command = '', ...words]] of Object.entries(RUNTIMES)) {
+    void it(`${name} publishes, iterates, reads history and presence, in both encodings`, async () => {
+      const script = [...words, 'build/test/real/runtime_script.js', `ws://${node.places.plain}`, freshChannel()];
+      const { stdout } = await promisify(execFile)(`node_modules/.bin/${command}`, script, { timeout: TIMEOUT_MS });
+      const [first, second] = stdout.trim().split('\n').map((line) => JSON.parse(line) as unknown);
+      assert.deepEqual(first, ['websocket', ['one', 'two', 'three'], 3, 1]);
+      assert.deepEqual(second, ['websocket', ['one', 'two', 'three'], 6, 1]);
+    });
+  }
+});
