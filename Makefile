@@ -1,9 +1,9 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-typescript browsers redis lint bench memory faults latency cost bench-tools fuzz help
+.PHONY: run demo-regions test test-rust test-typescript browsers redis lint bench memory faults latency cost browser-latency bench-tools fuzz help
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 run: ## A node with development defaults, and a page to try it: http://localhost:8080
 	cargo run -- serve --dev
@@ -62,6 +62,13 @@ COST ?=
 cost: redis bench-tools ## Commands and bytes of Redis per publication, as nodes and regions grow
 	cargo build --release -p skywave -p skywave-regions
 	target/release/skywave-regions cost $(COST)
+
+BROWSER_LATENCY ?=
+browser-latency: browsers bench-tools ## Latency in Chromium where packets are lost, for docs/browser-latency.md; BROWSER_LATENCY="--congestion bbr" prints only
+	cargo build --release -p skywave -p skywave-regions
+	cd clients/typescript && npm ci --no-audit --no-fund && npm run build && npx tsc && \
+		SKYWAVE_BIN=../../target/release/skywave SKYWAVE_LATENCY_ROOT=$(if $(BROWSER_LATENCY),,../..) \
+		../../target/release/skywave-regions path $(BROWSER_LATENCY) -- node build/bench/latency.js
 
 # Debian's clock that is off, and its tool for networks; installed when they are missing.
 bench-tools:

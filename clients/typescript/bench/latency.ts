@@ -139,8 +139,8 @@ async function main(): Promise<void> {
   publisher.close();
   await browser.close();
   await node.stop();
-  const root = process.env['SKYWAVE_LATENCY_ROOT'];
-  if (root === undefined) return;
+  const root = process.env['SKYWAVE_LATENCY_ROOT'] ?? '';
+  if (root === '') return;
   write(root, measured, `${conditions}; Chromium ${browser.version}; clocks within ${clocks.toFixed(1)} ms; ${SECONDS} s for each load`);
 }
 
