@@ -74,7 +74,7 @@ impl RedisBroker {
         options: Options,
         delivery: Arc<dyn Delivery>,
     ) -> Result<Self, ConnectError> {
-        let Options { log_age, origin, namespaces, others } = options;
+        let Options { log_age, origin, namespaces, others: remotes } = options;
         let Redis { endpoint, keys, commands, metrics, .. } = redis.clone();
         let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
         let mut tasks = JoinSet::new();
@@ -82,27 +82,22 @@ impl RedisBroker {
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
         let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
-        for tail in Tail::start(&endpoint, &keys, &feed, &metrics).await? {
+        let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
+        for tail in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
             tasks.spawn(tail);
         }
         let events = events::channels(&keys);
         let listener = Events(delivery);
         tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);
 
-        let reading = Reading {
-            commands,
-            keys,
-            own: origin.clone(),
-            others: others.keys().map(|name| &**name).collect::<Vec<_>>().join(","),
-            marks,
-        };
+        let reading = Reading { commands, keys, own: origin.clone(), others, marks };
         let resuming = Arc::new(Resuming {
             reading,
             cache,
             turns: Mutex::default(),
             readers: Semaphore::new(MAX_READERS),
         });
-        Ok(Self { origin, namespaces, others, redis, log_age, resuming, _tasks: tasks })
+        Ok(Self { origin, namespaces, others: remotes, redis, log_age, resuming, _tasks: tasks })
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
@@ -287,7 +282,8 @@ impl Resuming {
         let _reader = self.readers.acquire().await.map_err(|_| BrokerError::Unavailable)?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
-        if chunk.complete {
+        // What is still to come of other regions is not in the window.
+        if chunk.complete && head.coming.is_empty() {
             self.cache.fill(channel, &chunk, head.position, retained.age);
         }
         drop(expected);

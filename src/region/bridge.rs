@@ -56,6 +56,11 @@ const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
 const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// A link that held for so long is worth another try at once.
 const HELD_WELL: Duration = Duration::from_secs(5);
+/// How often a node that does not lead looks how far the bridge has got.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What was applied so long before, in milliseconds, has come to all nodes of the region; what came later is replayed by
+/// a leader that has not brought it itself, and whoever has it passes it over.
+const REPLAYED_MS: u64 = 1_000;
 /// How many partitions are asked at once.
 const ASKED_AT_ONCE: usize = 64;
 
@@ -67,7 +72,7 @@ pub struct Bridge {
     pub namespaces: BTreeMap<String, NamespaceConfig>,
     pub log_age: Duration,
     pub metrics: LinkMetrics,
-    /// How far this node got when it led, by partition.
+    /// How far the bridge is known to have got, should this region's Redis forget it; by partition.
     pub reached: Mutex<HashMap<u16, Cursor>>,
     pub links: Arc<Links>,
 }
@@ -86,7 +91,10 @@ impl Bridge {
     pub async fn run(self) {
         let mut at_least = 0;
         loop {
-            let lease = self.candidate.acquire(at_least).await;
+            let lease = tokio::select! {
+                lease = self.candidate.acquire(at_least) => lease,
+                never = self.look_on() => match never {},
+            };
             tracing::info!(region = &*self.remote.name, token = lease.token(), "this node leads the link");
             let leading = Leading::new(&self.metrics);
             let why = tokio::select! {
@@ -101,6 +109,25 @@ impl Bridge {
                 Yield::Fenced(fence) => at_least = fence.saturating_add(1),
                 Yield::RemoteAway => {
                     tokio::time::sleep(AVAILABLE_INTERVAL * rand::random_range(20..40)).await
+                }
+            }
+        }
+    }
+
+    /// Remembers how far the bridge gets under other leaders: if Redis loses the cursor, it loses the lease as well, and
+    /// any node may lead.
+    async fn look_on(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            // What cannot be asked, or was lost, leaves what is known.
+            let Ok(cursors) = self.cursors().await else { continue };
+            let mut reached = self.reached.lock();
+            for (partition, stored) in (0..).zip(cursors) {
+                let Some(cursor) = Cursor::parse(&stored) else { continue };
+                let looked = cursor.back_by(REPLAYED_MS);
+                match reached.get(&partition) {
+                    Some(known) if known.life == looked.life && known.id >= looked.id => {}
+                    _ => drop(reached.insert(partition, looked)),
                 }
             }
         }
@@ -212,7 +239,7 @@ impl Bridge {
         for (partition, purpose) in purposes {
             let place = &mut places[usize::from(partition)];
             *place = match purpose {
-                Purpose::Fill { .. } => begin(link, partition, place).await?,
+                Purpose::Fill { .. } => begin(link, partition, place, &heads[usize::from(partition)]).await?,
                 Purpose::Repair { cursor, until } => {
                     let reached = Cursor { id: until, ..cursor.clone() };
                     let place = Place { stored: cursor.to_string(), cursor };
@@ -223,13 +250,17 @@ impl Bridge {
         Ok(places)
     }
 
-    /// Where the link begins in a partition of which this region's Redis knows nothing: where this leader had got to,
-    /// should Redis have lost it, else now.
+    /// Where the link begins in a partition of which this region's Redis knows nothing: where it is known to have got to,
+    /// should Redis have lost it, as far as the log still reaches back; else now.
     fn beginning(&self, partition: u16, head: &Head) -> Cursor {
-        let reached = self.reached.lock().get(&partition).cloned();
-        reached
-            .filter(|reached| reached.life == head.life && !is_trimmed(head, reached.id))
-            .unwrap_or(Cursor { life: head.life.clone(), id: head.newest, count: head.count })
+        let Some(reached) = self.reached.lock().get(&partition).cloned() else {
+            return Cursor { life: head.life.clone(), id: head.newest, count: head.count };
+        };
+        let mut cursor = reached.in_life(&head.life, head.born);
+        if is_trimmed(head, cursor.id) {
+            cursor.id = head.oldest.unwrap_or(head.newest.next()).previous();
+        }
+        cursor
     }
 
     /// Remembers how far a link got, should this region's Redis forget it.
@@ -287,15 +318,18 @@ async fn settle(link: &Link, partition: u16, from: &Place, to: Cursor) -> Result
     moved(outcome, to)
 }
 
-/// Begins a partition that was filled in.
-async fn begin(link: &Link, partition: u16, place: &Place) -> Result<Place, Interruption> {
+/// Begins a partition that was filled in; `earlier` is where the log stood before.
+async fn begin(link: &Link, partition: u16, place: &Place, earlier: &Head) -> Result<Place, Interruption> {
     let part = Part { after: StreamId::MIN, until: None, count: 0 };
     let head = link.log.pull(partition, part).await?.head;
     if head.life != place.cursor.life {
         return Err(Interruption::LifeChanged);
     }
     link.metrics.filled.inc();
-    moved(link.applying.begin(partition, &place.cursor, head.newest).await, place.cursor.clone())
+    // Its last publication, as far as it says so: others come into its log without an end.
+    let last = head.last_own.unwrap_or(earlier.newest);
+    let replay = (last > place.cursor.id).then_some(last);
+    moved(link.applying.begin(partition, &place.cursor, replay).await, place.cursor.clone())
 }
 
 fn moved(outcome: Result<Outcome, BrokerError>, to: Cursor) -> Result<Place, Interruption> {

@@ -1,10 +1,11 @@
 -- Takes, renews or gives back a lease, by Redis' own clock.
 --
 -- KEYS[1] lease (hash holder, token, until_ms)
--- ARGV[1] `take` or `release` · [2] who asks · [3] duration_ms · [4] the token is to be at least this
+-- ARGV[1] `take`, `renew` or `release` · [2] who asks · [3] duration_ms · [4] the token is to be at least this
 -- Answers {token, 0} to who holds it now, else {0, the time that is left to the holder, in ms}.
 --
--- The token grows by one at each change of holder, and never falls while the hash is there: it does not expire.
+-- The token grows by one at each change of holder, and never falls while the hash is there: it does not expire. Where it
+-- is not there, Redis lost it, and more with it: nobody holds the lease, be it that it was taken in time.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HMGET', KEYS[1], 'holder', 'token', 'until_ms')
@@ -22,10 +23,14 @@ if ARGV[1] == 'release' then
   end
   return { '0', '0' }
 end
-if holder and holder ~= '' and holder ~= ARGV[2] and until_ms > now_ms then
+local is_another = holder ~= ARGV[2]
+if is_another and ARGV[1] == 'renew' then
+  return { '0', '0' }
+end
+if holder and holder ~= '' and is_another and until_ms > now_ms then
   return { '0', string.format('%.0f', until_ms - now_ms) }
 end
-if holder ~= ARGV[2] then
+if is_another then
   token = token + 1
 end
 token = math.max(token, tonumber(ARGV[4]))

@@ -50,8 +50,8 @@ impl Candidate {
         }
     }
 
-    async fn take(&self, at_least: u64) -> Result<Answer, BrokerError> {
-        let value = self.redis.commands.call(self.request("take", at_least)).await?;
+    async fn ask(&self, action: &str, at_least: u64) -> Result<Answer, BrokerError> {
+        let value = self.redis.commands.call(self.request(action, at_least)).await?;
         answer(value).map_err(|error| {
             tracing::error!(%error, lease = self.key, "a lease cannot be read");
             BrokerError::Unavailable
@@ -62,7 +62,7 @@ impl Candidate {
     pub async fn acquire(&self, at_least: u64) -> Lease {
         loop {
             let asked = Instant::now();
-            let pause = match self.take(at_least).await {
+            let pause = match self.ask("take", at_least).await {
                 Ok(Answer::Held { token }) => return Lease::new(self.clone(), token, asked + DURATION),
                 Ok(Answer::Taken { left }) => left.clamp(RETRY_INTERVAL, RENEW_INTERVAL),
                 Err(_) => RETRY_INTERVAL,
@@ -71,17 +71,17 @@ impl Candidate {
         }
     }
 
-    /// Renews until the lease is another's or has run out.
+    /// Renews until the lease is another's, has run out, or Redis has lost it.
     async fn keep(self, token: u64, mut until: Instant, lost: watch::Sender<bool>) {
         tokio::time::sleep(RENEW_INTERVAL).await;
         loop {
             let asked = Instant::now();
-            let pause = match tokio::time::timeout_at(until, self.take(token)).await {
+            let pause = match tokio::time::timeout_at(until, self.ask("renew", token)).await {
                 Ok(Ok(Answer::Held { token: renewed })) if renewed == token => {
                     until = asked + DURATION;
                     RENEW_INTERVAL
                 }
-                // Another held it meanwhile.
+                // Another held it meanwhile, or Redis lost it.
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => RETRY_INTERVAL,
                 Err(_) => break,

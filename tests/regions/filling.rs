@@ -6,8 +6,9 @@ use crate::{
     world::channel,
 };
 use skywave::broker::{Broker, From};
-use skywave_client::{ChannelEvent, SubscribeOptions, TransportChoice};
+use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::frame::GapReason;
+use std::ops::RangeInclusive;
 
 /// Two regions, of which the first knows nothing: the second published so much before.
 async fn newcomer(before: u64) -> Deployment {
@@ -108,6 +109,107 @@ async fn a_leader_whose_redis_forgets_everything_misses_nothing() {
         assert!(eu.numbers(name, "us").into_iter().eq(1..=100), "{name}: {:?}", eu.numbers(name, "us"));
     }
     assert!(history(&deployment, "eu").await.into_iter().eq(1..=100));
+}
+
+/// With history, and without.
+const CHANNELS: [&str; 2] = ["chat:1", "bench:1"];
+
+/// Publishes these numbers in `us`.
+async fn publish(deployment: &Deployment, numbers: RangeInclusive<u64>) {
+    for number in numbers {
+        for channel in CHANNELS {
+            deployment.region("us").publish(channel, number).await;
+        }
+    }
+}
+
+/// A node of `eu` that never brought anything from `us` itself, a client there that has 50 publications of `us` on
+/// both channels, and 30 more that came to nobody yet when the Redis of `eu` forgot everything.
+async fn forgetful() -> (Deployment, Client, Vec<Subscription>) {
+    let mut deployment = Deployment::start(&["eu", "us"]).await;
+    publish(&deployment, 1..=50).await;
+    deployment.deliveries("eu", 100).await;
+    deployment.add_node("eu").await;
+    let leading = deployment.leader("eu", "us").unwrap();
+    // Nobody publishes: only the other node asks, one partition after the other.
+    let asked = async || -> u64 {
+        let statistics: String = deployment.region("eu").redis.run("INFO commandstats").await;
+        let calls = statistics.lines().find_map(|line| line.strip_prefix("cmdstat_hget:calls="));
+        calls.and_then(|calls| calls.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+    };
+    let before = asked().await;
+    eventually("a look at the cursors", async || asked().await >= before + 4).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    drop(deployment.region_mut("eu").nodes.remove(leading));
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut subscriptions = Vec::new();
+    for channel in CHANNELS {
+        let mut subscription = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
+        let subscribed = soon(subscription.next()).await;
+        let Some(ChannelEvent::Subscribed(subscribed)) = subscribed else { panic!("{subscribed:?}") };
+        assert_eq!(subscribed.position.get("us").unwrap().offset, 50);
+        subscriptions.push(subscription);
+    }
+    publish(&deployment, 51..=80).await;
+    deployment.region("eu").redis.run::<()>("FLUSHALL").await;
+    for subscription in &mut subscriptions {
+        // Of what `us` published nobody knows yet whether it can be had.
+        assert_eq!(gap(subscription).await, ("eu".to_owned(), GapReason::EpochChanged, 0));
+    }
+    (deployment, client, subscriptions)
+}
+
+/// The next event, which is a gap: origin, reason, offset.
+async fn gap(subscription: &mut Subscription) -> (String, GapReason, u64) {
+    let event = soon(subscription.next()).await;
+    let Some(ChannelEvent::Gap(gap)) = event else { panic!("{event:?}") };
+    (gap.origin.to_string(), gap.reason, gap.offset)
+}
+
+/// The next events are these publications of `us`.
+async fn expect(subscription: &mut Subscription, offsets: RangeInclusive<u64>) {
+    for offset in offsets {
+        let event = soon(subscription.next()).await;
+        let Some(ChannelEvent::Publication(publication)) = event else { panic!("{offset}: {event:?}") };
+        assert_eq!((&*publication.origin, publication.offset), ("us", offset));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgets_everything_costs_subscribers_nothing_that_another_region_has() {
+    let (deployment, _client, mut subscriptions) = forgetful().await;
+    deployment.path("eu", "us").heal();
+    publish(&deployment, 81..=100).await;
+    for subscription in &mut subscriptions {
+        expect(subscription, 51..=100).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_redis_has_any_more_is_told_when_the_link_begins_anew_though_nobody_publishes() {
+    let (deployment, _client, mut subscriptions) = forgetful().await;
+    for partition in 0..4 {
+        let trim = format!("XTRIM sky:{{{partition}}}:log MAXLEN = 0");
+        deployment.region("us").redis.run::<u64>(&trim).await;
+    }
+    deployment.path("eu", "us").heal();
+    expect(&mut subscriptions[0], 51..=80).await;
+    assert_eq!(gap(&mut subscriptions[1]).await, ("us".to_owned(), GapReason::Trimmed, 80));
+    publish(&deployment, 81..=81).await;
+    for subscription in &mut subscriptions {
+        expect(subscription, 81..=81).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_notices_that_its_redis_forgot_everything_though_nobody_publishes() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    publish(&deployment, 1..=10).await;
+    deployment.deliveries("eu", 20).await;
+    deployment.region("eu").redis.run::<()>("FLUSHALL").await;
+    deployment.bridged("eu").await;
+    assert!(history(&deployment, "eu").await.into_iter().eq(1..=10));
 }
 
 #[tokio::test(flavor = "multi_thread")]

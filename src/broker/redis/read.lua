@@ -5,8 +5,8 @@
 -- ARGV[6] history_age_ms · [7] the other regions, separated by commas · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
 -- backward; no more is read than it misses.
 -- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, for each origin
--- that was filled in where it stood then}.
-local positions, filled = {}, {}
+-- that was filled in where it stood then, the regions of which more is to come that was published before}.
+local positions, filled, coming = {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
 for index = 1, #stored, 2 do
@@ -21,8 +21,13 @@ end
 -- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
 if KEYS[5] then
   for region in string.gmatch(ARGV[7], '[^,]+') do
-    if not known[region] and redis.call('HEXISTS', KEYS[5], region) == 0 then
+    local held = redis.call('HMGET', KEYS[5], region, region .. ':replay')
+    if not held[1] and not known[region] then
       positions[#positions + 1], positions[#positions + 2] = region, 'unknown:0'
+    end
+    -- Channels that were filled in may stand further on than what was delivered.
+    if not held[1] or held[2] then
+      coming[#coming + 1] = region
     end
   end
 end
@@ -63,4 +68,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = redis.call('XRANGE', KEYS[4], bound, '+', 'COUNT', count)
 end
-return { life, fresh_epoch, positions, entries, count, filled }
+return { life, fresh_epoch, positions, entries, count, filled, coming }

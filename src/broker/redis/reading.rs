@@ -246,13 +246,22 @@ impl Reading {
     fn answer(&self, value: Value) -> Result<Answer, Malformed> {
         let Value::Array(parts) = value else { return Err(Malformed("answer")) };
         let Ok(
-            [life, fresh_epoch, Value::Array(positions), Value::Array(entries), count, Value::Array(filled)],
-        ) = <[Value; 6]>::try_from(parts)
+            [
+                life,
+                fresh_epoch,
+                Value::Array(positions),
+                Value::Array(entries),
+                count,
+                Value::Array(filled),
+                Value::Array(coming),
+            ],
+        ) = <[Value; 7]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
         let mut head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
         head.filled = points(filled)?.into_iter().collect();
+        head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
         let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;
         let exhausted = entries.len() < asked || asked == 0;
         let entries = entries.into_iter().map(|value| {
@@ -272,17 +281,20 @@ impl Reading {
                 position.set(origin, point);
             }
         }
-        Ok(Head { own: self.own.clone(), position, filled: Position::new() })
+        Ok(Head { own: self.own.clone(), position, filled: Position::new(), coming: Vec::new() })
     }
+}
+
+fn origin(name: Value) -> Result<Origin, Malformed> {
+    Text::new(reply::text(name)?).map_err(|_| Malformed("origin"))
 }
 
 /// Pairs of origin and point.
 fn points(pairs: Vec<Value>) -> Result<Vec<(Origin, Point)>, Malformed> {
     let mut pairs = pairs.into_iter();
     let mut points = Vec::new();
-    while let (Some(origin), Some(point)) = (pairs.next(), pairs.next()) {
-        let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
-        points.push((origin, point_of(&reply::text(point)?).ok_or(Malformed("position"))?));
+    while let (Some(name), Some(point)) = (pairs.next(), pairs.next()) {
+        points.push((origin(name)?, point_of(&reply::text(point)?).ok_or(Malformed("position"))?));
     }
     Ok(points)
 }

@@ -31,6 +31,9 @@ pub struct Head {
     /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
+    /// Regions whose publications from before are still being brought here, be it again, since this region's Redis lost
+    /// them: what is missing of them now may come yet.
+    pub coming: Vec<Origin>,
 }
 
 impl Head {
@@ -275,6 +278,9 @@ impl Playback {
     pub fn complete(mut self, head: &Head) -> Chunk {
         let mut complete = true;
         for (origin, point) in head.position.iter() {
+            if head.coming.contains(origin) {
+                continue;
+            }
             let is_own = *origin == head.own;
             if let Some(reason) = missing(self.position.get(origin), point, is_own) {
                 complete &= self.lose(origin, reason, point.clone());
@@ -287,7 +293,8 @@ impl Playback {
     /// The chunk, when there are entries that were not offered or did not fit.
     pub fn part(mut self, head: &Head) -> Chunk {
         let changes = |(origin, point): &&(Origin, Point)| {
-            self.position.get(origin).is_some_and(|seen| seen.epoch != point.epoch)
+            !head.coming.contains(origin)
+                && self.position.get(origin).is_some_and(|seen| seen.epoch != point.epoch)
         };
         if self.chunk.loss_ahead.is_none() && head.position.iter().find(changes).is_some() {
             self.chunk.loss_ahead = Some(GapReason::EpochChanged);

@@ -46,6 +46,8 @@ pub struct Feed {
 pub struct Tail {
     endpoint: Endpoint,
     keys: Keys,
+    /// The other regions, separated by commas.
+    others: String,
     feed: Feed,
     reconnects: IntCounter,
     partitions: Vec<Partition>,
@@ -60,8 +62,14 @@ struct Partition {
     life: Option<String>,
     /// The last entry that was seen.
     last: StreamId,
+    /// Regions that this one's Redis begins to know, see [`Head::coming`](super::recovery::Head::coming).
+    coming: Vec<String>,
     lag: Lag,
 }
+
+/// What Redis tells of a partition: the life, its log's last id when that began, the last id, how many entries it was
+/// ever given, and the regions of which more is to come.
+type LifeOf = (String, String, String, u64, Vec<String>);
 
 impl Tail {
     /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
@@ -72,13 +80,14 @@ impl Tail {
     pub async fn start(
         endpoint: &Endpoint,
         keys: &Keys,
+        others: &str,
         feed: &Feed,
         metrics: &RedisMetrics,
     ) -> Result<Vec<impl Future<Output = ()> + Send + 'static>, ConnectError> {
         let all: Vec<_> = (0..keys.partitions()).collect();
         let at_once = if endpoint.is_undivided() { all.len() } else { 1 };
         let tails = all.chunks(at_once).map(async |partitions| {
-            let mut tail = Self::of(partitions, endpoint.clone(), keys.clone(), feed.clone(), metrics);
+            let mut tail = Self::of(partitions, (endpoint, keys, others), feed.clone(), metrics);
             let connection = tail.connect().await?;
             Ok(tail.run(connection))
         });
@@ -86,19 +95,26 @@ impl Tail {
     }
 
     /// `partitions`: at least one.
-    fn of(partitions: &[u16], endpoint: Endpoint, keys: Keys, feed: Feed, metrics: &RedisMetrics) -> Self {
+    fn of(
+        partitions: &[u16],
+        (endpoint, keys, others): (&Endpoint, &Keys, &str),
+        feed: Feed,
+        metrics: &RedisMetrics,
+    ) -> Self {
         let partition = |number| Partition {
             number,
             log: keys.log(number),
             life: None,
             last: StreamId::MIN,
+            coming: Vec::new(),
             lag: Lag::new(number, metrics),
         };
         let partitions: Vec<_> = partitions.iter().copied().map(partition).collect();
         let index = partitions.iter().enumerate().map(|(index, one)| (one.log.clone(), index)).collect();
         let lives_after = Instant::now();
         let reconnects = metrics.reconnects.with_label_values(&["tail"]);
-        Self { endpoint, keys, feed, reconnects, partitions, index, lives_after }
+        let (endpoint, keys, others) = (endpoint.clone(), keys.clone(), others.to_owned());
+        Self { endpoint, keys, others, feed, reconnects, partitions, index, lives_after }
     }
 
     async fn run(mut self, mut connection: Connection) {
@@ -179,33 +195,42 @@ impl Tail {
     }
 
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
-    /// the last one that was seen.
+    /// the last one that was seen. And who read while more was to come was not told what is missing: once all is there,
+    /// they read again.
     async fn learn_lives(&mut self, connection: &mut Connection) -> Result<(), ConnectError> {
         let mut pipeline = Pipeline::with_capacity(self.partitions.len());
         for partition in &self.partitions {
-            pipeline.add_command(connection.command(&Request::Script {
-                script: Script::LifeOf,
-                keys: vec![self.keys.life(partition.number), partition.log.clone()],
-                args: Vec::new(),
-            }));
+            let mut keys = vec![self.keys.life(partition.number), partition.log.clone()];
+            if !self.others.is_empty() {
+                keys.push(self.keys.cursor(partition.number));
+            }
+            let args = vec![self.others.clone().into_bytes()];
+            let request = Request::Script { script: Script::LifeOf, keys, args };
+            pipeline.add_command(connection.command(&request));
         }
-        let answers: Vec<(String, String, String, u64)> =
-            pipeline.query_async(&mut connection.commands).await?;
+        let answers: Vec<LifeOf> = pipeline.query_async(&mut connection.commands).await?;
         if answers.len() != self.partitions.len() {
             return Err(Malformed("lives").into());
         }
-        let mut changed = HashSet::new();
-        for (partition, (life, born, newest, added)) in self.partitions.iter_mut().zip(answers) {
+        let (mut changed, mut arrived) = (HashSet::new(), HashSet::new());
+        for (partition, (life, born, newest, added, coming)) in self.partitions.iter_mut().zip(answers) {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
             if partition.learn(life, born, newest) {
                 changed.insert(partition.number);
             }
+            if partition.coming.iter().any(|region| !coming.contains(region)) {
+                arrived.insert(partition.number);
+            }
+            partition.coming = coming;
             partition.lag.measure(partition.last, newest, added);
         }
         if !changed.is_empty() {
             self.feed.cache.clear();
             self.feed.marks.clear();
+        }
+        changed.extend(arrived);
+        if !changed.is_empty() {
             // Last: who reads on now must not be answered from before.
             let is_affected = |channel: &Channel| changed.contains(&self.keys.partition(channel));
             self.feed.delivery.uncertain(&is_affected);
@@ -245,7 +270,8 @@ mod tests {
 
     fn partition() -> Partition {
         let lag = Lag::new(0, &Metrics::new().unwrap().redis);
-        Partition { number: 0, log: String::new(), life: None, last: StreamId::MIN, lag }
+        let (log, coming) = (String::new(), Vec::new());
+        Partition { number: 0, log, life: None, last: StreamId::MIN, coming, lag }
     }
 
     #[test]

@@ -11,7 +11,7 @@
 -- {`ok` or `stopped`, how many were applied, how many were known, how many do not follow the one before}.
 --
 -- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
--- ends, an entry is new because it lies behind the cursor.
+-- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing.
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 11, 13
 local region = ARGV[3]
 
@@ -128,7 +128,7 @@ if not stopped and not failure then
 end
 if reached ~= cursor then
   redis.call('HSET', KEYS[3], region, reached)
-  if replay and not is_replayed(reached) then
+  if replay and (not is_replayed(reached) or string.find(reached, ' ' .. replay .. ' ', 1, true)) then
     redis.call('HDEL', KEYS[3], region .. ':replay')
   end
 end

@@ -83,12 +83,18 @@ impl Applying {
         self.call(self.request(partition, from, to, steps, (mode, ""))).await
     }
 
-    /// Begins at `to`, where channels that were filled in stand already; up to `until`, all is new nevertheless.
+    /// Begins at `to`. Channels that were filled in may stand further on, up to `until`; all is new nevertheless.
     ///
     /// # Errors
     /// See [`Self::apply`].
-    pub async fn begin(&self, partition: u16, to: &Cursor, until: StreamId) -> Result<Outcome, BrokerError> {
-        self.call(self.request(partition, "", to, &[], (Mode::Log, &until.to_string()))).await
+    pub async fn begin(
+        &self,
+        partition: u16,
+        to: &Cursor,
+        until: Option<StreamId>,
+    ) -> Result<Outcome, BrokerError> {
+        let replay = until.map_or_else(String::new, |until| until.to_string());
+        self.call(self.request(partition, "", to, &[], (Mode::Log, &replay))).await
     }
 
     /// Says events on a partition; without any, it only shuts out earlier leaders.

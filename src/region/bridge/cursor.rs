@@ -34,6 +34,11 @@ impl Cursor {
         }
         Self { life: life.to_owned(), id: self.id.min(born), count: self.count }
     }
+
+    /// So many milliseconds before, by the other region's clock.
+    pub fn back_by(self, ms: u64) -> Self {
+        Self { id: StreamId { ms: self.id.ms.saturating_sub(ms), sequence: 0 }, ..self }
+    }
 }
 
 impl fmt::Display for Cursor {

@@ -23,7 +23,12 @@ impl History {
     fn new() -> Self {
         let mut history = Self {
             entries: Vec::new(),
-            head: Head { own: Text::new("eu").unwrap(), position: Position::new(), filled: Position::new() },
+            head: Head {
+                own: Text::new("eu").unwrap(),
+                position: Position::new(),
+                filled: Position::new(),
+                coming: Vec::new(),
+            },
             next_id: 1,
             lives: 0,
         };
@@ -279,4 +284,21 @@ fn the_position_before_some_entries_is_that_of_each_origins_first() {
     assert_eq!(before.get("eu").unwrap().offset, 1);
     assert_eq!(before.get("us").unwrap().offset, 1);
     assert_eq!(position_before([].iter(), &history.head), history.head.position);
+}
+
+#[test]
+fn of_a_region_of_which_more_is_to_come_nothing_is_missing_yet() {
+    let mut history = History::new();
+    let us = || Text::new("us").unwrap();
+    history.publish("us");
+    let seen = history.head.position.clone();
+    for head in [("there", 9), (UNKNOWN, 0), ("elsewhere", 9)] {
+        let point = Point { epoch: Text::new(head.0).unwrap(), offset: head.1 };
+        history.head.position.set(us(), point);
+        history.head.coming = Vec::new();
+        assert_eq!(history.read(&seen, LIMIT).lost.len(), 1, "{head:?}");
+        history.head.coming = vec![us()];
+        let chunk = history.read(&seen, LIMIT);
+        assert!(chunk.complete && chunk.loss().is_none(), "{head:?}: {chunk:?}");
+    }
 }
