@@ -1,5 +1,6 @@
 /** The demo page: two people, each with a session of its own, on a channel that the page's address names. */
 import { asName, Pane } from './pane.js';
+import { SkywaveError } from './skywave.js';
 
 const NAMES = ['Ada', 'Bruno', 'Chidi', 'Dilek', 'Emil', 'Fatima', 'Goro', 'Hanna', 'Ines', 'Jun', 'Kofi', 'Lena'];
 const TRANSPORTS = ['auto', 'webtransport', 'websocket'];
@@ -90,10 +91,15 @@ async function start() {
     headStartMs: HEAD_START_MS,
     serverCertificateHashes: certificates(node),
   };
-  const panes = Object.entries(twoNames(wanted.user)).map(
-    ([id, name]) => new Pane({ id, name, channel: wanted.channel, url: { webtransport, websocket }, options }),
-  );
-  setInterval(() => panes.forEach((pane) => pane.tick()), TICK_MS);
+  try {
+    const panes = Object.entries(twoNames(wanted.user)).map(
+      ([id, name]) => new Pane({ id, name, channel: wanted.channel, url: { webtransport, websocket }, options }),
+    );
+    setInterval(() => panes.forEach((pane) => pane.tick()), TICK_MS);
+  } catch (error) {
+    if (!(error instanceof SkywaveError)) throw error;
+    trouble(`“${wanted.channel}” will not do: ${error.message}.`);
+  }
 }
 
 start();

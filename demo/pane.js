@@ -75,8 +75,14 @@ export class Pane {
   #frames;
   #noticeTimer = null;
 
-  /** Connects at once, and stays connected. `url` and `options` are what the package's `Skywave` takes. */
+  /**
+   * Connects at once, and stays connected. `url` and `options` are what the package's `Skywave` takes. Throws for what
+   * is no name of a channel.
+   */
   constructor({ id, name, channel, url, options }) {
+    const encoding = shownJson((frame) => this.#takeFrame(frame));
+    this.#client = new Skywave(url, { ...options, encoding, autoConnect: false });
+    this.#channel = this.#client.channel(channel, { history: HISTORY, presence: true });
     this.#name = name;
     this.#root = document.getElementById('pane').content.cloneNode(true).firstElementChild;
     this.#root.dataset.pane = id;
@@ -87,11 +93,9 @@ export class Pane {
     this.#messages = new MessageList(this.#fields.messages, this.#fields.pending);
     this.#frames = new FrameList(this.#fields.frames, this.#fields['frames-count']);
     document.getElementById('panes').append(this.#root);
-    this.#client = new Skywave(url, { ...options, encoding: shownJson((frame) => this.#takeFrame(frame)) });
-    this.#channel = this.#client.channel(channel, { history: HISTORY, presence: true });
     this.#follow();
     this.#listen();
-    this.#showState();
+    this.#connect();
   }
 
   /** Shows what changes by itself: the countdown, and who stopped typing. */
@@ -136,8 +140,12 @@ export class Pane {
       this.#client.disconnect();
       this.#messages.say('The connection is cut. The others go on.');
     } else {
-      this.#client.connect().catch((error) => console.debug('not connected, which the state says as well', error));
+      this.#connect();
     }
+  }
+
+  #connect() {
+    this.#client.connect().catch((error) => console.debug('not connected, which the state says as well', error));
   }
 
   async #switch() {
@@ -211,14 +219,14 @@ export class Pane {
     this.#measure();
   }
 
-  #refused({ code, reason, message }) {
+  #refused({ code, reason }) {
     if (code === ErrorCode.not_available && this.#hasPresence) {
       // The channel's namespace has no presence: it has to do without.
       this.#hasPresence = false;
       this.#client.channel(this.#channel.name, { presence: false });
       this.#channel.subscribe().catch((error) => console.debug('refused, which is told as well', error));
     } else {
-      this.#messages.say(`No access to ${this.#channel.name}: ${message || reason} (${code})`, 'problem');
+      this.#messages.say(`No access to ${this.#channel.name}: ${reason} (${code})`, 'problem');
     }
   }
 

@@ -1,7 +1,7 @@
 /** What a person can rely on in the demo page. */
 import assert from 'node:assert/strict';
 import { describe } from 'node:test';
-import { openDemo, openUnconnected, type Shown } from './demo_page.js';
+import { openDemo, openUnconnected, seesTrouble, type Shown } from './demo_page.js';
 import { type Kind, type Stage, test, upTo } from './stage.js';
 
 const numbered = (word: string, count: number): string[] => upTo(count).map((number) => `${word} ${number}`);
@@ -159,6 +159,19 @@ function describePeople(stage: Stage): void {
     const { right } = await openUnconnected(stage, without, 'webtransport');
     const { notice } = await right.waitUntil('waiting');
     assert.match(notice, /^The address has no webtransport\. Next attempt/);
+  });
+
+  test('a channel that is refused, has no presence or is none at all is told', async () => {
+    const { left } = await openUnconnected(stage, stage.node, 'auto', 'nowhere:1');
+    const { said } = await left.sees('the refusal', (shown) => shown.said.length > 0);
+    assert.deepEqual(said, ['No access to nowhere:1: unknown_namespace (102)']);
+
+    const silent = await stage.start({ SKYWAVE_CHANNELS__TEST__PRESENCE: 'false' });
+    const { right } = await openUnconnected(stage, silent, 'auto');
+    await right.say(['hello']);
+    assert.deepEqual((await right.seesMessages(1)).present, []);
+
+    assert.match(await seesTrouble(stage, stage.node, 'nonsense'), /^“nonsense” will not do: a channel is/);
   });
 
   test('what others send is shown as text, whatever it is', async () => {

@@ -36,6 +36,13 @@ export interface DemoPage {
   readonly right: Person;
 }
 
+/** What the page tells where it cannot even begin. */
+export async function seesTrouble(stage: Stage, node: TestNode, channel: string): Promise<string> {
+  const visit = await stage.visit(`${node.page}/?${new URLSearchParams({ channel }).toString()}`);
+  const read = (): Promise<string> => visit.evaluate(() => document.querySelector('#trouble:not([hidden])')?.textContent ?? '');
+  return until('what is wrong', read, (text) => text !== '');
+}
+
 /** Opens the page for a channel of its own, unless one is named, and waits until both people are there. */
 export async function openDemo(stage: Stage, node: TestNode, transport: Kind | 'auto', channel = freshChannel()): Promise<DemoPage> {
   const page = await openUnconnected(stage, node, transport, channel);
