@@ -125,6 +125,9 @@ impl Report {
         }
         if verdict.told > 0 && !may_lose {
             faults.push(format!("told as lost, though Redis lost nothing: {}", verdict.told));
+        } else if verdict.told_of_going_epoch > 0 {
+            let kept = verdict.told_of_going_epoch;
+            faults.push(format!("told as lost, though the Redis of their origin has them: {kept}"));
         }
         let late =
             services.iter().filter_map(|service| service.served_after).filter(|after| *after > LONGEST);
