@@ -141,7 +141,7 @@ async function main(): Promise<void> {
   await node.stop();
   const root = process.env['SKYWAVE_LATENCY_ROOT'] ?? '';
   if (root === '') return;
-  write(root, measured, `${conditions}; Chromium ${browser.version}; clocks within ${clocks.toFixed(1)} ms; ${SECONDS} s for each load`);
+  write(root, measured, conditions, `Chromium ${browser.version}; clocks within ${clocks.toFixed(1)} ms; ${SECONDS} s for each load`);
 }
 
 // Chromium ends when its pipes do, and the node with this process.

@@ -26,11 +26,11 @@ export const CHANNELS = [BUSY, ...QUIET];
 
 const quiet: Stream = { perSecond: 4, bytes: 100, burst: 1 };
 
-// CUBIC brings about 120 KB/s over a path with 80 ms and 2 % loss, TCP's as well as QUIC's.
+// CUBIC brings about 100 KB/s over a path with 80 ms and 2 % loss, TCP's as well as QUIC's.
 export const LOADS: readonly Load[] = [
-  { name: 'steady', words: '20 publications of 1 KB per second (20 KB/s)', busy: { perSecond: 20, bytes: 1_000, burst: 1 }, quiet },
-  { name: 'heavy', words: '20 publications of 3 KB per second (60 KB/s)', busy: { perSecond: 20, bytes: 3_000, burst: 1 }, quiet },
-  { name: 'bursts', words: '192 publications of 4 KB at once, every 20 seconds', busy: { perSecond: 0.05, bytes: 4_000, burst: 192 }, quiet },
+  { name: 'steady', words: '1 KB, 20 times a second', busy: { perSecond: 20, bytes: 1_000, burst: 1 }, quiet },
+  { name: 'heavy', words: '3 KB, 20 times a second', busy: { perSecond: 20, bytes: 3_000, burst: 1 }, quiet },
+  { name: 'bursts', words: '192 × 4 KB at once, every 20 seconds', busy: { perSecond: 0.05, bytes: 4_000, burst: 192 }, quiet },
 ];
 
 /** How many were published on each channel. */

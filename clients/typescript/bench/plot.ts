@@ -2,7 +2,7 @@
 import type { Measured } from './report.js';
 
 const PANEL = { width: 300, height: 250, gap: 22 };
-const MARGIN = { left: 56, top: 92, right: 20, bottom: 56 };
+const MARGIN = { left: 60, top: 112, right: 20, bottom: 56 };
 /** Of the axis of percentiles: 99.9 %, where that many were measured. */
 const LAST_DECADE = 3;
 const PERCENTILES = [0, 0.5, 0.9, 0.99, 0.999];
@@ -61,7 +61,7 @@ function legend(): string {
   ] as const;
   return entries
     .map(([kind, words], index) => {
-      const x = 16 + index * 245;
+      const x = 16 + index * 252;
       return `<line class="curve ${kind}" x1="${x}" y1="47" x2="${x + 26}" y2="47"/><text x="${x + 34}" y="51">${words}</text>`;
     })
     .join('\n');
@@ -111,7 +111,8 @@ function panel({ load, rows }: Measured, left: number, y: Scale, millis: number[
     return `<polyline class="curve ${kind}${isBusy ? ' busy' : ''}" points="${points.join(' ')}"/>`;
   });
   return [
-    `<text class="panel" x="${left}" y="${MARGIN.top - 12}">${load.name}</text>`,
+    `<text class="panel" x="${left}" y="${MARGIN.top - 30}">${load.name}</text>`,
+    `<text x="${left}" y="${MARGIN.top - 12}">busy: ${load.words}</text>`,
     ...lines,
     ...marks,
     `<line class="axis" x1="${left}" y1="${bottom}" x2="${right}" y2="${bottom}"/>`,
