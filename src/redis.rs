@@ -10,7 +10,7 @@ pub mod keys;
 pub mod layout;
 mod line;
 mod lines;
-mod pulse;
+pub mod pulse;
 mod redirect;
 pub mod reply;
 pub mod script;

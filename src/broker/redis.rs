@@ -18,7 +18,9 @@ use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimi
 use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
-    redis::{ConnectError, Malformed, Redis, Request, Script, reply, subscription::Subscription},
+    redis::{
+        ConnectError, Malformed, Redis, Request, Script, pulse::Pulse, reply, subscription::Subscription,
+    },
 };
 use cache::{Cache, CacheLimit};
 use events::Events;
@@ -61,6 +63,8 @@ pub struct RedisBroker {
     redis: Redis,
     log_age: Duration,
     resuming: Arc<Resuming>,
+    /// Of the connections on which this node gets what others publish and emit.
+    following: Vec<Arc<Pulse>>,
     _tasks: JoinSet<()>,
 }
 
@@ -83,11 +87,14 @@ impl RedisBroker {
         let marks = Arc::new(Marks::default());
         let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
         let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
-        for tail in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
+        let mut following = Vec::new();
+        for (pulse, tail) in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
+            following.push(pulse);
             tasks.spawn(tail);
         }
         let events = events::channels(&keys);
-        let listener = Events(delivery);
+        let listener = Events { delivery, pulse: Arc::new(Pulse::new(true)) };
+        following.push(listener.pulse.clone());
         tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);
 
         let reading = Reading { commands, keys, own: origin.clone(), others, marks };
@@ -97,7 +104,7 @@ impl RedisBroker {
             turns: Mutex::default(),
             readers: Semaphore::new(MAX_READERS),
         });
-        Ok(Self { origin, namespaces, others: remotes, redis, log_age, resuming, _tasks: tasks })
+        Ok(Self { origin, namespaces, others: remotes, redis, log_age, resuming, following, _tasks: tasks })
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
@@ -240,11 +247,12 @@ impl Broker for RedisBroker {
     }
 
     fn is_available(&self) -> bool {
-        self.redis.commands.is_available()
+        self.redis.commands.is_available() && self.following.iter().all(|pulse| pulse.is_available())
     }
 
     fn away_for(&self) -> Duration {
-        self.redis.commands.away_for()
+        let following = self.following.iter().map(|pulse| pulse.away_for());
+        following.fold(self.redis.commands.away_for(), Duration::max)
     }
 }
 

@@ -123,7 +123,7 @@ fn introduction(name: &str, keys: &Keys) -> Pipeline {
     pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("skywave-{name}"));
     pipeline.cmd("INFO").arg("server");
     pipeline.cmd("INFO").arg("memory");
-    pipeline.cmd("SET").arg(keys.partition_count()).arg(keys.partitions()).arg("NX").arg("GET");
+    pipeline.cmd("GET").arg(keys.partition_count());
     for script in ALL_SCRIPTS {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
     }
@@ -148,6 +148,14 @@ fn warn_of_eviction(info: &str) {
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// Stores the number of partitions where there is none yet; gives what somebody else stored meanwhile. A server that takes
+/// no writes for now, and knows the number, is not asked this.
+async fn store_partitions(commands: &mut MultiplexedConnection, keys: &Keys) -> Result<Value, RedisError> {
+    let mut command = redis::cmd("SET");
+    command.arg(keys.partition_count()).arg(keys.partitions()).arg("NX").arg("GET");
+    command.query_async(commands).await
 }
 
 fn check_partitions(keys: &Keys, stored: Value) -> Result<(), ConnectError> {
@@ -202,6 +210,7 @@ impl Connection {
         match partitions {
             // Another server has the key, and tells.
             Err(error) if is_elsewhere(&error) => {}
+            Ok(Value::Nil) => check_partitions(keys, store_partitions(&mut commands, keys).await?)?,
             partitions => check_partitions(keys, partitions?)?,
         }
         let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());

@@ -17,7 +17,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub trait Listener: Send + 'static {
     /// A message on a channel.
     fn message(&mut self, channel: &str, payload: &[u8]);
-    /// Messages may have been lost: the connection was made anew.
+    /// The connection broke: what is said is lost from now on.
+    fn lost(&mut self) {}
+    /// The connection was made anew.
     fn resumed(&mut self) {}
 }
 
@@ -46,6 +48,7 @@ impl<L: Listener> Subscription<L> {
     async fn run(mut self, mut subscriber: PubSub) {
         loop {
             self.listen(subscriber).await;
+            self.listener.lost();
             tracing::warn!("what other nodes say is lost until Redis can be reached again");
             let mut backoff = Backoff::new(RECONNECT_PAUSE);
             subscriber = loop {
@@ -55,6 +58,7 @@ impl<L: Listener> Subscription<L> {
                     Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
                 }
             };
+            tracing::info!("what other nodes say is heard again");
             self.reconnects.inc();
             self.listener.resumed();
         }

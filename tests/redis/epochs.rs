@@ -35,6 +35,30 @@ async fn a_flush_under_a_live_connection_begins_another_epoch() {
 }
 
 #[tokio::test]
+async fn a_redis_that_goes_back_in_time_begins_another_epoch() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    node.publish(1).await;
+    node.deliveries(1).await;
+    let all: Vec<String> = server.run("KEYS sky:*").await;
+    let mut before = Vec::new();
+    for key in &all {
+        before.push((key, server.run::<Vec<u8>>(&format!("DUMP {key}")).await));
+    }
+    let epoch = node.publish(2).await.epoch;
+    node.deliveries(2).await;
+    // As a machine that is set back to a snapshot: connections break, the server is the same.
+    for (key, dump) in before {
+        server.run_words::<()>(&[b"RESTORE".as_slice(), key.as_bytes(), b"0", &dump, b"REPLACE"]).await;
+    }
+    server.cut_connections().await;
+    eventually("a doubt", async || node.doubts() == 1).await;
+    let after = node.insist("chat:1", 3, "k").await;
+    assert_ne!(after.epoch, epoch);
+    assert_eq!(told(&node, &at(&epoch, 2)).await, (GapReason::EpochChanged, 0));
+}
+
+#[tokio::test]
 async fn a_restart_without_data_is_told() {
     let mut server = RedisServer::start().await;
     let node = Node::new(&server).await;

@@ -5,6 +5,7 @@ use crate::{
     world::{Node, at, eventually, message, offsets, soon},
 };
 use skywave::broker::{Broker, BrokerError};
+use skywave_protocol::frame::GapReason;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -167,6 +168,78 @@ async fn what_was_trimmed_from_the_log_meanwhile_is_still_in_the_history() {
     node.deliveries(2).await;
     assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [2]);
     assert_eq!(offsets(&node.read(&at(&epoch, 0)).await), [1, 2]);
+}
+
+#[tokio::test]
+async fn what_was_trimmed_from_the_log_meanwhile_is_looked_for_though_nothing_follows_it() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [0; 0]);
+    let log = log(&server).await;
+    let position = log.replace("log", "pos:chat:1");
+    let lines = [
+        format!("XADD {log} * c chat:1 o eu e {epoch} n 2 t  f j k  u  d 2"),
+        format!("HSET {position} eu {epoch}:2"),
+        format!("XTRIM {log} MAXLEN 0"),
+    ];
+    behind_the_tails(&server, &lines).await;
+    eventually("a doubt", async || node.doubts() == 1).await;
+    let chunk = node.read(&at(&epoch, 1)).await;
+    assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 2));
+}
+
+#[tokio::test]
+async fn a_log_that_is_trimmed_after_it_was_read_costs_nothing() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    node.publish(1).await;
+    node.deliveries(1).await;
+    let log = log(&server).await;
+    behind_the_tails(&server, &[format!("XTRIM {log} MAXLEN 0")]).await;
+    eventually("the tail", async || node.reconnects("tail") == 1 && node.broker.is_available()).await;
+    assert_eq!(node.doubts(), 0);
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_connected_to_again() {
+    for setting in ["maxmemory 1", "min-replicas-to-write 1"] {
+        let server = RedisServer::start().await;
+        let node = Node::new(&server).await;
+        let epoch = node.publish(1).await.epoch;
+        node.deliveries(1).await;
+        server.run::<()>(&format!("CONFIG SET {setting}")).await;
+        server.cut_connections().await;
+        eventually("the connections", async || node.reconnects("commands") + node.reconnects("tail") == 2)
+            .await;
+        assert_eq!(node.try_publish(2).await.unwrap_err(), BrokerError::Unavailable);
+        assert_eq!(offsets(&node.read(&at(&epoch, 0)).await), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_follow_the_log_is_as_good_as_without_redis() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    server.run::<()>("ACL SETUSER default -xread").await;
+    eventually("a second without the log", async || node.broker.away_for() >= Duration::from_secs(1)).await;
+    assert!(!node.broker.is_available() && node.redis.commands.is_available());
+    server.run::<()>("ACL SETUSER default +xread").await;
+    node.available().await;
+    assert_eq!(node.broker.away_for(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_hear_events_is_as_good_as_without_redis() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    server.run::<()>("ACL SETUSER default -subscribe").await;
+    server.run::<u64>("CLIENT KILL TYPE pubsub").await;
+    eventually("a second without events", async || node.broker.away_for() >= Duration::from_secs(1)).await;
+    assert!(!node.broker.is_available() && node.redis.commands.is_available());
+    server.run::<()>("ACL SETUSER default +subscribe").await;
+    node.available().await;
 }
 
 #[tokio::test]

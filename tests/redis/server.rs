@@ -1,6 +1,6 @@
 //! A Redis server for one test: on a free port, with its own directory, stopped when it is dropped.
 
-use redis::{Client, FromRedisValue, aio::MultiplexedConnection};
+use redis::{Client, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -132,13 +132,18 @@ impl RedisServer {
     }
 
     /// Runs a command of these words.
-    pub async fn run_words<T: FromRedisValue>(&self, words: &[&str]) -> T {
+    pub async fn run_words<T: FromRedisValue>(&self, words: &[impl ToRedisArgs + Sync]) -> T {
         self.try_run_words(words).await.unwrap()
     }
 
-    async fn try_run_words<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
+    async fn try_run_words<T: FromRedisValue>(
+        &self,
+        words: &[impl ToRedisArgs + Sync],
+    ) -> redis::RedisResult<T> {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
         command.query_async(&mut self.try_connect().await?).await
     }
 

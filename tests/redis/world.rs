@@ -114,6 +114,11 @@ impl Node {
         eventually("delivery", async || self.publications().len() >= count).await;
     }
 
+    /// How often subscribers of the channel were made to read on from where they stand.
+    pub fn doubts(&self) -> usize {
+        self.recorder.doubts.load(Ordering::Relaxed)
+    }
+
     pub fn events(&self) -> Vec<Arc<Event>> {
         self.recorder.events.lock().unwrap().clone()
     }

@@ -3,14 +3,17 @@
 use crate::{
     broadcast::Broadcast,
     broker::Delivery,
-    redis::{Keys, subscription::Listener},
+    redis::{Keys, pulse::Pulse, subscription::Listener},
 };
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use skywave_protocol::{frame, position::Origin};
 use std::sync::Arc;
 
 /// Delivers to this node what other nodes emit, and what it emits itself.
-pub struct Events(pub Arc<dyn Delivery>);
+pub struct Events {
+    pub delivery: Arc<dyn Delivery>,
+    pub pulse: Arc<Pulse>,
+}
 
 /// An event as it travels between nodes.
 #[derive(Serialize, Deserialize)]
@@ -42,8 +45,18 @@ pub fn channels(keys: &Keys) -> Vec<String> {
 impl Listener for Events {
     fn message(&mut self, _channel: &str, payload: &[u8]) {
         match rmp_serde::from_slice(payload) {
-            Ok(Said { event, .. }) => self.0.event(&Broadcast::<frame::Event>::new(event)),
+            Ok(Said { event, .. }) => self.delivery.event(&Broadcast::<frame::Event>::new(event)),
             Err(error) => tracing::error!(%error, "an event is passed over"),
         }
+    }
+
+    fn lost(&mut self) {
+        // That it is silent is no sign before.
+        self.pulse.heard(false);
+        self.pulse.lost();
+    }
+
+    fn resumed(&mut self) {
+        self.pulse.connected();
     }
 }

@@ -1,9 +1,27 @@
 -- Tells in which life a partition is, and of which other regions more is to come that was published before.
 --
 -- KEYS[3] cursor (hash), if there are other regions · ARGV[3] their names, separated by commas
--- Answers {life, the log's last id when the life began, the log's last id, how many entries it was ever given,
--- the regions that this partition begins to know: those without cursor, and those of which a replay goes on}.
+-- ARGV[4] the life that the node knows, or '' · [5] the last id of the log that it has seen in it: where the log ends
+-- before it, the same server has gone back in time, and another life begins
+-- Answers {life, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
+-- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
+-- a replay goes on}.
 local log = log_info()
+
+local function is_before(one, other)
+  local ms, sequence = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_sequence = string.match(other, '^(%d+)-(%d+)$')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  return ms < other_ms or ms == other_ms and tonumber(sequence) < tonumber(other_sequence)
+end
+
+if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) then
+  begin_life()
+end
+local oldest = ''
+if log['first-entry'] then
+  oldest = log['first-entry'][1]
+end
 local coming = {}
 if KEYS[3] then
   for region in string.gmatch(ARGV[3], '[^,]+') do
@@ -13,4 +31,4 @@ if KEYS[3] then
     end
   end
 end
-return { life, born, log['last-generated-id'], log['entries-added'], coming }
+return { life, born, log['last-generated-id'], oldest, log['entries-added'], log.length, coming }

@@ -5,7 +5,12 @@
 //! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
 //! subscribers fill from history.
 
-use super::{cache::Cache, entry, lag::Lag, marks::Marks};
+use super::{
+    cache::Cache,
+    entry,
+    lag::{Lag, Log},
+    marks::Marks,
+};
 use crate::{
     backoff::Backoff,
     broker::Delivery,
@@ -13,6 +18,7 @@ use crate::{
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
         connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
+        pulse::Pulse,
         reply,
     },
 };
@@ -50,6 +56,7 @@ pub struct Tail {
     others: String,
     feed: Feed,
     reconnects: IntCounter,
+    pulse: Arc<Pulse>,
     partitions: Vec<Partition>,
     index: HashMap<String, usize>,
     lives_after: Instant,
@@ -67,13 +74,13 @@ struct Partition {
     lag: Lag,
 }
 
-/// What Redis tells of a partition: the life, its log's last id when that began, the last id, how many entries it was
-/// ever given, and the regions of which more is to come.
-type LifeOf = (String, String, String, u64, Vec<String>);
+/// What Redis tells of a partition: the life, its log's last id when that began, the last id, the oldest one if there is
+/// any, how many entries it was ever given, how many it has, and the regions of which more is to come.
+type LifeOf = (String, String, String, String, u64, u64, Vec<String>);
 
 impl Tail {
     /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
-    /// the logs.
+    /// the logs, and tell how they fare.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -83,13 +90,13 @@ impl Tail {
         others: &str,
         feed: &Feed,
         metrics: &RedisMetrics,
-    ) -> Result<Vec<impl Future<Output = ()> + Send + 'static>, ConnectError> {
+    ) -> Result<Vec<(Arc<Pulse>, impl Future<Output = ()> + Send + 'static)>, ConnectError> {
         let all: Vec<_> = (0..keys.partitions()).collect();
         let at_once = if endpoint.is_undivided() { all.len() } else { 1 };
         let tails = all.chunks(at_once).map(async |partitions| {
             let mut tail = Self::of(partitions, (endpoint, keys, others), feed.clone(), metrics);
             let connection = tail.connect().await?;
-            Ok(tail.run(connection))
+            Ok((tail.pulse.clone(), tail.run(connection)))
         });
         try_join_all(tails).await
     }
@@ -114,7 +121,8 @@ impl Tail {
         let lives_after = Instant::now();
         let reconnects = metrics.reconnects.with_label_values(&["tail"]);
         let (endpoint, keys, others) = (endpoint.clone(), keys.clone(), others.to_owned());
-        Self { endpoint, keys, others, feed, reconnects, partitions, index, lives_after }
+        let pulse = Arc::new(Pulse::new(true));
+        Self { endpoint, keys, others, feed, reconnects, pulse, partitions, index, lives_after }
     }
 
     async fn run(mut self, mut connection: Connection) {
@@ -123,6 +131,7 @@ impl Tail {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+            self.pulse.lost();
             tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
             let mut backoff = Backoff::new(RECONNECT_PAUSE);
             connection = loop {
@@ -151,8 +160,11 @@ impl Tail {
         connection: &mut Connection,
     ) -> Result<std::convert::Infallible, ConnectError> {
         loop {
-            let reply = connection.commands.send_packed_command(&self.read_command()).await?;
-            self.deliver(reply.extract_error()?)?;
+            let reply =
+                connection.commands.send_packed_command(&self.read_command()).await?.extract_error()?;
+            // One that may not read is not heard of, though it can connect.
+            self.pulse.connected();
+            self.deliver(reply)?;
             if Instant::now() >= self.lives_after {
                 self.learn_lives(connection).await?;
             }
@@ -195,8 +207,9 @@ impl Tail {
     }
 
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
-    /// the last one that was seen. And who read while more was to come was not told what is missing: once all is there,
-    /// they read again.
+    /// the last one that was seen. What the log lost before it was read shows in the offsets of what follows; where
+    /// nothing follows, subscribers read on from their channels. And who read while more was to come was not told what
+    /// is missing: once all is there, they read again.
     async fn learn_lives(&mut self, connection: &mut Connection) -> Result<(), ConnectError> {
         let mut pipeline = Pipeline::with_capacity(self.partitions.len());
         for partition in &self.partitions {
@@ -204,7 +217,9 @@ impl Tail {
             if !self.others.is_empty() {
                 keys.push(self.keys.cursor(partition.number));
             }
-            let args = vec![self.others.clone().into_bytes()];
+            let known = partition.life.clone().unwrap_or_default();
+            let args =
+                [self.others.clone(), known, partition.last.to_string()].map(String::into_bytes).into();
             let request = Request::Script { script: Script::LifeOf, keys, args };
             pipeline.add_command(connection.command(&request));
         }
@@ -213,17 +228,20 @@ impl Tail {
             return Err(Malformed("lives").into());
         }
         let (mut changed, mut arrived) = (HashSet::new(), HashSet::new());
-        for (partition, (life, born, newest, added, coming)) in self.partitions.iter_mut().zip(answers) {
+        for (partition, (life, born, newest, oldest, added, length, coming)) in
+            self.partitions.iter_mut().zip(answers)
+        {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
-            if partition.learn(life, born, newest) {
+            let log = Log { newest, oldest: StreamId::parse(&oldest), added, length };
+            let is_another_life = partition.learn(life, born, newest);
+            if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }
             if partition.coming.iter().any(|region| !coming.contains(region)) {
                 arrived.insert(partition.number);
             }
             partition.coming = coming;
-            partition.lag.measure(partition.last, newest, added);
         }
         if !changed.is_empty() {
             self.feed.cache.clear();
@@ -253,9 +271,23 @@ impl Partition {
                     "Redis restarted or lost data: positions have a new epoch"
                 );
                 self.last = self.last.min(born);
+                self.lag.forget();
             }
         }
         self.life.replace(life).is_some()
+    }
+
+    /// Whether the log lost entries that were not read yet, as its counts tell.
+    fn has_missed(&mut self, log: &Log) -> bool {
+        let missed = self.lag.measure(self.last, log);
+        if missed > 0 {
+            tracing::warn!(
+                partition = self.number,
+                missed,
+                "the log was trimmed before all of it was read; what its channels remember is read instead"
+            );
+        }
+        missed > 0
     }
 }
 
