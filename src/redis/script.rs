@@ -10,6 +10,7 @@ pub enum Script {
     Apply,
     Survey,
     Fill,
+    Lose,
     Say,
     Lease,
     Claim,
@@ -24,7 +25,7 @@ pub enum Script {
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 18] = [
+pub const ALL_SCRIPTS: [Script; 19] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
@@ -32,6 +33,7 @@ pub const ALL_SCRIPTS: [Script; 18] = [
     Script::Apply,
     Script::Survey,
     Script::Fill,
+    Script::Lose,
     Script::Say,
     Script::Lease,
     Script::Claim,
@@ -74,6 +76,11 @@ impl Script {
             Self::Fill => {
                 concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/fill.lua"))
             }
+            Self::Lose => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../region/bridge/fence.lua"),
+                include_str!("../region/bridge/lose.lua")
+            ),
             Self::Say => {
                 concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/say.lua"))
             }
@@ -125,6 +132,7 @@ impl Script {
             Self::Apply => "apply",
             Self::Survey => "survey",
             Self::Fill => "fill",
+            Self::Lose => "lose",
             Self::Say => "say",
             Self::Lease => "lease",
             Self::Claim => "claim",

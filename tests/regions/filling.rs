@@ -238,3 +238,35 @@ async fn what_the_log_has_lost_comes_from_the_histories_or_is_told() {
     let link = eu.node().node().metrics.link("us");
     eventually("the count", async || (link.gaps.get(), link.repaired.get()) == (1, 299)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_any_more_is_told_though_nothing_follows_it() {
+    for transport in [TransportChoice::WebTransport, TransportChoice::WebSocket] {
+        let deployment = Deployment::start(&["eu", "us"]).await;
+        let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+        publish(&deployment, 1..=1).await;
+        eu.ear.deliveries(2).await;
+        let client = eu.client(transport).await;
+        let mut subscription = soon(client.subscribe("bench:1", SubscribeOptions::default())).await.unwrap();
+        let subscribed = soon(subscription.next()).await;
+        assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+        deployment.path("eu", "us").cut();
+        deployment.path("eu", "us").reset();
+        publish(&deployment, 2..=5).await;
+        for partition in 0..4 {
+            us.redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN = 0")).await;
+        }
+        deployment.path("eu", "us").heal();
+        let told = soon(subscription.next()).await;
+        let Some(ChannelEvent::Gap(gap)) = told else { panic!("{told:?}") };
+        assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::Trimmed, 5));
+        // Of the channel with history nothing is lost.
+        eu.ear.deliveries(6).await;
+        assert_eq!(eu.numbers("chat:1", "us"), [1, 2, 3, 4, 5]);
+        let link = eu.node().node().metrics.link("us");
+        eventually("the count", async || (link.gaps.get(), link.repaired.get()) == (1, 4)).await;
+        us.publish("bench:1", 6).await;
+        let next = soon(subscription.next()).await;
+        assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 6), "{next:?}");
+    }
+}

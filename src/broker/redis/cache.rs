@@ -136,6 +136,11 @@ impl Cache {
         }
     }
 
+    /// Forgets a channel of which something is lost.
+    pub fn forget(&self, channel: &Channel) {
+        self.windows.lock().remove(channel);
+    }
+
     /// Takes a publication from the tail. To be called before it is delivered to the hub.
     pub fn publication(&self, publication: &Arc<Publication>) {
         let channel = &publication.frame().channel;

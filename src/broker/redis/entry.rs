@@ -34,7 +34,15 @@ pub fn arguments(frame: &frame::Publication) -> impl Iterator<Item = Vec<u8>> + 
     position.into_iter().chain(content(&frame.data, frame.key.as_ref(), frame.user.as_ref()))
 }
 
-/// How an entry's fields are to be read: which of them are there, and what the payload is.
+/// What an entry of a log holds.
+pub enum Logged {
+    Publication(Arc<Publication>),
+    /// Publications of another region on this channel are lost for good, and nothing need follow that would show it.
+    Lost(Channel),
+}
+
+/// How an entry's fields are to be read: which of them are there, and what the payload is; or, by an `l`, that it holds
+/// none.
 fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
     let mut flags = String::with_capacity(3);
     flags.push(match payload {
@@ -63,12 +71,19 @@ fn payload_bytes(payload: &Payload) -> Vec<u8> {
 /// # Errors
 /// When a field is missing or malformed.
 pub fn publication(id: StreamId, fields: Vec<Value>) -> Result<Arc<Publication>, Malformed> {
-    let mut found = Fields::default();
-    let mut fields = fields.into_iter();
-    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
-        found.set(&bytes(name)?, bytes(value)?);
+    Fields::read(fields)?.publication(id)
+}
+
+/// What an entry of this region's log holds.
+///
+/// # Errors
+/// When a field is missing or malformed.
+pub fn logged(id: StreamId, fields: Vec<Value>) -> Result<Logged, Malformed> {
+    let fields = Fields::read(fields)?;
+    if fields.flags.contains(&b'l') {
+        return fields.channel().map(Logged::Lost);
     }
-    found.publication(id)
+    fields.publication(id).map(Logged::Publication)
 }
 
 #[derive(Default)]
@@ -85,6 +100,15 @@ struct Fields {
 }
 
 impl Fields {
+    fn read(fields: Vec<Value>) -> Result<Self, Malformed> {
+        let mut found = Self::default();
+        let mut fields = fields.into_iter();
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            found.set(&bytes(name)?, bytes(value)?);
+        }
+        Ok(found)
+    }
+
     fn set(&mut self, name: &[u8], value: Vec<u8>) {
         let field = match name {
             b"c" => &mut self.channel,
@@ -102,7 +126,13 @@ impl Fields {
         *field = value;
     }
 
+    fn channel(&self) -> Result<Channel, Malformed> {
+        let name = std::str::from_utf8(&self.channel).map_err(|_| Malformed("text"))?;
+        Channel::new(name).map_err(|_| Malformed("channel"))
+    }
+
     fn publication(self, id: StreamId) -> Result<Arc<Publication>, Malformed> {
+        let channel = self.channel()?;
         let flag = |flag: u8| self.flags.contains(&flag);
         let data = match flag(b'j') {
             true => Json::parse(utf8(self.payload)?).map_err(|_| Malformed("payload"))?.into(),
@@ -113,7 +143,7 @@ impl Fields {
         let user = if flag(b'u') { Some(Arc::from(utf8(self.user)?)) } else { None };
         let time_ms = if self.time.is_empty() { id.ms } else { number(self.time)? };
         Ok(Broadcast::new(frame::Publication {
-            channel: Channel::new(&utf8(self.channel)?).map_err(|_| Malformed("channel"))?,
+            channel,
             origin: limited(self.origin)?,
             epoch: limited(self.epoch)?,
             offset: number(self.offset)?,
@@ -175,6 +205,14 @@ mod tests {
     #[test]
     fn fields_of_a_later_version_are_passed_over() {
         assert!(publication(StreamId::MIN, changed("new", "?")).is_ok());
+    }
+
+    #[test]
+    fn a_log_tells_that_something_is_lost_and_a_history_does_not() {
+        let lost = || changed("f", "l");
+        assert!(matches!(logged(StreamId::MIN, lost()), Ok(Logged::Lost(channel)) if *channel == *"chat:1"));
+        assert!(matches!(logged(StreamId::MIN, fields(PLAIN)), Ok(Logged::Publication(_))));
+        assert!(publication(StreamId::MIN, lost()).is_err());
     }
 
     #[test]

@@ -62,7 +62,8 @@ if KEYS[5] then
   redis.call('SET', KEYS[5], point, 'PX', ARGV[14])
 end
 if ARGV[15] ~= '' then
-  -- Whoever misses this finds it in the log.
+  -- Whoever misses this finds it in the log; whom the log cannot tell any more, that this was the last.
+  redis.call('HSET', KEYS[3], ARGV[3] .. ' at', id)
   redis.call('HSET', KEYS[1], 'out', id)
   redis.call('HINCRBY', KEYS[1], 'own', 1)
   -- Each byte crosses an ocean: no names, no origin, of the epoch its turn.

@@ -7,7 +7,7 @@
 
 use super::{
     cache::Cache,
-    entry,
+    entry::{self, Logged},
     lag::{Lag, Log},
     marks::Marks,
 };
@@ -46,6 +46,22 @@ pub struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
+}
+
+impl Feed {
+    /// First the cache: who asks it from now on, joined the hub before.
+    fn take(&self, logged: &Logged) {
+        match logged {
+            Logged::Publication(publication) => {
+                self.cache.publication(publication);
+                self.delivery.publication(publication);
+            }
+            Logged::Lost(channel) => {
+                self.cache.forget(channel);
+                self.delivery.uncertain(&|affected| affected == channel);
+            }
+        }
+    }
 }
 
 /// Follows the logs of some partitions.
@@ -190,12 +206,8 @@ impl Tail {
             for entry in entries {
                 let (id, fields) = reply::parts(entry)?;
                 self.partitions[index].last = id;
-                match entry::publication(id, fields) {
-                    Ok(publication) => {
-                        // First the cache: who asks it from now on, joined the hub before.
-                        self.feed.cache.publication(&publication);
-                        self.feed.delivery.publication(&publication);
-                    }
+                match entry::logged(id, fields) {
+                    Ok(logged) => self.feed.take(&logged),
                     Err(error) => {
                         let partition = self.partitions[index].number;
                         tracing::error!(%error, %id, partition, "an entry is passed over");

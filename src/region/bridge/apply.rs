@@ -13,7 +13,7 @@ use crate::{
     redis::{Malformed, Redis, Request, Script, StreamId, reply},
 };
 use redis::Value;
-use skywave_protocol::position::Origin;
+use skywave_protocol::{Channel, Point, position::Origin};
 use std::{collections::BTreeMap, time::Duration};
 
 /// The most publications in one call. Redis 7.0 takes 0.6 ms for them, with history and keys 1.5 ms (medians, payloads of
@@ -95,6 +95,39 @@ impl Applying {
     ) -> Result<Outcome, BrokerError> {
         let replay = until.map_or_else(String::new, |until| until.to_string());
         self.call(self.request(partition, "", to, &[], (Mode::Log, &replay))).await
+    }
+
+    /// Passes over all of a channel up to `point`, which nobody has any more, while the cursor stands at `cursor`.
+    ///
+    /// # Errors
+    /// See [`Self::apply`].
+    pub async fn lose(
+        &self,
+        channel: &Channel,
+        point: &Point,
+        cursor: &Cursor,
+        retention: Retention,
+    ) -> Result<Outcome, BrokerError> {
+        let names = &self.local.keys;
+        let partition = names.partition(channel);
+        let args = [
+            self.region.to_string(),
+            self.token.to_string(),
+            cursor.to_string(),
+            channel.to_string(),
+            point.epoch.to_string(),
+            point.offset.to_string(),
+            self.log_age.as_millis().to_string(),
+            retention.position_age.as_millis().to_string(),
+        ];
+        let keys = vec![
+            names.life(partition),
+            names.log(partition),
+            names.cursor(partition),
+            names.position(channel),
+        ];
+        let args = args.map(String::into_bytes).into();
+        self.call(Request::Script { script: Script::Lose, keys, args }).await
     }
 
     /// Says events on a partition; without any, it only shuts out earlier leaders.

@@ -43,6 +43,8 @@ pub enum Interruption {
     Fenced(u64),
     #[error("the other region's Redis restarted or lost data")]
     LifeChanged,
+    #[error("the other region's log was trimmed before all of it was read")]
+    Trimmed,
     #[error("the other region's keys have moved between its servers")]
     KeysMoved,
 }
@@ -188,15 +190,7 @@ impl<'a> Course<'a> {
                     self.pull(Part { after: self.cursor.id, until: None, count: 0 }).await?.head
                 }
             };
-            self.check(&head)?;
-            if is_trimmed(&head, self.cursor.id) {
-                // What is missing shows in the offsets of what follows.
-                tracing::warn!(
-                    region = self.link.region(),
-                    partition = self.partition,
-                    "the other region's log was trimmed before all of it was read; it is read from its oldest entry"
-                );
-            }
+            self.check(&head, self.cursor.id)?;
             self.read(&head).await?;
             if !self.desk().mailbox.is_overflowed() {
                 return Ok(());
@@ -208,12 +202,13 @@ impl<'a> Course<'a> {
         self.link.log.pull(self.partition, part).await
     }
 
-    /// Whether the log still is the one that the cursor belongs to.
-    fn check(&self, head: &Head) -> Result<(), Interruption> {
+    /// Whether the log still is the one that the cursor belongs to, and holds all that comes after `id`. What it does not
+    /// is made up for when the link begins anew.
+    fn check(&self, head: &Head, id: StreamId) -> Result<(), Interruption> {
         if head.life != self.cursor.life {
             return Err(Interruption::LifeChanged);
         }
-        Ok(())
+        if is_trimmed(head, id) { Err(Interruption::Trimmed) } else { Ok(()) }
     }
 
     /// Applies the log up to where it stands, several slices under way.
@@ -225,13 +220,14 @@ impl<'a> Course<'a> {
         let (link, partition) = (self.link, self.partition);
         let read = |Slice { after, until }| async move {
             let part = Part { after, until: Some(until), count: MAX_VISITED };
-            link.log.pull(partition, part).await.map(|pulled| (pulled, until))
+            link.log.pull(partition, part).await.map(|pulled| (pulled, after, until))
         };
         let mut reading = FuturesOrdered::new();
         // A few to begin with: the first answers tell how wide a slice may be.
         reading.extend(slices.by_ref().take(2).map(read));
         while let Some(answer) = reading.next().await {
-            let (pulled, until) = answer?;
+            let (pulled, after, until) = answer?;
+            self.check(&pulled.head, after)?;
             slices.learn(pulled.visited, pulled.exhausted);
             if !pulled.exhausted {
                 reading.push_front(read(Slice { after: pulled.last, until }));
@@ -240,8 +236,6 @@ impl<'a> Course<'a> {
                 let Some(slice) = slices.next() else { break };
                 reading.push_back(read(slice));
             }
-            self.check(&pulled.head)?;
-            // Nothing more will come there, even if what was there is trimmed.
             let reached = if pulled.exhausted { until } else { pulled.last };
             self.take(pulled, reached).await?;
         }

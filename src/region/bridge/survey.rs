@@ -2,7 +2,8 @@
 //!
 //! Where nothing of a partition was applied here yet, positions and histories are *filled* in without being
 //! delivered: what was published before the link began is old. Where the log was trimmed before it was read, it is
-//! *repaired* from the histories: what they still hold is applied as if it came from the log.
+//! *repaired* from the histories: what they still hold is applied as if it came from the log. Where nothing follows in
+//! the log that would show what is lost for good, it is told.
 
 use super::{
     apply::{MAX_ENTRIES, Mode, Step},
@@ -40,6 +41,8 @@ pub enum Purpose {
 /// A channel's position there, and a part of its history.
 struct Answer {
     position: String,
+    /// Where the publication that has this position stood in the log; `None` where that is not known.
+    published: Option<StreamId>,
     last: StreamId,
     exhausted: bool,
     entries: Vec<Entry>,
@@ -134,7 +137,12 @@ async fn make_up(
                     fill(link, &channel, position, retention, &answer.entries).await?;
                 }
             }
-            Purpose::Repair { cursor, .. } => repair(link, partition, cursor, answer.entries).await?,
+            Purpose::Repair { cursor, .. } => {
+                repair(link, partition, cursor, answer.entries).await?;
+                if is_last && answer.published.is_some_and(|published| published <= until) {
+                    lose(link, &channel, &answer.position, cursor, retention).await?;
+                }
+            }
         }
         if is_last {
             return Ok(());
@@ -167,7 +175,8 @@ async fn ask(
 
 fn read(value: Value, link: &Link, partition: u16) -> Result<Answer, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-    let Ok([position, last, exhausted, Value::Array(entries)]) = <[Value; 4]>::try_from(parts) else {
+    let Ok([position, published, last, exhausted, Value::Array(entries)]) = <[Value; 5]>::try_from(parts)
+    else {
         return Err(Malformed("answer"));
     };
     let mut checked = Vec::with_capacity(entries.len());
@@ -177,6 +186,7 @@ fn read(value: Value, link: &Link, partition: u16) -> Result<Answer, Malformed> 
     }
     Ok(Answer {
         position: reply::text(position)?,
+        published: StreamId::parse(&reply::text(published)?),
         last: StreamId::parse(&reply::text(last)?).ok_or(Malformed("entry id"))?,
         exhausted: reply::text(exhausted)? == "1",
         entries: checked,
@@ -234,5 +244,23 @@ async fn repair(
     let tally = done(link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await)?;
     link.count(tally);
     link.metrics.repaired.inc_by(tally.applied);
+    Ok(())
+}
+
+/// Tells what of a channel neither the log nor the history holds any more: all up to `position`.
+async fn lose(
+    link: &Link,
+    channel: &Channel,
+    position: &str,
+    cursor: &Cursor,
+    retention: Retention,
+) -> Result<(), Interruption> {
+    let Some(point) = crate::broker::redis::point_of(position) else {
+        link.pass_over(Malformed("position"));
+        return Ok(());
+    };
+    let _turn = link.applications.acquire().await;
+    let tally = done(link.applying.lose(channel, &point, cursor, retention).await)?;
+    link.count(tally);
     Ok(())
 }
