@@ -1,7 +1,7 @@
 //! Everything that the node counts and measures, in Prometheus' format.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::cell::RefCell;
@@ -49,9 +49,10 @@ pub struct Metrics {
 /// What a node measures of its Redis.
 #[derive(Clone)]
 pub struct RedisMetrics {
-    /// By connection (`commands`, `remote-REGION`) and command.
+    /// By connection (`commands`, `remote-REGION`, `bridge-REGION`) and command.
     pub command_duration: HistogramVec,
-    /// By connection: `commands`, `tail`, `events`, `presence`, `presence-mirror`.
+    /// By connection: `commands`, `tail`, `events`, `presence`, `inbox`, `presence-mirror`, `link-REGION`,
+    /// `remote-REGION`.
     pub reconnects: IntCounterVec,
     /// By partition.
     pub log_lag_entries: IntGaugeVec,
@@ -69,9 +70,9 @@ struct LinksMetrics {
     filled: IntCounterVec,
     events_dropped: IntCounterVec,
     takeovers: IntCounterVec,
+    interruptions: IntCounterVec,
     leader: IntGaugeVec,
     backlog: IntGaugeVec,
-    lag: GaugeVec,
 }
 
 /// What a node measures of the link to one other region, while it leads it.
@@ -85,11 +86,10 @@ pub struct LinkMetrics {
     pub filled: IntCounter,
     pub events_dropped: IntCounter,
     pub takeovers: IntCounter,
+    pub interruptions: IntCounter,
     pub leader: IntGauge,
     /// In publications.
     pub backlog: IntGauge,
-    /// In seconds.
-    pub lag: Gauge,
 }
 
 /// What beats tell of the links to other regions; all by `link`.
@@ -100,6 +100,7 @@ pub struct LinkBeatMetrics {
     pub up: IntGaugeVec,
     pub suspicions: IntCounterVec,
     pub recoveries: IntCounterVec,
+    pub lag: GaugeVec,
     pub lagging: IntGaugeVec,
     pub lags: IntCounterVec,
 }
@@ -135,6 +136,13 @@ impl LinkBeatMetrics {
                 "How often a suspected link was up again; by the node that leads it",
                 "link",
             )?,
+            lag: build.register(GaugeVec::new(
+                Opts::new(
+                    "skywave_link_lag_seconds",
+                    "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
+                ),
+                &["link"],
+            )?)?,
             lagging: build.gauges(
                 "skywave_link_lagging",
                 "1 while a link lags further than failover.link_lag, as far as this region knows",
@@ -291,9 +299,9 @@ impl Metrics {
             filled: links.filled.with_label_values(labels),
             events_dropped: links.events_dropped.with_label_values(labels),
             takeovers: links.takeovers.with_label_values(labels),
+            interruptions: links.interruptions.with_label_values(labels),
             leader: links.leader.with_label_values(labels),
             backlog: links.backlog.with_label_values(labels),
-            lag: links.lag.with_label_values(labels),
         }
     }
 
@@ -351,19 +359,16 @@ impl Build {
                 "skywave_link_takeovers_total",
                 "How often this node began to lead the link",
             )?,
+            interruptions: counters(
+                "skywave_link_interruptions_total",
+                "How often a link that this node leads had to begin anew; why stands in the node's log",
+            )?,
             leader: self.gauges("skywave_link_leader", "1 while this node leads the link", "link")?,
             backlog: self.gauges(
                 "skywave_link_backlog_entries",
                 "Publications of another region that wait to be applied here; told by the leader",
                 "link",
             )?,
-            lag: self.register(GaugeVec::new(
-                Opts::new(
-                    "skywave_link_lag_seconds",
-                    "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
-                ),
-                &["link"],
-            )?)?,
         })
     }
 

@@ -192,11 +192,12 @@ impl Node {
         }
     }
 
-    /// Where a session can go on when this node is gone: other nodes of the region first, then other regions.
+    /// Where a session can go on when this node is gone: other nodes of the region first, then other regions, the
+    /// nearest first.
     pub fn alternatives(&self, session: &str) -> Vec<Region> {
         let mut alternatives =
             self.directory.alternatives(session, self.config.node.url.as_deref(), &self.region);
-        alternatives.extend(self.regions.iter().cloned());
+        alternatives.extend(self.failover.nearest_first(&self.regions));
         alternatives
     }
 

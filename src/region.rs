@@ -18,7 +18,7 @@ use crate::{
 };
 use bridge::Bridge;
 use lease::Candidate;
-use link::Links;
+use link::{Links, MeasuredLag};
 use parking_lot::Mutex;
 use skywave_protocol::{Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc};
@@ -81,6 +81,7 @@ impl Regions {
                 metrics: metrics.link(&remote.name),
                 reached: Mutex::default(),
                 links: links.clone(),
+                lag: MeasuredLag::default(),
             }
         };
         self.remotes.iter().map(bridge).collect()

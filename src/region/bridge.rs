@@ -18,7 +18,7 @@ mod watch;
 use super::{
     Remote,
     lease::{Candidate, Lease},
-    link::Links,
+    link::{Links, MeasuredLag},
 };
 use crate::{
     backoff::Backoff,
@@ -75,6 +75,7 @@ pub struct Bridge {
     /// How far the bridge is known to have got, should this region's Redis forget it; by partition.
     pub reached: Mutex<HashMap<u16, Cursor>>,
     pub links: Arc<Links>,
+    pub lag: MeasuredLag,
 }
 
 /// Why a leader gives up its lease.
@@ -96,11 +97,11 @@ impl Bridge {
                 never = self.look_on() => match never {},
             };
             tracing::info!(region = &*self.remote.name, token = lease.token(), "this node leads the link");
-            let leading = Leading::new(&self.metrics);
+            let leading = Leading::new(&self);
             let why = tokio::select! {
                 () = lease.lost() => Yield::Lost,
                 why = self.lead(&lease) => why,
-                never = self.links.lead(&self.remote, &self.metrics.lag) => match never {},
+                never = self.links.lead(&self.remote, &self.lag) => match never {},
             };
             drop((leading, lease));
             tracing::info!(region = &*self.remote.name, "this node leads the link no more");
@@ -142,6 +143,7 @@ impl Bridge {
             let begun = Instant::now();
             let Err(interruption) = self.cross(lease).await;
             tracing::warn!(region = &*self.remote.name, %interruption, "the link begins anew");
+            self.metrics.interruptions.inc();
             match interruption {
                 Interruption::Fenced(fence) => return Yield::Fenced(fence),
                 _ if begun.elapsed() > HELD_WELL => backoff = Backoff::new(RECONNECT_PAUSE),
@@ -160,7 +162,7 @@ impl Bridge {
 
     /// Carries publications across until something is in the way.
     async fn cross(&self, lease: &Lease) -> Result<Infallible, Interruption> {
-        let Redis { endpoint, keys, .. } = &self.remote.redis;
+        let Redis { endpoint, keys, metrics, .. } = &self.remote.redis;
         let applying = Applying {
             local: self.local.clone(),
             region: self.remote.name.clone(),
@@ -171,7 +173,7 @@ impl Bridge {
         // Before anything is heard: what this leader hears, no earlier one says.
         shut_out(&applying).await?;
         let listening = Listening::start(endpoint, keys).await?;
-        let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone()).await?;
+        let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone(), metrics).await?;
         let link = Arc::new(Link::new(log, applying, self.metrics.clone()));
         let (events, said) = listening::events();
         // Of their own, so that whatever the rest does, what is heard is taken from the connection.
@@ -190,7 +192,7 @@ impl Bridge {
                 Course::new(&link, partition, stored, cursor).run(head)
             })
             .collect();
-        let watching = watch::watch(&link, &self.remote.redis);
+        let watching = watch::watch(&link, &self.remote.redis, &self.lag);
         let _remembering = Remembering(self, link.clone());
         tokio::select! {
             Some(interruption) = next(courses) => Err(interruption),
@@ -358,21 +360,21 @@ impl Drop for Remembering<'_> {
 }
 
 /// Shows that this node leads; dropped, that it does not.
-struct Leading<'a>(&'a LinkMetrics);
+struct Leading<'a>(&'a Bridge);
 
 impl<'a> Leading<'a> {
-    fn new(metrics: &'a LinkMetrics) -> Self {
-        metrics.takeovers.inc();
-        metrics.leader.set(1);
-        Self(metrics)
+    fn new(bridge: &'a Bridge) -> Self {
+        bridge.metrics.takeovers.inc();
+        bridge.metrics.leader.set(1);
+        Self(bridge)
     }
 }
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        self.0.leader.set(0);
+        self.0.metrics.leader.set(0);
         // Whoever leads now knows.
-        self.0.backlog.set(0);
-        self.0.lag.set(0.0);
+        self.0.metrics.backlog.set(0);
+        self.0.lag.clear();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{config::Isolated, moving::destinations::Destinations, node::Node};
 use parking_lot::Mutex;
-use skywave_protocol::position::Origin;
+use skywave_protocol::{frame::Region, position::Origin};
 use std::{
     sync::{
         Arc,
@@ -93,6 +93,16 @@ impl Failover {
         if !outlook.near.is_empty() {
             known.near = outlook.near;
         }
+    }
+
+    /// Other regions, those first whose distance is known, the nearest of them first; the others as they stand.
+    pub fn nearest_first(&self, regions: &[Region]) -> Vec<Region> {
+        let near = &self.outlook.lock().near;
+        let distance =
+            |region: &Region| near.iter().position(|name| **name == *region.name).unwrap_or(usize::MAX);
+        let mut regions = regions.to_vec();
+        regions.sort_by_key(distance);
+        regions
     }
 
     /// The addresses of other regions to send sessions to: the nearest alone if it is known and within reach; else all
@@ -228,6 +238,17 @@ mod tests {
         assert_eq!(chosen(&[], &["ap", "us"]), Some(vec!["ap".to_owned(), "us".to_owned()]));
         assert_eq!(chosen(&["sa"], &["ap"]), Some(vec!["ap".to_owned()]));
         assert_eq!(chosen(&["us"], &[]), None);
+    }
+
+    #[test]
+    fn clients_are_told_the_nearest_regions_first() {
+        let failover = Failover::default();
+        let region = |name: &str| Region { name: Text::new(name).unwrap(), url: Arc::from(name) };
+        let all = ["ap", "sa", "us"].map(region);
+        let told = || failover.nearest_first(&all).iter().map(|one| one.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(told(), ["ap", "sa", "us"]);
+        failover.look_out(Outlook { isolated: false, near: vec![name("us"), name("ap")] });
+        assert_eq!(told(), ["us", "ap", "sa"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::metrics::LinkBeatMetrics;
 use beats::{Beat, Heard, Listener, Outcome};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lag::Lag;
-use prometheus::{Gauge, IntGaugeVec};
+use prometheus::IntGaugeVec;
 use skywave_protocol::heartbeat::{Direction, LinkAction, LinkHeartbeat};
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use lag::MeasuredLag;
 pub use state::{Condition, LinkState, LinkStates};
 
 /// What is seen is written at least this often; what changed, at once.
@@ -47,6 +48,7 @@ impl Links {
     pub fn new(regions: Arc<Regions>, node: Arc<str>, metrics: LinkBeatMetrics, lag_limit: Duration) -> Self {
         for remote in &regions.remotes {
             // They begin with zero, so that the first change is seen.
+            metrics.lag.with_label_values(&[&*remote.name]);
             for counter in [&metrics.suspicions, &metrics.recoveries, &metrics.lags] {
                 counter.with_label_values(&[&*remote.name]);
             }
@@ -79,8 +81,8 @@ impl Links {
     }
 
     /// Leads a link for as long as it is polled: by the one node of the region that holds the bridge's lease, which
-    /// measures the bridge's lag in seconds.
-    pub async fn lead(&self, remote: &Remote, lag: &Gauge) -> Infallible {
+    /// measures the bridge's lag.
+    pub async fn lead(&self, remote: &Remote, lag: &MeasuredLag) -> Infallible {
         let (heard, beats) = mpsc::channel(MAX_HEARD);
         let listener = Listener::new(&self.regions.local, &remote.name);
         // What its former leader knew holds until more is known.
@@ -100,7 +102,7 @@ type UnderWay<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send
 struct Leader<'a> {
     links: &'a Links,
     remote: &'a Remote,
-    lag: Lag<'a>,
+    lag: Lag,
     heartbeat: LinkHeartbeat,
     /// What was known before this node led, outbound and inbound.
     known: (Direction, Direction),
@@ -113,12 +115,12 @@ struct Leader<'a> {
 }
 
 impl<'a> Leader<'a> {
-    fn new(links: &'a Links, remote: &'a Remote, known: LinkState, lag: &'a Gauge) -> Self {
+    fn new(links: &'a Links, remote: &'a Remote, known: LinkState, lag: &MeasuredLag) -> Self {
         let now = Instant::now();
         Self {
             links,
             remote,
-            lag: Lag::new(lag, links.lag_limit, known.lagging, now),
+            lag: Lag::new(lag.clone(), links.lag_limit, (known.lag, known.lagging), now),
             known: (known.outbound, known.inbound),
             heartbeat: LinkHeartbeat::new(now.into_std()),
             deaf_since: Some(now),
@@ -210,6 +212,7 @@ impl<'a> Leader<'a> {
         self.state.lag = self.lag.now(self.state.outbound, now);
         self.state.lagging = self.lag.is_over(self.state.lag, now);
         let (link, lag) = (&*self.remote.name, self.state.lag);
+        self.links.metrics.lag.with_label_values(&[link]).set(lag.as_secs_f64());
         match (was_lagging, self.state.lagging) {
             (false, true) => {
                 tracing::warn!(link, ?lag, limit = ?self.links.lag_limit, "the link lags");
@@ -245,6 +248,7 @@ impl<'a> Leader<'a> {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         // Another node leads now, and knows better.
+        self.links.metrics.lag.with_label_values(&[&*self.remote.name]).set(0.0);
         if self.links.metrics.phi.remove_label_values(&[&*self.remote.name]).is_err() {
             tracing::debug!(link = &*self.remote.name, "the link was not led for long enough to be judged");
         }

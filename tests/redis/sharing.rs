@@ -2,15 +2,17 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets, soon},
+    world::{Node, at, channel, eventually, message, offsets, settings, soon},
 };
 use futures_util::future::{join_all, try_join_all};
 use skywave::{
     broadcast::Broadcast,
     broker::{Broker, From},
-    redis::Request,
+    config::{Order, Secret},
+    redis::{Address, Redis, Request},
 };
 use skywave_protocol::{Json, Text, frame};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_deliver_all_publications_in_one_order() {
@@ -167,4 +169,29 @@ async fn all_that_redis_is_asked_is_timed_by_its_name() {
         durations.with_label_values(&["commands", command]).get_sample_count()
     };
     eventually("the times", async || ["publish", "read", "get"].iter().all(|name| timed(name) == 1)).await;
+}
+
+#[tokio::test]
+async fn a_publish_from_another_region_leaves_the_age_of_the_log_to_the_homes_own_nodes() {
+    let (home, elsewhere) = (RedisServer::start().await, RedisServer::start().await);
+    let own = Node::new(&home).await;
+    for number in 1..=300 {
+        own.publish(number).await;
+    }
+    let mut settings = settings(&elsewhere);
+    let chat = settings.options.namespaces.get_mut("chat").unwrap();
+    (chat.order, chat.home) = (Order::Home, Some("eu".to_owned()));
+    settings.options.origin = Text::new("us").unwrap();
+    settings.options.log_age = Duration::from_millis(1);
+    let address = Address { url: Secret::new(home.url()), ..settings.address.clone() };
+    let redis = Redis::connect(&address, "remote-eu", own.metrics.redis.clone()).await.unwrap();
+    settings.options.others.insert(Text::new("eu").unwrap(), redis);
+    let other = Node::with(settings).await.unwrap();
+    assert_eq!(other.publish(301).await.offset, 301);
+    own.deliveries(301).await;
+    let mut entries = 0;
+    for partition in 0..4 {
+        entries += home.run::<u64>(&format!("XLEN sky:{{{partition}}}:log")).await;
+    }
+    assert_eq!(entries, 301);
 }

@@ -10,7 +10,7 @@ use skywave::{
     redis::{Address, Redis},
     region::{
         Regions, Remote,
-        link::{Condition, LinkState, LinkStates, Links},
+        link::{Condition, LinkState, LinkStates, Links, MeasuredLag},
     },
 };
 use skywave_protocol::{Text, heartbeat::Direction};
@@ -35,6 +35,7 @@ struct Node {
     metrics: Metrics,
     states: watch::Receiver<LinkStates>,
     other: &'static str,
+    lag: MeasuredLag,
     tasks: JoinSet<()>,
 }
 
@@ -52,12 +53,13 @@ impl Node {
         let mut tasks = JoinSet::new();
         let following = links.clone();
         tasks.spawn(async move { following.follow().await });
-        Self { states: links.states(), links, regions, metrics, other, tasks }
+        let lag = MeasuredLag::default();
+        Self { states: links.states(), links, regions, metrics, other, lag, tasks }
     }
 
     fn lead(&mut self) {
         let (links, regions) = (self.links.clone(), self.regions.clone());
-        let lag = self.metrics.link(self.other).lag;
+        let lag = self.lag.clone();
         self.tasks.spawn(async move { match links.lead(&regions.remotes[0], &lag).await {} });
     }
 
@@ -241,17 +243,40 @@ async fn a_node_that_takes_over_goes_on_from_what_was_known() {
 async fn a_link_that_lags_is_marked_on_every_node_and_counted_once() {
     let world = World::up().await;
     let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
-    let lag = world.eu.metrics.link("us").lag;
-    lag.set(1.5);
+    let lag = &world.eu.lag;
+    lag.set(Duration::from_millis(1_500));
     second.until("marked", |state| state.lagging).await;
     assert_eq!(second.state().lag, Duration::from_millis(1_500));
     let marked = second.metrics.link_beats.lagging.with_label_values(&["us"]);
     assert_eq!(marked.get(), 1);
-    lag.set(0.2);
+    lag.set(Duration::from_millis(200));
     second.until("not marked", |state| !state.lagging).await;
     assert_eq!(marked.get(), 0);
     assert_eq!(world.eu.metrics.link_beats.lags.with_label_values(&["us"]).get(), 1);
     assert_eq!(second.state().condition(), Condition::Up, "it is slow and lives");
+}
+
+#[tokio::test]
+async fn a_cut_that_outlasts_its_leader_is_one_lag_that_grows() {
+    let mut world = World::up().await;
+    world.cut();
+    world.eu.until("marked", |state| state.lagging).await;
+    world.eu.tasks.abort_all();
+    let mut second = Node::new("eu-2", &world.eu_redis, "us", &world.eu_to_us).await;
+    second.lead();
+    second.until("led by the second", |state| state.leader.as_deref() == Some("eu-2")).await;
+    assert!(second.state().lagging);
+    let before = second.state().lag;
+    second.until("a lag that grows", |state| !state.lagging || state.lag > before + LAG_LIMIT).await;
+    assert!(second.state().lagging);
+    assert_eq!(second.metrics.link_beats.lags.with_label_values(&["us"]).get(), 0, "it was marked before");
+    let told = second.metrics.link_beats.lag.with_label_values(&["us"]).get();
+    assert!(told >= before.as_secs_f64(), "{told}");
+    world.heal();
+    second.up().await;
+    assert!(second.state().lagging, "until the bridge knows better");
+    second.lag.set(Duration::ZERO);
+    second.until("not marked", |state| !state.lagging).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 --
 -- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] key, if the publication has one
 -- ARGV[3] origin · [4] channel · [5] flags · [6] key · [7] user · [8] payload
--- ARGV[9] history (publications) · [10] history_age_ms · [11] log_age_ms · [12] log_length
+-- ARGV[9] history (publications) · [10] history_age_ms
+-- ARGV[11] log_age_ms; empty when the log is another region's, whose own nodes know its age · [12] log_length
 -- ARGV[13] position_age_ms · [14] key_age_ms
 -- ARGV[15] where other regions hear of it; empty when there are none
 -- Answers {epoch, offset, 1 if the key was known, the origin}: another region's publication may have had the key.
@@ -37,7 +38,10 @@ local function append(key, strategy, precision, threshold, id, time)
     'f', ARGV[5], 'k', ARGV[6], 'u', ARGV[7], 'd', ARGV[8])
 end
 
-local oldest_ms = math.max(0, now_ms - tonumber(ARGV[11]))
+local oldest_ms = 0
+if ARGV[11] ~= '' then
+  oldest_ms = math.max(0, now_ms - tonumber(ARGV[11]))
+end
 local id = append(KEYS[2], 'MINID', '~', string.format('%.0f', oldest_ms), '*', '')
 if type(id) == 'table' then
   return id

@@ -1,14 +1,19 @@
 //! Reads what another region accepted from its log.
 
 use super::LANES;
-use crate::redis::{
-    ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
-    layout::Connections, reply,
+use crate::{
+    metrics::RedisMetrics,
+    redis::{
+        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
+        layout::Connections, reply,
+    },
 };
 use futures_util::future::try_join_all;
+use prometheus::HistogramVec;
 use redis::{RedisError, Value};
 use skywave_protocol::position::Origin;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000 bytes):
 /// so long what else is asked of it waits.
@@ -135,19 +140,28 @@ pub struct RemoteLog {
     lanes: Vec<Connections>,
     keys: Keys,
     pub region: Origin,
+    /// What it is called in metrics, logs and `CLIENT LIST`.
+    name: String,
+    durations: HistogramVec,
 }
 
 impl RemoteLog {
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(endpoint: &Endpoint, keys: Keys, region: Origin) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        endpoint: &Endpoint,
+        keys: Keys,
+        region: Origin,
+        metrics: &RedisMetrics,
+    ) -> Result<Self, ConnectError> {
         let name = format!("bridge-{region}");
         let lanes = (0..keys.partitions().clamp(1, LANES)).map(|_| endpoint.connect_to_all(&name, &keys));
         let mut lanes = try_join_all(lanes).await?;
         for connection in lanes.iter_mut().flat_map(|lane| &mut lane.all) {
             connection.commands.set_response_timeout(TIMEOUT);
         }
-        Ok(Self { endpoint: endpoint.clone(), lanes, keys, region })
+        let durations = metrics.command_duration.clone();
+        Ok(Self { endpoint: endpoint.clone(), lanes, keys, region, name, durations })
     }
 
     /// # Errors
@@ -155,13 +169,13 @@ impl RemoteLog {
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
         let request = request(&self.keys, &self.region, partition, part);
         let lane = &self.lanes[usize::from(partition) % self.lanes.len()];
-        Ok(pulled(ask(lane.to(request.key()), &request).await?)?)
+        Ok(pulled(self.call(lane.to(request.key()), &request).await?)?)
     }
 
     /// # Errors
     /// See [`PullError`].
     pub async fn ask(&self, request: &Request) -> Result<Value, PullError> {
-        ask(self.lanes[0].to(request.key()), request).await
+        self.call(self.lanes[0].to(request.key()), request).await
     }
 
     /// How many servers have a part of the keys.
@@ -174,7 +188,7 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn ask_server(&self, server: usize, request: &Request) -> Result<Value, PullError> {
-        ask(&self.lanes[0].all[server], request).await
+        self.call(&self.lanes[0].all[server], request).await
     }
 
     /// Whether every key is still where it was.
@@ -185,9 +199,13 @@ impl RemoteLog {
         let layout = self.endpoint.layout().await?;
         Ok(self.lanes.iter().all(|lane| lane.layout.is_like(&layout)))
     }
-}
 
-async fn ask(connection: &Connection, request: &Request) -> Result<Value, PullError> {
-    let command = connection.command(request);
-    Ok(connection.commands.clone().send_packed_command(&command).await?.extract_error()?)
+    async fn call(&self, connection: &Connection, request: &Request) -> Result<Value, PullError> {
+        let begun = Instant::now();
+        let command = connection.command(request);
+        let value = connection.commands.clone().send_packed_command(&command).await?.extract_error()?;
+        let duration = self.durations.with_label_values(&[&*self.name, request.name()]);
+        duration.observe(begun.elapsed().as_secs_f64());
+        Ok(value)
+    }
 }

@@ -22,8 +22,8 @@ use redis::Value;
 use skywave_protocol::Channel;
 use std::collections::HashMap;
 
-/// How many keys one step of the scan looks at.
-const SCANNED_AT_ONCE: usize = 2_048;
+/// How many keys one step of the scan looks at. Steps follow each other, a round trip each; Redis takes a few milliseconds.
+const SCANNED_AT_ONCE: usize = 8_192;
 /// How many channels are read at once.
 const CHANNELS_AT_ONCE: usize = 128;
 /// The most payload bytes of a channel that are read at once, unless a single publication is larger.

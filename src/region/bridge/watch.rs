@@ -4,7 +4,10 @@ use super::{
     course::{Link, Progress},
     pull::{self, Head, Part},
 };
-use crate::redis::{Redis, StreamId};
+use crate::{
+    redis::{Redis, StreamId},
+    region::link::MeasuredLag,
+};
 use futures_util::{StreamExt, stream};
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -29,7 +32,7 @@ struct Look {
 
 /// Looks at the partitions in turn, for ever. Over the connection for commands, whose answers come within seconds
 /// whatever the backlog.
-pub async fn watch(link: &Link, remote: &Redis) -> Infallible {
+pub async fn watch(link: &Link, remote: &Redis, measured: &MeasuredLag) -> Infallible {
     let mut looks = vec![Look::default(); link.desks.len()];
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +64,7 @@ pub async fn watch(link: &Link, remote: &Redis) -> Infallible {
         }
         let backlog: u64 = looks.iter().map(|look| look.backlog).sum();
         link.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
-        link.metrics.lag.set(looks.iter().map(lag).max().unwrap_or_default().as_secs_f64());
+        measured.set(looks.iter().map(lag).max().unwrap_or_default());
     }
 }
 

@@ -1,26 +1,53 @@
 //! How far a link lags, and whether that is too far.
 
-use prometheus::Gauge;
+use parking_lot::Mutex;
 use skywave_protocol::heartbeat::Direction;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// What is over the limit for less may be one publication that was under way when it was looked.
 const HOLDS_FOR: Duration = Duration::from_millis(750);
 
+/// For how long publications may have waited to cross, as the bridge measures it; nothing while it does not.
+#[derive(Clone, Default)]
+pub struct MeasuredLag(Arc<Mutex<Option<Duration>>>);
+
+impl MeasuredLag {
+    pub fn set(&self, lag: Duration) {
+        *self.0.lock() = Some(lag);
+    }
+
+    /// It is not measured any more.
+    pub fn clear(&self) {
+        *self.0.lock() = None;
+    }
+
+    fn get(&self) -> Option<Duration> {
+        *self.0.lock()
+    }
+}
+
 /// The lag of a link, as its leader sees it.
-pub struct Lag<'a> {
-    /// In seconds, as the bridge measures it while it crosses.
-    measured: &'a Gauge,
+pub struct Lag {
+    measured: MeasuredLag,
+    /// What was known before this leader measured anything.
+    known: Duration,
     limit: Duration,
     lagging: bool,
     over_since: Option<Instant>,
     acknowledged_at: Instant,
 }
 
-impl<'a> Lag<'a> {
-    pub fn new(measured: &'a Gauge, limit: Duration, lagging: bool, now: Instant) -> Self {
-        Self { measured, limit, lagging, over_since: None, acknowledged_at: now }
+impl Lag {
+    /// `known` is how far the link lagged when this leader took over, and `lagging` whether it was marked.
+    pub fn new(
+        measured: MeasuredLag,
+        limit: Duration,
+        (known, lagging): (Duration, bool),
+        now: Instant,
+    ) -> Self {
+        let acknowledged_at = now.checked_sub(known).unwrap_or(now);
+        Self { measured, known, limit, lagging, over_since: None, acknowledged_at }
     }
 
     /// The other region was reached.
@@ -30,7 +57,7 @@ impl<'a> Lag<'a> {
 
     /// For how long publications may have waited there. While the other region cannot be reached, that grows with time.
     pub fn now(&self, outbound: Direction, now: Instant) -> Duration {
-        let measured = Duration::try_from_secs_f64(self.measured.get()).unwrap_or_default();
+        let measured = self.measured.get().unwrap_or(self.known);
         match outbound {
             Direction::Suspected => measured.max(now - self.acknowledged_at),
             Direction::Unknown | Direction::Up => measured,
@@ -58,11 +85,11 @@ mod tests {
 
     #[test]
     fn a_lag_is_marked_when_it_lasts_and_until_it_is_gone() {
-        let gauge = Gauge::new("lag", "lag").unwrap();
+        let measured = MeasuredLag::default();
         let start = Instant::now();
-        let mut lag = Lag::new(&gauge, LIMIT, false, start);
+        let mut lag = Lag::new(measured.clone(), LIMIT, (Duration::ZERO, false), start);
         let mut marked = |after_s: u64, measured_s: f64| {
-            gauge.set(measured_s);
+            measured.set(Duration::from_secs_f64(measured_s));
             let now = start + Duration::from_secs(after_s);
             let by_now = lag.now(Direction::Up, now);
             lag.is_over(by_now, now)
@@ -73,11 +100,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reached_lags_for_as_long() {
-        let gauge = Gauge::new("lag", "lag").unwrap();
         let start = Instant::now();
-        let mut lag = Lag::new(&gauge, LIMIT, false, start);
+        let mut lag = Lag::new(MeasuredLag::default(), LIMIT, (Duration::ZERO, false), start);
         lag.acknowledged(start + LIMIT);
         assert_eq!(lag.now(Direction::Suspected, start + 9 * LIMIT), 8 * LIMIT);
         assert_eq!(lag.now(Direction::Up, start + 9 * LIMIT), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_lag_that_the_former_leader_knew_goes_on_until_it_is_measured() {
+        let (measured, start) = (MeasuredLag::default(), Instant::now() + 9 * LIMIT);
+        let mut lag = Lag::new(measured.clone(), LIMIT, (4 * LIMIT, true), start);
+        for (outbound, expected) in [(Direction::Up, 4 * LIMIT), (Direction::Suspected, 5 * LIMIT)] {
+            let now = lag.now(outbound, start + LIMIT);
+            assert_eq!(now, expected);
+            assert!(lag.is_over(now, start + LIMIT));
+        }
+        measured.set(Duration::ZERO);
+        let now = lag.now(Direction::Up, start + 2 * LIMIT);
+        assert!(!lag.is_over(now, start + 2 * LIMIT));
     }
 }
