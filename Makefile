@@ -18,7 +18,8 @@ test-rust: redis ## The Rust tests alone
 	cargo test --workspace
 
 test-typescript: browsers ## The TypeScript client and the demo page, alone and in Chromium, Firefox and Node against nodes
-	cargo build
+	@# The node as the Rust tests have built it: of other features, all would be compiled once more.
+	cargo test --workspace --no-run --test cli
 	cd clients/typescript && npm ci --no-audit --no-fund && npm test && npm run test:real
 
 # Debian's Redis, of which tests start servers of their own, and what gives a node another clock; installed when missing.

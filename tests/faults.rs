@@ -38,3 +38,33 @@ async fn a_region_that_dies_and_comes_back_costs_no_publication() {
 async fn a_redis_that_comes_back_empty_costs_no_publication_that_is_not_told() {
     keeps_every_guarantee(Fault::RedisWiped).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_log_holds_any_more_when_a_region_is_back_comes_from_histories() {
+    keeps_every_guarantee(Fault::LogsTrimmed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_cut_one_way_costs_no_publication() {
+    keeps_every_guarantee(Fault::OneWayCut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_while_it_leads_a_link_costs_no_publication() {
+    keeps_every_guarantee(Fault::LeaderKilled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_drains_costs_no_publication() {
+    keeps_every_guarantee(Fault::NodeDrained).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_restarts_with_its_data_costs_no_publication() {
+    keeps_every_guarantee(Fault::RedisRestarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_takes_over_costs_no_publication_that_is_not_told() {
+    keeps_every_guarantee(Fault::RedisFailover).await;
+}

@@ -37,6 +37,8 @@ pub enum Fault {
     ClockOff,
     /// All links of a region are cut for 30 s; its clients still reach it
     RegionCut,
+    /// All links of a region are cut for 30 s, and no log reaches back to that when they heal; histories do
+    LogsTrimmed,
     /// From one region nothing gets through to another, though the other way is open
     OneWayCut,
     /// The node that leads a bridge is killed
@@ -85,6 +87,7 @@ impl Fault {
         match self {
             Self::NodeFull
             | Self::RegionCut
+            | Self::LogsTrimmed
             | Self::OneWayCut
             | Self::LeaderKilled
             | Self::RedisAway
@@ -177,7 +180,8 @@ impl Scene<'_> {
             Fault::RedisFailover => self.fail_over().await,
             Fault::RedisSlow => self.slow_redis().await,
             Fault::ClockOff => self.go_on().await,
-            Fault::RegionCut => self.cut_region().await,
+            Fault::RegionCut => self.cut_region(false).await,
+            Fault::LogsTrimmed => self.cut_region(true).await,
             Fault::OneWayCut => self.cut_one_way().await,
             Fault::RegionDead => self.kill_region().await,
         }
@@ -299,14 +303,29 @@ impl Scene<'_> {
         Ok(affected)
     }
 
-    async fn cut_region(&mut self) -> anyhow::Result<Vec<usize>> {
+    async fn cut_region(&mut self, trimmed: bool) -> anyhow::Result<Vec<usize>> {
         let affected = self.clients_of(HIT);
         let name = self.world.regions[HIT].name;
         self.world.set_links(name, false);
         self.traffic.mark();
         sleep(self.settings.time(30.0, 8.0)).await;
+        if trimmed {
+            self.trim_logs().await?;
+        }
         self.world.set_links(name, true);
         Ok(affected)
+    }
+
+    /// As the age of logs does, sooner.
+    async fn trim_logs(&self) -> anyhow::Result<()> {
+        let mut trimmed = 0;
+        for region in &self.world.regions {
+            for partition in 0..PARTITIONS {
+                trimmed +=
+                    region.redis.run::<u64>(&format!("XTRIM sky:{{{partition}}}:log MAXLEN 0")).await?;
+            }
+        }
+        if trimmed == 0 { anyhow::bail!("nothing was in the logs") } else { Ok(()) }
     }
 
     async fn cut_one_way(&mut self) -> anyhow::Result<Vec<usize>> {
