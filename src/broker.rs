@@ -180,4 +180,9 @@ pub trait Broker: Send + Sync {
     fn away_for(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// For how long nothing of what others publish or emit can have come; zero while it comes.
+    fn deaf_for(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     region::{
         Regions,
         directory::{Directory, NodeState, Record},
-        failover::Failover,
+        failover::{Failover, Standing},
         fencing::Fencing,
         link::Links,
         questions::Questions,
@@ -166,17 +166,28 @@ impl Node {
     /// Why sessions should not be sent here now; none when they may be.
     pub fn unready(&self) -> Option<&'static str> {
         if self.is_draining() {
-            Some("draining")
-        } else if !self.broker.is_available() {
-            Some("broker_away")
-        } else {
-            self.failover.standing().word()
+            return Some("draining");
         }
+        let trouble = match self.failover.standing() {
+            Standing::Well | Standing::Returning if !self.broker.is_available() => Standing::BrokerAway,
+            Standing::Well | Standing::Returning if !self.broker.deaf_for().is_zero() => Standing::Deaf,
+            standing => standing,
+        };
+        trouble.word()
     }
 
-    /// Whether new sessions are refused: they are moved off, or the node cannot serve and another region can.
+    /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
     pub fn turns_away(&self) -> bool {
-        self.is_draining() || (self.failover.is_away() && !self.regions.is_empty())
+        let has_peers = || {
+            let here = self.config.node.url.as_deref();
+            self.directory.peers().iter().any(|peer| peer.open_url(here).is_some())
+        };
+        self.is_draining()
+            || match self.failover.standing() {
+                Standing::Well => false,
+                Standing::Deaf => has_peers() || !self.regions.is_empty(),
+                Standing::BrokerAway | Standing::Isolated | Standing::Returning => !self.regions.is_empty(),
+            }
     }
 
     /// What the other nodes of the region are told of this one.

@@ -248,12 +248,15 @@ impl Broker for RedisBroker {
     }
 
     fn is_available(&self) -> bool {
-        self.redis.commands.is_available() && self.following.iter().all(|pulse| pulse.is_available())
+        self.redis.commands.is_available()
     }
 
     fn away_for(&self) -> Duration {
-        let following = self.following.iter().map(|pulse| pulse.away_for());
-        following.fold(self.redis.commands.away_for(), Duration::max)
+        self.redis.commands.away_for()
+    }
+
+    fn deaf_for(&self) -> Duration {
+        self.following.iter().map(|pulse| pulse.away_for()).max().unwrap_or_default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     node::Node,
-    region::{balance, rendezvous},
+    region::{balance, failover::Standing, rendezvous},
     session::registry::Attached,
 };
 use skywave_protocol::frame::SessionId;
@@ -48,8 +48,9 @@ impl Destinations {
                 limit: peer.record.limit,
             })
             .collect();
-        // Without the region's Redis its other nodes are of no use either.
-        if peers.is_empty() || node.failover.is_away() {
+        // Where the region cannot serve its other nodes are of no use either.
+        let is_left = node.failover.is_away() && node.failover.standing() != Standing::Deaf;
+        if peers.is_empty() || is_left {
             return Self::regions(node);
         }
         Self { choice: Choice::of(peers, node.sessions.len()) }

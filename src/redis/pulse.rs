@@ -51,6 +51,14 @@ impl Pulse {
         self.available.store(false, Ordering::Release);
     }
 
+    /// The connection broke on which only the other side speaks: its silence before was no sign.
+    pub fn broke(&self) {
+        if self.is_available() {
+            self.heard(false);
+        }
+        self.lost();
+    }
+
     /// Something is asked.
     pub fn asked(&self) {
         let now = self.now_ms();
@@ -110,6 +118,17 @@ mod tests {
         pulse.heard(false);
         tokio::time::advance(SECOND).await;
         assert_eq!(pulse.away_for(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_listens_is_without_a_connection_from_when_it_broke() {
+        let pulse = Pulse::new(true);
+        for seconds in 1..=3 {
+            tokio::time::advance(SECOND).await;
+            // It is made anew and breaks at once.
+            pulse.broke();
+            assert_eq!(pulse.away_for(), (seconds - 1) * SECOND);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Leaving a region that cannot serve: its Redis is away, or its links to all others are cut.
+//! Leaving a region that cannot serve: its Redis is away, or its links to all others are cut; or a node that cannot.
 
 use crate::{config::Isolated, moving::destinations::Destinations, node::Node};
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 const RETURN_AFTER: Duration = Duration::from_secs(3);
 /// The sessions of a node that is left are told to move within this time, each at its own moment.
 const SPREAD: Duration = Duration::from_secs(1);
+/// Whether Redis answers at all is known by then.
+const TRIED_WITHIN: Duration = Duration::from_millis(1_500);
 /// How often it is looked, at most and at least.
 const LOOK_INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(20)..=Duration::from_millis(200);
@@ -28,6 +30,8 @@ pub enum Standing {
     Well,
     /// Its Redis does not answer.
     BrokerAway,
+    /// Its Redis answers, and yet nothing comes of what others publish: other nodes may fare better.
+    Deaf,
     /// The links to all other regions are cut, and `failover.isolated` says to leave then.
     Isolated,
     /// All is well again, but not for long.
@@ -40,13 +44,14 @@ impl Standing {
         match self {
             Self::Well => None,
             Self::BrokerAway => Some("broker_away"),
+            Self::Deaf => Some("deaf"),
             Self::Isolated => Some("isolated"),
             Self::Returning => Some("returning"),
         }
     }
 
     fn from_number(number: u8) -> Self {
-        let all = [Self::Well, Self::BrokerAway, Self::Isolated, Self::Returning];
+        let all = [Self::Well, Self::BrokerAway, Self::Deaf, Self::Isolated, Self::Returning];
         all.into_iter().find(|standing| *standing as u8 == number).unwrap_or(Self::Well)
     }
 }
@@ -173,10 +178,16 @@ pub async fn run(node: Arc<Node>) {
 
 /// What keeps the node from serving. A node that is away stays so until Redis answers in a fraction of that time.
 fn trouble(node: &Node, before: Standing, away_after: Duration) -> Option<Standing> {
-    let silent_for = node.broker.away_for();
-    let is_back = node.broker.is_available() && silent_for < away_after / 2;
-    if silent_for >= away_after || (before != Standing::Well && !is_back) {
+    let (silent_for, deaf_for) = (node.broker.away_for(), node.broker.deaf_for());
+    let is_back = node.broker.is_available() && silent_for.max(deaf_for) < away_after / 2;
+    if silent_for >= away_after {
         return Some(Standing::BrokerAway);
+    }
+    if deaf_for >= away_after + TRIED_WITHIN && node.broker.is_available() {
+        return Some(Standing::Deaf);
+    }
+    if before != Standing::Well && !is_back {
+        return Some(if before == Standing::Deaf { before } else { Standing::BrokerAway });
     }
     let leaves = node.config.failover.isolated == Isolated::Leave && node.failover.outlook.lock().isolated;
     leaves.then_some(Standing::Isolated)
@@ -189,7 +200,7 @@ fn turn(node: &Node, before: Standing, after: Standing) {
     match after {
         Standing::Well => tracing::info!("this node serves again"),
         Standing::Returning => tracing::info!("all is well again; sessions are taken if it stays so"),
-        Standing::BrokerAway | Standing::Isolated => {
+        Standing::BrokerAway | Standing::Deaf | Standing::Isolated => {
             tracing::warn!(reason = after.word(), sessions = node.sessions.len(), "this node cannot serve");
             // Who has been told is on its way, and a new reason sends nobody elsewhere.
             if matches!(before, Standing::Well | Standing::Returning) {
@@ -199,9 +210,10 @@ fn turn(node: &Node, before: Standing, after: Standing) {
     }
 }
 
-/// Tells all sessions to go to another region. Where there is none, they stay: nothing better is to be had.
+/// Tells all sessions to go to another region, or to another node if only this one is deaf. Where there is none, they
+/// stay: nothing better is to be had.
 fn leave(node: &Node) {
-    let mut destinations = Destinations::regions(node);
+    let mut destinations = Destinations::new(node, None);
     if destinations.is_empty() {
         return;
     }

@@ -30,7 +30,7 @@ impl Regions {
             let (eu_url, us_url) = (free_url(), free_url());
             let eu_others = [Other { name: "us", redis: &us_redis, url: &us_url }];
             let us_others = [Other { name: "eu", redis: &eu_redis, url: &eu_url }];
-            let of = |name| [settings, &[QUICKLY, ("NODE__REGION", name)]].concat();
+            let of = |name| [&[QUICKLY, ("NODE__REGION", name)], settings].concat();
             let eu = Node::at(&eu_url, &eu_redis, "eu-1", &of("eu"), &eu_others).await;
             let us = Node::at(&us_url, &us_redis, "us-1", &of("us"), &us_others).await;
             if let (Some(eu), Some(us)) = (eu, us) {
@@ -91,6 +91,25 @@ async fn where_there_is_no_other_region_sessions_stay() {
     // Neither was told anything meanwhile.
     session.is_served().await;
     other.is_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sessions_of_a_node_that_cannot_follow_the_log_go_to_another_of_its_region() {
+    let redis = RedisServer::durable().await;
+    redis.run::<()>("ACL SETUSER deaf on >secret ~* &* +@all").await;
+    let url = redis.url().replace("redis://", "redis://deaf:secret@");
+    let deaf = Node::with(&redis, "a", &[QUICKLY, ("BROKER__URL", &url)]).await;
+    let other = Node::with(&redis, "b", &[QUICKLY]).await;
+    deaf.meets(&["a", "b"]).await;
+    let clients = join_all((0..4).map(async |number| client(&[&deaf], None, BOTH[number % 2]).await)).await;
+    redis.run::<()>("ACL SETUSER deaf -xread").await;
+    eventually("all have moved", async || other.sessions() == clients.len() && deaf.sessions() == 0).await;
+    assert_eq!(deaf.readiness().await, (503, "deaf".to_owned()));
+    let mut late = Session::try_with(&deaf, json!({})).await;
+    assert_eq!(late.end().await, u64::from(CloseCode::Drain.code()));
+    redis.run::<()>("ACL SETUSER deaf +xread").await;
+    eventually("it is ready", async || deaf.readiness().await.0 == 200).await;
+    assert_eq!(Session::open(&deaf).await.connected["node"], "a");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,14 +1,17 @@
 //! How much longer than the network needs a publication takes to another region, and how fast a link catches up.
 
 use crate::{
+    probe::Probe,
     report::Quantiles,
-    stream::Stream,
+    stream::{Arrivals, Stream, TICK},
     wan::round_trip,
     world::{Plan, World},
 };
 use anyhow::Context;
+use futures_util::future::try_join_all;
+use skywave_client::CertificateCheck;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const RATES: [u64; 2] = [1_000, 10_000];
 const CATCH_UP_RATE: u64 = 1_000;
@@ -63,31 +66,56 @@ async fn delays(stream: &Stream, published: &mut u64, time: Duration) -> anyhow:
 
 async fn catch_up(world: &World, stream: &Stream, published: u64, cut: Duration) -> anyhow::Result<()> {
     let home = world.regions.first().context("no region")?.name;
+    let mut probes = Vec::new();
+    for region in &world.regions[1..] {
+        let check = CertificateCheck::Sha256(vec![world.certificate.sha256]);
+        let mut probe = Probe::start(&region.site, &region.nodes[0].url(), check).await?;
+        let before = probe.run(sleep(WARM_UP)).await?;
+        probes.push((region.name, probe, before));
+    }
     world.set_links(home, false);
-    let count = stream.publish(CATCH_UP_RATE, cut).await?;
+    let all = published + stream.publish(CATCH_UP_RATE, cut).await?;
     // What was under way when the links were cut may have arrived; the rest waits.
     sleep(Duration::from_millis(500)).await;
-    let waiting: Vec<u64> =
-        stream.arrivals.iter().map(|(_, arrivals)| published + count - arrivals.count()).collect();
     world.set_links(home, true);
-    let healed = Instant::now();
-    println!("\n| to | cut for | waiting | all there after | per second |\n|---|--:|--:|--:|--:|");
-    for ((region, arrivals), waiting) in stream.arrivals.iter().zip(waiting) {
-        if waiting == 0 {
-            continue;
-        }
-        while arrivals.count() < published + count {
-            if healed.elapsed() > CATCH_UP_TIMEOUT {
-                anyhow::bail!("{region} has {} of {}", arrivals.count(), published + count);
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-        let took = healed.elapsed().as_secs_f64();
-        println!(
-            "| {region} | {:.0} s | {waiting} | {took:.2} s | {:.0} |",
+    println!(
+        "\n| to | cut for | waiting | all there after | per second | its own, before: p50 | p99 | meanwhile: p50 | p99 |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    );
+    let rows = probes.into_iter().map(async |(region, mut probe, before)| {
+        let arrivals = stream.arrivals.iter().find(|(name, _)| *name == region).context("no subscriber")?;
+        let waiting = all - arrivals.1.count();
+        let healed = Instant::now();
+        let meanwhile = probe.run(caught_up(&arrivals.1, all)).await?;
+        let took = healed.elapsed();
+        probe.close().await;
+        anyhow::ensure!(took < CATCH_UP_TIMEOUT, "{region} has {} of {all}", arrivals.1.count());
+        let ms = |delays| {
+            let Quantiles { p50, p99, .. } = Quantiles::of(delays);
+            format!("{:.1} ms | {:.1} ms", p50 as f64 / 1000.0, p99 as f64 / 1000.0)
+        };
+        Ok(format!(
+            "| {region} | {:.0} s | {waiting} | {:.2} s | {:.0} | {} | {} |",
             cut.as_secs_f64(),
-            waiting as f64 / took
-        );
+            took.as_secs_f64(),
+            waiting as f64 / took.as_secs_f64(),
+            ms(before),
+            ms(meanwhile)
+        ))
+    });
+    for row in try_join_all(rows).await? {
+        println!("{row}");
     }
     Ok(())
+}
+
+/// Waits until so many have arrived, or for [`CATCH_UP_TIMEOUT`].
+async fn caught_up(arrivals: &Arrivals, all: u64) {
+    let arriving = async {
+        while arrivals.count() < all {
+            sleep(TICK).await;
+        }
+    };
+    if timeout(CATCH_UP_TIMEOUT, arriving).await.is_err() {
+        eprintln!("not all has arrived after {CATCH_UP_TIMEOUT:?}");
+    }
 }

@@ -11,6 +11,7 @@ pub mod node;
 pub mod packets;
 #[cfg(all(target_os = "linux", feature = "packets"))]
 pub mod path;
+pub mod probe;
 pub mod process;
 pub mod redis;
 pub mod relay;

@@ -28,7 +28,7 @@ const IN_FLIGHT: usize = 1024;
 const QUEUE: usize = 65_536;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a publisher sleeps at a time; what is due by then goes out together.
-const TICK: Duration = Duration::from_millis(2);
+pub const TICK: Duration = Duration::from_millis(2);
 
 /// What one subscriber has received.
 #[derive(Default)]
@@ -144,7 +144,11 @@ impl Stream {
     }
 }
 
-async fn connect(site: &Site, url: &str, certificate: CertificateCheck) -> anyhow::Result<Client> {
+/// A client with room for what is measured, over WebSocket.
+///
+/// # Errors
+/// When there is no session within [`START_TIMEOUT`].
+pub async fn connect(site: &Site, url: &str, certificate: CertificateCheck) -> anyhow::Result<Client> {
     let options = ClientOptions {
         transport: TransportChoice::WebSocket,
         certificate,

@@ -51,9 +51,7 @@ impl Listener for Events {
     }
 
     fn lost(&mut self) {
-        // That it is silent is no sign before.
-        self.pulse.heard(false);
-        self.pulse.lost();
+        self.pulse.broke();
     }
 
     fn resumed(&mut self) {

@@ -147,7 +147,7 @@ impl Tail {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            self.pulse.lost();
+            self.pulse.broke();
             tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
             let mut backoff = Backoff::new(RECONNECT_PAUSE);
             connection = loop {
@@ -175,11 +175,13 @@ impl Tail {
         &mut self,
         connection: &mut Connection,
     ) -> Result<std::convert::Infallible, ConnectError> {
+        // The first answer comes at once: it says whether this connection may read.
+        let mut wait = None;
         loop {
-            let reply =
-                connection.commands.send_packed_command(&self.read_command()).await?.extract_error()?;
-            // One that may not read is not heard of, though it can connect.
+            let command = self.read_command(wait);
+            let reply = connection.commands.send_packed_command(&command).await?.extract_error()?;
             self.pulse.connected();
+            wait = Some(BLOCK);
             self.deliver(reply)?;
             if Instant::now() >= self.lives_after {
                 self.learn_lives(connection).await?;
@@ -187,9 +189,13 @@ impl Tail {
         }
     }
 
-    fn read_command(&self) -> redis::Cmd {
+    fn read_command(&self, wait: Option<Duration>) -> redis::Cmd {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(MAX_ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS");
+        command.arg("COUNT").arg(MAX_ENTRIES);
+        if let Some(wait) = wait {
+            command.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        command.arg("STREAMS");
         for partition in &self.partitions {
             command.arg(&partition.log);
         }
