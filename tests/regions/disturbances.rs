@@ -2,8 +2,10 @@
 
 use crate::{
     deployment::{CHANNEL, Deployment},
+    json_socket::JsonSocket,
     patience::eventually,
 };
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_takes_over_from_a_leader_that_ends() {
@@ -144,4 +146,32 @@ async fn cut_one_way_only_one_side_waits_and_its_link_is_marked_until_it_has_cau
     deployment.path("eu", "us").heal();
     deployment.all_arrive("eu", "us", 50).await;
     eventually("the link is marked no more", async || !is_lagging()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_reaches_no_other_sends_its_sessions_away_if_it_is_to_leave() {
+    let leaving = "\n[failover]\nisolated = \"leave\"\n";
+    let deployment = Deployment::with(&["eu", "us", "ap"], leaving).await;
+    let regions = ["eu", "us", "ap"].map(|name| deployment.region(name));
+    let mut sockets = Vec::new();
+    for region in regions {
+        let links = region.node().node().links.as_ref().unwrap().states();
+        eventually("the links", async || links.borrow().nearest().len() == 2).await;
+        let mut socket = JsonSocket::open(region.node().plain().unwrap()).await;
+        socket.send(json!({"connect": {"id": 1}})).await;
+        socket.receive("connected").await;
+        sockets.push(socket);
+    }
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "ap").cut();
+    let told = sockets[0].receive("drain").await;
+    assert_eq!(told["url"], "https://localhost:1");
+    assert_eq!(deployment.region("eu").node().node().unready(), Some("isolated"));
+    // The others have each other.
+    for name in ["us", "ap"] {
+        assert_eq!(deployment.region(name).node().node().unready(), None);
+    }
+    deployment.path("eu", "us").heal();
+    deployment.path("eu", "ap").heal();
+    eventually("it is back", async || deployment.region("eu").node().node().unready().is_none()).await;
 }
