@@ -6,7 +6,7 @@ use super::{
     script::{ALL_SCRIPTS, Script},
     slot::slot_of,
 };
-use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, from_redis_value};
 use std::{io, path::PathBuf, time::Duration};
 
 /// How long connecting, and the answer to a command, may take.
@@ -124,10 +124,18 @@ fn introduction(name: &str, keys: &Keys) -> Pipeline {
     pipeline.cmd("INFO").arg("server");
     pipeline.cmd("INFO").arg("memory");
     pipeline.cmd("GET").arg(keys.partition_count());
-    for script in ALL_SCRIPTS {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
-    }
+    pipeline.cmd("SCRIPT").arg("EXISTS").arg(&ALL_SCRIPTS.map(Script::hash));
     pipeline
+}
+
+/// Loads the scripts that the server does not have: all of them are a long way for a lossy path.
+async fn load_scripts(commands: &mut MultiplexedConnection, exist: &[bool]) -> Result<(), RedisError> {
+    let missing = ALL_SCRIPTS.into_iter().zip(exist).filter(|(_, exists)| !**exists);
+    let mut pipeline = Pipeline::new();
+    for (script, _) in missing {
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source()).ignore();
+    }
+    if pipeline.is_empty() { Ok(()) } else { pipeline.query_async(commands).await }
 }
 
 /// The run id of the server: another one after each start.
@@ -173,7 +181,6 @@ fn check_partitions(keys: &Keys, stored: Value) -> Result<(), ConnectError> {
 pub struct Connection {
     pub commands: MultiplexedConnection,
     run: String,
-    hashes: Vec<String>,
 }
 
 impl Connection {
@@ -190,9 +197,7 @@ impl Connection {
     ) -> Result<Self, ConnectError> {
         let introduction = introduction(name, keys);
         let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
-        let Ok([name, server, memory, partitions, scripts @ ..]) =
-            <[_; 4 + ALL_SCRIPTS.len()]>::try_from(replies)
-        else {
+        let Ok([name, server, memory, partitions, scripts]) = <[_; 5]>::try_from(replies) else {
             return Err(ConnectError::Unidentified("state"));
         };
         if let Err(error) = name {
@@ -213,11 +218,9 @@ impl Connection {
             Ok(Value::Nil) => check_partitions(keys, store_partitions(&mut commands, keys).await?)?,
             partitions => check_partitions(keys, partitions?)?,
         }
-        let mut hashes = Vec::with_capacity(ALL_SCRIPTS.len());
-        for script in scripts {
-            hashes.push(reply::text(script?)?);
-        }
-        Ok(Self { commands, run, hashes })
+        let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
+        load_scripts(&mut commands, &exist).await?;
+        Ok(Self { commands, run })
     }
 
     /// The command for a request on this connection.
@@ -225,7 +228,7 @@ impl Connection {
         match request {
             Request::Script { script, keys, args } => {
                 let mut command = redis::cmd("EVALSHA");
-                command.arg(&self.hashes[*script as usize]).arg(keys.len()).arg(keys);
+                command.arg(script.hash()).arg(keys.len()).arg(keys);
                 if script.is_of_a_life() {
                     command.arg(&self.run).arg(fresh_life());
                 }

@@ -1,5 +1,8 @@
 //! The scripts that run inside Redis, each in one atomic step.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use std::sync::LazyLock;
+
 /// A script, as it was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
@@ -120,6 +123,17 @@ impl Script {
                 include_str!("../presence/redis/members.lua")
             ),
         }
+    }
+
+    /// Its SHA-1 in hexadecimal digits, by which Redis knows it once it is loaded.
+    pub fn hash(self) -> &'static str {
+        static HASHES: LazyLock<[String; ALL_SCRIPTS.len()]> = LazyLock::new(|| {
+            ALL_SCRIPTS.map(|script| {
+                let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, script.source().as_bytes());
+                hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+            })
+        });
+        &HASHES[self as usize]
     }
 
     /// What metrics call it.
