@@ -27,6 +27,8 @@ impl Roster for MemoryRoster {
         self.telling.add(channel, vec![joined], residents.count(channel), Duration::ZERO);
     }
 
+    fn returned(&self, _residents: &Residents, _channel: &Channel, _resident: &Resident) {}
+
     fn departed(&self, residents: &Residents, channel: &Channel, resident: Resident) {
         let left = Change::Left(resident.member);
         self.telling.add(channel, vec![left], residents.count(channel), Duration::ZERO);

@@ -5,6 +5,7 @@
 //! node failed to say it says again later; what it failed to hear it finds out by comparing (see [`upkeep`]).
 
 mod answers;
+mod clock;
 mod held;
 mod holding;
 pub mod mirror;
@@ -23,6 +24,7 @@ use crate::{
     redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
 };
 use answers::Claimed;
+use clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
 use parking_lot::Mutex;
@@ -67,6 +69,7 @@ struct Shared {
 #[derive(Default)]
 struct Partition {
     life: Option<String>,
+    clock: Clock,
     /// Redis may not know all that this node holds, or knows what it does not.
     doubtful: bool,
     /// So often in a row Redis knew another number of sessions than this node.
@@ -135,10 +138,14 @@ impl RedisRoster {
 impl Roster for RedisRoster {
     fn arrived(&self, _residents: &Residents, channel: &Channel, resident: &Resident) {
         let partition = self.0.requests.keys.partition(channel);
-        let claim = Claim::of(channel, resident);
+        let claim = Claim::of(channel, resident, &self.0.partition(partition).lock().clock);
         let request = self.0.requests.arrive(partition, Announce::Joined, vec![claim]);
         let outcome = Box::pin(self.0.redis.commands.call(request));
         self.0.follow(Call { partition, arrival: Some(Arrival::of(channel, resident)), outcome });
+    }
+
+    fn returned(&self, residents: &Residents, channel: &Channel, resident: &Resident) {
+        self.arrived(residents, channel, resident);
     }
 
     fn departed(&self, _residents: &Residents, channel: &Channel, resident: Resident) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod crowd;
+mod cut_off;
 mod faults;
 mod large;
 mod lost_nodes;

@@ -39,14 +39,16 @@ pub struct Renewed {
     pub held: usize,
     /// The lease had run out, or was not there.
     pub lapsed: bool,
+    /// What the clock of Redis says.
+    pub now_ms: u64,
 }
 
 /// # Errors
 /// When it is something else.
 pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
-    let [life, held, lapsed] = parts(value)?;
+    let [life, held, lapsed, now] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
-    Ok(Renewed { life: reply::text(life)?, held, lapsed: number(lapsed)? != 0 })
+    Ok(Renewed { life: reply::text(life)?, held, lapsed: number(lapsed)? != 0, now_ms: number(now)? })
 }
 
 /// The holder that was swept, if one was; there may be more.

@@ -373,6 +373,7 @@ fn claim(channel: &Channel, held: Held) -> Claim {
         channel: channel.clone(),
         // A stay of 0 would be an arrival here.
         stay: held.stay.max(1),
+        arrived_ms: 0,
         since_ms: held.member.since_ms,
         details: details(&held.member),
         session: held.member.session,

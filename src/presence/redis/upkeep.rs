@@ -70,6 +70,7 @@ impl Shared {
 
     /// Renews the leases of all partitions; whether they ran on since the last time.
     async fn renew(&self) -> bool {
+        let asked_at = Instant::now();
         let calls = self.numbers().map(|partition| {
             let residents = self.shards.part(partition).lock();
             // Counted and called in one step, so that Redis has been told of them all.
@@ -80,13 +81,14 @@ impl Shared {
         let outcomes = join_all(calls).await;
         outcomes.into_iter().fold(true, |steady, (partition, held, outcome)| {
             let renewed = outcome.and_then(|value| answers::renewed(value).map_err(unreadable));
-            renewed.is_ok_and(|renewed| self.renewed(partition, held, &renewed)) && steady
+            renewed.is_ok_and(|renewed| self.renewed(partition, held, asked_at, &renewed)) && steady
         })
     }
 
-    fn renewed(&self, partition: u16, held: usize, renewed: &Renewed) -> bool {
+    fn renewed(&self, partition: u16, held: usize, asked_at: Instant, renewed: &Renewed) -> bool {
         self.learn(partition, &renewed.life);
         let mut known = self.partition(partition).lock();
+        known.clock.read(asked_at, renewed.now_ms);
         known.mismatches = if held == renewed.held { 0 } else { known.mismatches.saturating_add(1) };
         if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
             known.doubtful = true;
@@ -120,9 +122,10 @@ impl Shared {
     async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
         let (arrivals, call) = {
             let residents = self.shards.part(partition).lock();
+            let clock = self.partition(partition).lock().clock;
             let here = sessions.iter().filter_map(|(channel, session)| {
                 let resident = residents.get(channel, session)?;
-                Some((Arrival::of(channel, resident), Claim::of(channel, resident)))
+                Some((Arrival::of(channel, resident), Claim::of(channel, resident, &clock)))
             });
             let (arrivals, claims): (Vec<_>, Vec<_>) = here.unzip();
             if claims.is_empty() {
