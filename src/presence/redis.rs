@@ -8,6 +8,7 @@ mod answers;
 mod clock;
 mod held;
 mod holding;
+mod lists;
 pub mod mirror;
 mod requests;
 mod rooms;
@@ -27,6 +28,7 @@ use answers::Claimed;
 use clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
+use lists::Lists;
 use parking_lot::Mutex;
 use redis::Value;
 use requests::{Announce, Claim, Release, Requests};
@@ -59,6 +61,7 @@ struct Shared {
     requests: Requests,
     shards: Arc<Shards>,
     rooms: Rooms,
+    lists: Lists,
     partitions: Vec<Mutex<Partition>>,
     calls: mpsc::Sender<Call>,
     /// The upkeep has something to do now.
@@ -121,6 +124,7 @@ impl RedisRoster {
             requests: Requests { keys: keys.clone(), holder, lease },
             shards,
             rooms: Rooms::new(hub, telling),
+            lists: Lists::default(),
             partitions: (0..keys.partitions()).map(|_| Mutex::default()).collect(),
             calls: sender,
             hurry: Notify::new(),
@@ -158,13 +162,7 @@ impl Roster for RedisRoster {
     }
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
-        let (shared, channel) = (self.0.clone(), channel.clone());
-        let asked = self.0.ask(&channel);
-        Box::pin(async move {
-            let (_, members) = asked.await?;
-            shared.rooms.listed(&channel, &members);
-            Ok(members)
-        })
+        Box::pin(self.0.list(channel))
     }
 }
 

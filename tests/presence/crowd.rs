@@ -5,13 +5,17 @@ use crate::{
     world::{config, soon},
 };
 use skywave::{
+    broker::BrokerError,
     config::Secret,
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
 };
-use skywave_protocol::{Channel, Text, frame::SessionId};
+use skywave_protocol::{
+    Channel, Text,
+    frame::{Members, SessionId},
+};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -64,8 +68,13 @@ impl Crowd {
         self.presence.arrive(&channel(), &named(name), None, None).unwrap()
     }
 
+    /// Who is on `chat:1`.
+    pub fn members(&self) -> impl Future<Output = Result<Members, BrokerError>> + use<> {
+        self.presence.members(&channel())
+    }
+
     /// Waits until Redis has answered all that was said to it.
     pub async fn is_answered(&self) {
-        soon(self.presence.members(&channel())).await.unwrap();
+        soon(self.members()).await.unwrap();
     }
 }

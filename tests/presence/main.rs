@@ -6,6 +6,7 @@ mod crowd;
 mod cut_off;
 mod faults;
 mod large;
+mod lists;
 mod lost_nodes;
 mod nodes;
 mod process;
