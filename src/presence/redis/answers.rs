@@ -88,15 +88,17 @@ pub struct Census {
     /// How many sessions.
     pub held: usize,
     pub holders: Vec<String>,
+    /// The number of the news up to which this counts.
+    pub said: u64,
 }
 
 /// # Errors
 /// When it is something else.
 pub fn census(value: Value) -> Result<Census, Malformed> {
-    let [life, held, holders] = parts(value)?;
+    let [life, held, holders, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
     let holders = list(holders)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
-    Ok(Census { life: reply::text(life)?, held, holders })
+    Ok(Census { life: reply::text(life)?, held, holders, said: number(said)? })
 }
 
 /// A step through what a holder holds, with the members.
