@@ -75,6 +75,8 @@ struct Partition {
     clock: Clock,
     /// Redis may not know all that this node holds, or knows what it does not.
     doubtful: bool,
+    /// This node says again what it holds, so that the numbers differ until it has.
+    restating: bool,
     /// So often in a row Redis knew another number of sessions than this node.
     mismatches: u8,
     /// What was told may not be what is.

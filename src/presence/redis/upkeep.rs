@@ -37,8 +37,8 @@ pub async fn run(shared: Arc<Shared>) {
     let mut steady_since: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        steady_since = if shared.renew().await { steady_since.or(Some(asked)) } else { None };
-        shared.make_good().await;
+        let (ran_on, runs_on) = (shared.renew().await, shared.make_good().await);
+        steady_since = if ran_on && runs_on { steady_since.or(Some(asked)) } else { None };
         if let Some(since) = steady_since {
             if since.elapsed() >= STEADY {
                 shared.sweep().await;
@@ -89,18 +89,38 @@ impl Shared {
         self.learn(partition, &renewed.life);
         let mut known = self.partition(partition).lock();
         known.clock.read(asked_at, renewed.now_ms);
-        known.mismatches = if held == renewed.held { 0 } else { known.mismatches.saturating_add(1) };
+        let differs = held != renewed.held && !known.restating;
+        known.mismatches = if differs { known.mismatches.saturating_add(1) } else { 0 };
         if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
             known.doubtful = true;
         }
         !renewed.lapsed
     }
 
-    /// Says again what this node holds, where that is in doubt.
-    async fn make_good(&self) {
+    /// Says again what this node holds, where that is in doubt. That takes long where it is much, so the leases are
+    /// renewed meanwhile; whether they ran on.
+    async fn make_good(&self) -> bool {
+        let restating = self.restate();
+        tokio::pin!(restating);
+        let mut is_steady = true;
+        loop {
+            tokio::select! {
+                () = &mut restating => return is_steady,
+                () = tokio::time::sleep(*TURN.end()) => is_steady &= self.renew().await,
+            }
+        }
+    }
+
+    async fn restate(&self) {
         for partition in self.numbers() {
             let doubtful = std::mem::take(&mut self.partition(partition).lock().doubtful);
-            if doubtful && let Err(error) = self.make_good_in(partition).await {
+            if !doubtful {
+                continue;
+            }
+            self.partition(partition).lock().restating = true;
+            let restated = self.restate_in(partition).await;
+            self.partition(partition).lock().restating = false;
+            if let Err(error) = restated {
                 tracing::debug!(%error, partition, "presence is not made good yet");
                 self.partition(partition).lock().doubtful = true;
                 return;
@@ -108,15 +128,13 @@ impl Shared {
         }
     }
 
-    async fn make_good_in(&self, partition: u16) -> Result<(), BrokerError> {
+    async fn restate_in(&self, partition: u16) -> Result<(), BrokerError> {
         let all = self.shards.part(partition).lock().all();
         for some in all.chunks(CLAIMS) {
             self.claim(partition, some).await?;
         }
         let release = |places: &[Place]| self.release(partition, places);
-        release_others(&self.redis, &self.requests, partition, release).await?;
-        self.partition(partition).lock().mismatches = 0;
-        Ok(())
+        release_others(&self.redis, &self.requests, partition, release).await
     }
 
     async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
