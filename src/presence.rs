@@ -52,10 +52,13 @@ pub fn lease(heartbeat: &HeartbeatConfig) -> Duration {
 
 /// Where the members of all nodes that share channels are known.
 ///
-/// `arrived` and `departed` are called in order, with the residents locked; they never block.
+/// All but `members` are called in order, with the residents locked; they never block.
 trait Roster: Send + Sync {
     /// A session is on the channel that was not on it by this node before.
     fn arrived(&self, residents: &Residents, channel: &Channel, resident: &Resident);
+
+    /// Another transport of a session that is on the channel by this node. It may have been on another node meanwhile.
+    fn returned(&self, residents: &Residents, channel: &Channel, resident: &Resident);
 
     /// A session is on the channel by this node no longer.
     fn departed(&self, residents: &Residents, channel: &Channel, resident: Resident);
@@ -147,13 +150,16 @@ impl Presence {
         self.namespace(channel)?;
         let transport = self.transports.fetch_add(1, Ordering::Relaxed);
         let mut residents = self.shards.of(channel).lock();
-        // Who came back in time is nothing to tell.
-        if !residents.take_up(channel, session, transport) {
+        let returns = residents.take_up(channel, session, transport);
+        if !returns {
             let member = Member { session: session.clone(), user, data, since_ms: wall_ms() };
             residents.insert(channel, Resident::new(member, transport));
-            if let Some(resident) = residents.get(channel, session) {
-                self.roster.arrived(&residents, channel, resident);
-            }
+        }
+        match residents.get(channel, session) {
+            // Who came back in time is nothing to tell.
+            Some(resident) if returns => self.roster.returned(&residents, channel, resident),
+            Some(resident) => self.roster.arrived(&residents, channel, resident),
+            None => {}
         }
         Some(Stay { presence: self.clone(), channel: channel.clone(), session: session.clone(), transport })
     }
@@ -179,6 +185,7 @@ impl Presence {
             for due in self.schedule.due().await {
                 match due {
                     Due::Flush(channel) => self.telling.flush(&channel),
+                    Due::Forget(channel) => self.telling.forget_list(&channel),
                     Due::Leave(channel, session) => self.end_absence(&channel, &session),
                 }
             }

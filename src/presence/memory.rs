@@ -27,6 +27,8 @@ impl Roster for MemoryRoster {
         self.telling.add(channel, vec![joined], residents.count(channel), Duration::ZERO);
     }
 
+    fn returned(&self, _residents: &Residents, _channel: &Channel, _resident: &Resident) {}
+
     fn departed(&self, residents: &Residents, channel: &Channel, resident: Resident) {
         let left = Change::Left(resident.member);
         self.telling.add(channel, vec![left], residents.count(channel), Duration::ZERO);
@@ -34,6 +36,7 @@ impl Roster for MemoryRoster {
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
         let residents = self.shards.of(channel).lock();
+        self.telling.listed(channel, Duration::ZERO);
         let members = residents.on(channel).take(MAX_MEMBERS).map(|one| one.member.clone()).collect();
         Box::pin(future::ready(Ok(Members { count: residents.count(channel), members })))
     }

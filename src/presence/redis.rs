@@ -5,8 +5,10 @@
 //! node failed to say it says again later; what it failed to hear it finds out by comparing (see [`upkeep`]).
 
 mod answers;
+mod clock;
 mod held;
 mod holding;
+mod lists;
 pub mod mirror;
 mod requests;
 mod rooms;
@@ -23,8 +25,10 @@ use crate::{
     redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
 };
 use answers::Claimed;
+use clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
+use lists::Lists;
 use parking_lot::Mutex;
 use redis::Value;
 use requests::{Announce, Claim, Release, Requests};
@@ -57,6 +61,7 @@ struct Shared {
     requests: Requests,
     shards: Arc<Shards>,
     rooms: Rooms,
+    lists: Lists,
     partitions: Vec<Mutex<Partition>>,
     calls: mpsc::Sender<Call>,
     /// The upkeep has something to do now.
@@ -67,8 +72,11 @@ struct Shared {
 #[derive(Default)]
 struct Partition {
     life: Option<String>,
+    clock: Clock,
     /// Redis may not know all that this node holds, or knows what it does not.
     doubtful: bool,
+    /// This node says again what it holds, so that the numbers differ until it has.
+    restating: bool,
     /// So often in a row Redis knew another number of sessions than this node.
     mismatches: u8,
     /// What was told may not be what is.
@@ -118,6 +126,7 @@ impl RedisRoster {
             requests: Requests { keys: keys.clone(), holder, lease },
             shards,
             rooms: Rooms::new(hub, telling),
+            lists: Lists::default(),
             partitions: (0..keys.partitions()).map(|_| Mutex::default()).collect(),
             calls: sender,
             hurry: Notify::new(),
@@ -135,10 +144,14 @@ impl RedisRoster {
 impl Roster for RedisRoster {
     fn arrived(&self, _residents: &Residents, channel: &Channel, resident: &Resident) {
         let partition = self.0.requests.keys.partition(channel);
-        let claim = Claim::of(channel, resident);
+        let claim = Claim::of(channel, resident, &self.0.partition(partition).lock().clock);
         let request = self.0.requests.arrive(partition, Announce::Joined, vec![claim]);
         let outcome = Box::pin(self.0.redis.commands.call(request));
         self.0.follow(Call { partition, arrival: Some(Arrival::of(channel, resident)), outcome });
+    }
+
+    fn returned(&self, residents: &Residents, channel: &Channel, resident: &Resident) {
+        self.arrived(residents, channel, resident);
     }
 
     fn departed(&self, _residents: &Residents, channel: &Channel, resident: Resident) {
@@ -151,13 +164,7 @@ impl Roster for RedisRoster {
     }
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
-        let (shared, channel) = (self.0.clone(), channel.clone());
-        let asked = self.0.ask(&channel);
-        Box::pin(async move {
-            let (_, members) = asked.await?;
-            shared.rooms.listed(&channel, &members);
-            Ok(members)
-        })
+        Box::pin(self.0.list(channel))
     }
 }
 

@@ -13,21 +13,21 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Resident {
     pub member: Member,
-    /// The transport with which it came; no other arrival has the same.
+    /// The transport that holds it now, by its number. No other arrival has the same, and an older one's end does not
+    /// end it.
     pub arrival: u64,
+    pub arrived_at: Instant,
     /// With nodes that share a Redis: the stay that Redis answered, which grows whenever the session passes to another
     /// node; 0 before.
     pub stay: u64,
     /// The last stay by which another node took the session over.
     taken: u64,
-    /// The transport that holds it now; an older one's end does not end it.
-    transport: u64,
     leaves_at: Option<Instant>,
 }
 
 impl Resident {
-    pub fn new(member: Member, transport: u64) -> Self {
-        Self { member, arrival: transport, stay: 0, taken: 0, transport, leaves_at: None }
+    pub fn new(member: Member, arrival: u64) -> Self {
+        Self { member, arrival, arrived_at: Instant::now(), stay: 0, taken: 0, leaves_at: None }
     }
 }
 
@@ -61,7 +61,9 @@ impl Residents {
     /// Another transport of a session that is here holds it from now on. `false` when the session is not here.
     pub fn take_up(&mut self, channel: &Channel, session: &SessionId, transport: u64) -> bool {
         let Some(resident) = self.get_mut(channel, session) else { return false };
-        resident.transport = transport;
+        (resident.arrival, resident.arrived_at) = (transport, Instant::now());
+        // It may have been elsewhere since the last one was answered.
+        resident.stay = 0;
         resident.leaves_at = None;
         true
     }
@@ -76,7 +78,7 @@ impl Residents {
     /// Begins the session's absence, if this transport still holds it.
     pub fn leave_at(&mut self, channel: &Channel, session: &SessionId, transport: u64, at: Instant) -> bool {
         match self.get_mut(channel, session) {
-            Some(one) if one.transport == transport && one.leaves_at.is_none() => {
+            Some(one) if one.arrival == transport && one.leaves_at.is_none() => {
                 one.leaves_at = Some(at);
                 true
             }

@@ -43,17 +43,22 @@ struct Changes {
     count: u64,
     /// The count is told even if nobody is known to have come or gone.
     recount: bool,
+    /// When they are told is settled.
+    is_due: bool,
+    /// Somebody has, or gets by then, a list that may show a part of them.
+    listed_until: Option<Instant>,
 }
 
 impl Changes {
-    /// Takes a change in; joining and leaving of one session cancel out. Beyond the most that can be told, only the
-    /// count shows it.
+    /// Takes a change in; joining and leaving of one session cancel out, unless somebody may have a list from between
+    /// them: then the later one is told. Beyond the most that can be told, only the count shows it.
     fn add(&mut self, change: Change) {
         let (member, these, others) = match change {
             Change::Joined(member) => (member, &mut self.joined, &mut self.left),
             Change::Left(member) => (member, &mut self.left, &mut self.joined),
         };
-        if others.remove(&member.session).is_none() && these.len() < MAX_CHANGES {
+        let is_undone = others.remove(&member.session).is_some();
+        if (!is_undone || self.listed_until.is_some()) && these.len() < MAX_CHANGES {
             these.insert(member.session.clone(), member);
         }
     }
@@ -82,24 +87,53 @@ impl Telling {
     /// with others, `least` from now or later.
     pub fn add(&self, channel: &Channel, changes: Vec<Change>, count: u64, least: Duration) {
         let mut untold = self.untold.lock();
-        if !untold.contains_key(channel) {
-            untold.insert(channel.clone(), Changes::default());
+        let waiting = untold.entry(channel.clone()).or_default();
+        if !std::mem::replace(&mut waiting.is_due, true) {
             let flush_at = Instant::now() + self.batch(channel).max(least);
             self.schedule.add(flush_at, Due::Flush(channel.clone()));
         }
-        if let Some(waiting) = untold.get_mut(channel) {
-            waiting.count = count;
-            waiting.recount |= changes.is_empty();
-            for change in changes {
-                waiting.add(change);
-            }
+        waiting.count = count;
+        waiting.recount |= changes.is_empty();
+        for change in changes {
+            waiting.add(change);
+        }
+    }
+
+    /// A subscriber has, or gets within `lag`, a list that may show what was not told yet, or not even heard.
+    pub fn listed(&self, channel: &Channel, lag: Duration) {
+        let mut untold = self.untold.lock();
+        if lag.is_zero() && !untold.contains_key(channel) {
+            return;
+        }
+        let waiting = untold.entry(channel.clone()).or_default();
+        let until = Instant::now() + lag;
+        if waiting.listed_until.replace(until).is_none() && !waiting.is_due {
+            self.schedule.add(until, Due::Forget(channel.clone()));
+        }
+    }
+
+    /// Forgets that a list was given, once nothing that it may show can be new.
+    pub fn forget_list(&self, channel: &Channel) {
+        let mut untold = self.untold.lock();
+        if untold.get(channel).is_some_and(|waiting| !waiting.is_due)
+            && let Some(until) = untold.remove(channel).and_then(|waiting| waiting.listed_until)
+        {
+            self.keep_list(&mut untold, channel, until);
+        }
+    }
+
+    fn keep_list(&self, untold: &mut HashMap<Channel, Changes>, channel: &Channel, until: Instant) {
+        if until > Instant::now() {
+            let kept = Changes { listed_until: Some(until), ..Changes::default() };
+            untold.insert(channel.clone(), kept);
+            self.schedule.add(until, Due::Forget(channel.clone()));
         }
     }
 
     /// Corrects the count of what waits to be told; `false` when nothing waits.
     pub fn correct(&self, channel: &Channel, count: u64) -> bool {
         let mut untold = self.untold.lock();
-        let Some(waiting) = untold.get_mut(channel) else { return false };
+        let Some(waiting) = untold.get_mut(channel).filter(|waiting| waiting.is_due) else { return false };
         waiting.count = count;
         true
     }
@@ -110,7 +144,14 @@ impl Telling {
 
     /// Tells what has gathered.
     pub fn flush(&self, channel: &Channel) {
-        let changes = self.untold.lock().remove(channel);
+        let changes = {
+            let mut untold = self.untold.lock();
+            let changes = untold.remove(channel);
+            if let Some(until) = changes.as_ref().and_then(|changes| changes.listed_until) {
+                self.keep_list(&mut untold, channel, until);
+            }
+            changes
+        };
         if let Some(told) = changes.and_then(|changes| changes.told(channel.clone())) {
             self.hub.presence_changed(&Broadcast::new(told));
         }

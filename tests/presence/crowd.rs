@@ -1,13 +1,21 @@
 //! The presence of a node without clients: its sessions come and go when they are told to.
 
-use crate::{server::RedisServer, world::config};
+use crate::{
+    server::RedisServer,
+    world::{config, soon},
+};
 use skywave::{
+    broker::BrokerError,
+    config::Secret,
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
 };
-use skywave_protocol::{Channel, Text, frame::SessionId};
+use skywave_protocol::{
+    Channel, Text,
+    frame::{Members, SessionId},
+};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -32,22 +40,41 @@ pub fn named(name: &str) -> SessionId {
     Text::new(name).unwrap()
 }
 
+fn channel() -> Channel {
+    Channel::new("chat:1").unwrap()
+}
+
 impl Crowd {
     pub async fn on(redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
-        let address = address(redis, settings);
+        Self::by("crowd", &redis.url(), redis, settings).await
+    }
+
+    /// A node of that name, which reaches the Redis at `url`.
+    pub async fn by(name: &str, url: &str, redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
+        let address = Address { url: Secret::new(url), ..address(redis, settings) };
         let config = config(redis, settings);
         let lease = presence::lease(&config.heartbeat);
         let redis = Redis::connect(&address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
         let mut tasks = JoinSet::new();
         let hub = Arc::new(Hub::default());
         let presence =
-            Presence::of_region(hub, config.channels, redis, "crowd", lease, &mut tasks).await.unwrap();
+            Presence::of_region(hub, config.channels, redis, name, lease, &mut tasks).await.unwrap();
         tasks.spawn(presence.clone().run());
         Self { presence, _tasks: tasks }
     }
 
     /// A session comes to `chat:1`.
     pub fn arrives(&self, name: &str) -> Stay {
-        self.presence.arrive(&Channel::new("chat:1").unwrap(), &named(name), None, None).unwrap()
+        self.presence.arrive(&channel(), &named(name), None, None).unwrap()
+    }
+
+    /// Who is on `chat:1`.
+    pub fn members(&self) -> impl Future<Output = Result<Members, BrokerError>> + use<> {
+        self.presence.members(&channel())
+    }
+
+    /// Waits until Redis has answered all that was said to it.
+    pub async fn is_answered(&self) {
+        soon(self.members()).await.unwrap();
     }
 }

@@ -1,9 +1,12 @@
 //! A Redis that is away, forgets, or holds what no node wrote.
 
 use crate::{
+    crowd::Crowd,
+    relay::Relay,
     server::RedisServer,
-    world::{Guest, Watcher, eventually, node, room, set, soon},
+    world::{AT_ONCE, Guest, Watcher, eventually, node, room, set, soon},
 };
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_back_after_redis_lost_its_data() {
@@ -33,6 +36,31 @@ async fn members_are_back_after_redis_was_flushed() {
     eventually("their return", async || watcher.asks().await.1 == 2).await;
     assert_eq!(watcher.asks().await.0, set(&[guest.session(), watcher.session()]));
     watcher.is_told_first_of_one_who_comes(&there, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_node_that_takes_longer_than_its_lease_to_say_them_again_are_back() {
+    const MEMBERS: u64 = 7_000;
+    let redis = RedisServer::start().await;
+    let path = Relay::start(redis.port()).await;
+    let here = node(&redis).await;
+    let _watcher = Watcher::on(&here).await;
+    let crowd = Crowd::by("large", &path.url(), &redis, &[AT_ONCE]).await;
+    let _stays: Vec<_> = (0..MEMBERS).map(|number| crowd.arrives(&format!("session {number}"))).collect();
+    crowd.is_answered().await;
+    let room = room(&redis).await;
+    assert_eq!(redis.run::<u64>(&format!("HLEN {room}")).await, MEMBERS + 1);
+    // 28 calls, half a second each; the lease is 10 s.
+    path.delay(Duration::from_millis(250));
+    redis.run::<()>("FLUSHALL").await;
+    let mut most = 0;
+    eventually("their return", async || {
+        let count: u64 = redis.run(&format!("HLEN {room}")).await;
+        assert!(count >= most, "{} were removed", most - count);
+        most = count;
+        count == MEMBERS + 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

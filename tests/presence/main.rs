@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod crowd;
+mod cut_off;
 mod faults;
 mod large;
+mod lists;
 mod lost_nodes;
 mod nodes;
 mod process;

@@ -144,6 +144,63 @@ async fn what_changed_while_the_link_was_cut_is_told_when_it_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn members_do_not_cross_again_while_others_come_and_go() {
+    let link = Link::start(Duration::from_secs(30)).await;
+    link.path.delay(Duration::from_millis(100));
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let names: Vec<_> = (0..100).map(|number| named(&format!("session {number}"))).collect();
+    let _stays: Vec<_> = names.iter().map(|name| us.arrives(name)).collect();
+    watcher.sees(&names).await;
+    // Nodes of the other region do not look through what they hold unless something failed.
+    let before = scans(&link.us).await;
+    let mut guests = Vec::new();
+    for number in 0..200 {
+        // Twenty come, twenty go: hardly ever are as many there on both sides at the same moment.
+        if number / 20 % 2 == 0 {
+            guests.push(us.arrives(&format!("guest {number}")));
+        } else if let Some(guest) = guests.pop() {
+            guest.leave();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(scans(&link.us).await, before);
+    watcher.sees(&names).await;
+}
+
+/// How many steps through sets Redis has been asked for.
+async fn scans(redis: &RedisServer) -> u64 {
+    let statistics: String = redis.run("INFO commandstats").await;
+    let line = statistics.lines().find(|line| line.starts_with("cmdstat_sscan:"));
+    line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_amiss_in_a_mirror_is_found_while_others_come_and_go() {
+    let link = Link::start(Duration::from_secs(30)).await;
+    link.path.delay(Duration::from_millis(100));
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let _stays = us.arrives("lost");
+    watcher.gather_of(&[named("lost")]).await;
+    for partition in 0..4 {
+        let keys = format!("sky:{{{partition}}}:presence:chat:1 sky:{{{partition}}}:presence-of:@us");
+        let (room, held) = keys.split_once(' ').unwrap();
+        link.eu.run::<u64>(&format!("HDEL {room} lost")).await;
+        link.eu.run::<u64>(&format!("DEL {held}")).await;
+    }
+    let mut number = 0;
+    eventually("the return", async || {
+        number += 1;
+        us.arrives(&format!("guest {number}")).leave();
+        watcher.asks().await.0.contains("lost")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_region_whose_redis_lost_its_data_are_not_told() {
     let link = Link::start(Duration::from_secs(30)).await;
     let us = Crowd::on(&link.us, &QUICK).await;

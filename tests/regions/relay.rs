@@ -103,9 +103,11 @@ async fn pass(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
         (client.into_split(), server.into_split());
     let (mut resetting, resets) = (weather.clone(), weather.borrow().resets);
     tokio::select! {
+        // What waited is lost with the connection, even if the way opens in the same moment.
+        biased;
+        _ = resetting.wait_for(|weather| weather.resets != resets) => {}
         () = direction(client_read, server_write, weather.clone(), |weather| weather.there) => {}
         () = direction(server_read, client_write, weather.clone(), |weather| weather.back) => {}
-        _ = resetting.wait_for(|weather| weather.resets != resets) => {}
     }
 }
 

@@ -19,6 +19,7 @@ on_every_transport! {
     a_request_tells_who_is_there,
     those_who_come_together_are_told_together,
     one_who_comes_and_goes_at_once_is_not_told,
+    one_who_goes_before_its_coming_was_told_but_was_listed_is_told,
     one_who_leaves_is_told_at_once,
     one_whose_transport_ends_is_there_for_the_grace_period,
     one_who_comes_back_in_time_is_not_told,
@@ -115,6 +116,18 @@ async fn one_who_comes_and_goes_at_once_is_not_told(way: Way) {
     hasty.until(|frame| matches!(frame, ServerFrame::Unsubscribed(_)).then_some(())).await;
     steady.send(subscribe(2)).await;
     assert_eq!(change(&mut room).await, (vec![connected.session], vec![], 2));
+}
+
+async fn one_who_goes_before_its_coming_was_told_but_was_listed_is_told(way: Way) {
+    let world = World::with(way, &[PRESENCE, ("CHANNELS__CHAT__PRESENCE_BATCH", "2s")]).await;
+    let (mut hasty, connected) = Peer::open(&world, there()).await;
+    hasty.subscribed("chat:1").await;
+    let client = world.client().await;
+    let mut room = client.subscribe("chat:1", with_presence()).await.unwrap();
+    assert_eq!(subscribed(&mut room).await.presence.unwrap().count, 2);
+    hasty.send(unsubscribe(3)).await;
+    let own = client.connected().unwrap().session.clone();
+    assert_eq!(change(&mut room).await, (vec![own], vec![connected.session], 1));
 }
 
 async fn one_who_leaves_is_told_at_once(way: Way) {

@@ -39,14 +39,16 @@ pub struct Renewed {
     pub held: usize,
     /// The lease had run out, or was not there.
     pub lapsed: bool,
+    /// What the clock of Redis says.
+    pub now_ms: u64,
 }
 
 /// # Errors
 /// When it is something else.
 pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
-    let [life, held, lapsed] = parts(value)?;
+    let [life, held, lapsed, now] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
-    Ok(Renewed { life: reply::text(life)?, held, lapsed: number(lapsed)? != 0 })
+    Ok(Renewed { life: reply::text(life)?, held, lapsed: number(lapsed)? != 0, now_ms: number(now)? })
 }
 
 /// The holder that was swept, if one was; there may be more.
@@ -86,15 +88,17 @@ pub struct Census {
     /// How many sessions.
     pub held: usize,
     pub holders: Vec<String>,
+    /// The number of the news up to which this counts.
+    pub said: u64,
 }
 
 /// # Errors
 /// When it is something else.
 pub fn census(value: Value) -> Result<Census, Malformed> {
-    let [life, held, holders] = parts(value)?;
+    let [life, held, holders, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
     let holders = list(holders)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
-    Ok(Census { life: reply::text(life)?, held, holders })
+    Ok(Census { life: reply::text(life)?, held, holders, said: number(said)? })
 }
 
 /// A step through what a holder holds, with the members.

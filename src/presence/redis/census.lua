@@ -3,7 +3,7 @@
 -- Holders whose names begin with `@` are other regions, and do not count; nor do nodes whose lease ran out long ago and
 -- whom nobody sweeps.
 -- ARGV[4] for how long after its lease a node still counts, in milliseconds
--- Answers {life, how many sessions, {holder, holder, …}}.
+-- Answers {life, how many sessions, {holder, holder, …}, the number of what was said last}.
 local total, holders = 0, {}
 local alive = redis.call('ZRANGEBYSCORE', KEYS[3], whole(now_ms - tonumber(ARGV[4])), '+inf')
 for _, holder in ipairs(alive) do
@@ -12,4 +12,4 @@ for _, holder in ipairs(alive) do
     holders[#holders + 1] = holder
   end
 end
-return { life, total, holders }
+return { life, total, holders, redis.call('HGET', KEYS[1], 'said') or 0 }

@@ -62,6 +62,8 @@ impl Held {
 pub struct News {
     /// The life of the partition in which they happened.
     pub life: String,
+    /// What is said in a partition is numbered in its order, without gaps.
+    pub number: u64,
     pub channel: Channel,
     /// How many are there now.
     pub count: u64,
@@ -79,6 +81,7 @@ pub struct News {
 #[derive(Deserialize)]
 struct Told {
     life: String,
+    number: u64,
     channel: Channel,
     count: u64,
     #[serde(default)]
@@ -98,9 +101,19 @@ impl News {
     /// When no script wrote it.
     pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let told: Told = rmp_serde::from_slice(payload).map_err(|_| Malformed("news of presence"))?;
-        let Told { life, channel, count, joined, back, left, taken, swept } = told;
+        let Told { life, number, channel, count, joined, back, left, taken, swept } = told;
         let [joined, back, left, taken] = [joined, back, left, taken].map(|list| pairs(&list));
-        Ok(Self { life, channel, count, joined: joined?, back: back?, left: left?, taken: taken?, swept })
+        Ok(Self {
+            life,
+            number,
+            channel,
+            count,
+            joined: joined?,
+            back: back?,
+            left: left?,
+            taken: taken?,
+            swept,
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Mirrors the presence of another region here: of all nodes, the one that holds the lease.
 //!
-//! What nodes of that region hold is held here in the region's name. Changes cross as they are told there; in turns
-//! the numbers are compared, and where they differ, the members. The region holds by a lease like a node: when it
+//! What nodes of that region hold is held here in the region's name. Changes cross as they are told there, by numbers, so
+//! that none is missed unnoticed. In turns it is counted how many are held on both sides after the same change, and where
+//! that differs, the members are compared. The region holds by a lease like a node: when it
 //! cannot be reached for longer, all of its members leave in one step, and come back when it can be reached again.
 
 use super::{
@@ -19,21 +20,26 @@ use crate::{
     region::{Remote, lease::Candidate},
 };
 use futures_util::{
-    StreamExt, TryStreamExt,
-    future::{BoxFuture, join_all},
+    FutureExt, StreamExt, TryStreamExt,
+    future::{BoxFuture, try_join_all},
     stream::{self, FuturesUnordered},
 };
 use redis::Value;
 use skywave_protocol::Channel;
 use std::{
     collections::HashSet,
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
 
 /// A region that cannot be reached for so long is taken for gone.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +53,7 @@ const MAX_NEWS: usize = 16_384;
 const MAX_UNDER_WAY: usize = 256;
 /// How many partitions are compared at a time.
 const COMPARED: usize = 4;
-/// A session may be on its way when numbers are compared; twice in a row it is not.
+/// A session may be on its way between the regions when it is counted; twice in a row it is not.
 const MISMATCHES: u8 = 2;
 /// A full list of changes may not name all of them.
 const FULL: usize = crate::presence::MAX_MEMBERS;
@@ -71,8 +77,26 @@ struct Partition {
     life_here: Option<String>,
     /// Which nodes hold members there.
     holders: Vec<String>,
+    /// The number of the last change there that is applied here, or on its way.
+    heard: Option<u64>,
+    /// How many were held there after which change; not counted here yet, as that change was not heard.
+    counted_there: Option<Counted>,
     mismatches: u8,
     compare_at: Option<Instant>,
+}
+
+/// How many sessions were held after the change of that number.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    said: u64,
+    held: usize,
+}
+
+/// What was found out about a partition.
+enum Looked {
+    There(u16, Result<Census, Away>),
+    /// With how many should be held, where that is known.
+    Here(u16, Option<usize>, Result<Renewed, Away>),
 }
 
 /// Which Redis could not be asked.
@@ -163,11 +187,12 @@ impl Mirror {
             mirror: self,
             partitions: (0..self.here.keys.partitions()).map(|_| Partition::default()).collect(),
             under_way: FuturesUnordered::new(),
+            looking: FuturesUnordered::new(),
             missed,
             reached_at: None,
         };
         session.compare_all(Instant::now());
-        let away = session.run(news).await;
+        let Err(away) = session.run(news).await;
         (away, session.reached_at)
     }
 }
@@ -178,15 +203,18 @@ struct Session<'a> {
     partitions: Vec<Partition>,
     /// Changes on their way to this region's Redis.
     under_way: FuturesUnordered<BoxFuture<'static, Result<Value, BrokerError>>>,
+    /// A look at both sides; while one is taken no other is begun.
+    looking: FuturesUnordered<BoxFuture<'static, Looked>>,
     /// Changes may not have been heard.
     missed: Arc<AtomicBool>,
     reached_at: Option<Instant>,
 }
 
 impl Session<'_> {
-    async fn run(&mut self, mut news: mpsc::Receiver<News>) -> Away {
+    /// Goes on until a Redis is away.
+    async fn run(&mut self, mut news: mpsc::Receiver<News>) -> Result<Infallible, Away> {
         let mut turn = tokio::time::interval(TURN);
-        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let has_room = self.under_way.len() < MAX_UNDER_WAY;
             tokio::select! {
@@ -196,11 +224,13 @@ impl Session<'_> {
                     }
                 }
                 Some(one) = news.recv(), if has_room => self.apply(one),
-                _ = turn.tick() => {
-                    if let Err(away) = self.turn().await {
-                        return away;
+                Some(looked) = self.looking.next() => {
+                    self.looked(looked)?;
+                    if self.looking.is_empty() {
+                        self.compare_due().await?;
                     }
                 }
+                _ = turn.tick(), if self.looking.is_empty() => self.look(),
             }
         }
     }
@@ -213,7 +243,7 @@ impl Session<'_> {
 
     /// Applies what changed by nodes of the region; what it has from other regions comes from them.
     fn apply(&mut self, news: News) {
-        let News { channel, joined, back, left, taken, .. } = news;
+        let News { life, number: said, channel, joined, back, left, taken, .. } = news;
         let number = self.mirror.here.keys.partition(&channel);
         if [&joined, &back, &left, &taken].iter().any(|list| list.len() >= FULL) {
             self.missed.store(true, Ordering::Release);
@@ -233,21 +263,46 @@ impl Session<'_> {
         if !left.is_empty() {
             self.under_way.push(self.mirror.call(requests.depart(number, left)));
         }
+        let partition = &mut self.partitions[usize::from(number)];
+        partition.learn(&life);
+        if let Some(expected) = partition.heard(said) {
+            self.count_here(number, Some(expected));
+        }
     }
 
-    /// Looks at both sides, renews the region's lease, and compares where that is due.
-    async fn turn(&mut self) -> Result<(), Away> {
+    /// Begins to look at both sides.
+    fn look(&mut self) {
         if self.missed.swap(false, Ordering::AcqRel) {
             self.compare_all(Instant::now());
         }
-        let censuses = self.mirror.take_census().await?;
-        self.reached_at = Some(Instant::now());
-        let renewed = self.mirror.renew().await?;
-        for (partition, (census, renewed)) in
-            self.partitions.iter_mut().zip(censuses.into_iter().zip(renewed))
-        {
-            partition.look(census, &renewed);
+        for number in self.mirror.numbers() {
+            let census = self.mirror.census(number);
+            self.looking.push(Box::pin(census.map(move |census| Looked::There(number, census))));
         }
+    }
+
+    fn looked(&mut self, looked: Looked) -> Result<(), Away> {
+        match looked {
+            Looked::There(number, census) => {
+                let expected = self.partitions[usize::from(number)].counted_there(census?);
+                self.reached_at = Some(Instant::now());
+                self.count_here(number, expected);
+            }
+            Looked::Here(number, expected, renewed) => {
+                self.partitions[usize::from(number)].counted_here(expected, &renewed?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews the region's lease, and counts what is held after all that was called before.
+    fn count_here(&self, number: u16, expected: Option<usize>) {
+        let renewal = self.mirror.renewal(number);
+        self.looking.push(Box::pin(renewal.map(move |renewed| Looked::Here(number, expected, renewed))));
+    }
+
+    /// Compares where that is due.
+    async fn compare_due(&mut self) -> Result<(), Away> {
         let now = Instant::now();
         let due: Vec<_> = (0..)
             .zip(&mut self.partitions)
@@ -268,35 +323,65 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 compared = &mut comparing => return compared,
-                _ = renewing.tick() => {
-                    mirror.take_census().await?;
-                    mirror.renew().await?;
-                }
+                _ = renewing.tick() => mirror.renew().await?,
             }
         }
     }
 }
 
 impl Partition {
-    fn look(&mut self, census: Census, renewed: &Renewed) {
-        let is_other = |known: &mut Option<String>, life: &str| {
-            known.replace(life.to_owned()).is_some_and(|before| before != life)
-        };
-        let now = Instant::now();
-        if is_other(&mut self.life_there, &census.life) {
-            // Its nodes say first again what they hold.
-            self.compare_at = Some(now + RESTORED);
-        }
-        if is_other(&mut self.life_here, &renewed.life) || renewed.lapsed {
-            self.compare_at.get_or_insert(now);
-        }
-        self.holders = census.holders;
-        self.mismatches = if census.held == renewed.held { 0 } else { self.mismatches.saturating_add(1) };
-        if self.mismatches >= MISMATCHES {
-            self.mismatches = 0;
-            self.compare_at.get_or_insert(now);
+    /// Takes note of the life there. In another one than before, its nodes say first again what they hold.
+    fn learn(&mut self, life: &str) {
+        if is_other(&mut self.life_there, life) {
+            (self.heard, self.counted_there) = (None, None);
+            self.compare_at = Some(Instant::now() + RESTORED);
         }
     }
+
+    /// Takes note that this change is on its way; answers how many should be held after it, if that was counted.
+    fn heard(&mut self, number: u64) -> Option<usize> {
+        if self.heard.is_some_and(|last| number > last + 1) {
+            self.compare_at.get_or_insert_with(Instant::now);
+        }
+        self.heard = self.heard.max(Some(number));
+        self.counted_there
+            .take_if(|counted| counted.said <= number)
+            .filter(|counted| counted.said == number)
+            .map(|counted| counted.held)
+    }
+
+    /// Takes note of how many are held there. Answers how many should be held here at this moment, if that is known:
+    /// changes may have been heard that are not counted, or counted that come later.
+    fn counted_there(&mut self, census: Census) -> Option<usize> {
+        let Census { life, held, holders, said } = census;
+        self.learn(&life);
+        self.holders = holders;
+        if self.counted_there.take().is_some() {
+            // What was said two seconds ago has not come.
+            self.compare_at.get_or_insert_with(Instant::now);
+        }
+        let heard = *self.heard.get_or_insert(said);
+        if said > heard {
+            self.counted_there = Some(Counted { said, held });
+        }
+        (said == heard).then_some(held)
+    }
+
+    fn counted_here(&mut self, expected: Option<usize>, renewed: &Renewed) {
+        if is_other(&mut self.life_here, &renewed.life) || renewed.lapsed {
+            self.compare_at.get_or_insert_with(Instant::now);
+        }
+        let Some(expected) = expected else { return };
+        self.mismatches = if expected == renewed.held { 0 } else { self.mismatches.saturating_add(1) };
+        if self.mismatches >= MISMATCHES {
+            self.mismatches = 0;
+            self.compare_at.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+fn is_other(known: &mut Option<String>, life: &str) -> bool {
+    known.replace(life.to_owned()).is_some_and(|before| before != life)
 }
 
 impl Mirror {
@@ -308,23 +393,21 @@ impl Mirror {
         0..self.here.keys.partitions()
     }
 
-    async fn take_census(&self) -> Result<Vec<Census>, Away> {
-        let calls: Vec<_> = self
-            .numbers()
-            .map(|number| self.remote.redis.commands.call(self.there.census(number, self.patience)))
-            .collect();
-        let read = |outcome: Result<Value, _>| {
-            outcome.and_then(|value| answers::census(value).map_err(unreadable)).map_err(there)
-        };
-        join_all(calls).await.into_iter().map(read).collect()
+    fn census(&self, number: u16) -> impl Future<Output = Result<Census, Away>> + use<> {
+        let call = self.remote.redis.commands.call(self.there.census(number, self.patience));
+        async move { call.await.and_then(|value| answers::census(value).map_err(unreadable)).map_err(there) }
     }
 
-    async fn renew(&self) -> Result<Vec<Renewed>, Away> {
-        let calls: Vec<_> = self.numbers().map(|number| self.call(self.here.renew(number))).collect();
-        let read = |outcome: Result<Value, _>| {
-            outcome.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here)
-        };
-        join_all(calls).await.into_iter().map(read).collect()
+    fn renewal(&self, number: u16) -> impl Future<Output = Result<Renewed, Away>> + use<> {
+        let call = self.call(self.here.renew(number));
+        async move { call.await.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here) }
+    }
+
+    /// Renews the region's lease, provided that it can be reached.
+    async fn renew(&self) -> Result<(), Away> {
+        try_join_all(self.numbers().map(|number| self.census(number))).await?;
+        try_join_all(self.numbers().map(|number| self.renewal(number))).await?;
+        Ok(())
     }
 
     /// Makes the members of the region here those that its nodes hold.
@@ -373,6 +456,7 @@ fn claim(channel: &Channel, held: Held) -> Claim {
         channel: channel.clone(),
         // A stay of 0 would be an arrival here.
         stay: held.stay.max(1),
+        arrived_ms: 0,
         since_ms: held.member.since_ms,
         details: details(&held.member),
         session: held.member.session,

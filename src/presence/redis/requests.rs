@@ -1,6 +1,6 @@
 //! What a holder of presence asks of Redis.
 
-use super::held;
+use super::{clock::Clock, held};
 use crate::{
     presence::{MAX_MEMBERS, residents::Resident},
     redis::{Keys, Request, Script},
@@ -21,17 +21,20 @@ pub struct Claim {
     pub session: SessionId,
     /// 0 for an arrival, which is not answered yet.
     pub stay: u64,
+    /// When an arrival was, by Redis' clock; 0 where that is not known.
+    pub arrived_ms: u64,
     pub since_ms: u64,
     pub details: String,
 }
 
 impl Claim {
-    pub fn of(channel: &Channel, resident: &Resident) -> Self {
+    pub fn of(channel: &Channel, resident: &Resident, clock: &Clock) -> Self {
         let member = &resident.member;
         Self {
             channel: channel.clone(),
             session: member.session.clone(),
             stay: resident.stay,
+            arrived_ms: clock.at(resident.arrived_at),
             since_ms: member.since_ms,
             details: held::details(member),
         }
@@ -91,6 +94,7 @@ impl Requests {
                 claim.channel.as_bytes().to_vec(),
                 claim.session.as_bytes().to_vec(),
                 number(claim.stay),
+                number(claim.arrived_ms),
                 number(claim.since_ms),
                 claim.details.into_bytes(),
             ]

@@ -50,9 +50,11 @@ local function change(kind, channel, session, value)
   end
 end
 
--- Says all changes, with how many are there now.
+-- Says all changes, with how many are there now. What is said in a partition is numbered, so that whoever misses some
+-- of it knows, and knows up to where a census counts.
 local function say(swept)
   for _, found in ipairs(changed) do
+    found.number = redis.call('HINCRBY', KEYS[1], 'said', 1)
     found.count = redis.call('HLEN', room(found.channel))
     found.swept = swept
     redis.call('PUBLISH', ARGV[3], cmsgpack.pack(found))

@@ -18,6 +18,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 /// What is swept from a channel is told together even where changes are told at once.
 const SWEEP_BATCH: Duration = Duration::from_millis(500);
 
+/// News that a list shows may be heard so much later than the list.
+const LAG: Duration = Duration::from_secs(2);
+
 /// All watched channels.
 pub struct Rooms {
     hub: Arc<Hub>,
@@ -113,9 +116,17 @@ impl Rooms {
         }
     }
 
+    /// Who is there is about to be read for subscribers.
+    pub fn lists(&self, channel: &Channel) {
+        if self.hub.is_watched(channel) {
+            self.telling.listed(channel, LAG);
+        }
+    }
+
     /// A subscriber is told who is there; from that on it can be said who was missed.
     pub fn listed(&self, channel: &Channel, members: &Members) {
         if self.hub.is_watched(channel) {
+            self.telling.listed(channel, LAG);
             let mut rooms = self.rooms.lock();
             let room = rooms.entry(channel.clone()).or_default();
             room.count.get_or_insert(members.count);

@@ -37,8 +37,8 @@ pub async fn run(shared: Arc<Shared>) {
     let mut steady_since: Option<Instant> = None;
     loop {
         let asked = Instant::now();
-        steady_since = if shared.renew().await { steady_since.or(Some(asked)) } else { None };
-        shared.make_good().await;
+        let (ran_on, runs_on) = (shared.renew().await, shared.make_good().await);
+        steady_since = if ran_on && runs_on { steady_since.or(Some(asked)) } else { None };
         if let Some(since) = steady_since {
             if since.elapsed() >= STEADY {
                 shared.sweep().await;
@@ -70,6 +70,7 @@ impl Shared {
 
     /// Renews the leases of all partitions; whether they ran on since the last time.
     async fn renew(&self) -> bool {
+        let asked_at = Instant::now();
         let calls = self.numbers().map(|partition| {
             let residents = self.shards.part(partition).lock();
             // Counted and called in one step, so that Redis has been told of them all.
@@ -80,25 +81,46 @@ impl Shared {
         let outcomes = join_all(calls).await;
         outcomes.into_iter().fold(true, |steady, (partition, held, outcome)| {
             let renewed = outcome.and_then(|value| answers::renewed(value).map_err(unreadable));
-            renewed.is_ok_and(|renewed| self.renewed(partition, held, &renewed)) && steady
+            renewed.is_ok_and(|renewed| self.renewed(partition, held, asked_at, &renewed)) && steady
         })
     }
 
-    fn renewed(&self, partition: u16, held: usize, renewed: &Renewed) -> bool {
+    fn renewed(&self, partition: u16, held: usize, asked_at: Instant, renewed: &Renewed) -> bool {
         self.learn(partition, &renewed.life);
         let mut known = self.partition(partition).lock();
-        known.mismatches = if held == renewed.held { 0 } else { known.mismatches.saturating_add(1) };
+        known.clock.read(asked_at, renewed.now_ms);
+        let differs = held != renewed.held && !known.restating;
+        known.mismatches = if differs { known.mismatches.saturating_add(1) } else { 0 };
         if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
             known.doubtful = true;
         }
         !renewed.lapsed
     }
 
-    /// Says again what this node holds, where that is in doubt.
-    async fn make_good(&self) {
+    /// Says again what this node holds, where that is in doubt. That takes long where it is much, so the leases are
+    /// renewed meanwhile; whether they ran on.
+    async fn make_good(&self) -> bool {
+        let restating = self.restate();
+        tokio::pin!(restating);
+        let mut is_steady = true;
+        loop {
+            tokio::select! {
+                () = &mut restating => return is_steady,
+                () = tokio::time::sleep(*TURN.end()) => is_steady &= self.renew().await,
+            }
+        }
+    }
+
+    async fn restate(&self) {
         for partition in self.numbers() {
             let doubtful = std::mem::take(&mut self.partition(partition).lock().doubtful);
-            if doubtful && let Err(error) = self.make_good_in(partition).await {
+            if !doubtful {
+                continue;
+            }
+            self.partition(partition).lock().restating = true;
+            let restated = self.restate_in(partition).await;
+            self.partition(partition).lock().restating = false;
+            if let Err(error) = restated {
                 tracing::debug!(%error, partition, "presence is not made good yet");
                 self.partition(partition).lock().doubtful = true;
                 return;
@@ -106,23 +128,22 @@ impl Shared {
         }
     }
 
-    async fn make_good_in(&self, partition: u16) -> Result<(), BrokerError> {
+    async fn restate_in(&self, partition: u16) -> Result<(), BrokerError> {
         let all = self.shards.part(partition).lock().all();
         for some in all.chunks(CLAIMS) {
             self.claim(partition, some).await?;
         }
         let release = |places: &[Place]| self.release(partition, places);
-        release_others(&self.redis, &self.requests, partition, release).await?;
-        self.partition(partition).lock().mismatches = 0;
-        Ok(())
+        release_others(&self.redis, &self.requests, partition, release).await
     }
 
     async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
         let (arrivals, call) = {
             let residents = self.shards.part(partition).lock();
+            let clock = self.partition(partition).lock().clock;
             let here = sessions.iter().filter_map(|(channel, session)| {
                 let resident = residents.get(channel, session)?;
-                Some((Arrival::of(channel, resident), Claim::of(channel, resident)))
+                Some((Arrival::of(channel, resident), Claim::of(channel, resident, &clock)))
             });
             let (arrivals, claims): (Vec<_>, Vec<_>) = here.unzip();
             if claims.is_empty() {

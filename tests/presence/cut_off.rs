@@ -1,0 +1,116 @@
+//! Sessions that go on to another node while the one they were on has no Redis.
+
+use crate::{
+    crowd::{Crowd, named},
+    relay::Relay,
+    server::RedisServer,
+    world::{AT_ONCE, Watcher, eventually, node, room, set},
+};
+use skywave::server::Server;
+use std::{slice, time::Duration};
+
+const QUICK: [(&str, &str); 2] = [AT_ONCE, ("CHANNELS__CHAT__PRESENCE_GRACE", "200ms")];
+
+/// Two nodes, of which one can be cut off, and someone at a third who is told who comes and goes.
+struct Scene {
+    redis: RedisServer,
+    path: Relay,
+    cut_off: Crowd,
+    other: Crowd,
+    _third: Server,
+    watcher: Watcher,
+}
+
+impl Scene {
+    async fn begin() -> Self {
+        let redis = RedisServer::start().await;
+        let path = Relay::start(redis.port()).await;
+        let cut_off = Crowd::by("one", &path.url(), &redis, &QUICK).await;
+        let other = Crowd::by("other", &redis.url(), &redis, &QUICK).await;
+        let third = node(&redis).await;
+        let watcher = Watcher::on(&third).await;
+        Self { redis, path, cut_off, other, _third: third, watcher }
+    }
+
+    async fn is_told_of(&mut self, name: &str) {
+        self.watcher.gather_of(slice::from_ref(&named(name))).await;
+    }
+
+    async fn is_held(&self, name: &str, node: &str) {
+        let room = room(&self.redis).await;
+        eventually("the hold", async || {
+            let held: Option<String> = self.redis.run(&format!("HGET {room} {name}")).await;
+            held.is_some_and(|held| held.starts_with(&format!("{node}.")))
+        })
+        .await;
+    }
+
+    /// The next change is that this one leaves, and nobody else.
+    async fn is_told_that_only_this_one_left(&mut self, name: &str) {
+        let (joined, left, _) = self.watcher.next().await;
+        assert_eq!((joined, left), (set(&[]), set(slice::from_ref(&named(name)))));
+    }
+}
+
+/// Longer than an arrival may take to count as one that happens now; shorter than what ends a connection.
+async fn a_while() {
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_no_session_back_that_went_on_while_the_node_had_no_redis() {
+    let mut scene = Scene::begin().await;
+    scene.path.cut();
+    let (left_behind, another) = (scene.cut_off.arrives("traveller"), scene.cut_off.arrives("another"));
+    a_while().await;
+    let _here = scene.other.arrives("traveller");
+    scene.is_told_of("traveller").await;
+    scene.path.reset();
+    scene.path.heal();
+    // What the node says again, it says of both in one call.
+    scene.is_told_of("another").await;
+    scene.is_held("traveller", "other").await;
+    drop(left_behind);
+    drop(another);
+    scene.is_told_that_only_this_one_left("another").await;
+    assert!(scene.watcher.asks().await.0.contains("traveller"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_arrival_that_redis_reads_after_the_session_went_on_changes_nothing() {
+    let mut scene = Scene::begin().await;
+    scene.path.cut();
+    let (left_behind, another) = (scene.cut_off.arrives("traveller"), scene.cut_off.arrives("another"));
+    a_while().await;
+    let _here = scene.other.arrives("traveller");
+    scene.is_told_of("traveller").await;
+    scene.path.heal();
+    scene.is_told_of("another").await;
+    scene.is_held("traveller", "other").await;
+    drop(left_behind);
+    drop(another);
+    scene.is_told_that_only_this_one_left("another").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_comes_back_to_a_node_that_missed_its_going_is_there_by_that_node() {
+    let mut scene = Scene::begin().await;
+    let first = scene.cut_off.arrives("traveller");
+    scene.cut_off.is_answered().await;
+    scene.is_told_of("traveller").await;
+    scene.path.cut();
+    scene.path.reset();
+    let there = scene.other.arrives("traveller");
+    scene.is_held("traveller", "other").await;
+    a_while().await;
+    let _back = scene.cut_off.arrives("traveller");
+    drop(first);
+    scene.path.heal();
+    scene.is_held("traveller", "one").await;
+    let another = scene.other.arrives("another");
+    scene.is_told_of("another").await;
+    drop(there);
+    drop(another);
+    scene.is_told_that_only_this_one_left("another").await;
+    assert!(scene.watcher.asks().await.0.contains("traveller"));
+}

@@ -1,0 +1,81 @@
+//! Many who ask at once who is there.
+
+use crate::{
+    crowd::{Crowd, named},
+    server::RedisServer,
+    world::{AT_ONCE, Watcher, eventually, node, soon},
+};
+use futures_util::future::{join_all, try_join_all};
+use std::time::Duration;
+
+const MEMBERS: usize = 1_000;
+
+/// The number of scripts that Redis has run.
+async fn scripts(redis: &RedisServer) -> u64 {
+    let statistics: String = redis.run("INFO commandstats").await;
+    let line = statistics.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_who_ask_at_once_cost_redis_a_few_reads() {
+    let redis = RedisServer::start().await;
+    let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
+    let _stays: Vec<_> = (0..MEMBERS).map(|number| crowd.arrives(&number.to_string())).collect();
+    eventually("the crowd", async || crowd.members().await.unwrap().count == MEMBERS as u64).await;
+    let before = scripts(&redis).await;
+    let lists = try_join_all((0..MEMBERS).map(|_| crowd.members())).await.unwrap();
+    assert!(lists.iter().all(|list| list.members.len() == MEMBERS));
+    // Leases are renewed meanwhile: a few more.
+    let reads = scripts(&redis).await - before;
+    assert!(reads < 50, "{reads} reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_after_coming_is_on_the_list() {
+    let redis = RedisServer::start().await;
+    let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
+    let coming = (0..200).map(async |number| {
+        // Each comes while the list is read for those before it.
+        tokio::time::sleep(Duration::from_micros(100 * number)).await;
+        let name = named(&number.to_string());
+        let _stay = crowd.arrives(&name);
+        let list = soon(crowd.members()).await.unwrap();
+        assert!(list.members.iter().any(|member| member.session == name), "{name}");
+    });
+    join_all(coming).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_while_others_come_and_go_misses_none_of_them() {
+    let redis = RedisServer::start().await;
+    let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
+    let here = node(&redis).await;
+    let mut staying = Vec::new();
+    let coming_and_going = async {
+        for number in 0..300 {
+            let stay = crowd.arrives(&format!("guest {number}"));
+            if number % 2 == 0 {
+                staying.push(stay)
+            } else {
+                stay.leave()
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let subscribing = async {
+        let mut watchers = Vec::new();
+        for _ in 0..5 {
+            watchers.extend(join_all((0..8).map(|_| Watcher::on(&here))).await);
+        }
+        watchers
+    };
+    let ((), mut watchers) = tokio::join!(coming_and_going, subscribing);
+    let mut all: Vec<_> = (0..300).step_by(2).map(|number| named(&format!("guest {number}"))).collect();
+    all.extend(watchers.iter().map(Watcher::session));
+    for watcher in &mut watchers {
+        let own = watcher.session();
+        let others: Vec<_> = all.iter().filter(|session| **session != own).cloned().collect();
+        watcher.sees(&others).await;
+    }
+}
