@@ -69,7 +69,7 @@ export class Hub {
   }
 
   stop(): void {
-    this.#post({ kind: 'hub', hub: '' });
+    this.#post({ kind: 'gone', hub: this.#name });
     this.#isStopped = true;
     for (const { stay } of this.#tabs.values()) stay.abort();
     this.#channel.close();

@@ -25,8 +25,9 @@ export type TabMessage =
   | { readonly kind: 'switch'; readonly from: string; readonly transport: TransportKind }
   /** A newer token, for whoever holds the connection now or later. */
   | { readonly kind: 'token'; readonly token: string }
-  /** A hub has begun, or goes: the transports to any other end. */
+  /** A hub has begun: the transports to any other end. */
   | { readonly kind: 'hub'; readonly hub: string }
+  | { readonly kind: 'gone'; readonly hub: string }
   | { readonly kind: 'opened'; readonly to: string; readonly hub: string; readonly status: Status }
   | { readonly kind: 'told'; readonly to: string; readonly hub: string; readonly frame: ServerFrame }
   | { readonly kind: 'status'; readonly hub: string; readonly status: Status }

@@ -8,7 +8,7 @@ import { HolderWatch } from './holder_watch.js';
 import { hear, lockOf, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { fromTold, type Status, UNKNOWN } from './status.js';
 import { beginLife } from './tab_life.js';
-import { type TabLine, TabTransport } from './tab_transport.js';
+import { isEnd, type TabLine, TabTransport } from './tab_transport.js';
 
 /** What a tab does, and is told. */
 export interface TabEvents {
@@ -121,9 +121,12 @@ export class Tab {
         if (message.kind === 'opened' && message.to === stay.id) {
           stop();
           signal.removeEventListener('abort', abort);
+          stay.watch.heard();
+          this.#hub = message.hub;
           resolve(new TabTransport(this.#line(stay), message.hub));
+          this.#told(message.status);
           // Asked before it was there.
-        } else if (message.kind === 'hub' && message.hub !== '') ask();
+        } else if (message.kind === 'hub') ask();
       });
       signal.addEventListener('abort', abort, { once: true });
       if (signal.aborted) abort();
@@ -146,18 +149,14 @@ export class Tab {
   }
 
   #hear(message: TabMessage): void {
+    if (isEnd(message, this.#hub)) {
+      this.#moved(lost('another tab holds the connection now'));
+      this.#told(UNKNOWN);
+    }
     switch (message.kind) {
       case 'hub':
         this.#hub = message.hub;
         this.#stay?.watch.heard();
-        this.#moved(lost('another tab holds the connection now'));
-        this.#told(UNKNOWN);
-        break;
-      case 'opened':
-        if (message.to !== this.#stay?.id) break;
-        this.#hub = message.hub;
-        this.#stay.watch.heard();
-        this.#told(message.status);
         break;
       case 'status':
         if (message.hub !== this.#hub) break;

@@ -14,6 +14,11 @@ export interface TabLine {
   hear(listener: (message: TabMessage) => void): () => void;
 }
 
+/** Whether the hub is over: it says so itself, or another one has begun. */
+export function isEnd(message: TabMessage, hub: string): boolean {
+  return message.kind === 'hub' ? message.hub !== hub : message.kind === 'gone' && message.hub === hub;
+}
+
 export class TabTransport implements Transport {
   /** To the session it is one like the other; what carries the hub's frames is told by its status. */
   readonly kind = 'websocket';
@@ -28,7 +33,7 @@ export class TabTransport implements Transport {
     this.#stop = line.hear((message) => {
       if (message.kind === 'told' && message.to === line.id && message.hub === hub) {
         this.#receiving.frames(() => [message.frame]);
-      } else if (message.kind === 'hub' && message.hub !== hub) {
+      } else if (isEnd(message, hub)) {
         this.#stop();
         this.#receiving.end(undefined, 'another tab holds the connection now');
       }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
 import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
+import { lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { UNKNOWN } from '../../src/tabs/status.js';
 import { aborted } from '../../src/tabs/tab_life.js';
 import { FakeLocks } from './fake_locks.js';
 import { FakeNode } from './fake_node.js';
@@ -209,7 +211,7 @@ describe('a client that tabs share', () => {
     assert.equal(first.isHolder, true);
     const old = node.connection;
     const told = states(first);
-    const [lock] = locks.names.filter((name) => name.includes(share));
+    const [lock] = locks.names.filter((name) => name === lockOf(share));
     const back = new AbortController();
     void locks.request(lock ?? '', { steal: true }, () => aborted(back.signal));
     await until('that it is closed', () => old.isOver);
@@ -217,6 +219,22 @@ describe('a client that tabs share', () => {
     assert.ok(told.some((state) => state.startsWith('connecting')));
     back.abort();
     await until('that it is elected again', () => first.isHolder && first.state === 'connected');
+  });
+
+  it('is not led astray by a tab that wakes up late, and still takes itself for the holder', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const told = states(second);
+    const stale = openTabChannel(share);
+    for (const to of locks.names) stale.postMessage({ kind: 'opened', to, hub: 'stale', status: UNKNOWN } satisfies TabMessage);
+    stale.postMessage({ kind: 'status', hub: 'stale', status: UNKNOWN } satisfies TabMessage);
+    stale.postMessage({ kind: 'gone', hub: 'stale' } satisfies TabMessage);
+    stale.close();
+    await second.channel('chat:1').presence();
+    assert.deepEqual(told, []);
+    node.connection.breaks();
+    await until('that it is told', () => told.length >= 2);
+    assert.deepEqual(told, ['connecting unavailable', 'connected']);
   });
 
   it('is in the background when all its tabs are', async () => {
