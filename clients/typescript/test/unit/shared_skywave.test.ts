@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
 import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
-import { lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { UNKNOWN } from '../../src/tabs/status.js';
 import { aborted } from '../../src/tabs/tab_life.js';
 import { FakeLocks } from './fake_locks.js';
@@ -248,6 +248,37 @@ describe('a client that tabs share', () => {
     assert.deepEqual(node.connection.network, { background: true, kind: 'wifi' });
     first.setNetwork({ background: false });
     await until('that it is shown', () => node.connection.network?.background === false);
+  });
+
+  it('asks for the holder as soon as it is seen', async () => {
+    const [first, second] = [tab({ followPage: false }), tab({ followPage: false })];
+    await Promise.all([first.connect(), second.connect()]);
+    second.setNetwork({ background: true });
+    const line = openTabChannel(share);
+    const kinds: string[] = [];
+    hear(line, ({ kind }) => kinds.push(kind));
+    second.setNetwork({ background: false });
+    await second.channel('chat:1').presence();
+    line.close();
+    assert.deepEqual(kinds.slice(0, 2), ['page', 'probe']);
+  });
+
+  it('tells in all tabs what became of publications that an earlier page left', async () => {
+    const left = [{ channel: 'chat:1', key: 'k', data: '1' }];
+    const outbox = { load: () => Promise.resolve(left), add: () => Promise.resolve(), remove: () => Promise.resolve() };
+    const [first, second] = [tab({ outbox, autoConnect: false }), tab({ outbox, autoConnect: false })];
+    const told: unknown[] = [];
+    for (const client of [first, second]) client.on('delivered', ({ key, published }) => told.push([key, published?.offset]));
+    await second.connect();
+    await until('both', () => told.length === 2);
+    assert.deepEqual(told, [['k', 1], ['k', 1]]);
+  });
+
+  it('says when it cannot move to another transport, and goes on', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    for (const client of [first, second]) await assert.rejects(client.switchTransport('webtransport'), { reason: 'unavailable' });
+    assert.equal(second.connection?.transport, 'websocket');
   });
 
   it('leaves with its page, and comes again with it', async () => {
