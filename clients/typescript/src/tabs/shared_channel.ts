@@ -238,6 +238,7 @@ export class SharedChannel implements ChannelReader {
 
   #tell(frame: ServerFrame): void {
     for (const [tab, subscriber] of this.#subscribers) {
+      if (frame[0] === 'presence_changed' && !subscriber.options.presence) continue;
       if (subscriber.held === undefined) subscriber.tell(frame);
       else if (subscriber.held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
     }

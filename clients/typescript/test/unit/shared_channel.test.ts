@@ -183,6 +183,16 @@ describe('a channel that tabs share', () => {
     assert.deepEqual(changes, [[2, [member('three')], [member('one')]]]);
   });
 
+  it('tells who comes and goes only to tabs that asked for it', async () => {
+    const stage = new Stage();
+    const [asking, other] = [stage.add('a', { presence: true }), stage.add('b')];
+    stage.confirm({ presence: { count: 1, members: [] } });
+    await settled();
+    stage.channel.presenceChanged({ channel: 'chat:1', count: 2, joined: [], left: [] });
+    assert.ok(asking.includes('presence_changed'));
+    assert.ok(!other.includes('presence_changed'));
+  });
+
   it('ends with the refusal that all its tabs wait for', async () => {
     const stage = new Stage();
     const first = stage.add('a');
