@@ -46,8 +46,12 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   /** Given since, for when this tab holds the connection. */
   #token: string | undefined;
 
-  /** @throws TypeError for what is no address of a node. */
+  /**
+   * @throws TypeError for what is no address of a node.
+   * @throws ConnectionError where tabs cannot share; see {@link canShare}.
+   */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SharedOptions = {}) {
+    if (!canShare()) throw lost('tabs cannot share a connection: this runtime has no Web Locks, or no BroadcastChannel');
     const { share = 'skywave', autoConnect = true, followPage: follows = true, ...rest } = options;
     const urls = (Array.isArray(url) ? url : [url]) as readonly NodeUrl[];
     if (urls.length === 0) throw new TypeError('no address is given');

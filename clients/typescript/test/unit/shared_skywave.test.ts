@@ -1,7 +1,7 @@
 /** A client that tabs share, in tabs of one process: the node is the test, the browser's locks are fakes. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
+import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
 import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
 import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { UNKNOWN } from '../../src/tabs/status.js';
@@ -68,6 +68,12 @@ describe('a client that tabs share', () => {
   it('rejects what is no address of a node, in each tab', () => {
     assert.throws(() => new SharedSkywave('nonsense', { share }), TypeError);
     assert.throws(() => new SharedSkywave([], { share }), TypeError);
+  });
+
+  it('says at once where tabs cannot share', () => {
+    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+    assert.equal(canShare(), false);
+    assert.throws(() => tab(), { name: 'ConnectionError' });
   });
 
   it('leaves the channels of a tab that crashed', async () => {
