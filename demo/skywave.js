@@ -2062,7 +2062,7 @@ var SkywaveCore = class {
         if (connection !== void 0) resolve(connection);
         else if (state === "disconnected" || state === "closed") reject(this.#error ?? requestError("unavailable", "not connected"));
       };
-      const stop = this.#events.on("state", look);
+      const stop = this.on("state", look);
       look();
       return stop;
     });

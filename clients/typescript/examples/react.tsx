@@ -1,9 +1,9 @@
 /** React: a hook for a channel, and a chat that uses it. */
-import type { Publication, Skywave } from 'skywave';
+import type { Publication, SkywaveClient } from 'skywave';
 import { useCallback, useEffect, useState } from 'react';
 
 /** The channel's last publications, oldest first, and how to publish. */
-export function useChannel<Message>(client: Skywave, name: string, history = 50) {
+export function useChannel<Message>(client: SkywaveClient, name: string, history = 50) {
   const [publications, setPublications] = useState<readonly Publication<Message>[]>([]);
   useEffect(() => {
     const listening = new AbortController();
@@ -24,7 +24,7 @@ export function useChannel<Message>(client: Skywave, name: string, history = 50)
   return { publications, publish };
 }
 
-export function Chat({ client }: { client: Skywave }) {
+export function Chat({ client }: { client: SkywaveClient }) {
   const { publications, publish } = useChannel<{ text: string }>(client, 'chat:1');
   return (
     <form

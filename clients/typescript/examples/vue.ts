@@ -1,9 +1,9 @@
 /** Vue: a composable for a channel. */
-import type { Member, Publication, Skywave } from 'skywave';
+import type { Member, Publication, SkywaveClient } from 'skywave';
 import { onScopeDispose, type Ref, shallowRef } from 'vue';
 
 /** The channel's last publications and who is there, as long as the component lives. */
-export function useChannel<Message>(client: Skywave, name: string, history = 50) {
+export function useChannel<Message>(client: SkywaveClient, name: string, history = 50) {
   const publications: Ref<readonly Publication<Message>[]> = shallowRef([]);
   const members: Ref<readonly Member[]> = shallowRef([]);
   const channel = client.channel<Message>(name, { history, presence: true });

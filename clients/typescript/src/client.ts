@@ -131,7 +131,7 @@ export class SkywaveCore {
         if (connection !== undefined) resolve(connection);
         else if (state === 'disconnected' || state === 'closed') reject(this.#error ?? requestError('unavailable', 'not connected'));
       };
-      const stop = this.#events.on('state', look);
+      const stop = this.on('state', look);
       look();
       return stop;
     });

@@ -26,3 +26,4 @@ export type { Connection, State } from './session/state.js';
 export type { TransportKind } from './transport.js';
 export type { WebSocketConstructor, WebSocketLike } from './transport/websocket.js';
 export { type CertificateHashes, type GetCertificateHashes, Skywave, type SkywaveEvents, type SkywaveOptions } from './skywave.js';
+export type { SkywaveClient } from './skywave_client.js';

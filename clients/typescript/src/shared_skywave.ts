@@ -1,17 +1,27 @@
 /** One connection for all tabs of an origin: one of them holds it, elected by a Web Lock; the others talk to that one. */
-import type { NodeUrl } from './address.js';
-import { SkywaveCore } from './client.js';
+import { type NodeUrl, parseAddress } from './address.js';
+import { SkywaveCore, type StateChange } from './client.js';
+import { Emitter, type Listener, type ListenOptions } from './emitter.js';
+import { lost, RequestError, SkywaveError } from './errors.js';
+import type { Network } from './frames.js';
+import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
-import { Skywave, type SkywaveOptions } from './skywave.js';
-import { Hub, type Upstream } from './tabs/hub.js';
-import { openTabChannel } from './tabs/messages.js';
-import { openTabTransport } from './tabs/tab_transport.js';
+import type { Connection, State } from './session/state.js';
+import type { SkywaveEvents, SkywaveOptions } from './skywave.js';
+import type { SkywaveClient } from './skywave_client.js';
+import { Holder } from './tabs/holder.js';
+import { fromTold, type Status } from './tabs/status.js';
+import { Tab } from './tabs/tab.js';
+import type { TransportKind } from './transport.js';
 
 export interface SharedOptions extends SkywaveOptions {
   /** Tabs with the same name share a connection; one for each user. `skywave` by default. */
   readonly share?: string;
 }
+
+/** A tab that lost the hub asks for the next one at once, and waits for it as long as it takes. */
+const BACKOFF = { firstMs: 20, maxMs: 1_000 };
 
 /** Whether this runtime has what sharing needs: Web Locks and BroadcastChannel. */
 export function canShare(): boolean {
@@ -19,82 +29,224 @@ export function canShare(): boolean {
   return runtime.navigator?.locks !== undefined && runtime.BroadcastChannel !== undefined;
 }
 
-/** The client of the tab that holds the connection. */
-class Holder extends Skywave {
-  readonly hub: Hub;
-
-  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, name: string) {
-    super(url, { ...options, autoConnect: true });
-    const upstream: Upstream = { outgoing: this.outgoing, state: () => this.state, connection: () => this.connection };
-    this.hub = new Hub(openTabChannel(name), upstream);
-    this.on('state', () => {
-      this.hub.changed();
-    });
-  }
-}
-
 /**
  * A client whose connection all tabs share that name it alike. When the tab that holds it is closed, another one takes
- * over, from the positions that each tab has reached: nothing is lost or repeated.
+ * over, from the positions that each tab has reached: nothing is lost or repeated. What is told of the connection is the
+ * same in all of them.
  */
-export class SharedSkywave extends SkywaveCore {
-  readonly #leaving = new AbortController();
-  #holder: Holder | undefined;
+export class SharedSkywave extends SkywaveCore implements SkywaveClient {
+  readonly #events = new Emitter<SkywaveEvents>();
+  readonly #closing = new AbortController();
+  readonly #tab: Tab;
+  /** What was told last. */
+  #shown: StateChange = { state: 'disconnected', error: undefined, retryAtMs: undefined };
+  #shownConnection = '';
+  /** Whether this tab wants the connection. */
+  #isWanting: boolean;
+  /** Given since, for when this tab holds the connection. */
+  #token: string | undefined;
 
-  /** @throws TypeError for what is no address of a node. */
+  /**
+   * @throws TypeError for what is no address of a node.
+   * @throws ConnectionError where tabs cannot share; see {@link canShare}.
+   */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SharedOptions = {}) {
-    const { share = 'skywave', ...rest } = options;
+    if (!canShare()) throw lost('tabs cannot share a connection: this runtime has no Web Locks, or no BroadcastChannel');
+    const { share = 'skywave', autoConnect = true, followPage: follows = true, ...rest } = options;
+    const urls = (Array.isArray(url) ? url : [url]) as readonly NodeUrl[];
+    if (urls.length === 0) throw new TypeError('no address is given');
+    for (const one of urls) parseAddress(one);
+    const tab = new Tab(share, follows ? networkOf() : {});
     // Tokens are the holder's business.
     const own = Object.entries(rest).filter(([name]) => name !== 'token' && name !== 'getToken');
-    super('ws://tab', Object.fromEntries(own), tabParts(share), { transport: 'websocket', headStartMs: 0, storage: undefined });
-    this.#stand(share, () => new Holder(url, rest, share));
+    const choice = { transport: 'websocket', headStartMs: 0, storage: undefined } as const;
+    super('ws://tab', { ...Object.fromEntries(own), backoff: BACKOFF, autoConnect: false }, tabParts(tab, share), choice);
+    this.#tab = tab;
+    this.#isWanting = autoConnect;
+    super.on('state', () => {
+      this.#show();
+    });
+    tab.listen({
+      hold: () => {
+        const holder = new Holder(urls, { ...rest, ...(this.#token === undefined ? {} : { token: this.#token }) }, share);
+        return () => {
+          holder.close();
+        };
+      },
+      failed: (error) => {
+        this.#refused(error instanceof SkywaveError ? error : lost('this tab cannot hold a connection', error));
+      },
+      isWanting: () => super.state === 'connecting' || super.state === 'connected',
+      status: (status) => {
+        this.#heard(status);
+      },
+      delivered: (delivered) => {
+        this.#events.emit('delivered', delivered);
+      },
+      token: (token) => {
+        this.#token = token;
+      },
+    });
+    if (follows) this.#followPage();
+    this.#comeAndGo();
+    this.#enter();
   }
+
+  #enter(): void {
+    this.#tab.enter();
+    if (this.#isWanting) this.session.connect();
+  }
+
+  /** A page that the browser puts aside holds nothing: it leaves, and comes again if it is taken up. */
+  #comeAndGo(): void {
+    const { signal } = this.#closing;
+    const page = globalThis as Partial<Pick<EventTarget, 'addEventListener'>>;
+    const leave = (): void => {
+      this.session.disconnect();
+      this.#tab.leave();
+    };
+    page.addEventListener?.('pagehide', leave, { signal });
+    page.addEventListener?.(
+      'pageshow',
+      (event) => {
+        if ((event as PageTransitionEvent).persisted) this.#enter();
+      },
+      { signal },
+    );
+  }
+
+  #followPage(): void {
+    const tab = this.#tab;
+    const stop = followPage({
+      networkChanged: (network, isOther) => {
+        tab.page(network, isOther ? 'network' : undefined);
+      },
+      check: () => {
+        this.check();
+      },
+      woke: () => {
+        this.session.woke();
+        tab.page(tab.network, 'woke');
+      },
+    });
+    this.#closing.signal.addEventListener('abort', stop);
+  }
+
+  // ---- what the holder tells
+
+  #heard({ state, error }: Status): void {
+    const own = super.state;
+    if (state === 'disconnected' && error !== undefined) {
+      if (own !== 'disconnected') this.#refused(fromTold(error));
+    } else if (state === 'connected' && this.#isWanting && own === 'disconnected') this.session.connect();
+    this.#show();
+  }
+
+  /** As a client is that its node refuses. */
+  #refused(error: SkywaveError): void {
+    this.session.disconnect(error);
+    this.session.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+  }
+
+  /** Tells what has changed: of the way to the holder, or of its connection. */
+  #show(): void {
+    const own = super.state;
+    const { status } = this.#tab;
+    const change: StateChange =
+      own === 'connected'
+        ? {
+            state: status.state === 'connected' ? 'connected' : 'connecting',
+            error: status.error && fromTold(status.error),
+            retryAtMs: status.retryAtMs,
+          }
+        : { state: own, error: super.error, retryAtMs: undefined };
+    const connection = JSON.stringify(change.state === 'connected' ? status.connection : null);
+    const isSame =
+      change.state === this.#shown.state &&
+      change.error?.message === this.#shown.error?.message &&
+      change.retryAtMs === this.#shown.retryAtMs &&
+      connection === this.#shownConnection;
+    if (isSame) return;
+    this.#shown = change;
+    this.#shownConnection = connection;
+    this.#events.emit('state', change);
+  }
+
+  // ---- for the application
 
   /** Whether this tab holds the connection. */
   get isHolder(): boolean {
-    return this.#holder !== undefined;
+    return this.#tab.isHolder;
   }
 
-  /** Waits until it is this tab's turn to hold the connection, and holds it until it is closed. */
-  #stand(name: string, hold: () => Holder): void {
-    const { signal } = this.#leaving;
-    const held = navigator.locks.request(`skywave:${name}`, { signal }, async () => {
-      this.#holder = hold();
-      await new Promise<void>((resolve) => {
-        signal.addEventListener('abort', () => {
-          resolve();
-        });
-      });
-      this.#holder.hub.stop();
-      this.#holder.close();
-      this.#holder = undefined;
-    });
-    // Rejected when it was closed before its turn came.
-    held.catch(() => undefined);
+  override get state(): State {
+    return this.#shown.state;
   }
 
+  override get error(): SkywaveError | undefined {
+    return this.#shown.error;
+  }
+
+  /** The session and the connection that all tabs share. */
+  override get connection(): Connection | undefined {
+    return this.state === 'connected' ? this.#tab.status.connection : undefined;
+  }
+
+  override on<Name extends keyof SkywaveEvents>(
+    name: Name,
+    listener: Listener<SkywaveEvents[Name]>,
+    options?: ListenOptions,
+  ): () => void {
+    return this.#events.on(name, listener, options);
+  }
+
+  /** Connects, if that has not been done, and waits until there is a session. After a refusal the holder tries again. */
+  override connect(options?: { readonly signal?: AbortSignal }): Promise<Connection> {
+    this.#isWanting = true;
+    return super.connect(options);
+  }
+
+  /** This tab does without the connection until `connect()`. It is given up when no tab wants it any more. */
+  override disconnect(): void {
+    this.#isWanting = false;
+    super.disconnect();
+    this.#tab.goWithout();
+  }
+
+  /** Ends this tab's part for good; another tab takes the connection over if this one holds it. */
   override close(): void {
     super.close();
-    this.#leaving.abort();
+    this.#closing.abort();
+    this.#tab.leave();
+  }
+
+  /** Gives the node a newer token of the same user, and to the tabs for when they hold the connection. */
+  override refresh(token: string, options?: { readonly signal?: AbortSignal }): Promise<number> {
+    this.#token = token;
+    this.#tab.post({ kind: 'token', token });
+    return super.refresh(token, options);
+  }
+
+  override check(): void {
+    super.check();
+    this.#tab.page(this.#tab.network, 'check');
+  }
+
+  /** Tells what is known of the network, where the page does not. */
+  setNetwork(network: Network): void {
+    this.#tab.page(network, network.kind === this.#tab.network.kind ? undefined : 'network');
+  }
+
+  /** Moves the connection that all tabs share to another transport. Where that fails, the present one goes on. */
+  switchTransport(kind: TransportKind): Promise<void> {
+    return this.#tab.switchTransport(kind);
   }
 }
 
-function tabParts(name: string): Parts {
+function tabParts(tab: Tab, share: string): Parts {
   return {
-    address: () => ({ key: name, webtransport: undefined, websocket: name, isSecure: true }),
-    dial: async ({ timeoutMs }, signal) => {
-      const attempt = new AbortController();
-      const abort = (): void => {
-        attempt.abort();
-      };
-      const timer = setTimeout(abort, timeoutMs);
-      signal.addEventListener('abort', abort);
-      try {
-        return { index: 0, value: await openTabTransport(name, attempt.signal), tookMs: 0, failed: [] };
-      } finally {
-        clearTimeout(timer);
-      }
-    },
+    address: () => ({ key: share, webtransport: undefined, websocket: share, isSecure: true }),
+    dial: async (_request, signal) => ({ index: 0, value: await tab.open(signal), tookMs: 0, failed: [] }),
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };

@@ -1,82 +1,203 @@
 /** The tab that holds the connection: it is to the others what a node is to a client. */
-import { type RequestError, requestError } from '../errors.js';
-import type { ClientFrame, ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import type { Delivered } from '../courier.js';
+import { type RequestError, requestError, SkywaveError } from '../errors.js';
+import type { ClientFrame, ClientFrames, Network, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import type { Outgoing } from '../outgoing.js';
+import type { PageFollower } from '../page_life.js';
 import type { Connection, State } from '../session/state.js';
-import { hear, type TabChannel } from './messages.js';
+import type { TransportKind } from '../transport.js';
+import { hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { SharedChannel } from './shared_channel.js';
+import { type Status, toTold } from './status.js';
+import { whenGone } from './tab_life.js';
 
-/** How often tabs hear of the hub, and how long it may be late. */
-const INTERVAL_MS = 10_000;
-const TIMEOUT_MS = 10_000;
+/** A tab's way to the hub needs no heartbeat: its lock tells that a tab is gone, and tabs ask whether the hub is there. */
+const HEARTBEAT = { interval_ms: 86_400_000, timeout_ms: 0 };
 
 /** What the hub has of the client whose connection it shares. */
 export interface Upstream {
   readonly outgoing: Outgoing;
-  state(): State;
-  connection(): Connection | undefined;
+  /** Follows the pages of all tabs as if they were one. */
+  readonly page: PageFollower;
+  status(): { state: State; error: SkywaveError | undefined; connection: Connection | undefined };
+  connect(): void;
+  disconnect(): void;
+  /** Does what is due, where a timer may be late. */
+  look(): void;
+  refresh(token: string): Promise<number>;
+  switchTransport(kind: TransportKind): Promise<void>;
+}
+
+/** A tab that wants the connection. */
+interface Member {
+  network: Network;
+  /** Ends the wait for its end. */
+  readonly stay: AbortController;
 }
 
 export class Hub {
   readonly #name = crypto.randomUUID();
   readonly #channel: TabChannel;
   readonly #upstream: Upstream;
-  /** Tabs, and the `connect` of those that wait for the connection. */
-  readonly #tabs = new Map<string, ClientFrames['connect'] | undefined>();
+  readonly #tabs = new Map<string, Member>();
   readonly #channels = new Map<string, SharedChannel>();
-  readonly #timer: ReturnType<typeof setInterval>;
-  #beats = 0;
+  #network: Network = {};
+  #retryAtMs: number | undefined;
+  #isStopped = false;
 
-  constructor(channel: TabChannel, upstream: Upstream) {
-    this.#channel = channel;
+  constructor(share: string, upstream: Upstream) {
+    this.#channel = openTabChannel(share);
     this.#upstream = upstream;
-    hear(channel, (message) => {
-      if (message.kind === 'open') this.#opened(message.from);
-      else if (message.kind === 'asked' && message.hub === this.#name) this.#asked(message.from, message.frame);
-      else if (message.kind === 'closed' && message.hub === this.#name) this.#left(message.from);
+    hear(this.#channel, (message) => {
+      this.#hear(message);
     });
-    this.#timer = setInterval(() => {
-      this.#beats += 1;
-      for (const tab of this.#tabs.keys()) this.#tell(tab, ['ping', { seq: this.#beats, interval_ms: INTERVAL_MS, timeout_ms: TIMEOUT_MS }]);
-    }, INTERVAL_MS);
-    channel.postMessage({ kind: 'hub', hub: this.#name });
+    this.#post({ kind: 'hub', hub: this.#name });
   }
 
-  /** The client's state has changed: tabs are connected as long as it is. */
-  changed(): void {
-    const connection = this.#upstream.connection();
-    for (const [tab, connect] of this.#tabs) {
-      if (connection !== undefined && connect !== undefined) this.#connect(tab, connect, connection);
-      else if (connection === undefined && connect === undefined) {
-        this.#tell(tab, ['disconnect', { code: 3001, reason: 'shutdown', reconnect: this.#upstream.state() === 'connecting' }]);
-        this.#left(tab);
-      }
-    }
+  /** The client's state has changed. A client that was refused is not kept on by anybody. */
+  changed(retryAtMs: number | undefined): void {
+    if (this.#isStopped) return;
+    this.#retryAtMs = retryAtMs;
+    this.#tellStatus();
+    const { state, error } = this.#upstream.status();
+    if (state === 'disconnected' && error !== undefined) for (const tab of [...this.#tabs.keys()]) this.#forget(tab);
+  }
+
+  /** What became of a publication that an earlier page left. */
+  delivered({ error, ...delivered }: Delivered): void {
+    this.#post({ kind: 'delivered', delivered, error: error && toTold(error) });
   }
 
   stop(): void {
-    clearInterval(this.#timer);
-    this.#channel.postMessage({ kind: 'hub', hub: '' });
+    this.#post({ kind: 'gone', hub: this.#name });
+    this.#isStopped = true;
+    for (const { stay } of this.#tabs.values()) stay.abort();
     this.#channel.close();
   }
 
+  #post(message: TabMessage): void {
+    if (!this.#isStopped) this.#channel.postMessage(message);
+  }
+
   #tell(tab: string, frame: ServerFrame): void {
-    this.#channel.postMessage({ kind: 'told', to: tab, hub: this.#name, frame });
+    this.#post({ kind: 'told', to: tab, hub: this.#name, frame });
   }
 
-  #opened(tab: string): void {
-    this.#channel.postMessage({ kind: 'opened', to: tab, hub: this.#name });
+  #status(): Status {
+    const { state, error, connection } = this.#upstream.status();
+    return { state, error: error && toTold(error), retryAtMs: this.#retryAtMs, connection };
   }
 
+  #tellStatus(): void {
+    this.#post({ kind: 'status', hub: this.#name, status: this.#status() });
+  }
+
+  #hear(message: TabMessage): void {
+    switch (message.kind) {
+      case 'open':
+        this.#open(message.from, message.network);
+        break;
+      case 'asked':
+        if (message.hub === this.#name) this.#asked(message.from, message.frame);
+        break;
+      case 'closed':
+        if (message.hub === this.#name) this.#leaveAll(message.from);
+        break;
+      case 'left':
+        this.#left(message.from);
+        break;
+      case 'probe':
+        this.#upstream.look();
+        this.#tellStatus();
+        break;
+      case 'page':
+        this.#pageChanged(message.from, message.network, message.news);
+        break;
+      case 'token':
+        // For the next attempt: nobody waits for the node's answer. Over a connection the tab asks by a frame.
+        if (this.#upstream.status().state !== 'connected') this.#upstream.refresh(message.token).catch(() => undefined);
+        break;
+      case 'switch':
+        this.#switch(message.from, message.transport);
+        break;
+      default:
+    }
+  }
+
+  // ---- tabs
+
+  #open(tab: string, network: Network): void {
+    const known = this.#tabs.get(tab);
+    const stay = known?.stay ?? new AbortController();
+    this.#leaveAll(tab);
+    this.#tabs.set(tab, { network, stay });
+    if (known === undefined) {
+      whenGone(tab, stay.signal, () => {
+        this.#left(tab);
+      });
+    }
+    this.#followPages();
+    if (this.#upstream.status().state === 'disconnected') this.#upstream.connect();
+    this.#post({ kind: 'opened', to: tab, hub: this.#name, status: this.#status() });
+  }
+
+  /** A tab is gone, or goes without the connection: it is given up when nobody wants it. */
   #left(tab: string): void {
-    this.#tabs.delete(tab);
+    if (!this.#forget(tab)) return;
+    if (this.#tabs.size === 0) this.#upstream.disconnect();
+    else this.#followPages();
+  }
+
+  #forget(tab: string): boolean {
+    this.#tabs.get(tab)?.stay.abort();
+    this.#leaveAll(tab);
+    return this.#tabs.delete(tab);
+  }
+
+  #leaveAll(tab: string): void {
     for (const shared of this.#channels.values()) this.#leave(tab, shared);
   }
 
+  #pageChanged(tab: string, network: Network, news: PageNews | undefined): void {
+    const member = this.#tabs.get(tab);
+    if (member === undefined) return;
+    member.network = network;
+    this.#followPages(news === 'network' ? network : undefined);
+    if (news === 'check') this.#upstream.page.check();
+    else if (news === 'woke') this.#upstream.page.woke();
+  }
+
+  /** All pages together are in the background when each of them is. `other`: a page says that this is another network. */
+  #followPages(other?: Network): void {
+    const networks = [...this.#tabs.values()].map(({ network }) => network);
+    const kind = (other ?? networks.find((network) => network.kind !== undefined))?.kind;
+    const background = networks.every((network) => network.background === true);
+    const network: Network = { ...(kind === undefined ? {} : { kind }), background };
+    const isSame = network.kind === this.#network.kind && network.background === this.#network.background;
+    this.#network = network;
+    if (!isSame || other !== undefined) this.#upstream.page.networkChanged(network, other !== undefined);
+  }
+
+  #switch(tab: string, transport: TransportKind): void {
+    const settle = (error?: SkywaveError): void => {
+      this.#post({ kind: 'switched', to: tab, error: error && toTold(error) });
+    };
+    this.#upstream.switchTransport(transport).then(() => {
+      settle();
+    }, settle);
+  }
+
+  // ---- their frames
+
   #asked(tab: string, [name, body]: ClientFrame): void {
+    // Forgotten since: it has to open another transport.
+    if (!this.#tabs.has(tab)) {
+      this.#tell(tab, ['disconnect', { code: 3001, reason: 'shutdown', reconnect: true }]);
+      return;
+    }
     switch (name) {
       case 'connect':
-        this.#connecting(tab, body);
+        this.#connect(tab, body);
         break;
       case 'subscribe':
         this.#subscribe(tab, body.id, body.channel, body);
@@ -90,35 +211,28 @@ export class Hub {
       case 'emit':
         this.#emit(tab, body);
         break;
+      case 'refresh':
+        this.#refresh(tab, body);
+        break;
       case 'history':
       case 'presence':
       case 'call':
-      case 'refresh':
         this.#forward(tab, name, body);
         break;
       default:
     }
   }
 
-  #connecting(tab: string, connect: ClientFrames['connect']): void {
-    const connection = this.#upstream.connection();
-    this.#tabs.set(tab, connect);
-    if (connection !== undefined) this.#connect(tab, connect, connection);
-  }
-
-  #connect(tab: string, { id, subscriptions = {} }: ClientFrames['connect'], connection: Connection): void {
-    const { session, node, region, user, expiresAtMs } = connection;
-    this.#tabs.set(tab, undefined);
+  /** A tab is connected to the hub at once; what becomes of the connection behind it is told by the status. */
+  #connect(tab: string, { id, subscriptions = {} }: ClientFrames['connect']): void {
     const connected: ServerFrames['connected'] = {
       id,
-      session,
-      resume: session,
-      node,
-      region,
-      ...(user === undefined ? {} : { user }),
-      ...(expiresAtMs === undefined ? {} : { expires_at_ms: expiresAtMs }),
+      session: '',
+      resume: '',
+      node: this.#name,
+      region: '',
       resumed: true,
-      heartbeat: { interval_ms: INTERVAL_MS, timeout_ms: TIMEOUT_MS },
+      heartbeat: HEARTBEAT,
       limits: { frame_bytes: 0, publishes_per_second: 0 },
       regions: [],
     };
@@ -128,32 +242,36 @@ export class Hub {
 
   #subscribe(tab: string, id: number | undefined, name: string, { position, history, presence }: SubscribeOptions): void {
     const options = { ...(position ? { position } : {}), ...(history ? { history } : {}), ...(presence ? { presence } : {}) };
-    const tell = (frame: ServerFrame): void => {
+    const shared = this.#channels.get(name) ?? this.#share(name, options);
+    if (presence === true && !shared.asked.presence) this.#subscribeAnew(shared);
+    shared.add(tab, id, options, (frame) => {
       this.#tell(tab, frame);
-    };
-    const { outgoing } = this.#upstream;
-    const known = this.#channels.get(name);
-    const shared = known ?? this.#share(name);
-    const lacksPresence = presence === true && !shared.hasPresence;
-    if (lacksPresence) shared.beginAnew();
-    shared.add(tab, id, options, tell);
-    if (known === undefined) outgoing.subscribe(name, options, shared);
-    else if (lacksPresence) {
-      const now = outgoing.traffic.positionOf(name);
-      outgoing.unsubscribe(name);
-      outgoing.subscribe(name, { presence, ...(now ? { position: now } : {}) }, shared);
-    }
+    });
   }
 
-  #share(name: string): SharedChannel {
+  #share(name: string, options: SubscribeOptions): SharedChannel {
     const { outgoing } = this.#upstream;
-    const read = async (limit: number, after?: SubscribeOptions['position']): Promise<ServerFrames['publication'][]> => {
-      const range = { channel: name, limit, ...(after === undefined ? {} : { after }) };
-      return (await outgoing.ask('history', range, {})).publications;
-    };
-    const shared = new SharedChannel(name, read, () => outgoing.traffic.positionOf(name));
+    const shared = new SharedChannel(name, options, {
+      read: async (limit, after) => {
+        const range = { channel: name, limit, ...(after === undefined ? {} : { after }) };
+        return (await outgoing.ask('history', range, {})).publications;
+      },
+      positionNow: () => outgoing.traffic.positionOf(name),
+      over: () => this.#channels.delete(name),
+    });
     this.#channels.set(name, shared);
+    outgoing.subscribe(name, options, shared);
     return shared;
+  }
+
+  /** With presence, from where the subscription stands: before its confirmation, from where it was to begin. */
+  #subscribeAnew(shared: SharedChannel): void {
+    const { name, asked } = shared;
+    const { outgoing } = this.#upstream;
+    const position = outgoing.traffic.positionOf(name);
+    outgoing.unsubscribe(name);
+    shared.beginAnew({ ...asked, presence: true });
+    outgoing.subscribe(name, { ...shared.asked, ...(position === undefined ? {} : { position }) }, shared);
   }
 
   #leave(tab: string, shared: SharedChannel): boolean {
@@ -174,33 +292,37 @@ export class Hub {
   }
 
   #publish(tab: string, { id, channel, key, data }: ClientFrames['publish']): void {
-    this.#upstream.outgoing.publish(channel, data, key).then(
-      (published) => {
-        this.#tell(tab, ['published', { id, channel, ...published }]);
-      },
-      (error: unknown) => {
-        this.#refuse(tab, id, error as RequestError);
-      },
-    );
+    const published = this.#upstream.outgoing.publish(channel, data, key);
+    this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }]);
   }
 
   #emit(tab: string, { channel, slot, data }: ClientFrames['emit']): void {
-    this.#upstream.outgoing.traffic.emit(channel, data, slot);
-    const { session = '', user } = this.#upstream.connection() ?? {};
+    if (!this.#upstream.outgoing.traffic.emit(channel, data, slot)) return;
+    const { session = '', user } = this.#upstream.status().connection ?? {};
     const event = { channel, session, ...(user === undefined ? {} : { user }), ...(slot === undefined ? {} : { slot }) };
     this.#channels.get(channel)?.echo(tab, { ...event, data: toValue(data) });
   }
 
-  #forward<Name extends 'history' | 'presence' | 'call' | 'refresh'>(tab: string, name: Name, body: ClientFrames[Name]): void {
+  #refresh(tab: string, { id, token }: ClientFrames['refresh']): void {
+    this.#reply(tab, id, this.#upstream.refresh(token), (expires_at_ms) => ['refreshed', { id, expires_at_ms }]);
+  }
+
+  #forward<Name extends 'history' | 'presence' | 'call'>(tab: string, name: Name, body: ClientFrames[Name]): void {
     const { id, ...fields } = body;
-    const replies = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' } as const;
+    const timeoutMs = 'deadline_ms' in body ? body.deadline_ms : undefined;
+    const replies = { history: 'history', presence: 'presence', call: 'result' } as const;
     // The fields are those of the frame, all but its id.
-    this.#upstream.outgoing.ask(name, fields, { isRepeatable: name !== 'call' }).then(
-      (reply) => {
-        this.#tell(tab, [replies[name], { ...reply, id }] as unknown as ServerFrame);
+    const asked = this.#upstream.outgoing.ask(name, fields, { isRepeatable: name !== 'call', timeoutMs });
+    this.#reply(tab, id, asked, (reply) => [replies[name], { ...reply, id }] as unknown as ServerFrame);
+  }
+
+  #reply<Result>(tab: string, id: number, result: Promise<Result>, frame: (result: Result) => ServerFrame): void {
+    result.then(
+      (value) => {
+        this.#tell(tab, frame(value));
       },
       (error: unknown) => {
-        this.#refuse(tab, id, 'code' in (error as object) ? (error as RequestError) : requestError('internal', String(error)));
+        this.#refuse(tab, id, error instanceof SkywaveError ? error : requestError('internal', String(error)));
       },
     );
   }

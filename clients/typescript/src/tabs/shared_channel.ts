@@ -1,14 +1,21 @@
 /** One channel that several tabs have subscribed to over one subscription. */
-import type { RequestError } from '../errors.js';
-import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
+import { type RequestError, requestError } from '../errors.js';
+import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
 import { admit, advance, pointOf, type Position } from '../position.js';
 import type { ChannelReader } from '../session/subscription.js';
 
 /** What a tab is told. */
 export type Tell = (frame: ServerFrame) => void;
 
-/** Reads retained publications: those after a position, or the last ones. */
-export type Read = (limit: number, after?: Position) => Promise<WirePublication[]>;
+/** What the channel has of the connection. */
+export interface ChannelSource {
+  /** Reads retained publications: those after a position, or the last ones. */
+  read(limit: number, after?: Position): Promise<WirePublication[]>;
+  /** Where the one subscription stands. */
+  positionNow(): Position | undefined;
+  /** The one subscription is over. */
+  over(): void;
+}
 
 interface Subscriber {
   readonly id: number | undefined;
@@ -21,33 +28,45 @@ interface Subscriber {
   held: ServerFrame[] | undefined;
 }
 
-/** The most publications that are read for a tab that comes later. */
-const MOST = 1_000;
+/** How a subscriber is brought to where the others are. */
+interface Beginning {
+  readonly position: Position;
+  readonly frames: ServerFrame[];
+  /** Why it does not get all that it missed. */
+  readonly reason: GapReason | undefined;
+}
+
+/** How many publications are read at once for a tab that comes later, and how often: as many as a node would replay. */
+const PAGE = 1_000;
+const MOST_PAGES = 10;
+/** The most frames that wait for one tab. */
+const MAX_HELD = 8_192;
 
 export class SharedChannel implements ChannelReader {
   readonly name: string;
-  readonly #read: Read;
-  readonly #positionNow: () => Position | undefined;
+  readonly #source: ChannelSource;
   readonly #subscribers = new Map<string, Subscriber>();
+  /** How the one subscription was asked for. */
+  #asked: SubscribeOptions;
   #confirmed: ServerFrames['subscribed'] | undefined;
 
-  constructor(name: string, read: Read, positionNow: () => Position | undefined) {
+  constructor(name: string, asked: SubscribeOptions, source: ChannelSource) {
     this.name = name;
-    this.#read = read;
-    this.#positionNow = positionNow;
+    this.#asked = asked;
+    this.#source = source;
   }
 
   get isEmpty(): boolean {
     return this.#subscribers.size === 0;
   }
 
-  /** Whether the one subscription tells who is there. */
-  get hasPresence(): boolean {
-    return this.#confirmed === undefined || this.#confirmed.presence !== undefined;
+  get asked(): SubscribeOptions {
+    return this.#asked;
   }
 
   /** The subscription is made anew: who comes now waits for its confirmation. */
-  beginAnew(): void {
+  beginAnew(asked: SubscribeOptions): void {
+    this.#asked = asked;
     this.#confirmed = undefined;
   }
 
@@ -57,7 +76,7 @@ export class SharedChannel implements ChannelReader {
     const subscriber: Subscriber = { id, options, tell, isFirst, hasBegun: false, held: [] };
     this.#subscribers.set(tab, subscriber);
     // Before the first confirmation, that one is for all who wait.
-    if (this.#confirmed !== undefined) void this.#begin(subscriber);
+    if (this.#confirmed !== undefined) void this.#begin(tab, subscriber);
   }
 
   remove(tab: string): boolean {
@@ -65,61 +84,101 @@ export class SharedChannel implements ChannelReader {
   }
 
   /** Brings a tab to where the others are. */
-  async #begin(subscriber: Subscriber): Promise<void> {
-    const { options, tell, isFirst } = subscriber;
-    const { history, position: after } = options;
+  async #begin(tab: string, subscriber: Subscriber): Promise<void> {
     subscriber.hasBegun = true;
+    const { position: after, history } = subscriber.options;
+    const start = (subscriber.isFirst ? this.#confirmed?.position : this.#source.positionNow()) ?? {};
     let missed: WirePublication[] = [];
     try {
-      if (isFirst) missed = [];
-      else if (after !== undefined) missed = await this.#read(MOST, after);
-      else if (history !== undefined) missed = await this.#read(history);
-    } catch {
-      // The node does not let it: the tab begins where the others are, and is told of what it misses below.
+      if (!subscriber.isFirst && after !== undefined) missed = await this.#readAfter(after);
+      else if (!subscriber.isFirst && history !== undefined) missed = await this.#source.read(history);
+    } catch (error) {
+      if ((error as RequestError).transient) {
+        this.#turnAway(tab, subscriber);
+        return;
+      }
+      // The node does not let it be read: what the tab misses of it is told as a gap.
     }
-    let position = after ?? (isFirst ? (this.#confirmed?.position ?? {}) : this.#before(missed));
-    this.#confirm(subscriber, position);
-    const held = subscriber.held ?? [];
+    // Gone meanwhile, or come anew.
+    if (this.#subscribers.get(tab) !== subscriber) return;
+    const frames = [...missed.map((one): ServerFrame => ['publication', one]), ...(subscriber.held ?? [])];
+    const beginning =
+      after === undefined
+        ? this.#catchUp(before(missed, start), frames, {})
+        : this.#catchUp(after, frames, this.#source.positionNow() ?? {});
     subscriber.held = undefined;
-    const frames = [...missed.map((one): ServerFrame => ['publication', one]), ...held];
+    this.#confirm(subscriber, beginning);
+    for (const frame of beginning.frames) subscriber.tell(frame);
+  }
+
+  async #readAfter(after: Position): Promise<WirePublication[]> {
+    const all: WirePublication[] = [];
+    let position = after;
+    for (let pages = 0; pages < MOST_PAGES; pages += 1) {
+      const page = await this.#source.read(PAGE, position);
+      all.push(...page);
+      if (page.length < PAGE) break;
+      for (const { origin, epoch, offset } of page) position = advance(position, origin, epoch, offset);
+    }
+    return all;
+  }
+
+  /** What leads from `position` to `end`, with gaps where something is missing. */
+  #catchUp(position: Position, frames: readonly ServerFrame[], end: Position): Beginning {
+    const beginning: { position: Position; frames: ServerFrame[]; reason: GapReason | undefined } = { position, frames: [], reason: undefined };
+    let at = position;
+    const miss = (origin: string, epoch: string, offset: number): void => {
+      const reason = (pointOf(at, origin)?.epoch ?? epoch) === epoch ? 'trimmed' : 'epoch_changed';
+      beginning.reason ??= reason;
+      beginning.frames.push(['gap', { channel: this.name, origin, reason, epoch, offset }]);
+    };
     for (const frame of frames) {
       const [name, body] = frame;
       if (name === 'publication') {
         const { origin, epoch, offset } = body;
-        const admission = admit(position, origin, epoch, offset);
+        const admission = admit(at, origin, epoch, offset);
         if (admission === 'duplicate') continue;
-        if (admission !== 'next') tell(this.#gap(body, admission === 'gap' ? 'trimmed' : 'epoch_changed'));
-        position = advance(position, origin, epoch, offset);
+        if (admission !== 'next') miss(origin, epoch, offset - 1);
       }
-      tell(frame);
+      if (name === 'publication' || name === 'gap') at = advance(at, body.origin, body.epoch, body.offset);
+      beginning.frames.push(frame);
     }
-  }
-
-  #gap({ origin, epoch, offset }: WirePublication, reason: 'trimmed' | 'epoch_changed'): ServerFrame {
-    return ['gap', { channel: this.name, origin, reason, epoch, offset: offset - 1 }];
-  }
-
-  /** The position before these publications. */
-  #before(publications: readonly WirePublication[]): Position {
-    let position: Position = {};
-    for (const { origin, epoch, offset } of publications) {
-      if (pointOf(position, origin) === undefined) position = advance(position, origin, epoch, offset - 1);
+    for (const [origin, { epoch, offset }] of Object.entries(end)) {
+      const point = pointOf(at, origin);
+      const isThere = point === undefined ? offset === 0 : point.epoch === epoch && point.offset >= offset;
+      if (!isThere) miss(origin, epoch, offset);
     }
-    return { ...this.#positionNow(), ...position };
+    return beginning;
   }
 
-  #confirm({ id, options, tell }: Subscriber, position: Position): void {
-    const presence = options.presence ? this.#confirmed?.presence : undefined;
+  #confirm({ id, options, tell, isFirst }: Subscriber, { position, reason }: Beginning): void {
+    const node: Partial<ServerFrames['subscribed']> = this.#confirmed ?? {};
+    // The node says it of the one that it served; what the others could not get is known here.
+    const recovery = isFirst ? node : { recovered: reason === undefined, reason };
     tell([
       'subscribed',
       {
         ...(id === undefined ? {} : { id }),
         channel: this.name,
         position,
-        ...(options.position === undefined ? {} : { recovered: this.#confirmed?.recovered ?? true }),
-        ...(presence === undefined ? {} : { presence }),
+        ...(options.position === undefined ? {} : { recovered: recovery.recovered ?? true }),
+        ...(recovery.reason === undefined ? {} : { reason: recovery.reason }),
+        ...(options.presence && node.presence !== undefined ? { presence: node.presence } : {}),
       },
     ]);
+  }
+
+  /** For now: the tab asks again after a while. */
+  #turnAway(tab: string, subscriber: Subscriber): void {
+    if (this.#subscribers.get(tab) !== subscriber) return;
+    this.#subscribers.delete(tab);
+    this.#end(subscriber, requestError('unavailable', 'what the tab missed cannot be read now'));
+  }
+
+  #end({ id, held, tell }: Subscriber, { code, reason, message, transient }: RequestError): void {
+    // Not confirmed yet: it still waits for the reply.
+    if (held !== undefined && id !== undefined) tell(['error', { id, code, reason, message, transient }]);
+    else tell(['unsubscribed', { channel: this.name, code, reason }]);
   }
 
   // ---- as the reader of the one subscription
@@ -129,8 +188,19 @@ export class SharedChannel implements ChannelReader {
   }
 
   subscribed(body: ServerFrames['subscribed']): void {
+    const known = this.#confirmed?.presence?.members;
     this.#confirmed = body;
-    for (const subscriber of this.#subscribers.values()) if (!subscriber.hasBegun) void this.#begin(subscriber);
+    if (known !== undefined && body.presence !== undefined) this.#compare(known, body.presence);
+    for (const [tab, subscriber] of this.#subscribers) if (!subscriber.hasBegun) void this.#begin(tab, subscriber);
+  }
+
+  /** After a break: who came and went meanwhile. */
+  #compare(known: ServerFrames['presence']['members'], { count, members }: Pick<ServerFrames['presence'], 'count' | 'members'>): void {
+    const sessions = (list: typeof members): Set<string> => new Set(list.map(({ session }) => session));
+    const [before, now] = [sessions(known), sessions(members)];
+    const joined = members.filter(({ session }) => !before.has(session));
+    const left = known.filter(({ session }) => !now.has(session));
+    if (joined.length + left.length > 0) this.#tell(['presence_changed', { channel: this.name, count, joined, left }]);
   }
 
   publication(publication: WirePublication): void {
@@ -155,9 +225,10 @@ export class SharedChannel implements ChannelReader {
     this.#tell(['presence_changed', changed]);
   }
 
-  ended({ code, reason }: RequestError): void {
-    this.#tell(['unsubscribed', { channel: this.name, code, reason }]);
+  ended(error: RequestError): void {
+    for (const subscriber of this.#subscribers.values()) this.#end(subscriber, error);
     this.#subscribers.clear();
+    this.#source.over();
   }
 
   /** An event of one tab reaches the others here: a node does not send it back to their common session. */
@@ -166,9 +237,19 @@ export class SharedChannel implements ChannelReader {
   }
 
   #tell(frame: ServerFrame): void {
-    for (const { held, tell } of this.#subscribers.values()) {
-      if (held === undefined) tell(frame);
-      else held.push(frame);
+    for (const [tab, subscriber] of this.#subscribers) {
+      if (frame[0] === 'presence_changed' && !subscriber.options.presence) continue;
+      if (subscriber.held === undefined) subscriber.tell(frame);
+      else if (subscriber.held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
     }
   }
+}
+
+/** The position before these publications; in other origins, `start`. */
+function before(publications: readonly WirePublication[], start: Position): Position {
+  let position: Position = {};
+  for (const { origin, epoch, offset } of publications) {
+    if (pointOf(position, origin) === undefined) position = advance(position, origin, epoch, offset - 1);
+  }
+  return { ...start, ...position };
 }

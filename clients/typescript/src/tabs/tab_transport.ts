@@ -1,67 +1,62 @@
 /** The way from a tab to the hub, as a transport. */
-import { lost } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
 import { Receiving } from '../transport/receiving.js';
 import type { Transport, TransportEvents } from '../transport.js';
-import { hear, openTabChannel, type TabChannel } from './messages.js';
+import type { TabMessage } from './messages.js';
 
-class TabTransport implements Transport {
-  /** Which of the two carries the hub's frames is its own business. */
+/** What the transport has of its tab. */
+export interface TabLine {
+  readonly id: string;
+  /** Whether the connection behind the hub stands. */
+  readonly isUp: boolean;
+  post(message: TabMessage): void;
+  /** Listens; answers how to stop. */
+  hear(listener: (message: TabMessage) => void): () => void;
+}
+
+/** Whether the hub is over: it says so itself, or another one has begun. */
+export function isEnd(message: TabMessage, hub: string): boolean {
+  return message.kind === 'hub' ? message.hub !== hub : message.kind === 'gone' && message.hub === hub;
+}
+
+export class TabTransport implements Transport {
+  /** To the session it is one like the other; what carries the hub's frames is told by its status. */
   readonly kind = 'websocket';
-  readonly isCongested = false;
-  readonly #channel: TabChannel;
-  readonly #tab: string;
+  readonly #line: TabLine;
   readonly #hub: string;
   readonly #receiving = new Receiving();
+  readonly #stop: () => void;
 
-  constructor(channel: TabChannel, tab: string, hub: string) {
-    this.#channel = channel;
-    this.#tab = tab;
+  constructor(line: TabLine, hub: string) {
+    this.#line = line;
     this.#hub = hub;
-  }
-
-  listen(events: TransportEvents): void {
-    this.#receiving.listen(events);
-    hear(this.#channel, (message) => {
-      if (message.kind === 'told' && message.to === this.#tab && message.hub === this.#hub) {
+    this.#stop = line.hear((message) => {
+      if (message.kind === 'told' && message.to === line.id && message.hub === hub) {
         this.#receiving.frames(() => [message.frame]);
-      } else if (message.kind === 'hub' && message.hub !== this.#hub) {
+      } else if (isEnd(message, hub)) {
+        this.#stop();
         this.#receiving.end(undefined, 'another tab holds the connection now');
-        this.#channel.close();
       }
     });
   }
 
+  /** An event that cannot go out now is better dropped. */
+  get isCongested(): boolean {
+    return !this.#line.isUp;
+  }
+
+  listen(events: TransportEvents): void {
+    this.#receiving.listen(events);
+  }
+
   send(frame: ClientFrame): boolean {
-    if (!this.#receiving.isOver) this.#channel.postMessage({ kind: 'asked', from: this.#tab, hub: this.#hub, frame });
+    if (!this.#receiving.isOver) this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, frame });
     return true;
   }
 
   close(): void {
-    if (!this.#receiving.isOver) this.#channel.postMessage({ kind: 'closed', from: this.#tab, hub: this.#hub });
+    if (!this.#receiving.isOver) this.#line.post({ kind: 'closed', from: this.#line.id, hub: this.#hub });
     this.#receiving.stop();
-    this.#channel.close();
+    this.#stop();
   }
-}
-
-/** Opens a transport to the hub, whichever tab it is in. */
-export function openTabTransport(name: string, signal: AbortSignal): Promise<Transport> {
-  return new Promise((resolve, reject) => {
-    const channel = openTabChannel(name);
-    const tab = crypto.randomUUID();
-    const stop = hear(channel, (message) => {
-      if (message.kind === 'opened' && message.to === tab) {
-        stop();
-        signal.removeEventListener('abort', abort);
-        resolve(new TabTransport(channel, tab, message.hub));
-        // Asked before it was there.
-      } else if (message.kind === 'hub') channel.postMessage({ kind: 'open', from: tab });
-    });
-    const abort = (): void => {
-      channel.close();
-      reject(lost('no tab holds a connection'));
-    };
-    signal.addEventListener('abort', abort, { once: true });
-    channel.postMessage({ kind: 'open', from: tab });
-  });
 }

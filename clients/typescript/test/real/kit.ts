@@ -1,5 +1,5 @@
 /** What a tab keeps between the steps of a test: clients, and all that their channels told. */
-import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveOptions, type StateChange } from 'skywave';
+import { type Channel, type ChannelOptions, type NodeUrl, Skywave, type SkywaveClient, type SkywaveOptions, type StateChange } from 'skywave';
 import type { SharedSkywave } from 'skywave/tabs';
 
 /** All that a channel told. */
@@ -25,7 +25,7 @@ export interface Tally {
 }
 
 export class Kit {
-  readonly clients = new Map<string, Skywave>();
+  readonly clients = new Map<string, SkywaveClient>();
   shared: SharedSkywave | undefined;
   readonly seen = new Map<string, Seen>();
   readonly states = new Map<string, string[]>();
@@ -38,11 +38,11 @@ export class Kit {
     await this.create(id, urls, options).connect();
   }
 
-  create(id: string, urls: NodeUrl | NodeUrl[], options: SkywaveOptions): Skywave {
+  create(id: string, urls: NodeUrl | NodeUrl[], options: SkywaveOptions): SkywaveClient {
     return this.keep(id, new Skywave(urls, options));
   }
 
-  keep(id: string, client: Skywave): Skywave {
+  keep(id: string, client: SkywaveClient): SkywaveClient {
     const states: string[] = [];
     client.on('state', ({ state, error }: StateChange) => {
       states.push(error === undefined ? state : `${state} (${error.message})`);
@@ -55,11 +55,10 @@ export class Kit {
   /** Keeps a client that is shared between tabs. */
   share(client: SharedSkywave): void {
     this.shared = client;
-    // It has all that the other methods here need.
-    this.keep('shared', client as unknown as Skywave);
+    this.keep('shared', client);
   }
 
-  client(id: string): Skywave {
+  client(id: string): SkywaveClient {
     const client = this.clients.get(id);
     if (client === undefined) throw new Error(`no client ${id}`);
     return client;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Kit } from './kit.js';
-import type { Package, Tab } from './places.js';
+import type { Package } from './places.js';
 import { freshChannel, listen, open, reach, saw, say, SLEEP_MS, type Stage, states, test, until, upTo } from './stage.js';
 
 // In the tabs.
@@ -131,49 +131,5 @@ export function describePages(stage: Stage): void {
     await frozen;
     const { data, gaps } = await until('all', () => saw(tab, 'a', channel), (seen) => seen.data.length === 3);
     assert.deepEqual([data, gaps], [[1, 2, 3], []]);
-  });
-
-  test('tabs share one connection, and another one takes it over when its tab is closed', async () => {
-    const [channel, share] = [freshChannel(), crypto.randomUUID()];
-    const { urls, options } = reach(stage.node, 'webtransport');
-    const holder = await stage.place.open('three');
-    const others = [await stage.tab('three'), await stage.tab('three')];
-    const begin = async (tab: Tab): Promise<void> => {
-      await tab.evaluate(
-        async ([where, given, name]) => {
-          kit.share(new skywave.SharedSkywave(where, { ...given, share: name }));
-          await kit.client('shared').connect();
-        },
-        [urls, options, share] as const,
-      );
-    };
-    const isHolder = (tab: Tab): Promise<boolean> => tab.evaluate(() => kit.shared?.isHolder === true);
-    await begin(holder);
-    await listen(holder, 'shared', channel, { presence: true });
-    await say(holder, 'shared', channel, 1, 2);
-    await until('both', () => saw(holder, 'shared', channel), ({ data }) => data.length === 2);
-    for (const tab of others) {
-      await begin(tab);
-      await listen(tab, 'shared', channel, { history: 10, presence: true });
-      assert.equal(await isHolder(tab), false);
-    }
-    assert.equal(await isHolder(holder), true);
-    const [second, third] = others as [Tab, Tab];
-    await say(second, 'shared', channel, 3);
-    await until('three', () => saw(third, 'shared', channel), ({ data }) => data.length === 3);
-    assert.deepEqual((await saw(third, 'shared', channel)).data, [1, 2, 3]);
-    const { count } = await third.evaluate((name) => kit.client('shared').channel(name).presence(), channel);
-    assert.equal(count, 1, 'all tabs are one session');
-
-    await say(second, 'shared', channel, 4);
-    await holder.close();
-    await say(second, 'shared', channel, 5, 6);
-    await until('a new holder', async () => (await isHolder(second)) || (await isHolder(third)), Boolean);
-    await say(third, 'shared', channel, 'last');
-    for (const tab of others) {
-      const { data, gaps } = await until('the last', () => saw(tab, 'shared', channel), (seen) => seen.data.includes('last') && seen.data.length === 7);
-      assert.deepEqual(data.filter((one) => one !== 'last'), upTo(6));
-      assert.deepEqual(gaps, []);
-    }
   });
 }

@@ -8,6 +8,7 @@ import { describePages } from './pages.js';
 import { TestNode } from './node.js';
 import { PageServer, type Place } from './places.js';
 import { CUTS_TIMEOUT_MS, type Kind, SLEEP_MS, Stage } from './stage.js';
+import { describeTabs } from './tabs.js';
 
 const SUITE_TIMEOUT_MS = 600_000 + 2 * CUTS_TIMEOUT_MS + 4 * SLEEP_MS;
 // A browser that does not answer any more fails the tests, and does not hold them up.
@@ -39,6 +40,7 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
     if (kinds.length === 2) {
       describeChoice(stage);
       describePages(stage);
+      describeTabs(stage);
       describeDemo(stage);
     }
   });

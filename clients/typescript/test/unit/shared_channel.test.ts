@@ -1,6 +1,7 @@
 /** A channel that several tabs share: each gets what it asked for, however late it comes. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { RequestError } from '../../src/errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../../src/frames.js';
 import type { Position } from '../../src/position.js';
 import { SharedChannel } from '../../src/tabs/shared_channel.js';
@@ -13,7 +14,8 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 function short([name, body]: ServerFrame): string {
   if (name === 'publication') return String(body.offset);
   if (name === 'gap') return `gap ${body.reason} ${body.offset}`;
-  if (name === 'subscribed') return `subscribed ${body.position['eu']?.offset ?? 'nowhere'}`;
+  if (name === 'subscribed') return `subscribed ${body.position['eu']?.offset ?? 'nowhere'}${body.recovered === false ? ' with a gap' : ''}`;
+  if (name === 'error' || name === 'unsubscribed') return `${name} ${body.reason ?? ''}`;
   return name;
 }
 
@@ -21,15 +23,21 @@ class Stage {
   retained: WirePublication[] = [];
   now: Position = { eu: { epoch: 'e', offset: 0 } };
   readonly told = new Map<string, string[]>();
-  readonly channel = new SharedChannel(
-    'chat:1',
-    async (limit, after) => {
+  /** Why nothing can be read. */
+  unreadable: RequestError | undefined;
+  isOver = false;
+  readonly channel = new SharedChannel('chat:1', {}, {
+    read: async (limit, after) => {
       await settled();
+      if (this.unreadable !== undefined) throw this.unreadable;
       const from = after?.['eu']?.offset ?? 0;
-      return after === undefined ? this.retained.slice(-limit) : this.retained.filter(({ offset }) => offset > from);
+      return after === undefined ? this.retained.slice(-limit) : this.retained.filter(({ offset }) => offset > from).slice(0, limit);
     },
-    () => this.now,
-  );
+    positionNow: () => this.now,
+    over: () => {
+      this.isOver = true;
+    },
+  });
 
   add(tab: string, options: SubscribeOptions = {}): string[] {
     const told: string[] = [];
@@ -88,12 +96,110 @@ describe('a channel that tabs share', () => {
     stage.add('a');
     stage.confirm();
     stage.retained = [wire(8), wire(9)];
+    stage.now = { eu: { epoch: 'e', offset: 9 } };
     const late = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
     const stranger = stage.add('c', { position: { eu: { epoch: 'd', offset: 1 } } });
     await settled();
     await settled();
-    assert.deepEqual(late, ['subscribed 1', 'gap trimmed 7', '8', '9']);
-    assert.deepEqual(stranger, ['subscribed 1', 'gap epoch_changed 7', '8', '9']);
+    assert.deepEqual(late, ['subscribed 1 with a gap', 'gap trimmed 7', '8', '9']);
+    assert.deepEqual(stranger, ['subscribed 1 with a gap', 'gap epoch_changed 7', '8', '9']);
+  });
+
+  it('tells a tab what it missed of a channel that keeps nothing, and goes on', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.retained = [];
+    stage.unreadable = new RequestError(108, 'not_available', 'no history', false);
+    const [lagging, ahead] = [1, 3].map((offset) => stage.add(`at ${offset}`, { position: { eu: { epoch: 'e', offset } } }));
+    await settled();
+    await settled();
+    stage.comes(4);
+    assert.deepEqual(lagging, ['subscribed 1 with a gap', 'gap trimmed 3', '4']);
+    assert.deepEqual(ahead, ['subscribed 3', '4']);
+  });
+
+  it('asks a tab to come back when what it missed cannot be read for the moment', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    for (const offset of [1, 2]) stage.comes(offset);
+    stage.unreadable = new RequestError(110, 'unavailable', 'the broker is away', true);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
+    await settled();
+    await settled();
+    stage.comes(3);
+    assert.deepEqual(back, ['error unavailable']);
+  });
+
+  it('reads as many pages as a tab has missed', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    for (let offset = 1; offset <= 2_500; offset += 1) stage.comes(offset);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
+    for (let turn = 0; turn < 6; turn += 1) await settled();
+    assert.equal(back.length, 2_500);
+    assert.equal(back.at(-1), '2500');
+    assert.ok(!back.some((told) => told.startsWith('gap')));
+  });
+
+  it('loses nothing of another origin that comes while the history is read', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    stage.comes(1);
+    const second = stage.add('b', { history: 1 });
+    stage.now = { ...stage.now, us: { epoch: 'e', offset: 1 } };
+    stage.channel.publication({ ...wire(1), origin: 'us' });
+    await settled();
+    await settled();
+    assert.deepEqual(second, ['subscribed 0', '1', '1']);
+  });
+
+  it('tells nothing to a tab that left while its history was read', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    stage.comes(1);
+    const second = stage.add('b', { history: 1 });
+    stage.channel.remove('b');
+    await settled();
+    await settled();
+    assert.deepEqual(second, []);
+  });
+
+  it('tells after a break who came and went meanwhile', async () => {
+    const stage = new Stage();
+    const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
+    const changes: unknown[] = [];
+    stage.channel.add('a', 1, { presence: true }, ([name, body]) => {
+      if (name === 'presence_changed') changes.push([body.count, body.joined, body.left]);
+    });
+    stage.confirm({ presence: { count: 2, members: [member('one'), member('two')] } });
+    await settled();
+    stage.confirm({ presence: { count: 2, members: [member('two'), member('three')] } });
+    assert.deepEqual(changes, [[2, [member('three')], [member('one')]]]);
+  });
+
+  it('tells who comes and goes only to tabs that asked for it', async () => {
+    const stage = new Stage();
+    const [asking, other] = [stage.add('a', { presence: true }), stage.add('b')];
+    stage.confirm({ presence: { count: 1, members: [] } });
+    await settled();
+    stage.channel.presenceChanged({ channel: 'chat:1', count: 2, joined: [], left: [] });
+    assert.ok(asking.includes('presence_changed'));
+    assert.ok(!other.includes('presence_changed'));
+  });
+
+  it('ends with the refusal that all its tabs wait for', async () => {
+    const stage = new Stage();
+    const first = stage.add('a');
+    stage.channel.ended(new RequestError(103, 'forbidden', 'no', false));
+    await settled();
+    assert.deepEqual(first, ['error forbidden']);
+    assert.ok(stage.isOver);
   });
 
   it('brings the events of one tab to the others', async () => {

@@ -1,0 +1,41 @@
+/** The client of the tab that holds the connection, and its hub. */
+import type { NodeUrl } from '../address.js';
+import { Skywave, type SkywaveOptions } from '../skywave.js';
+import { Hub } from './hub.js';
+
+export class Holder extends Skywave {
+  readonly #hub: Hub;
+
+  /** It connects when a tab wants it to, and follows the pages of all of them. */
+  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string) {
+    super(url, { ...options, autoConnect: false, followPage: false });
+    const { session, outgoing } = this;
+    const hub = (this.#hub = new Hub(share, {
+      outgoing,
+      page: session,
+      status: () => ({ state: this.state, error: this.error, connection: this.connection }),
+      connect: () => {
+        session.connect();
+      },
+      disconnect: () => {
+        session.disconnect();
+      },
+      look: () => {
+        session.tick();
+      },
+      refresh: (token) => this.refresh(token),
+      switchTransport: (kind) => this.switchTransport(kind),
+    }));
+    this.on('state', ({ retryAtMs }) => {
+      hub.changed(retryAtMs);
+    });
+    this.on('delivered', (delivered) => {
+      hub.delivered(delivered);
+    });
+  }
+
+  override close(): void {
+    this.#hub.stop();
+    super.close();
+  }
+}

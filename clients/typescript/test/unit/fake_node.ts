@@ -1,0 +1,134 @@
+/** A node for clients in the same process, behind a WebSocket that is none. */
+import type { ClientFrame, ClientFrames, Network, ServerFrames, SubscribeOptions } from '../../src/frames.js';
+import type { WebSocketConstructor, WebSocketLike } from '../../src/transport/websocket.js';
+
+/** One connection, as the node sees it. */
+export class FakeConnection implements WebSocketLike {
+  binaryType = '';
+  readonly bufferedAmount = 0;
+  onopen: ((event: never) => void) | null = null;
+  onmessage: ((event: never) => void) | null = null;
+  onclose: ((event: never) => void) | null = null;
+  onerror: ((event: never) => void) | null = null;
+  network: Network | undefined;
+  readonly channels = new Set<string>();
+  /** Answers what channels asked for, in its order. */
+  readonly confirmations: (() => void)[] = [];
+  isOver = false;
+  readonly #node: FakeNode;
+
+  constructor(node: FakeNode) {
+    this.#node = node;
+    node.connections.push(this);
+    setTimeout(() => {
+      this.onopen?.({} as never);
+    });
+  }
+
+  send(data: string | Uint8Array): void {
+    const frame = Object.entries(JSON.parse(String(data)) as object)[0] as unknown as ClientFrame;
+    setTimeout(() => {
+      if (!this.isOver) this.#hear(frame);
+    });
+  }
+
+  close(): void {
+    this.isOver = true;
+  }
+
+  breaks(code = 1006, reason = 'broken'): void {
+    this.isOver = true;
+    this.onclose?.({ code, reason } as never);
+  }
+
+  publishes(channel: string, offset: number): void {
+    this.#say('publication', { channel, origin: 'eu', epoch: 'e', offset, time_ms: 0, data: offset });
+  }
+
+  #say<Name extends keyof ServerFrames>(name: Name, body: ServerFrames[Name]): void {
+    if (!this.isOver) this.onmessage?.({ data: JSON.stringify({ [name]: body }) } as never);
+  }
+
+  #hear([name, body]: ClientFrame): void {
+    if (name === 'connect') this.#welcome(body);
+    else if (name === 'network') this.network = body;
+    else if (name === 'subscribe') this.#subscribe(body.channel, body, body.id);
+    else if (name === 'presence') this.#say('presence', { id: body.id, channel: body.channel, count: 1, members: [] });
+    else if (name === 'refresh') this.#say('refreshed', { id: body.id, expires_at_ms: 5_000 });
+    else if (name === 'publish') {
+      const { id, channel } = body;
+      this.#say('published', { id, channel, origin: 'eu', epoch: 'e', offset: 1 });
+    } else if (name === 'unsubscribe') {
+      this.channels.delete(body.channel);
+      this.#confirm(() => {
+        this.#say('unsubscribed', { id: body.id, channel: body.channel });
+      });
+    }
+  }
+
+  #welcome(connect: ClientFrames['connect']): void {
+    this.#node.tokens.push(connect.token);
+    this.network = connect.network;
+    const { refusal } = this.#node;
+    if (refusal !== undefined) {
+      this.breaks(refusal.code, refusal.reason);
+      return;
+    }
+    this.#say('connected', {
+      id: connect.id,
+      session: 's1',
+      resume: 'r1',
+      node: 'n1',
+      region: 'eu',
+      resumed: connect.resume !== undefined,
+      heartbeat: { interval_ms: 25_000, timeout_ms: 10_000 },
+      limits: { frame_bytes: 65_536, publishes_per_second: 0 },
+      regions: [],
+    });
+    for (const [channel, options] of Object.entries(connect.subscriptions ?? {})) this.#subscribe(channel, options);
+  }
+
+  #subscribe(channel: string, { position = {}, presence }: SubscribeOptions, id?: number): void {
+    this.channels.add(channel);
+    const members = presence ? { presence: { count: 1, members: [{ session: 's1', since_ms: 0 }] } } : {};
+    this.#confirm(() => {
+      this.#say('subscribed', { ...(id === undefined ? {} : { id }), channel, position, ...members });
+    });
+  }
+
+  #confirm(answer: () => void): void {
+    this.confirmations.push(answer);
+    if (!this.#node.isSlow) this.confirm();
+  }
+
+  confirm(): void {
+    for (const confirm of this.confirmations.splice(0)) confirm();
+  }
+}
+
+export class FakeNode {
+  readonly connections: FakeConnection[] = [];
+  /** Of each `connect`. */
+  readonly tokens: (string | undefined)[] = [];
+  /** How it answers `connect`, if not kindly. */
+  refusal: { code: number; reason: string } | undefined;
+  /** Whether subscriptions are confirmed only when the test says so. */
+  isSlow = false;
+  readonly WebSocket: WebSocketConstructor;
+
+  constructor() {
+    const node = this;
+    this.WebSocket = class extends FakeConnection {
+      constructor() {
+        super(node);
+      }
+    };
+  }
+
+  /** The newest one. */
+  get connection(): FakeConnection {
+    const connection = this.connections.at(-1);
+    if (connection === undefined) throw new Error('nobody has connected');
+    return connection;
+  }
+}

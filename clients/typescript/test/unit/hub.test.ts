@@ -1,0 +1,107 @@
+/** The tab that holds a connection that others share, and what they say to it. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Network } from '../../src/frames.js';
+import { Outgoing } from '../../src/outgoing.js';
+import type { State } from '../../src/session/state.js';
+import { Hub } from '../../src/tabs/hub.js';
+import { hear, openTabChannel, type TabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { FakeLocks } from './fake_locks.js';
+import { World } from './world.js';
+
+let told: unknown[];
+let heard: TabMessage[];
+let hub: Hub;
+let channel: TabChannel;
+let state: State;
+
+beforeEach(() => {
+  new FakeLocks().install();
+  told = [];
+  heard = [];
+  state = 'connected';
+  const share = crypto.randomUUID();
+  channel = openTabChannel(share);
+  hear(channel, (message) => heard.push(message));
+  const note = (name: string) => (): void => void told.push(name);
+  hub = new Hub(share, {
+    // Nothing here is about channels.
+    outgoing: new Outgoing(new World().session),
+    page: {
+      networkChanged: (network, isOther) => void told.push([network, isOther]),
+      check: note('check'),
+      woke: note('woke'),
+    },
+    status: () => ({ state, error: undefined, connection: undefined }),
+    connect: note('connect'),
+    disconnect: note('disconnect'),
+    look: note('look'),
+    refresh: () => Promise.resolve(0),
+    switchTransport: (kind) => Promise.resolve(void told.push(kind)),
+  });
+});
+
+afterEach(() => {
+  hub.stop();
+  channel.close();
+});
+
+/** Says something to the hub as a tab whose lock lives, and waits for the answer to a last question. */
+async function say(...messages: TabMessage[]): Promise<void> {
+  const before = heard.filter(({ kind }) => kind === 'status').length;
+  for (const message of [...messages, { kind: 'probe' } as const]) channel.postMessage(message);
+  while (heard.filter(({ kind }) => kind === 'status').length === before) await new Promise((resolve) => setTimeout(resolve, 2));
+  assert.equal(told.pop(), 'look');
+}
+
+/** A tab comes, which holds its lock. */
+async function comes(from: string, network: Network = {}): Promise<void> {
+  void navigator.locks.request(from, {}, () => new Promise(() => undefined));
+  await say({ kind: 'open', from, network });
+}
+
+describe('the hub of tabs that share a connection', () => {
+  it('answers whoever asks, and does what is due meanwhile: its own timers may be held up', async () => {
+    await say();
+    assert.equal(heard.at(-1)?.kind, 'status');
+  });
+
+  it('has the client look at its connection when something happens to any page', async () => {
+    await comes('a');
+    told = [];
+    await say({ kind: 'page', from: 'a', network: {}, news: 'check' }, { kind: 'page', from: 'a', network: {}, news: 'woke' });
+    await say({ kind: 'page', from: 'a', network: { kind: 'wifi' }, news: 'network' });
+    assert.deepEqual(told, ['check', 'woke', [{ kind: 'wifi', background: false }, true]]);
+  });
+
+  it('is in the background when all pages are, of those that are left', async () => {
+    await comes('a', { background: true });
+    await comes('b', { background: false });
+    await say({ kind: 'left', from: 'b' });
+    const backgrounds = told.map((one) => (one as [Network])[0].background);
+    assert.deepEqual(backgrounds, [true, false, true]);
+  });
+
+  it('connects for the first tab, and disconnects with the last', async () => {
+    state = 'disconnected';
+    await comes('a');
+    await say({ kind: 'left', from: 'a' });
+    assert.deepEqual(told.filter((one) => typeof one === 'string'), ['connect', 'disconnect']);
+  });
+
+  it('moves to another transport, and says when it has', async () => {
+    await comes('a');
+    await say({ kind: 'switch', from: 'a', transport: 'webtransport' });
+    assert.ok(told.includes('webtransport'));
+    assert.ok(heard.some((message) => message.kind === 'switched' && message.to === 'a' && message.error === undefined));
+  });
+
+  it('has a tab that it does not know open its transport anew', async () => {
+    await say();
+    const begun = heard.find((message) => message.kind === 'hub') ?? heard.find((message) => message.kind === 'status');
+    assert.ok(begun !== undefined);
+    await say({ kind: 'asked', from: 'stranger', hub: begun.hub, frame: ['presence', { id: 1, channel: 'chat:1' }] });
+    const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.frame[0]] : []));
+    assert.deepEqual(frames, ['disconnect']);
+  });
+});

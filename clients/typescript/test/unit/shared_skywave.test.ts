@@ -1,0 +1,304 @@
+/** A client that tabs share, in tabs of one process: the node is the test, the browser's locks are fakes. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
+import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
+import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { UNKNOWN } from '../../src/tabs/status.js';
+import { aborted } from '../../src/tabs/tab_life.js';
+import { FakeLocks } from './fake_locks.js';
+import { FakeNode } from './fake_node.js';
+
+let locks: FakeLocks;
+let node: FakeNode;
+let share: string;
+let clients: SharedSkywave[];
+
+beforeEach(() => {
+  locks = new FakeLocks();
+  locks.install();
+  node = new FakeNode();
+  share = crypto.randomUUID();
+  clients = [];
+});
+
+afterEach(() => {
+  for (const client of clients) client.close();
+});
+
+/** Opens a tab. */
+function tab(options: SharedOptions = {}): SharedSkywave {
+  const { WebSocket } = node;
+  const backoff = { firstMs: 1, maxMs: 10 };
+  const client = new SharedSkywave('ws://node.example', { share, transport: 'websocket', WebSocket, backoff, ...options });
+  clients.push(client);
+  return client;
+}
+
+/** Waits until it is so. */
+async function until(what: string, isSo: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 5_000; !isSo(); await new Promise((resolve) => setTimeout(resolve, 2))) {
+    assert.ok(Date.now() < deadline, `never: ${what}`);
+  }
+}
+
+/** The states that it tells, with the reasons of errors. */
+function states(client: SkywaveClient): string[] {
+  const told: string[] = [];
+  client.on('state', ({ state, error }) => told.push(error === undefined ? state : `${state} ${error.reason}`));
+  return told;
+}
+
+describe('a client that tabs share', () => {
+  it('has one connection, and tells in each tab what carries it', async () => {
+    const [first, second] = [tab(), tab()];
+    const [one, other] = [await first.connect(), await second.connect()];
+    assert.equal(node.connections.length, 1);
+    assert.deepEqual(one, other);
+    assert.equal(other.node, 'n1');
+    assert.equal(other.session, 's1');
+  });
+
+  it('is as good for a component as one that is not shared', () => {
+    const component = (client: SkywaveClient): string => client.state;
+    const alone = new Skywave('ws://node.example', { WebSocket: node.WebSocket, autoConnect: false });
+    assert.equal(component(tab({ autoConnect: false })), component(alone));
+  });
+
+  it('rejects what is no address of a node, in each tab', () => {
+    assert.throws(() => new SharedSkywave('nonsense', { share }), TypeError);
+    assert.throws(() => new SharedSkywave([], { share }), TypeError);
+  });
+
+  it('says at once where tabs cannot share', () => {
+    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+    assert.equal(canShare(), false);
+    assert.throws(() => tab(), { name: 'ConnectionError' });
+  });
+
+  it('leaves the channels of a tab that crashed', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    await second.channel('chat:1').subscribe();
+    const before = new Set(locks.names);
+    const third = tab();
+    await third.connect();
+    await third.channel('chat:2').subscribe();
+    await until('both channels', () => node.connection.channels.size === 2);
+    const [lock] = locks.names.filter((name) => !before.has(name));
+    assert.ok(lock !== undefined);
+    locks.crash(lock);
+    await until('that one is left', () => node.connection.channels.size === 1);
+    assert.deepEqual([...node.connection.channels], ['chat:1']);
+  });
+
+  it('tells who is there to the tab that asks for it, even while another one subscribes that does not', async () => {
+    node.isSlow = true;
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const both = [first.channel('chat:1').subscribe()];
+    await until('the first to have asked', () => node.connection.confirmations.length === 1);
+    const counts: number[] = [];
+    second.channel('chat:1', { presence: true }).on('presence', ({ count }) => counts.push(count));
+    both.push(second.channel('chat:1').subscribe());
+    // Whatever waits for its confirmation gets it from here on.
+    await second.channel('chat:2').presence();
+    node.isSlow = false;
+    node.connection.confirm();
+    await Promise.all(both);
+    await until('that it is told', () => counts.length > 0);
+    assert.deepEqual(counts, [1]);
+  });
+
+  it('drops events while there is no connection, and says so', async () => {
+    const [first, second] = [tab({ backoff: { firstMs: 500, maxMs: 500 } }), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    assert.equal(second.channel('chat:1').emit(1), true);
+    node.connection.breaks();
+    await until('that it is told', () => second.state === 'connecting');
+    assert.equal(second.channel('chat:1').emit(2), false);
+  });
+
+  it('tells a refusal in all tabs, and comes back in all of them when it is asked to', async () => {
+    node.refusal = { code: 3503, reason: 'unauthenticated' };
+    let token = 'bad';
+    const [first, second] = [tab({ getToken: () => token }), tab({ getToken: () => token })];
+    const refused = { reason: 'unauthenticated', transient: false };
+    await Promise.all([assert.rejects(first.connect(), refused), assert.rejects(second.connect(), refused)]);
+    assert.deepEqual([first.state, second.state], ['disconnected', 'disconnected']);
+    assert.deepEqual([first.error?.reason, second.error?.reason], ['unauthenticated', 'unauthenticated']);
+    node.refusal = undefined;
+    token = 'good';
+    await second.connect();
+    await until('that the other one follows', () => first.state === 'connected');
+    assert.deepEqual(node.tokens, ['bad', 'good']);
+  });
+
+  it('takes a newer token for whoever holds the connection', async () => {
+    node.refusal = { code: 3503, reason: 'unauthenticated' };
+    const [first, second] = [tab({ token: 'bad' }), tab({ token: 'bad' })];
+    await Promise.allSettled([first.connect(), second.connect()]);
+    node.refusal = undefined;
+    const expiry = second.refresh('good');
+    await second.connect();
+    assert.equal(await expiry, 5_000);
+    first.close();
+    await until('the other one holds it', () => second.isHolder && second.state === 'connected');
+    assert.deepEqual(node.tokens, ['bad', 'good', 'good']);
+  });
+
+  it('tells in all tabs why there is no connection for now, and when it is tried again', async () => {
+    const [first, second] = [tab({ backoff: { firstMs: 200, maxMs: 200 } }), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const told: { state: string; error: SkywaveError | undefined; retryAtMs: number | undefined }[] = [];
+    second.on('state', (change) => told.push(change));
+    node.connection.breaks();
+    await until('that it is told', () => told.length > 0);
+    assert.equal(told[0]?.state, 'connecting');
+    assert.equal(told[0].error?.reason, 'unavailable');
+    assert.ok(told[0].retryAtMs !== undefined);
+    await until('that it is back', () => second.state === 'connected');
+    assert.equal(second.error, undefined);
+    assert.equal(second.connection?.connects, 2);
+  });
+
+  it('gets over a break of the connection with all its tabs, and without subscribing anew in each', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const data: unknown[] = [];
+    second.channel('chat:1').on('publication', (publication) => data.push(publication.data));
+    await second.channel('chat:1').subscribe();
+    const published = new Promise((resolve) => void first.channel('chat:1').publish('during', { key: 'k' }).then(resolve));
+    node.connection.breaks();
+    await published;
+    node.connection.publishes('chat:1', 1);
+    await until('the publication', () => data.length === 1);
+    assert.deepEqual(data, [1]);
+  });
+
+  it('is disconnected by one tab for that tab alone, and gives the connection up with the last', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    first.disconnect();
+    assert.equal(first.state, 'disconnected');
+    await second.channel('chat:1').presence();
+    assert.equal(second.state, 'connected');
+    second.disconnect();
+    await until('that nobody holds one', () => node.connection.isOver);
+    await first.connect();
+    assert.equal(second.state, 'disconnected');
+  });
+
+  it('does not connect before a tab wants to', async () => {
+    const first = tab({ autoConnect: false });
+    await until('a holder', () => first.isHolder);
+    const second = tab({ autoConnect: false });
+    assert.equal(node.connections.length, 0);
+    await second.connect();
+    assert.equal(first.state, 'disconnected');
+  });
+
+  it('is closed in the tab that holds it without harm to the others', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const uncaught: unknown[] = [];
+    const hear = (error: unknown): void => void uncaught.push(error);
+    process.on('uncaughtException', hear).on('unhandledRejection', hear);
+    first.close();
+    await until('that the other one holds it', () => second.isHolder && second.state === 'connected');
+    process.off('uncaughtException', hear).off('unhandledRejection', hear);
+    assert.deepEqual(uncaught, []);
+    assert.equal(first.state, 'closed');
+  });
+
+  it('lets the connection go when its lock is stolen, and goes on as one of the others', async () => {
+    const first = tab();
+    await first.connect();
+    assert.equal(first.isHolder, true);
+    const old = node.connection;
+    const told = states(first);
+    const [lock] = locks.names.filter((name) => name === lockOf(share));
+    const back = new AbortController();
+    void locks.request(lock ?? '', { steal: true }, () => aborted(back.signal));
+    await until('that it is closed', () => old.isOver);
+    assert.equal(first.isHolder, false);
+    assert.ok(told.some((state) => state.startsWith('connecting')));
+    back.abort();
+    await until('that it is elected again', () => first.isHolder && first.state === 'connected');
+  });
+
+  it('is not led astray by a tab that wakes up late, and still takes itself for the holder', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const told = states(second);
+    const stale = openTabChannel(share);
+    for (const to of locks.names) stale.postMessage({ kind: 'opened', to, hub: 'stale', status: UNKNOWN } satisfies TabMessage);
+    stale.postMessage({ kind: 'status', hub: 'stale', status: UNKNOWN } satisfies TabMessage);
+    stale.postMessage({ kind: 'gone', hub: 'stale' } satisfies TabMessage);
+    stale.close();
+    await second.channel('chat:1').presence();
+    assert.deepEqual(told, []);
+    node.connection.breaks();
+    await until('that it is told', () => told.length >= 2);
+    assert.deepEqual(told, ['connecting unavailable', 'connected']);
+  });
+
+  it('is in the background when all its tabs are', async () => {
+    const [first, second] = [tab({ followPage: false }), tab({ followPage: false })];
+    await Promise.all([first.connect(), second.connect()]);
+    first.setNetwork({ background: true });
+    await first.channel('chat:1').presence();
+    assert.notEqual(node.connection.network?.background, true);
+    second.setNetwork({ background: true, kind: 'wifi' });
+    await until('that it is hidden', () => node.connection.network?.background === true);
+    assert.deepEqual(node.connection.network, { background: true, kind: 'wifi' });
+    first.setNetwork({ background: false });
+    await until('that it is shown', () => node.connection.network?.background === false);
+  });
+
+  it('asks for the holder as soon as it is seen', async () => {
+    const [first, second] = [tab({ followPage: false }), tab({ followPage: false })];
+    await Promise.all([first.connect(), second.connect()]);
+    second.setNetwork({ background: true });
+    const line = openTabChannel(share);
+    const kinds: string[] = [];
+    hear(line, ({ kind }) => kinds.push(kind));
+    second.setNetwork({ background: false });
+    await second.channel('chat:1').presence();
+    line.close();
+    assert.deepEqual(kinds.slice(0, 2), ['page', 'probe']);
+  });
+
+  it('tells in all tabs what became of publications that an earlier page left', async () => {
+    const left = [{ channel: 'chat:1', key: 'k', data: '1' }];
+    const outbox = { load: () => Promise.resolve(left), add: () => Promise.resolve(), remove: () => Promise.resolve() };
+    const [first, second] = [tab({ outbox, autoConnect: false }), tab({ outbox, autoConnect: false })];
+    const told: unknown[] = [];
+    for (const client of [first, second]) client.on('delivered', ({ key, published }) => told.push([key, published?.offset]));
+    await second.connect();
+    await until('both', () => told.length === 2);
+    assert.deepEqual(told, [['k', 1], ['k', 1]]);
+  });
+
+  it('says when it cannot move to another transport, and goes on', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    for (const client of [first, second]) await assert.rejects(client.switchTransport('webtransport'), { reason: 'unavailable' });
+    assert.equal(second.connection?.transport, 'websocket');
+  });
+
+  it('leaves with its page, and comes again with it', async () => {
+    const target = new EventTarget();
+    Object.assign(globalThis, { addEventListener: target.addEventListener.bind(target) });
+    try {
+      const first = tab({ followPage: false });
+      await first.connect();
+      target.dispatchEvent(Object.assign(new Event('pagehide'), { persisted: true }));
+      await until('that it left', () => node.connection.isOver && locks.names.length === 0);
+      target.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
+      await until('that it is back', () => first.state === 'connected');
+    } finally {
+      Reflect.deleteProperty(globalThis, 'addEventListener');
+    }
+  });
+});
