@@ -2,29 +2,20 @@
 //! before it leaves the old one, so nothing is lost by it.
 
 pub mod destinations;
+mod pace;
 pub mod rebalancing;
 
 use crate::{broadcast::encode_frame, node::Node, session::registry::Attached};
 use destinations::Destinations;
+use pace::Pace;
 use parking_lot::Mutex;
 use skywave_protocol::{
     ServerFrame,
     frame::{Drain, SessionId},
 };
-use std::{
-    collections::{HashMap, HashSet},
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    sync::Notify,
-    task::AbortHandle,
-    time::{Instant, MissedTickBehavior},
-};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use tokio::{sync::Notify, task::AbortHandle};
 
-/// An order with a rate is carried out in steps of this length.
-const STEP: Duration = Duration::from_millis(100);
 /// Within which time a client moves that is told when its turn is there.
 const TURN: Duration = Duration::from_secs(1);
 /// A client that was asked and did not move is not asked again for so long, unless all are to go.
@@ -55,7 +46,7 @@ impl Order {
 #[error("no other node is known that takes sessions; `url` can name one")]
 pub struct Nowhere;
 
-/// Which sessions of a node were asked to move.
+/// What a node was ordered to move.
 #[derive(Default)]
 pub struct Moving {
     state: Mutex<State>,
@@ -65,8 +56,6 @@ pub struct Moving {
 
 #[derive(Default)]
 struct State {
-    /// By the number of their transport: when they were asked.
-    asked: HashMap<u64, Instant>,
     /// Of the last order, with the numbers of their transports.
     ordered: Vec<(SessionId, u64)>,
     /// What carries out the last order.
@@ -92,27 +81,28 @@ impl Moving {
     fn is_under_way(&self) -> bool {
         self.state.lock().task.as_ref().is_some_and(|task| !task.is_finished())
     }
+}
 
-    /// Those of `sessions` that were not asked lately.
-    fn fresh(&self, sessions: Vec<(SessionId, Attached)>) -> Vec<(SessionId, Attached)> {
-        let mut state = self.state.lock();
-        let numbers: HashSet<_> = sessions.iter().map(|(_, attached)| attached.number).collect();
-        state.asked.retain(|number, at| numbers.contains(number) && at.elapsed() < RESPITE);
-        sessions.into_iter().filter(|(_, attached)| !state.asked.contains_key(&attached.number)).collect()
-    }
+/// The sessions that were not asked lately.
+fn fresh(node: &Node) -> Vec<(SessionId, Attached)> {
+    let mut sessions = node.sessions.all();
+    sessions.retain(|(_, attached)| !attached.was_asked_within(RESPITE));
+    sessions
+}
 
-    /// How many sessions that are still here were asked within `period`: they are as good as gone.
-    fn leaving(&self, period: Duration) -> usize {
-        self.state.lock().asked.values().filter(|at| at.elapsed() < period).count()
-    }
+/// How many sessions that are still here were asked within `period`: they are as good as gone.
+fn leaving(node: &Node, period: Duration) -> usize {
+    let mut count = 0;
+    node.sessions.each(|_, attached| count += usize::from(attached.was_asked_within(period)));
+    count
+}
 
-    /// Asks a session to move within `within`.
-    pub fn ask(&self, attached: &Attached, within: Duration, url: Option<Arc<str>>) {
-        self.state.lock().asked.insert(attached.number, Instant::now());
-        // Bounded by an hour's deadline.
-        let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
-        attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
-    }
+/// Asks a session to move within `within`.
+pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Duration, url: Option<Arc<str>>) {
+    node.sessions.asked(session, attached.number);
+    // Bounded by an hour's deadline.
+    let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
+    attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
 }
 
 /// Begins to move sessions as ordered; answers how many. A new order takes the place of the one before.
@@ -126,7 +116,7 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
             if destinations.is_empty() {
                 return Err(Nowhere);
             }
-            let mut sessions = node.moving.fresh(node.sessions.all());
+            let mut sessions = fresh(node);
             sessions.truncate(count);
             sessions
         }
@@ -156,7 +146,7 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
             let spread = node.config.drain.deadline.as_millis() as u64 / 2;
             for (session, attached) in sessions {
                 let within = Duration::from_millis(rand::random_range(0..=spread));
-                node.moving.ask(&attached, within, destinations.next(&session, &attached));
+                ask(node, &session, &attached, within, destinations.next(&session, &attached));
             }
         }
     }
@@ -171,20 +161,16 @@ async fn carry_out(
     url: Option<Arc<str>>,
 ) {
     let mut sessions = sessions.into_iter();
-    let mut steps = tokio::time::interval(STEP);
-    steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due = 0.0;
+    let mut pace = Pace::new(rate);
     loop {
-        steps.tick().await;
-        due += f64::from(rate.get()) * STEP.as_secs_f64();
+        let due = pace.step().await;
         // What the directory says of the others' loads is fresh enough for one step.
         let mut destinations = Destinations::new(&node, url.clone());
-        while due >= 1.0 {
+        for _ in 0..due {
             let Some((session, attached)) = sessions.find(|(id, it)| node.sessions.has(id, it.number)) else {
                 return;
             };
-            due -= 1.0;
-            node.moving.ask(&attached, TURN, destinations.next(&session, &attached));
+            ask(&node, &session, &attached, TURN, destinations.next(&session, &attached));
         }
     }
 }

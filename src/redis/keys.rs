@@ -98,12 +98,12 @@ impl Keys {
         self.name(self.partition(channel), &format!("key:{}{KEY_SEPARATOR}{}", &**channel, &**key))
     }
 
-    /// A node's record: it expires when the node is gone.
+    /// A node's record, for whoever looks: it expires when the node is gone.
     pub fn node(&self, id: &str) -> String {
         format!("{}:node:{id}", self.prefix)
     }
 
-    /// Set: the ids of all nodes. Also the pub/sub channel that says that one of their records changed.
+    /// Hash: the records of all nodes by id. Also the pub/sub channel that says that one of them changed.
     pub fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
     }

@@ -25,6 +25,7 @@ pub enum Script {
     Members,
     Census,
     Holdings,
+    Directory,
 }
 
 /// All of them, in the order of their declaration.
@@ -48,6 +49,7 @@ pub const ALL_SCRIPTS: [Script; 19] = [
     Script::Members,
     Script::Census,
     Script::Holdings,
+    Script::Directory,
 ];
 
 impl Script {
@@ -90,6 +92,7 @@ impl Script {
             Self::Lease => include_str!("../region/lease.lua"),
             Self::Claim => include_str!("../region/claim.lua"),
             Self::Release => include_str!("../region/release.lua"),
+            Self::Directory => include_str!("../region/directory.lua"),
             Self::Arrive => concat!(
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../presence/redis/rooms.lua"),
@@ -158,12 +161,22 @@ impl Script {
             Self::Members => "members",
             Self::Census => "census",
             Self::Holdings => "holdings",
+            Self::Directory => "directory",
         }
     }
 
     /// It begins with `life.lua`, whose first arguments the connection supplies.
     pub fn is_of_a_life(self) -> bool {
-        !matches!(self, Self::Survey | Self::Fill | Self::Say | Self::Lease | Self::Claim | Self::Release)
+        !matches!(
+            self,
+            Self::Survey
+                | Self::Fill
+                | Self::Say
+                | Self::Lease
+                | Self::Claim
+                | Self::Release
+                | Self::Directory
+        )
     }
 }
 

@@ -1,15 +1,16 @@
 //! Which nodes of the region are alive, where they are reached, and how busy they are.
 //!
-//! Each node keeps a record in Redis that expires when it is no longer renewed, and a copy of the others' records.
+//! Each node keeps a record in Redis that is over when it is no longer renewed, and a copy of the others' records: one
+//! call renews the one and reads the others.
 
 use super::{balance, rendezvous};
 use crate::{
     broker::BrokerError,
     node::Node,
-    redis::{Redis, Request, reply},
+    redis::{Redis, Request, Script, reply},
 };
 use arc_swap::ArcSwap;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join3, try_join};
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{frame::Region, position::Origin};
@@ -22,6 +23,9 @@ const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(2);
 /// Changes that come closer together are read at once.
 const LULL: Duration = Duration::from_millis(20);
+/// For each node that is known, reads keep this distance at least: many nodes that change one after the other, as when
+/// all are replaced, do not make all of them read all the time.
+const DISTANCE_PER_NODE: Duration = Duration::from_millis(1);
 /// The most nodes of a region that are known.
 const MAX_NODES: usize = 1_000;
 /// The largest record, in bytes.
@@ -98,13 +102,14 @@ impl Directory {
         self.changed.notify_one();
     }
 
-    /// Renews the record of `node`, and tells the others at once if `told` differs from it.
+    /// Renews the record of this node, tells the others at once if `told` differs from it, and reads the records of all
+    /// others. Answers when the first of them is over unless it is renewed.
     async fn renew(
         &self,
         redis: &Redis,
         record: &Record,
         told: &mut Option<NodeState>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<Instant>, BrokerError> {
         let Redis { commands, keys, .. } = redis;
         let text = serde_json::to_vec(record).map_err(|error| {
             tracing::error!(%error, "the node's record could not be written");
@@ -112,45 +117,16 @@ impl Directory {
         })?;
         let (key, lease) = (keys.node(&self.id), LEASE.as_millis().to_string());
         let set = commands.call(Request::command([b"SET", key.as_bytes(), &text, b"PX", lease.as_bytes()]));
-        let index = commands.call(Request::command(["SADD", &keys.nodes(), &self.id]));
-        let (set, index) = join(set, index).await;
-        set.and(index)?;
+        let records = commands.call(Request::Script {
+            script: Script::Directory,
+            keys: vec![keys.nodes()],
+            args: vec![self.id.as_bytes().to_vec(), text, lease.into_bytes()],
+        });
+        let (_, records) = try_join(set, records).await?;
         if told.replace(record.state) != Some(record.state) {
             commands.send(Request::command(["PUBLISH", &keys.nodes(), &self.id]))?;
         }
-        Ok(())
-    }
-
-    /// Reads the records of all other nodes. Answers when the first of them expires unless it is renewed.
-    async fn read(&self, redis: &Redis, region: &str) -> Result<Option<Instant>, BrokerError> {
-        let Redis { commands, keys, .. } = redis;
-        let index = commands.call(Request::command(["SMEMBERS", &keys.nodes()])).await?;
-        let ids = ids(index);
-        let records = join_all(ids.iter().filter(|id| **id != self.id).map(|id| async move {
-            let key = keys.node(id);
-            let record = commands.call(Request::command(["GET", &key]));
-            let lease = commands.call(Request::command(["PTTL", &key]));
-            let (record, lease) = join(record, lease).await;
-            Ok::<_, BrokerError>((id.clone(), record?, lease?))
-        }))
-        .await;
-        let (mut peers, mut first_end) = (Vec::new(), None);
-        for record in records {
-            let (id, record, lease) = record?;
-            if record == Value::Nil {
-                commands.send(Request::command(["SREM", &keys.nodes(), &id]))?;
-            } else if let Some(record) = parse(&id, record, region) {
-                // Negative: it does not expire, as no node has it.
-                if let Value::Int(ms) = lease
-                    && let Ok(ms) = u64::try_from(ms)
-                {
-                    let end = Instant::now() + Duration::from_millis(ms);
-                    first_end = Some(first_end.map_or(end, |first: Instant| first.min(end)));
-                }
-                peers.push(Peer { id, record });
-            }
-        }
-        peers.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        let (peers, first_end) = peers(records, &record.region);
         self.replace(peers);
         Ok(first_end)
     }
@@ -172,10 +148,10 @@ impl Directory {
     pub async fn leave(&self) {
         let Some(Redis { commands, keys, .. }) = &self.redis else { return };
         let delete = commands.call(Request::command(["DEL", &keys.node(&self.id)]));
-        let index = commands.call(Request::command(["SREM", &keys.nodes(), &self.id]));
+        let remove = commands.call(Request::command(["HDEL", &keys.nodes(), &self.id]));
         let tell = commands.call(Request::command(["PUBLISH", &keys.nodes(), &self.id]));
-        let (delete, (index, tell)) = join(delete, join(index, tell)).await;
-        if let Err(error) = delete.and(index).and(tell) {
+        let (delete, remove, tell) = join3(delete, remove, tell).await;
+        if let Err(error) = delete.and(remove).and(tell) {
             tracing::debug!(%error, "the node's record is left to expire");
         }
     }
@@ -204,13 +180,31 @@ impl Directory {
     }
 }
 
-fn ids(index: Value) -> Vec<Arc<str>> {
-    let (Value::Array(members) | Value::Set(members)) = index else {
-        tracing::warn!("the index of nodes in Redis is malformed");
-        return Vec::new();
+/// Reads id, record, the time that is left in ms, id, …; and tells when the first of them is over.
+fn peers(records: Value, region: &str) -> (Vec<Peer>, Option<Instant>) {
+    let Value::Array(mut words) = records else {
+        tracing::warn!("the records of nodes in Redis are malformed");
+        return (Vec::new(), None);
     };
-    let ids = members.into_iter().filter_map(|id| reply::text(id).ok());
-    ids.filter(|id| (1..=MAX_ID_BYTES).contains(&id.len())).take(MAX_NODES).map(Arc::from).collect()
+    words.truncate(3 * MAX_NODES);
+    let (mut peers, mut first_end) = (Vec::new(), None);
+    let mut words = words.into_iter();
+    while let (Some(id), Some(record), Some(left)) = (words.next(), words.next(), words.next()) {
+        let id = reply::text(id).ok().filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()));
+        let Some((id, record)) = id.and_then(|id| Some((Arc::from(&*id), parse(&id, record, region)?)))
+        else {
+            continue;
+        };
+        if let Value::Int(ms) = left
+            && let Ok(ms) = u64::try_from(ms)
+        {
+            let end = Instant::now() + Duration::from_millis(ms);
+            first_end = Some(first_end.map_or(end, |first: Instant| first.min(end)));
+        }
+        peers.push(Peer { id, record });
+    }
+    peers.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    (peers, first_end)
 }
 
 fn parse(id: &str, record: Value, region: &str) -> Option<Record> {
@@ -239,10 +233,7 @@ pub async fn run(node: Arc<Node>) {
     loop {
         let begun = Instant::now();
         let record = node.record();
-        let outcome = match directory.renew(&redis, &record, &mut told).await {
-            Ok(()) => directory.read(&redis, &node.region).await,
-            Err(error) => Err(error),
-        };
+        let outcome = directory.renew(&redis, &record, &mut told).await;
         let renewal = begun + RENEWAL;
         let next = match outcome {
             // Reads once more when a record may have expired: so it is known at once.
@@ -256,7 +247,11 @@ pub async fn run(node: Arc<Node>) {
         };
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            () = directory.changed.notified() => tokio::time::sleep(LULL).await,
+            () = directory.changed.notified() => {
+                let known = directory.peers.load().len() as u32;
+                let lull = Instant::now() + LULL;
+                tokio::time::sleep_until(lull.max(begun + known * DISTANCE_PER_NODE)).await;
+            }
         }
     }
 }
@@ -342,6 +337,8 @@ mod tests {
             assert!(parse("a", value(bad), "eu").is_none(), "{bad}");
         }
         assert!(parse("a", Value::Int(1), "eu").is_none());
-        assert_eq!(ids(Value::Int(1)), Vec::<Arc<str>>::new());
+        for bad in [Value::Int(1), Value::Array(vec![Value::Int(1), Value::Nil, Value::Nil])] {
+            assert_eq!(peers(bad, "eu"), (Vec::new(), None));
+        }
     }
 }

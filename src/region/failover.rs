@@ -220,7 +220,7 @@ fn leave(node: &Node) {
     node.metrics.failovers.inc();
     for (session, attached) in node.sessions.all() {
         let within = SPREAD.mul_f64(rand::random());
-        node.moving.ask(&attached, within, destinations.next(&session, &attached));
+        crate::moving::ask(node, &session, &attached, within, destinations.next(&session, &attached));
     }
 }
 

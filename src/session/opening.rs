@@ -119,6 +119,7 @@ async fn welcome(
         connected_at_ms: wall_ms(),
         since: std::time::Instant::now(),
         number: node.sessions.number(),
+        asked_at: None,
         turn,
     };
     node.sessions

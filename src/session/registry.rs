@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -26,9 +26,18 @@ pub struct Attached {
     pub since: Instant,
     /// Names the transport: no other one of this node has or had it.
     pub number: u64,
+    /// When it was last asked to move to another node.
+    pub asked_at: Option<Instant>,
     /// Which of the session's transports it is: 0 for the one it began on. Two that were resumed with the same secret
     /// have the same.
     pub turn: u64,
+}
+
+impl Attached {
+    /// Whether it was asked so lately to move to another node.
+    pub fn was_asked_within(&self, period: Duration) -> bool {
+        self.asked_at.is_some_and(|at| at.elapsed() < period)
+    }
 }
 
 /// The session has a transport that is newer than this one.
@@ -91,6 +100,14 @@ impl Registry {
         let sessions = self.sessions.lock();
         if let Some(attached) = sessions.get(session).filter(|attached| attached.number == number) {
             attached.outbox.close(CloseCode::Replaced);
+        }
+    }
+
+    /// The transport of this number is asked to move to another node now.
+    pub fn asked(&self, session: &str, number: u64) {
+        let mut sessions = self.sessions.lock();
+        if let Some(attached) = sessions.get_mut(session).filter(|attached| attached.number == number) {
+            attached.asked_at = Some(Instant::now());
         }
     }
 

@@ -8,7 +8,10 @@ use crate::{
 };
 use serde_json::json;
 use skywave_client::TransportChoice;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_once() {
@@ -39,7 +42,7 @@ async fn a_node_that_vanishes_is_forgotten_within_its_lease() {
     drop(b);
     let forgotten = a.meets(&["a"]);
     tokio::time::timeout(Duration::from_secs(11), forgotten).await.unwrap();
-    assert_eq!(redis.run::<Vec<String>>("SMEMBERS sky:nodes").await, ["a"]);
+    assert_eq!(redis.run::<Vec<String>>("HKEYS sky:nodes").await, ["a"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +51,7 @@ async fn a_node_whose_record_was_lost_with_redis_is_known_again() {
     let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
     a.meets(&["a", "b"]).await;
     redis.run::<()>("FLUSHALL").await;
-    eventually("both are there", async || redis.run::<u64>("SCARD sky:nodes").await == 2).await;
+    eventually("both are there", async || redis.run::<u64>("HLEN sky:nodes").await == 2).await;
     a.meets(&["a", "b"]).await;
     b.meets(&["a", "b"]).await;
 }
@@ -127,11 +130,42 @@ async fn what_stands_in_the_directory_is_not_trusted() {
         ("far", record("us", "https://far.example.com")),
         ("none", "{}".to_owned()),
     ] {
-        redis.run::<()>(&format!("SET sky:node:{id} {text}")).await;
-        redis.run::<()>(&format!("SADD sky:nodes {id}")).await;
+        redis.run_words::<()>(&["HSET", "sky:nodes", id, &format!("9999999999999 {text}")]).await;
     }
+    redis.run::<()>("HSET sky:nodes odd nonsense").await;
     redis.run::<()>("PUBLISH sky:nodes good").await;
     redis.run::<()>("PUBLISH sky:inbox:a nonsense").await;
     redis.run_words::<()>(&["PUBLISH", "sky:inbox:a", ""]).await;
     a.meets(&["a", "good"]).await;
+}
+
+/// How many calls for its directory a node has made.
+fn reads(node: &Node) -> u64 {
+    let metrics = node.server.node().metrics.render().unwrap();
+    let line = metrics.lines().find(|line| {
+        line.starts_with("skywave_redis_command_seconds_count") && line.contains("\"directory\"")
+    });
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_nodes_that_change_one_after_the_other_are_read_a_few_times() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let record = r#"{"region":"local","state":"ready","sessions":0,"limit":9,"version":"1","started_ms":1}"#;
+    let ids: Vec<_> = (0..300).map(|number| format!("node-{number:03}")).collect();
+    for id in &ids {
+        redis.run_words::<()>(&["HSET", "sky:nodes", id, &format!("9999999999999 {record}")]).await;
+    }
+    redis.run::<()>("PUBLISH sky:nodes node-000").await;
+    let all: Vec<_> = ["a"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    a.meets(&all).await;
+    let (before, begun) = (reads(&a), Instant::now());
+    for id in &ids {
+        redis.run::<()>(&format!("PUBLISH sky:nodes {id}")).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let most = begun.elapsed().as_millis() as u64 / 300 + 2;
+    let reads = reads(&a) - before;
+    assert!((1..=most).contains(&reads), "{reads} reads");
 }

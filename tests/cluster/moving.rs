@@ -187,12 +187,12 @@ async fn a_part_is_not_moved_where_there_is_no_other_node() {
     session.is_served().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hot_node_sheds_its_surplus_and_then_stops() {
+/// One of two nodes has all of 130 sessions, and sheds so many percent of them a second.
+async fn sheds_its_surplus_and_then_stops(percent: &str) {
     let redis = RedisServer::start().await;
-    let quickly = ("DRAIN__REBALANCE_PERCENT_PER_SECOND", "20");
-    let a = Node::with(&redis, "a", &[quickly]).await;
-    let b = Node::with(&redis, "b", &[quickly]).await;
+    let rate = ("DRAIN__REBALANCE_PERCENT_PER_SECOND", percent);
+    let a = Node::with(&redis, "a", &[rate]).await;
+    let b = Node::with(&redis, "b", &[rate]).await;
     a.meets(&["a", "b"]).await;
     let clients = join_all((0..130).map(async |_| client(&[&a], None, BOTH[0]).await)).await;
     // The mean is 65: it begins beyond 115 and ends at 90.
@@ -203,6 +203,16 @@ async fn a_hot_node_sheds_its_surplus_and_then_stops() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!((a.sessions(), b.sessions(), shed()), (90, 40, 40));
     drop(clients);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_node_sheds_its_surplus_and_then_stops() {
+    sheds_its_surplus_and_then_stops("20").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_node_that_sheds_in_many_rounds_sheds_no_more_and_no_less() {
+    sheds_its_surplus_and_then_stops("8").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,8 +91,7 @@ async fn a_node_that_does_not_answer_is_named_after_half_a_second() {
     let a = Node::start(&redis, "a").await;
     let _alice = Session::of(&a, "alice").await;
     let ghost = json!({"region": "local", "state": "ready", "sessions": 0, "limit": 9, "version": "1", "started_ms": 1});
-    redis.run_words::<()>(&["SET", "sky:node:ghost", &ghost.to_string(), "PX", "60000"]).await;
-    redis.run::<()>("SADD sky:nodes ghost").await;
+    redis.run_words::<()>(&["HSET", "sky:nodes", "ghost", &format!("9999999999999 {ghost}")]).await;
     redis.run::<()>("PUBLISH sky:nodes ghost").await;
     a.meets(&["a", "ghost"]).await;
     let began = Instant::now();
