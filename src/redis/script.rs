@@ -29,7 +29,7 @@ pub enum Script {
 }
 
 /// All of them, in the order of their declaration.
-pub const ALL_SCRIPTS: [Script; 19] = [
+pub const ALL_SCRIPTS: [Script; 20] = [
     Script::Publish,
     Script::Read,
     Script::LifeOf,
