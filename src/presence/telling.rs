@@ -45,7 +45,9 @@ struct Changes {
     recount: bool,
     /// When they are told is settled.
     is_due: bool,
-    /// Somebody has, or gets by then, a list that may show a part of them.
+    /// Somebody has, or gets, a list that may show a part of them.
+    listed: bool,
+    /// Until then such a list may show what is heard later; it is forgotten then.
     listed_until: Option<Instant>,
 }
 
@@ -58,7 +60,7 @@ impl Changes {
             Change::Left(member) => (member, &mut self.left, &mut self.joined),
         };
         let is_undone = others.remove(&member.session).is_some();
-        if (!is_undone || self.listed_until.is_some()) && these.len() < MAX_CHANGES {
+        if (!is_undone || self.listed) && these.len() < MAX_CHANGES {
             these.insert(member.session.clone(), member);
         }
     }
@@ -99,34 +101,33 @@ impl Telling {
         }
     }
 
-    /// A subscriber has, or gets within `lag`, a list that may show what was not told yet, or not even heard.
+    /// A subscriber has, or gets, a list that may show what was not told yet, or what is heard within `lag`.
     pub fn listed(&self, channel: &Channel, lag: Duration) {
         let mut untold = self.untold.lock();
-        if lag.is_zero() && !untold.contains_key(channel) {
+        if lag.is_zero() {
+            if let Some(waiting) = untold.get_mut(channel) {
+                waiting.listed = true;
+            }
             return;
         }
         let waiting = untold.entry(channel.clone()).or_default();
+        waiting.listed = true;
         let until = Instant::now() + lag;
-        if waiting.listed_until.replace(until).is_none() && !waiting.is_due {
+        if waiting.listed_until.replace(until).is_none() {
             self.schedule.add(until, Due::Forget(channel.clone()));
         }
     }
 
-    /// Forgets that a list was given, once nothing that it may show can be new.
+    /// Forgets that a list was given, unless a newer one was.
     pub fn forget_list(&self, channel: &Channel) {
         let mut untold = self.untold.lock();
-        if untold.get(channel).is_some_and(|waiting| !waiting.is_due)
-            && let Some(until) = untold.remove(channel).and_then(|waiting| waiting.listed_until)
-        {
-            self.keep_list(&mut untold, channel, until);
+        let Some(waiting) = untold.get_mut(channel) else { return };
+        if let Some(until) = waiting.listed_until.filter(|until| *until > Instant::now()) {
+            return self.schedule.add(until, Due::Forget(channel.clone()));
         }
-    }
-
-    fn keep_list(&self, untold: &mut HashMap<Channel, Changes>, channel: &Channel, until: Instant) {
-        if until > Instant::now() {
-            let kept = Changes { listed_until: Some(until), ..Changes::default() };
-            untold.insert(channel.clone(), kept);
-            self.schedule.add(until, Due::Forget(channel.clone()));
+        waiting.listed_until = None;
+        if !waiting.is_due {
+            untold.remove(channel);
         }
     }
 
@@ -148,12 +149,53 @@ impl Telling {
             let mut untold = self.untold.lock();
             let changes = untold.remove(channel);
             if let Some(until) = changes.as_ref().and_then(|changes| changes.listed_until) {
-                self.keep_list(&mut untold, channel, until);
+                let kept = Changes { listed: true, listed_until: Some(until), ..Changes::default() };
+                untold.insert(channel.clone(), kept);
             }
             changes
         };
         if let Some(told) = changes.and_then(|changes| changes.told(channel.clone())) {
             self.hub.presence_changed(&Broadcast::new(told));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::Text;
+
+    const LAG: Duration = Duration::from_secs(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_lists_are_given_one_time_is_kept_to_forget_them_and_then_none() {
+        let schedule = Arc::new(Schedule::default());
+        let telling = Telling::new(Arc::default(), Arc::default(), schedule.clone());
+        let channel = Channel::new("chat:1").unwrap();
+        let member = Member { session: Text::new("s1").unwrap(), user: None, data: None, since_ms: 1 };
+        let tell = |forgotten: &mut usize, due: Vec<Due>| {
+            for due in due {
+                match due {
+                    Due::Flush(channel) => telling.flush(&channel),
+                    Due::Forget(channel) => {
+                        *forgotten += 1;
+                        telling.forget_list(&channel);
+                    }
+                    Due::Leave(..) => {}
+                }
+            }
+        };
+        let mut forgotten = 0;
+        for _ in 0..100 {
+            telling.listed(&channel, LAG);
+            telling.add(&channel, vec![Change::Joined(member.clone())], 1, Duration::ZERO);
+            tell(&mut forgotten, schedule.due().await);
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        while !telling.untold.lock().is_empty() {
+            tell(&mut forgotten, schedule.due().await);
+        }
+        // In twelve seconds, every two: once it is due a newer list moves it by at most the lag.
+        assert!(forgotten <= 7, "{forgotten}");
     }
 }
