@@ -207,9 +207,7 @@ export class Channel<Message = unknown, Event = unknown> {
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
-      const { history, presence, position } = this.#options;
-      const options = { ...(history ? { history } : {}), ...(presence ? { presence } : {}), ...(position ? { position } : {}) };
-      this.#outgoing.subscribe(this.name, options, this.#reader);
+      this.#outgoing.subscribe(this.name, this.#options, this.#reader);
     } else {
       this.#forget();
       this.#outgoing.unsubscribe(this.name);
@@ -320,8 +318,7 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
-    const range = { limit, ...(after === undefined ? {} : { after }), ...(before === undefined ? {} : { before }) };
-    const body = await this.#outgoing.ask('history', { channel: this.name, ...range }, { signal });
+    const body = await this.#outgoing.ask('history', { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor };
   }

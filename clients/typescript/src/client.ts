@@ -166,7 +166,7 @@ export class SkywaveCore {
     data: unknown = null,
     { deadlineMs, schema, signal }: CallOptions<Result> = {},
   ): Promise<Result> {
-    const fields = { method, ...(deadlineMs === undefined ? {} : { deadline_ms: deadlineMs }), data: toPayload(data) };
+    const fields = { method, deadline_ms: deadlineMs, data: toPayload(data) };
     const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }

@@ -104,7 +104,7 @@ export class Outgoing {
         // The fields are those of the frame, all but its id.
         frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
         isRepeatable,
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+        timeoutMs,
         done: ([reply, body]) => {
           if (reply === REPLY_NAMES[name]) resolve(body as Replies[Name]);
           else reject(requestError('internal', 'another kind of reply'));

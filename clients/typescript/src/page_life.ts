@@ -21,7 +21,7 @@ export function networkOf(page: Page = globalThis as Page): Network {
   const kind = page.navigator?.connection?.type;
   const visibility = page.document?.visibilityState;
   const background = visibility === undefined ? undefined : visibility === 'hidden';
-  return { ...(kind === undefined ? {} : { kind }), ...(background === undefined ? {} : { background }) };
+  return { kind, background };
 }
 
 /** Tells `follower` what happens to the page. Answers how to stop. */

@@ -256,15 +256,14 @@ export class Session implements TrafficHost {
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
-    const { client } = this.#options;
     const isSent = link.send([
       'connect',
       {
         id: link.connectId,
-        ...(token === undefined ? {} : { token }),
-        ...(this.#resume === undefined ? {} : { resume: this.#resume }),
+        token,
+        resume: this.#resume,
         subscriptions,
-        client: { ...client },
+        client: this.#options.client,
         network: this.network,
       },
     ]);

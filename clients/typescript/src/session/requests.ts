@@ -18,7 +18,7 @@ export interface Query extends Request {
   /** Whether doing it twice does no harm: it is sent again after a break. */
   readonly isRepeatable: boolean;
   /** How long its reply may take; the session's own time by default. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   failed(error: RequestError): void;
 }
 

@@ -33,7 +33,7 @@ export interface SessionOptions extends TrafficOptions, RouteOptions {
   readonly connectTimeoutMs: number;
   /** Whether a new token can be fetched when one expires. */
   readonly canRefresh: boolean;
-  readonly client: { readonly name: string; readonly version?: string };
+  readonly client: { readonly name: string; readonly version?: string | undefined };
 }
 
 /** The world around a session. What it is given to call is called later, never at once. */

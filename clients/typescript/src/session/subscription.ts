@@ -44,11 +44,9 @@ export class Subscription {
 
   /** How to subscribe now: from the position held, or as at first. */
   request(): SubscribeOptions {
+    const { position } = this;
     const { history, presence } = this.#options;
-    return {
-      ...(this.position !== undefined ? { position: this.position } : history ? { history } : {}),
-      ...(presence ? { presence } : {}),
-    };
+    return { position, history: position === undefined ? history : undefined, presence };
   }
 
   subscribed(body: ServerFrames['subscribed']): void {

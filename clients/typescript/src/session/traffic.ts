@@ -2,7 +2,7 @@
 import { type Backoff, fullJitter } from '../backoff.js';
 import { isTransient } from '../codes.js';
 import { RequestError, tooLarge } from '../errors.js';
-import type { ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { hold, type Link, type Phase } from './link.js';
 import type { Pacing } from './pacer.js';
 import { type Publish, Publishes } from './publishes.js';
@@ -289,8 +289,7 @@ export class Traffic {
   emit(channel: string, data: Payload, slot?: string): boolean {
     const { live } = this.#host;
     if (live === undefined || live.transport.isCongested) return false;
-    const body: ClientFrames['emit'] = { channel, ...(slot === undefined ? {} : { slot }), data };
-    return live.send(['emit', body], 'datagram');
+    return live.send(['emit', { channel, slot, data }], 'datagram');
   }
 
   /** Answers how to forget it. */

@@ -31,7 +31,7 @@ export class FakeTransport implements Transport {
 
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean {
     if (JSON.stringify(frame).length > maxBytes) return false;
-    this.sent.push(frame);
+    this.sent.push(written(frame));
     this.lanes.push(lane);
     return true;
   }
@@ -71,6 +71,14 @@ export class FakeTransport implements Transport {
       this.says(['subscribed', { channel, position, ...(options.position ? { recovered: true } : {}) }]);
     }
   }
+}
+
+/** As an encoding writes it: without what is `undefined`. */
+function written<Value>(value: Value): Value {
+  if (Array.isArray(value)) return value.map(written) as Value;
+  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return value;
+  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+  return Object.fromEntries(fields.map(([name, field]): [string, unknown] => [name, written(field)])) as Value;
 }
 
 const CONNECTED: Omit<ServerFrames['connected'], 'id'> = {
