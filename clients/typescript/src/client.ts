@@ -175,7 +175,7 @@ export class SkywaveCore {
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
     this.#engine.token = token;
     const body = await this.outgoing.ask('refresh', { token }, { signal });
-    this.session.tokenExpires(body.expires_at_ms);
+    this.session.tokenExpires(token, body.expires_at_ms);
     this.session.settle();
     return body.expires_at_ms;
   }

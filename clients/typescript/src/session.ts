@@ -155,9 +155,9 @@ export class Session implements TrafficHost {
   }
 
   /** The token in use was replaced, and expires then. */
-  tokenExpires(atMs: number): void {
+  tokenExpires(token: string, atMs: number): void {
     if (this.connection !== undefined) this.connection = { ...this.connection, expiresAtMs: atMs };
-    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
   }
 
   // ---- time
@@ -248,10 +248,11 @@ export class Session implements TrafficHost {
     const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
     opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
     transport.listen(this.#events(link));
-    this.#greet(opening, link, token);
+    link.token = token;
+    this.#greet(opening, link);
   }
 
-  #greet(opening: Opening, link: Link, token: string | undefined): void {
+  #greet(opening: Opening, link: Link): void {
     const { asked, subscriptions } = this.traffic.asked(this.#frameBytes);
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
@@ -260,7 +261,7 @@ export class Session implements TrafficHost {
       'connect',
       {
         id: link.connectId,
-        token,
+        token: link.token,
         resume: this.#resume,
         subscriptions,
         client: this.#options.client,
@@ -302,7 +303,7 @@ export class Session implements TrafficHost {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
 
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
@@ -491,7 +492,7 @@ export class Session implements TrafficHost {
       if (live !== undefined && token !== undefined) {
         this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
           done: ([name, body]) => {
-            if (name === 'refreshed') this.tokenExpires(body.expires_at_ms);
+            if (name === 'refreshed') this.tokenExpires(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());

@@ -23,6 +23,8 @@ export class Link {
   readonly number: number;
   readonly address: Address;
   readonly transport: Transport;
+  /** What its `connect` proves the user with. */
+  token: string | undefined;
   /** The id of its `connect`. */
   connectId = 0;
   /** The channels that its `connect` asks for, with the ids of their subscriptions. */

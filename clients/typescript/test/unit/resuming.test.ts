@@ -251,6 +251,38 @@ describe('a token', () => {
     assert.equal(world.tokenRequests.length, 2);
   });
 
+  const jwt = (lifeSeconds: number): string => `x.${btoa(JSON.stringify({ sub: 'ä?>', iat: 1, exp: 1 + lifeSeconds }))}.x`;
+
+  for (const [wrong, clockMs] of [['ahead by more than a token lives', 3_600_000], ['ahead', 590_000], ['behind', -3_600_000]] as const) {
+    it(`is fetched anew within its life and not much more often when the clock here is ${wrong}`, () => {
+      const world = new World({ canRefresh: true });
+      const heartbeat = { interval_ms: 36_000_000, timeout_ms: 1_000 };
+      const expiry = (): number => world.time - clockMs + untilExpiry;
+      world.session.connect();
+      const node = world.opens('webtransport', { token: jwt(untilExpiry / 1_000) });
+      node.welcomes({ expires_at_ms: expiry(), heartbeat });
+      const refreshedAt = [world.time];
+      const end = world.time + 6 * untilExpiry;
+      while (world.time < end) {
+        world.pass(100);
+        world.tokenRequests.shift()?.(jwt(untilExpiry / 1_000));
+        const { id } = node.all('refresh').at(-1) ?? {};
+        if (id === undefined || node.all('refresh').length < refreshedAt.length) continue;
+        node.says(['refreshed', { id, expires_at_ms: expiry() }]);
+        refreshedAt.push(world.time);
+      }
+      assert.ok(refreshedAt.length >= 7 && refreshedAt.length < 26, String(refreshedAt.length));
+      for (const [index, at] of refreshedAt.entries()) assert.ok(at - (refreshedAt[index - 1] ?? at) < untilExpiry);
+    });
+  }
+
+  it('whose life nobody can tell is not fetched again and again', () => {
+    const world = new World({ canRefresh: true });
+    world.connected({ expires_at_ms: world.time - 1, heartbeat: { interval_ms: 3_600_000, timeout_ms: 1_000 } });
+    world.pass(3_000_000);
+    assert.equal(world.tokenRequests.length, 0, 'the node says when it has expired');
+  });
+
   it('that could not be had is fetched again while the old one lives', () => {
     const world = new World({ canRefresh: true });
     world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
