@@ -1,6 +1,6 @@
 /** One channel, as an application uses it. */
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { InvalidDataError, type RequestError, requestError } from './errors.js';
+import { check, InvalidDataError, type RequestError } from './errors.js';
 import type { ServerFrames, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
@@ -302,7 +302,7 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   async publish(data: Message, { key, signal }: PublishOptions = {}): Promise<Published> {
     validate(this.#options.schema, data);
-    if (key !== undefined && byteLength(key) > 64) throw requestError('bad_request', 'a key has at most 64 bytes');
+    check(byteLength(key ?? '') <= 64, 'a key has at most 64 bytes');
     return this.#outgoing.publish(this.name, toPayload(data), key, signal);
   }
 
@@ -312,7 +312,7 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   emit(data: Event, { slot }: { readonly slot?: string } = {}): boolean {
     validate(this.#options.eventSchema, data);
-    if (slot !== undefined && byteLength(slot) > 64) throw requestError('bad_request', 'a slot has at most 64 bytes');
+    check(byteLength(slot ?? '') <= 64, 'a slot has at most 64 bytes');
     return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
   }
 
@@ -333,7 +333,6 @@ export class Channel<Message = unknown, Event = unknown> {
 /** @throws RequestError for what is no channel's name. */
 function checkName(name: string): void {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  if (!isShaped || byteLength(name) > 255 || /\p{Cc}/u.test(name)) {
-    throw requestError('bad_request', 'a channel is `namespace:name` or `@user`, of at most 255 bytes');
-  }
+  const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
+  check(isRight, 'a channel is `namespace:name` or `@user`, of at most 255 bytes');
 }

@@ -1,4 +1,5 @@
 /** Listeners of typed events. */
+import { report } from './errors.js';
 
 export type Listener<Event> = (event: Event) => void;
 
@@ -45,10 +46,7 @@ export class Emitter<Events> {
       try {
         listener(event);
       } catch (error) {
-        // The listener's fault, to be seen like any uncaught error; it must not harm the session.
-        queueMicrotask(() => {
-          throw error;
-        });
+        report(error);
       }
     }
   }

@@ -1,4 +1,5 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
+import { messageOf } from './errors.js';
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
 import { fits, isFields, isKnown, type PayloadReader } from './shapes.js';
 
@@ -59,12 +60,23 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   return [name, body] as unknown as ServerFrame;
 }
 
+/** The frames that `decode` makes of these. One of another name is a later version's, and passed over. */
+export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded) => ServerFrame): Generator<ServerFrame, void, undefined> {
+  for (const one of all) {
+    try {
+      yield decode(one);
+    } catch (error) {
+      if (!(error instanceof DecodeError && error.problem === 'unknown')) throw error;
+    }
+  }
+}
+
 /** `parse` with what it throws told as a malformed frame. */
 export function parsed(parse: () => unknown): unknown {
   try {
     return parse();
   } catch (error) {
-    throw new DecodeError('malformed', error instanceof Error ? error.message : 'no frame');
+    throw new DecodeError('malformed', messageOf(error));
   }
 }
 
@@ -96,7 +108,7 @@ export const json: Encoding = {
     return toFrame(parsed(() => JSON.parse(text as string) as unknown), reader);
   },
   toMessage: (encoded) => encoded as string,
-  fromMessage: (message) => splitText(message).map((frame) => toFrame(frame, reader)),
+  fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader)),
 };
 
 function utf8(bytes: Uint8Array): string {

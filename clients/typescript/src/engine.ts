@@ -1,12 +1,13 @@
 /** The world around a session: the clock, timers, transports, tokens. */
 import type { Address, NodeUrl } from './address.js';
-import { lost, SkywaveError, TokenError } from './errors.js';
+import { lost, messageOf, SkywaveError, TokenError } from './errors.js';
 import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
 import type { RouteOptions } from './session/route.js';
 import type { Router } from './session/router.js';
 import type { SessionIo, SessionOptions, State } from './session/state.js';
 import type { Parts } from './parts.js';
+import { within } from './within.js';
 
 /** Gives a token whenever one is needed: at each connect and ahead of the expiry of the one before. */
 export type GetToken = (request: { readonly signal: AbortSignal }) => string | Promise<string>;
@@ -73,18 +74,11 @@ export class Engine implements SessionIo {
   async #fetch(signal: AbortSignal, timeoutMs: number): Promise<string | undefined> {
     const { getToken } = this.#options;
     if (getToken === undefined) return this.token;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(reject, timeoutMs, new TokenError('no token in time', { transient: true }));
-    });
     try {
-      return await Promise.race([getToken({ signal }), late]);
+      return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {
-      if (error instanceof SkywaveError) throw error;
-      const message = `no token: ${error instanceof Error ? error.message : String(error)}`;
-      throw new TokenError(message, { transient: true, cause: error });
-    } finally {
-      clearTimeout(timer);
+      if (error instanceof SkywaveError && !error.transient) throw error;
+      throw new TokenError(`no token: ${messageOf(error)}`, { transient: true, cause: error });
     }
   }
 

@@ -1,6 +1,6 @@
 /** MessagePack as an encoding: smaller frames and binary payloads as they are, for the price of a library. */
 import { decode, encode } from '@msgpack/msgpack';
-import { DecodeError, type Encoding, parsed, toFrame } from './encoding.js';
+import { decoded, DecodeError, type Encoding, parsed, toFrame } from './encoding.js';
 import { prefixed, splitFrames } from './framing.js';
 import type { PayloadReader } from './shapes.js';
 
@@ -28,8 +28,8 @@ export const messagePack: Encoding = {
     );
   },
   toMessage: (encoded) => prefixed(encoded as Uint8Array),
-  *fromMessage(message) {
+  fromMessage(message) {
     if (typeof message === 'string') throw new DecodeError('malformed', 'a message that is text');
-    for (const frame of splitFrames(message)) yield this.decode(frame);
+    return decoded(splitFrames(message), (frame) => this.decode(frame));
   },
 };

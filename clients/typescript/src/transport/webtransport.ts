@@ -1,11 +1,11 @@
 /** WebTransport as a transport: a control stream, the node's streams, datagrams. */
-import type { Carrier, Encoding } from '../encoding.js';
-import { lost } from '../errors.js';
+import { type Carrier, decoded, type Encoding } from '../encoding.js';
+import { lost, messageOf } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
 import { datagramWritable } from '../quirks.js';
 import type { Lane, Transport, TransportEvents } from '../transport.js';
-import { messageOf, Receiving } from './receiving.js';
+import { Receiving } from './receiving.js';
 
 /** With so many bytes unsent, events are better dropped. */
 const CONGESTED_BYTES = 256 * 1024;
@@ -110,9 +110,7 @@ class WebTransportTransport implements Transport {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(function* () {
-          for (const frame of buffer.push(value)) yield encoding.decode(frame, carrier);
-        });
+        this.#receiving.frames(() => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier)));
       }
     } catch {
       // Reset, or the session is over, which `closed` tells.
@@ -124,7 +122,7 @@ class WebTransportTransport implements Transport {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => [this.#encoding.decode(value, 'datagram')]);
+        this.#receiving.frames(() => decoded([value], (frame) => this.#encoding.decode(frame, 'datagram')));
       }
     } catch {
       // The session is over, which `closed` tells.

@@ -141,6 +141,24 @@ describe('a channel', () => {
     assert.equal(node.all('publish').length, 0);
   });
 
+  it('with a schema that throws, or answers by a promise, tells what came as invalid and goes on', async () => {
+    const answers = [
+      () => { throw new Error('a bug of the schema'); },
+      () => Promise.resolve({ value: 1 }),
+      () => ({ value: 'fine' }),
+    ];
+    const schema: StandardSchema = { '~standard': { version: 1, vendor: 'test', validate: () => (answers.shift() as () => { value: unknown })() } };
+    const stage = connected({ schema });
+    const { channel, node } = stage;
+    const [heard, invalid]: [unknown[], string[]] = [[], []];
+    channel.on('publication', ({ data }) => heard.push(data));
+    channel.on('invalid', ({ message }) => invalid.push(message));
+    await settled();
+    confirm(stage);
+    node.says(publication(1), publication(2), publication(3));
+    assert.deepEqual([heard, invalid], [['fine'], ['a bug of the schema', 'the schema answers by a promise']]);
+  });
+
   it('takes a publication back that was not sent, and stops waiting for one that was', async () => {
     const world = new World();
     const channel = new Channel('chat:1', {}, new Outgoing(world.session));
