@@ -1,6 +1,6 @@
 /** One channel, as an application uses it. */
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { check, InvalidDataError, type RequestError } from './errors.js';
+import { check, InvalidDataError, RequestError } from './errors.js';
 import type { ServerFrames, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
@@ -92,6 +92,8 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #outgoing: Outgoing;
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
+  /** Who waits for the confirmation. */
+  readonly #waiting = new Set<(error: RequestError) => void>();
   readonly #members = new Map<string, Member>();
   #options: ChannelOptions<Message, Event>;
   #isKept = false;
@@ -143,20 +145,22 @@ export class Channel<Message = unknown, Event = unknown> {
     return remove;
   }
 
-  /** Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it. */
+  /**
+   * Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it; rejects when that
+   * cannot come any more.
+   */
   subscribe({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Subscribed> {
-    this.#isKept = true;
-    this.#isStopped = false;
-    this.#check();
-    if (this.#subscribed !== undefined) return Promise.resolve(this.#subscribed);
     return this.#outgoing.promise<Subscribed>(signal, (resolve, reject) => {
-      const waiting = new AbortController();
-      const stop = (): void => {
-        waiting.abort();
+      this.#isKept = true;
+      this.#isStopped = false;
+      this.#check();
+      if (this.#subscribed !== undefined) resolve(this.#subscribed);
+      const stop = this.#events.on('subscribed', resolve);
+      this.#waiting.add(reject);
+      return () => {
+        stop();
+        this.#waiting.delete(reject);
       };
-      this.#events.on('subscribed', resolve, { signal: waiting.signal });
-      this.#events.on('error', reject, { signal: waiting.signal });
-      return stop;
     });
   }
 
@@ -164,7 +168,8 @@ export class Channel<Message = unknown, Event = unknown> {
   unsubscribe(): void {
     this.#isKept = false;
     this.#isStopped = true;
-    for (const reading of [...this.#readings]) void reading.return();
+    for (const reading of this.#readings) void reading.return();
+    this.#fail(new RequestError(104, 'not_subscribed', 'unsubscribed', false));
     this.#check();
   }
 
@@ -176,15 +181,20 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Iterates over the publications from now on, until `signal` aborts. */
   publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
     const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (reading.isOver && this.#readings.delete(reading)) this.#checkSoon();
+      if (reading.isOver) {
+        signal?.removeEventListener('abort', end);
+        if (this.#readings.delete(reading)) this.#checkSoon();
+      }
       if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
     });
     const end = (): void => {
       void reading.return();
     };
+    const { refusal, isClosed } = this.#outgoing;
     if (signal?.aborted) end();
+    else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
     else {
-      signal?.addEventListener('abort', end, { once: true });
+      signal?.addEventListener('abort', end);
       this.#readings.add(reading);
       this.#isStopped = false;
       this.#checkSoon();
@@ -242,6 +252,11 @@ export class Channel<Message = unknown, Event = unknown> {
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
       },
+      refused: (error) => {
+        // What stood is taken up again.
+        this.#isKept &&= this.isSubscribed;
+        this.#fail(error);
+      },
       ended: (error) => {
         this.#ended(error);
       },
@@ -289,9 +304,14 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#isStopped = true;
     this.#isSubscribed = false;
     this.#forget();
-    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
-    this.#readings.clear();
+    this.#fail(error);
     this.#events.emit('error', error);
+  }
+
+  /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
+  #fail(error: RequestError): void {
+    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
+    for (const reject of this.#waiting) reject(error);
   }
 
   // ---- requests

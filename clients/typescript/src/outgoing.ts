@@ -1,5 +1,5 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
-import { requestError } from './errors.js';
+import { type RequestError, requestError } from './errors.js';
 import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
@@ -43,6 +43,11 @@ export class Outgoing {
 
   get traffic(): Traffic {
     return this.#session.traffic;
+  }
+
+  /** Why nothing can be asked. */
+  get refusal(): RequestError | undefined {
+    return this.#session.refusal;
   }
 
   get isClosed(): boolean {
@@ -123,7 +128,7 @@ export class Outgoing {
     let abort: () => void;
     return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.isClosed) throw requestError('unavailable', 'the client is closed');
+      if (this.refusal !== undefined) throw this.refusal;
       abort = () => {
         reject(signal?.reason as Error);
       };

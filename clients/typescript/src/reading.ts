@@ -1,15 +1,11 @@
 /** One iteration over a channel's publications: a bounded queue for a reader that takes its time. */
 
-interface Waiter<T> {
-  resolve(result: IteratorResult<T, undefined>): void;
-  reject(error: unknown): void;
-}
-
 export class Reading<T> implements AsyncIterableIterator<T, undefined> {
   readonly #limit: number;
   readonly #left: (reading: Reading<T>) => void;
   readonly #queue: T[] = [];
-  readonly #waiters: Waiter<T>[] = [];
+  /** Readers that wait for something to read. */
+  readonly #waiting: (() => void)[] = [];
   #isOver = false;
   #error: unknown;
 
@@ -33,9 +29,8 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined> {
   }
 
   push(value: T): void {
-    const waiter = this.#waiters.shift();
-    if (waiter === undefined) this.#queue.push(value);
-    else waiter.resolve({ value, done: false });
+    this.#queue.push(value);
+    this.#wake();
   }
 
   /** No more will come. An error is thrown to the reader once it has read what waits. */
@@ -43,30 +38,30 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined> {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#error = error;
-    for (const waiter of this.#waiters.splice(0)) this.#finish(waiter);
+    this.#wake();
+    this.#left(this);
   }
 
-  #finish(waiter: Waiter<T>): void {
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  async next(): Promise<IteratorResult<T, undefined>> {
+    while (this.#queue.length === 0 && !this.#isOver) await new Promise<void>((wake) => this.#waiting.push(wake));
+    const value = this.#queue.shift();
+    if (value !== undefined) {
+      this.#left(this);
+      return { value, done: false };
+    }
     const error = this.#error;
     this.#error = undefined;
-    if (error === undefined) waiter.resolve({ value: undefined, done: true });
-    else waiter.reject(error);
-  }
-
-  next(): Promise<IteratorResult<T, undefined>> {
-    return new Promise((resolve, reject) => {
-      if (this.#queue.length > 0) {
-        resolve({ value: this.#queue.shift() as T, done: false });
-        this.#left(this);
-      } else if (this.#isOver) this.#finish({ resolve, reject });
-      else this.#waiters.push({ resolve, reject });
-    });
+    if (error !== undefined) throw error as Error;
+    return { value: undefined, done: true };
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
     this.#queue.length = 0;
     this.end();
-    this.#left(this);
     return Promise.resolve({ value: undefined, done: true });
   }
 

@@ -3,6 +3,7 @@ import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
 import { REPLACED, ROTATE, TOKEN_EXPIRED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError } from './errors.js';
+import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { hold, Link } from './session/link.js';
 import { type DialOutcome, ending, type Opening, type Purpose } from './session/opening.js';
@@ -36,6 +37,8 @@ export class Session implements TrafficHost {
   readonly traffic: Traffic;
   state: State = 'disconnected';
   connection: Connection | undefined;
+  /** Why nothing can be asked: the node does not want this client, until the next `connect`; or it is closed. */
+  refusal: RequestError | undefined;
   live: Link | undefined;
   network: Network;
   readonly #options: SessionOptions;
@@ -79,6 +82,7 @@ export class Session implements TrafficHost {
   /** Connects and stays connected. */
   connect(): void {
     if (this.state === 'closed' || this.state === 'connected' || this.#opening !== undefined) return;
+    this.refusal = undefined;
     this.#route.beginRound();
     this.#failures = 0;
     this.#open('connect');
@@ -86,20 +90,20 @@ export class Session implements TrafficHost {
   }
 
   /** Ends the connection and stays away until `connect`; subscriptions, positions and publishes are kept. */
-  disconnect(error?: SkywaveError): void {
+  disconnect(): void {
     if (this.state === 'closed') return;
     this.#stop();
-    this.#setState('disconnected', error);
+    this.#setState('disconnected');
   }
 
   /** Ends the session for good. */
   close(): void {
     if (this.state === 'closed') return;
     this.#stop();
-    const error = new RequestError(110, 'unavailable', 'the client is closed', false);
+    this.refusal = requestError('unavailable', 'the client is closed', false);
     this.#setState('closed');
-    this.traffic.failAll(error);
-    this.traffic.endSubscriptions(error);
+    this.traffic.end(this.refusal);
+    this.settle();
   }
 
   #stop(): void {
@@ -366,8 +370,10 @@ export class Session implements TrafficHost {
       this.#comeBack(error, 0);
       return;
     }
-    this.disconnect(error);
-    this.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+    this.#stop();
+    this.refusal = new RequestError(error.code, error.reason, error.message, false);
+    this.traffic.refuse(this.refusal);
+    this.#setState('disconnected', error);
   }
 
   // ---- connections
@@ -399,7 +405,7 @@ export class Session implements TrafficHost {
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
     else if (name === 'disconnect') this.#failed(opening, ending(body.code, body.reason, body.reconnect));
     else if (name === 'error' && body.id === link.connectId) {
-      this.#failed(opening, new RequestError(body.code, body.reason, body.message, body.transient, body.retry_after_ms));
+      this.#failed(opening, toError(body));
     } else if (!hold(link.early, frame)) this.fault(link, 'too much before `connected`');
   }
 
@@ -467,6 +473,7 @@ export class Session implements TrafficHost {
     if (link === undefined) return;
     link.transport.close();
     this.traffic.requests.lost(link);
+    if (this.live !== undefined) this.traffic.requests.sendWaiting(this.live, this.now());
   }
 
   /** The node wants this client gone; all its clients spread over the first half of the time. */

@@ -15,6 +15,8 @@ export interface ChannelReader {
   event(event: ServerFrames['event']): void;
   gap(gap: ServerFrames['gap']): void;
   presenceChanged(changed: ServerFrames['presence_changed']): void;
+  /** The node does not want this client: whoever waits is told, and the subscription is kept. */
+  refused?(error: RequestError): void;
   /** The node will not have this subscription, or the client is closed. */
   ended(error: RequestError): void;
 }
@@ -31,15 +33,15 @@ export class Subscription {
   /** When a paused one is asked for again. */
   resumeAt = Infinity;
   failures = 0;
+  readonly reader: ChannelReader;
   readonly #options: SubscribeOptions;
-  readonly #reader: ChannelReader;
   readonly #keys = new Set<string>();
 
   constructor(id: number, options: SubscribeOptions, reader: ChannelReader) {
     this.id = id;
     this.position = options.position;
     this.#options = options;
-    this.#reader = reader;
+    this.reader = reader;
   }
 
   /** How to subscribe now: from the position held, or as at first. */
@@ -53,17 +55,17 @@ export class Subscription {
     // One that is held already may be ahead of where the node begins, and is never behind.
     this.position ??= body.position;
     this.failures = 0;
-    this.#reader.subscribed(body, this.position);
+    this.reader.subscribed(body, this.position);
   }
 
   /** Hands on a frame of this channel that came after `subscribed`. */
   deliver([name, body]: ServerFrame): Delivery {
     // Ephemeral: for a reader that is too slow it is over.
-    if (name === 'event') this.#reader.event(body);
-    else if (!this.#reader.hasRoom()) return 'full';
+    if (name === 'event') this.reader.event(body);
+    else if (!this.reader.hasRoom()) return 'full';
     else if (name === 'publication') return this.#publication(body);
     else if (name === 'gap') this.#gap(body);
-    else if (name === 'presence_changed') this.#reader.presenceChanged(body);
+    else if (name === 'presence_changed') this.reader.presenceChanged(body);
     return 'done';
   }
 
@@ -74,7 +76,7 @@ export class Subscription {
     if (admission === 'duplicate') return 'done';
     if (admission !== 'next') return 'out_of_order';
     this.position = advance(this.position, origin, epoch, offset);
-    if (key === undefined || this.#isNew(key)) this.#reader.publication(publication);
+    if (key === undefined || this.#isNew(key)) this.reader.publication(publication);
     return 'done';
   }
 
@@ -92,10 +94,6 @@ export class Subscription {
     // Told before, on another connection.
     if (known?.epoch === epoch && offset <= known.offset) return;
     this.position = advance(this.position ?? {}, origin, epoch, offset);
-    this.#reader.gap(gap);
-  }
-
-  end(error: RequestError): void {
-    this.#reader.ended(error);
+    this.reader.gap(gap);
   }
 }

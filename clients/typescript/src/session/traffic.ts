@@ -3,6 +3,7 @@ import { type Backoff, fullJitter } from '../backoff.js';
 import { isTransient } from '../codes.js';
 import { RequestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import { toError } from '../messages.js';
 import { hold, type Link, type Phase } from './link.js';
 import type { Pacing } from './pacer.js';
 import { type Publish, Publishes } from './publishes.js';
@@ -72,7 +73,7 @@ export class Traffic {
         this.#unsubscribed(link, body);
         break;
       case 'error':
-        this.#error(body);
+        this.#take(body.id)?.failed?.(toError(body));
         break;
       case 'published':
       case 'history':
@@ -134,7 +135,7 @@ export class Traffic {
       return;
     }
     this.#subscriptions.delete(channel);
-    subscription.end(error);
+    subscription.reader.ended(error);
   }
 
   /** Takes the request that a reply belongs to, and the time that it took. */
@@ -145,10 +146,6 @@ export class Traffic {
     // RFC 6298's smoothing, α = 1/8.
     this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
     return sent.request;
-  }
-
-  #error({ id, code, reason, message, transient, retry_after_ms }: ServerFrames['error']): void {
-    this.#take(id)?.failed?.(new RequestError(code, reason, message, transient, retry_after_ms));
   }
 
   // ---- subscriptions
@@ -323,15 +320,18 @@ export class Traffic {
     this.sendPublishes();
   }
 
-  /** The client is closed, or the node wants it gone. */
-  failAll(error: RequestError): void {
+  /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
+  refuse(error: RequestError): void {
     this.publishes.failAll(error);
     this.requests.failAll(error);
+    for (const { reader } of this.#subscriptions.values()) reader.refused?.(error);
   }
 
-  endSubscriptions(error: RequestError): void {
+  /** The client is closed. */
+  end(error: RequestError): void {
+    this.refuse(error);
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
-    for (const subscription of subscriptions) subscription.end(error);
+    for (const { reader } of subscriptions) reader.ended(error);
   }
 }

@@ -127,6 +127,28 @@ describe('a channel', () => {
     assert.deepEqual(channel.members.map(({ session }) => session), ['b']);
   });
 
+  it('whose subscription is ended before it was confirmed tells those who wait for it', async () => {
+    const { channel } = connected();
+    const waiting = channel.subscribe();
+    channel.unsubscribe();
+    await assert.rejects(waiting, { code: 104, transient: false });
+  });
+
+  it('forgets the signal of an iteration that is over', async () => {
+    const { channel } = connected();
+    const { signal } = new AbortController();
+    let listeners = 0;
+    const { addEventListener, removeEventListener } = signal;
+    Object.assign(signal, {
+      addEventListener: (...given: Parameters<typeof addEventListener>) => (listeners += 1, addEventListener.apply(signal, given)),
+      removeEventListener: (...given: Parameters<typeof removeEventListener>) => (listeners -= 1, removeEventListener.apply(signal, given)),
+    });
+    const reading = channel.publications({ signal });
+    assert.equal(listeners, 1);
+    await reading.return?.();
+    assert.equal(listeners, 0);
+  });
+
   it('with a schema gives what fits it, and tells the rest', async () => {
     const stage = connected({ schema: text });
     const { channel, node } = stage;
@@ -195,5 +217,71 @@ describe('a channel', () => {
     assert.deepEqual(node.all('publish').map(({ data }) => data), ['null', '"text"', '{"a":[1]}', Uint8Array.of(1)]);
     await assert.rejects(channel.publish(undefined), { code: 107 });
     await assert.rejects(channel.publish(1, { key: 'k'.repeat(65) }), { code: 107 });
+  });
+});
+
+describe('a client that the node does not want', () => {
+  const refused = { code: 3504, transient: false };
+  const refuse = ({ node }: Stage): void => {
+    node.says(['disconnect', { code: 3504, reason: 'disconnected', reconnect: false }]);
+  };
+
+  it('fails all that waits', async () => {
+    const stage = connected();
+    const { channel } = stage;
+    const reading = channel.publications();
+    const waiting = [channel.subscribe(), reading.next(), channel.history(), channel.presence(), channel.publish(1)];
+    await settled();
+    refuse(stage);
+    for (const one of waiting) await assert.rejects(one, refused);
+    assert.deepEqual(await reading.next(), { value: undefined, done: true });
+  });
+
+  it('rejects what is asked for then at once, until it is to connect again', async () => {
+    const stage = connected();
+    const { channel, world } = stage;
+    refuse(stage);
+    await assert.rejects(channel.subscribe(), refused);
+    await assert.rejects(channel.publications().next(), refused);
+    await assert.rejects(channel.history(), refused);
+    await assert.rejects(channel.publish(1), refused);
+    const node = world.connected();
+    assert.deepEqual(node.sent.map(([name]) => name), ['connect'], 'what was rejected is over');
+    const published = channel.publish(2);
+    await settled();
+    const { id } = node.last('publish');
+    node.says(['published', { id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 }]);
+    assert.equal((await published).offset, 1);
+  });
+
+  it('keeps its listeners and the subscriptions that stood, from where they were', async () => {
+    const stage = connected();
+    const { channel, world } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    await settled();
+    confirm(stage);
+    stage.node.says(publication(1));
+    refuse(stage);
+    await settled();
+    const node = world.connected();
+    assert.deepEqual(node.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
+    node.says(publication(2));
+    assert.deepEqual(heard, [1, 2]);
+  });
+});
+
+describe('a client that is closed', () => {
+  it('ends iterations, also those that begin then, and leaves no timer', async () => {
+    const { channel, world } = connected();
+    const reading = channel.publications();
+    const waiting = [channel.history(), channel.subscribe()];
+    await settled();
+    world.session.close();
+    for (const one of waiting) await assert.rejects(one, { code: 110, transient: false });
+    assert.deepEqual(await reading.next(), { value: undefined, done: true });
+    assert.deepEqual(await channel.publications().next(), { value: undefined, done: true });
+    await assert.rejects(channel.publish(1), { code: 110, transient: false });
+    assert.equal(world.nextTick, Infinity);
   });
 });

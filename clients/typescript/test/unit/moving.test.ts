@@ -76,6 +76,31 @@ describe('a move', () => {
   });
 });
 
+describe('a request that was not answered before a move', () => {
+  it('is asked again on the new connection when the old one goes', () => {
+    const world = new World();
+    const node = world.connected();
+    let answers = 0;
+    const ask = (name: 'call' | 'history', isRepeatable: boolean): void => {
+      world.session.traffic.ask({
+        frame: (id) => (name === 'call' ? ['call', { id, method: 'x', data: '1' }] : ['history', { id, channel: 'chat:1', limit: 1 }]),
+        isRepeatable,
+        done: () => (answers += 1),
+        failed: () => undefined,
+      });
+    };
+    ask('history', true);
+    ask('call', false);
+    world.session.switchTo('websocket', assert.ifError);
+    const next = world.opens('websocket');
+    next.welcomes();
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+    next.says(['history', { id: next.last('history').id, channel: 'chat:1', publications: [] }]);
+    assert.equal(answers, 1);
+  });
+});
+
 describe('the choice of a transport', () => {
   it('is WebTransport first, with a head start', () => {
     const world = new World();

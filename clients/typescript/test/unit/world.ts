@@ -172,6 +172,11 @@ export class World implements SessionIo {
     this.session.tick();
   }
 
+  /** When the session wants to be called again. */
+  get nextTick(): number {
+    return this.#tickAt;
+  }
+
   /** The dial that is under way. */
   get dialing(): (typeof this.dials)[number] {
     const dial = this.dials.at(-1);
