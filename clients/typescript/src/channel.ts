@@ -1,4 +1,5 @@
 /** One channel, as an application uses it. */
+import { onAbort } from './abort.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { check, InvalidDataError, RequestError } from './errors.js';
 import type { ServerFrames, WirePublication } from './frames.js';
@@ -180,9 +181,10 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Iterates over the publications from now on, until `signal` aborts. */
   publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
+    let forget: (() => void) | undefined;
     const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
       if (reading.isOver) {
-        signal?.removeEventListener('abort', end);
+        forget?.();
         if (this.#readings.delete(reading)) this.#checkSoon();
       }
       if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
@@ -194,7 +196,7 @@ export class Channel<Message = unknown, Event = unknown> {
     if (signal?.aborted) end();
     else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
     else {
-      signal?.addEventListener('abort', end);
+      forget = onAbort(signal, end);
       this.#readings.add(reading);
       this.#isStopped = false;
       this.#checkSoon();

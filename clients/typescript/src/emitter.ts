@@ -1,4 +1,5 @@
 /** Listeners of typed events. */
+import { onAbort } from './abort.js';
 import { report } from './errors.js';
 
 export type Listener<Event> = (event: Event) => void;
@@ -34,10 +35,10 @@ export class Emitter<Events> {
     this.#listeners.set(name, listeners.add(own));
     const remove = (): void => {
       listeners.delete(own);
-      signal?.removeEventListener('abort', remove);
+      forget();
       this.#removed();
     };
-    signal?.addEventListener('abort', remove);
+    const forget = onAbort(signal, remove);
     return remove;
   }
 

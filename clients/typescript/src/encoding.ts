@@ -32,11 +32,10 @@ export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
 
 /** Something came that is no frame of a node. */
 export class DecodeError extends Error {
-  override readonly name = 'DecodeError';
   readonly problem: DecodeProblem;
 
-  constructor(problem: DecodeProblem, message: string) {
-    super(message);
+  constructor(problem: DecodeProblem, what = '') {
+    super(`${problem} frame ${what}`);
     this.problem = problem;
   }
 }
@@ -46,16 +45,16 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   const entries = isFields(value) ? Object.entries(value) : [];
   const [name, body] = entries[0] ?? [];
   if (name === undefined || entries.length !== 1 || !isFields(body)) {
-    throw new DecodeError('malformed', 'no frame');
+    throw new DecodeError('malformed');
   }
-  if (!isKnown(name)) throw new DecodeError('unknown', `an unknown frame \`${name}\``);
+  if (!isKnown(name)) throw new DecodeError('unknown', name);
   let isRight = false;
   try {
     isRight = fits(name, body, reader);
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
-  if (!isRight) throw new DecodeError('invalid', `a field of \`${name}\` is wrong`);
+  if (!isRight) throw new DecodeError('invalid', name);
   // Just checked, field by field.
   return [name, body] as unknown as ServerFrame;
 }
@@ -127,7 +126,7 @@ function toBase64(bytes: Uint8Array): string {
  * @throws DecodeError for what is no text, or no JSON.
  */
 export function splitText(message: string | Uint8Array): unknown[] {
-  if (typeof message !== 'string') throw new DecodeError('malformed', 'a message that is no text');
+  if (typeof message !== 'string') throw new DecodeError('malformed', 'that is no text');
   const value = parsed(() => JSON.parse(message) as unknown);
   return Array.isArray(value) ? value : [value];
 }

@@ -1,5 +1,5 @@
 /** The world around a session: the clock, timers, transports, tokens. */
-import type { Address, NodeUrl } from './address.js';
+import type { NodeUrl } from './address.js';
 import { lost, messageOf, SkywaveError, TokenError } from './errors.js';
 import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
@@ -51,7 +51,7 @@ export class Engine implements SessionIo {
   }
 
   route(options: RouteOptions): Router {
-    return this.#options.parts.route(options, this);
+    return this.#options.parts.route(options, () => this.now());
   }
 
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void {
@@ -87,19 +87,6 @@ export class Engine implements SessionIo {
       // The node says when the old one has expired; the source is asked again before and then.
       done(undefined);
     });
-  }
-
-  parse(url: string): Address | undefined {
-    try {
-      return this.#options.parts.address(url);
-    } catch {
-      // A node told an address that this client does not understand.
-      return undefined;
-    }
-  }
-
-  network(): string {
-    return this.#options.parts.network().kind ?? '';
   }
 
   schedule(at: number): void {

@@ -29,7 +29,7 @@ export const messagePack: Encoding = {
   },
   toMessage: (encoded) => prefixed(encoded as Uint8Array),
   fromMessage(message) {
-    if (typeof message === 'string') throw new DecodeError('malformed', 'a message that is text');
+    if (typeof message === 'string') throw new DecodeError('malformed', 'that is text');
     return decoded(splitFrames(message), (frame) => this.decode(frame));
   },
 };

@@ -1,4 +1,5 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
+import { onAbort } from './abort.js';
 import { type RequestError, requestError } from './errors.js';
 import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
 import type { Published } from './messages.js';
@@ -125,18 +126,17 @@ export class Outgoing {
     begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => void,
   ): Promise<Value> {
     let undo: (() => void) | undefined;
-    let abort: () => void;
+    let forget: (() => void) | undefined;
     return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.refusal !== undefined) throw this.refusal;
-      abort = () => {
+      forget = onAbort(signal, () => {
         reject(signal?.reason as Error);
-      };
-      signal?.addEventListener('abort', abort);
+      });
       undo = begin(resolve, reject);
       this.#session.settle();
     }).finally(() => {
-      signal?.removeEventListener('abort', abort);
+      forget?.();
       undo?.();
     });
   }

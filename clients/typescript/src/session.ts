@@ -19,8 +19,6 @@ const GREETING_MS = 2_000;
 const RETIREMENT_MS = 2_000;
 /** A connection that held so long was a good one: the next failure begins with the shortest wait. */
 const STABLE_MS = 5_000;
-/** The least time between two moves to a node that another one prefers. */
-const PREFERENCE_INTERVAL_MS = 60_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
@@ -52,7 +50,6 @@ export class Session implements TrafficHost {
   #retiring: { link: Link; until: number } | undefined;
   #opening: Opening | undefined;
   #due: Due | undefined;
-  #preferredAt = -Infinity;
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
@@ -294,7 +291,10 @@ export class Session implements TrafficHost {
     this.#describe(link, connected);
     this.#due = this.#up(link);
     // A preference is followed once, so that two nodes cannot play ball with a client.
-    if (opening.purpose === 'connect' || opening.purpose === 'drain') this.#consider(connected.prefer_url);
+    if (opening.purpose === 'connect' || opening.purpose === 'drain') {
+      const address = this.#route.better(connected.prefer_url);
+      if (address !== undefined) this.#due = { at: this.now(), address, purpose: 'prefer' };
+    }
     this.#setState('connected');
     opening.settle();
     // The application, told just now, may have ended it.
@@ -406,7 +406,7 @@ export class Session implements TrafficHost {
     else if (name === 'disconnect') this.#failed(opening, ending(body.code, body.reason, body.reconnect));
     else if (name === 'error' && body.id === link.connectId) {
       this.#failed(opening, toError(body));
-    } else if (!hold(link.early, frame)) this.fault(link, 'too much before `connected`');
+    } else if (!hold(link.early, frame)) this.fault(link, 'too much too early');
   }
 
   #frame(link: Link, frame: ServerFrame): void {
@@ -481,15 +481,6 @@ export class Session implements TrafficHost {
     const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
     const isSooner = this.#due !== undefined && this.#due.purpose !== 'up' && this.#due.at <= at;
     if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: 'drain' };
-  }
-
-  /** The node knows of a better one for this user. */
-  #consider(url: string | undefined): void {
-    const address = this.#route.trusted(url);
-    const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
-    if (address === undefined || isRecent || this.live?.address.key === address.key) return;
-    this.#preferredAt = this.now();
-    this.#due = { at: this.now(), address, purpose: 'prefer' };
   }
 
   #refresh(): void {

@@ -1,5 +1,5 @@
 /** The whole client: both transports raced, nodes and regions learned, the page followed, an outbox. */
-import { type NodeUrl, parseAddress } from './address.js';
+import { type Address, type NodeUrl, parseAddress } from './address.js';
 import { type ClientEvents, type CoreOptions, SkywaveCore } from './client.js';
 import { Courier, type Delivered } from './courier.js';
 import { dial, transportOpener } from './dialer.js';
@@ -110,15 +110,25 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
       return hashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
     },
   });
+  const address = (url: NodeUrl): Address => {
+    const parsed = parseAddress(url);
+    // Without WebTransport where there is none.
+    return webTransport === undefined && parsed.websocket !== undefined ? { ...parsed, webtransport: undefined } : parsed;
+  };
+  const parse = (url: string): Address | undefined => {
+    try {
+      return address(url);
+    } catch {
+      // A node told an address that this client does not understand.
+      return undefined;
+    }
+  };
+  const network = (): Network => (options.followPage === false ? {} : networkOf());
   return {
-    address(url) {
-      const address = parseAddress(url);
-      // Without WebTransport where there is none.
-      return webTransport === undefined && address.websocket !== undefined ? { ...address, webtransport: undefined } : address;
-    },
+    address,
     dial: (request, signal) => dial(request, open, signal),
-    route: (route, world) => new Route(route, world),
-    network: () => (options.followPage === false ? {} : networkOf()),
+    route: (route, now) => new Route(route, { now, parse, network: () => network().kind ?? '' }),
+    network,
   };
 }
 

@@ -1,4 +1,5 @@
 /** Work that is given up when it takes too long. */
+import { onAbort } from './abort.js';
 import { lost } from './errors.js';
 
 /** What `work` gives, unless `timeoutMs` pass or `signal` aborts: then it is told to stop, and nobody waits for it. */
@@ -12,9 +13,9 @@ export async function within<Result>(
     attempt.abort();
   };
   const timer = setTimeout(abort, timeoutMs);
-  signal.addEventListener('abort', abort);
+  const forget = onAbort(signal, abort);
   const late = new Promise<never>((_, reject) => {
-    attempt.signal.addEventListener('abort', () => {
+    onAbort(attempt.signal, () => {
       reject(lost('no answer in time'));
     });
   });
@@ -22,6 +23,6 @@ export async function within<Result>(
     return await Promise.race([work(attempt.signal), late]);
   } finally {
     clearTimeout(timer);
-    signal.removeEventListener('abort', abort);
+    forget();
   }
 }

@@ -55,6 +55,10 @@ export class FixedRoute implements Router {
     return undefined;
   }
 
+  better(): undefined {
+    return undefined;
+  }
+
   upAt(): number {
     return Infinity;
   }

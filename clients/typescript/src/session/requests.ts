@@ -115,7 +115,7 @@ export class Requests {
   }
 
   expire(now: number): void {
-    for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no reply in time'));
+    for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 
   failAll(error: RequestError): void {

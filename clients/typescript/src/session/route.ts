@@ -12,6 +12,8 @@ export const STAGGER_MS = 200;
 const NAMED_HEAD_START_MS = 1_000;
 /** The least time on WebSocket before WebTransport is tried again. */
 const LEAST_STAY_MS = 5_000;
+/** The least time between two moves to a node that another one prefers. */
+const PREFERENCE_INTERVAL_MS = 60_000;
 
 export interface RouteOptions {
   readonly addresses: readonly [Address, ...Address[]];
@@ -37,6 +39,7 @@ export class Route implements Router {
   readonly #memory: RaceMemory;
   /** The node that is gone has named the current candidate. */
   #isSentOn = false;
+  #preferAgainAt = 0;
 
   constructor(options: RouteOptions, world: Surroundings) {
     this.#options = options;
@@ -115,6 +118,15 @@ export class Route implements Router {
   trusted(url: string | undefined): Address | undefined {
     const address = url === undefined ? undefined : this.#world.parse(url);
     return address !== undefined && (address.isSecure || !this.#candidates.current.isSecure) ? address : undefined;
+  }
+
+  /** The node knows of a better one for this user: its address, if the session goes there now. */
+  better(url: string | undefined): Address | undefined {
+    const address = this.trusted(url);
+    const now = this.#world.now();
+    if (address === undefined || address.key === this.#candidates.current.key || now < this.#preferAgainAt) return undefined;
+    this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
+    return address;
   }
 
   /** When WebTransport is tried again there: UDP may have come back. */

@@ -25,6 +25,8 @@ export interface Router {
   sendOn(address: Address): void;
   /** An address that a node gave, if a token may go there. */
   trusted(url: string | undefined): Address | undefined;
+  /** The node knows of a better one for this user: its address, if the session goes there now. */
+  better(url: string | undefined): Address | undefined;
   /** When WebTransport is tried again there, in place of `kind`. */
   upAt(address: Address, kind: TransportKind): number;
   /** WebTransport was tried, and does not work there yet. */

@@ -2,7 +2,7 @@
 import type { SkywaveError } from '../errors.js';
 import type { TransportKind } from '../transport.js';
 import type { DialOutcome, DialRequest } from './opening.js';
-import type { RouteOptions, Surroundings } from './route.js';
+import type { RouteOptions } from './route.js';
 import type { Router } from './router.js';
 import type { TrafficOptions } from './traffic.js';
 
@@ -37,7 +37,8 @@ export interface SessionOptions extends TrafficOptions, RouteOptions {
 }
 
 /** The world around a session. What it is given to call is called later, never at once. */
-export interface SessionIo extends Surroundings {
+export interface SessionIo {
+  now(): number;
   /** What says where to go. */
   route(options: RouteOptions): Router;
   /** Uniform in 0 ≤ x < 1. */

@@ -89,7 +89,7 @@ export class Traffic {
   #channelFrame(link: Link, channel: string, frame: ServerFrame): void {
     const phase = link.phases.get(channel);
     if (phase?.state === 'subscribed') this.#deliver(link, channel, frame);
-    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much before `subscribed`');
+    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much too early');
   }
 
   #deliver(link: Link, channel: string, frame: ServerFrame): void {

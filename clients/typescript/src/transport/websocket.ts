@@ -1,4 +1,5 @@
 /** WebSocket as a transport: one socket for all frames. */
+import { onAbort } from '../abort.js';
 import type { Encoding } from '../encoding.js';
 import { lost } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
@@ -78,19 +79,18 @@ export function openWebSocket(
   return new Promise((resolve, reject) => {
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = 'arraybuffer';
-    const abort = (): void => {
+    const forget = onAbort(signal, () => {
       socket.close();
       reject(lost('given up'));
-    };
-    signal.addEventListener('abort', abort, { once: true });
+    });
     socket.onopen = () => {
-      signal.removeEventListener('abort', abort);
+      forget();
       resolve(new WebSocketTransport(socket, encoding));
     };
     // The close that follows says as much; without a handler, some libraries throw.
     socket.onerror = () => undefined;
     socket.onclose = ({ code }: { code: number }) => {
-      signal.removeEventListener('abort', abort);
+      forget();
       reject(lost(`no WebSocket (${code})`));
     };
   });

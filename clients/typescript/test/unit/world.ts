@@ -6,7 +6,7 @@ import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublicat
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
 import { Pacer } from '../../src/session/pacer.js';
-import { Route, type RouteOptions } from '../../src/session/route.js';
+import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
@@ -97,7 +97,7 @@ export interface Told {
   error: SkywaveError | undefined;
 }
 
-export class World implements SessionIo {
+export class World implements SessionIo, Surroundings {
   time = 1_000_000;
   chance = 0.5;
   readonly dials: { request: DialRequest; done: (outcome: DialOutcome) => void; isCancelled: boolean }[] = [];
