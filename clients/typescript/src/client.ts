@@ -35,7 +35,7 @@ export interface CoreOptions {
   readonly requestTimeoutMs?: number;
   /** The wait between attempts to connect; up to 200 ms at first and 20 s at last. */
   readonly backoff?: Backoff;
-  /** How many publishes may wait for their answer; 1,024. */
+  /** How many publishes may wait for their answer, in the outbox as well; 1,024. */
   readonly publishQueue?: number;
   /** The application's name and version, for the node's logs; at most 64 bytes each. */
   readonly name?: string;

@@ -55,11 +55,6 @@ export class Outgoing {
     return this.#session.state === 'closed';
   }
 
-  /** Whether the session is kept up. */
-  get isAlive(): boolean {
-    return !this.isClosed && this.#session.state !== 'disconnected';
-  }
-
   subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
     this.traffic.subscribe(channel, options, reader);
     this.#session.settle();
@@ -78,25 +73,23 @@ export class Outgoing {
 
   async publish(channel: string, data: Payload, key = `${this.#keyPrefix}-${(this.#keys += 1)}`, signal?: AbortSignal): Promise<Published> {
     const entry = { channel, data, key };
-    return this.courier === undefined ? this.send(entry, signal) : this.courier.publish(entry, signal);
+    if (this.courier !== undefined) return this.courier.publish(entry, signal);
+    return this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
 
-  /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
-  send({ channel, data, key }: OutboxEntry, signal?: AbortSignal, withdrawn?: () => void): Promise<Published> {
-    return this.promise<Published>(signal, (resolve, reject) => {
-      const number = this.traffic.publish({
-        channel,
-        data,
-        key,
-        done: ({ origin, epoch, offset }) => {
-          resolve({ origin, epoch, offset });
-        },
-        failed: reject,
-      });
-      return () => {
-        if (number !== undefined && this.traffic.publishes.withdraw(number)) withdrawn?.();
-      };
+  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
+  push({ channel, data, key }: OutboxEntry, done: (published: Published) => void, failed: (error: RequestError) => void): () => boolean {
+    const number = this.traffic.publish({
+      channel,
+      data,
+      key,
+      done: ({ origin, epoch, offset }) => {
+        done({ origin, epoch, offset });
+      },
+      failed,
     });
+    this.#session.settle();
+    return () => number !== undefined && this.traffic.publishes.withdraw(number);
   }
 
   /** Sends a request, now or once there is a connection, and waits for its reply. */
@@ -120,16 +113,20 @@ export class Outgoing {
     );
   }
 
-  /** A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts. */
+  /**
+   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
+   * `isKept`: it waits for a session even where the node does not want this client.
+   */
   promise<Value>(
     signal: AbortSignal | undefined,
-    begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => void,
+    begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => unknown,
+    isKept = false,
   ): Promise<Value> {
-    let undo: (() => void) | undefined;
+    let undo: (() => unknown) | undefined;
     let forget: (() => void) | undefined;
     return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.refusal !== undefined) throw this.refusal;
+      if (this.refusal !== undefined && (this.isClosed || !isKept)) throw this.refusal;
       forget = onAbort(signal, () => {
         reject(signal?.reason as Error);
       });

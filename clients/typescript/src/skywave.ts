@@ -54,7 +54,7 @@ export class Skywave extends SkywaveCore {
     const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
     super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
     if (options.outbox !== undefined) {
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, (delivered) => {
         this.#delivered.emit('delivered', delivered);
       });
     }
