@@ -12,7 +12,6 @@ import { toPayload } from './payload.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { Session } from './session.js';
-import type { Pacing } from './session/pacer.js';
 import type { Connection, State } from './session/state.js';
 import type { WebSocketConstructor } from './transport/websocket.js';
 import { VERSION } from './version.js';
@@ -47,7 +46,6 @@ export interface ChoiceOptions {
   readonly transport: TransportChoice;
   readonly headStartMs: number;
   readonly storage: MemoryStorage | undefined;
-  readonly pacing?: Pacing;
 }
 
 /** What a client is doing, and since when something is wrong. */

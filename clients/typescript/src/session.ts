@@ -280,7 +280,7 @@ export class Session implements TrafficHost {
     link.isConnected = true;
     link.beats(connected.heartbeat);
     this.#route.arrived(link.address, connected.region, connected.regions);
-    this.traffic.publishes.limit(connected.limits.publishes_per_second, this.now());
+    this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
     // What another node could not do for the moment, this one may.
     if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
     this.#node = connected.node;

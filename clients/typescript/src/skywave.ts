@@ -12,7 +12,6 @@ import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
-import { Pacer } from './session/pacer.js';
 import { Route } from './session/route.js';
 import type { TransportKind } from './transport.js';
 
@@ -52,7 +51,7 @@ export class Skywave extends SkywaveCore {
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
     const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
-    super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
+    super(url, options, parts(options, transport), { transport, headStartMs, storage });
     if (options.outbox !== undefined) {
       this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, (delivered) => {
         this.#delivered.emit('delivered', delivered);

@@ -62,7 +62,7 @@ export class Requests {
 
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query: Query, link: Link | undefined, now: number): () => void {
-    if (this.#asked.size >= MAX_REQUESTS) throw requestError('limit_reached', 'too many requests wait', true);
+    if (this.#asked.size >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
     const id = this.nextId();
     const expiresAt = now + (query.timeoutMs ?? this.#timeoutMs);
     this.#asked.set(id, { request: query, link: undefined, sentAt: now, expiresAt });

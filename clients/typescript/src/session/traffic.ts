@@ -5,7 +5,6 @@ import { RequestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { toError } from '../messages.js';
 import { hold, type Link, type Phase } from './link.js';
-import type { Pacing } from './pacer.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
@@ -33,7 +32,6 @@ export interface TrafficOptions {
   readonly backoff: Backoff;
   readonly requestTimeoutMs: number;
   readonly publishQueue: number;
-  readonly pacing?: Pacing;
 }
 
 export class Traffic {
@@ -49,7 +47,7 @@ export class Traffic {
   constructor(options: TrafficOptions, host: TrafficHost) {
     this.#host = host;
     this.#options = options;
-    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random(), options.pacing);
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random());
     this.requests = new Requests(options.requestTimeoutMs);
   }
 
@@ -272,14 +270,14 @@ export class Traffic {
   #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
     const isSent = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
       done: ([name, body]) => {
-        if (name === 'published') this.publishes.answer(number, body, this.#host.now());
+        if (name === 'published') this.publishes.answer(number, body);
       },
       failed: (error) => {
         this.publishes.failed(number, live.number, error, this.#host.now());
       },
     });
     if (isSent) return;
-    this.publishes.refuse(number, tooLarge(live.frameBytes), this.#host.now());
+    this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
 
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */

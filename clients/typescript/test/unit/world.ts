@@ -5,7 +5,6 @@ import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
-import { Pacer } from '../../src/session/pacer.js';
 import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
@@ -108,7 +107,7 @@ export class World implements SessionIo, Surroundings {
   #tickAt = Infinity;
 
   constructor(options: Partial<SessionOptions> = {}) {
-    this.session = new Session({ ...OPTIONS, pacing: new Pacer(), ...options }, {}, this);
+    this.session = new Session({ ...OPTIONS, ...options }, {}, this);
   }
 
   // ---- what a session sees
