@@ -2,7 +2,7 @@
 import { onAbort } from './abort.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { check, InvalidDataError, RequestError } from './errors.js';
-import type { ServerFrames, WirePublication } from './frames.js';
+import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
   type Gap,
@@ -15,7 +15,7 @@ import {
   toPublication,
 } from './messages.js';
 import { toPayload } from './payload.js';
-import type { Position } from './position.js';
+import { earlier, isPast, moved, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
@@ -24,17 +24,17 @@ import { byteLength } from './shapes.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
   /** Begin with the last so many publications; at most 1,000. */
-  readonly history?: number;
+  readonly history?: number | undefined;
   /** Begin after this position, where an earlier visit ended. */
-  readonly position?: Position;
+  readonly position?: Position | undefined;
   /** Keep track of who is there. */
-  readonly presence?: boolean;
+  readonly presence?: boolean | undefined;
   /** What publications have to be; others are told by `invalid` and not by `publication`. */
-  readonly schema?: StandardSchema<Message>;
+  readonly schema?: StandardSchema<Message> | undefined;
   /** The same for events. */
-  readonly eventSchema?: StandardSchema<Event>;
+  readonly eventSchema?: StandardSchema<Event> | undefined;
   /** How many publications an iteration holds for a reader that takes its time; 1,024, at least 1. */
-  readonly queue?: number;
+  readonly queue?: number | undefined;
 }
 
 /** What a channel tells. */
@@ -94,13 +94,16 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
   /** Who waits for the confirmation. */
-  readonly #waiting = new Set<(error: RequestError) => void>();
+  readonly #waiting = new Set<{ resolve(subscribed: Subscribed): void; reject(error: RequestError): void }>();
   readonly #members = new Map<string, Member>();
   #options: ChannelOptions<Message, Event>;
   #isKept = false;
   #isStopped = false;
   #isSubscribed = false;
   #isChecking = false;
+  #isAsking = false;
+  /** Up to where listeners have heard. */
+  #heard: Position | undefined;
   #subscribed: Subscribed | undefined;
 
   /** @internal */
@@ -112,9 +115,12 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#reader = this.#toReader();
   }
 
-  /** Changes how the next subscription begins. @internal */
+  /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options: ChannelOptions<Message, Event>): void {
+    checkPage(options.history || 1);
+    const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     this.#options = { ...this.#options, ...options };
+    if (isMore) this.#begin(this.#earliest('filled'));
   }
 
   // ---- subscribing
@@ -124,9 +130,12 @@ export class Channel<Message = unknown, Event = unknown> {
     return this.#subscribed !== undefined;
   }
 
-  /** What has been delivered: to be kept where the next visit should go on from here. */
+  /**
+   * What has been handed out, to listeners and to the slowest iteration: to be kept where the next visit should go on
+   * from here. It is there as long as the channel is subscribed.
+   */
   get position(): Position | undefined {
-    return this.#outgoing.traffic.positionOf(this.name);
+    return this.#earliest('taken');
   }
 
   /** Who is there, where `presence` was asked for. */
@@ -156,12 +165,9 @@ export class Channel<Message = unknown, Event = unknown> {
       this.#isStopped = false;
       this.#check();
       if (this.#subscribed !== undefined) resolve(this.#subscribed);
-      const stop = this.#events.on('subscribed', resolve);
-      this.#waiting.add(reject);
-      return () => {
-        stop();
-        this.#waiting.delete(reject);
-      };
+      const waiter = { resolve, reject };
+      this.#waiting.add(waiter);
+      return () => this.#waiting.delete(waiter);
     });
   }
 
@@ -187,7 +193,7 @@ export class Channel<Message = unknown, Event = unknown> {
         forget?.();
         if (this.#readings.delete(reading)) this.#checkSoon();
       }
-      if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
+      if (reading.hasMuchRoom) this.#refill(reading);
     });
     const end = (): void => {
       void reading.return();
@@ -197,11 +203,31 @@ export class Channel<Message = unknown, Event = unknown> {
     else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
     else {
       forget = onAbort(signal, end);
+      reading.filled = this.#heard;
       this.#readings.add(reading);
       this.#isStopped = false;
       this.#checkSoon();
     }
     return reading;
+  }
+
+  /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
+  #refill(reading: Reading<Publication<Message>>): void {
+    if (reading.isBehind) this.#begin(this.#earliest('filled'));
+    else this.#outgoing.resume(this.name);
+  }
+
+  /** Subscribes, or does so anew from another position. */
+  #begin(position: Position | undefined): void {
+    for (const reading of this.#readings) reading.isBehind = false;
+    this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
+  }
+
+  /** Where the slowest is. */
+  #earliest(of: 'filled' | 'taken'): Position | undefined {
+    let position = this.#outgoing.traffic.positionOf(this.name);
+    for (const { [of]: other } of this.#readings) position = position && other && earlier(other, position);
+    return position;
   }
 
   /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
@@ -219,7 +245,9 @@ export class Channel<Message = unknown, Event = unknown> {
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
-      this.#outgoing.subscribe(this.name, this.#options, this.#reader);
+      this.#begin(this.#options.position);
+      // Another subscription begins anew.
+      this.#options = { ...this.#options, position: undefined };
     } else {
       this.#forget();
       this.#outgoing.unsubscribe(this.name);
@@ -228,20 +256,19 @@ export class Channel<Message = unknown, Event = unknown> {
 
   #forget(): void {
     this.#subscribed = undefined;
+    this.#heard = undefined;
     this.#members.clear();
   }
 
   #toReader(): ChannelReader {
     return {
-      hasRoom: () => [...this.#readings].every((reading) => reading.hasRoom),
+      // Listeners hear all, and a reader that is too slow for them goes back later.
+      hasRoom: () => this.#events.count(...SUBSCRIBING) > 0 || this.#readings.size === 0 || [...this.#readings].some((reading) => reading.hasRoom),
       subscribed: (body, position) => {
         this.#confirmed(body, position);
       },
       publication: (wire) => {
-        const publication = this.#checked(wire);
-        if (publication === undefined) return;
-        for (const reading of this.#readings) reading.push(publication);
-        this.#events.emit('publication', publication);
+        this.#publication(wire);
       },
       event: (body) => {
         this.#event(body);
@@ -253,6 +280,7 @@ export class Channel<Message = unknown, Event = unknown> {
         for (const { session } of left) this.#members.delete(session);
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
+        if (count !== this.#members.size) void this.#askMembers();
       },
       refused: (error) => {
         // What stood is taken up again.
@@ -265,10 +293,40 @@ export class Channel<Message = unknown, Event = unknown> {
     };
   }
 
+  #publication(wire: WirePublication): void {
+    // Not where it is there for a reader that has gone back.
+    const isNew = !isPast(this.#heard, wire);
+    if (isNew) this.#heard = moved(this.#heard, wire);
+    const publication = this.#checked(wire);
+    if (publication === undefined) return;
+    for (const reading of this.#readings) reading.push(publication);
+    if (isNew) this.#events.emit('publication', publication);
+  }
+
   #confirmed({ recovered, reason, presence }: ServerFrames['subscribed'], position: Position): void {
     this.#subscribed = { position, recovered, reason };
+    this.#heard ??= position;
+    for (const reading of this.#readings) reading.filled ??= position;
+    for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
-    if (presence === undefined) return;
+    if (presence !== undefined) this.#replaceMembers(presence);
+  }
+
+  /** Changes were dropped on the way: asks who is there. */
+  async #askMembers(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      const presence = await this.#outgoing.ask('presence', { channel: this.name }, {});
+      if (this.isSubscribed) this.#replaceMembers(presence);
+    } catch {
+      // The next change is compared again.
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  #replaceMembers(presence: { count: number; members: WireMember[] }): void {
     const before = new Map(this.#members);
     this.#members.clear();
     for (const member of presence.members) this.#members.set(member.session, toMember(member));
@@ -313,7 +371,7 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
   #fail(error: RequestError): void {
     for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
-    for (const reject of this.#waiting) reject(error);
+    for (const { reject } of this.#waiting) reject(error);
   }
 
   // ---- requests
@@ -340,6 +398,7 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
+    checkPage(limit, after, before);
     const body = await this.#outgoing.ask('history', { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor };
@@ -352,9 +411,15 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 }
 
+/** @throws RequestError for what a node does not give at once. */
+function checkPage(count: number, after?: Position, before = ''): void {
+  const isRight = Number.isInteger(count) && count >= 1 && count <= 1_000 && byteLength(before) <= 128 && !(after && before);
+  check(isRight, 'a page has 1 … 1,000, `after` or `before`');
+}
+
 /** @throws RequestError for what is no channel's name. */
 function checkName(name: string): void {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
   const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
-  check(isRight, 'a channel is `namespace:name` or `@user`, of at most 255 bytes');
+  check(isRight, 'a channel is `namespace:name` or `@user`');
 }

@@ -82,7 +82,7 @@ export class SkywaveCore {
       backoff: options.backoff ?? { firstMs: 200, maxMs: 20_000 },
       client: { name, version },
     };
-    const urls = isList(url) ? url : [url];
+    const urls = [url].flat() as NodeUrl[];
     this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
@@ -190,8 +190,4 @@ export interface CallOptions<Result> {
   /** What the result has to be. */
   readonly schema?: StandardSchema<Result>;
   readonly signal?: AbortSignal;
-}
-
-function isList(url: NodeUrl | readonly NodeUrl[]): url is readonly NodeUrl[] {
-  return Array.isArray(url);
 }

@@ -11,10 +11,10 @@ export interface ListenOptions {
 
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
-  readonly #removed: () => void;
+  readonly #removed: (() => void) | undefined;
 
   /** `removed` is called after a listener has gone. */
-  constructor(removed: () => void = () => undefined) {
+  constructor(removed?: () => void) {
     this.#removed = removed;
   }
 
@@ -36,7 +36,7 @@ export class Emitter<Events> {
     const remove = (): void => {
       listeners.delete(own);
       forget();
-      this.#removed();
+      this.#removed?.();
     };
     const forget = onAbort(signal, remove);
     return remove;

@@ -70,25 +70,22 @@ export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded)
   }
 }
 
-/** `parse` with what it throws told as a malformed frame. */
-export function parsed(parse: () => unknown): unknown {
+/** `parse` with what it throws told as a frame that is none. */
+export function parsed(parse: () => unknown, problem: DecodeProblem = 'malformed'): unknown {
   try {
     return parse();
   } catch (error) {
-    throw new DecodeError('malformed', messageOf(error));
+    throw new DecodeError(problem, messageOf(error));
   }
 }
 
-const reader: PayloadReader = {
-  payload(body) {
-    const base64 = body['data_b64'] ?? undefined;
-    delete body['data_b64'];
-    if (base64 === undefined) return Object.hasOwn(body, 'data');
-    if (typeof base64 !== 'string' || Object.hasOwn(body, 'data')) return false;
-    body['data'] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return true;
-  },
-  info: (value) => value,
+const reader: PayloadReader = (body) => {
+  const base64 = body['data_b64'] ?? undefined;
+  delete body['data_b64'];
+  if (base64 === undefined) return Object.hasOwn(body, 'data');
+  if (typeof base64 !== 'string' || Object.hasOwn(body, 'data')) return false;
+  body['data'] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return true;
 };
 
 /** JSON: what a browser reads and writes fastest. */

@@ -78,6 +78,10 @@ export function toError({ code, reason, message, transient, retry_after_ms }: Se
   return new RequestError(code, reason, message, transient, retry_after_ms);
 }
 
+export function toPublished({ origin, epoch, offset }: ServerFrames['published']): Published {
+  return { origin, epoch, offset };
+}
+
 export function toMember({ session, user, data, since_ms: sinceMs }: WireMember): Member {
   return { session, user, data, sinceMs };
 }

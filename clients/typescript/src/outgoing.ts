@@ -1,6 +1,6 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
 import { onAbort } from './abort.js';
-import { type RequestError, requestError } from './errors.js';
+import type { RequestError } from './errors.js';
 import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
@@ -23,7 +23,7 @@ interface Replies {
   refresh: ServerFrames['refreshed'];
 }
 
-const REPLY_NAMES: Record<keyof Replies, string> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
+const REPLIES: Record<keyof Replies, keyof ServerFrames> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
 
 /** Who else may take a publication on its way. */
 export interface PublicationCourier {
@@ -34,9 +34,6 @@ export class Outgoing {
   /** Takes publications on their way, where there is one. */
   courier: PublicationCourier | undefined;
   readonly #session: Session;
-  /** Before the counter in idempotency keys; unique for this client. */
-  readonly #keyPrefix = randomPrefix();
-  #keys = 0;
 
   constructor(session: Session) {
     this.#session = session;
@@ -71,23 +68,15 @@ export class Outgoing {
     this.#session.settle();
   }
 
-  async publish(channel: string, data: Payload, key = `${this.#keyPrefix}-${(this.#keys += 1)}`, signal?: AbortSignal): Promise<Published> {
+  async publish(channel: string, data: Payload, key = randomKey(), signal?: AbortSignal): Promise<Published> {
     const entry = { channel, data, key };
     if (this.courier !== undefined) return this.courier.publish(entry, signal);
     return this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
 
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
-  push({ channel, data, key }: OutboxEntry, done: (published: Published) => void, failed: (error: RequestError) => void): () => boolean {
-    const number = this.traffic.publish({
-      channel,
-      data,
-      key,
-      done: ({ origin, epoch, offset }) => {
-        done({ origin, epoch, offset });
-      },
-      failed,
-    });
+  push(entry: OutboxEntry, done: (published: Published) => void, failed: (error: RequestError) => void): () => boolean {
+    const number = this.traffic.publish({ ...entry, done, failed });
     this.#session.settle();
     return () => number !== undefined && this.traffic.publishes.withdraw(number);
   }
@@ -104,10 +93,8 @@ export class Outgoing {
         frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
         isRepeatable,
         timeoutMs,
-        done: ([reply, body]) => {
-          if (reply === REPLY_NAMES[name]) resolve(body as Replies[Name]);
-          else reject(requestError('internal', 'another kind of reply'));
-        },
+        reply: REPLIES[name],
+        done: resolve,
         failed: reject,
       }),
     );
@@ -139,8 +126,8 @@ export class Outgoing {
   }
 }
 
-/** 128 random bits. Where there is no better source, chance has to do: a key is unique, not secret. */
-function randomPrefix(): string {
+/** 128 random bits. Where there is no better source, chance has to do: a key is unique, and only better not guessed. */
+function randomKey(): string {
   const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
   // Absent in React Native, whatever its declared type says.
   (globalThis.crypto as Crypto | undefined)?.getRandomValues(words);

@@ -2,11 +2,11 @@
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
 import { REPLACED, ROTATE, TOKEN_EXPIRED } from './codes.js';
-import { type ConnectionError, lost, RequestError, requestError, type SkywaveError } from './errors.js';
+import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
 import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { hold, Link } from './session/link.js';
-import { type DialOutcome, ending, type Opening, type Purpose } from './session/opening.js';
+import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
 import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { TokenSchedule } from './session/tokens.js';
@@ -22,14 +22,6 @@ const STABLE_MS = 5_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
-
-/** A connection that is to be opened at its time. */
-interface Due {
-  readonly at: number;
-  readonly purpose: Purpose;
-  readonly address?: Address | undefined;
-  readonly kind?: TransportKind;
-}
 
 export class Session implements TrafficHost {
   readonly traffic: Traffic;
@@ -53,7 +45,6 @@ export class Session implements TrafficHost {
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
-  #links = 0;
   #connects = 0;
   #frameBytes = 65_536;
   #scheduledAt = Infinity;
@@ -111,10 +102,7 @@ export class Session implements TrafficHost {
     this.live = undefined;
     this.connection = undefined;
     this.#tokens.stop();
-    if (live !== undefined) {
-      live.transport.close();
-      this.traffic.requests.lost(live);
-    }
+    if (live !== undefined) this.#drop(live);
     this.settle();
   }
 
@@ -172,7 +160,6 @@ export class Session implements TrafficHost {
       this.#tokens.refreshAt,
       next ?? Infinity,
       live?.deadAt ?? Infinity,
-      live?.nudgeAt ?? Infinity,
       this.#retiring?.until ?? Infinity,
     );
     this.#scheduledAt = at;
@@ -184,7 +171,6 @@ export class Session implements TrafficHost {
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
     if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'silence'));
-    this.live?.nudge(now);
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.#opening;
@@ -201,13 +187,13 @@ export class Session implements TrafficHost {
     const isOnly = named !== undefined && purpose !== 'drain';
     // Whoever names another one wants to be left.
     const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
-    const opening: Opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
+    const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
     this.#due = undefined;
     this.#opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     const request = {
       targets,
-      headStartMs: this.#route.headStartMs(targets[0]?.address, named !== undefined),
+      headStartMs: this.#route.headStartMs?.(targets[0]?.address, named !== undefined) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs,
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
@@ -220,12 +206,12 @@ export class Session implements TrafficHost {
     const opening = this.#opening;
     if (opening === undefined) return;
     this.#opening = undefined;
-    opening.cancel();
+    opening.cancel?.();
     if (opening.link !== undefined) {
       this.#isUnsure = true;
       opening.link.transport.close();
     }
-    opening.settle(error);
+    opening.settle?.(error);
   }
 
   /** A handshake has completed: what follows is `connect`. */
@@ -242,11 +228,10 @@ export class Session implements TrafficHost {
     for (const other of failed) this.#route.failed(opening.targets[other]);
     const target = opening.targets[index];
     if (target === undefined) return;
-    this.#route.dialed(target, transport.kind, tookMs);
-    this.#links += 1;
-    const link = new Link(this.#links, target.address, transport, this.now());
+    this.#route.dialed?.(target, transport.kind, tookMs);
+    const link = new Link(target.address, transport, this.now());
     opening.link = link;
-    const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
+    const patienceMs = opening.targets.length > 1 ? GREETING_MS : Infinity;
     opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
     transport.listen(this.#events(link));
     link.token = token;
@@ -269,7 +254,7 @@ export class Session implements TrafficHost {
         network: this.network,
       },
     ]);
-    if (!isSent) this.#failed(opening, requestError('bad_request', 'the token is too large'));
+    if (!isSent) this.#failed(opening, tooLarge(link.frameBytes));
   }
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
@@ -289,14 +274,10 @@ export class Session implements TrafficHost {
     if (old !== undefined) this.#beginRetirement(old);
     this.#connects += 1;
     this.#describe(link, connected);
-    this.#due = this.#up(link);
     // A preference is followed once, so that two nodes cannot play ball with a client.
-    if (opening.purpose === 'connect' || opening.purpose === 'drain') {
-      const address = this.#route.better(connected.prefer_url);
-      if (address !== undefined) this.#due = { at: this.now(), address, purpose: 'prefer' };
-    }
+    this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
-    opening.settle();
+    opening.settle?.();
     // The application, told just now, may have ended it.
     if (this.live !== link) return;
     this.traffic.catchUp(link);
@@ -314,18 +295,18 @@ export class Session implements TrafficHost {
   #failed(opening: Opening, error: SkywaveError): void {
     this.#opening = undefined;
     const { purpose, link, targets } = opening;
-    opening.cancel();
+    opening.cancel?.();
     if (link !== undefined) {
       link.transport.close();
       this.#isUnsure ||= error.transient;
     }
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = !error.transient || (error.code === TOKEN_EXPIRED && !this.#options.canRefresh);
-    if ((purpose === 'connect' || purpose === 'drain') && !isExpired) {
+    const isFinal = this.#isFinal(error);
+    if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === undefined || link.address === address);
       for (const target of tried) this.#route.failed(target);
     }
-    opening.settle(error);
+    opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
     else if (isFinal) this.#refused(error);
     else {
@@ -336,16 +317,16 @@ export class Session implements TrafficHost {
 
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
-    if (purpose === 'up') this.#route.upFailed(live.address);
+    if (purpose === 'up') this.#route.upFailed?.(live.address);
     if (purpose === 'drain' && !isFinal) {
       // The old connection ends sooner or later: try again until then.
       this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
-    } else this.#due = this.#up(live);
+    } else this.#stand(live);
   }
 
-  /** Over WebSocket, WebTransport is tried again after a while. */
-  #up({ address, transport }: Link): Due {
-    return { at: this.#route.upAt(address, transport.kind), purpose: 'up', address, kind: 'webtransport' };
+  /** There is no need to go elsewhere, and perhaps a reason. */
+  #stand({ address, transport }: Link, preferUrl?: string): void {
+    this.#due = this.#route.next?.(address, transport.kind, preferUrl);
   }
 
   #comeBack(error: SkywaveError, waitMs: number): void {
@@ -360,7 +341,12 @@ export class Session implements TrafficHost {
     return waitMs;
   }
 
-  /** The node does not want this client, and coming back would not change that. */
+  /** Whether coming back would not change anything. */
+  #isFinal({ transient, code }: SkywaveError): boolean {
+    return !transient || (code === TOKEN_EXPIRED && !this.#options.canRefresh);
+  }
+
+  /** The node does not want this client. */
   #refused(error: SkywaveError): void {
     if (error.code === REPLACED && this.#isUnsure) {
       // By a connection of this very session that was given up too early. Its secret never came, so a new session
@@ -403,7 +389,7 @@ export class Session implements TrafficHost {
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === 'disconnect') this.#failed(opening, ending(body.code, body.reason, body.reconnect));
+    else if (name === 'disconnect') this.#failed(opening, toEnding(body));
     else if (name === 'error' && body.id === link.connectId) {
       this.#failed(opening, toError(body));
     } else if (!hold(link.early, frame)) this.fault(link, 'too much too early');
@@ -413,9 +399,9 @@ export class Session implements TrafficHost {
     if (link !== this.live && link !== this.#retiring?.link) return;
     const [name, body] = frame;
     if (name === 'ping') {
-      link.beats(body, body.seq);
+      link.beats(body);
       link.send(['pong', { seq: body.seq }], 'datagram');
-    } else if (name === 'disconnect') this.#ended(link, ending(body.code, body.reason, body.reconnect));
+    } else if (name === 'disconnect') this.#ended(link, toEnding(body));
     else if (name !== 'drain') this.traffic.frame(link, frame);
     else if (link === this.live) this.#drain(body);
   }
@@ -433,17 +419,15 @@ export class Session implements TrafficHost {
   /** The connection that carries the session is over. */
   #lost(link: Link, error: ConnectionError): void {
     this.live = undefined;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
     this.#tokens.stop();
     const due = this.#due;
     this.#due = undefined;
-    if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn(due.address);
+    if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn?.(due.address);
     const { code } = error;
     // One's own move replaces the old connection, which may hear of it first.
     const isOwnMove = code === REPLACED && this.#opening !== undefined;
-    const isTokenFinal = code === TOKEN_EXPIRED && !this.#options.canRefresh;
-    if ((!error.transient && !isOwnMove) || isTokenFinal) {
+    if (this.#isFinal(error) && !isOwnMove) {
       this.#cancelOpening(error);
       this.#refused(error);
       return;
@@ -460,6 +444,11 @@ export class Session implements TrafficHost {
     this.#comeBack(error, isAtOnce ? 0 : waitMs);
   }
 
+  #drop(link: Link): void {
+    link.transport.close();
+    this.traffic.requests.lost(link);
+  }
+
   /** Keeps the old connection for replies that only it can give. */
   #beginRetirement(old: Link): void {
     this.#retire();
@@ -471,8 +460,7 @@ export class Session implements TrafficHost {
     const link = this.#retiring?.link;
     this.#retiring = undefined;
     if (link === undefined) return;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
     if (this.live !== undefined) this.traffic.requests.sendWaiting(this.live, this.now());
   }
 
@@ -480,7 +468,7 @@ export class Session implements TrafficHost {
   #drain({ after_ms, url }: ServerFrames['drain']): void {
     const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
     const isSooner = this.#due !== undefined && this.#due.purpose !== 'up' && this.#due.at <= at;
-    if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: 'drain' };
+    if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted?.(url), purpose: 'drain' };
   }
 
   #refresh(): void {
@@ -489,8 +477,9 @@ export class Session implements TrafficHost {
       const { live } = this;
       if (live !== undefined && token !== undefined) {
         this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
-          done: ([name, body]) => {
-            if (name === 'refreshed') this.tokenExpires(token, body.expires_at_ms);
+          reply: 'refreshed',
+          done: (body: ServerFrames['refreshed']) => {
+            this.tokenExpires(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());
@@ -509,6 +498,11 @@ export class Session implements TrafficHost {
   }
 }
 
-function ignore(): void {
-  // Nobody waits for it.
+/** Whether the session cannot stay where it is. */
+function isNeeded({ purpose }: Opening): boolean {
+  return purpose === 'connect' || purpose === 'drain';
+}
+
+function toEnding({ code, reason, reconnect }: ServerFrames['disconnect']): ConnectionError {
+  return ending(code, reason, reconnect);
 }

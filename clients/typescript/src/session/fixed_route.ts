@@ -30,14 +30,6 @@ export class FixedRoute implements Router {
     return [{ address, plan: { first: 'websocket', headStartMs: 0 } }];
   }
 
-  headStartMs(): number {
-    return 0;
-  }
-
-  dialed(): void {
-    // Nothing is learned from it.
-  }
-
   failed(target: Target | undefined): void {
     if (target !== undefined) this.#failed.add(target.address);
   }
@@ -45,25 +37,5 @@ export class FixedRoute implements Router {
   arrived(address: Address): void {
     this.beginRound();
     while (this.#addresses[0] !== address) this.#addresses.push(...this.#addresses.splice(0, 1));
-  }
-
-  sendOn(): void {
-    // Only the given addresses count.
-  }
-
-  trusted(): undefined {
-    return undefined;
-  }
-
-  better(): undefined {
-    return undefined;
-  }
-
-  upAt(): number {
-    return Infinity;
-  }
-
-  upFailed(): void {
-    // There is nothing to go up to.
   }
 }

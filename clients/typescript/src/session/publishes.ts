@@ -1,7 +1,9 @@
 /** Publishes on their way: kept until answered, sent again with the same key. Time is an argument. */
 import { type Backoff, fullJitter } from '../backoff.js';
 import { type RequestError, requestError } from '../errors.js';
-import type { Payload, ServerFrames } from '../frames.js';
+import type { Payload } from '../frames.js';
+import type { Published } from '../messages.js';
+import type { Link } from './link.js';
 import { Pacer } from './pacer.js';
 
 /**
@@ -15,14 +17,14 @@ export interface Publish {
   readonly channel: string;
   readonly data: Payload;
   readonly key: string;
-  done(published: ServerFrames['published']): void;
+  done(published: Published): void;
   failed(error: RequestError): void;
 }
 
 interface Waiting {
   readonly publish: Publish;
   /** The connection on which it was sent last. */
-  sentOn: number | undefined;
+  sentOn: Link | undefined;
   wasSent: boolean;
 }
 
@@ -68,7 +70,7 @@ export class Publishes {
   }
 
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
-  take(connection: number, now: number): [number, Publish][] {
+  take(connection: Link, now: number): [number, Publish][] {
     const taken: [number, Publish][] = [];
     for (const [number, waiting] of this.#waiting) {
       if (this.#readyAt(number, waiting, connection) > now) continue;
@@ -84,12 +86,12 @@ export class Publishes {
   }
 
   /** When one may go out on `connection`, as far as its channel is concerned. */
-  #readyAt(number: number, { publish, sentOn }: Waiting, connection: number): number {
+  #readyAt(number: number, { publish, sentOn }: Waiting, connection: Link): number {
     const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
     return sentOn === connection || tried !== number ? Infinity : until;
   }
 
-  answer(number: number, published: ServerFrames['published']): void {
+  answer(number: number, published: Published): void {
     this.#remove(number)?.done(published);
   }
 
@@ -105,7 +107,7 @@ export class Publishes {
   }
 
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
-  failed(number: number, connection: number, error: RequestError, now: number): void {
+  failed(number: number, connection: Link, error: RequestError, now: number): void {
     if (!error.transient) {
       this.refuse(number, error);
       return;
@@ -126,7 +128,7 @@ export class Publishes {
   }
 
   /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
-  nextAt(connection: number): number {
+  nextAt(connection: Link): number {
     let at = Infinity;
     for (const [number, waiting] of this.#waiting) at = Math.min(at, this.#readyAt(number, waiting, connection));
     return Math.max(at, this.pacer.nextAt);

@@ -8,7 +8,9 @@ const MAX_REQUESTS = 1_024;
 
 /** A request on its way: exactly one of its ends comes. */
 export interface Request {
-  done?(reply: ServerFrame): void;
+  /** The name of the frame that answers it; what another one brings is an error. */
+  readonly reply?: ServerFrame[0];
+  done?(body: never): void;
   failed?(error: RequestError): void;
 }
 

@@ -3,7 +3,7 @@ import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Target } from './opening.js';
+import type { Due, Target } from './opening.js';
 import type { Router } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
@@ -120,17 +120,19 @@ export class Route implements Router {
     return address !== undefined && (address.isSecure || !this.#candidates.current.isSecure) ? address : undefined;
   }
 
-  /** The node knows of a better one for this user: its address, if the session goes there now. */
-  better(url: string | undefined): Address | undefined {
-    const address = this.trusted(url);
+  /** Where the session goes next, while it stands. */
+  next(address: Address, kind: TransportKind, preferUrl?: string): Due {
+    const better = this.trusted(preferUrl);
     const now = this.#world.now();
-    if (address === undefined || address.key === this.#candidates.current.key || now < this.#preferAgainAt) return undefined;
-    this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
-    return address;
+    if (better !== undefined && better.key !== address.key && now >= this.#preferAgainAt) {
+      this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
+      return { at: now, purpose: 'prefer', address: better };
+    }
+    return { at: this.#upAt(address, kind), purpose: 'up', address, kind: 'webtransport' };
   }
 
   /** When WebTransport is tried again there: UDP may have come back. */
-  upAt(address: Address, kind: TransportKind): number {
+  #upAt(address: Address, kind: TransportKind): number {
     if (this.#options.transport !== 'auto' || address.webtransport === undefined) return Infinity;
     const network = this.#world.network();
     if (kind === 'webtransport') {

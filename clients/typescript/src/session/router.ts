@@ -1,9 +1,9 @@
 /** What a session has to know of where to go. */
 import type { Address } from '../address.js';
 import type { TransportKind } from '../transport.js';
-import type { Target } from './opening.js';
+import type { Due, Target } from './opening.js';
 
-/** Where a session goes. */
+/** Where a session goes. One that learns nothing on its way leaves out what it would be told, and where that leads. */
 export interface Router {
   /** Whether nobody is left to be tried in this round. */
   readonly isExhausted: boolean;
@@ -14,21 +14,22 @@ export interface Router {
   /** `address` alone, over `kind` if one is named. */
   only(address: Address, kind?: TransportKind): Target[];
   /** How long the first one is tried alone, in milliseconds. */
-  headStartMs(first: Address | undefined, isNamed: boolean): number;
+  headStartMs?(first: Address | undefined, isNamed: boolean): number;
   /** A handshake completed. */
-  dialed(target: Target, kind: TransportKind, tookMs: number): void;
+  dialed?(target: Target, kind: TransportKind, tookMs: number): void;
   /** It is not to be tried again in this round. */
   failed(target: Target | undefined): void;
   /** The session is there; `regions`: where else it could go. */
   arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void;
   /** A node that is gone had named this one. */
-  sendOn(address: Address): void;
+  sendOn?(address: Address): void;
   /** An address that a node gave, if a token may go there. */
-  trusted(url: string | undefined): Address | undefined;
-  /** The node knows of a better one for this user: its address, if the session goes there now. */
-  better(url: string | undefined): Address | undefined;
-  /** When WebTransport is tried again there, in place of `kind`. */
-  upAt(address: Address, kind: TransportKind): number;
+  trusted?(url: string | undefined): Address | undefined;
+  /**
+   * Where the session goes next, while it stands: to a node that suits the user better, if the one at `address` has just
+   * named one, or back to WebTransport in place of `kind`.
+   */
+  next?(address: Address, kind: TransportKind, preferUrl?: string): Due;
   /** WebTransport was tried, and does not work there yet. */
-  upFailed(address: Address): void;
+  upFailed?(address: Address): void;
 }

@@ -1,7 +1,7 @@
 /** One subscribed channel: its position, the keys seen, and what is handed to the application. */
 import type { RequestError } from '../errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { admit, advance, pointOf, type Position } from '../position.js';
+import { admit, isPast, moved, type Position } from '../position.js';
 
 /** How many keys of a channel are remembered: a publication with one of them is a repetition. */
 const REMEMBERED_KEYS = 1_000;
@@ -25,7 +25,6 @@ export interface ChannelReader {
 export type Delivery = 'done' | 'full' | 'out_of_order';
 
 export class Subscription {
-  readonly id: number;
   /** What the reader has; none before the first `subscribed`. */
   position: Position | undefined;
   /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
@@ -35,10 +34,12 @@ export class Subscription {
   failures = 0;
   readonly reader: ChannelReader;
   readonly #options: SubscribeOptions;
-  readonly #keys = new Set<string>();
+  /** Where each was seen first. */
+  readonly keys: Map<string, string>;
 
-  constructor(id: number, options: SubscribeOptions, reader: ChannelReader) {
-    this.id = id;
+  /** `keys`: those of the one that this one takes the place of. */
+  constructor(options: SubscribeOptions, reader: ChannelReader, keys = new Map<string, string>()) {
+    this.keys = keys;
     this.position = options.position;
     this.#options = options;
     this.reader = reader;
@@ -48,7 +49,7 @@ export class Subscription {
   request(): SubscribeOptions {
     const { position } = this;
     const { history, presence } = this.#options;
-    return { position, history: position === undefined ? history : undefined, presence };
+    return { position, history: position === undefined ? history || undefined : undefined, presence };
   }
 
   subscribed(body: ServerFrames['subscribed']): void {
@@ -75,25 +76,25 @@ export class Subscription {
     const admission = admit(this.position, origin, epoch, offset);
     if (admission === 'duplicate') return 'done';
     if (admission !== 'next') return 'out_of_order';
-    this.position = advance(this.position, origin, epoch, offset);
-    if (key === undefined || this.#isNew(key)) this.reader.publication(publication);
+    this.position = moved(this.position, publication);
+    if (key === undefined || this.#isNew(key, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication);
     return 'done';
   }
 
-  #isNew(key: string): boolean {
-    if (this.#keys.has(key)) return false;
-    this.#keys.add(key);
-    const [oldest] = this.#keys;
-    if (this.#keys.size > REMEMBERED_KEYS && oldest !== undefined) this.#keys.delete(oldest);
+  #isNew(key: string, place: string): boolean {
+    const known = this.keys.get(key);
+    // A reader that went back gets again what it got there.
+    if (known !== undefined) return known === place;
+    this.keys.set(key, place);
+    const [oldest] = this.keys.keys();
+    if (this.keys.size > REMEMBERED_KEYS && oldest !== undefined) this.keys.delete(oldest);
     return true;
   }
 
   #gap(gap: ServerFrames['gap']): void {
-    const { origin, epoch, offset } = gap;
-    const known = pointOf(this.position ?? {}, origin);
     // Told before, on another connection.
-    if (known?.epoch === epoch && offset <= known.offset) return;
-    this.position = advance(this.position ?? {}, origin, epoch, offset);
+    if (isPast(this.position, gap)) return;
+    this.position = moved(this.position, gap);
     this.reader.gap(gap);
   }
 }

@@ -1,9 +1,9 @@
 /** What goes over a connection: frames to their channels and waiters, requests to the wire. */
 import { type Backoff, fullJitter } from '../backoff.js';
 import { isTransient } from '../codes.js';
-import { RequestError, tooLarge } from '../errors.js';
+import { RequestError, requestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
-import { toError } from '../messages.js';
+import { toError, toPublished } from '../messages.js';
 import { hold, type Link, type Phase } from './link.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
@@ -42,7 +42,6 @@ export class Traffic {
   readonly #host: TrafficHost;
   readonly #options: TrafficOptions;
   readonly #subscriptions = new Map<string, Subscription>();
-  #subscribed = 0;
 
   constructor(options: TrafficOptions, host: TrafficHost) {
     this.#host = host;
@@ -73,15 +72,14 @@ export class Traffic {
       case 'error':
         this.#take(body.id)?.failed?.(toError(body));
         break;
-      case 'published':
-      case 'history':
-      case 'presence':
-      case 'result':
-      case 'refreshed':
-        this.#take(body.id)?.done?.(frame);
-        break;
       default:
+        if ('id' in body) this.#replied(this.#take(body.id), frame);
     }
+  }
+
+  #replied(request: Request | undefined, [name, body]: ServerFrame): void {
+    if (name === request?.reply) request.done?.(body as never);
+    else request?.failed?.(requestError('internal', 'an unexpected reply'));
   }
 
   #channelFrame(link: Link, channel: string, frame: ServerFrame): void {
@@ -112,7 +110,7 @@ export class Traffic {
       link.phases.delete(channel);
       const number = code ?? 100;
       const word = reason ?? 'unsubscribed';
-      const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
+      const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
       if (link === this.#host.live) this.#refused(channel, error);
       return;
     }
@@ -148,12 +146,11 @@ export class Traffic {
 
   // ---- subscriptions
 
-  /** `channel` has no subscription yet. Answers the subscription's id. */
-  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): number {
-    this.#subscribed += 1;
-    this.#subscriptions.set(channel, new Subscription(this.#subscribed, options, reader));
+  /** Subscribes, or does so anew with other options. */
+  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
+    this.#subscriptions.set(channel, new Subscription(options, reader, this.#subscriptions.get(channel)?.keys));
+    this.#leave(channel);
     this.#join(channel);
-    return this.#subscribed;
   }
 
   unsubscribe(channel: string): void {
@@ -164,10 +161,10 @@ export class Traffic {
     return this.#subscriptions.get(channel)?.position;
   }
 
-  /** The reader has room again. */
-  resume(channel: string): void {
+  /** The reader has room again; or it is time, where the node has named one. */
+  resume(channel: string, at = Infinity): void {
     const subscription = this.#subscriptions.get(channel);
-    if (!subscription?.isPaused) return;
+    if (!subscription?.isPaused || subscription.resumeAt !== at) return;
     subscription.isPaused = false;
     subscription.resumeAt = Infinity;
     this.#join(channel);
@@ -213,23 +210,27 @@ export class Traffic {
     const phase = live?.phases.get(channel);
     if (live === undefined || phase === undefined || (phase.state === 'leaving' && !phase.held)) return;
     live.phases.set(channel, { state: 'leaving', held: undefined });
+    this.#sendUnsubscribe(live, channel);
+  }
+
+  #sendUnsubscribe(live: Link, channel: string): void {
     this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {});
   }
 
   // ---- connections
 
   /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
-  asked(frameBytes: number): { asked: Map<string, number>; subscriptions: Record<string, SubscribeOptions> } {
+  asked(frameBytes: number): { asked: Map<string, Subscription>; subscriptions: Record<string, SubscribeOptions> } {
     let left = (frameBytes || Infinity) - CONNECT_BYTES;
-    const asked = new Map<string, number>();
+    const asked = new Map<string, Subscription>();
     const subscriptions: Record<string, SubscribeOptions> = {};
     for (const [channel, subscription] of this.#subscriptions) {
       if (subscription.isPaused) continue;
       const request = subscription.request();
       // A byte of UTF-8 takes at most three per UTF-16 unit; the node reads the whole frame or nothing.
-      left -= 3 * (JSON.stringify(channel).length + JSON.stringify(request).length) + 8;
+      left -= 3 * JSON.stringify([channel, request]).length + 8;
       if (left < 0) break;
-      asked.set(channel, subscription.id);
+      asked.set(channel, subscription);
       subscriptions[channel] = request;
     }
     return { asked, subscriptions };
@@ -237,11 +238,10 @@ export class Traffic {
 
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link: Link): void {
-    for (const [channel, id] of link.asked) {
-      const subscription = this.#subscriptions.get(channel);
+    for (const [channel, subscription] of link.asked) {
       link.phases.set(channel, { state: 'awaiting', held: [] });
       // Dropped meanwhile, even if somebody else has subscribed since.
-      if (subscription?.id !== id || subscription.isPaused) this.#leave(channel);
+      if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused) this.#leave(channel);
     }
     for (const channel of this.#subscriptions.keys()) {
       const phase = link.phases.get(channel);
@@ -262,18 +262,19 @@ export class Traffic {
   sendPublishes(): void {
     const { live } = this.#host;
     if (live === undefined) return;
-    for (const [number, publish] of this.publishes.take(live.number, this.#host.now())) {
+    for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
       this.#sendPublish(live, number, publish);
     }
   }
 
   #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
     const isSent = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
-      done: ([name, body]) => {
-        if (name === 'published') this.publishes.answer(number, body);
+      reply: 'published',
+      done: (body: ServerFrames['published']) => {
+        this.publishes.answer(number, toPublished(body));
       },
       failed: (error) => {
-        this.publishes.failed(number, live.number, error, this.#host.now());
+        this.publishes.failed(number, live, error, this.#host.now());
       },
     });
     if (isSent) return;
@@ -296,7 +297,7 @@ export class Traffic {
   check(): void {
     const { live } = this.#host;
     if (live === undefined || live.isBeingChecked) return;
-    this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel: NOBODYS_CHANNEL }], {});
+    this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
     live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
   }
 
@@ -306,7 +307,7 @@ export class Traffic {
     const { live } = this.#host;
     let at = this.requests.expiresAt;
     if (live === undefined) return at;
-    at = Math.min(at, this.publishes.nextAt(live.number));
+    at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return at;
   }
@@ -314,7 +315,7 @@ export class Traffic {
   tick(now: number): void {
     this.requests.expire(now);
     if (this.#host.live === undefined) return;
-    for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel);
+    for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
     this.sendPublishes();
   }
 

@@ -38,10 +38,11 @@ class WebSocketTransport implements Transport {
   listen(events: TransportEvents): void {
     this.#receiving.listen(events);
     this.#socket.onmessage = ({ data }: { data: unknown }) => {
-      this.#receive(data);
+      const message = typeof data === 'string' ? data : new Uint8Array(data as ArrayBuffer);
+      this.#receiving.frames(() => this.#encoding.fromMessage(message));
     };
     this.#socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
-      this.#receiving.end(code, reason || `the WebSocket was closed (${code})`);
+      this.#receiving.end(code, reason || closed(code));
     };
   }
 
@@ -62,11 +63,10 @@ class WebSocketTransport implements Transport {
     this.#receiving.stop();
     this.#socket.close(1000);
   }
+}
 
-  #receive(data: unknown): void {
-    const message = typeof data === 'string' ? data : new Uint8Array(data as ArrayBuffer);
-    this.#receiving.frames(() => this.#encoding.fromMessage(message));
-  }
+function closed(code: number): string {
+  return `the WebSocket is closed (${code})`;
 }
 
 /** Opens a WebSocket. Aborting `signal` closes it while it opens. */
@@ -91,7 +91,7 @@ export function openWebSocket(
     socket.onerror = () => undefined;
     socket.onclose = ({ code }: { code: number }) => {
       forget();
-      reject(lost(`no WebSocket (${code})`));
+      reject(lost(closed(code)));
     };
   });
 }

@@ -92,6 +92,123 @@ describe('a channel', () => {
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 4 } });
   });
 
+  const told = ({ node }: Stage): void => {
+    const { id, position = {} } = node.last('subscribe');
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }]);
+    const from = position['eu']?.offset ?? 0;
+    node.says(...[1, 2, 3, 4, 5, 6, 7, 8, 9].filter((offset) => offset > from).map((offset) => publication(offset)));
+  };
+
+  it('tells its listeners all, whatever an iteration leaves unread, which misses nothing either', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    const invalid: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    channel.on('invalid', ({ issues }) => invalid.push(issues));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4, 5, 6, 7].map((offset) => publication(offset)));
+    assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7]);
+    assert.equal(node.all('unsubscribe').length, 0);
+    const read: unknown[] = [];
+    for (let before = node.all('subscribe').length; read.length < 9; before = node.all('subscribe').length) {
+      read.push((await reading.next()).value?.data);
+      if (node.all('subscribe').length > before) told(stage);
+    }
+    assert.deepEqual(read, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('lets no slow iteration hold up another one', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const [slow, quick] = [channel.publications(), channel.publications()];
+    await settled();
+    confirm(stage);
+    const read: unknown[] = [];
+    for (const offset of [1, 2, 3, 4, 5]) {
+      node.says(publication(offset));
+      read.push((await quick.next()).value?.data);
+    }
+    assert.deepEqual(read, [1, 2, 3, 4, 5]);
+    const late: unknown[] = [];
+    for (let before = node.all('subscribe').length; late.length < 5; before = node.all('subscribe').length) {
+      late.push((await slow.next()).value?.data);
+      if (node.all('subscribe').length > before) told(stage);
+    }
+    assert.deepEqual(late, [1, 2, 3, 4, 5]);
+    assert.equal((await quick.next()).value?.data, 6);
+  });
+
+  it('stands where its slowest reader has read to', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    const reading = channel.publications();
+    await settled();
+    confirm(stage, 10);
+    node.says(...[11, 12, 13].map((offset) => publication(offset)));
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 10 } });
+    await reading.next();
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 11 } });
+    await reading.return?.();
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 13 } }, 'of those who are there');
+  });
+
+  it('begins at the position that it is given once, and anew after that', async () => {
+    const stage = connected({ position: { eu: { epoch: 'e', offset: 5 } } });
+    const { channel, node } = stage;
+    const stop = channel.on('publication', () => undefined);
+    await settled();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 5 } });
+    confirm(stage, 5);
+    stop();
+    await settled();
+    channel.on('publication', () => undefined);
+    await settled();
+    assert.equal(node.last('subscribe').position, undefined);
+  });
+
+  it('tells who is there as soon as anybody asks for it', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    await settled();
+    confirm(stage);
+    node.says(publication(1));
+    channel.configure({ presence: true });
+    channel.configure({ presence: true });
+    assert.equal(node.all('subscribe').length, 2);
+    const { id, position, presence } = node.last('subscribe');
+    assert.deepEqual([position, presence], [{ eu: { epoch: 'e', offset: 1 } }, true]);
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    const members = [{ session: 'a', since_ms: 0 }];
+    node.says(['subscribed', { id, channel: 'chat:1', position: position ?? {}, recovered: true, presence: { count: 1, members } }]);
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a']);
+    node.says(publication(2));
+    assert.deepEqual(heard, [1, 2]);
+  });
+
+  it('asks for no page that no node gives', async () => {
+    const { channel, node } = connected();
+    const position = { eu: { epoch: 'e', offset: 5 } };
+    for (const options of [{ limit: 0 }, { limit: 1_001 }, { limit: 1.5 }, { before: 'x'.repeat(129) }, { before: 'x', after: position }]) {
+      await assert.rejects(channel.history(options), { code: 107, transient: false });
+    }
+    assert.throws(() => {
+      channel.configure({ history: 1_001 });
+    }, { code: 107 });
+    assert.equal(node.all('history').length, 0);
+    channel.configure({ history: 0 });
+    channel.on('publication', () => undefined);
+    await settled();
+    assert.deepEqual(node.last('subscribe'), { id: node.last('subscribe').id, channel: 'chat:1' });
+  });
+
   it('ends its iterations when they are not wanted any more, and with an error when it is refused', async () => {
     const stage = connected();
     const { channel, node } = stage;
@@ -147,6 +264,24 @@ describe('a channel', () => {
     assert.equal(listeners, 1);
     await reading.return?.();
     assert.equal(listeners, 0);
+  });
+
+  it('asks who is there when changes were dropped on the way, one question at a time', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const counts: number[] = [];
+    channel.on('presence', ({ count, members }) => counts.push(count - members.length));
+    await settled();
+    confirm(stage, 0, { count: 1, members: [{ session: 'a', since_ms: 0 }] });
+    for (const count of [3, 4]) node.says(['presence_changed', { channel: 'chat:1', count, joined: [], left: [] }]);
+    assert.equal(node.all('presence').length, 1);
+    const members = ['a', 'b', 'c', 'd'].map((session) => ({ session, since_ms: 0 }));
+    node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 4, members }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(counts, [0, 2, 3, 0]);
+    node.says(['presence_changed', { channel: 'chat:1', count: 5, joined: [{ session: 'e', since_ms: 0 }], left: [] }]);
+    assert.equal(node.all('presence').length, 1, 'nothing is missing');
   });
 
   it('with a schema gives what fits it, and tells the rest', async () => {

@@ -63,7 +63,8 @@ describe('a move', () => {
     world.session.traffic.ask({
       frame: (id) => ['call', { id, method: 'x', data: '1' }],
       isRepeatable: false,
-      done: ([, body]) => (answer = body),
+      reply: 'result',
+      done: (body) => (answer = body),
       failed: assert.ifError,
     });
     world.session.switchTo('websocket', assert.ifError);
@@ -85,6 +86,7 @@ describe('a request that was not answered before a move', () => {
       world.session.traffic.ask({
         frame: (id) => (name === 'call' ? ['call', { id, method: 'x', data: '1' }] : ['history', { id, channel: 'chat:1', limit: 1 }]),
         isRepeatable,
+        reply: 'history',
         done: () => (answers += 1),
         failed: () => undefined,
       });

@@ -188,7 +188,8 @@ describe('a request', () => {
     world.session.traffic.ask({
       frame: (id) => ['history', { id, channel: 'chat:1', limit: 10 }],
       isRepeatable,
-      done: ([, body]) => (outcome.reply = body),
+      reply: 'history',
+      done: (body) => (outcome.reply = body),
       failed: (error) => (outcome.error = error),
     });
     world.session.settle();

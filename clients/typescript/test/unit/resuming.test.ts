@@ -176,16 +176,6 @@ describe('a heartbeat', () => {
     assert.ok(!node.isClosed);
   });
 
-  it('over a silent UDP path is helped by a `pong` that nobody asked for, once', () => {
-    const world = new World();
-    const node = world.connected();
-    node.says(['ping', { seq: 3, interval_ms: 10_000, timeout_ms: 4_000 }]);
-    world.pass(11_999);
-    assert.equal(node.all('pong').length, 1);
-    world.pass(1_001);
-    assert.deepEqual(node.all('pong'), [{ seq: 3 }, { seq: 3 }]);
-  });
-
   it('may be late by one time-out more after a sleep, while the path is checked', () => {
     const world = new World();
     const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });

@@ -321,6 +321,35 @@ describe('a WebTransport session', () => {
     assert.deepEqual(trusted.slice(0, 2), ['0101', '0202']);
   });
 
+  it('sends a `pong` that nobody asked for over a path that is silent, once', async (test) => {
+    test.mock.timers.enable({ apis: ['setTimeout'] });
+    let now = 0;
+    test.mock.method(performance, 'now', () => now);
+    const pass = async (milliseconds: number): Promise<void> => {
+      now += milliseconds;
+      test.mock.timers.tick(milliseconds);
+      await settle();
+    };
+    const transport = await openSession();
+    listen(transport);
+    const ping = prefixed(utf8('{"ping":{"seq":3,"interval_ms":10000,"timeout_ms":4000}}'));
+    session.control.controller.enqueue(ping);
+    await settle();
+    await pass(6_000);
+    session.control.controller.enqueue(ping);
+    await settle();
+    await pass(11_999);
+    assert.deepEqual(session.written, []);
+    await pass(1);
+    await pass(60_000);
+    assert.deepEqual(session.written, ['datagram {"pong":{"seq":3}}']);
+    session.control.controller.enqueue(ping);
+    await settle();
+    transport.close();
+    await pass(60_000);
+    assert.equal(session.written.length, 1, 'and none once it is over');
+  });
+
   it('tells its end with the code of the close', async () => {
     const heard = listen(await openSession());
     session.end({ closeCode: 3000, reason: 'drain' });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { parseAddress } from '../../src/address.js';
 import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
+import type { Published as Accepted } from '../../src/messages.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
 import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
@@ -238,7 +239,7 @@ export class World implements SessionIo, Surroundings {
 }
 
 export interface Published {
-  at?: ServerFrames['published'];
+  at?: Accepted;
   error?: SkywaveError;
 }
 
