@@ -241,7 +241,7 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #check(): void {
-    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.count(...SUBSCRIBING) > 0);
+    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING));
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
@@ -263,7 +263,7 @@ export class Channel<Message = unknown, Event = unknown> {
   #toReader(): ChannelReader {
     return {
       // Listeners hear all, and a reader that is too slow for them goes back later.
-      hasRoom: () => this.#events.count(...SUBSCRIBING) > 0 || this.#readings.size === 0 || [...this.#readings].some((reading) => reading.hasRoom),
+      hasRoom: () => this.#events.hasAny(SUBSCRIBING) || this.#readings.size === 0 || [...this.#readings].some((reading) => reading.hasRoom),
       subscribed: (body, position) => {
         this.#confirmed(body, position);
       },
@@ -414,7 +414,7 @@ export class Channel<Message = unknown, Event = unknown> {
 /** @throws RequestError for what a node does not give at once. */
 function checkPage(count: number, after?: Position, before = ''): void {
   const isRight = Number.isInteger(count) && count >= 1 && count <= 1_000 && byteLength(before) <= 128 && !(after && before);
-  check(isRight, 'a page has 1 … 1,000, `after` or `before`');
+  check(isRight, 'a page has 1 to 1,000, `after` or `before`');
 }
 
 /** @throws RequestError for what is no channel's name. */

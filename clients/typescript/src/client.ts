@@ -171,8 +171,10 @@ export class SkywaveCore {
 
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
-    this.#engine.token = token;
+    // Without a connection, the next one begins with it.
+    if (this.connection === undefined) this.#engine.token = token;
     const body = await this.outgoing.ask('refresh', { token }, { signal });
+    this.#engine.token = token;
     this.session.tokenExpires(token, body.expires_at_ms);
     this.session.settle();
     return body.expires_at_ms;

@@ -2,7 +2,7 @@
 import type { NodeUrl } from './address.js';
 import { type CoreOptions, SkywaveCore } from './client.js';
 import { json } from './encoding.js';
-import { lost } from './errors.js';
+import { requestError } from './errors.js';
 import type { Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
@@ -18,7 +18,7 @@ export class Skywave extends SkywaveCore {
 
 function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
   const constructor = WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  if (constructor === undefined) throw lost('no WebSocket here: give one as the option `WebSocket`');
+  if (constructor === undefined) throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`');
   return {
     address(url) {
       const { href } = new URL(typeof url === 'string' ? url : (url.websocket ?? ''));

@@ -18,9 +18,9 @@ export class Emitter<Events> {
     this.#removed = removed;
   }
 
-  /** How many listen to any of these. */
-  count(...names: (keyof Events)[]): number {
-    return names.reduce((sum, name) => sum + (this.#listeners.get(name)?.size ?? 0), 0);
+  /** Whether anybody listens to one of these. */
+  hasAny(names: readonly (keyof Events)[]): boolean {
+    return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
   }
 
   /** Adds a listener; answers how to remove it. */

@@ -99,16 +99,13 @@ export const json: Encoding = {
     // Text that is JSON already is put in as it is, after the other fields.
     return `${head.slice(0, -1)}${head.endsWith('{}') ? '' : ','}"${field}":${value}}}`;
   },
-  decode(frame) {
-    const text = typeof frame === 'string' ? frame : parsed(() => utf8(frame));
-    return toFrame(parsed(() => JSON.parse(text as string) as unknown), reader);
-  },
+  decode: (frame) => toFrame(valueOf(frame), reader),
   toMessage: (encoded) => encoded as string,
   fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader)),
 };
 
-function utf8(bytes: Uint8Array): string {
-  return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+function valueOf(frame: string | Uint8Array): unknown {
+  return parsed(() => JSON.parse(typeof frame === 'string' ? frame : new TextDecoder('utf-8', { fatal: true }).decode(frame)) as unknown);
 }
 
 function toBase64(bytes: Uint8Array): string {
@@ -120,10 +117,8 @@ function toBase64(bytes: Uint8Array): string {
 /**
  * The values in a JSON WebSocket message: one frame, or an array of them.
  *
- * @throws DecodeError for what is no text, or no JSON.
+ * @throws DecodeError for what is no JSON.
  */
 export function splitText(message: string | Uint8Array): unknown[] {
-  if (typeof message !== 'string') throw new DecodeError('malformed', 'that is no text');
-  const value = parsed(() => JSON.parse(message) as unknown);
-  return Array.isArray(value) ? value : [value];
+  return [valueOf(message)].flat();
 }

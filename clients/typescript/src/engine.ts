@@ -20,6 +20,8 @@ export interface EngineOptions {
   readonly getToken: GetToken | undefined;
 }
 
+/** By so much the monotonic clock is late after a sleep. */
+const SLEPT_MS = 1_000;
 /** Timers cannot wait for longer: 2³¹−1 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -30,6 +32,8 @@ export class Engine implements SessionIo {
   readonly #told: (state: State, error?: SkywaveError, retryAt?: number) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
+  /** By how much the clock is ahead of the monotonic one. */
+  #aheadMs = 0;
 
   constructor(options: EngineOptions, told: Engine['stateChanged']) {
     this.#options = options;
@@ -41,9 +45,12 @@ export class Engine implements SessionIo {
     this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
   }
 
+  /** In milliseconds since 1970, by a clock that is never set back. */
   now(): number {
+    const [wall, steady] = [Date.now(), performance.now()];
     // It goes on while the system sleeps, which the monotonic clocks of some browsers do not.
-    return Date.now();
+    if (wall - steady > this.#aheadMs + SLEPT_MS) this.#aheadMs = wall - steady;
+    return steady + this.#aheadMs;
   }
 
   random(): number {
@@ -55,19 +62,17 @@ export class Engine implements SessionIo {
   }
 
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void {
-    const controller = new AbortController();
-    const { signal } = controller;
-    const dialled = async (): Promise<DialOutcome> => {
-      const token = await this.#fetch(signal, request.timeoutMs);
-      const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
-      return { transport, token, ...winner };
-    };
-    dialled().then(done, (error: unknown) => {
-      done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
-    });
-    return () => {
-      controller.abort();
-    };
+    return undoable(
+      async (signal) => {
+        const token = await this.#fetch(signal, request.timeoutMs);
+        const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
+        return { transport, token, ...winner };
+      },
+      done,
+      (error) => {
+        done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
+      },
+    );
   }
 
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
@@ -82,9 +87,9 @@ export class Engine implements SessionIo {
     }
   }
 
-  fetchToken(done: (token: string | undefined) => void): void {
-    this.#fetch(new AbortController().signal, this.#options.session.connectTimeoutMs).then(done, () => {
-      // The node says when the old one has expired; the source is asked again before and then.
+  fetchToken(done: (token: string | undefined) => void): () => void {
+    // Where there is none, the node says when the old one has expired; the source is asked again before and then.
+    return undoable((signal) => this.#fetch(signal, this.#options.session.connectTimeoutMs), done, () => {
       done(undefined);
     });
   }
@@ -107,4 +112,17 @@ export class Engine implements SessionIo {
   stateChanged(state: State, error?: SkywaveError, retryAt?: number): void {
     this.#told(state, error, retryAt);
   }
+}
+
+/** Does something. Answers how to give up. */
+function undoable<Result>(
+  work: (signal: AbortSignal) => Promise<Result>,
+  done: (result: Result) => void,
+  failed: (error: unknown) => void,
+): () => void {
+  const controller = new AbortController();
+  work(controller.signal).then(done, failed);
+  return () => {
+    controller.abort();
+  };
 }

@@ -11,7 +11,8 @@ import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { TokenSchedule } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
-import type { TransportEvents, TransportKind } from './transport.js';
+import type { TransportChoice } from './race_memory.js';
+import type { TransportEvents } from './transport.js';
 
 /** How long `connected` may take after the handshake when there are other nodes. */
 const GREETING_MS = 2_000;
@@ -31,17 +32,19 @@ export class Session implements TrafficHost {
   refusal: RequestError | undefined;
   live: Link | undefined;
   network: Network;
+  readonly route: Router;
+  /** The connection that is on its way. */
+  opening: Opening | undefined;
+  /** The one that is opened next, unless something else comes first. */
+  due: Due | undefined;
   readonly #options: SessionOptions;
   readonly #io: SessionIo;
-  readonly #route: Router;
   readonly #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume: string | undefined;
   /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
   #isUnsure = false;
   #retiring: { link: Link; until: number } | undefined;
-  #opening: Opening | undefined;
-  #due: Due | undefined;
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
@@ -53,7 +56,7 @@ export class Session implements TrafficHost {
     this.#options = options;
     this.#io = io;
     this.network = network;
-    this.#route = io.route(options);
+    this.route = io.route(options);
     this.traffic = new Traffic(options, this);
   }
 
@@ -69,11 +72,11 @@ export class Session implements TrafficHost {
 
   /** Connects and stays connected. */
   connect(): void {
-    if (this.state === 'closed' || this.state === 'connected' || this.#opening !== undefined) return;
+    if (this.state === 'closed' || this.state === 'connected' || this.opening !== undefined) return;
     this.refusal = undefined;
-    this.#route.beginRound();
+    this.route.beginRound();
     this.#failures = 0;
-    this.#open('connect');
+    this.open('connect');
     this.settle();
   }
 
@@ -96,7 +99,7 @@ export class Session implements TrafficHost {
 
   #stop(): void {
     this.#cancelOpening(lost('disconnected'));
-    this.#due = undefined;
+    this.due = undefined;
     this.#retire();
     const { live } = this;
     this.live = undefined;
@@ -106,22 +109,13 @@ export class Session implements TrafficHost {
     this.settle();
   }
 
-  /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
-  networkChanged(network: Network, isOther: boolean): void {
-    this.network = network;
-    this.live?.send(['network', network]);
-    if (!isOther) return;
-    if (this.#due?.purpose === 'up') this.#due = { ...this.#due, at: this.now() };
-    this.check();
-  }
-
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
   check(): void {
     this.traffic.check();
     // Whoever waits for the next attempt begins it now.
-    if (this.#due?.purpose === 'connect') {
-      this.#route.beginRound();
-      this.#open('connect');
+    if (this.due?.purpose === 'connect') {
+      this.route.beginRound();
+      this.open('connect');
     }
     this.settle();
   }
@@ -130,17 +124,6 @@ export class Session implements TrafficHost {
   woke(): void {
     this.live?.spare(this.now());
     this.check();
-  }
-
-  /** Moves to another transport, make before break. */
-  switchTo(kind: TransportKind, settle: (error?: SkywaveError) => void): void {
-    const { live } = this;
-    if (live === undefined || this.#opening !== undefined) {
-      settle(lost('cannot move now'));
-      return;
-    }
-    this.#open('switch', live.address, kind, settle);
-    this.settle();
   }
 
   /** The token in use was replaced, and expires then. */
@@ -154,7 +137,7 @@ export class Session implements TrafficHost {
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle(): void {
     const { live } = this;
-    const next = this.#opening === undefined ? this.#due?.at : this.#opening.greetBy;
+    const next = this.opening === undefined ? this.due?.at : this.opening.greetBy;
     const at = Math.min(
       this.traffic.nextAt,
       this.#tokens.refreshAt,
@@ -173,39 +156,40 @@ export class Session implements TrafficHost {
     if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'silence'));
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
-    const opening = this.#opening;
-    if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer in time'));
-    const due = this.#due;
-    if (this.#opening === undefined && due !== undefined && now >= due.at) this.#open(due.purpose, due.address, due.kind);
+    const opening = this.opening;
+    if (opening !== undefined && now >= opening.greetBy) this.fail(opening, lost('no answer in time'));
+    const due = this.due;
+    if (this.opening === undefined && due !== undefined && now >= due.at) this.open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
   }
 
   // ---- opening
 
-  #open(purpose: Purpose, named?: Address, forced?: TransportKind, settle?: Opening['settle']): void {
+  open(purpose: Purpose, named?: Address, forced?: TransportChoice, settle?: Opening['settle']): Opening {
     const isOnly = named !== undefined && purpose !== 'drain';
     // Whoever names another one wants to be left.
-    const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
+    const targets = isOnly ? this.route.only(named, forced) : this.route.targets(named, this.live?.address);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
-    this.#due = undefined;
-    this.#opening = opening;
+    this.due = undefined;
+    this.opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     const request = {
       targets,
-      headStartMs: this.#route.headStartMs?.(targets[0]?.address, named !== undefined) ?? 0,
+      headStartMs: this.route.headStartMs?.(targets[0]?.address, named !== undefined) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs,
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
       this.#dialed(opening, outcome);
       this.settle();
     });
+    return opening;
   }
 
   #cancelOpening(error: SkywaveError): void {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening === undefined) return;
-    this.#opening = undefined;
+    this.opening = undefined;
     opening.cancel?.();
     if (opening.link !== undefined) {
       this.#isUnsure = true;
@@ -216,19 +200,19 @@ export class Session implements TrafficHost {
 
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening: Opening, outcome: DialOutcome): void {
-    if (opening !== this.#opening) {
+    if (opening !== this.opening) {
       if (!('error' in outcome)) outcome.transport.close();
       return;
     }
     if ('error' in outcome) {
-      this.#failed(opening, outcome.error);
+      this.fail(opening, outcome.error);
       return;
     }
     const { transport, index, tookMs, failed, token } = outcome;
-    for (const other of failed) this.#route.failed(opening.targets[other]);
+    for (const other of opening.targets.filter((_, place) => failed.includes(place))) this.route.failed(other);
     const target = opening.targets[index];
     if (target === undefined) return;
-    this.#route.dialed?.(target, transport.kind, tookMs);
+    this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
     opening.link = link;
     const patienceMs = opening.targets.length > 1 ? GREETING_MS : Infinity;
@@ -254,20 +238,23 @@ export class Session implements TrafficHost {
         network: this.network,
       },
     ]);
-    if (!isSent) this.#failed(opening, tooLarge(link.frameBytes));
+    if (!isSent) this.fail(opening, tooLarge(link.frameBytes));
   }
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
-    this.#opening = undefined;
+    this.opening = undefined;
     this.#isUnsure = false;
     this.#resume = connected.resume;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
-    this.#route.arrived(link.address, connected.region, connected.regions);
+    this.route.arrived(link.address, connected.region, connected.regions);
     this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
     // What another node could not do for the moment, this one may.
-    if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
+    if (this.#node !== connected.node) {
+      this.traffic.publishes.releaseAll();
+      this.due = undefined;
+    }
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
@@ -292,8 +279,8 @@ export class Session implements TrafficHost {
   }
 
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
-  #failed(opening: Opening, error: SkywaveError): void {
-    this.#opening = undefined;
+  fail(opening: Opening, error: SkywaveError): void {
+    this.opening = undefined;
     const { purpose, link, targets } = opening;
     opening.cancel?.();
     if (link !== undefined) {
@@ -304,34 +291,35 @@ export class Session implements TrafficHost {
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === undefined || link.address === address);
-      for (const target of tried) this.#route.failed(target);
+      for (const target of tried) this.route.failed(target);
     }
     opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
     else if (isFinal) this.#refused(error);
     else {
-      const waitMs = this.#route.isExhausted || isExpired ? this.#backOff() : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
 
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
-    if (purpose === 'up') this.#route.upFailed?.(live.address);
+    if (purpose === 'up') this.route.upFailed?.(live.address);
     if (purpose === 'drain' && !isFinal) {
       // The old connection ends sooner or later: try again until then.
-      this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
+      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff() : 0), purpose };
     } else this.#stand(live);
   }
 
   /** There is no need to go elsewhere, and perhaps a reason. */
   #stand({ address, transport }: Link, preferUrl?: string): void {
-    this.#due = this.#route.next?.(address, transport.kind, preferUrl);
+    // The node drains: it said so while the session was about to go somewhere else.
+    if (this.due?.purpose !== 'drain') this.due = this.route.next?.(address, transport.kind, preferUrl);
   }
 
   #comeBack(error: SkywaveError, waitMs: number): void {
     const at = this.now() + waitMs;
-    this.#due = { at, purpose: 'connect' };
+    this.due = { at, purpose: 'connect' };
     this.#setState('connecting', error, at);
   }
 
@@ -385,13 +373,13 @@ export class Session implements TrafficHost {
 
   /** A frame before `connected`. */
   #early(link: Link, frame: ServerFrame): void {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === 'disconnect') this.#failed(opening, toEnding(body));
+    else if (name === 'disconnect') this.fail(opening, toEnding(body));
     else if (name === 'error' && body.id === link.connectId) {
-      this.#failed(opening, toError(body));
+      this.fail(opening, toError(body));
     } else if (!hold(link.early, frame)) this.fault(link, 'too much too early');
   }
 
@@ -413,7 +401,7 @@ export class Session implements TrafficHost {
   #ended(link: Link, error: ConnectionError): void {
     if (link === this.live) this.#lost(link, error);
     else if (link === this.#retiring?.link) this.#retire();
-    else if (this.#opening?.link === link) this.#failed(this.#opening, error);
+    else if (this.opening?.link === link) this.fail(this.opening, error);
   }
 
   /** The connection that carries the session is over. */
@@ -421,22 +409,22 @@ export class Session implements TrafficHost {
     this.live = undefined;
     this.#drop(link);
     this.#tokens.stop();
-    const due = this.#due;
-    this.#due = undefined;
-    if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn?.(due.address);
+    const due = this.due;
+    this.due = undefined;
+    if (due?.address !== undefined && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
     // One's own move replaces the old connection, which may hear of it first.
-    const isOwnMove = code === REPLACED && this.#opening !== undefined;
+    const isOwnMove = code === REPLACED && this.opening !== undefined;
     if (this.#isFinal(error) && !isOwnMove) {
       this.#cancelOpening(error);
       this.#refused(error);
       return;
     }
-    if (this.#opening !== undefined) {
+    if (this.opening !== undefined) {
       this.#setState('connecting', error);
       return;
     }
-    this.#route.beginRound();
+    this.route.beginRound();
     if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
     // These say that nothing is wrong.
     const isAtOnce = (code === ROTATE || code === TOKEN_EXPIRED) && this.#failures === 0;
@@ -467,13 +455,13 @@ export class Session implements TrafficHost {
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain({ after_ms, url }: ServerFrames['drain']): void {
     const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
-    const isSooner = this.#due !== undefined && this.#due.purpose !== 'up' && this.#due.at <= at;
-    if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted?.(url), purpose: 'drain' };
+    const isSooner = this.due !== undefined && this.due.purpose !== 'up' && this.due.at <= at;
+    if (!isSooner) this.due = { at, address: this.route.trusted?.(url), purpose: 'drain' };
   }
 
   #refresh(): void {
     this.#tokens.stop();
-    this.#io.fetchToken((token) => {
+    this.#tokens.giveUp = this.#io.fetchToken((token) => {
       const { live } = this;
       if (live !== undefined && token !== undefined) {
         this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {

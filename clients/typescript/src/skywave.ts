@@ -6,14 +6,15 @@ import { dial, transportOpener } from './dialer.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { json } from './encoding.js';
 import type { Network } from './frames.js';
-import { lost } from './errors.js';
+import { requestError } from './errors.js';
 import type { Outbox } from './outbox.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
+import { networkChanged } from './session/network.js';
 import { Route } from './session/route.js';
-import type { TransportKind } from './transport.js';
+import { switchTo } from './session/switching.js';
 
 /** Of certificates, as bytes or in hexadecimal. */
 export type CertificateHashes = readonly (string | BufferSource)[];
@@ -57,7 +58,19 @@ export class Skywave extends SkywaveCore {
         this.#delivered.emit('delivered', delivered);
       });
     }
-    if (options.followPage !== false) this.#stopFollowing = followPage(this.session);
+    const { session } = this;
+    if (options.followPage === false) return;
+    this.#stopFollowing = followPage({
+      networkChanged: (network, isOther) => {
+        networkChanged(session, network, isOther);
+      },
+      check: () => {
+        session.check();
+      },
+      woke: () => {
+        session.woke();
+      },
+    });
   }
 
   override on<Name extends keyof SkywaveEvents>(
@@ -72,17 +85,20 @@ export class Skywave extends SkywaveCore {
 
   /** Tells what is known of the network, where the page does not: in React Native. */
   setNetwork(network: Network): void {
-    this.session.networkChanged(network, network.kind !== this.session.network.kind);
+    networkChanged(this.session, network, network.kind !== this.session.network.kind);
   }
 
-  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
-  switchTransport(kind: TransportKind): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.session.switchTo(kind, (error) => {
-        if (error === undefined) resolve();
+  /**
+   * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on.
+   */
+  switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return this.outgoing.promise<undefined>(signal, (resolve, reject) =>
+      switchTo(this.session, choice, (error) => {
+        if (error === undefined) resolve(undefined);
         else reject(error);
-      });
-    });
+      }),
+    );
   }
 
   override close(): void {
@@ -98,7 +114,7 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
   const webTransport = isAvoided ? undefined : runtime.WebTransport;
   const webSocket = options.WebSocket ?? runtime.WebSocket;
   if (webSocket === undefined && webTransport === undefined) {
-    throw lost('this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20');
+    throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`, that of the package `ws` in Node 20');
   }
   const open = transportOpener({
     encoding,

@@ -40,9 +40,11 @@ export class Route implements Router {
   /** The node that is gone has named the current candidate. */
   #isSentOn = false;
   #preferAgainAt = 0;
+  #choice: TransportChoice;
 
   constructor(options: RouteOptions, world: Surroundings) {
     this.#options = options;
+    this.#choice = options.transport;
     this.#world = world;
     this.#candidates = new Candidates(options.addresses);
     this.#memory = new RaceMemory(options.storage);
@@ -67,15 +69,21 @@ export class Route implements Router {
     return [named, ...others].map((address) => this.#target(address));
   }
 
-  /** `address` alone, over `kind` if one is named. */
-  only(address: Address, kind?: TransportKind): Target[] {
-    return [this.#target(address, kind)];
+  /** `address` alone, over another transport than the usual one if one is named. */
+  only(address: Address, choice?: TransportChoice): Target[] {
+    return [this.#target(address, choice)];
   }
 
-  #target(address: Address, kind?: TransportKind): Target {
-    const { transport, headStartMs } = this.#options;
+  /** The application wants this transport from now on. Answers which one it has wanted. */
+  choose(choice: TransportChoice): TransportChoice {
+    const before = this.#choice;
+    this.#choice = choice;
+    return before;
+  }
+
+  #target(address: Address, choice = this.#choice): Target {
     const network = this.#world.network();
-    return { address, plan: this.#memory.plan(address, kind ?? transport, headStartMs, network, this.#world.now()) };
+    return { address, plan: this.#memory.plan(address, choice, this.#options.headStartMs, network, this.#world.now()) };
   }
 
   /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
@@ -92,9 +100,9 @@ export class Route implements Router {
   }
 
   /** It is not to be tried again in this round. */
-  failed(target: Target | undefined): void {
+  failed(target: Target): void {
     this.#isSentOn = false;
-    if (target !== undefined) this.#candidates.failed(target.address);
+    this.#candidates.failed(target.address);
   }
 
   /** The session is there; `regions`: where else it could go. */
@@ -133,7 +141,7 @@ export class Route implements Router {
 
   /** When WebTransport is tried again there: UDP may have come back. */
   #upAt(address: Address, kind: TransportKind): number {
-    if (this.#options.transport !== 'auto' || address.webtransport === undefined) return Infinity;
+    if (this.#choice !== 'auto' || address.webtransport === undefined) return Infinity;
     const network = this.#world.network();
     if (kind === 'webtransport') {
       this.#memory.worked(address, network);

@@ -1,5 +1,6 @@
 /** What a session has to know of where to go. */
 import type { Address } from '../address.js';
+import type { TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
 import type { Due, Target } from './opening.js';
 
@@ -11,14 +12,16 @@ export interface Router {
   beginRound(): void;
   /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
   targets(named?: Address, leaving?: Address): Target[];
-  /** `address` alone, over `kind` if one is named. */
-  only(address: Address, kind?: TransportKind): Target[];
+  /** `address` alone, over another transport than the usual one if one is named. */
+  only(address: Address, choice?: TransportChoice): Target[];
+  /** The application wants this transport from now on. Answers which one it has wanted. */
+  choose?(choice: TransportChoice): TransportChoice;
   /** How long the first one is tried alone, in milliseconds. */
   headStartMs?(first: Address | undefined, isNamed: boolean): number;
   /** A handshake completed. */
   dialed?(target: Target, kind: TransportKind, tookMs: number): void;
   /** It is not to be tried again in this round. */
-  failed(target: Target | undefined): void;
+  failed(target: Target): void;
   /** The session is there; `regions`: where else it could go. */
   arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void;
   /** A node that is gone had named this one. */

@@ -45,7 +45,8 @@ export interface SessionIo {
   random(): number;
   /** Opens a transport, with a token where there are any. Answers how to give up. */
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void;
-  fetchToken(done: (token: string | undefined) => void): void;
+  /** Fetches a token. Answers how to give up. */
+  fetchToken(done: (token: string | undefined) => void): () => void;
   /** Asks for a `tick` at that time; a later call replaces an earlier one. */
   schedule(at: number): void;
   /** `error`: why there is no connection; `retryAt`: when the next attempt begins. */

@@ -9,6 +9,8 @@ const SHARE_OF_LIFE = 0.75;
 
 export class TokenSchedule {
   refreshAt = Infinity;
+  /** Gives up the fetch that is on its way. */
+  giveUp: (() => void) | undefined;
   #expiresAt = Infinity;
   /** How many in a row seemed old already when the node took them. */
   #old = 0;
@@ -37,8 +39,10 @@ export class TokenSchedule {
     this.refreshAt = now + Math.max((this.#expiresAt - now) * SHARE_OF_LIFE, leastMs);
   }
 
+  /** Nothing is to be fetched, and what is on its way is not needed. */
   stop(): void {
     this.refreshAt = Infinity;
+    this.giveUp?.();
   }
 }
 

@@ -1,6 +1,6 @@
 /** What goes over a connection: frames to their channels and waiters, requests to the wire. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { isTransient } from '../codes.js';
+import { ALREADY_SUBSCRIBED, isTransient } from '../codes.js';
 import { RequestError, requestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { toError, toPublished } from '../messages.js';
@@ -191,6 +191,12 @@ export class Traffic {
       (id) => ['subscribe', { id, channel, ...subscription.request() }],
       {
         failed: (error) => {
+          if (error.code === ALREADY_SUBSCRIBED) {
+            // From where it stands nobody knows.
+            this.#leave(channel);
+            this.#join(channel);
+            return;
+          }
           live.phases.delete(channel);
           if (live === this.#host.live) this.#refused(channel, error);
         },

@@ -172,7 +172,7 @@ describe('a publish', () => {
     const world = new World();
     const node = world.connected();
     const published = world.publish('chat:1', 1);
-    world.session.switchTo('websocket', assert.ifError);
+    world.switchTo('websocket', assert.ifError);
     const next = world.opens('websocket');
     next.welcomes();
     assert.deepEqual(keys(next), ['key-1']);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseAddress } from '../../src/address.js';
 import { lost, TokenError } from '../../src/errors.js';
+import { networkChanged } from '../../src/session/network.js';
 import { publication, World } from './world.js';
 
 describe('a session', () => {
@@ -112,7 +113,7 @@ describe('a session', () => {
     const reader = world.subscribe('chat:1');
     const node = world.connected({ resume: 'r1' });
     node.says(publication(1));
-    world.session.switchTo('websocket', () => undefined);
+    world.switchTo('websocket', () => undefined);
     // The node took this one for the newest, but its answer never came.
     world.opens('websocket');
     world.pass(5_000);
@@ -204,7 +205,7 @@ describe('a change of the network', () => {
   it('is told to the node, and a path that is dead then is left within two seconds', () => {
     const world = new World();
     const node = world.connected();
-    world.session.networkChanged({ kind: 'cellular', background: false }, true);
+    networkChanged(world.session, { kind: 'cellular', background: false }, true);
     assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
     world.pass(2_000);
     assert.ok(node.isClosed);
@@ -280,6 +281,18 @@ describe('a token', () => {
     world.tokenRequests[0]?.(undefined);
     world.pass(9_000);
     assert.equal(world.tokenRequests.length, 2);
+  });
+
+  it('that is being fetched is not needed any more when the session ends', () => {
+    for (const end of ['close', 'disconnect', 'lost'] as const) {
+      const world = new World({ canRefresh: true });
+      const node = world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
+      world.pass(30_000);
+      assert.equal(world.givenUp, 0);
+      if (end === 'lost') node.breaks();
+      else world.session[end]();
+      assert.equal(world.givenUp, 1, end);
+    }
   });
 
   it('that has expired is replaced at once', () => {

@@ -4,10 +4,12 @@ import { parseAddress } from '../../src/address.js';
 import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import type { Published as Accepted } from '../../src/messages.js';
+import type { TransportChoice } from '../../src/race_memory.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
 import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
+import { switchTo } from '../../src/session/switching.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
 import type { Lane, Transport, TransportEvents, TransportKind } from '../../src/transport.js';
@@ -102,6 +104,8 @@ export class World implements SessionIo, Surroundings {
   chance = 0.5;
   readonly dials: { request: DialRequest; done: (outcome: DialOutcome) => void; isCancelled: boolean }[] = [];
   readonly tokenRequests: ((token: string | undefined) => void)[] = [];
+  /** How many fetches of tokens were given up. */
+  givenUp = 0;
   readonly told: Told[] = [];
   readonly session: Session;
   networkName = '';
@@ -133,8 +137,11 @@ export class World implements SessionIo, Surroundings {
     };
   }
 
-  fetchToken(done: (token: string | undefined) => void): void {
+  fetchToken(done: (token: string | undefined) => void): () => void {
     this.tokenRequests.push(done);
+    return () => {
+      this.givenUp += 1;
+    };
   }
 
   parse(url: string): ReturnType<typeof parseAddress> | undefined {
@@ -214,6 +221,10 @@ export class World implements SessionIo, Surroundings {
     const transport = this.opens(kind);
     transport.welcomes(fields);
     return transport;
+  }
+
+  switchTo(choice: TransportChoice, settle: (error?: SkywaveError) => void): () => void {
+    return switchTo(this.session, choice, settle);
   }
 
   subscribe(channel: string, options = {}): Reader {
