@@ -52,19 +52,19 @@ export interface ChannelEvents<Message, Event> {
 
 export interface PublishOptions {
   /** The idempotency key, at most 64 bytes; a random one by default. */
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** Stops waiting for the answer; takes the publication back only if it has not been sent. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface HistoryOptions {
   /** 1 … 1,000; by default 100. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /** The first ones after this position; by default the last ones. */
-  readonly after?: Position;
+  readonly after?: Position | undefined;
   /** The last ones before the `cursor` of an earlier answer. */
-  readonly before?: string;
-  readonly signal?: AbortSignal;
+  readonly before?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Retained publications, oldest first. */
@@ -94,7 +94,7 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
   /** Who waits for the confirmation. */
-  readonly #waiting = new Set<{ resolve(subscribed: Subscribed): void; reject(error: RequestError): void }>();
+  readonly #waiting = new Set<{ resolve: (subscribed: Subscribed) => void; reject: (error: RequestError) => void }>();
   readonly #members = new Map<string, Member>();
   #options: ChannelOptions<Message, Event>;
   #isKept = false;
@@ -117,7 +117,7 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options: ChannelOptions<Message, Event>): void {
-    checkPage(options.history || 1);
+    if (options.history) checkPage(options.history);
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     this.#options = { ...this.#options, ...options };
     if (isMore) this.#begin(this.#earliest('filled'));

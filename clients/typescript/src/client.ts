@@ -19,26 +19,26 @@ import { VERSION } from './version.js';
 /** What every client can be told. */
 export interface CoreOptions {
   /** Proves the user. When it has expired, the client stops. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Gives a token at each connect and ahead of the expiry of the one before. */
-  readonly getToken?: GetToken;
+  readonly getToken?: GetToken | undefined;
   /** JSON by default; `messagePack` of `skywave/msgpack` is smaller on the wire. */
-  readonly encoding?: Encoding;
+  readonly encoding?: Encoding | undefined;
   /** What makes a WebSocket, where the runtime has none: Node 20 needs that of the package `ws`. */
-  readonly WebSocket?: WebSocketConstructor;
+  readonly WebSocket?: WebSocketConstructor | undefined;
   /** Whether to connect at once, instead of at `connect()`; by default so. */
-  readonly autoConnect?: boolean;
+  readonly autoConnect?: boolean | undefined;
   /** How long one attempt to connect may take, in milliseconds; 5,000. */
-  readonly connectTimeoutMs?: number;
+  readonly connectTimeoutMs?: number | undefined;
   /** How long the reply to a request may take, in milliseconds; 10,000. Publishes are not subject to it. */
-  readonly requestTimeoutMs?: number;
+  readonly requestTimeoutMs?: number | undefined;
   /** The wait between attempts to connect; up to 200 ms at first and 20 s at last. */
-  readonly backoff?: Backoff;
+  readonly backoff?: Backoff | undefined;
   /** How many publishes may wait for their answer, in the outbox as well; 1,024. */
-  readonly publishQueue?: number;
+  readonly publishQueue?: number | undefined;
   /** The application's name and version, for the node's logs; at most 64 bytes each. */
-  readonly name?: string;
-  readonly version?: string;
+  readonly name?: string | undefined;
+  readonly version?: string | undefined;
 }
 
 /** How transports are chosen. */
@@ -82,7 +82,7 @@ export class SkywaveCore {
       backoff: options.backoff ?? { firstMs: 200, maxMs: 20_000 },
       client: { name, version },
     };
-    const urls = [url].flat() as NodeUrl[];
+    const urls: NodeUrl[] = [url].flat();
     this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
@@ -188,8 +188,8 @@ export class SkywaveCore {
 
 export interface CallOptions<Result> {
   /** How long the caller waits, in milliseconds; the answer is the error `timeout` then. */
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
   /** What the result has to be. */
-  readonly schema?: StandardSchema<Result>;
-  readonly signal?: AbortSignal;
+  readonly schema?: StandardSchema<Result> | undefined;
+  readonly signal?: AbortSignal | undefined;
 }

@@ -37,7 +37,12 @@ export function followPage(follower: PageFollower, page: Page = globalThis as Pa
     // Its timers were held up while it was hidden.
     if (!network.background) follower.check();
   });
+  on(page.document, 'freeze', () => {
+    // Nothing is answered from now on, visible or not.
+    follower.networkChanged({ ...networkOf(page), background: true }, false);
+  });
   on(page.document, 'resume', () => {
+    follower.networkChanged(networkOf(page), false);
     follower.woke();
   });
   on(page, 'pageshow', (event) => {

@@ -19,8 +19,7 @@ export function toPayload(data: unknown): Payload {
 /** The JSON text of a value. There is none of functions, symbols and `undefined`, a `BigInt` and what is circular. */
 function textOf(data: unknown): string | undefined {
   try {
-    // Its declared type leaves that out.
-    return JSON.stringify(data) as string | undefined;
+    return JSON.stringify(data);
   } catch {
     return undefined;
   }

@@ -22,20 +22,20 @@ export type GetCertificateHashes = (request: { readonly signal: AbortSignal }) =
 
 export interface SkywaveOptions extends CoreOptions {
   /** By default WebTransport where it works, WebSocket where it does not. */
-  readonly transport?: TransportChoice;
+  readonly transport?: TransportChoice | undefined;
   /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
-  readonly headStartMs?: number;
+  readonly headStartMs?: number | undefined;
   /**
    * The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. A function is
    * asked at each attempt to connect, since a node that was restarted may have another certificate.
    */
-  readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes;
+  readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes | undefined;
   /** Where publications wait so that they outlive the page; by default they do not. */
-  readonly outbox?: Outbox;
+  readonly outbox?: Outbox | undefined;
   /** Where it is remembered which transport works on which network; `localStorage` where there is one. */
-  readonly storage?: MemoryStorage;
+  readonly storage?: MemoryStorage | undefined;
   /** Whether to follow the page's life and the network's; by default so. */
-  readonly followPage?: boolean;
+  readonly followPage?: boolean | undefined;
 }
 
 /** What a client with an outbox tells as well. */

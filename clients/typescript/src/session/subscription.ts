@@ -49,7 +49,7 @@ export class Subscription {
   request(): SubscribeOptions {
     const { position } = this;
     const { history, presence } = this.#options;
-    return { position, history: position === undefined ? history || undefined : undefined, presence };
+    return { position, history: position === undefined && history !== 0 ? history : undefined, presence };
   }
 
   subscribed(body: ServerFrames['subscribed']): void {

@@ -6,7 +6,11 @@ import type { TransportEvents } from '../transport.js';
 
 export class Receiving {
   #events: TransportEvents | undefined;
-  isOver = false;
+  #isOver = false;
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
 
   listen(events: TransportEvents): void {
     this.#events = events;
@@ -14,7 +18,7 @@ export class Receiving {
 
   /** Tells the frames that `decode` gives. */
   frames(decode: () => Iterable<ServerFrame>): void {
-    if (this.isOver) return;
+    if (this.#isOver) return;
     try {
       // Decoded as they are told: what came before something wrong is right. Whoever is told may end it all.
       for (const frame of decode()) if (!this.isOver) this.#events?.frame(frame);
@@ -27,13 +31,13 @@ export class Receiving {
 
   /** It is over, unless it was before. */
   end(code: number | undefined, reason: string): void {
-    if (this.isOver) return;
-    this.isOver = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#events?.ended(code, reason);
   }
 
   /** Nothing is told any more. */
   stop(): void {
-    this.isOver = true;
+    this.#isOver = true;
   }
 }

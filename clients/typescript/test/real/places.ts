@@ -31,8 +31,12 @@ export interface Tab {
   /** Runs a function in it. It sees nothing of what is around it here, only its argument and the tab's globals. */
   evaluate<Result, Argument = undefined>(run: (argument: Argument) => Result | Promise<Result>, argument?: Argument): Promise<Result>;
   close(): Promise<void>;
-  /** Freezes the page, as a browser does in the background, where that can be told. */
-  freeze?(milliseconds: number): Promise<void>;
+}
+
+/** A tab that its browser can freeze, as it does in the background. */
+export interface FreezableTab extends Tab {
+  /** Brings another tab to the front and freezes this one for a while. */
+  freeze(milliseconds: number): Promise<void>;
 }
 
 /** A page of somebody else's, as a person uses it. */
@@ -47,6 +51,8 @@ export interface Place {
   readonly pid: number | undefined;
   /** Opens a tab; `profile` keeps what it stores beside that of other profiles. */
   open(profile?: string): Promise<Tab>;
+  /** Opens a tab that can be frozen, where the browser can be told so. */
+  openFreezable?(): Promise<FreezableTab>;
   /** Opens any page as a new person does, where there are pages. */
   visit?(url: string): Promise<Visit>;
   close(): Promise<void>;
@@ -125,15 +131,9 @@ export async function launchChromium(server: PageServer): Promise<Place> {
       return {
         evaluate: (run, argument) => page.evaluate(run as never, argument),
         close: () => page.close(),
-        async freeze(milliseconds) {
-          const devtools = await page.context().newCDPSession(page);
-          await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
-          await pause(milliseconds);
-          await devtools.send('Page.setWebLifecycleState', { state: 'active' });
-          await devtools.detach();
-        },
       };
     },
+    openFreezable: () => openFreezableChromium(server),
     async visit(url) {
       const context = await browser.newContext();
       const page = await context.newPage();
@@ -149,6 +149,27 @@ export async function launchChromium(server: PageServer): Promise<Place> {
       await browser.close();
       await launched.close();
     },
+  };
+}
+
+/** With Puppeteer: Playwright keeps all of its pages visible, and Chromium freezes none that is. */
+async function openFreezableChromium(server: PageServer): Promise<FreezableTab> {
+  const browser = await launchPuppeteer({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS, headless: true, timeout: LAUNCH_TIMEOUT_MS });
+  const page = await browser.newPage();
+  await page.goto(server.origin);
+  await page.waitForFunction('globalThis.kit !== undefined');
+  const devtools = await page.createCDPSession();
+  return {
+    evaluate: (run, argument) => page.evaluate(run as never, argument),
+    async freeze(milliseconds) {
+      const other = await browser.newPage();
+      await other.bringToFront();
+      await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+      await pause(milliseconds);
+      await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+      await page.bringToFront();
+    },
+    close: () => browser.close(),
   };
 }
 

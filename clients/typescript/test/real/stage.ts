@@ -1,11 +1,11 @@
 /** What the tests of a place have, do and clean up. */
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
+import { it, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { NodeUrl, SkywaveOptions } from 'skywave';
 import type { Kit, Seen, Tally } from './kit.js';
 import { TestNode } from './node.js';
-import type { PageServer, Place, Tab, Visit } from './places.js';
+import type { FreezableTab, PageServer, Place, Tab, Visit } from './places.js';
 import { Relay } from './relay.js';
 
 // In the tabs.
@@ -98,7 +98,16 @@ export class Stage {
   #endings: (() => unknown)[] = [];
 
   async tab(profile?: string): Promise<Tab> {
-    const tab = await this.place.open(profile);
+    return this.#keep(await this.place.open(profile));
+  }
+
+  /** A tab that can be frozen, where the browser can be told so. */
+  async freezable(): Promise<FreezableTab | undefined> {
+    const tab = await this.place.openFreezable?.();
+    return tab && this.#keep(tab);
+  }
+
+  #keep<One extends Tab>(tab: One): One {
     this.#endings.unshift(async () => {
       await tab.evaluate(() => {
         kit.close();
@@ -137,7 +146,7 @@ export class Stage {
   }
 }
 
-export const test = (name: string, run: () => Promise<void>, timeout = TEST_TIMEOUT_MS): void => {
+export const test = (name: string, run: (context: TestContext) => Promise<void>, timeout = TEST_TIMEOUT_MS): void => {
   void it(name, { timeout }, run);
 };
 export const freshChannel = (): string => `test:${crypto.randomUUID()}`;

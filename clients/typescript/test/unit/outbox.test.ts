@@ -51,7 +51,7 @@ class Stage {
   readonly delivered: Delivered[] = [];
   readonly courier: Courier;
 
-  constructor(readonly outbox: Outbox) {
+  constructor(readonly outbox: MemoryOutbox) {
     this.courier = new Courier(outbox, new Outgoing(this.world.session), 4, (one) => this.delivered.push(one));
   }
 
@@ -63,7 +63,7 @@ class Stage {
 }
 
 const keys = (node: FakeTransport): (string | undefined)[] => node.all('publish').map(({ key }) => key);
-const kept = (stage: Stage): string[] => [...(stage.outbox as MemoryOutbox).entries.keys()];
+const kept = (stage: Stage): string[] => [...stage.outbox.entries.keys()];
 
 /** Answers all publishes that were not answered. */
 async function answer(node: FakeTransport, answered = new Set<number>()): Promise<void> {
@@ -231,7 +231,9 @@ describe('an outbox in IndexedDB', () => {
       open() {
         opened += 1;
         const request = { error: new Error(`failure ${opened}`) } as unknown as IDBOpenDBRequest;
-        queueMicrotask(() => request.onerror?.({} as Event));
+        queueMicrotask(() => {
+          Reflect.apply(request.onerror ?? (() => undefined), request, []);
+        });
         return request;
       },
     } as unknown as IDBFactory;
