@@ -14,6 +14,8 @@ declare const kit: Kit;
 export const TEST_TIMEOUT_MS = 90_000;
 /** How many times a transport is cut in a row. */
 export const CUTS = Number(process.env['SKYWAVE_CUTS'] ?? 12);
+/** What the cuts' times are drawn from; printed, so that a run can be repeated. */
+export const SEED = Number(process.env['SKYWAVE_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 export const CUTS_TIMEOUT_MS = TEST_TIMEOUT_MS + CUTS * 5_000;
 /** How long a lid is closed: longer than a connection lives that nobody hears of. */
 export const SLEEP_MS = Number(process.env['SKYWAVE_SLEEP_MS'] ?? 12_000);
