@@ -144,6 +144,17 @@ export function describePages(stage: Stage): void {
     assert.deepEqual([data, gaps], [[1, 2, 3], []]);
   });
 
+  test('the example in plain HTML shows what is sent', async () => {
+    const page = await stage.visit(`${stage.server.origin}/plain.html?node=${stage.node.places.plain}`);
+    const state = (): Promise<string | null> => page.evaluate(() => document.querySelector('#state')?.textContent ?? null);
+    await until('that it is connected', state, (told) => told === 'connected');
+    const text = `hi ${crypto.randomUUID()}`;
+    await page.type('input', text);
+    await page.click('button');
+    const shown = (): Promise<string | null> => page.evaluate(() => document.querySelector('#messages')?.lastElementChild?.textContent ?? null);
+    await until('the message', shown, (line) => line === text);
+  });
+
   test('tabs share one connection, and another one takes it over when its tab is closed', async () => {
     const [channel, share] = [freshChannel(), crypto.randomUUID()];
     const { urls, options } = reach(stage.node, 'webtransport');

@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { build } from 'esbuild';
@@ -89,6 +90,8 @@ export class PageServer {
     const server = createServer((request, response) => {
       const url = new URL(request.url ?? '/', 'http://localhost');
       if (url.pathname === '/script.js') response.setHeader('content-type', 'text/javascript').end(script);
+      else if (url.pathname === '/plain.html') response.setHeader('content-type', 'text/html').end(example(url.searchParams.get('node') ?? ''));
+      else if (/^\/dist\/(chunks\/)?[\w.-]+\.js$/.test(url.pathname)) response.setHeader('content-type', 'text/javascript').end(readFileSync(`.${url.pathname}`));
       else if (url.pathname === '/token') response.end(token(url.searchParams.get('user') ?? 'nobody', Number(url.searchParams.get('seconds'))));
       else response.setHeader('content-type', 'text/html').end('<!doctype html><script type="module" src="/script.js"></script>');
     });
@@ -105,6 +108,12 @@ export class PageServer {
     this.#server.closeAllConnections();
     this.#server.close();
   }
+}
+
+/** The example in plain HTML, with the package as it was built here, for the node at `place`. */
+function example(place: string): string {
+  const page = readFileSync('examples/plain.html', 'utf8');
+  return page.replace(/https:[^"]*(\/dist\/index.js)/, '$1').replace('localhost:8081', place);
 }
 
 /** A JSON web token (RFC 7519) of `user`, signed with the tests' secret. */
