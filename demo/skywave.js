@@ -3,49 +3,16 @@
  * After a change there: `npm ci && npm run demo -- --write` in clients/typescript.
  */
 
-// src/emitter.ts
-var Emitter = class {
-  #listeners = /* @__PURE__ */ new Map();
-  #removed;
-  /** `removed` is called after a listener has gone. */
-  constructor(removed = () => void 0) {
-    this.#removed = removed;
-  }
-  /** How many listen to any of these. */
-  count(...names) {
-    return names.reduce((sum, name) => sum + (this.#listeners.get(name)?.size ?? 0), 0);
-  }
-  /** Adds a listener; answers how to remove it. */
-  on(name, listener, options = {}) {
-    const { signal } = options;
-    if (signal?.aborted) return () => void 0;
-    const own = (event) => {
-      listener(event);
-    };
-    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
-    this.#listeners.set(name, listeners.add(own));
-    const remove = () => {
-      listeners.delete(own);
-      signal?.removeEventListener("abort", remove);
-      this.#removed();
-    };
-    signal?.addEventListener("abort", remove);
-    return remove;
-  }
-  emit(name, event) {
-    for (const listener of [...this.#listeners.get(name) ?? []]) {
-      try {
-        listener(event);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
-  }
-};
+// src/abort.ts
+function onAbort(signal, listener) {
+  signal?.addEventListener("abort", listener);
+  return () => {
+    signal?.removeEventListener("abort", listener);
+  };
+}
 
 // src/codes.ts
+var ALREADY_SUBSCRIBED = 105;
 var TOKEN_EXPIRED = 3005;
 var ROTATE = 3007;
 var REPLACED = 3500;
@@ -55,7 +22,7 @@ var ErrorCode = {
   unknown_namespace: 102,
   forbidden: 103,
   not_subscribed: 104,
-  already_subscribed: 105,
+  already_subscribed: ALREADY_SUBSCRIBED,
   limit_reached: 106,
   bad_request: 107,
   not_available: 108,
@@ -138,9 +105,11 @@ var InvalidDataError = class extends SkywaveError {
     this.issues = issues;
   }
 };
-function requestError(reason2, message) {
-  const code2 = CODES[reason2];
-  return new RequestError(code2, reason2, message, isTransient(code2));
+function requestError(reason2, message, transient = isTransient(CODES[reason2])) {
+  return new RequestError(CODES[reason2], reason2, message, transient);
+}
+function check(isRight, rule) {
+  if (!isRight) throw requestError("bad_request", rule);
 }
 function lost(message, cause) {
   return new ConnectionError(CODES.unavailable, "unavailable", message, true, { cause });
@@ -148,8 +117,62 @@ function lost(message, cause) {
 function tooLarge(maxBytes) {
   return requestError("bad_request", `a frame of more than ${maxBytes} bytes`);
 }
+function report(error) {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+// src/emitter.ts
+var Emitter = class {
+  #listeners = /* @__PURE__ */ new Map();
+  #removed;
+  /** `removed` is called after a listener has gone. */
+  constructor(removed) {
+    this.#removed = removed;
+  }
+  /** Whether anybody listens to one of these. */
+  hasAny(names) {
+    return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
+  }
+  /** Adds a listener; answers how to remove it. */
+  on(name, listener, options = {}) {
+    const { signal } = options;
+    if (signal?.aborted) return () => void 0;
+    const own = (event) => {
+      listener(event);
+    };
+    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(name, listeners.add(own));
+    const remove = () => {
+      listeners.delete(own);
+      forget();
+      this.#removed?.();
+    };
+    const forget = onAbort(signal, remove);
+    return remove;
+  }
+  emit(name, event) {
+    for (const listener of [...this.#listeners.get(name) ?? []]) {
+      try {
+        listener(event);
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+};
 
 // src/messages.ts
+function toError({ code: code2, reason: reason2, message, transient, retry_after_ms }) {
+  return new RequestError(code2, reason2, message, transient, retry_after_ms);
+}
+function toPublished({ origin, epoch, offset }) {
+  return { origin, epoch, offset };
+}
 function toMember({ session, user, data, since_ms: sinceMs }) {
   return { session, user, data, sinceMs };
 }
@@ -160,67 +183,113 @@ function toPublication(wire, data) {
 
 // src/payload.ts
 function toPayload(data) {
-  if (data instanceof Uint8Array) return data.slice();
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
-  const text2 = JSON.stringify(data);
-  if (text2 === void 0) throw requestError("bad_request", "a payload is a JSON value or bytes");
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  const text2 = textOf(data) ?? "";
+  const { constructor } = Object(data);
+  check(text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object"), "a payload is a JSON value or bytes");
   return text2;
+}
+function textOf(data) {
+  try {
+    return JSON.stringify(data);
+  } catch {
+    return void 0;
+  }
+}
+
+// src/position.ts
+function admit(position2, origin, epoch, offset) {
+  const seen = pointOf(position2, origin);
+  if (seen === void 0) return offset === 1 ? "next" : "gap";
+  if (seen.epoch !== epoch) return "new_epoch";
+  if (offset <= seen.offset) return "duplicate";
+  return offset === seen.offset + 1 ? "next" : "gap";
+}
+function moved(position2 = {}, { origin, epoch, offset }) {
+  return { ...position2, [origin]: { epoch, offset } };
+}
+function isPast(position2 = {}, { origin, epoch, offset }) {
+  const seen = pointOf(position2, origin);
+  return seen?.epoch === epoch && offset <= seen.offset;
+}
+function earlier(one, other) {
+  let both = {};
+  for (const [origin, { epoch, offset }] of Object.entries(one)) {
+    const known = pointOf(other, origin);
+    if (known !== void 0) both = moved(both, { origin, epoch, offset: known.epoch === epoch ? Math.min(offset, known.offset) : offset });
+  }
+  return both;
+}
+function pointOf(position2, origin) {
+  return Object.hasOwn(position2, origin) ? position2[origin] : void 0;
 }
 
 // src/reading.ts
 var Reading = class {
+  isOver = false;
+  /** It had no room, and has to go back to get what it has missed. */
+  isBehind = false;
+  /** What it has been given. */
+  filled;
   #limit;
   #left;
   #queue = [];
-  #waiters = [];
-  #isOver = false;
+  /** Readers that wait for something to read. */
+  #waiting = [];
   #error;
   /** `left` is called when the reader has made room, and when it goes. */
   constructor(limit, left) {
     this.#limit = limit;
     this.#left = left;
   }
-  get isOver() {
-    return this.#isOver;
+  /** What its reader has taken. */
+  get taken() {
+    return this.#queue[0]?.after ?? this.filled;
   }
   get hasRoom() {
-    return this.#queue.length < this.#limit;
+    return this.#queue.length < this.#limit && !this.isBehind;
   }
   /** Whether so much has been read that it is worth asking for more. */
   get hasMuchRoom() {
     return this.#queue.length <= this.#limit / 2;
   }
+  /** Takes what is new to it, if there is room. */
   push(value) {
-    const waiter = this.#waiters.shift();
-    if (waiter === void 0) this.#queue.push(value);
-    else waiter.resolve({ value, done: false });
+    const { filled: after = {} } = this;
+    if (isPast(after, value)) return;
+    this.isBehind = !this.hasRoom;
+    if (this.isBehind) return;
+    this.filled = moved(after, value);
+    this.#queue.push({ value, after });
+    this.#wake();
   }
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error) {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.isOver) return;
+    this.isOver = true;
     this.#error = error;
-    for (const waiter of this.#waiters.splice(0)) this.#finish(waiter);
+    this.#wake();
+    this.#left();
   }
-  #finish(waiter) {
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+  async next() {
+    while (this.#queue.length === 0 && !this.isOver) await new Promise((wake) => this.#waiting.push(wake));
+    const next = this.#queue.shift();
+    if (next !== void 0) {
+      this.#left();
+      return { value: next.value, done: false };
+    }
     const error = this.#error;
     this.#error = void 0;
-    if (error === void 0) waiter.resolve({ value: void 0, done: true });
-    else waiter.reject(error);
-  }
-  next() {
-    return new Promise((resolve, reject) => {
-      if (this.#queue.length > 0) {
-        resolve({ value: this.#queue.shift(), done: false });
-        this.#left(this);
-      } else if (this.#isOver) this.#finish({ resolve, reject });
-      else this.#waiters.push({ resolve, reject });
-    });
+    if (error !== void 0) throw error;
+    return { value: void 0, done: true };
   }
   return() {
     this.#queue.length = 0;
     this.end();
-    this.#left(this);
     return Promise.resolve({ value: void 0, done: true });
   }
   [Symbol.asyncIterator]() {
@@ -231,10 +300,19 @@ var Reading = class {
 // src/schema.ts
 function validate(schema, value) {
   if (schema === void 0) return value;
-  const result = schema["~standard"].validate(value);
-  if (result instanceof Promise) throw new InvalidDataError([{ message: "a schema that answers by a promise" }]);
+  const result = answer(schema, value);
   if (result.issues !== void 0) throw new InvalidDataError(result.issues);
   return result.value;
+}
+function answer(schema, value) {
+  try {
+    const result = schema["~standard"].validate(value);
+    if (!(result instanceof Promise)) return result;
+    result.catch(report);
+    return { issues: [{ message: "the schema answers by a promise" }] };
+  } catch (error) {
+    return { issues: [{ message: messageOf(error) }] };
+  }
 }
 
 // src/shapes.ts
@@ -253,21 +331,16 @@ function isFields(value) {
 }
 var object = (shape, ...more) => (value, reader3) => {
   if (!isFields(value)) return false;
-  for (const [name, check] of Object.entries(shape)) {
+  for (const [name, check2] of Object.entries(shape)) {
     const field = name.replace("?", "");
     const isOptional = field !== name;
     if (isOptional && (value[field] ?? void 0) === void 0) Reflect.deleteProperty(value, field);
-    else if (!Object.hasOwn(value, field) || !check(value[field], reader3)) return false;
+    else if (!Object.hasOwn(value, field) || !check2(value[field], reader3)) return false;
   }
-  return more.every((check) => check(value, reader3));
+  return more.every((check2) => check2(value, reader3));
 };
-var list = (check) => (value, reader3) => Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check(item, reader3));
-var payload = (body, reader3) => reader3.payload(body);
-var memberData = (body, reader3) => {
-  const member = body;
-  if (Object.hasOwn(member, "data")) member["data"] = reader3.info(member["data"]);
-  return true;
-};
+var list = (check2) => (value, reader3) => Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check2(item, reader3));
+var payload = (body, reader3) => reader3(body);
 var id = integer(1, 4294967295);
 var u64 = integer(0);
 var name32 = text(32);
@@ -284,7 +357,7 @@ var heartbeat = { interval_ms: u64, timeout_ms: u64 };
 var reason = oneOf("trimmed", "epoch_changed", "unknown_position", "too_far_behind");
 var members = {
   count: u64,
-  members: list(object({ session: name64, "user?": text(), since_ms: u64 }, memberData))
+  members: list(object({ session: name64, "user?": text(), since_ms: u64 }))
 };
 var memberList = members.members;
 var place = { channel, origin: name32, epoch: name32, offset: u64 };
@@ -357,12 +430,17 @@ var Channel = class {
   #outgoing;
   #reader;
   #readings = /* @__PURE__ */ new Set();
+  /** Who waits for the confirmation. */
+  #waiting = /* @__PURE__ */ new Set();
   #members = /* @__PURE__ */ new Map();
   #options;
   #isKept = false;
   #isStopped = false;
   #isSubscribed = false;
   #isChecking = false;
+  #isAsking = false;
+  /** Up to where listeners have heard. */
+  #heard;
   #subscribed;
   /** @internal */
   constructor(name, options, outgoing) {
@@ -372,18 +450,24 @@ var Channel = class {
     this.#outgoing = outgoing;
     this.#reader = this.#toReader();
   }
-  /** Changes how the next subscription begins. @internal */
+  /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options) {
+    if (options.history) checkPage(options.history);
+    const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     this.#options = { ...this.#options, ...options };
+    if (isMore) this.#begin(this.#earliest("filled"));
   }
   // ---- subscribing
   /** Whether the subscription stands. */
   get isSubscribed() {
     return this.#subscribed !== void 0;
   }
-  /** What has been delivered: to be kept where the next visit should go on from here. */
+  /**
+   * What has been handed out, to listeners and to the slowest iteration: to be kept where the next visit should go on
+   * from here. It is there as long as the channel is subscribed.
+   */
   get position() {
-    return this.#outgoing.traffic.positionOf(this.name);
+    return this.#earliest("taken");
   }
   /** Who is there, where `presence` was asked for. */
   get members() {
@@ -396,27 +480,27 @@ var Channel = class {
     this.#checkSoon();
     return remove;
   }
-  /** Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it. */
+  /**
+   * Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it; rejects when that
+   * cannot come any more.
+   */
   subscribe({ signal } = {}) {
-    this.#isKept = true;
-    this.#isStopped = false;
-    this.#check();
-    if (this.#subscribed !== void 0) return Promise.resolve(this.#subscribed);
     return this.#outgoing.promise(signal, (resolve, reject) => {
-      const waiting = new AbortController();
-      const stop = () => {
-        waiting.abort();
-      };
-      this.#events.on("subscribed", resolve, { signal: waiting.signal });
-      this.#events.on("error", reject, { signal: waiting.signal });
-      return stop;
+      this.#isKept = true;
+      this.#isStopped = false;
+      this.#check();
+      if (this.#subscribed !== void 0) resolve(this.#subscribed);
+      const waiter = { resolve, reject };
+      this.#waiting.add(waiter);
+      return () => this.#waiting.delete(waiter);
     });
   }
   /** Ends the subscription and all iterations, until somebody subscribes or listens anew. */
   unsubscribe() {
     this.#isKept = false;
     this.#isStopped = true;
-    for (const reading of [...this.#readings]) void reading.return();
+    for (const reading of this.#readings) void reading.return();
+    this.#fail(new RequestError(104, "not_subscribed", "unsubscribed", false));
     this.#check();
   }
   /** Iterates over the publications from now on, which subscribes. */
@@ -425,21 +509,44 @@ var Channel = class {
   }
   /** Iterates over the publications from now on, until `signal` aborts. */
   publications({ signal } = {}) {
+    let forget;
     const reading = new Reading(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (reading.isOver && this.#readings.delete(reading)) this.#checkSoon();
-      if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
+      if (reading.isOver) {
+        forget?.();
+        if (this.#readings.delete(reading)) this.#checkSoon();
+      }
+      if (reading.hasMuchRoom) this.#refill(reading);
     });
     const end = () => {
       void reading.return();
     };
+    const { refusal, isClosed } = this.#outgoing;
     if (signal?.aborted) end();
+    else if (refusal !== void 0) reading.end(isClosed ? void 0 : refusal);
     else {
-      signal?.addEventListener("abort", end, { once: true });
+      forget = onAbort(signal, end);
+      reading.filled = this.#heard;
       this.#readings.add(reading);
       this.#isStopped = false;
       this.#checkSoon();
     }
     return reading;
+  }
+  /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
+  #refill(reading) {
+    if (reading.isBehind) this.#begin(this.#earliest("filled"));
+    else this.#outgoing.resume(this.name);
+  }
+  /** Subscribes, or does so anew from another position. */
+  #begin(position2) {
+    for (const reading of this.#readings) reading.isBehind = false;
+    this.#outgoing.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
+  }
+  /** Where the slowest is. */
+  #earliest(of) {
+    let position2 = this.#outgoing.traffic.positionOf(this.name);
+    for (const { [of]: other } of this.#readings) position2 = position2 && other && earlier(other, position2);
+    return position2;
   }
   /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
   #checkSoon() {
@@ -451,13 +558,12 @@ var Channel = class {
     });
   }
   #check() {
-    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.count(...SUBSCRIBING) > 0);
+    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING));
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
-      const { history, presence, position: position2 } = this.#options;
-      const options = { ...history ? { history } : {}, ...presence ? { presence } : {}, ...position2 ? { position: position2 } : {} };
-      this.#outgoing.subscribe(this.name, options, this.#reader);
+      this.#begin(this.#options.position);
+      this.#options = { ...this.#options, position: void 0 };
     } else {
       this.#forget();
       this.#outgoing.unsubscribe(this.name);
@@ -465,19 +571,18 @@ var Channel = class {
   }
   #forget() {
     this.#subscribed = void 0;
+    this.#heard = void 0;
     this.#members.clear();
   }
   #toReader() {
     return {
-      hasRoom: () => [...this.#readings].every((reading) => reading.hasRoom),
+      // Listeners hear all, and a reader that is too slow for them goes back later.
+      hasRoom: () => this.#events.hasAny(SUBSCRIBING) || this.#readings.size === 0 || [...this.#readings].some((reading) => reading.hasRoom),
       subscribed: (body, position2) => {
         this.#confirmed(body, position2);
       },
       publication: (wire) => {
-        const publication2 = this.#checked(wire);
-        if (publication2 === void 0) return;
-        for (const reading of this.#readings) reading.push(publication2);
-        this.#events.emit("publication", publication2);
+        this.#publication(wire);
       },
       event: (body) => {
         this.#event(body);
@@ -489,16 +594,46 @@ var Channel = class {
         for (const { session } of left) this.#members.delete(session);
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
+        if (count !== this.#members.size) void this.#askMembers();
+      },
+      refused: (error) => {
+        this.#isKept &&= this.isSubscribed;
+        this.#fail(error);
       },
       ended: (error) => {
         this.#ended(error);
       }
     };
   }
+  #publication(wire) {
+    const isNew = !isPast(this.#heard, wire);
+    if (isNew) this.#heard = moved(this.#heard, wire);
+    const publication2 = this.#checked(wire);
+    if (publication2 === void 0) return;
+    for (const reading of this.#readings) reading.push(publication2);
+    if (isNew) this.#events.emit("publication", publication2);
+  }
   #confirmed({ recovered, reason: reason2, presence }, position2) {
     this.#subscribed = { position: position2, recovered, reason: reason2 };
+    this.#heard ??= position2;
+    for (const reading of this.#readings) reading.filled ??= position2;
+    for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit("subscribed", this.#subscribed);
-    if (presence === void 0) return;
+    if (presence !== void 0) this.#replaceMembers(presence);
+  }
+  /** Changes were dropped on the way: asks who is there. */
+  async #askMembers() {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      const presence = await this.#outgoing.ask("presence", { channel: this.name }, {});
+      if (this.isSubscribed) this.#replaceMembers(presence);
+    } catch {
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+  #replaceMembers(presence) {
     const before = new Map(this.#members);
     this.#members.clear();
     for (const member of presence.members) this.#members.set(member.session, toMember(member));
@@ -531,9 +666,13 @@ var Channel = class {
     this.#isStopped = true;
     this.#isSubscribed = false;
     this.#forget();
-    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? void 0 : error);
-    this.#readings.clear();
+    this.#fail(error);
     this.#events.emit("error", error);
+  }
+  /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
+  #fail(error) {
+    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? void 0 : error);
+    for (const { reject } of this.#waiting) reject(error);
   }
   // ---- requests
   /**
@@ -542,7 +681,7 @@ var Channel = class {
    */
   async publish(data, { key: key2, signal } = {}) {
     validate(this.#options.schema, data);
-    if (key2 !== void 0 && byteLength(key2) > 64) throw requestError("bad_request", "a key has at most 64 bytes");
+    check(byteLength(key2 ?? "") <= 64, "a key has at most 64 bytes");
     return this.#outgoing.publish(this.name, toPayload(data), key2, signal);
   }
   /**
@@ -551,13 +690,13 @@ var Channel = class {
    */
   emit(data, { slot } = {}) {
     validate(this.#options.eventSchema, data);
-    if (slot !== void 0 && byteLength(slot) > 64) throw requestError("bad_request", "a slot has at most 64 bytes");
+    check(byteLength(slot ?? "") <= 64, "a slot has at most 64 bytes");
     return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
   }
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal } = {}) {
-    const range = { limit, ...after === void 0 ? {} : { after }, ...before === void 0 ? {} : { before } };
-    const body = await this.#outgoing.ask("history", { channel: this.name, ...range }, { signal });
+    checkPage(limit, after, before);
+    const body = await this.#outgoing.ask("history", { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor };
   }
@@ -567,19 +706,21 @@ var Channel = class {
     return { count: body.count, members: body.members.map(toMember) };
   }
 };
+function checkPage(count, after, before = "") {
+  const isRight = Number.isInteger(count) && count >= 1 && count <= 1e3 && byteLength(before) <= 128 && !(after && before);
+  check(isRight, "a page has 1 to 1,000, `after` or `before`");
+}
 function checkName(name) {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  if (!isShaped || byteLength(name) > 255 || /\p{Cc}/u.test(name)) {
-    throw requestError("bad_request", "a channel is `namespace:name` or `@user`, of at most 255 bytes");
-  }
+  const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
+  check(isRight, "a channel is `namespace:name` or `@user`");
 }
 
 // src/encoding.ts
 var DecodeError = class extends Error {
-  name = "DecodeError";
   problem;
-  constructor(problem, message) {
-    super(message);
+  constructor(problem, what = "") {
+    super(`${problem} frame ${what}`);
     this.problem = problem;
   }
 };
@@ -587,34 +728,40 @@ function toFrame(value, reader3) {
   const entries = isFields(value) ? Object.entries(value) : [];
   const [name, body] = entries[0] ?? [];
   if (name === void 0 || entries.length !== 1 || !isFields(body)) {
-    throw new DecodeError("malformed", "no frame");
+    throw new DecodeError("malformed");
   }
-  if (!isKnown(name)) throw new DecodeError("unknown", `an unknown frame \`${name}\``);
+  if (!isKnown(name)) throw new DecodeError("unknown", name);
   let isRight = false;
   try {
     isRight = fits(name, body, reader3);
   } catch {
   }
-  if (!isRight) throw new DecodeError("invalid", `a field of \`${name}\` is wrong`);
+  if (!isRight) throw new DecodeError("invalid", name);
   return [name, body];
 }
-function parsed(parse) {
+function* decoded(all, decode) {
+  for (const one of all) {
+    try {
+      yield decode(one);
+    } catch (error) {
+      if (!(error instanceof DecodeError && error.problem === "unknown")) throw error;
+    }
+  }
+}
+function parsed(parse, problem = "malformed") {
   try {
     return parse();
   } catch (error) {
-    throw new DecodeError("malformed", error instanceof Error ? error.message : "no frame");
+    throw new DecodeError(problem, messageOf(error));
   }
 }
-var reader = {
-  payload(body) {
-    const base64 = body["data_b64"] ?? void 0;
-    delete body["data_b64"];
-    if (base64 === void 0) return Object.hasOwn(body, "data");
-    if (typeof base64 !== "string" || Object.hasOwn(body, "data")) return false;
-    body["data"] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return true;
-  },
-  info: (value) => value
+var reader = (body) => {
+  const base64 = body["data_b64"] ?? void 0;
+  delete body["data_b64"];
+  if (base64 === void 0) return Object.hasOwn(body, "data");
+  if (typeof base64 !== "string" || Object.hasOwn(body, "data")) return false;
+  body["data"] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return true;
 };
 var json = {
   name: "json",
@@ -625,15 +772,12 @@ var json = {
     const [field, value] = typeof data === "string" ? ["data", data] : ["data_b64", `"${toBase64(data)}"`];
     return `${head.slice(0, -1)}${head.endsWith("{}") ? "" : ","}"${field}":${value}}}`;
   },
-  decode(frame) {
-    const text2 = typeof frame === "string" ? frame : parsed(() => utf8(frame));
-    return toFrame(parsed(() => JSON.parse(text2)), reader);
-  },
+  decode: (frame) => toFrame(valueOf(frame), reader),
   toMessage: (encoded) => encoded,
-  fromMessage: (message) => splitText(message).map((frame) => toFrame(frame, reader))
+  fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader))
 };
-function utf8(bytes) {
-  return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+function valueOf(frame) {
+  return parsed(() => JSON.parse(typeof frame === "string" ? frame : new TextDecoder("utf-8", { fatal: true }).decode(frame)));
 }
 function toBase64(bytes) {
   let text2 = "";
@@ -641,9 +785,7 @@ function toBase64(bytes) {
   return btoa(text2);
 }
 function splitText(message) {
-  if (typeof message !== "string") throw new DecodeError("malformed", "a message that is no text");
-  const value = parsed(() => JSON.parse(message));
-  return Array.isArray(value) ? value : [value];
+  return [valueOf(message)].flat();
 }
 
 // src/address.ts
@@ -678,16 +820,15 @@ function fullJitter({ firstMs, maxMs }, attempt, random) {
 // src/session/link.ts
 var USUAL_FRAME_BYTES = 65536;
 var LEAST_PATIENCE_MS = 1e3;
-var MOST_PATIENCE_MS = 864e5;
 var MAX_HELD = 8192;
 var Link = class {
-  /** Counts the connections of the session. */
-  number;
   address;
   transport;
+  /** What its `connect` proves the user with. */
+  token;
   /** The id of its `connect`. */
   connectId = 0;
-  /** The channels that its `connect` asks for, with the ids of their subscriptions. */
+  /** What its `connect` asks for. */
   asked = /* @__PURE__ */ new Map();
   /** What came before `connected`. */
   early = [];
@@ -695,18 +836,14 @@ var Link = class {
   phases = /* @__PURE__ */ new Map();
   since;
   frameBytes = USUAL_FRAME_BYTES;
-  #heartbeat = { interval_ms: 25e3, timeout_ms: 1e4 };
+  #timeoutMs = 0;
+  #patienceMs = Infinity;
   #heardAt;
   /** A time before which it is not given up, whatever was heard: after a sleep. */
   #spareUntil = 0;
-  /** Of the node's last ping. */
-  #lastSeq;
-  /** Whether a sign of life was sent since something was heard. */
-  #isNudged = false;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
-  constructor(number, address, transport, now) {
-    this.number = number;
+  constructor(address, transport, now) {
     this.address = address;
     this.transport = transport;
     this.since = now;
@@ -718,20 +855,16 @@ var Link = class {
   }
   heard(now) {
     this.#heardAt = now;
-    this.#isNudged = false;
     this.#checkedBy = Infinity;
   }
   /** Takes the heartbeat's times from `connected` or a `ping`. */
-  beats({ interval_ms, timeout_ms }, seq) {
-    this.#heartbeat = { interval_ms, timeout_ms };
-    this.#lastSeq = seq ?? this.#lastSeq;
-  }
-  get heartbeat() {
-    return this.#heartbeat;
+  beats({ interval_ms, timeout_ms }) {
+    this.#timeoutMs = timeout_ms;
+    this.#patienceMs = Math.max(interval_ms + timeout_ms, LEAST_PATIENCE_MS);
   }
   /** The system slept: what the node sent meanwhile may still come. */
   spare(now) {
-    this.#spareUntil = now + this.#heartbeat.timeout_ms;
+    this.#spareUntil = now + this.#timeoutMs;
   }
   /** Unless something comes within `withinMs`, the connection is dead. */
   check(now, withinMs) {
@@ -742,24 +875,7 @@ var Link = class {
   }
   /** When the connection counts as dead unless something comes. */
   get deadAt() {
-    const { interval_ms, timeout_ms } = this.#heartbeat;
-    const patience = Math.min(Math.max(interval_ms + timeout_ms, LEAST_PATIENCE_MS), MOST_PATIENCE_MS);
-    return Math.min(Math.max(this.#heardAt + patience, this.#spareUntil), this.#checkedBy);
-  }
-  /**
-   * When to send a `pong` that nobody asked for, so that a NAT which forgot this UDP path learns it again and the
-   * node's next probe comes through: half of the time-out before the connection counts as dead.
-   */
-  get nudgeAt() {
-    if (this.#isNudged || this.#lastSeq === void 0 || this.transport.kind !== "webtransport") return Infinity;
-    const { interval_ms, timeout_ms } = this.#heartbeat;
-    return this.#heardAt + Math.min(interval_ms + timeout_ms / 2, MOST_PATIENCE_MS);
-  }
-  /** Nudges the path, if that is due. */
-  nudge(now) {
-    if (this.#lastSeq === void 0 || now < this.nudgeAt) return;
-    this.#isNudged = true;
-    this.send(["pong", { seq: this.#lastSeq }], "datagram");
+    return Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
   }
 };
 function hold(held, frame) {
@@ -779,11 +895,22 @@ var LEAST_RETRY_MS = 1e3;
 var SHARE_OF_LIFE = 0.75;
 var TokenSchedule = class {
   refreshAt = Infinity;
+  /** Gives up the fetch that is on its way. */
+  giveUp;
   #expiresAt = Infinity;
-  /** The token in use expires then, in milliseconds since 1970; never when absent. */
-  expires(at, now) {
-    this.#expiresAt = at ?? Infinity;
-    this.#schedule(now, LEAST_INTERVAL_MS);
+  /** How many in a row seemed old already when the node took them. */
+  #old = 0;
+  /**
+   * The node has just taken `token`, which expires at `at` by the node's clock, in milliseconds since 1970; never when
+   * absent. The clock here may be wrong by more than the token's life, which the token itself tells.
+   */
+  expires(at, now, token) {
+    const lifeMs = lifeOf(token);
+    let leftMs = Math.min((at ?? Infinity) - now, lifeMs || Infinity);
+    if (leftMs <= 0) leftMs = lifeMs || Infinity;
+    this.#expiresAt = now + leftMs;
+    this.#old = leftMs < lifeMs / 2 ? this.#old + 1 : 0;
+    this.#schedule(now, this.#old > 0 ? Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE) : LEAST_INTERVAL_MS);
   }
   /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
   failed(now) {
@@ -793,14 +920,47 @@ var TokenSchedule = class {
   #schedule(now, leastMs) {
     this.refreshAt = now + Math.max((this.#expiresAt - now) * SHARE_OF_LIFE, leastMs);
   }
+  /** Nothing is to be fetched, and what is on its way is not needed. */
   stop() {
     this.refreshAt = Infinity;
+    this.giveUp?.();
+  }
+};
+function lifeOf(token = "") {
+  try {
+    const claims = atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"));
+    const { iat, exp } = JSON.parse(claims);
+    return Math.max((exp - iat) * 1e3, 0) || 0;
+  } catch {
+    return 0;
+  }
+}
+
+// src/session/pacer.ts
+var BURST_MS = 2e3;
+var Pacer = class {
+  #intervalMs = 0;
+  #readyAt = 0;
+  /** A node tells its limit, 0 for none. What was let out before still counts, at whichever node that was. */
+  limit(perSecond) {
+    this.#intervalMs = perSecond === 0 ? 0 : 1e3 / perSecond;
+  }
+  /** Whether one may go out now, which then counts. */
+  take(now) {
+    if (now < this.nextAt) return false;
+    this.#readyAt = Math.max(this.#readyAt, now) + this.#intervalMs;
+    return true;
+  }
+  /** When the next one may go out: perhaps a moment ago already. */
+  get nextAt() {
+    return this.#readyAt + this.#intervalMs - BURST_MS;
   }
 };
 
 // src/session/publishes.ts
 var LONGEST_HOLD_MS = 1e3;
 var Publishes = class {
+  pacer = new Pacer();
   #limit;
   #backoff;
   #random;
@@ -809,21 +969,16 @@ var Publishes = class {
   /** After a transient error a channel's publishes wait, the newer ones behind the older. */
   #holds = /* @__PURE__ */ new Map();
   #next = 0;
-  #pacing;
   /** `limit`: how many may wait for their answer. */
-  constructor(limit, backoff, random, pacing) {
-    this.#pacing = pacing;
+  constructor(limit, backoff, random) {
     this.#limit = limit;
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
   }
-  get size() {
-    return this.#waiting.size;
-  }
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish) {
     if (this.#waiting.size >= this.#limit) {
-      publish.failed(new RequestError(106, "limit_reached", "too many publishes wait", true));
+      publish.failed(requestError("limit_reached", "too much waits", true));
       return void 0;
     }
     this.#next += 1;
@@ -834,55 +989,50 @@ var Publishes = class {
   withdraw(number) {
     return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
   }
-  /** A node tells how many it takes in a second. */
-  limit(perSecond, now) {
-    this.#pacing?.limit(perSecond, now);
-  }
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
   take(connection, now) {
     const taken = [];
     for (const [number, waiting] of this.#waiting) {
+      if (this.#readyAt(number, waiting, connection) > now) continue;
+      if (!this.pacer.take(now)) break;
       const { publish } = waiting;
-      if (waiting.sentOn === connection) continue;
-      if (now < (this.#holds.get(publish.channel)?.until ?? 0)) continue;
-      if (this.#pacing?.take(now) === false) break;
+      const hold2 = this.#holds.get(publish.channel);
+      if (hold2 !== void 0) hold2.tried = number;
       waiting.sentOn = connection;
       waiting.wasSent = true;
       taken.push([number, publish]);
     }
     return taken;
   }
-  answer(number, published, now) {
-    this.#remove(number, now)?.done(published);
+  /** When one may go out on `connection`, as far as its channel is concerned. */
+  #readyAt(number, { publish, sentOn }, connection) {
+    const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
+    return sentOn === connection || tried !== number ? Infinity : until;
   }
-  refuse(number, error, now) {
-    this.#remove(number, now)?.failed(error);
+  answer(number, published) {
+    this.#remove(number)?.done(published);
   }
-  /** Also forgets a hold that is over, unless others of the channel wait behind it. */
-  #remove(number, now) {
+  refuse(number, error) {
+    this.#remove(number)?.failed(error);
+  }
+  #remove(number) {
     const publish = this.#waiting.get(number)?.publish;
-    if (publish === void 0) return void 0;
     this.#waiting.delete(number);
-    const isOver = (this.#holds.get(publish.channel)?.until ?? Infinity) <= now;
-    if (isOver && ![...this.#waiting.values()].some((other) => other.publish.channel === publish.channel)) {
-      this.#holds.delete(publish.channel);
-    }
+    if (publish !== void 0 && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
     return publish;
   }
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
   failed(number, connection, error, now) {
     if (!error.transient) {
-      this.refuse(number, error, now);
+      this.refuse(number, error);
       return;
     }
-    const waiting = this.#waiting.get(number);
-    if (waiting?.sentOn !== connection) return;
-    waiting.sentOn = void 0;
-    const { channel: channel2 } = waiting.publish;
-    const hold2 = this.#holds.get(channel2) ?? { until: now, failures: 0 };
-    if (hold2.until > now) return;
-    const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, hold2.failures, this.#random());
-    this.#holds.set(channel2, { until: now + waitMs, failures: hold2.failures + 1 });
+    if (this.#waiting.get(number)?.sentOn !== connection) return;
+    const channel2 = this.#waiting.get(number)?.publish.channel ?? "";
+    for (const other of this.#waiting.values()) if (other.publish.channel === channel2) other.sentOn = void 0;
+    const failures = this.#holds.get(channel2)?.failures ?? 0;
+    const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, failures, this.#random());
+    this.#holds.set(channel2, { until: now + waitMs, failures: failures + 1, tried: void 0 });
   }
   /** Forgets all holds: the node that caused them is no longer asked. */
   releaseAll() {
@@ -890,13 +1040,9 @@ var Publishes = class {
   }
   /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
   nextAt(connection) {
-    const allowedAt = this.#pacing?.nextAt ?? 0;
     let at = Infinity;
-    for (const { publish, sentOn } of this.#waiting.values()) {
-      if (sentOn === connection) continue;
-      at = Math.min(at, Math.max(this.#holds.get(publish.channel)?.until ?? 0, allowedAt));
-    }
-    return at;
+    for (const [number, waiting] of this.#waiting) at = Math.min(at, this.#readyAt(number, waiting, connection));
+    return Math.max(at, this.pacer.nextAt);
   }
   /** Answers all of them with the same error. */
   failAll(error) {
@@ -910,8 +1056,10 @@ var Publishes = class {
 var MAX_REQUESTS = 1024;
 var Requests = class {
   #timeoutMs;
+  /** Those of the session itself. */
   #sent = /* @__PURE__ */ new Map();
-  #asked = /* @__PURE__ */ new Set();
+  /** Those of the application, which keep their ids from one connection to the next. */
+  #asked = /* @__PURE__ */ new Map();
   #lastId = 0;
   constructor(timeoutMs) {
     this.#timeoutMs = timeoutMs;
@@ -920,7 +1068,7 @@ var Requests = class {
   nextId() {
     do
       this.#lastId = this.#lastId % 4294967295 + 1;
-    while (this.#sent.has(this.#lastId));
+    while (this.#sent.has(this.#lastId) || this.#asked.has(this.#lastId));
     return this.#lastId;
   }
   /** Sends a request of the session itself; answers `false` when the node takes no frames of that size. */
@@ -932,111 +1080,63 @@ var Requests = class {
   }
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query, link, now) {
-    if (this.#asked.size >= MAX_REQUESTS) {
-      query.failed(requestError("limit_reached", "too many requests wait"));
-      return () => void 0;
-    }
-    const asked = { query, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs), id: void 0 };
-    this.#asked.add(asked);
-    if (link !== void 0) this.#sendQuery(asked, link, now);
+    if (this.#asked.size >= MAX_REQUESTS) throw requestError("limit_reached", "too much waits", true);
+    const id2 = this.nextId();
+    const expiresAt = now + (query.timeoutMs ?? this.#timeoutMs);
+    this.#asked.set(id2, { request: query, link: void 0, sentAt: now, expiresAt });
+    if (link !== void 0) this.sendWaiting(link, now);
     return () => {
-      this.#forget(asked);
+      this.#asked.delete(id2);
     };
   }
   /** Sends what waits for a connection. */
   sendWaiting(link, now) {
-    for (const asked of this.#asked) if (asked.id === void 0) this.#sendQuery(asked, link, now);
-  }
-  #sendQuery(asked, link, now) {
-    const { query } = asked;
-    const id2 = this.nextId();
-    asked.id = id2;
-    if (!link.send(query.frame(id2))) {
-      this.#forget(asked);
-      query.failed(tooLarge(link.frameBytes));
-      return;
+    for (const [id2, asked] of this.#asked) {
+      if (asked.link !== void 0) continue;
+      asked.link = link;
+      asked.sentAt = now;
+      if (!link.send(asked.request.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
     }
-    const request = {
-      done: (reply) => {
-        this.#forget(asked);
-        query.done?.(reply);
-      },
-      failed: (error) => {
-        this.#forget(asked);
-        query.failed(error);
-      }
-    };
-    this.#sent.set(id2, { request, link, sentAt: now });
   }
-  #forget(asked) {
-    this.#asked.delete(asked);
-    if (asked.id !== void 0) this.#sent.delete(asked.id);
+  #fail(id2, error) {
+    this.take(id2)?.request.failed?.(error);
   }
   /** Takes the request that a reply belongs to. */
   take(id2) {
-    const sent = this.#sent.get(id2);
+    const pending = this.#sent.get(id2) ?? this.#asked.get(id2);
     this.#sent.delete(id2);
-    return sent;
+    this.#asked.delete(id2);
+    return pending;
   }
   /** Whether somebody waits for a reply on this connection that no other can give. */
   needs(link) {
-    for (const { id: id2, query } of this.#asked) {
-      if (id2 !== void 0 && !query.isRepeatable && this.#sent.get(id2)?.link === link) return true;
-    }
-    return false;
+    return [...this.#asked.values()].some((asked) => asked.link === link && !asked.request.isRepeatable);
   }
   /** The connection is gone: what may be asked twice waits for the next one, the rest failed. */
   lost(link) {
-    for (const asked of this.#asked) {
-      if (asked.id === void 0 || this.#sent.get(asked.id)?.link !== link) continue;
-      this.#sent.delete(asked.id);
-      asked.id = void 0;
-      if (asked.query.isRepeatable) continue;
-      this.#asked.delete(asked);
-      asked.query.failed(requestError("unavailable", "the connection was lost before the reply"));
-    }
     for (const [id2, sent] of this.#sent) if (sent.link === link) this.#sent.delete(id2);
+    for (const [id2, asked] of this.#asked) {
+      if (asked.link !== link) continue;
+      asked.link = void 0;
+      if (!asked.request.isRepeatable) this.#fail(id2, requestError("unavailable", "the connection was lost"));
+    }
   }
   /** When the next one has waited for too long. */
   get expiresAt() {
-    let at = Infinity;
-    for (const { expiresAt } of this.#asked) at = Math.min(at, expiresAt);
-    return at;
+    return Math.min(...[...this.#asked.values()].map((asked) => asked.expiresAt));
   }
   expire(now) {
-    for (const asked of this.#asked) {
-      if (now < asked.expiresAt) continue;
-      this.#forget(asked);
-      asked.query.failed(requestError("timeout", "no reply in time"));
-    }
+    for (const [id2, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
   failAll(error) {
-    const asked = [...this.#asked];
-    this.#asked.clear();
     this.#sent.clear();
-    for (const { query } of asked) query.failed(error);
+    for (const id2 of this.#asked.keys()) this.#fail(id2, error);
   }
 };
-
-// src/position.ts
-function admit(position2, origin, epoch, offset) {
-  const seen = pointOf(position2, origin);
-  if (seen === void 0) return offset === 1 ? "next" : "gap";
-  if (seen.epoch !== epoch) return "new_epoch";
-  if (offset <= seen.offset) return "duplicate";
-  return offset === seen.offset + 1 ? "next" : "gap";
-}
-function advance(position2, origin, epoch, offset) {
-  return { ...position2, [origin]: { epoch, offset } };
-}
-function pointOf(position2, origin) {
-  return Object.hasOwn(position2, origin) ? position2[origin] : void 0;
-}
 
 // src/session/subscription.ts
 var REMEMBERED_KEYS = 1e3;
 var Subscription = class {
-  id;
   /** What the reader has; none before the first `subscribed`. */
   position;
   /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
@@ -1044,35 +1144,35 @@ var Subscription = class {
   /** When a paused one is asked for again. */
   resumeAt = Infinity;
   failures = 0;
+  reader;
   #options;
-  #reader;
-  #keys = /* @__PURE__ */ new Set();
-  constructor(id2, options, reader3) {
-    this.id = id2;
+  /** Where each was seen first. */
+  keys;
+  /** `keys`: those of the one that this one takes the place of. */
+  constructor(options, reader3, keys = /* @__PURE__ */ new Map()) {
+    this.keys = keys;
     this.position = options.position;
     this.#options = options;
-    this.#reader = reader3;
+    this.reader = reader3;
   }
   /** How to subscribe now: from the position held, or as at first. */
   request() {
+    const { position: position2 } = this;
     const { history, presence } = this.#options;
-    return {
-      ...this.position !== void 0 ? { position: this.position } : history ? { history } : {},
-      ...presence ? { presence } : {}
-    };
+    return { position: position2, history: position2 === void 0 && history !== 0 ? history : void 0, presence };
   }
   subscribed(body) {
     this.position ??= body.position;
     this.failures = 0;
-    this.#reader.subscribed(body, this.position);
+    this.reader.subscribed(body, this.position);
   }
   /** Hands on a frame of this channel that came after `subscribed`. */
   deliver([name, body]) {
-    if (name === "event") this.#reader.event(body);
-    else if (!this.#reader.hasRoom()) return "full";
+    if (name === "event") this.reader.event(body);
+    else if (!this.reader.hasRoom()) return "full";
     else if (name === "publication") return this.#publication(body);
     else if (name === "gap") this.#gap(body);
-    else if (name === "presence_changed") this.#reader.presenceChanged(body);
+    else if (name === "presence_changed") this.reader.presenceChanged(body);
     return "done";
   }
   #publication(publication2) {
@@ -1081,26 +1181,22 @@ var Subscription = class {
     const admission = admit(this.position, origin, epoch, offset);
     if (admission === "duplicate") return "done";
     if (admission !== "next") return "out_of_order";
-    this.position = advance(this.position, origin, epoch, offset);
-    if (key2 === void 0 || this.#isNew(key2)) this.#reader.publication(publication2);
+    this.position = moved(this.position, publication2);
+    if (key2 === void 0 || this.#isNew(key2, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication2);
     return "done";
   }
-  #isNew(key2) {
-    if (this.#keys.has(key2)) return false;
-    this.#keys.add(key2);
-    const [oldest] = this.#keys;
-    if (this.#keys.size > REMEMBERED_KEYS && oldest !== void 0) this.#keys.delete(oldest);
+  #isNew(key2, place2) {
+    const known = this.keys.get(key2);
+    if (known !== void 0) return known === place2;
+    this.keys.set(key2, place2);
+    const [oldest] = this.keys.keys();
+    if (this.keys.size > REMEMBERED_KEYS && oldest !== void 0) this.keys.delete(oldest);
     return true;
   }
   #gap(gap) {
-    const { origin, epoch, offset } = gap;
-    const known = pointOf(this.position ?? {}, origin);
-    if (known?.epoch === epoch && offset <= known.offset) return;
-    this.position = advance(this.position ?? {}, origin, epoch, offset);
-    this.#reader.gap(gap);
-  }
-  end(error) {
-    this.#reader.ended(error);
+    if (isPast(this.position, gap)) return;
+    this.position = moved(this.position, gap);
+    this.reader.gap(gap);
   }
 };
 
@@ -1117,11 +1213,10 @@ var Traffic = class {
   #host;
   #options;
   #subscriptions = /* @__PURE__ */ new Map();
-  #subscribed = 0;
   constructor(options, host) {
     this.#host = host;
     this.#options = options;
-    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random(), options.pacing);
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random());
     this.requests = new Requests(options.requestTimeoutMs);
   }
   // ---- from the node
@@ -1143,22 +1238,20 @@ var Traffic = class {
         this.#unsubscribed(link, body);
         break;
       case "error":
-        this.#error(body);
-        break;
-      case "published":
-      case "history":
-      case "presence":
-      case "result":
-      case "refreshed":
-        this.#take(body.id)?.done?.(frame);
+        this.#take(body.id)?.failed?.(toError(body));
         break;
       default:
+        if ("id" in body) this.#replied(this.#take(body.id), frame);
     }
+  }
+  #replied(request, [name, body]) {
+    if (name === request?.reply) request.done?.(body);
+    else request?.failed?.(requestError("internal", "an unexpected reply"));
   }
   #channelFrame(link, channel2, frame) {
     const phase = link.phases.get(channel2);
     if (phase?.state === "subscribed") this.#deliver(link, channel2, frame);
-    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, "too much before `subscribed`");
+    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, "too much too early");
   }
   #deliver(link, channel2, frame) {
     const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
@@ -1179,7 +1272,7 @@ var Traffic = class {
       link.phases.delete(channel2);
       const number = code2 ?? 100;
       const word = reason2 ?? "unsubscribed";
-      const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
+      const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
       if (link === this.#host.live) this.#refused(channel2, error);
       return;
     }
@@ -1199,7 +1292,7 @@ var Traffic = class {
       return;
     }
     this.#subscriptions.delete(channel2);
-    subscription.end(error);
+    subscription.reader.ended(error);
   }
   /** Takes the request that a reply belongs to, and the time that it took. */
   #take(id2) {
@@ -1209,16 +1302,12 @@ var Traffic = class {
     this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
     return sent.request;
   }
-  #error({ id: id2, code: code2, reason: reason2, message, transient, retry_after_ms }) {
-    this.#take(id2)?.failed?.(new RequestError(code2, reason2, message, transient, retry_after_ms));
-  }
   // ---- subscriptions
-  /** `channel` has no subscription yet. Answers the subscription's id. */
+  /** Subscribes, or does so anew with other options. */
   subscribe(channel2, options, reader3) {
-    this.#subscribed += 1;
-    this.#subscriptions.set(channel2, new Subscription(this.#subscribed, options, reader3));
+    this.#subscriptions.set(channel2, new Subscription(options, reader3, this.#subscriptions.get(channel2)?.keys));
+    this.#leave(channel2);
     this.#join(channel2);
-    return this.#subscribed;
   }
   unsubscribe(channel2) {
     if (this.#subscriptions.delete(channel2)) this.#leave(channel2);
@@ -1226,10 +1315,10 @@ var Traffic = class {
   positionOf(channel2) {
     return this.#subscriptions.get(channel2)?.position;
   }
-  /** The reader has room again. */
-  resume(channel2) {
+  /** The reader has room again; or it is time, where the node has named one. */
+  resume(channel2, at = Infinity) {
     const subscription = this.#subscriptions.get(channel2);
-    if (!subscription?.isPaused) return;
+    if (!subscription?.isPaused || subscription.resumeAt !== at) return;
     subscription.isPaused = false;
     subscription.resumeAt = Infinity;
     this.#join(channel2);
@@ -1254,6 +1343,11 @@ var Traffic = class {
       (id2) => ["subscribe", { id: id2, channel: channel2, ...subscription.request() }],
       {
         failed: (error) => {
+          if (error.code === ALREADY_SUBSCRIBED) {
+            this.#leave(channel2);
+            this.#join(channel2);
+            return;
+          }
           live.phases.delete(channel2);
           if (live === this.#host.live) this.#refused(channel2, error);
         }
@@ -1271,6 +1365,9 @@ var Traffic = class {
     const phase = live?.phases.get(channel2);
     if (live === void 0 || phase === void 0 || phase.state === "leaving" && !phase.held) return;
     live.phases.set(channel2, { state: "leaving", held: void 0 });
+    this.#sendUnsubscribe(live, channel2);
+  }
+  #sendUnsubscribe(live, channel2) {
     this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {});
   }
   // ---- connections
@@ -1282,19 +1379,18 @@ var Traffic = class {
     for (const [channel2, subscription] of this.#subscriptions) {
       if (subscription.isPaused) continue;
       const request = subscription.request();
-      left -= 3 * (JSON.stringify(channel2).length + JSON.stringify(request).length) + 8;
+      left -= 3 * JSON.stringify([channel2, request]).length + 8;
       if (left < 0) break;
-      asked.set(channel2, subscription.id);
+      asked.set(channel2, subscription);
       subscriptions[channel2] = request;
     }
     return { asked, subscriptions };
   }
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link) {
-    for (const [channel2, id2] of link.asked) {
-      const subscription = this.#subscriptions.get(channel2);
+    for (const [channel2, subscription] of link.asked) {
       link.phases.set(channel2, { state: "awaiting", held: [] });
-      if (subscription?.id !== id2 || subscription.isPaused) this.#leave(channel2);
+      if (this.#subscriptions.get(channel2) !== subscription || subscription.isPaused) this.#leave(channel2);
     }
     for (const channel2 of this.#subscriptions.keys()) {
       const phase = link.phases.get(channel2);
@@ -1312,28 +1408,28 @@ var Traffic = class {
   sendPublishes() {
     const { live } = this.#host;
     if (live === void 0) return;
-    for (const [number, publish] of this.publishes.take(live.number, this.#host.now())) {
+    for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
       this.#sendPublish(live, number, publish);
     }
   }
   #sendPublish(live, number, { channel: channel2, key: key2, data }) {
     const isSent = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
-      done: ([name, body]) => {
-        if (name === "published") this.publishes.answer(number, body, this.#host.now());
+      reply: "published",
+      done: (body) => {
+        this.publishes.answer(number, toPublished(body));
       },
       failed: (error) => {
-        this.publishes.failed(number, live.number, error, this.#host.now());
+        this.publishes.failed(number, live, error, this.#host.now());
       }
     });
     if (isSent) return;
-    this.publishes.refuse(number, tooLarge(live.frameBytes), this.#host.now());
+    this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel2, data, slot) {
     const { live } = this.#host;
     if (live === void 0 || live.transport.isCongested) return false;
-    const body = { channel: channel2, ...slot === void 0 ? {} : { slot }, data };
-    return live.send(["emit", body], "datagram");
+    return live.send(["emit", { channel: channel2, slot, data }], "datagram");
   }
   /** Answers how to forget it. */
   ask(query) {
@@ -1343,7 +1439,7 @@ var Traffic = class {
   check() {
     const { live } = this.#host;
     if (live === void 0 || live.isBeingChecked) return;
-    this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: NOBODYS_CHANNEL }], {});
+    this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
     live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
   }
   // ---- time
@@ -1351,25 +1447,28 @@ var Traffic = class {
     const { live } = this.#host;
     let at = this.requests.expiresAt;
     if (live === void 0) return at;
-    at = Math.min(at, this.publishes.nextAt(live.number));
+    at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return at;
   }
   tick(now) {
     this.requests.expire(now);
     if (this.#host.live === void 0) return;
-    for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2);
+    for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
     this.sendPublishes();
   }
-  /** The client is closed, or the node wants it gone. */
-  failAll(error) {
+  /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
+  refuse(error) {
     this.publishes.failAll(error);
     this.requests.failAll(error);
+    for (const { reader: reader3 } of this.#subscriptions.values()) reader3.refused?.(error);
   }
-  endSubscriptions(error) {
+  /** The client is closed. */
+  end(error) {
+    this.refuse(error);
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
-    for (const subscription of subscriptions) subscription.end(error);
+    for (const { reader: reader3 } of subscriptions) reader3.ended(error);
   }
 };
 
@@ -1377,31 +1476,32 @@ var Traffic = class {
 var GREETING_MS = 2e3;
 var RETIREMENT_MS = 2e3;
 var STABLE_MS = 5e3;
-var PREFERENCE_INTERVAL_MS = 6e4;
 var SLEPT_MS = 5e3;
 var HOUR_MS = 36e5;
 var Session = class {
   traffic;
   state = "disconnected";
   connection;
+  /** Why nothing can be asked: the node does not want this client, until the next `connect`; or it is closed. */
+  refusal;
   live;
   network;
+  route;
+  /** The connection that is on its way. */
+  opening;
+  /** The one that is opened next, unless something else comes first. */
+  due;
   #options;
   #io;
-  #route;
   #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume;
   /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
   #isUnsure = false;
   #retiring;
-  #opening;
-  #due;
-  #preferredAt = -Infinity;
   /** The node that served last. */
   #node;
   #failures = 0;
-  #links = 0;
   #connects = 0;
   #frameBytes = 65536;
   #scheduledAt = Infinity;
@@ -1409,7 +1509,7 @@ var Session = class {
     this.#options = options;
     this.#io = io;
     this.network = network;
-    this.#route = io.route(options);
+    this.route = io.route(options);
     this.traffic = new Traffic(options, this);
   }
   now() {
@@ -1421,55 +1521,45 @@ var Session = class {
   // ---- from the application
   /** Connects and stays connected. */
   connect() {
-    if (this.state === "closed" || this.state === "connected" || this.#opening !== void 0) return;
-    this.#route.beginRound();
+    if (this.state === "closed" || this.state === "connected" || this.opening !== void 0) return;
+    this.refusal = void 0;
+    this.route.beginRound();
     this.#failures = 0;
-    this.#open("connect");
+    this.open("connect");
     this.settle();
   }
   /** Ends the connection and stays away until `connect`; subscriptions, positions and publishes are kept. */
-  disconnect(error) {
+  disconnect() {
     if (this.state === "closed") return;
     this.#stop();
-    this.#setState("disconnected", error);
+    this.#setState("disconnected");
   }
   /** Ends the session for good. */
   close() {
     if (this.state === "closed") return;
     this.#stop();
-    const error = new RequestError(110, "unavailable", "the client is closed", false);
+    this.refusal = requestError("unavailable", "the client is closed", false);
     this.#setState("closed");
-    this.traffic.failAll(error);
-    this.traffic.endSubscriptions(error);
+    this.traffic.end(this.refusal);
+    this.settle();
   }
   #stop() {
     this.#cancelOpening(lost("disconnected"));
-    this.#due = void 0;
+    this.due = void 0;
     this.#retire();
     const { live } = this;
     this.live = void 0;
     this.connection = void 0;
     this.#tokens.stop();
-    if (live !== void 0) {
-      live.transport.close();
-      this.traffic.requests.lost(live);
-    }
+    if (live !== void 0) this.#drop(live);
     this.settle();
-  }
-  /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
-  networkChanged(network, isOther) {
-    this.network = network;
-    this.live?.send(["network", network]);
-    if (!isOther) return;
-    if (this.#due?.purpose === "up") this.#due = { ...this.#due, at: this.now() };
-    this.check();
   }
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
   check() {
     this.traffic.check();
-    if (this.#due?.purpose === "connect") {
-      this.#route.beginRound();
-      this.#open("connect");
+    if (this.due?.purpose === "connect") {
+      this.route.beginRound();
+      this.open("connect");
     }
     this.settle();
   }
@@ -1478,32 +1568,21 @@ var Session = class {
     this.live?.spare(this.now());
     this.check();
   }
-  /** Moves to another transport, make before break. */
-  switchTo(kind, settle) {
-    const { live } = this;
-    if (live === void 0 || this.#opening !== void 0) {
-      settle(lost("cannot move now"));
-      return;
-    }
-    this.#open("switch", live.address, kind, settle);
-    this.settle();
-  }
   /** The token in use was replaced, and expires then. */
-  tokenExpires(atMs) {
+  tokenExpires(token, atMs) {
     if (this.connection !== void 0) this.connection = { ...this.connection, expiresAtMs: atMs };
-    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
   }
   // ---- time
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle() {
     const { live } = this;
-    const next = this.#opening === void 0 ? this.#due?.at : this.#opening.greetBy;
+    const next = this.opening === void 0 ? this.due?.at : this.opening.greetBy;
     const at = Math.min(
       this.traffic.nextAt,
       this.#tokens.refreshAt,
       next ?? Infinity,
       live?.deadAt ?? Infinity,
-      live?.nudgeAt ?? Infinity,
       this.#retiring?.until ?? Infinity
     );
     this.#scheduledAt = at;
@@ -1514,107 +1593,108 @@ var Session = class {
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
     if (live !== void 0 && now >= live.deadAt) this.#lost(live, ending(void 0, "silence"));
-    this.live?.nudge(now);
     if (this.#retiring !== void 0 && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
-    const opening = this.#opening;
-    if (opening !== void 0 && now >= opening.greetBy) this.#failed(opening, lost("no answer in time"));
-    const due = this.#due;
-    if (this.#opening === void 0 && due !== void 0 && now >= due.at) this.#open(due.purpose, due.address, due.kind);
+    const opening = this.opening;
+    if (opening !== void 0 && now >= opening.greetBy) this.fail(opening, lost("no answer in time"));
+    const due = this.due;
+    if (this.opening === void 0 && due !== void 0 && now >= due.at) this.open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
   }
   // ---- opening
-  #open(purpose, named, forced, settle) {
+  open(purpose, named, forced, settle) {
     const isOnly = named !== void 0 && purpose !== "drain";
-    const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
-    const opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
-    this.#due = void 0;
-    this.#opening = opening;
+    const targets = isOnly ? this.route.only(named, forced) : this.route.targets(named, this.live?.address);
+    const opening = { purpose, targets, greetBy: Infinity, settle };
+    this.due = void 0;
+    this.opening = opening;
     if (this.live === void 0) this.#setState("connecting");
     const request = {
       targets,
-      headStartMs: this.#route.headStartMs(targets[0]?.address, named !== void 0),
+      headStartMs: this.route.headStartMs?.(targets[0]?.address, named !== void 0) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
       this.#dialed(opening, outcome);
       this.settle();
     });
+    return opening;
   }
   #cancelOpening(error) {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening === void 0) return;
-    this.#opening = void 0;
-    opening.cancel();
+    this.opening = void 0;
+    opening.cancel?.();
     if (opening.link !== void 0) {
       this.#isUnsure = true;
       opening.link.transport.close();
     }
-    opening.settle(error);
+    opening.settle?.(error);
   }
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening, outcome) {
-    if (opening !== this.#opening) {
+    if (opening !== this.opening) {
       if (!("error" in outcome)) outcome.transport.close();
       return;
     }
     if ("error" in outcome) {
-      this.#failed(opening, outcome.error);
+      this.fail(opening, outcome.error);
       return;
     }
     const { transport, index, tookMs, failed, token } = outcome;
-    for (const other of failed) this.#route.failed(opening.targets[other]);
+    for (const other of opening.targets.filter((_, place2) => failed.includes(place2))) this.route.failed(other);
     const target = opening.targets[index];
     if (target === void 0) return;
-    this.#route.dialed(target, transport.kind, tookMs);
-    this.#links += 1;
-    const link = new Link(this.#links, target.address, transport, this.now());
+    this.route.dialed?.(target, transport.kind, tookMs);
+    const link = new Link(target.address, transport, this.now());
     opening.link = link;
-    const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
+    const patienceMs = opening.targets.length > 1 ? GREETING_MS : Infinity;
     opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
     transport.listen(this.#events(link));
-    this.#greet(opening, link, token);
+    link.token = token;
+    this.#greet(opening, link);
   }
-  #greet(opening, link, token) {
+  #greet(opening, link) {
     const { asked, subscriptions } = this.traffic.asked(this.#frameBytes);
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
-    const { client } = this.#options;
     const isSent = link.send([
       "connect",
       {
         id: link.connectId,
-        ...token === void 0 ? {} : { token },
-        ...this.#resume === void 0 ? {} : { resume: this.#resume },
+        token: link.token,
+        resume: this.#resume,
         subscriptions,
-        client: { ...client },
+        client: this.#options.client,
         network: this.network
       }
     ]);
-    if (!isSent) this.#failed(opening, requestError("bad_request", "the token is too large"));
+    if (!isSent) this.fail(opening, tooLarge(link.frameBytes));
   }
   #established(opening, link, connected) {
-    this.#opening = void 0;
+    this.opening = void 0;
     this.#isUnsure = false;
     this.#resume = connected.resume;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
-    this.#route.arrived(link.address, connected.region, connected.regions);
-    this.traffic.publishes.limit(connected.limits.publishes_per_second, this.now());
-    if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
+    this.route.arrived(link.address, connected.region, connected.regions);
+    this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
+    if (this.#node !== connected.node) {
+      this.traffic.publishes.releaseAll();
+      this.due = void 0;
+    }
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
     if (old !== void 0) this.#beginRetirement(old);
     this.#connects += 1;
     this.#describe(link, connected);
-    this.#due = this.#up(link);
-    if (opening.purpose === "connect" || opening.purpose === "drain") this.#consider(connected.prefer_url);
+    this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
-    opening.settle();
+    opening.settle?.();
     if (this.live !== link) return;
     this.traffic.catchUp(link);
     for (const frame of link.early.splice(0)) this.#frame(link, frame);
@@ -1623,45 +1703,45 @@ var Session = class {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
-  #failed(opening, error) {
-    this.#opening = void 0;
+  fail(opening, error) {
+    this.opening = void 0;
     const { purpose, link, targets } = opening;
-    opening.cancel();
+    opening.cancel?.();
     if (link !== void 0) {
       link.transport.close();
       this.#isUnsure ||= error.transient;
     }
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = !error.transient || error.code === TOKEN_EXPIRED && !this.#options.canRefresh;
-    if ((purpose === "connect" || purpose === "drain") && !isExpired) {
+    const isFinal = this.#isFinal(error);
+    if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === void 0 || link.address === address);
-      for (const target of tried) this.#route.failed(target);
+      for (const target of tried) this.route.failed(target);
     }
-    opening.settle(error);
+    opening.settle?.(error);
     if (this.live !== void 0) this.#stay(purpose, isFinal, this.live);
     else if (isFinal) this.#refused(error);
     else {
-      const waitMs = this.#route.isExhausted || isExpired ? this.#backOff() : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
   /** A move failed: the session goes on where it is. */
   #stay(purpose, isFinal, live) {
-    if (purpose === "up") this.#route.upFailed(live.address);
+    if (purpose === "up") this.route.upFailed?.(live.address);
     if (purpose === "drain" && !isFinal) {
-      this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
-    } else this.#due = this.#up(live);
+      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff() : 0), purpose };
+    } else this.#stand(live);
   }
-  /** Over WebSocket, WebTransport is tried again after a while. */
-  #up({ address, transport }) {
-    return { at: this.#route.upAt(address, transport.kind), purpose: "up", address, kind: "webtransport" };
+  /** There is no need to go elsewhere, and perhaps a reason. */
+  #stand({ address, transport }, preferUrl) {
+    if (this.due?.purpose !== "drain") this.due = this.route.next?.(address, transport.kind, preferUrl);
   }
   #comeBack(error, waitMs) {
     const at = this.now() + waitMs;
-    this.#due = { at, purpose: "connect" };
+    this.due = { at, purpose: "connect" };
     this.#setState("connecting", error, at);
   }
   #backOff() {
@@ -1669,7 +1749,11 @@ var Session = class {
     this.#failures += 1;
     return waitMs;
   }
-  /** The node does not want this client, and coming back would not change that. */
+  /** Whether coming back would not change anything. */
+  #isFinal({ transient, code: code2 }) {
+    return !transient || code2 === TOKEN_EXPIRED && !this.#options.canRefresh;
+  }
+  /** The node does not want this client. */
   #refused(error) {
     if (error.code === REPLACED && this.#isUnsure) {
       this.#isUnsure = false;
@@ -1677,8 +1761,10 @@ var Session = class {
       this.#comeBack(error, 0);
       return;
     }
-    this.disconnect(error);
-    this.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+    this.#stop();
+    this.refusal = new RequestError(error.code, error.reason, error.message, false);
+    this.traffic.refuse(this.refusal);
+    this.#setState("disconnected", error);
   }
   // ---- connections
   #events(link) {
@@ -1701,22 +1787,22 @@ var Session = class {
   }
   /** A frame before `connected`. */
   #early(link, frame) {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === "connected" && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === "disconnect") this.#failed(opening, ending(body.code, body.reason, body.reconnect));
+    else if (name === "disconnect") this.fail(opening, toEnding(body));
     else if (name === "error" && body.id === link.connectId) {
-      this.#failed(opening, new RequestError(body.code, body.reason, body.message, body.transient, body.retry_after_ms));
-    } else if (!hold(link.early, frame)) this.fault(link, "too much before `connected`");
+      this.fail(opening, toError(body));
+    } else if (!hold(link.early, frame)) this.fault(link, "too much too early");
   }
   #frame(link, frame) {
     if (link !== this.live && link !== this.#retiring?.link) return;
     const [name, body] = frame;
     if (name === "ping") {
-      link.beats(body, body.seq);
+      link.beats(body);
       link.send(["pong", { seq: body.seq }], "datagram");
-    } else if (name === "disconnect") this.#ended(link, ending(body.code, body.reason, body.reconnect));
+    } else if (name === "disconnect") this.#ended(link, toEnding(body));
     else if (name !== "drain") this.traffic.frame(link, frame);
     else if (link === this.live) this.#drain(body);
   }
@@ -1726,34 +1812,36 @@ var Session = class {
   #ended(link, error) {
     if (link === this.live) this.#lost(link, error);
     else if (link === this.#retiring?.link) this.#retire();
-    else if (this.#opening?.link === link) this.#failed(this.#opening, error);
+    else if (this.opening?.link === link) this.fail(this.opening, error);
   }
   /** The connection that carries the session is over. */
   #lost(link, error) {
     this.live = void 0;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
     this.#tokens.stop();
-    const due = this.#due;
-    this.#due = void 0;
-    if (due?.address !== void 0 && due.purpose !== "up") this.#route.sendOn(due.address);
+    const due = this.due;
+    this.due = void 0;
+    if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
-    const isOwnMove = code2 === REPLACED && this.#opening !== void 0;
-    const isTokenFinal = code2 === TOKEN_EXPIRED && !this.#options.canRefresh;
-    if (!error.transient && !isOwnMove || isTokenFinal) {
+    const isOwnMove = code2 === REPLACED && this.opening !== void 0;
+    if (this.#isFinal(error) && !isOwnMove) {
       this.#cancelOpening(error);
       this.#refused(error);
       return;
     }
-    if (this.#opening !== void 0) {
+    if (this.opening !== void 0) {
       this.#setState("connecting", error);
       return;
     }
-    this.#route.beginRound();
+    this.route.beginRound();
     if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
     const isAtOnce = (code2 === ROTATE || code2 === TOKEN_EXPIRED) && this.#failures === 0;
     const waitMs = this.#backOff();
     this.#comeBack(error, isAtOnce ? 0 : waitMs);
+  }
+  #drop(link) {
+    link.transport.close();
+    this.traffic.requests.lost(link);
   }
   /** Keeps the old connection for replies that only it can give. */
   #beginRetirement(old) {
@@ -1765,31 +1853,24 @@ var Session = class {
     const link = this.#retiring?.link;
     this.#retiring = void 0;
     if (link === void 0) return;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
+    if (this.live !== void 0) this.traffic.requests.sendWaiting(this.live, this.now());
   }
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain({ after_ms, url }) {
     const at = this.now() + Math.min(after_ms / 2 * this.random(), HOUR_MS);
-    const isSooner = this.#due !== void 0 && this.#due.purpose !== "up" && this.#due.at <= at;
-    if (this.#opening === void 0 && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: "drain" };
-  }
-  /** The node knows of a better one for this user. */
-  #consider(url) {
-    const address = this.#route.trusted(url);
-    const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
-    if (address === void 0 || isRecent || this.live?.address.key === address.key) return;
-    this.#preferredAt = this.now();
-    this.#due = { at: this.now(), address, purpose: "prefer" };
+    const isSooner = this.due !== void 0 && this.due.purpose !== "up" && this.due.at <= at;
+    if (!isSooner) this.due = { at, address: this.route.trusted?.(url), purpose: "drain" };
   }
   #refresh() {
     this.#tokens.stop();
-    this.#io.fetchToken((token) => {
+    this.#tokens.giveUp = this.#io.fetchToken((token) => {
       const { live } = this;
       if (live !== void 0 && token !== void 0) {
         this.traffic.requests.send(live, this.now(), (id2) => ["refresh", { id: id2, token }], {
-          done: ([name, body]) => {
-            if (name === "refreshed") this.tokenExpires(body.expires_at_ms);
+          reply: "refreshed",
+          done: (body) => {
+            this.tokenExpires(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());
@@ -1806,10 +1887,36 @@ var Session = class {
     this.#io.stateChanged(state, error, retryAt);
   }
 };
-function ignore() {
+function isNeeded({ purpose }) {
+  return purpose === "connect" || purpose === "drain";
+}
+function toEnding({ code: code2, reason: reason2, reconnect }) {
+  return ending(code2, reason2, reconnect);
+}
+
+// src/within.ts
+async function within(timeoutMs, signal, work) {
+  const attempt = new AbortController();
+  const abort = () => {
+    attempt.abort();
+  };
+  const timer = setTimeout(abort, timeoutMs);
+  const forget = onAbort(signal, abort);
+  const late = new Promise((_, reject) => {
+    onAbort(attempt.signal, () => {
+      reject(lost("no answer in time"));
+    });
+  });
+  try {
+    return await Promise.race([work(attempt.signal), late]);
+  } finally {
+    clearTimeout(timer);
+    forget();
+  }
 }
 
 // src/engine.ts
+var SLEPT_MS2 = 1e3;
 var LONGEST_TIMER_MS = 2 ** 31 - 1;
 var Engine = class {
   session;
@@ -1818,6 +1925,8 @@ var Engine = class {
   #told;
   #timer;
   #timerAt = Infinity;
+  /** By how much the clock is ahead of the monotonic one. */
+  #aheadMs = 0;
   constructor(options, told) {
     this.#options = options;
     this.#told = told;
@@ -1827,62 +1936,46 @@ var Engine = class {
     const canRefresh = options.getToken !== void 0;
     this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
   }
+  /** In milliseconds since 1970, by a clock that is never set back. */
   now() {
-    return Date.now();
+    const [wall, steady] = [Date.now(), performance.now()];
+    if (wall - steady > this.#aheadMs + SLEPT_MS2) this.#aheadMs = wall - steady;
+    return steady + this.#aheadMs;
   }
   random() {
     return Math.random();
   }
   route(options) {
-    return this.#options.parts.route(options, this);
+    return this.#options.parts.route(options, () => this.now());
   }
   dial(request, done) {
-    const controller = new AbortController();
-    const { signal } = controller;
-    const dialled = async () => {
-      const token = await this.#fetch(signal, request.timeoutMs);
-      const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
-      return { transport, token, ...winner };
-    };
-    dialled().then(done, (error) => {
-      done({ error: error instanceof SkywaveError ? error : lost("no connection", error) });
-    });
-    return () => {
-      controller.abort();
-    };
+    return undoable(
+      async (signal) => {
+        const token = await this.#fetch(signal, request.timeoutMs);
+        const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
+        return { transport, token, ...winner };
+      },
+      done,
+      (error) => {
+        done({ error: error instanceof SkywaveError ? error : lost("no connection", error) });
+      }
+    );
   }
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal, timeoutMs) {
     const { getToken } = this.#options;
     if (getToken === void 0) return this.token;
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(reject, timeoutMs, new TokenError("no token in time", { transient: true }));
-    });
     try {
-      return await Promise.race([getToken({ signal }), late]);
+      return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {
-      if (error instanceof SkywaveError) throw error;
-      const message = `no token: ${error instanceof Error ? error.message : String(error)}`;
-      throw new TokenError(message, { transient: true, cause: error });
-    } finally {
-      clearTimeout(timer);
+      if (error instanceof SkywaveError && !error.transient) throw error;
+      throw new TokenError(`no token: ${messageOf(error)}`, { transient: true, cause: error });
     }
   }
   fetchToken(done) {
-    this.#fetch(new AbortController().signal, this.#options.session.connectTimeoutMs).then(done, () => {
+    return undoable((signal) => this.#fetch(signal, this.#options.session.connectTimeoutMs), done, () => {
       done(void 0);
     });
-  }
-  parse(url) {
-    try {
-      return this.#options.parts.address(url);
-    } catch {
-      return void 0;
-    }
-  }
-  network() {
-    return this.#options.parts.network().kind ?? "";
   }
   schedule(at) {
     if (this.#timer !== void 0 && this.#timerAt <= at && at < Infinity) return;
@@ -1901,28 +1994,32 @@ var Engine = class {
     this.#told(state, error, retryAt);
   }
 };
+function undoable(work, done, failed) {
+  const controller = new AbortController();
+  work(controller.signal).then(done, failed);
+  return () => {
+    controller.abort();
+  };
+}
 
 // src/outgoing.ts
-var REPLY_NAMES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
+var REPLIES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
 var Outgoing = class {
   /** Takes publications on their way, where there is one. */
   courier;
   #session;
-  /** Before the counter in idempotency keys; unique for this client. */
-  #keyPrefix = randomPrefix();
-  #keys = 0;
   constructor(session) {
     this.#session = session;
   }
   get traffic() {
     return this.#session.traffic;
   }
+  /** Why nothing can be asked. */
+  get refusal() {
+    return this.#session.refusal;
+  }
   get isClosed() {
     return this.#session.state === "closed";
-  }
-  /** Whether the session is kept up. */
-  get isAlive() {
-    return !this.isClosed && this.#session.state !== "disconnected";
   }
   subscribe(channel2, options, reader3) {
     this.traffic.subscribe(channel2, options, reader3);
@@ -1937,26 +2034,16 @@ var Outgoing = class {
     this.traffic.resume(channel2);
     this.#session.settle();
   }
-  async publish(channel2, data, key2 = `${this.#keyPrefix}-${this.#keys += 1}`, signal) {
+  async publish(channel2, data, key2 = randomKey(), signal) {
     const entry = { channel: channel2, data, key: key2 };
-    return this.courier === void 0 ? this.send(entry, signal) : this.courier.publish(entry, signal);
+    if (this.courier !== void 0) return this.courier.publish(entry, signal);
+    return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
-  /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
-  send({ channel: channel2, data, key: key2 }, signal, withdrawn) {
-    return this.promise(signal, (resolve, reject) => {
-      const number = this.traffic.publish({
-        channel: channel2,
-        data,
-        key: key2,
-        done: ({ origin, epoch, offset }) => {
-          resolve({ origin, epoch, offset });
-        },
-        failed: reject
-      });
-      return () => {
-        if (number !== void 0 && this.traffic.publishes.withdraw(number)) withdrawn?.();
-      };
-    });
+  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
+  push(entry, done, failed) {
+    const number = this.traffic.publish({ ...entry, done, failed });
+    this.#session.settle();
+    return () => number !== void 0 && this.traffic.publishes.withdraw(number);
   }
   /** Sends a request, now or once there is a connection, and waits for its reply. */
   ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
@@ -1966,35 +2053,35 @@ var Outgoing = class {
         // The fields are those of the frame, all but its id.
         frame: (id2) => [name, { id: id2, ...fields }],
         isRepeatable,
-        ...timeoutMs === void 0 ? {} : { timeoutMs },
-        done: ([reply, body]) => {
-          if (reply === REPLY_NAMES[name]) resolve(body);
-          else reject(requestError("internal", "another kind of reply"));
-        },
+        timeoutMs,
+        reply: REPLIES[name],
+        done: resolve,
         failed: reject
       })
     );
   }
-  /** A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts. */
-  promise(signal, begin) {
+  /**
+   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
+   * `isKept`: it waits for a session even where the node does not want this client.
+   */
+  promise(signal, begin, isKept = false) {
     let undo;
-    let abort;
+    let forget;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.isClosed) throw requestError("unavailable", "the client is closed");
-      abort = () => {
+      if (this.refusal !== void 0 && (this.isClosed || !isKept)) throw this.refusal;
+      forget = onAbort(signal, () => {
         reject(signal?.reason);
-      };
-      signal?.addEventListener("abort", abort);
+      });
       undo = begin(resolve, reject);
       this.#session.settle();
     }).finally(() => {
-      signal?.removeEventListener("abort", abort);
+      forget?.();
       undo?.();
     });
   }
 };
-function randomPrefix() {
+function randomKey() {
   const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
   globalThis.crypto?.getRandomValues(words);
   return [...words].map((word) => word.toString(36)).join("");
@@ -2022,7 +2109,7 @@ var SkywaveCore = class {
       backoff: options.backoff ?? { firstMs: 200, maxMs: 2e4 },
       client: { name, version }
     };
-    const urls = isList(url) ? url : [url];
+    const urls = [url].flat();
     this.#engine = new Engine({ urls, token, getToken, parts: parts2, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit("state", { state, error, retryAtMs });
@@ -2085,15 +2172,16 @@ var SkywaveCore = class {
   }
   /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */
   async call(method, data = null, { deadlineMs, schema, signal } = {}) {
-    const fields = { method, ...deadlineMs === void 0 ? {} : { deadline_ms: deadlineMs }, data: toPayload(data) };
+    const fields = { method, deadline_ms: deadlineMs, data: toPayload(data) };
     const body = await this.outgoing.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token, { signal } = {}) {
-    this.#engine.token = token;
+    if (this.connection === void 0) this.#engine.token = token;
     const body = await this.outgoing.ask("refresh", { token }, { signal });
-    this.session.tokenExpires(body.expires_at_ms);
+    this.#engine.token = token;
+    this.session.tokenExpires(token, body.expires_at_ms);
     this.session.settle();
     return body.expires_at_ms;
   }
@@ -2102,56 +2190,132 @@ var SkywaveCore = class {
     this.session.check();
   }
 };
-function isList(url) {
-  return Array.isArray(url);
-}
 
 // src/courier.ts
 var Courier = class {
   #outbox;
   #outgoing;
-  /** All that was left by earlier pages is on its way. */
+  #limit;
+  #delivered;
+  /** How many the outbox holds, those on their way into it included. */
+  #count = 0;
+  /** All that was left by earlier pages is on its way; absent where that failed, so that it is tried again. */
   #loaded;
-  constructor(outbox, outgoing, delivered) {
+  /** All that was published before is stored, or could not be. */
+  #stored = Promise.resolve();
+  /** Settled, and still in the store because that failed. */
+  #stale = /* @__PURE__ */ new Set();
+  /** `limit`: how many may be in the outbox. */
+  constructor(outbox, outgoing, limit, delivered) {
     this.#outbox = outbox;
     this.#outgoing = outgoing;
-    this.#loaded = this.#takeUp(delivered);
-    this.#loaded.catch(() => void 0);
+    this.#limit = limit;
+    this.#delivered = delivered;
+    this.#load().catch(() => void 0);
   }
-  /** Sends what earlier pages left, before anything new. */
-  async #takeUp(delivered) {
-    for (const entry of await this.#outbox.load()) {
-      this.#send(entry).then(
-        (published) => {
-          delivered({ ...entry, published });
-        },
-        (error) => {
-          delivered({ ...entry, error });
-        }
-      );
+  /** Publishes, once it is stored, after all that was published before. */
+  publish(entry, signal) {
+    return this.#outgoing.promise(
+      signal,
+      (resolve, reject) => {
+        if (this.#count >= this.#limit) throw full();
+        const abandoned = new AbortController();
+        this.#bring(entry, abandoned.signal).then(resolve, reject);
+        return () => {
+          abandoned.abort();
+        };
+      },
+      true
+    );
+  }
+  async #bring(entry, abandoned) {
+    this.#count += 1;
+    const [before, stored] = [this.#stored, this.#store(entry)];
+    this.#stored = Promise.allSettled([before, stored]);
+    await before;
+    await stored;
+    return this.#send(entry, abandoned);
+  }
+  async #store(entry) {
+    try {
+      await this.#load();
+      if (this.#count > this.#limit) throw full();
+      for (const key2 of this.#stale) await this.#remove(key2);
+      await this.#outbox.add(entry);
+    } catch (error) {
+      this.#count -= 1;
+      throw failure(error);
     }
   }
-  async publish(entry, signal) {
-    await this.#loaded;
-    await this.#outbox.add(entry);
-    return this.#send(entry, signal);
+  #load() {
+    this.#loaded ??= this.#takeUp().catch((error) => {
+      this.#loaded = void 0;
+      throw failure(error);
+    });
+    return this.#loaded;
+  }
+  /** Sends what earlier pages left, before anything new. */
+  async #takeUp() {
+    const entries = await this.#outbox.load();
+    this.#count += entries.length;
+    let sent = Promise.resolve();
+    for (let at = 0; at < entries.length; at += this.#limit) {
+      await sent;
+      sent = Promise.all(entries.slice(at, at + this.#limit).map((entry) => this.#deliver(entry)));
+    }
+  }
+  async #deliver(entry) {
+    try {
+      this.#delivered({ ...entry, published: await this.#send(entry) });
+    } catch (error) {
+      this.#delivered({ ...entry, error });
+    }
   }
   /** Publishes what is in the outbox, and takes it out once it is settled. */
-  async #send(entry, signal) {
-    const removed = () => this.#outbox.remove(entry.key);
-    const remove = () => {
-      removed().catch(() => void 0);
-    };
+  async #send(entry, abandoned) {
     try {
-      const published = await this.#outgoing.send(entry, signal, remove);
-      await removed().catch(() => void 0);
+      const published = await this.#sent(entry, abandoned);
+      await this.#settled(entry.key);
       return published;
     } catch (error) {
-      if (error.transient === false && this.#outgoing.isAlive) remove();
+      if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
     }
   }
+  /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
+  #sent(entry, abandoned) {
+    return new Promise((resolve, reject) => {
+      let withdraw = () => true;
+      const abandon = () => {
+        if (withdraw()) reject(abandoned?.reason);
+      };
+      const send = () => {
+        withdraw = this.#outgoing.push(entry, resolve, (error) => {
+          if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
+          else reject(error);
+        });
+      };
+      if (abandoned?.aborted) abandon();
+      else send();
+      onAbort(abandoned, abandon);
+    });
+  }
+  async #settled(key2) {
+    this.#count -= 1;
+    await this.#remove(key2).catch(() => this.#stale.add(key2));
+  }
+  async #remove(key2) {
+    await this.#outbox.remove(key2);
+    this.#stale.delete(key2);
+  }
 };
+function full() {
+  return requestError("limit_reached", "the outbox is full", true);
+}
+function failure(error) {
+  if (error instanceof SkywaveError) return error;
+  return new SkywaveError(110, "unavailable", `the outbox failed: ${messageOf(error)}`, true, { cause: error });
+}
 
 // src/candidates.ts
 var MAX_LEARNED = 16;
@@ -2313,6 +2477,7 @@ function load(storage) {
 var STAGGER_MS = 200;
 var NAMED_HEAD_START_MS = 1e3;
 var LEAST_STAY_MS = 5e3;
+var PREFERENCE_INTERVAL_MS = 6e4;
 var Route = class {
   #options;
   #world;
@@ -2320,8 +2485,11 @@ var Route = class {
   #memory;
   /** The node that is gone has named the current candidate. */
   #isSentOn = false;
+  #preferAgainAt = 0;
+  #choice;
   constructor(options, world) {
     this.#options = options;
+    this.#choice = options.transport;
     this.#world = world;
     this.#candidates = new Candidates(options.addresses);
     this.#memory = new RaceMemory(options.storage);
@@ -2342,14 +2510,19 @@ var Route = class {
     const others = order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key);
     return [named, ...others].map((address) => this.#target(address));
   }
-  /** `address` alone, over `kind` if one is named. */
-  only(address, kind) {
-    return [this.#target(address, kind)];
+  /** `address` alone, over another transport than the usual one if one is named. */
+  only(address, choice) {
+    return [this.#target(address, choice)];
   }
-  #target(address, kind) {
-    const { transport, headStartMs } = this.#options;
+  /** The application wants this transport from now on. Answers which one it has wanted. */
+  choose(choice) {
+    const before = this.#choice;
+    this.#choice = choice;
+    return before;
+  }
+  #target(address, choice = this.#choice) {
     const network = this.#world.network();
-    return { address, plan: this.#memory.plan(address, kind ?? transport, headStartMs, network, this.#world.now()) };
+    return { address, plan: this.#memory.plan(address, choice, this.#options.headStartMs, network, this.#world.now()) };
   }
   /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
   headStartMs(first, isNamed) {
@@ -2365,7 +2538,7 @@ var Route = class {
   /** It is not to be tried again in this round. */
   failed(target) {
     this.#isSentOn = false;
-    if (target !== void 0) this.#candidates.failed(target.address);
+    this.#candidates.failed(target.address);
   }
   /** The session is there; `regions`: where else it could go. */
   arrived(address, region, regions) {
@@ -2387,9 +2560,19 @@ var Route = class {
     const address = url === void 0 ? void 0 : this.#world.parse(url);
     return address !== void 0 && (address.isSecure || !this.#candidates.current.isSecure) ? address : void 0;
   }
+  /** Where the session goes next, while it stands. */
+  next(address, kind, preferUrl) {
+    const better = this.trusted(preferUrl);
+    const now = this.#world.now();
+    if (better !== void 0 && better.key !== address.key && now >= this.#preferAgainAt) {
+      this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
+      return { at: now, purpose: "prefer", address: better };
+    }
+    return { at: this.#upAt(address, kind), purpose: "up", address, kind: "webtransport" };
+  }
   /** When WebTransport is tried again there: UDP may have come back. */
-  upAt(address, kind) {
-    if (this.#options.transport !== "auto" || address.webtransport === void 0) return Infinity;
+  #upAt(address, kind) {
+    if (this.#choice !== "auto" || address.webtransport === void 0) return Infinity;
     const network = this.#world.network();
     if (kind === "webtransport") {
       this.#memory.worked(address, network);
@@ -2517,15 +2700,14 @@ var Receiving = class {
   listen(events) {
     this.#events = events;
   }
-  /** Tells the frames that `decode` gives. A frame of another name is a later version's, and passed over. */
+  /** Tells the frames that `decode` gives. */
   frames(decode) {
     if (this.#isOver) return;
     try {
       for (const frame of decode()) if (!this.isOver) this.#events?.frame(frame);
     } catch (error) {
-      if (!(error instanceof DecodeError || error instanceof RangeError)) throw error;
-      if (error instanceof DecodeError && error.problem === "unknown") return;
-      this.#events?.fault(error.message);
+      if (!(error instanceof DecodeError || error instanceof RangeError)) report(error);
+      this.#events?.fault(messageOf(error));
     }
   }
   /** It is over, unless it was before. */
@@ -2539,9 +2721,6 @@ var Receiving = class {
     this.#isOver = true;
   }
 };
-function messageOf(error) {
-  return error instanceof Error ? error.message : String(error);
-}
 
 // src/transport/websocket.ts
 var CONGESTED_BYTES = 256 * 1024;
@@ -2557,10 +2736,11 @@ var WebSocketTransport = class {
   listen(events) {
     this.#receiving.listen(events);
     this.#socket.onmessage = ({ data }) => {
-      this.#receive(data);
+      const message = typeof data === "string" ? data : new Uint8Array(data);
+      this.#receiving.frames(() => this.#encoding.fromMessage(message));
     };
     this.#socket.onclose = ({ code: code2, reason: reason2 }) => {
-      this.#receiving.end(code2, reason2 || `the WebSocket was closed (${code2})`);
+      this.#receiving.end(code2, reason2 || closed(code2));
     };
   }
   send(frame, _lane, maxBytes) {
@@ -2577,28 +2757,26 @@ var WebSocketTransport = class {
     this.#receiving.stop();
     this.#socket.close(1e3);
   }
-  #receive(data) {
-    const message = typeof data === "string" ? data : new Uint8Array(data);
-    this.#receiving.frames(() => this.#encoding.fromMessage(message));
-  }
 };
+function closed(code2) {
+  return `the WebSocket is closed (${code2})`;
+}
 function openWebSocket(url, encoding, constructor, signal) {
   return new Promise((resolve, reject) => {
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = "arraybuffer";
-    const abort = () => {
+    const forget = onAbort(signal, () => {
       socket.close();
       reject(lost("given up"));
-    };
-    signal.addEventListener("abort", abort, { once: true });
+    });
     socket.onopen = () => {
-      signal.removeEventListener("abort", abort);
+      forget();
       resolve(new WebSocketTransport(socket, encoding));
     };
     socket.onerror = () => void 0;
     socket.onclose = ({ code: code2 }) => {
-      signal.removeEventListener("abort", abort);
-      reject(lost(`no WebSocket (${code2})`));
+      forget();
+      reject(lost(closed(code2)));
     };
   });
 }
@@ -2708,6 +2886,42 @@ function datagramWritable(datagrams) {
   return either.createWritable?.() ?? either.writable;
 }
 
+// src/transport/nudge.ts
+var LEAST_PATIENCE_MS2 = 1e3;
+var LONGEST_TIMER_MS2 = 2 ** 31 - 1;
+var Nudge = class {
+  #send;
+  #ping;
+  #heardAt = 0;
+  #timer;
+  /** `send` sends the `pong` that nobody asked for, once in each silence. */
+  constructor(send) {
+    this.#send = send;
+  }
+  /** Something came: perhaps a `ping`, which says when to expect something. */
+  heard(ping) {
+    this.#ping = ping ?? this.#ping;
+    this.#heardAt = performance.now();
+    this.#timer ??= this.#wait(0);
+  }
+  stop() {
+    clearTimeout(this.#timer);
+    this.#ping = void 0;
+  }
+  /** Half of the time-out before the connection counts as dead. */
+  #wait(silentMs) {
+    const ping = this.#ping;
+    if (ping === void 0) return void 0;
+    const patienceMs = Math.min(Math.max(ping.interval_ms + ping.timeout_ms / 2, LEAST_PATIENCE_MS2), LONGEST_TIMER_MS2);
+    return setTimeout(() => {
+      const silent = performance.now() - this.#heardAt;
+      const isSilent = silent >= patienceMs;
+      if (isSilent) this.#send(ping.seq);
+      this.#timer = isSilent ? void 0 : this.#wait(silent);
+    }, patienceMs - silentMs);
+  }
+};
+
 // src/transport/webtransport.ts
 var CONGESTED_BYTES2 = 256 * 1024;
 var CODE_TIMEOUT_MS = 1e3;
@@ -2720,6 +2934,7 @@ var WebTransportTransport = class {
   #readable;
   #datagrams;
   #receiving = new Receiving();
+  #nudge = new Nudge((seq) => this.send(["pong", { seq }], "datagram", Infinity));
   #unsentBytes = 0;
   constructor(session, control, encoding) {
     this.#session = session;
@@ -2729,13 +2944,23 @@ var WebTransportTransport = class {
     this.#readable = control.readable;
   }
   listen(events) {
-    this.#receiving.listen(events);
+    this.#receiving.listen({
+      ...events,
+      frame: (frame) => {
+        this.#nudge.heard(frame[0] === "ping" ? frame[1] : void 0);
+        events.frame(frame);
+      }
+    });
+    const ended = (code2, reason2 = "") => {
+      this.#nudge.stop();
+      this.#receiving.end(code2, reason2);
+    };
     this.#session.closed.then(
       ({ closeCode, reason: reason2 }) => {
-        this.#receiving.end(closeCode, reason2 ?? "");
+        ended(closeCode, reason2);
       },
       (error) => {
-        this.#receiving.end(void 0, messageOf(error));
+        ended(void 0, messageOf(error));
       }
     );
     void this.#readControl(reader2(this.#readable));
@@ -2764,6 +2989,7 @@ var WebTransportTransport = class {
   }
   close() {
     this.#receiving.stop();
+    this.#nudge.stop();
     this.#session.close({ closeCode: 0, reason: "" });
   }
   async #readControl(stream) {
@@ -2792,9 +3018,7 @@ var WebTransportTransport = class {
       for (; ; ) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(function* () {
-          for (const frame of buffer.push(value)) yield encoding.decode(frame, carrier);
-        });
+        this.#receiving.frames(() => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier)));
       }
     } catch {
     }
@@ -2804,7 +3028,7 @@ var WebTransportTransport = class {
       for (; ; ) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => [this.#encoding.decode(value, "datagram")]);
+        this.#receiving.frames(() => decoded([value], (frame) => this.#encoding.decode(frame, "datagram")));
       }
     } catch {
     }
@@ -2872,7 +3096,7 @@ async function race({ first, second, headStartMs }, timeoutMs, open, signal) {
   }
 }
 function summary(error) {
-  return error instanceof SkywaveError ? error : lost(error instanceof Error ? error.message : "no connection", error);
+  return error instanceof SkywaveError ? error : lost(messageOf(error), error);
 }
 
 // src/page_life.ts
@@ -2880,7 +3104,7 @@ function networkOf(page = globalThis) {
   const kind = page.navigator?.connection?.type;
   const visibility = page.document?.visibilityState;
   const background = visibility === void 0 ? void 0 : visibility === "hidden";
-  return { ...kind === void 0 ? {} : { kind }, ...background === void 0 ? {} : { background } };
+  return { kind, background };
 }
 function followPage(follower, page = globalThis) {
   const stops = new AbortController();
@@ -2893,7 +3117,11 @@ function followPage(follower, page = globalThis) {
     follower.networkChanged(network, false);
     if (!network.background) follower.check();
   });
+  on(page.document, "freeze", () => {
+    follower.networkChanged({ ...networkOf(page), background: true }, false);
+  });
   on(page.document, "resume", () => {
+    follower.networkChanged(networkOf(page), false);
     follower.woke();
   });
   on(page, "pageshow", (event) => {
@@ -2916,31 +3144,34 @@ function followPage(follower, page = globalThis) {
   };
 }
 
-// src/session/pacer.ts
-var BURST_SECONDS = 2;
-var Pacer = class {
-  #perSecond = 0;
-  #allowance = Infinity;
-  #at = 0;
-  limit(perSecond, now) {
-    this.#perSecond = perSecond;
-    this.#allowance = perSecond === 0 ? Infinity : Math.min(this.#allowance, perSecond * BURST_SECONDS);
-    this.#at = now;
+// src/session/network.ts
+function networkChanged(session, network, isOther) {
+  session.network = network;
+  session.live?.send(["network", network]);
+  if (!isOther) return;
+  if (session.due?.purpose === "up") session.due = { ...session.due, at: session.now() };
+  session.check();
+}
+
+// src/session/switching.ts
+function switchTo(session, choice, settle) {
+  const { live, route } = session;
+  if (live === void 0 || session.opening !== void 0) {
+    settle(lost("cannot move now"));
+    return () => void 0;
   }
-  take(now) {
-    if (this.#perSecond > 0) {
-      const earned = Math.max(0, now - this.#at) / 1e3 * this.#perSecond;
-      this.#allowance = Math.min(this.#allowance + earned, this.#perSecond * BURST_SECONDS);
-      this.#at = now;
-    }
-    if (this.#allowance < 1) return false;
-    this.#allowance -= 1;
-    return true;
-  }
-  get nextAt() {
-    return this.#allowance >= 1 ? 0 : this.#at + (1 - this.#allowance) / this.#perSecond * 1e3;
-  }
-};
+  const before = route.choose?.(choice);
+  const opening = session.open("switch", live.address, choice, (error) => {
+    if (error !== void 0 && before !== void 0) route.choose?.(before);
+    settle(error);
+  });
+  session.settle();
+  return () => {
+    if (session.opening !== opening) return;
+    session.fail(opening, lost("given up"));
+    session.settle();
+  };
+}
 
 // src/skywave.ts
 var Skywave = class extends SkywaveCore {
@@ -2949,29 +3180,45 @@ var Skywave = class extends SkywaveCore {
   /** @throws TypeError for what is no address of a node. */
   constructor(url, options = {}) {
     const { transport = "auto", headStartMs = 500, storage = localStorageIfAny() } = options;
-    super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
+    super(url, options, parts(options, transport), { transport, headStartMs, storage });
     if (options.outbox !== void 0) {
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, (delivered) => {
         this.#delivered.emit("delivered", delivered);
       });
     }
-    if (options.followPage !== false) this.#stopFollowing = followPage(this.session);
+    const { session } = this;
+    if (options.followPage === false) return;
+    this.#stopFollowing = followPage({
+      networkChanged: (network, isOther) => {
+        networkChanged(session, network, isOther);
+      },
+      check: () => {
+        session.check();
+      },
+      woke: () => {
+        session.woke();
+      }
+    });
   }
   on(name, listener, options) {
     return name === "delivered" ? this.#delivered.on(name, listener, options) : super.on(name, listener, options);
   }
   /** Tells what is known of the network, where the page does not: in React Native. */
   setNetwork(network) {
-    this.session.networkChanged(network, network.kind !== this.session.network.kind);
+    networkChanged(this.session, network, network.kind !== this.session.network.kind);
   }
-  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
-  switchTransport(kind) {
-    return new Promise((resolve, reject) => {
-      this.session.switchTo(kind, (error) => {
-        if (error === void 0) resolve();
+  /**
+   * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on.
+   */
+  switchTransport(choice, { signal } = {}) {
+    return this.outgoing.promise(
+      signal,
+      (resolve, reject) => switchTo(this.session, choice, (error) => {
+        if (error === void 0) resolve(void 0);
         else reject(error);
-      });
-    });
+      })
+    );
   }
   close() {
     this.#stopFollowing?.();
@@ -2985,7 +3232,7 @@ function parts(options, transport) {
   const webTransport = isAvoided ? void 0 : runtime.WebTransport;
   const webSocket = options.WebSocket ?? runtime.WebSocket;
   if (webSocket === void 0 && webTransport === void 0) {
-    throw lost("this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20");
+    throw requestError("bad_request", "no WebSocket here: give one as the option `WebSocket`, that of the package `ws` in Node 20");
   }
   const open = transportOpener({
     encoding,
@@ -2996,14 +3243,23 @@ function parts(options, transport) {
       return hashes.map((hash) => ({ algorithm: "sha-256", value: toBytes(hash) }));
     }
   });
+  const address = (url) => {
+    const parsed2 = parseAddress(url);
+    return webTransport === void 0 && parsed2.websocket !== void 0 ? { ...parsed2, webtransport: void 0 } : parsed2;
+  };
+  const parse = (url) => {
+    try {
+      return address(url);
+    } catch {
+      return void 0;
+    }
+  };
+  const network = () => options.followPage === false ? {} : networkOf();
   return {
-    address(url) {
-      const address = parseAddress(url);
-      return webTransport === void 0 && address.websocket !== void 0 ? { ...address, webtransport: void 0 } : address;
-    },
+    address,
     dial: (request, signal) => dial(request, open, signal),
-    route: (route, world) => new Route(route, world),
-    network: () => options.followPage === false ? {} : networkOf()
+    route: (route, now) => new Route(route, { now, parse, network: () => network().kind ?? "" }),
+    network
   };
 }
 function toBytes(hash) {

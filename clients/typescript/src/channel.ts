@@ -1,7 +1,8 @@
 /** One channel, as an application uses it. */
+import { onAbort } from './abort.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { InvalidDataError, type RequestError, requestError } from './errors.js';
-import type { ServerFrames, WirePublication } from './frames.js';
+import { check, InvalidDataError, RequestError } from './errors.js';
+import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
   type Gap,
@@ -14,7 +15,7 @@ import {
   toPublication,
 } from './messages.js';
 import { toPayload } from './payload.js';
-import type { Position } from './position.js';
+import { earlier, isPast, moved, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
@@ -23,17 +24,17 @@ import { byteLength } from './shapes.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
   /** Begin with the last so many publications; at most 1,000. */
-  readonly history?: number;
+  readonly history?: number | undefined;
   /** Begin after this position, where an earlier visit ended. */
-  readonly position?: Position;
+  readonly position?: Position | undefined;
   /** Keep track of who is there. */
-  readonly presence?: boolean;
+  readonly presence?: boolean | undefined;
   /** What publications have to be; others are told by `invalid` and not by `publication`. */
-  readonly schema?: StandardSchema<Message>;
+  readonly schema?: StandardSchema<Message> | undefined;
   /** The same for events. */
-  readonly eventSchema?: StandardSchema<Event>;
+  readonly eventSchema?: StandardSchema<Event> | undefined;
   /** How many publications an iteration holds for a reader that takes its time; 1,024, at least 1. */
-  readonly queue?: number;
+  readonly queue?: number | undefined;
 }
 
 /** What a channel tells. */
@@ -51,19 +52,19 @@ export interface ChannelEvents<Message, Event> {
 
 export interface PublishOptions {
   /** The idempotency key, at most 64 bytes; a random one by default. */
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** Stops waiting for the answer; takes the publication back only if it has not been sent. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface HistoryOptions {
   /** 1 … 1,000; by default 100. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
   /** The first ones after this position; by default the last ones. */
-  readonly after?: Position;
+  readonly after?: Position | undefined;
   /** The last ones before the `cursor` of an earlier answer. */
-  readonly before?: string;
-  readonly signal?: AbortSignal;
+  readonly before?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Retained publications, oldest first. */
@@ -92,12 +93,17 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #outgoing: Outgoing;
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
+  /** Who waits for the confirmation. */
+  readonly #waiting = new Set<{ resolve: (subscribed: Subscribed) => void; reject: (error: RequestError) => void }>();
   readonly #members = new Map<string, Member>();
   #options: ChannelOptions<Message, Event>;
   #isKept = false;
   #isStopped = false;
   #isSubscribed = false;
   #isChecking = false;
+  #isAsking = false;
+  /** Up to where listeners have heard. */
+  #heard: Position | undefined;
   #subscribed: Subscribed | undefined;
 
   /** @internal */
@@ -109,9 +115,12 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#reader = this.#toReader();
   }
 
-  /** Changes how the next subscription begins. @internal */
+  /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options: ChannelOptions<Message, Event>): void {
+    if (options.history) checkPage(options.history);
+    const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     this.#options = { ...this.#options, ...options };
+    if (isMore) this.#begin(this.#earliest('filled'));
   }
 
   // ---- subscribing
@@ -121,9 +130,12 @@ export class Channel<Message = unknown, Event = unknown> {
     return this.#subscribed !== undefined;
   }
 
-  /** What has been delivered: to be kept where the next visit should go on from here. */
+  /**
+   * What has been handed out, to listeners and to the slowest iteration: to be kept where the next visit should go on
+   * from here. It is there as long as the channel is subscribed.
+   */
   get position(): Position | undefined {
-    return this.#outgoing.traffic.positionOf(this.name);
+    return this.#earliest('taken');
   }
 
   /** Who is there, where `presence` was asked for. */
@@ -143,20 +155,19 @@ export class Channel<Message = unknown, Event = unknown> {
     return remove;
   }
 
-  /** Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it. */
+  /**
+   * Subscribes, and stays subscribed until `unsubscribe()`. Waits until the node has confirmed it; rejects when that
+   * cannot come any more.
+   */
   subscribe({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Subscribed> {
-    this.#isKept = true;
-    this.#isStopped = false;
-    this.#check();
-    if (this.#subscribed !== undefined) return Promise.resolve(this.#subscribed);
     return this.#outgoing.promise<Subscribed>(signal, (resolve, reject) => {
-      const waiting = new AbortController();
-      const stop = (): void => {
-        waiting.abort();
-      };
-      this.#events.on('subscribed', resolve, { signal: waiting.signal });
-      this.#events.on('error', reject, { signal: waiting.signal });
-      return stop;
+      this.#isKept = true;
+      this.#isStopped = false;
+      this.#check();
+      if (this.#subscribed !== undefined) resolve(this.#subscribed);
+      const waiter = { resolve, reject };
+      this.#waiting.add(waiter);
+      return () => this.#waiting.delete(waiter);
     });
   }
 
@@ -164,7 +175,8 @@ export class Channel<Message = unknown, Event = unknown> {
   unsubscribe(): void {
     this.#isKept = false;
     this.#isStopped = true;
-    for (const reading of [...this.#readings]) void reading.return();
+    for (const reading of this.#readings) void reading.return();
+    this.#fail(new RequestError(104, 'not_subscribed', 'unsubscribed', false));
     this.#check();
   }
 
@@ -175,21 +187,47 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Iterates over the publications from now on, until `signal` aborts. */
   publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
+    let forget: (() => void) | undefined;
     const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (reading.isOver && this.#readings.delete(reading)) this.#checkSoon();
-      if ([...this.#readings].every((one) => one.hasMuchRoom)) this.#outgoing.resume(this.name);
+      if (reading.isOver) {
+        forget?.();
+        if (this.#readings.delete(reading)) this.#checkSoon();
+      }
+      if (reading.hasMuchRoom) this.#refill(reading);
     });
     const end = (): void => {
       void reading.return();
     };
+    const { refusal, isClosed } = this.#outgoing;
     if (signal?.aborted) end();
+    else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
     else {
-      signal?.addEventListener('abort', end, { once: true });
+      forget = onAbort(signal, end);
+      reading.filled = this.#heard;
       this.#readings.add(reading);
       this.#isStopped = false;
       this.#checkSoon();
     }
     return reading;
+  }
+
+  /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
+  #refill(reading: Reading<Publication<Message>>): void {
+    if (reading.isBehind) this.#begin(this.#earliest('filled'));
+    else this.#outgoing.resume(this.name);
+  }
+
+  /** Subscribes, or does so anew from another position. */
+  #begin(position: Position | undefined): void {
+    for (const reading of this.#readings) reading.isBehind = false;
+    this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
+  }
+
+  /** Where the slowest is. */
+  #earliest(of: 'filled' | 'taken'): Position | undefined {
+    let position = this.#outgoing.traffic.positionOf(this.name);
+    for (const { [of]: other } of this.#readings) position = position && other && earlier(other, position);
+    return position;
   }
 
   /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
@@ -203,13 +241,13 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #check(): void {
-    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.count(...SUBSCRIBING) > 0);
+    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING));
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
-      const { history, presence, position } = this.#options;
-      const options = { ...(history ? { history } : {}), ...(presence ? { presence } : {}), ...(position ? { position } : {}) };
-      this.#outgoing.subscribe(this.name, options, this.#reader);
+      this.#begin(this.#options.position);
+      // Another subscription begins anew.
+      this.#options = { ...this.#options, position: undefined };
     } else {
       this.#forget();
       this.#outgoing.unsubscribe(this.name);
@@ -218,20 +256,19 @@ export class Channel<Message = unknown, Event = unknown> {
 
   #forget(): void {
     this.#subscribed = undefined;
+    this.#heard = undefined;
     this.#members.clear();
   }
 
   #toReader(): ChannelReader {
     return {
-      hasRoom: () => [...this.#readings].every((reading) => reading.hasRoom),
+      // Listeners hear all, and a reader that is too slow for them goes back later.
+      hasRoom: () => this.#events.hasAny(SUBSCRIBING) || this.#readings.size === 0 || [...this.#readings].some((reading) => reading.hasRoom),
       subscribed: (body, position) => {
         this.#confirmed(body, position);
       },
       publication: (wire) => {
-        const publication = this.#checked(wire);
-        if (publication === undefined) return;
-        for (const reading of this.#readings) reading.push(publication);
-        this.#events.emit('publication', publication);
+        this.#publication(wire);
       },
       event: (body) => {
         this.#event(body);
@@ -243,6 +280,12 @@ export class Channel<Message = unknown, Event = unknown> {
         for (const { session } of left) this.#members.delete(session);
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
+        if (count !== this.#members.size) void this.#askMembers();
+      },
+      refused: (error) => {
+        // What stood is taken up again.
+        this.#isKept &&= this.isSubscribed;
+        this.#fail(error);
       },
       ended: (error) => {
         this.#ended(error);
@@ -250,10 +293,40 @@ export class Channel<Message = unknown, Event = unknown> {
     };
   }
 
+  #publication(wire: WirePublication): void {
+    // Not where it is there for a reader that has gone back.
+    const isNew = !isPast(this.#heard, wire);
+    if (isNew) this.#heard = moved(this.#heard, wire);
+    const publication = this.#checked(wire);
+    if (publication === undefined) return;
+    for (const reading of this.#readings) reading.push(publication);
+    if (isNew) this.#events.emit('publication', publication);
+  }
+
   #confirmed({ recovered, reason, presence }: ServerFrames['subscribed'], position: Position): void {
     this.#subscribed = { position, recovered, reason };
+    this.#heard ??= position;
+    for (const reading of this.#readings) reading.filled ??= position;
+    for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
-    if (presence === undefined) return;
+    if (presence !== undefined) this.#replaceMembers(presence);
+  }
+
+  /** Changes were dropped on the way: asks who is there. */
+  async #askMembers(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      const presence = await this.#outgoing.ask('presence', { channel: this.name }, {});
+      if (this.isSubscribed) this.#replaceMembers(presence);
+    } catch {
+      // The next change is compared again.
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  #replaceMembers(presence: { count: number; members: WireMember[] }): void {
     const before = new Map(this.#members);
     this.#members.clear();
     for (const member of presence.members) this.#members.set(member.session, toMember(member));
@@ -291,9 +364,14 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#isStopped = true;
     this.#isSubscribed = false;
     this.#forget();
-    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
-    this.#readings.clear();
+    this.#fail(error);
     this.#events.emit('error', error);
+  }
+
+  /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
+  #fail(error: RequestError): void {
+    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
+    for (const { reject } of this.#waiting) reject(error);
   }
 
   // ---- requests
@@ -304,7 +382,7 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   async publish(data: Message, { key, signal }: PublishOptions = {}): Promise<Published> {
     validate(this.#options.schema, data);
-    if (key !== undefined && byteLength(key) > 64) throw requestError('bad_request', 'a key has at most 64 bytes');
+    check(byteLength(key ?? '') <= 64, 'a key has at most 64 bytes');
     return this.#outgoing.publish(this.name, toPayload(data), key, signal);
   }
 
@@ -314,14 +392,14 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   emit(data: Event, { slot }: { readonly slot?: string } = {}): boolean {
     validate(this.#options.eventSchema, data);
-    if (slot !== undefined && byteLength(slot) > 64) throw requestError('bad_request', 'a slot has at most 64 bytes');
+    check(byteLength(slot ?? '') <= 64, 'a slot has at most 64 bytes');
     return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
   }
 
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
-    const range = { limit, ...(after === undefined ? {} : { after }), ...(before === undefined ? {} : { before }) };
-    const body = await this.#outgoing.ask('history', { channel: this.name, ...range }, { signal });
+    checkPage(limit, after, before);
+    const body = await this.#outgoing.ask('history', { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor };
   }
@@ -333,10 +411,15 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 }
 
+/** @throws RequestError for what a node does not give at once. */
+function checkPage(count: number, after?: Position, before = ''): void {
+  const isRight = Number.isInteger(count) && count >= 1 && count <= 1_000 && byteLength(before) <= 128 && !(after && before);
+  check(isRight, 'a page has 1 to 1,000, `after` or `before`');
+}
+
 /** @throws RequestError for what is no channel's name. */
 function checkName(name: string): void {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  if (!isShaped || byteLength(name) > 255 || /\p{Cc}/u.test(name)) {
-    throw requestError('bad_request', 'a channel is `namespace:name` or `@user`, of at most 255 bytes');
-  }
+  const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
+  check(isRight, 'a channel is `namespace:name` or `@user`');
 }

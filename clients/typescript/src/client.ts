@@ -12,7 +12,6 @@ import { toPayload } from './payload.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { Session } from './session.js';
-import type { Pacing } from './session/pacer.js';
 import type { Connection, State } from './session/state.js';
 import type { WebSocketConstructor } from './transport/websocket.js';
 import { VERSION } from './version.js';
@@ -20,26 +19,26 @@ import { VERSION } from './version.js';
 /** What every client can be told. */
 export interface CoreOptions {
   /** Proves the user. When it has expired, the client stops. */
-  readonly token?: string;
+  readonly token?: string | undefined;
   /** Gives a token at each connect and ahead of the expiry of the one before. */
-  readonly getToken?: GetToken;
+  readonly getToken?: GetToken | undefined;
   /** JSON by default; `messagePack` of `skywave/msgpack` is smaller on the wire. */
-  readonly encoding?: Encoding;
+  readonly encoding?: Encoding | undefined;
   /** What makes a WebSocket, where the runtime has none: Node 20 needs that of the package `ws`. */
-  readonly WebSocket?: WebSocketConstructor;
+  readonly WebSocket?: WebSocketConstructor | undefined;
   /** Whether to connect at once, instead of at `connect()`; by default so. */
-  readonly autoConnect?: boolean;
+  readonly autoConnect?: boolean | undefined;
   /** How long one attempt to connect may take, in milliseconds; 5,000. */
-  readonly connectTimeoutMs?: number;
+  readonly connectTimeoutMs?: number | undefined;
   /** How long the reply to a request may take, in milliseconds; 10,000. Publishes are not subject to it. */
-  readonly requestTimeoutMs?: number;
+  readonly requestTimeoutMs?: number | undefined;
   /** The wait between attempts to connect; up to 200 ms at first and 20 s at last. */
-  readonly backoff?: Backoff;
-  /** How many publishes may wait for their answer; 1,024. */
-  readonly publishQueue?: number;
+  readonly backoff?: Backoff | undefined;
+  /** How many publishes may wait for their answer, in the outbox as well; 1,024. */
+  readonly publishQueue?: number | undefined;
   /** The application's name and version, for the node's logs; at most 64 bytes each. */
-  readonly name?: string;
-  readonly version?: string;
+  readonly name?: string | undefined;
+  readonly version?: string | undefined;
 }
 
 /** How transports are chosen. */
@@ -47,7 +46,6 @@ export interface ChoiceOptions {
   readonly transport: TransportChoice;
   readonly headStartMs: number;
   readonly storage: MemoryStorage | undefined;
-  readonly pacing?: Pacing;
 }
 
 /** What a client is doing, and since when something is wrong. */
@@ -84,7 +82,7 @@ export class SkywaveCore {
       backoff: options.backoff ?? { firstMs: 200, maxMs: 20_000 },
       client: { name, version },
     };
-    const urls = isList(url) ? url : [url];
+    const urls: NodeUrl[] = [url].flat();
     this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
@@ -129,7 +127,7 @@ export class SkywaveCore {
       const look = (): void => {
         const { state, connection } = this;
         if (connection !== undefined) resolve(connection);
-        else if (state === 'disconnected' || state === 'closed') reject(this.#error ?? requestError('unavailable', 'not connected'));
+        else if (state === 'disconnected' || state === 'closed') reject(this.#error ?? requestError('unavailable', 'disconnected'));
       };
       const stop = this.on('state', look);
       look();
@@ -166,16 +164,18 @@ export class SkywaveCore {
     data: unknown = null,
     { deadlineMs, schema, signal }: CallOptions<Result> = {},
   ): Promise<Result> {
-    const fields = { method, ...(deadlineMs === undefined ? {} : { deadline_ms: deadlineMs }), data: toPayload(data) };
+    const fields = { method, deadline_ms: deadlineMs, data: toPayload(data) };
     const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
 
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
-    this.#engine.token = token;
+    // Without a connection, the next one begins with it.
+    if (this.connection === undefined) this.#engine.token = token;
     const body = await this.outgoing.ask('refresh', { token }, { signal });
-    this.session.tokenExpires(body.expires_at_ms);
+    this.#engine.token = token;
+    this.session.tokenExpires(token, body.expires_at_ms);
     this.session.settle();
     return body.expires_at_ms;
   }
@@ -188,12 +188,8 @@ export class SkywaveCore {
 
 export interface CallOptions<Result> {
   /** How long the caller waits, in milliseconds; the answer is the error `timeout` then. */
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
   /** What the result has to be. */
-  readonly schema?: StandardSchema<Result>;
-  readonly signal?: AbortSignal;
-}
-
-function isList(url: NodeUrl | readonly NodeUrl[]): url is readonly NodeUrl[] {
-  return Array.isArray(url);
+  readonly schema?: StandardSchema<Result> | undefined;
+  readonly signal?: AbortSignal | undefined;
 }

@@ -1,6 +1,7 @@
 /** Error and close codes of the protocol, and which of them mean "try again" or "come back". */
 
-/** The close codes that this client treats apart; as constants, so that only these are in its code. */
+/** The codes that this client treats apart; as constants, so that only these are in its code. */
+export const ALREADY_SUBSCRIBED = 105;
 export const TOKEN_EXPIRED = 3005;
 export const ROTATE = 3007;
 export const REPLACED = 3500;
@@ -12,7 +13,7 @@ export const ErrorCode = {
   unknown_namespace: 102,
   forbidden: 103,
   not_subscribed: 104,
-  already_subscribed: 105,
+  already_subscribed: ALREADY_SUBSCRIBED,
   limit_reached: 106,
   bad_request: 107,
   not_available: 108,

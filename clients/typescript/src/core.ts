@@ -2,11 +2,11 @@
 import type { NodeUrl } from './address.js';
 import { type CoreOptions, SkywaveCore } from './client.js';
 import { json } from './encoding.js';
-import { lost } from './errors.js';
-import type { Dialled, Parts } from './parts.js';
+import { requestError } from './errors.js';
+import type { Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
-import type { DialRequest } from './session/opening.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
+import { within } from './within.js';
 
 /** A session with a node over WebSocket, kept up over breaks and the nodes that are given. */
 export class Skywave extends SkywaveCore {
@@ -18,36 +18,22 @@ export class Skywave extends SkywaveCore {
 
 function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
   const constructor = WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  if (constructor === undefined) throw lost('no WebSocket here: give one as the option `WebSocket`');
+  if (constructor === undefined) throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`');
   return {
     address(url) {
       const { href } = new URL(typeof url === 'string' ? url : (url.websocket ?? ''));
       const websocket = href.replace(/^http/, 'ws').replace(/^(wss?:..[^/]+.)$/, '$1v1/connect');
       return { key: href, webtransport: undefined, websocket, isSecure: true };
     },
-    dial: (request, signal) => dialOne(request, (url, given) => openWebSocket(url, encoding, constructor, given), signal),
+    // To the one target that a fixed route gives.
+    dial: async ({ targets: [target], timeoutMs }, signal) => {
+      const url = target?.address.websocket ?? '';
+      const value = await within(timeoutMs, signal, (given) => openWebSocket(url, encoding, constructor, given));
+      return { index: 0, value, tookMs: 0, failed: [] };
+    },
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };
-}
-
-/** Opens a WebSocket to the one target that a fixed route gives. */
-async function dialOne(
-  { targets: [target], timeoutMs }: DialRequest,
-  open: (url: string, signal: AbortSignal) => Promise<Dialled['value']>,
-  signal: AbortSignal,
-): Promise<Dialled> {
-  const attempt = new AbortController();
-  const abort = (): void => {
-    attempt.abort();
-  };
-  const timer = setTimeout(abort, timeoutMs);
-  signal.addEventListener('abort', abort);
-  try {
-    return { index: 0, value: await open(target?.address.websocket ?? '', attempt.signal), tookMs: 0, failed: [] };
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 export type { NodeUrl } from './address.js';

@@ -1,5 +1,6 @@
 /** Brings publications through an outbox to the session: stored before they are sent, removed when they are settled. */
-import type { SkywaveError } from './errors.js';
+import { onAbort } from './abort.js';
+import { messageOf, requestError, SkywaveError } from './errors.js';
 import type { Published } from './messages.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
 import type { Outgoing } from './outgoing.js';
@@ -13,52 +14,143 @@ export interface Delivered extends OutboxEntry {
 export class Courier {
   readonly #outbox: Outbox;
   readonly #outgoing: Outgoing;
-  /** All that was left by earlier pages is on its way. */
-  readonly #loaded: Promise<void>;
+  readonly #limit: number;
+  readonly #delivered: (one: Delivered) => void;
+  /** How many the outbox holds, those on their way into it included. */
+  #count = 0;
+  /** All that was left by earlier pages is on its way; absent where that failed, so that it is tried again. */
+  #loaded: Promise<void> | undefined;
+  /** All that was published before is stored, or could not be. */
+  #stored: Promise<unknown> = Promise.resolve();
+  /** Settled, and still in the store because that failed. */
+  readonly #stale = new Set<string>();
 
-  constructor(outbox: Outbox, outgoing: Outgoing, delivered: (one: Delivered) => void) {
+  /** `limit`: how many may be in the outbox. */
+  constructor(outbox: Outbox, outgoing: Outgoing, limit: number, delivered: (one: Delivered) => void) {
     this.#outbox = outbox;
     this.#outgoing = outgoing;
-    this.#loaded = this.#takeUp(delivered);
+    this.#limit = limit;
+    this.#delivered = delivered;
     // Whoever publishes hears of it.
-    this.#loaded.catch(() => undefined);
+    this.#load().catch(() => undefined);
+  }
+
+  /** Publishes, once it is stored, after all that was published before. */
+  publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
+    return this.#outgoing.promise<Published>(
+      signal,
+      (resolve, reject) => {
+        if (this.#count >= this.#limit) throw full();
+        const abandoned = new AbortController();
+        this.#bring(entry, abandoned.signal).then(resolve, reject);
+        return () => {
+          abandoned.abort();
+        };
+      },
+      true,
+    );
+  }
+
+  async #bring(entry: OutboxEntry, abandoned: AbortSignal): Promise<Published> {
+    this.#count += 1;
+    const [before, stored] = [this.#stored, this.#store(entry)];
+    this.#stored = Promise.allSettled([before, stored]);
+    await before;
+    await stored;
+    return this.#send(entry, abandoned);
+  }
+
+  async #store(entry: OutboxEntry): Promise<void> {
+    try {
+      await this.#load();
+      if (this.#count > this.#limit) throw full();
+      for (const key of this.#stale) await this.#remove(key);
+      await this.#outbox.add(entry);
+    } catch (error) {
+      this.#count -= 1;
+      throw failure(error);
+    }
+  }
+
+  #load(): Promise<void> {
+    this.#loaded ??= this.#takeUp().catch((error: unknown) => {
+      this.#loaded = undefined;
+      throw failure(error);
+    });
+    return this.#loaded;
   }
 
   /** Sends what earlier pages left, before anything new. */
-  async #takeUp(delivered: (one: Delivered) => void): Promise<void> {
-    for (const entry of await this.#outbox.load()) {
-      this.#send(entry).then(
-        (published) => {
-          delivered({ ...entry, published });
-        },
-        (error: unknown) => {
-          delivered({ ...entry, error: error as SkywaveError });
-        },
-      );
+  async #takeUp(): Promise<void> {
+    const entries = await this.#outbox.load();
+    this.#count += entries.length;
+    // No more at once than the session's queue takes.
+    let sent: Promise<unknown> = Promise.resolve();
+    for (let at = 0; at < entries.length; at += this.#limit) {
+      await sent;
+      sent = Promise.all(entries.slice(at, at + this.#limit).map((entry) => this.#deliver(entry)));
     }
   }
 
-  async publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
-    await this.#loaded;
-    await this.#outbox.add(entry);
-    return this.#send(entry, signal);
+  async #deliver(entry: OutboxEntry): Promise<void> {
+    try {
+      this.#delivered({ ...entry, published: await this.#send(entry) });
+    } catch (error) {
+      this.#delivered({ ...entry, error: error as SkywaveError });
+    }
   }
 
   /** Publishes what is in the outbox, and takes it out once it is settled. */
-  async #send(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
-    const removed = (): Promise<void> => this.#outbox.remove(entry.key);
-    const remove = (): void => {
-      // What stays in the store is only sent once more, to no effect.
-      removed().catch(() => undefined);
-    };
+  async #send(entry: OutboxEntry, abandoned?: AbortSignal): Promise<Published> {
     try {
-      const published = await this.#outgoing.send(entry, signal, remove);
-      await removed().catch(() => undefined);
+      const published = await this.#sent(entry, abandoned);
+      await this.#settled(entry.key);
       return published;
     } catch (error) {
-      // What may succeed later, and what ended with the session alone, stays for the next page.
-      if ((error as Partial<SkywaveError>).transient === false && this.#outgoing.isAlive) remove();
+      // What ended with the session alone stays for the next page.
+      if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
     }
   }
+
+  /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
+  #sent(entry: OutboxEntry, abandoned?: AbortSignal): Promise<Published> {
+    return new Promise((resolve, reject) => {
+      let withdraw = (): boolean => true;
+      const abandon = (): void => {
+        if (withdraw()) reject(abandoned?.reason as Error);
+      };
+      const send = (): void => {
+        withdraw = this.#outgoing.push(entry, resolve, (error) => {
+          // A node that does not want this client ends nothing here: the next `connect` sends what is kept.
+          if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
+          else reject(error);
+        });
+      };
+      if (abandoned?.aborted) abandon();
+      else send();
+      onAbort(abandoned, abandon);
+    });
+  }
+
+  async #settled(key: string): Promise<void> {
+    this.#count -= 1;
+    // Tried again before the next one is stored: once the nodes have forgotten its key, it would take effect again.
+    await this.#remove(key).catch(() => this.#stale.add(key));
+  }
+
+  async #remove(key: string): Promise<void> {
+    await this.#outbox.remove(key);
+    this.#stale.delete(key);
+  }
+}
+
+function full(): SkywaveError {
+  return requestError('limit_reached', 'the outbox is full', true);
+}
+
+/** What an outbox throws is its own. */
+function failure(error: unknown): SkywaveError {
+  if (error instanceof SkywaveError) return error;
+  return new SkywaveError(110, 'unavailable', `the outbox failed: ${messageOf(error)}`, true, { cause: error });
 }

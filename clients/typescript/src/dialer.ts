@@ -1,7 +1,7 @@
 /** Opens transports: nodes one after the other, at each of them both transports with a head start for one. */
 import type { Address } from './address.js';
 import type { Encoding } from './encoding.js';
-import { lost, SkywaveError } from './errors.js';
+import { lost, messageOf, SkywaveError } from './errors.js';
 import type { Plan } from './race_memory.js';
 import type { DialRequest, Target } from './session/opening.js';
 import { STAGGER_MS } from './session/route.js';
@@ -74,5 +74,5 @@ async function race(
 
 /** One error for those of all attempts. */
 function summary(error: unknown): SkywaveError {
-  return error instanceof SkywaveError ? error : lost(error instanceof Error ? error.message : 'no connection', error);
+  return error instanceof SkywaveError ? error : lost(messageOf(error), error);
 }

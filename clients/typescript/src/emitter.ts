@@ -1,4 +1,6 @@
 /** Listeners of typed events. */
+import { onAbort } from './abort.js';
+import { report } from './errors.js';
 
 export type Listener<Event> = (event: Event) => void;
 
@@ -9,16 +11,16 @@ export interface ListenOptions {
 
 export class Emitter<Events> {
   readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
-  readonly #removed: () => void;
+  readonly #removed: (() => void) | undefined;
 
   /** `removed` is called after a listener has gone. */
-  constructor(removed: () => void = () => undefined) {
+  constructor(removed?: () => void) {
     this.#removed = removed;
   }
 
-  /** How many listen to any of these. */
-  count(...names: (keyof Events)[]): number {
-    return names.reduce((sum, name) => sum + (this.#listeners.get(name)?.size ?? 0), 0);
+  /** Whether anybody listens to one of these. */
+  hasAny(names: readonly (keyof Events)[]): boolean {
+    return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
   }
 
   /** Adds a listener; answers how to remove it. */
@@ -33,10 +35,10 @@ export class Emitter<Events> {
     this.#listeners.set(name, listeners.add(own));
     const remove = (): void => {
       listeners.delete(own);
-      signal?.removeEventListener('abort', remove);
-      this.#removed();
+      forget();
+      this.#removed?.();
     };
-    signal?.addEventListener('abort', remove);
+    const forget = onAbort(signal, remove);
     return remove;
   }
 
@@ -45,10 +47,7 @@ export class Emitter<Events> {
       try {
         listener(event);
       } catch (error) {
-        // The listener's fault, to be seen like any uncaught error; it must not harm the session.
-        queueMicrotask(() => {
-          throw error;
-        });
+        report(error);
       }
     }
   }

@@ -1,4 +1,5 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
+import { messageOf } from './errors.js';
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
 import { fits, isFields, isKnown, type PayloadReader } from './shapes.js';
 
@@ -31,11 +32,10 @@ export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
 
 /** Something came that is no frame of a node. */
 export class DecodeError extends Error {
-  override readonly name = 'DecodeError';
   readonly problem: DecodeProblem;
 
-  constructor(problem: DecodeProblem, message: string) {
-    super(message);
+  constructor(problem: DecodeProblem, what = '') {
+    super(`${problem} frame ${what}`);
     this.problem = problem;
   }
 }
@@ -45,39 +45,47 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   const entries = isFields(value) ? Object.entries(value) : [];
   const [name, body] = entries[0] ?? [];
   if (name === undefined || entries.length !== 1 || !isFields(body)) {
-    throw new DecodeError('malformed', 'no frame');
+    throw new DecodeError('malformed');
   }
-  if (!isKnown(name)) throw new DecodeError('unknown', `an unknown frame \`${name}\``);
+  if (!isKnown(name)) throw new DecodeError('unknown', name);
   let isRight = false;
   try {
     isRight = fits(name, body, reader);
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
-  if (!isRight) throw new DecodeError('invalid', `a field of \`${name}\` is wrong`);
+  if (!isRight) throw new DecodeError('invalid', name);
   // Just checked, field by field.
   return [name, body] as unknown as ServerFrame;
 }
 
-/** `parse` with what it throws told as a malformed frame. */
-export function parsed(parse: () => unknown): unknown {
-  try {
-    return parse();
-  } catch (error) {
-    throw new DecodeError('malformed', error instanceof Error ? error.message : 'no frame');
+/** The frames that `decode` makes of these. One of another name is a later version's, and passed over. */
+export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded) => ServerFrame): Generator<ServerFrame, void, undefined> {
+  for (const one of all) {
+    try {
+      yield decode(one);
+    } catch (error) {
+      if (!(error instanceof DecodeError && error.problem === 'unknown')) throw error;
+    }
   }
 }
 
-const reader: PayloadReader = {
-  payload(body) {
-    const base64 = body['data_b64'] ?? undefined;
-    delete body['data_b64'];
-    if (base64 === undefined) return Object.hasOwn(body, 'data');
-    if (typeof base64 !== 'string' || Object.hasOwn(body, 'data')) return false;
-    body['data'] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return true;
-  },
-  info: (value) => value,
+/** `parse` with what it throws told as a frame that is none. */
+export function parsed(parse: () => unknown, problem: DecodeProblem = 'malformed'): unknown {
+  try {
+    return parse();
+  } catch (error) {
+    throw new DecodeError(problem, messageOf(error));
+  }
+}
+
+const reader: PayloadReader = (body) => {
+  const base64 = body['data_b64'] ?? undefined;
+  delete body['data_b64'];
+  if (base64 === undefined) return Object.hasOwn(body, 'data');
+  if (typeof base64 !== 'string' || Object.hasOwn(body, 'data')) return false;
+  body['data'] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return true;
 };
 
 /** JSON: what a browser reads and writes fastest. */
@@ -91,16 +99,13 @@ export const json: Encoding = {
     // Text that is JSON already is put in as it is, after the other fields.
     return `${head.slice(0, -1)}${head.endsWith('{}') ? '' : ','}"${field}":${value}}}`;
   },
-  decode(frame) {
-    const text = typeof frame === 'string' ? frame : parsed(() => utf8(frame));
-    return toFrame(parsed(() => JSON.parse(text as string) as unknown), reader);
-  },
+  decode: (frame) => toFrame(valueOf(frame), reader),
   toMessage: (encoded) => encoded as string,
-  fromMessage: (message) => splitText(message).map((frame) => toFrame(frame, reader)),
+  fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader)),
 };
 
-function utf8(bytes: Uint8Array): string {
-  return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+function valueOf(frame: string | Uint8Array): unknown {
+  return parsed(() => JSON.parse(typeof frame === 'string' ? frame : new TextDecoder('utf-8', { fatal: true }).decode(frame)) as unknown);
 }
 
 function toBase64(bytes: Uint8Array): string {
@@ -112,10 +117,8 @@ function toBase64(bytes: Uint8Array): string {
 /**
  * The values in a JSON WebSocket message: one frame, or an array of them.
  *
- * @throws DecodeError for what is no text, or no JSON.
+ * @throws DecodeError for what is no JSON.
  */
 export function splitText(message: string | Uint8Array): unknown[] {
-  if (typeof message !== 'string') throw new DecodeError('malformed', 'a message that is no text');
-  const value = parsed(() => JSON.parse(message) as unknown);
-  return Array.isArray(value) ? value : [value];
+  return [valueOf(message)].flat();
 }

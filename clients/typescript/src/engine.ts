@@ -1,12 +1,13 @@
 /** The world around a session: the clock, timers, transports, tokens. */
-import type { Address, NodeUrl } from './address.js';
-import { lost, SkywaveError, TokenError } from './errors.js';
+import type { NodeUrl } from './address.js';
+import { lost, messageOf, SkywaveError, TokenError } from './errors.js';
 import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
 import type { RouteOptions } from './session/route.js';
 import type { Router } from './session/router.js';
 import type { SessionIo, SessionOptions, State } from './session/state.js';
 import type { Parts } from './parts.js';
+import { within } from './within.js';
 
 /** Gives a token whenever one is needed: at each connect and ahead of the expiry of the one before. */
 export type GetToken = (request: { readonly signal: AbortSignal }) => string | Promise<string>;
@@ -19,6 +20,8 @@ export interface EngineOptions {
   readonly getToken: GetToken | undefined;
 }
 
+/** By so much the monotonic clock is late after a sleep. */
+const SLEPT_MS = 1_000;
 /** Timers cannot wait for longer: 2³¹−1 ms. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
@@ -29,6 +32,8 @@ export class Engine implements SessionIo {
   readonly #told: (state: State, error?: SkywaveError, retryAt?: number) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
+  /** By how much the clock is ahead of the monotonic one. */
+  #aheadMs = 0;
 
   constructor(options: EngineOptions, told: Engine['stateChanged']) {
     this.#options = options;
@@ -40,9 +45,12 @@ export class Engine implements SessionIo {
     this.session = new Session({ ...options.session, addresses: [first, ...others], canRefresh }, options.parts.network(), this);
   }
 
+  /** In milliseconds since 1970, by a clock that is never set back. */
   now(): number {
+    const [wall, steady] = [Date.now(), performance.now()];
     // It goes on while the system sleeps, which the monotonic clocks of some browsers do not.
-    return Date.now();
+    if (wall - steady > this.#aheadMs + SLEPT_MS) this.#aheadMs = wall - steady;
+    return steady + this.#aheadMs;
   }
 
   random(): number {
@@ -50,62 +58,40 @@ export class Engine implements SessionIo {
   }
 
   route(options: RouteOptions): Router {
-    return this.#options.parts.route(options, this);
+    return this.#options.parts.route(options, () => this.now());
   }
 
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void {
-    const controller = new AbortController();
-    const { signal } = controller;
-    const dialled = async (): Promise<DialOutcome> => {
-      const token = await this.#fetch(signal, request.timeoutMs);
-      const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
-      return { transport, token, ...winner };
-    };
-    dialled().then(done, (error: unknown) => {
-      done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
-    });
-    return () => {
-      controller.abort();
-    };
+    return undoable(
+      async (signal) => {
+        const token = await this.#fetch(signal, request.timeoutMs);
+        const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
+        return { transport, token, ...winner };
+      },
+      done,
+      (error) => {
+        done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
+      },
+    );
   }
 
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal: AbortSignal, timeoutMs: number): Promise<string | undefined> {
     const { getToken } = this.#options;
     if (getToken === undefined) return this.token;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(reject, timeoutMs, new TokenError('no token in time', { transient: true }));
-    });
     try {
-      return await Promise.race([getToken({ signal }), late]);
+      return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {
-      if (error instanceof SkywaveError) throw error;
-      const message = `no token: ${error instanceof Error ? error.message : String(error)}`;
-      throw new TokenError(message, { transient: true, cause: error });
-    } finally {
-      clearTimeout(timer);
+      if (error instanceof SkywaveError && !error.transient) throw error;
+      throw new TokenError(`no token: ${messageOf(error)}`, { transient: true, cause: error });
     }
   }
 
-  fetchToken(done: (token: string | undefined) => void): void {
-    this.#fetch(new AbortController().signal, this.#options.session.connectTimeoutMs).then(done, () => {
-      // The node says when the old one has expired; the source is asked again before and then.
+  fetchToken(done: (token: string | undefined) => void): () => void {
+    // Where there is none, the node says when the old one has expired; the source is asked again before and then.
+    return undoable((signal) => this.#fetch(signal, this.#options.session.connectTimeoutMs), done, () => {
       done(undefined);
     });
-  }
-
-  parse(url: string): Address | undefined {
-    try {
-      return this.#options.parts.address(url);
-    } catch {
-      // A node told an address that this client does not understand.
-      return undefined;
-    }
-  }
-
-  network(): string {
-    return this.#options.parts.network().kind ?? '';
   }
 
   schedule(at: number): void {
@@ -126,4 +112,17 @@ export class Engine implements SessionIo {
   stateChanged(state: State, error?: SkywaveError, retryAt?: number): void {
     this.#told(state, error, retryAt);
   }
+}
+
+/** Does something. Answers how to give up. */
+function undoable<Result>(
+  work: (signal: AbortSignal) => Promise<Result>,
+  done: (result: Result) => void,
+  failed: (error: unknown) => void,
+): () => void {
+  const controller = new AbortController();
+  work(controller.signal).then(done, failed);
+  return () => {
+    controller.abort();
+  };
 }

@@ -74,9 +74,13 @@ export class InvalidDataError extends SkywaveError {
 }
 
 /** An error of this side, with the protocol's code that fits. */
-export function requestError(reason: keyof typeof CODES, message: string): RequestError {
-  const code = CODES[reason];
-  return new RequestError(code, reason, message, isTransient(code));
+export function requestError(reason: keyof typeof CODES, message: string, transient = isTransient(CODES[reason])): RequestError {
+  return new RequestError(CODES[reason], reason, message, transient);
+}
+
+/** @throws RequestError for what no node would take; nodes end the session of a client that goes on asking for such. */
+export function check(isRight: boolean, rule: string): void {
+  if (!isRight) throw requestError('bad_request', rule);
 }
 
 /** A connection that is lost for no reason that the node gave. */
@@ -87,4 +91,16 @@ export function lost(message: string, cause?: unknown): ConnectionError {
 /** A frame that the node would not take, and would end the session for. */
 export function tooLarge(maxBytes: number): RequestError {
   return requestError('bad_request', `a frame of more than ${maxBytes} bytes`);
+}
+
+/** Shows what is not this package's to handle like any uncaught error; it must not harm the session. */
+export function report(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
+/** The message of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

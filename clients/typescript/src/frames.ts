@@ -5,36 +5,36 @@ import type { Position } from './position.js';
 export type Payload = string | Uint8Array;
 
 export interface SubscribeOptions {
-  position?: Position;
-  history?: number;
-  presence?: boolean;
+  position?: Position | undefined;
+  history?: number | undefined;
+  presence?: boolean | undefined;
 }
 
 /** What is known of the network, for the node's heartbeats. */
 export interface Network {
   /** Such as `wifi`, `cellular`, `ethernet`; at most 32 bytes. */
-  kind?: string;
+  kind?: string | undefined;
   /** Whether the application is in the background, where battery counts more than a quick notice of a dead path. */
-  background?: boolean;
+  background?: boolean | undefined;
 }
 
-/** What a client sends. */
+/** What a client sends. An encoding leaves out what is `undefined`. */
 export interface ClientFrames {
   connect: {
     id: number;
-    token?: string;
-    resume?: string;
+    token?: string | undefined;
+    resume?: string | undefined;
     subscriptions?: Record<string, SubscribeOptions>;
-    client?: { name: string; version?: string };
+    client?: { name: string; version?: string | undefined };
     network?: Network;
   };
   subscribe: { id: number; channel: string } & SubscribeOptions;
   unsubscribe: { id: number; channel: string };
-  publish: { id: number; channel: string; key?: string; data: Payload };
-  emit: { channel: string; slot?: string; data: Payload };
-  history: { id: number; channel: string; limit: number; after?: Position; before?: string };
+  publish: { id: number; channel: string; key?: string | undefined; data: Payload };
+  emit: { channel: string; slot?: string | undefined; data: Payload };
+  history: { id: number; channel: string; limit: number; after?: Position | undefined; before?: string | undefined };
   presence: { id: number; channel: string };
-  call: { id: number; method: string; deadline_ms?: number; data: Payload };
+  call: { id: number; method: string; deadline_ms?: number | undefined; data: Payload };
   refresh: { id: number; token: string };
   network: Network;
   pong: { seq: number };

@@ -18,52 +18,73 @@ export interface IndexedDbOutboxOptions {
 /** An outbox in IndexedDB, to be given as the option `outbox`. */
 export function indexedDbOutbox({ name = 'skywave', factory = indexedDB }: IndexedDbOutboxOptions = {}): Outbox {
   let opened: Promise<IDBDatabase> | undefined;
-  const database = (): Promise<IDBDatabase> => (opened ??= open(factory, name));
+  // The browser may take a database away, and what failed once need not fail again.
+  const forget = (): void => {
+    opened = undefined;
+  };
+  const run = async (mode: IDBTransactionMode, begin: (store: IDBObjectStore) => void): Promise<void> => {
+    opened ??= open(factory, name, forget);
+    try {
+      // Strict: answered only once it is on the disk.
+      const transaction = (await opened).transaction(STORE, mode, { durability: 'strict' });
+      begin(transaction.objectStore(STORE));
+      await committed(transaction);
+    } catch (error) {
+      forget();
+      throw error;
+    }
+  };
   return {
     async load() {
-      const store = (await database()).transaction(STORE, 'readonly').objectStore(STORE);
-      const entries = await settled(store.getAll() as IDBRequest<Stored[]>);
-      return entries.map(({ channel, key, data }) => ({ channel, key, data }));
+      let stored: Stored[] = [];
+      await run('readonly', (store) => {
+        when(store.getAll() as IDBRequest<Stored[]>, (all) => (stored = all));
+      });
+      return stored.map(({ channel, key, data }) => ({ channel, key, data }));
     },
-    async add({ channel, key, data }) {
-      // Strict: answered only once it is on the disk.
-      const transaction = (await database()).transaction(STORE, 'readwrite', { durability: 'strict' });
-      const done = committed(transaction);
-      const store = transaction.objectStore(STORE);
-      const known = await settled(store.index('key').getKey(key));
-      if (known === undefined) store.add({ channel, key, data });
-      await done;
-    },
-    async remove(key) {
-      const transaction = (await database()).transaction(STORE, 'readwrite');
-      const done = committed(transaction);
-      const store = transaction.objectStore(STORE);
-      const number = await settled(store.index('key').getKey(key));
-      if (number !== undefined) store.delete(number);
-      await done;
-    },
+    add: ({ channel, key, data }) =>
+      run('readwrite', (store) => {
+        when(store.index('key').getKey(key), (known) => {
+          if (known === undefined) store.add({ channel, key, data });
+        });
+      }),
+    remove: (key) =>
+      run('readwrite', (store) => {
+        when(store.index('key').getKey(key), (number) => {
+          if (number !== undefined) store.delete(number);
+        });
+      }),
   };
 }
 
-function open(factory: IDBFactory, name: string): Promise<IDBDatabase> {
-  const request = factory.open(`${name}:outbox`, 1);
-  request.onupgradeneeded = () => {
-    const store = request.result.createObjectStore(STORE, { keyPath: 'number', autoIncrement: true });
-    // Two tabs may take up the same publication: its key tells that it is one.
-    store.createIndex('key', 'key', { unique: true });
-  };
-  return settled(request);
-}
-
-function settled<Result>(request: IDBRequest<Result>): Promise<Result> {
+function open(factory: IDBFactory, name: string, gone: () => void): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
-    request.onsuccess = () => {
-      resolve(request.result);
+    const request = factory.open(`${name}:outbox`, 1);
+    request.onupgradeneeded = () => {
+      const store = request.result.createObjectStore(STORE, { keyPath: 'number', autoIncrement: true });
+      // Two tabs may take up the same publication: its key tells that it is one.
+      store.createIndex('key', 'key', { unique: true });
     };
+    when(request, (database) => {
+      database.onclose = gone;
+      // Somebody deletes it, or has a later version.
+      database.onversionchange = () => {
+        database.close();
+        gone();
+      };
+      resolve(database);
+    });
     request.onerror = () => {
       reject(request.error ?? new Error('IndexedDB failed'));
     };
   });
+}
+
+/** Calls `then` with what a request gives. One that fails ends its transaction, which tells it. */
+function when<Result>(request: IDBRequest<Result>, then: (result: Result) => void): void {
+  request.onsuccess = () => {
+    then(request.result);
+  };
 }
 
 function committed(transaction: IDBTransaction): Promise<void> {

@@ -1,4 +1,5 @@
 /** What a channel's reader gets, with the names of this language. */
+import { RequestError } from './errors.js';
 import type { GapReason, ServerFrames, WireMember } from './frames.js';
 import type { Position } from './position.js';
 
@@ -71,6 +72,14 @@ export interface Published {
   readonly origin: string;
   readonly epoch: string;
   readonly offset: number;
+}
+
+export function toError({ code, reason, message, transient, retry_after_ms }: ServerFrames['error']): RequestError {
+  return new RequestError(code, reason, message, transient, retry_after_ms);
+}
+
+export function toPublished({ origin, epoch, offset }: ServerFrames['published']): Published {
+  return { origin, epoch, offset };
 }
 
 export function toMember({ session, user, data, since_ms: sinceMs }: WireMember): Member {

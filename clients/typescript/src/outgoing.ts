@@ -1,5 +1,6 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
-import { requestError } from './errors.js';
+import { onAbort } from './abort.js';
+import type { RequestError } from './errors.js';
 import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
@@ -22,7 +23,7 @@ interface Replies {
   refresh: ServerFrames['refreshed'];
 }
 
-const REPLY_NAMES: Record<keyof Replies, string> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
+const REPLIES: Record<keyof Replies, keyof ServerFrames> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
 
 /** Who else may take a publication on its way. */
 export interface PublicationCourier {
@@ -33,9 +34,6 @@ export class Outgoing {
   /** Takes publications on their way, where there is one. */
   courier: PublicationCourier | undefined;
   readonly #session: Session;
-  /** Before the counter in idempotency keys; unique for this client. */
-  readonly #keyPrefix = randomPrefix();
-  #keys = 0;
 
   constructor(session: Session) {
     this.#session = session;
@@ -45,13 +43,13 @@ export class Outgoing {
     return this.#session.traffic;
   }
 
-  get isClosed(): boolean {
-    return this.#session.state === 'closed';
+  /** Why nothing can be asked. */
+  get refusal(): RequestError | undefined {
+    return this.#session.refusal;
   }
 
-  /** Whether the session is kept up. */
-  get isAlive(): boolean {
-    return !this.isClosed && this.#session.state !== 'disconnected';
+  get isClosed(): boolean {
+    return this.#session.state === 'closed';
   }
 
   subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
@@ -70,27 +68,17 @@ export class Outgoing {
     this.#session.settle();
   }
 
-  async publish(channel: string, data: Payload, key = `${this.#keyPrefix}-${(this.#keys += 1)}`, signal?: AbortSignal): Promise<Published> {
+  async publish(channel: string, data: Payload, key = randomKey(), signal?: AbortSignal): Promise<Published> {
     const entry = { channel, data, key };
-    return this.courier === undefined ? this.send(entry, signal) : this.courier.publish(entry, signal);
+    if (this.courier !== undefined) return this.courier.publish(entry, signal);
+    return this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
 
-  /** Publishes; `withdrawn` is called when it was taken back before it was sent. */
-  send({ channel, data, key }: OutboxEntry, signal?: AbortSignal, withdrawn?: () => void): Promise<Published> {
-    return this.promise<Published>(signal, (resolve, reject) => {
-      const number = this.traffic.publish({
-        channel,
-        data,
-        key,
-        done: ({ origin, epoch, offset }) => {
-          resolve({ origin, epoch, offset });
-        },
-        failed: reject,
-      });
-      return () => {
-        if (number !== undefined && this.traffic.publishes.withdraw(number)) withdrawn?.();
-      };
-    });
+  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
+  push(entry: OutboxEntry, done: (published: Published) => void, failed: (error: RequestError) => void): () => boolean {
+    const number = this.traffic.publish({ ...entry, done, failed });
+    this.#session.settle();
+    return () => number !== undefined && this.traffic.publishes.withdraw(number);
   }
 
   /** Sends a request, now or once there is a connection, and waits for its reply. */
@@ -104,41 +92,42 @@ export class Outgoing {
         // The fields are those of the frame, all but its id.
         frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
         isRepeatable,
-        ...(timeoutMs === undefined ? {} : { timeoutMs }),
-        done: ([reply, body]) => {
-          if (reply === REPLY_NAMES[name]) resolve(body as Replies[Name]);
-          else reject(requestError('internal', 'another kind of reply'));
-        },
+        timeoutMs,
+        reply: REPLIES[name],
+        done: resolve,
         failed: reject,
       }),
     );
   }
 
-  /** A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts. */
+  /**
+   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
+   * `isKept`: it waits for a session even where the node does not want this client.
+   */
   promise<Value>(
     signal: AbortSignal | undefined,
-    begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => void,
+    begin: (resolve: (value: Value) => void, reject: (error: unknown) => void) => () => unknown,
+    isKept = false,
   ): Promise<Value> {
-    let undo: (() => void) | undefined;
-    let abort: () => void;
+    let undo: (() => unknown) | undefined;
+    let forget: (() => void) | undefined;
     return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.isClosed) throw requestError('unavailable', 'the client is closed');
-      abort = () => {
+      if (this.refusal !== undefined && (this.isClosed || !isKept)) throw this.refusal;
+      forget = onAbort(signal, () => {
         reject(signal?.reason as Error);
-      };
-      signal?.addEventListener('abort', abort);
+      });
       undo = begin(resolve, reject);
       this.#session.settle();
     }).finally(() => {
-      signal?.removeEventListener('abort', abort);
+      forget?.();
       undo?.();
     });
   }
 }
 
-/** 128 random bits. Where there is no better source, chance has to do: a key is unique, not secret. */
-function randomPrefix(): string {
+/** 128 random bits. Where there is no better source, chance has to do: a key is unique, and only better not guessed. */
+function randomKey(): string {
   const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
   // Absent in React Native, whatever its declared type says.
   (globalThis.crypto as Crypto | undefined)?.getRandomValues(words);

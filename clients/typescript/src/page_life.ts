@@ -21,7 +21,7 @@ export function networkOf(page: Page = globalThis as Page): Network {
   const kind = page.navigator?.connection?.type;
   const visibility = page.document?.visibilityState;
   const background = visibility === undefined ? undefined : visibility === 'hidden';
-  return { ...(kind === undefined ? {} : { kind }), ...(background === undefined ? {} : { background }) };
+  return { kind, background };
 }
 
 /** Tells `follower` what happens to the page. Answers how to stop. */
@@ -37,7 +37,12 @@ export function followPage(follower: PageFollower, page: Page = globalThis as Pa
     // Its timers were held up while it was hidden.
     if (!network.background) follower.check();
   });
+  on(page.document, 'freeze', () => {
+    // Nothing is answered from now on, visible or not.
+    follower.networkChanged({ ...networkOf(page), background: true }, false);
+  });
   on(page.document, 'resume', () => {
+    follower.networkChanged(networkOf(page), false);
     follower.woke();
   });
   on(page, 'pageshow', (event) => {

@@ -2,7 +2,7 @@
 import type { Address, NodeUrl } from './address.js';
 import type { Network } from './frames.js';
 import type { DialRequest } from './session/opening.js';
-import type { RouteOptions, Surroundings } from './session/route.js';
+import type { RouteOptions } from './session/route.js';
 import type { Router } from './session/router.js';
 import type { Transport } from './transport.js';
 
@@ -22,7 +22,7 @@ export interface Parts {
   address(url: NodeUrl): Address;
   /** Opens a transport to one of the targets. Rejects with a `SkywaveError`. */
   dial(request: DialRequest, signal: AbortSignal): Promise<Dialled>;
-  route(options: RouteOptions, world: Surroundings): Router;
+  route(options: RouteOptions, now: () => number): Router;
   /** What is known of the network now. */
   network(): Network;
 }

@@ -1,17 +1,26 @@
 /** What an application sends: any JSON value, or bytes. */
-import { requestError } from './errors.js';
+import { check } from './errors.js';
 import type { Payload } from './frames.js';
 
 /**
- * The payload for a value: bytes for a `Uint8Array` or an `ArrayBuffer`, JSON for all else.
+ * The payload for a value: bytes for an `ArrayBuffer` or a view of one, JSON for all else.
  *
- * @throws RequestError for what JSON cannot say.
+ * @throws RequestError for what JSON cannot say, or says as `{}` alone, like a `Map`.
  */
 export function toPayload(data: unknown): Payload {
-  if (data instanceof Uint8Array) return data.slice();
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
-  // Its declared type leaves out that functions, symbols and `undefined` have no JSON.
-  const text = JSON.stringify(data) as string | undefined;
-  if (text === undefined) throw requestError('bad_request', 'a payload is a JSON value or bytes');
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+  const text = textOf(data) ?? '';
+  const { constructor } = Object(data) as { constructor?: { readonly name: string } };
+  check(text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object'), 'a payload is a JSON value or bytes');
   return text;
+}
+
+/** The JSON text of a value. There is none of functions, symbols and `undefined`, a `BigInt` and what is circular. */
+function textOf(data: unknown): string | undefined {
+  try {
+    return JSON.stringify(data);
+  } catch {
+    return undefined;
+  }
 }

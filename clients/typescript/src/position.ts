@@ -27,6 +27,32 @@ export function advance(position: Position, origin: string, epoch: string, offse
   return { ...position, [origin]: { epoch, offset } };
 }
 
+/** Where something stands. */
+export interface Place extends Point {
+  readonly origin: string;
+}
+
+/** The position of somebody who has seen the place and all before it. */
+export function moved(position: Position = {}, { origin, epoch, offset }: Place): Position {
+  return { ...position, [origin]: { epoch, offset } };
+}
+
+/** Whether somebody at the position has seen the place already. */
+export function isPast(position: Position = {}, { origin, epoch, offset }: Place): boolean {
+  const seen = pointOf(position, origin);
+  return seen?.epoch === epoch && offset <= seen.offset;
+}
+
+/** Where both have been, of which one may be further on. */
+export function earlier(one: Position, other: Position): Position {
+  let both: Position = {};
+  for (const [origin, { epoch, offset }] of Object.entries(one)) {
+    const known = pointOf(other, origin);
+    if (known !== undefined) both = moved(both, { origin, epoch, offset: known.epoch === epoch ? Math.min(offset, known.offset) : offset });
+  }
+  return both;
+}
+
 /** Where a position stands in `origin`. */
 export function pointOf(position: Position, origin: string): Point | undefined {
   return Object.hasOwn(position, origin) ? position[origin] : undefined;

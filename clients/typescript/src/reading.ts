@@ -1,30 +1,32 @@
 /** One iteration over a channel's publications: a bounded queue for a reader that takes its time. */
+import { isPast, moved, type Place, type Position } from './position.js';
 
-interface Waiter<T> {
-  resolve(result: IteratorResult<T, undefined>): void;
-  reject(error: unknown): void;
-}
-
-export class Reading<T> implements AsyncIterableIterator<T, undefined> {
+export class Reading<T extends Place> implements AsyncIterableIterator<T, undefined> {
+  isOver = false;
+  /** It had no room, and has to go back to get what it has missed. */
+  isBehind = false;
+  /** What it has been given. */
+  filled: Position | undefined;
   readonly #limit: number;
-  readonly #left: (reading: Reading<T>) => void;
-  readonly #queue: T[] = [];
-  readonly #waiters: Waiter<T>[] = [];
-  #isOver = false;
+  readonly #left: () => void;
+  readonly #queue: { readonly value: T; readonly after: Position }[] = [];
+  /** Readers that wait for something to read. */
+  readonly #waiting: (() => void)[] = [];
   #error: unknown;
 
   /** `left` is called when the reader has made room, and when it goes. */
-  constructor(limit: number, left: (reading: Reading<T>) => void) {
+  constructor(limit: number, left: () => void) {
     this.#limit = limit;
     this.#left = left;
   }
 
-  get isOver(): boolean {
-    return this.#isOver;
+  /** What its reader has taken. */
+  get taken(): Position | undefined {
+    return this.#queue[0]?.after ?? this.filled;
   }
 
   get hasRoom(): boolean {
-    return this.#queue.length < this.#limit;
+    return this.#queue.length < this.#limit && !this.isBehind;
   }
 
   /** Whether so much has been read that it is worth asking for more. */
@@ -32,41 +34,46 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined> {
     return this.#queue.length <= this.#limit / 2;
   }
 
+  /** Takes what is new to it, if there is room. */
   push(value: T): void {
-    const waiter = this.#waiters.shift();
-    if (waiter === undefined) this.#queue.push(value);
-    else waiter.resolve({ value, done: false });
+    const { filled: after = {} } = this;
+    if (isPast(after, value)) return;
+    this.isBehind = !this.hasRoom;
+    if (this.isBehind) return;
+    this.filled = moved(after, value);
+    this.#queue.push({ value, after });
+    this.#wake();
   }
 
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error?: unknown): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.isOver) return;
+    this.isOver = true;
     this.#error = error;
-    for (const waiter of this.#waiters.splice(0)) this.#finish(waiter);
+    this.#wake();
+    this.#left();
   }
 
-  #finish(waiter: Waiter<T>): void {
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+
+  async next(): Promise<IteratorResult<T, undefined>> {
+    while (this.#queue.length === 0 && !this.isOver) await new Promise<void>((wake) => this.#waiting.push(wake));
+    const next = this.#queue.shift();
+    if (next !== undefined) {
+      this.#left();
+      return { value: next.value, done: false };
+    }
     const error = this.#error;
     this.#error = undefined;
-    if (error === undefined) waiter.resolve({ value: undefined, done: true });
-    else waiter.reject(error);
-  }
-
-  next(): Promise<IteratorResult<T, undefined>> {
-    return new Promise((resolve, reject) => {
-      if (this.#queue.length > 0) {
-        resolve({ value: this.#queue.shift() as T, done: false });
-        this.#left(this);
-      } else if (this.#isOver) this.#finish({ resolve, reject });
-      else this.#waiters.push({ resolve, reject });
-    });
+    if (error !== undefined) throw error as Error;
+    return { value: undefined, done: true };
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
     this.#queue.length = 0;
     this.end();
-    this.#left(this);
     return Promise.resolve({ value: undefined, done: true });
   }
 

@@ -1,5 +1,5 @@
 /** Payloads checked by any validator that follows Standard Schema, version 1 (https://standardschema.dev). */
-import { InvalidDataError, type Issue } from './errors.js';
+import { InvalidDataError, type Issue, messageOf, report } from './errors.js';
 
 /** A validator: Zod, Valibot, ArkType and others are such. It has to answer at once, not by a promise. */
 export interface StandardSchema<Output = unknown> {
@@ -22,8 +22,19 @@ export type SchemaResult<Output> =
  */
 export function validate<Output>(schema: StandardSchema<Output> | undefined, value: unknown): Output {
   if (schema === undefined) return value as Output;
-  const result = schema['~standard'].validate(value);
-  if (result instanceof Promise) throw new InvalidDataError([{ message: 'a schema that answers by a promise' }]);
+  const result = answer(schema, value);
   if (result.issues !== undefined) throw new InvalidDataError(result.issues);
   return result.value;
+}
+
+/** What the schema says. One that throws, or answers by a promise, does not say that the value is right. */
+function answer<Output>(schema: StandardSchema<Output>, value: unknown): SchemaResult<Output> {
+  try {
+    const result = schema['~standard'].validate(value);
+    if (!(result instanceof Promise)) return result;
+    result.catch(report);
+    return { issues: [{ message: 'the schema answers by a promise' }] };
+  } catch (error) {
+    return { issues: [{ message: messageOf(error) }] };
+  }
 }

@@ -2,15 +2,17 @@
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
 import { REPLACED, ROTATE, TOKEN_EXPIRED } from './codes.js';
-import { type ConnectionError, lost, RequestError, requestError, type SkywaveError } from './errors.js';
+import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
+import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { hold, Link } from './session/link.js';
-import { type DialOutcome, ending, type Opening, type Purpose } from './session/opening.js';
+import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
 import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { TokenSchedule } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
-import type { TransportEvents, TransportKind } from './transport.js';
+import type { TransportChoice } from './race_memory.js';
+import type { TransportEvents } from './transport.js';
 
 /** How long `connected` may take after the handshake when there are other nodes. */
 const GREETING_MS = 2_000;
@@ -18,42 +20,34 @@ const GREETING_MS = 2_000;
 const RETIREMENT_MS = 2_000;
 /** A connection that held so long was a good one: the next failure begins with the shortest wait. */
 const STABLE_MS = 5_000;
-/** The least time between two moves to a node that another one prefers. */
-const PREFERENCE_INTERVAL_MS = 60_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
-
-/** A connection that is to be opened at its time. */
-interface Due {
-  readonly at: number;
-  readonly purpose: Purpose;
-  readonly address?: Address | undefined;
-  readonly kind?: TransportKind;
-}
 
 export class Session implements TrafficHost {
   readonly traffic: Traffic;
   state: State = 'disconnected';
   connection: Connection | undefined;
+  /** Why nothing can be asked: the node does not want this client, until the next `connect`; or it is closed. */
+  refusal: RequestError | undefined;
   live: Link | undefined;
   network: Network;
+  readonly route: Router;
+  /** The connection that is on its way. */
+  opening: Opening | undefined;
+  /** The one that is opened next, unless something else comes first. */
+  due: Due | undefined;
   readonly #options: SessionOptions;
   readonly #io: SessionIo;
-  readonly #route: Router;
   readonly #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume: string | undefined;
   /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
   #isUnsure = false;
   #retiring: { link: Link; until: number } | undefined;
-  #opening: Opening | undefined;
-  #due: Due | undefined;
-  #preferredAt = -Infinity;
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
-  #links = 0;
   #connects = 0;
   #frameBytes = 65_536;
   #scheduledAt = Infinity;
@@ -62,7 +56,7 @@ export class Session implements TrafficHost {
     this.#options = options;
     this.#io = io;
     this.network = network;
-    this.#route = io.route(options);
+    this.route = io.route(options);
     this.traffic = new Traffic(options, this);
   }
 
@@ -78,61 +72,50 @@ export class Session implements TrafficHost {
 
   /** Connects and stays connected. */
   connect(): void {
-    if (this.state === 'closed' || this.state === 'connected' || this.#opening !== undefined) return;
-    this.#route.beginRound();
+    if (this.state === 'closed' || this.state === 'connected' || this.opening !== undefined) return;
+    this.refusal = undefined;
+    this.route.beginRound();
     this.#failures = 0;
-    this.#open('connect');
+    this.open('connect');
     this.settle();
   }
 
   /** Ends the connection and stays away until `connect`; subscriptions, positions and publishes are kept. */
-  disconnect(error?: SkywaveError): void {
+  disconnect(): void {
     if (this.state === 'closed') return;
     this.#stop();
-    this.#setState('disconnected', error);
+    this.#setState('disconnected');
   }
 
   /** Ends the session for good. */
   close(): void {
     if (this.state === 'closed') return;
     this.#stop();
-    const error = new RequestError(110, 'unavailable', 'the client is closed', false);
+    this.refusal = requestError('unavailable', 'closed', false);
     this.#setState('closed');
-    this.traffic.failAll(error);
-    this.traffic.endSubscriptions(error);
+    this.traffic.end(this.refusal);
+    this.settle();
   }
 
   #stop(): void {
     this.#cancelOpening(lost('disconnected'));
-    this.#due = undefined;
+    this.due = undefined;
     this.#retire();
     const { live } = this;
     this.live = undefined;
     this.connection = undefined;
     this.#tokens.stop();
-    if (live !== undefined) {
-      live.transport.close();
-      this.traffic.requests.lost(live);
-    }
+    if (live !== undefined) this.#drop(live);
     this.settle();
-  }
-
-  /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
-  networkChanged(network: Network, isOther: boolean): void {
-    this.network = network;
-    this.live?.send(['network', network]);
-    if (!isOther) return;
-    if (this.#due?.purpose === 'up') this.#due = { ...this.#due, at: this.now() };
-    this.check();
   }
 
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
   check(): void {
     this.traffic.check();
     // Whoever waits for the next attempt begins it now.
-    if (this.#due?.purpose === 'connect') {
-      this.#route.beginRound();
-      this.#open('connect');
+    if (this.due?.purpose === 'connect') {
+      this.route.beginRound();
+      this.open('connect');
     }
     this.settle();
   }
@@ -143,21 +126,10 @@ export class Session implements TrafficHost {
     this.check();
   }
 
-  /** Moves to another transport, make before break. */
-  switchTo(kind: TransportKind, settle: (error?: SkywaveError) => void): void {
-    const { live } = this;
-    if (live === undefined || this.#opening !== undefined) {
-      settle(lost('cannot move now'));
-      return;
-    }
-    this.#open('switch', live.address, kind, settle);
-    this.settle();
-  }
-
   /** The token in use was replaced, and expires then. */
-  tokenExpires(atMs: number): void {
+  tokenExpires(token: string, atMs: number): void {
     if (this.connection !== undefined) this.connection = { ...this.connection, expiresAtMs: atMs };
-    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
   }
 
   // ---- time
@@ -165,13 +137,12 @@ export class Session implements TrafficHost {
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle(): void {
     const { live } = this;
-    const next = this.#opening === undefined ? this.#due?.at : this.#opening.greetBy;
+    const next = this.opening === undefined ? this.due?.at : this.opening.greetBy;
     const at = Math.min(
       this.traffic.nextAt,
       this.#tokens.refreshAt,
       next ?? Infinity,
       live?.deadAt ?? Infinity,
-      live?.nudgeAt ?? Infinity,
       this.#retiring?.until ?? Infinity,
     );
     this.#scheduledAt = at;
@@ -183,116 +154,117 @@ export class Session implements TrafficHost {
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
     if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'silence'));
-    this.live?.nudge(now);
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
-    const opening = this.#opening;
-    if (opening !== undefined && now >= opening.greetBy) this.#failed(opening, lost('no answer in time'));
-    const due = this.#due;
-    if (this.#opening === undefined && due !== undefined && now >= due.at) this.#open(due.purpose, due.address, due.kind);
+    const opening = this.opening;
+    if (opening !== undefined && now >= opening.greetBy) this.fail(opening, lost('no answer in time'));
+    const due = this.due;
+    if (this.opening === undefined && due !== undefined && now >= due.at) this.open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
   }
 
   // ---- opening
 
-  #open(purpose: Purpose, named?: Address, forced?: TransportKind, settle?: Opening['settle']): void {
+  open(purpose: Purpose, named?: Address, forced?: TransportChoice, settle?: Opening['settle']): Opening {
     const isOnly = named !== undefined && purpose !== 'drain';
     // Whoever names another one wants to be left.
-    const targets = isOnly ? this.#route.only(named, forced) : this.#route.targets(named, this.live?.address);
-    const opening: Opening = { purpose, targets, greetBy: Infinity, cancel: ignore, settle: settle ?? ignore };
-    this.#due = undefined;
-    this.#opening = opening;
+    const targets = isOnly ? this.route.only(named, forced) : this.route.targets(named, this.live?.address);
+    const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
+    this.due = undefined;
+    this.opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     const request = {
       targets,
-      headStartMs: this.#route.headStartMs(targets[0]?.address, named !== undefined),
+      headStartMs: this.route.headStartMs?.(targets[0]?.address, named !== undefined) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs,
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
       this.#dialed(opening, outcome);
       this.settle();
     });
+    return opening;
   }
 
   #cancelOpening(error: SkywaveError): void {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening === undefined) return;
-    this.#opening = undefined;
-    opening.cancel();
+    this.opening = undefined;
+    opening.cancel?.();
     if (opening.link !== undefined) {
       this.#isUnsure = true;
       opening.link.transport.close();
     }
-    opening.settle(error);
+    opening.settle?.(error);
   }
 
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening: Opening, outcome: DialOutcome): void {
-    if (opening !== this.#opening) {
+    if (opening !== this.opening) {
       if (!('error' in outcome)) outcome.transport.close();
       return;
     }
     if ('error' in outcome) {
-      this.#failed(opening, outcome.error);
+      this.fail(opening, outcome.error);
       return;
     }
     const { transport, index, tookMs, failed, token } = outcome;
-    for (const other of failed) this.#route.failed(opening.targets[other]);
+    for (const other of opening.targets.filter((_, place) => failed.includes(place))) this.route.failed(other);
     const target = opening.targets[index];
     if (target === undefined) return;
-    this.#route.dialed(target, transport.kind, tookMs);
-    this.#links += 1;
-    const link = new Link(this.#links, target.address, transport, this.now());
+    this.route.dialed?.(target, transport.kind, tookMs);
+    const link = new Link(target.address, transport, this.now());
     opening.link = link;
-    const patienceMs = opening.targets.length > 1 ? GREETING_MS : this.#options.connectTimeoutMs;
+    const patienceMs = opening.targets.length > 1 ? GREETING_MS : Infinity;
     opening.greetBy = this.now() + Math.min(patienceMs, this.#options.connectTimeoutMs);
     transport.listen(this.#events(link));
-    this.#greet(opening, link, token);
+    link.token = token;
+    this.#greet(opening, link);
   }
 
-  #greet(opening: Opening, link: Link, token: string | undefined): void {
+  #greet(opening: Opening, link: Link): void {
     const { asked, subscriptions } = this.traffic.asked(this.#frameBytes);
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
-    const { client } = this.#options;
     const isSent = link.send([
       'connect',
       {
         id: link.connectId,
-        ...(token === undefined ? {} : { token }),
-        ...(this.#resume === undefined ? {} : { resume: this.#resume }),
+        token: link.token,
+        resume: this.#resume,
         subscriptions,
-        client: { ...client },
+        client: this.#options.client,
         network: this.network,
       },
     ]);
-    if (!isSent) this.#failed(opening, requestError('bad_request', 'the token is too large'));
+    if (!isSent) this.fail(opening, tooLarge(link.frameBytes));
   }
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
-    this.#opening = undefined;
+    this.opening = undefined;
     this.#isUnsure = false;
     this.#resume = connected.resume;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
-    this.#route.arrived(link.address, connected.region, connected.regions);
-    this.traffic.publishes.limit(connected.limits.publishes_per_second, this.now());
+    this.route.arrived(link.address, connected.region, connected.regions);
+    this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
     // What another node could not do for the moment, this one may.
-    if (this.#node !== connected.node) this.traffic.publishes.releaseAll();
+    if (this.#node !== connected.node) {
+      this.traffic.publishes.releaseAll();
+      this.due = undefined;
+    }
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
     if (old !== undefined) this.#beginRetirement(old);
     this.#connects += 1;
     this.#describe(link, connected);
-    this.#due = this.#up(link);
     // A preference is followed once, so that two nodes cannot play ball with a client.
-    if (opening.purpose === 'connect' || opening.purpose === 'drain') this.#consider(connected.prefer_url);
+    this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
-    opening.settle();
+    opening.settle?.();
     // The application, told just now, may have ended it.
     if (this.live !== link) return;
     this.traffic.catchUp(link);
@@ -303,50 +275,51 @@ export class Session implements TrafficHost {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now());
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
 
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
-  #failed(opening: Opening, error: SkywaveError): void {
-    this.#opening = undefined;
+  fail(opening: Opening, error: SkywaveError): void {
+    this.opening = undefined;
     const { purpose, link, targets } = opening;
-    opening.cancel();
+    opening.cancel?.();
     if (link !== undefined) {
       link.transport.close();
       this.#isUnsure ||= error.transient;
     }
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = !error.transient || (error.code === TOKEN_EXPIRED && !this.#options.canRefresh);
-    if ((purpose === 'connect' || purpose === 'drain') && !isExpired) {
+    const isFinal = this.#isFinal(error);
+    if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === undefined || link.address === address);
-      for (const target of tried) this.#route.failed(target);
+      for (const target of tried) this.route.failed(target);
     }
-    opening.settle(error);
+    opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
-    else if (isFinal) this.#refused(error);
+    else if (isFinal) this.refused(error);
     else {
-      const waitMs = this.#route.isExhausted || isExpired ? this.#backOff() : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
 
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
-    if (purpose === 'up') this.#route.upFailed(live.address);
+    if (purpose === 'up') this.route.upFailed?.(live.address);
     if (purpose === 'drain' && !isFinal) {
       // The old connection ends sooner or later: try again until then.
-      this.#due = { at: this.now() + (this.#route.isExhausted ? this.#backOff() : 0), purpose };
-    } else this.#due = this.#up(live);
+      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff() : 0), purpose };
+    } else this.#stand(live);
   }
 
-  /** Over WebSocket, WebTransport is tried again after a while. */
-  #up({ address, transport }: Link): Due {
-    return { at: this.#route.upAt(address, transport.kind), purpose: 'up', address, kind: 'webtransport' };
+  /** There is no need to go elsewhere, and perhaps a reason. */
+  #stand({ address, transport }: Link, preferUrl?: string): void {
+    // The node drains: it said so while the session was about to go somewhere else.
+    if (this.due?.purpose !== 'drain') this.due = this.route.next?.(address, transport.kind, preferUrl);
   }
 
   #comeBack(error: SkywaveError, waitMs: number): void {
     const at = this.now() + waitMs;
-    this.#due = { at, purpose: 'connect' };
+    this.due = { at, purpose: 'connect' };
     this.#setState('connecting', error, at);
   }
 
@@ -356,8 +329,13 @@ export class Session implements TrafficHost {
     return waitMs;
   }
 
-  /** The node does not want this client, and coming back would not change that. */
-  #refused(error: SkywaveError): void {
+  /** Whether coming back would not change anything. */
+  #isFinal({ transient, code }: SkywaveError): boolean {
+    return !transient || (code === TOKEN_EXPIRED && !this.#options.canRefresh);
+  }
+
+  /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
+  refused(error: SkywaveError): void {
     if (error.code === REPLACED && this.#isUnsure) {
       // By a connection of this very session that was given up too early. Its secret never came, so a new session
       // takes over, from the same positions.
@@ -366,8 +344,10 @@ export class Session implements TrafficHost {
       this.#comeBack(error, 0);
       return;
     }
-    this.disconnect(error);
-    this.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
+    this.#stop();
+    this.refusal = new RequestError(error.code, error.reason, error.message, false);
+    this.traffic.refuse(this.refusal);
+    this.#setState('disconnected', error);
   }
 
   // ---- connections
@@ -393,23 +373,23 @@ export class Session implements TrafficHost {
 
   /** A frame before `connected`. */
   #early(link: Link, frame: ServerFrame): void {
-    const opening = this.#opening;
+    const opening = this.opening;
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === 'disconnect') this.#failed(opening, ending(body.code, body.reason, body.reconnect));
+    else if (name === 'disconnect') this.fail(opening, toEnding(body));
     else if (name === 'error' && body.id === link.connectId) {
-      this.#failed(opening, new RequestError(body.code, body.reason, body.message, body.transient, body.retry_after_ms));
-    } else if (!hold(link.early, frame)) this.fault(link, 'too much before `connected`');
+      this.fail(opening, toError(body));
+    } else if (!hold(link.early, frame)) this.fault(link, 'too much too early');
   }
 
   #frame(link: Link, frame: ServerFrame): void {
     if (link !== this.live && link !== this.#retiring?.link) return;
     const [name, body] = frame;
     if (name === 'ping') {
-      link.beats(body, body.seq);
+      link.beats(body);
       link.send(['pong', { seq: body.seq }], 'datagram');
-    } else if (name === 'disconnect') this.#ended(link, ending(body.code, body.reason, body.reconnect));
+    } else if (name === 'disconnect') this.#ended(link, toEnding(body));
     else if (name !== 'drain') this.traffic.frame(link, frame);
     else if (link === this.live) this.#drain(body);
   }
@@ -421,37 +401,40 @@ export class Session implements TrafficHost {
   #ended(link: Link, error: ConnectionError): void {
     if (link === this.live) this.#lost(link, error);
     else if (link === this.#retiring?.link) this.#retire();
-    else if (this.#opening?.link === link) this.#failed(this.#opening, error);
+    else if (this.opening?.link === link) this.fail(this.opening, error);
   }
 
   /** The connection that carries the session is over. */
   #lost(link: Link, error: ConnectionError): void {
     this.live = undefined;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
     this.#tokens.stop();
-    const due = this.#due;
-    this.#due = undefined;
-    if (due?.address !== undefined && due.purpose !== 'up') this.#route.sendOn(due.address);
+    const due = this.due;
+    this.due = undefined;
+    if (due?.address !== undefined && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
     // One's own move replaces the old connection, which may hear of it first.
-    const isOwnMove = code === REPLACED && this.#opening !== undefined;
-    const isTokenFinal = code === TOKEN_EXPIRED && !this.#options.canRefresh;
-    if ((!error.transient && !isOwnMove) || isTokenFinal) {
+    const isOwnMove = code === REPLACED && this.opening !== undefined;
+    if (this.#isFinal(error) && !isOwnMove) {
       this.#cancelOpening(error);
-      this.#refused(error);
+      this.refused(error);
       return;
     }
-    if (this.#opening !== undefined) {
+    if (this.opening !== undefined) {
       this.#setState('connecting', error);
       return;
     }
-    this.#route.beginRound();
+    this.route.beginRound();
     if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
     // These say that nothing is wrong.
     const isAtOnce = (code === ROTATE || code === TOKEN_EXPIRED) && this.#failures === 0;
     const waitMs = this.#backOff();
     this.#comeBack(error, isAtOnce ? 0 : waitMs);
+  }
+
+  #drop(link: Link): void {
+    link.transport.close();
+    this.traffic.requests.lost(link);
   }
 
   /** Keeps the old connection for replies that only it can give. */
@@ -465,34 +448,26 @@ export class Session implements TrafficHost {
     const link = this.#retiring?.link;
     this.#retiring = undefined;
     if (link === undefined) return;
-    link.transport.close();
-    this.traffic.requests.lost(link);
+    this.#drop(link);
+    if (this.live !== undefined) this.traffic.requests.sendWaiting(this.live, this.now());
   }
 
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain({ after_ms, url }: ServerFrames['drain']): void {
     const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
-    const isSooner = this.#due !== undefined && this.#due.purpose !== 'up' && this.#due.at <= at;
-    if (this.#opening === undefined && !isSooner) this.#due = { at, address: this.#route.trusted(url), purpose: 'drain' };
-  }
-
-  /** The node knows of a better one for this user. */
-  #consider(url: string | undefined): void {
-    const address = this.#route.trusted(url);
-    const isRecent = this.now() - this.#preferredAt < PREFERENCE_INTERVAL_MS;
-    if (address === undefined || isRecent || this.live?.address.key === address.key) return;
-    this.#preferredAt = this.now();
-    this.#due = { at: this.now(), address, purpose: 'prefer' };
+    const isSooner = this.due !== undefined && this.due.purpose !== 'up' && this.due.at <= at;
+    if (!isSooner) this.due = { at, address: this.route.trusted?.(url), purpose: 'drain' };
   }
 
   #refresh(): void {
     this.#tokens.stop();
-    this.#io.fetchToken((token) => {
+    this.#tokens.giveUp = this.#io.fetchToken((token) => {
       const { live } = this;
       if (live !== undefined && token !== undefined) {
         this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
-          done: ([name, body]) => {
-            if (name === 'refreshed') this.tokenExpires(body.expires_at_ms);
+          reply: 'refreshed',
+          done: (body: ServerFrames['refreshed']) => {
+            this.tokenExpires(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());
@@ -511,6 +486,11 @@ export class Session implements TrafficHost {
   }
 }
 
-function ignore(): void {
-  // Nobody waits for it.
+/** Whether the session cannot stay where it is. */
+function isNeeded({ purpose }: Opening): boolean {
+  return purpose === 'connect' || purpose === 'drain';
+}
+
+function toEnding({ code, reason, reconnect }: ServerFrames['disconnect']): ConnectionError {
+  return ending(code, reason, reconnect);
 }

@@ -1,13 +1,11 @@
 /** The shapes of a node's frames: what comes from outside is checked against them, field by field. */
 import type { ServerFrames } from './frames.js';
 
-/** How an encoding carries what is opaque to the protocol. */
-export interface PayloadReader {
-  /** Puts the payload's value under `data`; answers whether the frame has exactly one. */
-  payload(body: Fields): boolean;
-  /** The value of a member's `data`; throws when it is none. */
-  info(value: unknown): unknown;
-}
+/**
+ * How an encoding carries what is opaque to the protocol: puts the payload's value under `data`, and answers whether the
+ * frame has exactly one.
+ */
+export type PayloadReader = (body: Fields) => boolean;
 
 export type Fields = Record<string, unknown>;
 type Check = (value: unknown, reader: PayloadReader) => boolean;
@@ -61,13 +59,7 @@ const list =
   (value, reader) =>
     Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check(item, reader));
 
-const payload: Check = (body, reader) => reader.payload(body as Fields);
-
-const memberData: Check = (body, reader) => {
-  const member = body as Fields;
-  if (Object.hasOwn(member, 'data')) member['data'] = reader.info(member['data']);
-  return true;
-};
+const payload: Check = (body, reader) => reader(body as Fields);
 
 const id = integer(1, 0xffffffff);
 const u64 = integer(0);
@@ -85,7 +77,7 @@ const heartbeat = { interval_ms: u64, timeout_ms: u64 };
 const reason = oneOf('trimmed', 'epoch_changed', 'unknown_position', 'too_far_behind');
 const members = {
   count: u64,
-  members: list(object({ session: name64, 'user?': text(), since_ms: u64 }, memberData)),
+  members: list(object({ session: name64, 'user?': text(), since_ms: u64 })),
 };
 const memberList = members.members;
 const place = { channel, origin: name32, epoch: name32, offset: u64 };

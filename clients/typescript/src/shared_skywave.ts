@@ -2,7 +2,7 @@
 import { type NodeUrl, parseAddress } from './address.js';
 import { SkywaveCore, type StateChange } from './client.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { lost, RequestError, SkywaveError } from './errors.js';
+import { lost, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
@@ -74,7 +74,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
         };
       },
       failed: (error) => {
-        this.#refused(error instanceof SkywaveError ? error : lost('this tab cannot hold a connection', error));
+        this.session.refused(error instanceof SkywaveError ? error : lost('this tab cannot hold a connection', error));
       },
       isWanting: () => super.state === 'connecting' || super.state === 'connected',
       status: (status) => {
@@ -137,15 +137,9 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   #heard({ state, error }: Status): void {
     const own = super.state;
     if (state === 'disconnected' && error !== undefined) {
-      if (own !== 'disconnected') this.#refused(fromTold(error));
+      if (own !== 'disconnected') this.session.refused(fromTold(error));
     } else if (state === 'connected' && this.#isWanting && own === 'disconnected') this.session.connect();
     this.#show();
-  }
-
-  /** As a client is that its node refuses. */
-  #refused(error: SkywaveError): void {
-    this.session.disconnect(error);
-    this.session.traffic.failAll(new RequestError(error.code, error.reason, error.message, false));
   }
 
   /** Tells what has changed: of the way to the holder, or of its connection. */

@@ -1,20 +1,20 @@
 /** The whole client: both transports raced, nodes and regions learned, the page followed, an outbox. */
-import { type NodeUrl, parseAddress } from './address.js';
+import { type Address, type NodeUrl, parseAddress } from './address.js';
 import { type ClientEvents, type CoreOptions, SkywaveCore } from './client.js';
 import { Courier, type Delivered } from './courier.js';
 import { dial, transportOpener } from './dialer.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { json } from './encoding.js';
 import type { Network } from './frames.js';
-import { lost } from './errors.js';
+import { requestError } from './errors.js';
 import type { Outbox } from './outbox.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
-import { Pacer } from './session/pacer.js';
+import { networkChanged } from './session/network.js';
 import { Route } from './session/route.js';
-import type { TransportKind } from './transport.js';
+import { switchTo } from './session/switching.js';
 
 /** Of certificates, as bytes or in hexadecimal. */
 export type CertificateHashes = readonly (string | BufferSource)[];
@@ -22,20 +22,20 @@ export type GetCertificateHashes = (request: { readonly signal: AbortSignal }) =
 
 export interface SkywaveOptions extends CoreOptions {
   /** By default WebTransport where it works, WebSocket where it does not. */
-  readonly transport?: TransportChoice;
+  readonly transport?: TransportChoice | undefined;
   /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
-  readonly headStartMs?: number;
+  readonly headStartMs?: number | undefined;
   /**
    * The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. A function is
    * asked at each attempt to connect, since a node that was restarted may have another certificate.
    */
-  readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes;
+  readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes | undefined;
   /** Where publications wait so that they outlive the page; by default they do not. */
-  readonly outbox?: Outbox;
+  readonly outbox?: Outbox | undefined;
   /** Where it is remembered which transport works on which network; `localStorage` where there is one. */
-  readonly storage?: MemoryStorage;
+  readonly storage?: MemoryStorage | undefined;
   /** Whether to follow the page's life and the network's; by default so. */
-  readonly followPage?: boolean;
+  readonly followPage?: boolean | undefined;
 }
 
 /** What a client with an outbox tells as well. */
@@ -52,13 +52,25 @@ export class Skywave extends SkywaveCore {
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
     const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
-    super(url, options, parts(options, transport), { transport, headStartMs, storage, pacing: new Pacer() });
+    super(url, options, parts(options, transport), { transport, headStartMs, storage });
     if (options.outbox !== undefined) {
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, (delivered) => {
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, (delivered) => {
         this.#delivered.emit('delivered', delivered);
       });
     }
-    if (options.followPage !== false) this.#stopFollowing = followPage(this.session);
+    const { session } = this;
+    if (options.followPage === false) return;
+    this.#stopFollowing = followPage({
+      networkChanged: (network, isOther) => {
+        networkChanged(session, network, isOther);
+      },
+      check: () => {
+        session.check();
+      },
+      woke: () => {
+        session.woke();
+      },
+    });
   }
 
   override on<Name extends keyof SkywaveEvents>(
@@ -73,17 +85,20 @@ export class Skywave extends SkywaveCore {
 
   /** Tells what is known of the network, where the page does not: in React Native. */
   setNetwork(network: Network): void {
-    this.session.networkChanged(network, network.kind !== this.session.network.kind);
+    networkChanged(this.session, network, network.kind !== this.session.network.kind);
   }
 
-  /** Moves to another transport, make before break. Where that fails, the present one goes on. */
-  switchTransport(kind: TransportKind): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.session.switchTo(kind, (error) => {
-        if (error === undefined) resolve();
+  /**
+   * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on.
+   */
+  switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    return this.outgoing.promise<undefined>(signal, (resolve, reject) =>
+      switchTo(this.session, choice, (error) => {
+        if (error === undefined) resolve(undefined);
         else reject(error);
-      });
-    });
+      }),
+    );
   }
 
   override close(): void {
@@ -99,7 +114,7 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
   const webTransport = isAvoided ? undefined : runtime.WebTransport;
   const webSocket = options.WebSocket ?? runtime.WebSocket;
   if (webSocket === undefined && webTransport === undefined) {
-    throw lost('this runtime has no WebSocket: give one as the option `WebSocket`, that of the package `ws` in Node 20');
+    throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`, that of the package `ws` in Node 20');
   }
   const open = transportOpener({
     encoding,
@@ -110,15 +125,25 @@ function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
       return hashes.map((hash) => ({ algorithm: 'sha-256', value: toBytes(hash) }));
     },
   });
+  const address = (url: NodeUrl): Address => {
+    const parsed = parseAddress(url);
+    // Without WebTransport where there is none.
+    return webTransport === undefined && parsed.websocket !== undefined ? { ...parsed, webtransport: undefined } : parsed;
+  };
+  const parse = (url: string): Address | undefined => {
+    try {
+      return address(url);
+    } catch {
+      // A node told an address that this client does not understand.
+      return undefined;
+    }
+  };
+  const network = (): Network => (options.followPage === false ? {} : networkOf());
   return {
-    address(url) {
-      const address = parseAddress(url);
-      // Without WebTransport where there is none.
-      return webTransport === undefined && address.websocket !== undefined ? { ...address, webtransport: undefined } : address;
-    },
+    address,
     dial: (request, signal) => dial(request, open, signal),
-    route: (route, world) => new Route(route, world),
-    network: () => (options.followPage === false ? {} : networkOf()),
+    route: (route, now) => new Route(route, { now, parse, network: () => network().kind ?? '' }),
+    network,
   };
 }
 

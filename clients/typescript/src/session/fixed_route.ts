@@ -4,62 +4,37 @@ import type { Target } from './opening.js';
 import type { Router } from './router.js';
 
 export class FixedRoute implements Router {
-  /** The current one first. */
+  /** The one to try first, and those that failed of late at the end. */
   readonly #addresses: Address[];
-  readonly #failed = new Set<Address>();
+  #failures = 0;
 
   constructor(addresses: readonly Address[]) {
     this.#addresses = [...addresses];
   }
 
   get isExhausted(): boolean {
-    return this.#failed.size === this.#addresses.length;
+    return this.#failures >= this.#addresses.length;
   }
 
   beginRound(): void {
-    this.#failed.clear();
+    this.#failures = 0;
   }
 
   targets(): Target[] {
     if (this.isExhausted) this.beginRound();
-    const next = this.#addresses.find((address) => !this.#failed.has(address));
-    return next === undefined ? [] : this.only(next);
+    return this.#addresses.slice(0, 1).flatMap((address) => this.only(address));
   }
 
   only(address: Address): Target[] {
     return [{ address, plan: { first: 'websocket', headStartMs: 0 } }];
   }
 
-  headStartMs(): number {
-    return 0;
+  failed(): void {
+    this.#failures += 1;
+    this.#addresses.push(...this.#addresses.splice(0, 1));
   }
 
-  dialed(): void {
-    // Nothing is learned from it.
-  }
-
-  failed(target: Target | undefined): void {
-    if (target !== undefined) this.#failed.add(target.address);
-  }
-
-  arrived(address: Address): void {
+  arrived(): void {
     this.beginRound();
-    while (this.#addresses[0] !== address) this.#addresses.push(...this.#addresses.splice(0, 1));
-  }
-
-  sendOn(): void {
-    // Only the given addresses count.
-  }
-
-  trusted(): undefined {
-    return undefined;
-  }
-
-  upAt(): number {
-    return Infinity;
-  }
-
-  upFailed(): void {
-    // There is nothing to go up to.
   }
 }

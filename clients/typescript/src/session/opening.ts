@@ -2,7 +2,7 @@
 import type { Address } from '../address.js';
 import { ConnectionError, type SkywaveError } from '../errors.js';
 import type { Plan } from '../race_memory.js';
-import type { Transport } from '../transport.js';
+import type { Transport, TransportKind } from '../transport.js';
 import { shouldReconnect } from '../codes.js';
 import type { Link } from './link.js';
 
@@ -41,6 +41,14 @@ export type DialOutcome =
     }
   | { readonly error: SkywaveError };
 
+/** A connection that is to be opened at its time. */
+export interface Due {
+  readonly at: number;
+  readonly purpose: Purpose;
+  readonly address?: Address | undefined;
+  readonly kind?: TransportKind;
+}
+
 /** A connection on its way. */
 export interface Opening {
   readonly purpose: Purpose;
@@ -48,9 +56,9 @@ export interface Opening {
   /** Once a handshake has completed: the connection that waits for `connected`, and until when it may. */
   link?: Link;
   greetBy: number;
-  cancel(): void;
+  cancel?: () => void;
   /** Tells whoever asked for it. */
-  settle(error?: SkywaveError): void;
+  readonly settle?: ((error?: SkywaveError) => void) | undefined;
 }
 
 /** The end of a connection, as an error. */

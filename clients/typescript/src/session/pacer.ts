@@ -1,42 +1,27 @@
 /** How fast publishes go out: no faster than the node takes them, since it would refuse the rest. Time is an argument. */
 
-/** The node lets so many seconds' worth of publishes come at once. */
-const BURST_SECONDS = 2;
+/** The node lets so much come at once as it takes in this time. */
+const BURST_MS = 2_000;
 
-/** Something that says how many publishes may go out. */
-export interface Pacing {
+/** A leaky bucket, as a time: when the node will be ready for another burst. */
+export class Pacer {
+  #intervalMs = 0;
+  #readyAt = 0;
+
   /** A node tells its limit, 0 for none. What was let out before still counts, at whichever node that was. */
-  limit(perSecond: number, now: number): void;
-  /** Whether one may go out now, which then counts. */
-  take(now: number): boolean;
-  /** When the next one may go out: perhaps a moment ago already. */
-  readonly nextAt: number;
-}
-
-/** A token bucket. */
-export class Pacer implements Pacing {
-  #perSecond = 0;
-  #allowance = Infinity;
-  #at = 0;
-
-  limit(perSecond: number, now: number): void {
-    this.#perSecond = perSecond;
-    this.#allowance = perSecond === 0 ? Infinity : Math.min(this.#allowance, perSecond * BURST_SECONDS);
-    this.#at = now;
+  limit(perSecond: number): void {
+    this.#intervalMs = perSecond === 0 ? 0 : 1_000 / perSecond;
   }
 
+  /** Whether one may go out now, which then counts. */
   take(now: number): boolean {
-    if (this.#perSecond > 0) {
-      const earned = (Math.max(0, now - this.#at) / 1_000) * this.#perSecond;
-      this.#allowance = Math.min(this.#allowance + earned, this.#perSecond * BURST_SECONDS);
-      this.#at = now;
-    }
-    if (this.#allowance < 1) return false;
-    this.#allowance -= 1;
+    if (now < this.nextAt) return false;
+    this.#readyAt = Math.max(this.#readyAt, now) + this.#intervalMs;
     return true;
   }
 
+  /** When the next one may go out: perhaps a moment ago already. */
   get nextAt(): number {
-    return this.#allowance >= 1 ? 0 : this.#at + ((1 - this.#allowance) / this.#perSecond) * 1_000;
+    return this.#readyAt + this.#intervalMs - BURST_MS;
   }
 }

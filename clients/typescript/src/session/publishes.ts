@@ -1,8 +1,10 @@
 /** Publishes on their way: kept until answered, sent again with the same key. Time is an argument. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { RequestError } from '../errors.js';
-import type { Payload, ServerFrames } from '../frames.js';
-import type { Pacing } from './pacer.js';
+import { type RequestError, requestError } from '../errors.js';
+import type { Payload } from '../frames.js';
+import type { Published } from '../messages.js';
+import type { Link } from './link.js';
+import { Pacer } from './pacer.js';
 
 /**
  * The longest wait before a publish that failed for the moment is sent again, unless the node names a longer one.
@@ -15,23 +17,26 @@ export interface Publish {
   readonly channel: string;
   readonly data: Payload;
   readonly key: string;
-  done(published: ServerFrames['published']): void;
+  done(published: Published): void;
   failed(error: RequestError): void;
 }
 
 interface Waiting {
   readonly publish: Publish;
   /** The connection on which it was sent last. */
-  sentOn: number | undefined;
+  sentOn: Link | undefined;
   wasSent: boolean;
 }
 
 interface Hold {
-  until: number;
-  failures: number;
+  readonly until: number;
+  readonly failures: number;
+  /** The one that is tried first; the others go out once it is answered. */
+  tried: number | undefined;
 }
 
 export class Publishes {
+  readonly pacer = new Pacer();
   readonly #limit: number;
   readonly #backoff: Backoff;
   readonly #random: () => number;
@@ -40,24 +45,18 @@ export class Publishes {
   /** After a transient error a channel's publishes wait, the newer ones behind the older. */
   readonly #holds = new Map<string, Hold>();
   #next = 0;
-  readonly #pacing: Pacing | undefined;
 
   /** `limit`: how many may wait for their answer. */
-  constructor(limit: number, backoff: Backoff, random: () => number, pacing?: Pacing) {
-    this.#pacing = pacing;
+  constructor(limit: number, backoff: Backoff, random: () => number) {
     this.#limit = limit;
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
   }
 
-  get size(): number {
-    return this.#waiting.size;
-  }
-
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish: Publish): number | undefined {
     if (this.#waiting.size >= this.#limit) {
-      publish.failed(new RequestError(106, 'limit_reached', 'too many publishes wait', true));
+      publish.failed(requestError('limit_reached', 'too much waits', true));
       return undefined;
     }
     this.#next += 1;
@@ -70,19 +69,15 @@ export class Publishes {
     return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
   }
 
-  /** A node tells how many it takes in a second. */
-  limit(perSecond: number, now: number): void {
-    this.#pacing?.limit(perSecond, now);
-  }
-
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
-  take(connection: number, now: number): [number, Publish][] {
+  take(connection: Link, now: number): [number, Publish][] {
     const taken: [number, Publish][] = [];
     for (const [number, waiting] of this.#waiting) {
+      if (this.#readyAt(number, waiting, connection) > now) continue;
+      if (!this.pacer.take(now)) break;
       const { publish } = waiting;
-      if (waiting.sentOn === connection) continue;
-      if (now < (this.#holds.get(publish.channel)?.until ?? 0)) continue;
-      if (this.#pacing?.take(now) === false) break;
+      const hold = this.#holds.get(publish.channel);
+      if (hold !== undefined) hold.tried = number;
       waiting.sentOn = connection;
       waiting.wasSent = true;
       taken.push([number, publish]);
@@ -90,42 +85,41 @@ export class Publishes {
     return taken;
   }
 
-  answer(number: number, published: ServerFrames['published'], now: number): void {
-    this.#remove(number, now)?.done(published);
+  /** When one may go out on `connection`, as far as its channel is concerned. */
+  #readyAt(number: number, { publish, sentOn }: Waiting, connection: Link): number {
+    const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
+    return sentOn === connection || tried !== number ? Infinity : until;
   }
 
-  refuse(number: number, error: RequestError, now: number): void {
-    this.#remove(number, now)?.failed(error);
+  answer(number: number, published: Published): void {
+    this.#remove(number)?.done(published);
   }
 
-  /** Also forgets a hold that is over, unless others of the channel wait behind it. */
-  #remove(number: number, now: number): Publish | undefined {
+  refuse(number: number, error: RequestError): void {
+    this.#remove(number)?.failed(error);
+  }
+
+  #remove(number: number): Publish | undefined {
     const publish = this.#waiting.get(number)?.publish;
-    if (publish === undefined) return undefined;
     this.#waiting.delete(number);
-    const isOver = (this.#holds.get(publish.channel)?.until ?? Infinity) <= now;
-    if (isOver && ![...this.#waiting.values()].some((other) => other.publish.channel === publish.channel)) {
-      this.#holds.delete(publish.channel);
-    }
+    if (publish !== undefined && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
     return publish;
   }
 
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
-  failed(number: number, connection: number, error: RequestError, now: number): void {
+  failed(number: number, connection: Link, error: RequestError, now: number): void {
     if (!error.transient) {
-      this.refuse(number, error, now);
+      this.refuse(number, error);
       return;
     }
-    const waiting = this.#waiting.get(number);
-    // It may be on its way on a newer connection already.
-    if (waiting?.sentOn !== connection) return;
-    waiting.sentOn = undefined;
-    const { channel } = waiting.publish;
-    const hold = this.#holds.get(channel) ?? { until: now, failures: 0 };
-    // Of several failures in one round the first one counts.
-    if (hold.until > now) return;
-    const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, hold.failures, this.#random());
-    this.#holds.set(channel, { until: now + waitMs, failures: hold.failures + 1 });
+    // It may be on its way again already.
+    if (this.#waiting.get(number)?.sentOn !== connection) return;
+    const channel = this.#waiting.get(number)?.publish.channel ?? '';
+    // Those that were sent behind it are sent again behind it, but for those that the node takes all the same.
+    for (const other of this.#waiting.values()) if (other.publish.channel === channel) other.sentOn = undefined;
+    const failures = this.#holds.get(channel)?.failures ?? 0;
+    const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, failures, this.#random());
+    this.#holds.set(channel, { until: now + waitMs, failures: failures + 1, tried: undefined });
   }
 
   /** Forgets all holds: the node that caused them is no longer asked. */
@@ -134,14 +128,10 @@ export class Publishes {
   }
 
   /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
-  nextAt(connection: number): number {
-    const allowedAt = this.#pacing?.nextAt ?? 0;
+  nextAt(connection: Link): number {
     let at = Infinity;
-    for (const { publish, sentOn } of this.#waiting.values()) {
-      if (sentOn === connection) continue;
-      at = Math.min(at, Math.max(this.#holds.get(publish.channel)?.until ?? 0, allowedAt));
-    }
-    return at;
+    for (const [number, waiting] of this.#waiting) at = Math.min(at, this.#readyAt(number, waiting, connection));
+    return Math.max(at, this.pacer.nextAt);
   }
 
   /** Answers all of them with the same error. */

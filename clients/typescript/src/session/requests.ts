@@ -8,7 +8,9 @@ const MAX_REQUESTS = 1_024;
 
 /** A request on its way: exactly one of its ends comes. */
 export interface Request {
-  done?(reply: ServerFrame): void;
+  /** The name of the frame that answers it; what another one brings is an error. */
+  readonly reply?: ServerFrame[0];
+  done?(body: never): void;
   failed?(error: RequestError): void;
 }
 
@@ -18,26 +20,27 @@ export interface Query extends Request {
   /** Whether doing it twice does no harm: it is sent again after a break. */
   readonly isRepeatable: boolean;
   /** How long its reply may take; the session's own time by default. */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   failed(error: RequestError): void;
 }
 
-interface Sent {
-  readonly request: Request;
-  readonly link: Link;
-  readonly sentAt: number;
+/** What waits for its reply; without a connection, to be sent. */
+interface Pending<One extends Request> {
+  readonly request: One;
+  link: Link | undefined;
+  sentAt: number;
 }
 
-interface Asked {
-  readonly query: Query;
+interface Asked extends Pending<Query> {
   readonly expiresAt: number;
-  id: number | undefined;
 }
 
 export class Requests {
   readonly #timeoutMs: number;
-  readonly #sent = new Map<number, Sent>();
-  readonly #asked = new Set<Asked>();
+  /** Those of the session itself. */
+  readonly #sent = new Map<number, Pending<Request>>();
+  /** Those of the application, which keep their ids from one connection to the next. */
+  readonly #asked = new Map<number, Asked>();
   #lastId = 0;
 
   constructor(timeoutMs: number) {
@@ -47,7 +50,7 @@ export class Requests {
   /** An id that no pending request has. */
   nextId(): number {
     do this.#lastId = (this.#lastId % 0xffffffff) + 1;
-    while (this.#sent.has(this.#lastId));
+    while (this.#sent.has(this.#lastId) || this.#asked.has(this.#lastId));
     return this.#lastId;
   }
 
@@ -61,97 +64,64 @@ export class Requests {
 
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query: Query, link: Link | undefined, now: number): () => void {
-    if (this.#asked.size >= MAX_REQUESTS) {
-      query.failed(requestError('limit_reached', 'too many requests wait'));
-      return () => undefined;
-    }
-    const asked: Asked = { query, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs), id: undefined };
-    this.#asked.add(asked);
-    if (link !== undefined) this.#sendQuery(asked, link, now);
+    if (this.#asked.size >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
+    const id = this.nextId();
+    const expiresAt = now + (query.timeoutMs ?? this.#timeoutMs);
+    this.#asked.set(id, { request: query, link: undefined, sentAt: now, expiresAt });
+    if (link !== undefined) this.sendWaiting(link, now);
     return () => {
-      this.#forget(asked);
+      this.#asked.delete(id);
     };
   }
 
   /** Sends what waits for a connection. */
   sendWaiting(link: Link, now: number): void {
-    for (const asked of this.#asked) if (asked.id === undefined) this.#sendQuery(asked, link, now);
-  }
-
-  #sendQuery(asked: Asked, link: Link, now: number): void {
-    const { query } = asked;
-    const id = this.nextId();
-    asked.id = id;
-    if (!link.send(query.frame(id))) {
-      this.#forget(asked);
-      query.failed(tooLarge(link.frameBytes));
-      return;
+    for (const [id, asked] of this.#asked) {
+      if (asked.link !== undefined) continue;
+      asked.link = link;
+      asked.sentAt = now;
+      if (!link.send(asked.request.frame(id))) this.#fail(id, tooLarge(link.frameBytes));
     }
-    const request: Request = {
-      done: (reply) => {
-        this.#forget(asked);
-        query.done?.(reply);
-      },
-      failed: (error) => {
-        this.#forget(asked);
-        query.failed(error);
-      },
-    };
-    this.#sent.set(id, { request, link, sentAt: now });
   }
 
-  #forget(asked: Asked): void {
-    this.#asked.delete(asked);
-    if (asked.id !== undefined) this.#sent.delete(asked.id);
+  #fail(id: number, error: RequestError): void {
+    this.take(id)?.request.failed?.(error);
   }
 
   /** Takes the request that a reply belongs to. */
-  take(id: number): Sent | undefined {
-    const sent = this.#sent.get(id);
+  take(id: number): Pending<Request> | undefined {
+    const pending = this.#sent.get(id) ?? this.#asked.get(id);
     this.#sent.delete(id);
-    return sent;
+    this.#asked.delete(id);
+    return pending;
   }
 
   /** Whether somebody waits for a reply on this connection that no other can give. */
   needs(link: Link): boolean {
-    for (const { id, query } of this.#asked) {
-      if (id !== undefined && !query.isRepeatable && this.#sent.get(id)?.link === link) return true;
-    }
-    return false;
+    return [...this.#asked.values()].some((asked) => asked.link === link && !asked.request.isRepeatable);
   }
 
   /** The connection is gone: what may be asked twice waits for the next one, the rest failed. */
   lost(link: Link): void {
-    for (const asked of this.#asked) {
-      if (asked.id === undefined || this.#sent.get(asked.id)?.link !== link) continue;
-      this.#sent.delete(asked.id);
-      asked.id = undefined;
-      if (asked.query.isRepeatable) continue;
-      this.#asked.delete(asked);
-      asked.query.failed(requestError('unavailable', 'the connection was lost before the reply'));
-    }
     for (const [id, sent] of this.#sent) if (sent.link === link) this.#sent.delete(id);
+    for (const [id, asked] of this.#asked) {
+      if (asked.link !== link) continue;
+      asked.link = undefined;
+      if (!asked.request.isRepeatable) this.#fail(id, requestError('unavailable', 'the connection was lost'));
+    }
   }
 
   /** When the next one has waited for too long. */
   get expiresAt(): number {
-    let at = Infinity;
-    for (const { expiresAt } of this.#asked) at = Math.min(at, expiresAt);
-    return at;
+    return Math.min(...[...this.#asked.values()].map((asked) => asked.expiresAt));
   }
 
   expire(now: number): void {
-    for (const asked of this.#asked) {
-      if (now < asked.expiresAt) continue;
-      this.#forget(asked);
-      asked.query.failed(requestError('timeout', 'no reply in time'));
-    }
+    for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 
   failAll(error: RequestError): void {
-    const asked = [...this.#asked];
-    this.#asked.clear();
     this.#sent.clear();
-    for (const { query } of asked) query.failed(error);
+    for (const id of this.#asked.keys()) this.#fail(id, error);
   }
 }

@@ -3,7 +3,7 @@ import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Target } from './opening.js';
+import type { Due, Target } from './opening.js';
 import type { Router } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
@@ -12,6 +12,8 @@ export const STAGGER_MS = 200;
 const NAMED_HEAD_START_MS = 1_000;
 /** The least time on WebSocket before WebTransport is tried again. */
 const LEAST_STAY_MS = 5_000;
+/** The least time between two moves to a node that another one prefers. */
+const PREFERENCE_INTERVAL_MS = 60_000;
 
 export interface RouteOptions {
   readonly addresses: readonly [Address, ...Address[]];
@@ -37,9 +39,12 @@ export class Route implements Router {
   readonly #memory: RaceMemory;
   /** The node that is gone has named the current candidate. */
   #isSentOn = false;
+  #preferAgainAt = 0;
+  #choice: TransportChoice;
 
   constructor(options: RouteOptions, world: Surroundings) {
     this.#options = options;
+    this.#choice = options.transport;
     this.#world = world;
     this.#candidates = new Candidates(options.addresses);
     this.#memory = new RaceMemory(options.storage);
@@ -64,15 +69,21 @@ export class Route implements Router {
     return [named, ...others].map((address) => this.#target(address));
   }
 
-  /** `address` alone, over `kind` if one is named. */
-  only(address: Address, kind?: TransportKind): Target[] {
-    return [this.#target(address, kind)];
+  /** `address` alone, over another transport than the usual one if one is named. */
+  only(address: Address, choice?: TransportChoice): Target[] {
+    return [this.#target(address, choice)];
   }
 
-  #target(address: Address, kind?: TransportKind): Target {
-    const { transport, headStartMs } = this.#options;
+  /** The application wants this transport from now on. Answers which one it has wanted. */
+  choose(choice: TransportChoice): TransportChoice {
+    const before = this.#choice;
+    this.#choice = choice;
+    return before;
+  }
+
+  #target(address: Address, choice = this.#choice): Target {
     const network = this.#world.network();
-    return { address, plan: this.#memory.plan(address, kind ?? transport, headStartMs, network, this.#world.now()) };
+    return { address, plan: this.#memory.plan(address, choice, this.#options.headStartMs, network, this.#world.now()) };
   }
 
   /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
@@ -89,9 +100,9 @@ export class Route implements Router {
   }
 
   /** It is not to be tried again in this round. */
-  failed(target: Target | undefined): void {
+  failed(target: Target): void {
     this.#isSentOn = false;
-    if (target !== undefined) this.#candidates.failed(target.address);
+    this.#candidates.failed(target.address);
   }
 
   /** The session is there; `regions`: where else it could go. */
@@ -117,9 +128,20 @@ export class Route implements Router {
     return address !== undefined && (address.isSecure || !this.#candidates.current.isSecure) ? address : undefined;
   }
 
+  /** Where the session goes next, while it stands. */
+  next(address: Address, kind: TransportKind, preferUrl?: string): Due {
+    const better = this.trusted(preferUrl);
+    const now = this.#world.now();
+    if (better !== undefined && better.key !== address.key && now >= this.#preferAgainAt) {
+      this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
+      return { at: now, purpose: 'prefer', address: better };
+    }
+    return { at: this.#upAt(address, kind), purpose: 'up', address, kind: 'webtransport' };
+  }
+
   /** When WebTransport is tried again there: UDP may have come back. */
-  upAt(address: Address, kind: TransportKind): number {
-    if (this.#options.transport !== 'auto' || address.webtransport === undefined) return Infinity;
+  #upAt(address: Address, kind: TransportKind): number {
+    if (this.#choice !== 'auto' || address.webtransport === undefined) return Infinity;
     const network = this.#world.network();
     if (kind === 'webtransport') {
       this.#memory.worked(address, network);

@@ -1,9 +1,10 @@
 /** What a session has to know of where to go. */
 import type { Address } from '../address.js';
+import type { TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Target } from './opening.js';
+import type { Due, Target } from './opening.js';
 
-/** Where a session goes. */
+/** Where a session goes. One that learns nothing on its way leaves out what it would be told, and where that leads. */
 export interface Router {
   /** Whether nobody is left to be tried in this round. */
   readonly isExhausted: boolean;
@@ -11,22 +12,27 @@ export interface Router {
   beginRound(): void;
   /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
   targets(named?: Address, leaving?: Address): Target[];
-  /** `address` alone, over `kind` if one is named. */
-  only(address: Address, kind?: TransportKind): Target[];
+  /** `address` alone, over another transport than the usual one if one is named. */
+  only(address: Address, choice?: TransportChoice): Target[];
+  /** The application wants this transport from now on. Answers which one it has wanted. */
+  choose?(choice: TransportChoice): TransportChoice;
   /** How long the first one is tried alone, in milliseconds. */
-  headStartMs(first: Address | undefined, isNamed: boolean): number;
+  headStartMs?(first: Address | undefined, isNamed: boolean): number;
   /** A handshake completed. */
-  dialed(target: Target, kind: TransportKind, tookMs: number): void;
+  dialed?(target: Target, kind: TransportKind, tookMs: number): void;
   /** It is not to be tried again in this round. */
-  failed(target: Target | undefined): void;
+  failed(target: Target): void;
   /** The session is there; `regions`: where else it could go. */
   arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void;
   /** A node that is gone had named this one. */
-  sendOn(address: Address): void;
+  sendOn?(address: Address): void;
   /** An address that a node gave, if a token may go there. */
-  trusted(url: string | undefined): Address | undefined;
-  /** When WebTransport is tried again there, in place of `kind`. */
-  upAt(address: Address, kind: TransportKind): number;
+  trusted?(url: string | undefined): Address | undefined;
+  /**
+   * Where the session goes next, while it stands: to a node that suits the user better, if the one at `address` has just
+   * named one, or back to WebTransport in place of `kind`.
+   */
+  next?(address: Address, kind: TransportKind, preferUrl?: string): Due;
   /** WebTransport was tried, and does not work there yet. */
-  upFailed(address: Address): void;
+  upFailed?(address: Address): void;
 }

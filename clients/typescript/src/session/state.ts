@@ -2,7 +2,7 @@
 import type { SkywaveError } from '../errors.js';
 import type { TransportKind } from '../transport.js';
 import type { DialOutcome, DialRequest } from './opening.js';
-import type { RouteOptions, Surroundings } from './route.js';
+import type { RouteOptions } from './route.js';
 import type { Router } from './router.js';
 import type { TrafficOptions } from './traffic.js';
 
@@ -33,18 +33,20 @@ export interface SessionOptions extends TrafficOptions, RouteOptions {
   readonly connectTimeoutMs: number;
   /** Whether a new token can be fetched when one expires. */
   readonly canRefresh: boolean;
-  readonly client: { readonly name: string; readonly version?: string };
+  readonly client: { readonly name: string; readonly version?: string | undefined };
 }
 
 /** The world around a session. What it is given to call is called later, never at once. */
-export interface SessionIo extends Surroundings {
+export interface SessionIo {
+  now(): number;
   /** What says where to go. */
   route(options: RouteOptions): Router;
   /** Uniform in 0 ≤ x < 1. */
   random(): number;
   /** Opens a transport, with a token where there are any. Answers how to give up. */
   dial(request: DialRequest, done: (outcome: DialOutcome) => void): () => void;
-  fetchToken(done: (token: string | undefined) => void): void;
+  /** Fetches a token. Answers how to give up. */
+  fetchToken(done: (token: string | undefined) => void): () => void;
   /** Asks for a `tick` at that time; a later call replaces an earlier one. */
   schedule(at: number): void;
   /** `error`: why there is no connection; `retryAt`: when the next attempt begins. */

@@ -1,7 +1,7 @@
 /** One subscribed channel: its position, the keys seen, and what is handed to the application. */
 import type { RequestError } from '../errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { admit, advance, pointOf, type Position } from '../position.js';
+import { admit, isPast, moved, type Position } from '../position.js';
 
 /** How many keys of a channel are remembered: a publication with one of them is a repetition. */
 const REMEMBERED_KEYS = 1_000;
@@ -15,6 +15,8 @@ export interface ChannelReader {
   event(event: ServerFrames['event']): void;
   gap(gap: ServerFrames['gap']): void;
   presenceChanged(changed: ServerFrames['presence_changed']): void;
+  /** The node does not want this client: whoever waits is told, and the subscription is kept. */
+  refused?(error: RequestError): void;
   /** The node will not have this subscription, or the client is closed. */
   ended(error: RequestError): void;
 }
@@ -23,7 +25,6 @@ export interface ChannelReader {
 export type Delivery = 'done' | 'full' | 'out_of_order';
 
 export class Subscription {
-  readonly id: number;
   /** What the reader has; none before the first `subscribed`. */
   position: Position | undefined;
   /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
@@ -31,41 +32,41 @@ export class Subscription {
   /** When a paused one is asked for again. */
   resumeAt = Infinity;
   failures = 0;
+  readonly reader: ChannelReader;
   readonly #options: SubscribeOptions;
-  readonly #reader: ChannelReader;
-  readonly #keys = new Set<string>();
+  /** Where each was seen first. */
+  readonly keys: Map<string, string>;
 
-  constructor(id: number, options: SubscribeOptions, reader: ChannelReader) {
-    this.id = id;
+  /** `keys`: those of the one that this one takes the place of. */
+  constructor(options: SubscribeOptions, reader: ChannelReader, keys = new Map<string, string>()) {
+    this.keys = keys;
     this.position = options.position;
     this.#options = options;
-    this.#reader = reader;
+    this.reader = reader;
   }
 
   /** How to subscribe now: from the position held, or as at first. */
   request(): SubscribeOptions {
+    const { position } = this;
     const { history, presence } = this.#options;
-    return {
-      ...(this.position !== undefined ? { position: this.position } : history ? { history } : {}),
-      ...(presence ? { presence } : {}),
-    };
+    return { position, history: position === undefined && history !== 0 ? history : undefined, presence };
   }
 
   subscribed(body: ServerFrames['subscribed']): void {
     // One that is held already may be ahead of where the node begins, and is never behind.
     this.position ??= body.position;
     this.failures = 0;
-    this.#reader.subscribed(body, this.position);
+    this.reader.subscribed(body, this.position);
   }
 
   /** Hands on a frame of this channel that came after `subscribed`. */
   deliver([name, body]: ServerFrame): Delivery {
     // Ephemeral: for a reader that is too slow it is over.
-    if (name === 'event') this.#reader.event(body);
-    else if (!this.#reader.hasRoom()) return 'full';
+    if (name === 'event') this.reader.event(body);
+    else if (!this.reader.hasRoom()) return 'full';
     else if (name === 'publication') return this.#publication(body);
     else if (name === 'gap') this.#gap(body);
-    else if (name === 'presence_changed') this.#reader.presenceChanged(body);
+    else if (name === 'presence_changed') this.reader.presenceChanged(body);
     return 'done';
   }
 
@@ -75,29 +76,25 @@ export class Subscription {
     const admission = admit(this.position, origin, epoch, offset);
     if (admission === 'duplicate') return 'done';
     if (admission !== 'next') return 'out_of_order';
-    this.position = advance(this.position, origin, epoch, offset);
-    if (key === undefined || this.#isNew(key)) this.#reader.publication(publication);
+    this.position = moved(this.position, publication);
+    if (key === undefined || this.#isNew(key, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication);
     return 'done';
   }
 
-  #isNew(key: string): boolean {
-    if (this.#keys.has(key)) return false;
-    this.#keys.add(key);
-    const [oldest] = this.#keys;
-    if (this.#keys.size > REMEMBERED_KEYS && oldest !== undefined) this.#keys.delete(oldest);
+  #isNew(key: string, place: string): boolean {
+    const known = this.keys.get(key);
+    // A reader that went back gets again what it got there.
+    if (known !== undefined) return known === place;
+    this.keys.set(key, place);
+    const [oldest] = this.keys.keys();
+    if (this.keys.size > REMEMBERED_KEYS && oldest !== undefined) this.keys.delete(oldest);
     return true;
   }
 
   #gap(gap: ServerFrames['gap']): void {
-    const { origin, epoch, offset } = gap;
-    const known = pointOf(this.position ?? {}, origin);
     // Told before, on another connection.
-    if (known?.epoch === epoch && offset <= known.offset) return;
-    this.position = advance(this.position ?? {}, origin, epoch, offset);
-    this.#reader.gap(gap);
-  }
-
-  end(error: RequestError): void {
-    this.#reader.ended(error);
+    if (isPast(this.position, gap)) return;
+    this.position = moved(this.position, gap);
+    this.reader.gap(gap);
   }
 }

@@ -9,12 +9,24 @@ const SHARE_OF_LIFE = 0.75;
 
 export class TokenSchedule {
   refreshAt = Infinity;
+  /** Gives up the fetch that is on its way. */
+  giveUp: (() => void) | undefined;
   #expiresAt = Infinity;
+  /** How many in a row seemed old already when the node took them. */
+  #old = 0;
 
-  /** The token in use expires then, in milliseconds since 1970; never when absent. */
-  expires(at: number | undefined, now: number): void {
-    this.#expiresAt = at ?? Infinity;
-    this.#schedule(now, LEAST_INTERVAL_MS);
+  /**
+   * The node has just taken `token`, which expires at `at` by the node's clock, in milliseconds since 1970; never when
+   * absent. The clock here may be wrong by more than the token's life, which the token itself tells.
+   */
+  expires(at: number | undefined, now: number, token: string | undefined): void {
+    const lifeMs = lifeOf(token);
+    let leftMs = Math.min((at ?? Infinity) - now, lifeMs || Infinity);
+    if (leftMs <= 0) leftMs = lifeMs || Infinity;
+    this.#expiresAt = now + leftMs;
+    // Either it was kept somewhere for long, or the clock is wrong: then the next one seems as old.
+    this.#old = leftMs < lifeMs / 2 ? this.#old + 1 : 0;
+    this.#schedule(now, this.#old > 0 ? Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE) : LEAST_INTERVAL_MS);
   }
 
   /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
@@ -27,7 +39,21 @@ export class TokenSchedule {
     this.refreshAt = now + Math.max((this.#expiresAt - now) * SHARE_OF_LIFE, leastMs);
   }
 
+  /** Nothing is to be fetched, and what is on its way is not needed. */
   stop(): void {
     this.refreshAt = Infinity;
+    this.giveUp?.();
+  }
+}
+
+/** How long a JSON Web Token lives in all, in milliseconds; 0 for one that does not tell. */
+function lifeOf(token = ''): number {
+  try {
+    const claims = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));
+    const { iat, exp } = JSON.parse(claims) as { iat: number; exp: number };
+    return Math.max((exp - iat) * 1_000, 0) || 0;
+  } catch {
+    // To be understood by the node alone.
+    return 0;
   }
 }

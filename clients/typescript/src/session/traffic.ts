@@ -1,10 +1,10 @@
 /** What goes over a connection: frames to their channels and waiters, requests to the wire. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { isTransient } from '../codes.js';
-import { RequestError, tooLarge } from '../errors.js';
-import type { ClientFrames, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import { ALREADY_SUBSCRIBED, isTransient } from '../codes.js';
+import { RequestError, requestError, tooLarge } from '../errors.js';
+import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import { toError, toPublished } from '../messages.js';
 import { hold, type Link, type Phase } from './link.js';
-import type { Pacing } from './pacer.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
@@ -32,7 +32,6 @@ export interface TrafficOptions {
   readonly backoff: Backoff;
   readonly requestTimeoutMs: number;
   readonly publishQueue: number;
-  readonly pacing?: Pacing;
 }
 
 export class Traffic {
@@ -43,12 +42,11 @@ export class Traffic {
   readonly #host: TrafficHost;
   readonly #options: TrafficOptions;
   readonly #subscriptions = new Map<string, Subscription>();
-  #subscribed = 0;
 
   constructor(options: TrafficOptions, host: TrafficHost) {
     this.#host = host;
     this.#options = options;
-    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random(), options.pacing);
+    this.publishes = new Publishes(options.publishQueue, options.backoff, () => host.random());
     this.requests = new Requests(options.requestTimeoutMs);
   }
 
@@ -72,23 +70,22 @@ export class Traffic {
         this.#unsubscribed(link, body);
         break;
       case 'error':
-        this.#error(body);
-        break;
-      case 'published':
-      case 'history':
-      case 'presence':
-      case 'result':
-      case 'refreshed':
-        this.#take(body.id)?.done?.(frame);
+        this.#take(body.id)?.failed?.(toError(body));
         break;
       default:
+        if ('id' in body) this.#replied(this.#take(body.id), frame);
     }
+  }
+
+  #replied(request: Request | undefined, [name, body]: ServerFrame): void {
+    if (name === request?.reply) request.done?.(body as never);
+    else request?.failed?.(requestError('internal', 'unexpected reply'));
   }
 
   #channelFrame(link: Link, channel: string, frame: ServerFrame): void {
     const phase = link.phases.get(channel);
     if (phase?.state === 'subscribed') this.#deliver(link, channel, frame);
-    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much before `subscribed`');
+    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much too early');
   }
 
   #deliver(link: Link, channel: string, frame: ServerFrame): void {
@@ -113,7 +110,7 @@ export class Traffic {
       link.phases.delete(channel);
       const number = code ?? 100;
       const word = reason ?? 'unsubscribed';
-      const error = new RequestError(number, word, `the node ended the subscription: ${word}`, isTransient(number));
+      const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
       if (link === this.#host.live) this.#refused(channel, error);
       return;
     }
@@ -134,7 +131,7 @@ export class Traffic {
       return;
     }
     this.#subscriptions.delete(channel);
-    subscription.end(error);
+    subscription.reader.ended(error);
   }
 
   /** Takes the request that a reply belongs to, and the time that it took. */
@@ -147,18 +144,13 @@ export class Traffic {
     return sent.request;
   }
 
-  #error({ id, code, reason, message, transient, retry_after_ms }: ServerFrames['error']): void {
-    this.#take(id)?.failed?.(new RequestError(code, reason, message, transient, retry_after_ms));
-  }
-
   // ---- subscriptions
 
-  /** `channel` has no subscription yet. Answers the subscription's id. */
-  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): number {
-    this.#subscribed += 1;
-    this.#subscriptions.set(channel, new Subscription(this.#subscribed, options, reader));
+  /** Subscribes, or does so anew with other options. */
+  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
+    this.#subscriptions.set(channel, new Subscription(options, reader, this.#subscriptions.get(channel)?.keys));
+    this.#leave(channel);
     this.#join(channel);
-    return this.#subscribed;
   }
 
   unsubscribe(channel: string): void {
@@ -169,10 +161,10 @@ export class Traffic {
     return this.#subscriptions.get(channel)?.position;
   }
 
-  /** The reader has room again. */
-  resume(channel: string): void {
+  /** The reader has room again; or it is time, where the node has named one. */
+  resume(channel: string, at = Infinity): void {
     const subscription = this.#subscriptions.get(channel);
-    if (!subscription?.isPaused) return;
+    if (!subscription?.isPaused || subscription.resumeAt !== at) return;
     subscription.isPaused = false;
     subscription.resumeAt = Infinity;
     this.#join(channel);
@@ -199,6 +191,12 @@ export class Traffic {
       (id) => ['subscribe', { id, channel, ...subscription.request() }],
       {
         failed: (error) => {
+          if (error.code === ALREADY_SUBSCRIBED) {
+            // From where it stands nobody knows.
+            this.#leave(channel);
+            this.#join(channel);
+            return;
+          }
           live.phases.delete(channel);
           if (live === this.#host.live) this.#refused(channel, error);
         },
@@ -218,23 +216,27 @@ export class Traffic {
     const phase = live?.phases.get(channel);
     if (live === undefined || phase === undefined || (phase.state === 'leaving' && !phase.held)) return;
     live.phases.set(channel, { state: 'leaving', held: undefined });
+    this.#sendUnsubscribe(live, channel);
+  }
+
+  #sendUnsubscribe(live: Link, channel: string): void {
     this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {});
   }
 
   // ---- connections
 
   /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
-  asked(frameBytes: number): { asked: Map<string, number>; subscriptions: Record<string, SubscribeOptions> } {
+  asked(frameBytes: number): { asked: Map<string, Subscription>; subscriptions: Record<string, SubscribeOptions> } {
     let left = (frameBytes || Infinity) - CONNECT_BYTES;
-    const asked = new Map<string, number>();
+    const asked = new Map<string, Subscription>();
     const subscriptions: Record<string, SubscribeOptions> = {};
     for (const [channel, subscription] of this.#subscriptions) {
       if (subscription.isPaused) continue;
       const request = subscription.request();
       // A byte of UTF-8 takes at most three per UTF-16 unit; the node reads the whole frame or nothing.
-      left -= 3 * (JSON.stringify(channel).length + JSON.stringify(request).length) + 8;
+      left -= 3 * JSON.stringify([channel, request]).length + 8;
       if (left < 0) break;
-      asked.set(channel, subscription.id);
+      asked.set(channel, subscription);
       subscriptions[channel] = request;
     }
     return { asked, subscriptions };
@@ -242,11 +244,10 @@ export class Traffic {
 
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link: Link): void {
-    for (const [channel, id] of link.asked) {
-      const subscription = this.#subscriptions.get(channel);
+    for (const [channel, subscription] of link.asked) {
       link.phases.set(channel, { state: 'awaiting', held: [] });
       // Dropped meanwhile, even if somebody else has subscribed since.
-      if (subscription?.id !== id || subscription.isPaused) this.#leave(channel);
+      if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused) this.#leave(channel);
     }
     for (const channel of this.#subscriptions.keys()) {
       const phase = link.phases.get(channel);
@@ -267,30 +268,30 @@ export class Traffic {
   sendPublishes(): void {
     const { live } = this.#host;
     if (live === undefined) return;
-    for (const [number, publish] of this.publishes.take(live.number, this.#host.now())) {
+    for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
       this.#sendPublish(live, number, publish);
     }
   }
 
   #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
     const isSent = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
-      done: ([name, body]) => {
-        if (name === 'published') this.publishes.answer(number, body, this.#host.now());
+      reply: 'published',
+      done: (body: ServerFrames['published']) => {
+        this.publishes.answer(number, toPublished(body));
       },
       failed: (error) => {
-        this.publishes.failed(number, live.number, error, this.#host.now());
+        this.publishes.failed(number, live, error, this.#host.now());
       },
     });
     if (isSent) return;
-    this.publishes.refuse(number, tooLarge(live.frameBytes), this.#host.now());
+    this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
 
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel: string, data: Payload, slot?: string): boolean {
     const { live } = this.#host;
     if (live === undefined || live.transport.isCongested) return false;
-    const body: ClientFrames['emit'] = { channel, ...(slot === undefined ? {} : { slot }), data };
-    return live.send(['emit', body], 'datagram');
+    return live.send(['emit', { channel, slot, data }], 'datagram');
   }
 
   /** Answers how to forget it. */
@@ -302,7 +303,7 @@ export class Traffic {
   check(): void {
     const { live } = this.#host;
     if (live === undefined || live.isBeingChecked) return;
-    this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel: NOBODYS_CHANNEL }], {});
+    this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
     live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
   }
 
@@ -312,7 +313,7 @@ export class Traffic {
     const { live } = this.#host;
     let at = this.requests.expiresAt;
     if (live === undefined) return at;
-    at = Math.min(at, this.publishes.nextAt(live.number));
+    at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return at;
   }
@@ -320,19 +321,22 @@ export class Traffic {
   tick(now: number): void {
     this.requests.expire(now);
     if (this.#host.live === undefined) return;
-    for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel);
+    for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
     this.sendPublishes();
   }
 
-  /** The client is closed, or the node wants it gone. */
-  failAll(error: RequestError): void {
+  /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
+  refuse(error: RequestError): void {
     this.publishes.failAll(error);
     this.requests.failAll(error);
+    for (const { reader } of this.#subscriptions.values()) reader.refused?.(error);
   }
 
-  endSubscriptions(error: RequestError): void {
+  /** The client is closed. */
+  end(error: RequestError): void {
+    this.refuse(error);
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
-    for (const subscription of subscriptions) subscription.end(error);
+    for (const { reader } of subscriptions) reader.ended(error);
   }
 }

@@ -1,4 +1,5 @@
 /** WebSocket as a transport: one socket for all frames. */
+import { onAbort } from '../abort.js';
 import type { Encoding } from '../encoding.js';
 import { lost } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
@@ -37,10 +38,11 @@ class WebSocketTransport implements Transport {
   listen(events: TransportEvents): void {
     this.#receiving.listen(events);
     this.#socket.onmessage = ({ data }: { data: unknown }) => {
-      this.#receive(data);
+      const message = typeof data === 'string' ? data : new Uint8Array(data as ArrayBuffer);
+      this.#receiving.frames(() => this.#encoding.fromMessage(message));
     };
     this.#socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
-      this.#receiving.end(code, reason || `the WebSocket was closed (${code})`);
+      this.#receiving.end(code, reason || closed(code));
     };
   }
 
@@ -61,11 +63,10 @@ class WebSocketTransport implements Transport {
     this.#receiving.stop();
     this.#socket.close(1000);
   }
+}
 
-  #receive(data: unknown): void {
-    const message = typeof data === 'string' ? data : new Uint8Array(data as ArrayBuffer);
-    this.#receiving.frames(() => this.#encoding.fromMessage(message));
-  }
+function closed(code: number): string {
+  return `the WebSocket is closed (${code})`;
 }
 
 /** Opens a WebSocket. Aborting `signal` closes it while it opens. */
@@ -78,20 +79,19 @@ export function openWebSocket(
   return new Promise((resolve, reject) => {
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = 'arraybuffer';
-    const abort = (): void => {
+    const forget = onAbort(signal, () => {
       socket.close();
       reject(lost('given up'));
-    };
-    signal.addEventListener('abort', abort, { once: true });
+    });
     socket.onopen = () => {
-      signal.removeEventListener('abort', abort);
+      forget();
       resolve(new WebSocketTransport(socket, encoding));
     };
     // The close that follows says as much; without a handler, some libraries throw.
     socket.onerror = () => undefined;
     socket.onclose = ({ code }: { code: number }) => {
-      signal.removeEventListener('abort', abort);
-      reject(lost(`no WebSocket (${code})`));
+      forget();
+      reject(lost(closed(code)));
     };
   });
 }

@@ -1,11 +1,12 @@
 /** WebTransport as a transport: a control stream, the node's streams, datagrams. */
-import type { Carrier, Encoding } from '../encoding.js';
-import { lost } from '../errors.js';
+import { type Carrier, decoded, type Encoding } from '../encoding.js';
+import { lost, messageOf } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
 import { datagramWritable } from '../quirks.js';
 import type { Lane, Transport, TransportEvents } from '../transport.js';
-import { messageOf, Receiving } from './receiving.js';
+import { Nudge } from './nudge.js';
+import { Receiving } from './receiving.js';
 
 /** With so many bytes unsent, events are better dropped. */
 const CONGESTED_BYTES = 256 * 1024;
@@ -25,6 +26,7 @@ class WebTransportTransport implements Transport {
   readonly #readable: ReadableStream<Uint8Array>;
   readonly #datagrams: Writer | undefined;
   readonly #receiving = new Receiving();
+  readonly #nudge = new Nudge((seq) => this.send(['pong', { seq }], 'datagram', Infinity));
   #unsentBytes = 0;
 
   constructor(session: WebTransport, control: WebTransportBidirectionalStream, encoding: Encoding) {
@@ -36,13 +38,23 @@ class WebTransportTransport implements Transport {
   }
 
   listen(events: TransportEvents): void {
-    this.#receiving.listen(events);
+    this.#receiving.listen({
+      ...events,
+      frame: (frame) => {
+        this.#nudge.heard(frame[0] === 'ping' ? frame[1] : undefined);
+        events.frame(frame);
+      },
+    });
+    const ended = (code: number | undefined, reason = ''): void => {
+      this.#nudge.stop();
+      this.#receiving.end(code, reason);
+    };
     this.#session.closed.then(
       ({ closeCode, reason }) => {
-        this.#receiving.end(closeCode, reason ?? '');
+        ended(closeCode, reason);
       },
       (error: unknown) => {
-        this.#receiving.end(undefined, messageOf(error));
+        ended(undefined, messageOf(error));
       },
     );
     void this.#readControl(reader(this.#readable));
@@ -76,6 +88,7 @@ class WebTransportTransport implements Transport {
 
   close(): void {
     this.#receiving.stop();
+    this.#nudge.stop();
     this.#session.close({ closeCode: 0, reason: '' });
   }
 
@@ -110,9 +123,7 @@ class WebTransportTransport implements Transport {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(function* () {
-          for (const frame of buffer.push(value)) yield encoding.decode(frame, carrier);
-        });
+        this.#receiving.frames(() => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier)));
       }
     } catch {
       // Reset, or the session is over, which `closed` tells.
@@ -124,7 +135,7 @@ class WebTransportTransport implements Transport {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => [this.#encoding.decode(value, 'datagram')]);
+        this.#receiving.frames(() => decoded([value], (frame) => this.#encoding.decode(frame, 'datagram')));
       }
     } catch {
       // The session is over, which `closed` tells.

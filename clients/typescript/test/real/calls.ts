@@ -155,6 +155,51 @@ export function describeCalls(stage: Stage, kind: Kind): void {
     ].map((row) => row.map((cell) => cell ?? (stage.place.name === 'Node' ? undefined : cell))));
   });
 
+  test('a visit goes on from the position where the one before has ended', async () => {
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    await open(tab, 'a', reach(stage.node, kind));
+    await listen(tab, 'a', channel);
+    await say(tab, 'a', channel, 1, 2);
+    await until('two', () => saw(tab, 'a', channel), ({ data }) => data.length === 2);
+    const position = await tab.evaluate((name) => {
+      const { position: reached } = kit.client('a').channel(name);
+      kit.client('a').close();
+      return reached;
+    }, channel);
+    await open(tab, 'b', reach(stage.node, kind));
+    await say(tab, 'b', channel, 3, 4);
+    await until('four answers', () => tab.evaluate(() => kit.published.length), (count) => count === 4);
+    await listen(tab, 'b', channel, { position });
+    const { data, gaps } = await until('the last', () => saw(tab, 'b', channel), (seen) => seen.data.includes(4));
+    assert.deepEqual([data, gaps], [[3, 4], []]);
+  });
+
+  test('a schema keeps what does not fit it from both sides', async () => {
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    const { urls, options } = reach(stage.node, kind);
+    const seen = await tab.evaluate(
+      async ([name, where, given]) => {
+        await kit.open('a', where, given);
+        await kit.open('b', where, given);
+        const validate = (value: unknown): { value: string } | { issues: { message: string }[] } =>
+          typeof value === 'string' ? { value: value.toUpperCase() } : { issues: [{ message: 'no text' }] };
+        const schema = { '~standard': { version: 1, vendor: 'test', validate } } as const;
+        const strict = kit.client('a').channel<string>(name, { schema });
+        const [texts, invalid]: [string[], string[]] = [[], []];
+        strict.on('invalid', ({ message }) => invalid.push(message));
+        const reading = strict.publications();
+        await strict.subscribe();
+        const refused = await strict.publish(5 as never).then(() => undefined, (error: unknown) => (error as { name: string }).name);
+        const anybody = kit.client('b').channel(name);
+        for (const data of ['one', 2, 'three']) await anybody.publish(data);
+        for (let read = 0; read < 2; read += 1) texts.push((await reading.next()).value?.data ?? '');
+        return { texts, invalid, refused };
+      },
+      [channel, urls, options] as const,
+    );
+    assert.deepEqual(seen, { texts: ['ONE', 'THREE'], invalid: ['no text'], refused: 'InvalidDataError' });
+  });
+
   test('a channel that is left and taken again begins anew', async () => {
     const [tab, channel] = [await stage.tab(), freshChannel()];
     await open(tab, 'a', reach(stage.node, kind));

@@ -117,11 +117,20 @@ export function describePages(stage: Stage): void {
     });
   }
 
-  test('a page that was frozen for longer than its connection lives comes back with all it missed', async () => {
-    const [tab, other, channel] = [await stage.tab(), await stage.tab(), freshChannel()];
-    if (tab.freeze === undefined) return;
+  test('a page that was frozen for longer than its connection lives comes back with all it missed', async (context) => {
+    const [other, channel] = [await stage.tab(), freshChannel()];
+    const tab = await stage.freezable();
+    if (tab === undefined) {
+      context.skip(`${stage.place.name} cannot be told to freeze a page`);
+      return;
+    }
     const node = await stage.start({ SKYWAVE_HEARTBEAT__FOREGROUND_MAX: '1s' });
     await open(tab, 'a', reach(node, 'webtransport'));
+    await tab.evaluate(() => {
+      const told: string[] = [];
+      for (const name of ['freeze', 'resume']) document.addEventListener(name, () => told.push(name));
+      Object.assign(globalThis, { told });
+    });
     await listen(tab, 'a', channel);
     await open(other, 'b', reach(node, 'webtransport'));
     await say(other, 'b', channel, 1);
@@ -129,7 +138,20 @@ export function describePages(stage: Stage): void {
     const frozen = tab.freeze(SLEEP_MS);
     await say(other, 'b', channel, 2, 3);
     await frozen;
+    const told = await tab.evaluate(() => (globalThis as unknown as { told: string[] }).told);
+    assert.deepEqual(told, ['freeze', 'resume'], 'the page really was frozen');
     const { data, gaps } = await until('all', () => saw(tab, 'a', channel), (seen) => seen.data.length === 3);
     assert.deepEqual([data, gaps], [[1, 2, 3], []]);
+  });
+
+  test('the example in plain HTML shows what is sent', async () => {
+    const page = await stage.visit(`${stage.server.origin}/plain.html?node=${stage.node.places.plain}`);
+    const state = (): Promise<string | null> => page.evaluate(() => document.querySelector('#state')?.textContent ?? null);
+    await until('that it is connected', state, (told) => told === 'connected');
+    const text = `hi ${crypto.randomUUID()}`;
+    await page.type('input', text);
+    await page.click('button');
+    const shown = (): Promise<string | null> => page.evaluate(() => document.querySelector('#messages')?.lastElementChild?.textContent ?? null);
+    await until('the message', shown, (line) => line === text);
   });
 }

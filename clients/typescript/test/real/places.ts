@@ -2,6 +2,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { build } from 'esbuild';
@@ -31,8 +32,12 @@ export interface Tab {
   /** Runs a function in it. It sees nothing of what is around it here, only its argument and the tab's globals. */
   evaluate<Result, Argument = undefined>(run: (argument: Argument) => Result | Promise<Result>, argument?: Argument): Promise<Result>;
   close(): Promise<void>;
-  /** Freezes the page, as a browser does in the background, where that can be told. */
-  freeze?(milliseconds: number): Promise<void>;
+}
+
+/** A tab that its browser can freeze, as it does in the background. */
+export interface FreezableTab extends Tab {
+  /** Brings another tab to the front and freezes this one for a while. */
+  freeze(milliseconds: number): Promise<void>;
 }
 
 /** A page of somebody else's, as a person uses it. */
@@ -47,6 +52,8 @@ export interface Place {
   readonly pid: number | undefined;
   /** Opens a tab; `profile` keeps what it stores beside that of other profiles. */
   open(profile?: string): Promise<Tab>;
+  /** Opens a tab that can be frozen, where the browser can be told so. */
+  openFreezable?(): Promise<FreezableTab>;
   /** Opens any page as a new person does, where there are pages. */
   visit?(url: string): Promise<Visit>;
   close(): Promise<void>;
@@ -83,6 +90,8 @@ export class PageServer {
     const server = createServer((request, response) => {
       const url = new URL(request.url ?? '/', 'http://localhost');
       if (url.pathname === '/script.js') response.setHeader('content-type', 'text/javascript').end(script);
+      else if (url.pathname === '/plain.html') response.setHeader('content-type', 'text/html').end(example(url.searchParams.get('node') ?? ''));
+      else if (/^\/dist\/(chunks\/)?[\w.-]+\.js$/.test(url.pathname)) response.setHeader('content-type', 'text/javascript').end(readFileSync(`.${url.pathname}`));
       else if (url.pathname === '/token') response.end(token(url.searchParams.get('user') ?? 'nobody', Number(url.searchParams.get('seconds'))));
       else response.setHeader('content-type', 'text/html').end('<!doctype html><script type="module" src="/script.js"></script>');
     });
@@ -99,6 +108,12 @@ export class PageServer {
     this.#server.closeAllConnections();
     this.#server.close();
   }
+}
+
+/** The example in plain HTML, with the package as it was built here, for the node at `place`. */
+function example(place: string): string {
+  const page = readFileSync('examples/plain.html', 'utf8');
+  return page.replace(/https:[^"]*(\/dist\/index.js)/, '$1').replace('localhost:8081', place);
 }
 
 /** A JSON web token (RFC 7519) of `user`, signed with the tests' secret. */
@@ -125,15 +140,9 @@ export async function launchChromium(server: PageServer): Promise<Place> {
       return {
         evaluate: (run, argument) => page.evaluate(run as never, argument),
         close: () => page.close(),
-        async freeze(milliseconds) {
-          const devtools = await page.context().newCDPSession(page);
-          await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
-          await pause(milliseconds);
-          await devtools.send('Page.setWebLifecycleState', { state: 'active' });
-          await devtools.detach();
-        },
       };
     },
+    openFreezable: () => openFreezableChromium(server),
     async visit(url) {
       const context = await browser.newContext();
       const page = await context.newPage();
@@ -149,6 +158,27 @@ export async function launchChromium(server: PageServer): Promise<Place> {
       await browser.close();
       await launched.close();
     },
+  };
+}
+
+/** With Puppeteer: Playwright keeps all of its pages visible, and Chromium freezes none that is. */
+async function openFreezableChromium(server: PageServer): Promise<FreezableTab> {
+  const browser = await launchPuppeteer({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS, headless: true, timeout: LAUNCH_TIMEOUT_MS });
+  const page = await browser.newPage();
+  await page.goto(server.origin);
+  await page.waitForFunction('globalThis.kit !== undefined');
+  const devtools = await page.createCDPSession();
+  return {
+    evaluate: (run, argument) => page.evaluate(run as never, argument),
+    async freeze(milliseconds) {
+      const other = await browser.newPage();
+      await other.bringToFront();
+      await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+      await pause(milliseconds);
+      await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+      await page.bringToFront();
+    },
+    close: () => browser.close(),
   };
 }
 

@@ -1,6 +1,8 @@
-/** The package in Deno and Bun, whose WebSocket is their own. */
+/** The package in Deno and Bun, whose WebSocket is their own, and the example for Node. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { TestNode } from './node.js';
@@ -24,4 +26,16 @@ void describe('in other runtimes', () => {
       assert.deepEqual(second, ['websocket', ['one', 'two', 'three'], 6, 1]);
     });
   }
+  void it('the example for Node shows what is typed', { timeout: TIMEOUT_MS }, async () => {
+    const child = spawn(process.execPath, ['build/examples/node.js', `ws://${node.places.plain}`, freshChannel()], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    try {
+      child.stdin.write('hi\n');
+      const [line] = (await once(createInterface({ input: child.stdout }), 'line')) as [string];
+      assert.equal(line, 'somebody: hi');
+    } finally {
+      child.kill();
+    }
+  });
 });

@@ -1,11 +1,11 @@
 /** What the tests of a place have, do and clean up. */
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
+import { it, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { NodeUrl, SkywaveOptions } from 'skywave';
 import type { Kit, Seen, Tally } from './kit.js';
 import { TestNode } from './node.js';
-import type { PageServer, Place, Tab, Visit } from './places.js';
+import type { FreezableTab, PageServer, Place, Tab, Visit } from './places.js';
 import { Relay } from './relay.js';
 
 // In the tabs.
@@ -14,6 +14,8 @@ declare const kit: Kit;
 export const TEST_TIMEOUT_MS = 90_000;
 /** How many times a transport is cut in a row. */
 export const CUTS = Number(process.env['SKYWAVE_CUTS'] ?? 12);
+/** What the cuts' times are drawn from; printed, so that a run can be repeated. */
+export const SEED = Number(process.env['SKYWAVE_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 export const CUTS_TIMEOUT_MS = TEST_TIMEOUT_MS + CUTS * 5_000;
 /** How long a lid is closed: longer than a connection lives that nobody hears of. */
 export const SLEEP_MS = Number(process.env['SKYWAVE_SLEEP_MS'] ?? 12_000);
@@ -98,7 +100,16 @@ export class Stage {
   #endings: (() => unknown)[] = [];
 
   async tab(profile?: string): Promise<Tab> {
-    const tab = await this.place.open(profile);
+    return this.#keep(await this.place.open(profile));
+  }
+
+  /** A tab that can be frozen, where the browser can be told so. */
+  async freezable(): Promise<FreezableTab | undefined> {
+    const tab = await this.place.openFreezable?.();
+    return tab && this.#keep(tab);
+  }
+
+  #keep<One extends Tab>(tab: One): One {
     this.#endings.unshift(async () => {
       await tab.evaluate(() => {
         kit.close();
@@ -137,7 +148,7 @@ export class Stage {
   }
 }
 
-export const test = (name: string, run: () => Promise<void>, timeout = TEST_TIMEOUT_MS): void => {
+export const test = (name: string, run: (context: TestContext) => Promise<void>, timeout = TEST_TIMEOUT_MS): void => {
   void it(name, { timeout }, run);
 };
 export const freshChannel = (): string => `test:${crypto.randomUUID()}`;

@@ -1,5 +1,6 @@
 /** A channel as an application uses it. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
 import { Channel, type ChannelOptions } from '../../src/channel.js';
 import { InvalidDataError } from '../../src/errors.js';
@@ -92,6 +93,123 @@ describe('a channel', () => {
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 4 } });
   });
 
+  const told = ({ node }: Stage): void => {
+    const { id, position = {} } = node.last('subscribe');
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }]);
+    const from = position['eu']?.offset ?? 0;
+    node.says(...[1, 2, 3, 4, 5, 6, 7, 8, 9].filter((offset) => offset > from).map((offset) => publication(offset)));
+  };
+
+  it('tells its listeners all, whatever an iteration leaves unread, which misses nothing either', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    const invalid: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    channel.on('invalid', ({ issues }) => invalid.push(issues));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4, 5, 6, 7].map((offset) => publication(offset)));
+    assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7]);
+    assert.equal(node.all('unsubscribe').length, 0);
+    const read: unknown[] = [];
+    for (let before = node.all('subscribe').length; read.length < 9; before = node.all('subscribe').length) {
+      read.push((await reading.next()).value?.data);
+      if (node.all('subscribe').length > before) told(stage);
+    }
+    assert.deepEqual(read, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('lets no slow iteration hold up another one', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const [slow, quick] = [channel.publications(), channel.publications()];
+    await settled();
+    confirm(stage);
+    const read: unknown[] = [];
+    for (const offset of [1, 2, 3, 4, 5]) {
+      node.says(publication(offset));
+      read.push((await quick.next()).value?.data);
+    }
+    assert.deepEqual(read, [1, 2, 3, 4, 5]);
+    const late: unknown[] = [];
+    for (let before = node.all('subscribe').length; late.length < 5; before = node.all('subscribe').length) {
+      late.push((await slow.next()).value?.data);
+      if (node.all('subscribe').length > before) told(stage);
+    }
+    assert.deepEqual(late, [1, 2, 3, 4, 5]);
+    assert.equal((await quick.next()).value?.data, 6);
+  });
+
+  it('stands where its slowest reader has read to', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    const reading = channel.publications();
+    await settled();
+    confirm(stage, 10);
+    node.says(...[11, 12, 13].map((offset) => publication(offset)));
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 10 } });
+    await reading.next();
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 11 } });
+    await reading.return?.();
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 13 } }, 'of those who are there');
+  });
+
+  it('begins at the position that it is given once, and anew after that', async () => {
+    const stage = connected({ position: { eu: { epoch: 'e', offset: 5 } } });
+    const { channel, node } = stage;
+    const stop = channel.on('publication', () => undefined);
+    await settled();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 5 } });
+    confirm(stage, 5);
+    stop();
+    await settled();
+    channel.on('publication', () => undefined);
+    await settled();
+    assert.equal(node.last('subscribe').position, undefined);
+  });
+
+  it('tells who is there as soon as anybody asks for it', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    await settled();
+    confirm(stage);
+    node.says(publication(1));
+    channel.configure({ presence: true });
+    channel.configure({ presence: true });
+    assert.equal(node.all('subscribe').length, 2);
+    const { id, position, presence } = node.last('subscribe');
+    assert.deepEqual([position, presence], [{ eu: { epoch: 'e', offset: 1 } }, true]);
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    const members = [{ session: 'a', since_ms: 0 }];
+    node.says(['subscribed', { id, channel: 'chat:1', position: position ?? {}, recovered: true, presence: { count: 1, members } }]);
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a']);
+    node.says(publication(2));
+    assert.deepEqual(heard, [1, 2]);
+  });
+
+  it('asks for no page that no node gives', async () => {
+    const { channel, node } = connected();
+    const position = { eu: { epoch: 'e', offset: 5 } };
+    for (const options of [{ limit: 0 }, { limit: 1_001 }, { limit: 1.5 }, { before: 'x'.repeat(129) }, { before: 'x', after: position }]) {
+      await assert.rejects(channel.history(options), { code: 107, transient: false });
+    }
+    assert.throws(() => {
+      channel.configure({ history: 1_001 });
+    }, { code: 107 });
+    assert.equal(node.all('history').length, 0);
+    channel.configure({ history: 0 });
+    channel.on('publication', () => undefined);
+    await settled();
+    assert.deepEqual(node.last('subscribe'), { id: node.last('subscribe').id, channel: 'chat:1' });
+  });
+
   it('ends its iterations when they are not wanted any more, and with an error when it is refused', async () => {
     const stage = connected();
     const { channel, node } = stage;
@@ -127,6 +245,40 @@ describe('a channel', () => {
     assert.deepEqual(channel.members.map(({ session }) => session), ['b']);
   });
 
+  it('whose subscription is ended before it was confirmed tells those who wait for it', async () => {
+    const { channel } = connected();
+    const waiting = channel.subscribe();
+    channel.unsubscribe();
+    await assert.rejects(waiting, { code: 104, transient: false });
+  });
+
+  it('forgets the signal of an iteration that is over', async () => {
+    const { channel } = connected();
+    const { signal } = new AbortController();
+    const reading = channel.publications({ signal });
+    assert.equal(getEventListeners(signal, 'abort').length, 1);
+    await reading.return?.();
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
+  });
+
+  it('asks who is there when changes were dropped on the way, one question at a time', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const counts: number[] = [];
+    channel.on('presence', ({ count, members }) => counts.push(count - members.length));
+    await settled();
+    confirm(stage, 0, { count: 1, members: [{ session: 'a', since_ms: 0 }] });
+    for (const count of [3, 4]) node.says(['presence_changed', { channel: 'chat:1', count, joined: [], left: [] }]);
+    assert.equal(node.all('presence').length, 1);
+    const members = ['a', 'b', 'c', 'd'].map((session) => ({ session, since_ms: 0 }));
+    node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 4, members }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a', 'b', 'c', 'd']);
+    assert.deepEqual(counts, [0, 2, 3, 0]);
+    node.says(['presence_changed', { channel: 'chat:1', count: 5, joined: [{ session: 'e', since_ms: 0 }], left: [] }]);
+    assert.equal(node.all('presence').length, 1, 'nothing is missing');
+  });
+
   it('with a schema gives what fits it, and tells the rest', async () => {
     const stage = connected({ schema: text });
     const { channel, node } = stage;
@@ -139,6 +291,24 @@ describe('a channel', () => {
     assert.deepEqual([heard, invalid], [['hi', 'there'], ['no text']]);
     await assert.rejects(channel.publish(5), InvalidDataError);
     assert.equal(node.all('publish').length, 0);
+  });
+
+  it('with a schema that throws, or answers by a promise, tells what came as invalid and goes on', async () => {
+    const answers = [
+      () => { throw new Error('a bug of the schema'); },
+      () => Promise.resolve({ value: 1 }),
+      () => ({ value: 'fine' }),
+    ];
+    const schema: StandardSchema = { '~standard': { version: 1, vendor: 'test', validate: () => (answers.shift() as () => { value: unknown })() } };
+    const stage = connected({ schema });
+    const { channel, node } = stage;
+    const [heard, invalid]: [unknown[], string[]] = [[], []];
+    channel.on('publication', ({ data }) => heard.push(data));
+    channel.on('invalid', ({ message }) => invalid.push(message));
+    await settled();
+    confirm(stage);
+    node.says(publication(1), publication(2), publication(3));
+    assert.deepEqual([heard, invalid], [['fine'], ['a bug of the schema', 'the schema answers by a promise']]);
   });
 
   it('takes a publication back that was not sent, and stops waiting for one that was', async () => {
@@ -175,7 +345,82 @@ describe('a channel', () => {
     for (const data of [null, 'text', { a: [1] }, Uint8Array.of(1)]) channel.publish(data).catch(() => undefined);
     await settled();
     assert.deepEqual(node.all('publish').map(({ data }) => data), ['null', '"text"', '{"a":[1]}', Uint8Array.of(1)]);
-    await assert.rejects(channel.publish(undefined), { code: 107 });
+    const circular: { self?: unknown } = {};
+    circular.self = circular;
+    for (const data of [undefined, 5n, { big: 5n }, circular, new Map([[1, 2]]), new Set([1]), new Blob(['x']), Symbol('x'), () => undefined]) {
+      await assert.rejects(channel.publish(data), { name: 'RequestError', code: 107, transient: false });
+    }
+    const others = [{}, new Date(0), Object.create(null), Float32Array.of(1), Buffer.from('ab').buffer.slice(0, 0)] as unknown[];
+    for (const data of others) channel.publish(data).catch(() => undefined);
+    await settled();
+    const [, , , , ...published] = node.all('publish').map(({ data }) => data);
+    assert.deepEqual(published, ['{}', '"1970-01-01T00:00:00.000Z"', '{}', Uint8Array.of(0, 0, 128, 63), new Uint8Array()]);
     await assert.rejects(channel.publish(1, { key: 'k'.repeat(65) }), { code: 107 });
+  });
+});
+
+describe('a client that the node does not want', () => {
+  const refused = { code: 3504, transient: false };
+  const refuse = ({ node }: Stage): void => {
+    node.says(['disconnect', { code: 3504, reason: 'disconnected', reconnect: false }]);
+  };
+
+  it('fails all that waits', async () => {
+    const stage = connected();
+    const { channel } = stage;
+    const reading = channel.publications();
+    const waiting = [channel.subscribe(), reading.next(), channel.history(), channel.presence(), channel.publish(1)];
+    await settled();
+    refuse(stage);
+    for (const one of waiting) await assert.rejects(one, refused);
+    assert.deepEqual(await reading.next(), { value: undefined, done: true });
+  });
+
+  it('rejects what is asked for then at once, until it is to connect again', async () => {
+    const stage = connected();
+    const { channel, world } = stage;
+    refuse(stage);
+    await assert.rejects(channel.subscribe(), refused);
+    await assert.rejects(channel.publications().next(), refused);
+    await assert.rejects(channel.history(), refused);
+    await assert.rejects(channel.publish(1), refused);
+    const node = world.connected();
+    assert.deepEqual(node.sent.map(([name]) => name), ['connect'], 'what was rejected is over');
+    const published = channel.publish(2);
+    await settled();
+    const { id } = node.last('publish');
+    node.says(['published', { id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 }]);
+    assert.equal((await published).offset, 1);
+  });
+
+  it('keeps its listeners and the subscriptions that stood, from where they were', async () => {
+    const stage = connected();
+    const { channel, world } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    await settled();
+    confirm(stage);
+    stage.node.says(publication(1));
+    refuse(stage);
+    await settled();
+    const node = world.connected();
+    assert.deepEqual(node.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
+    node.says(publication(2));
+    assert.deepEqual(heard, [1, 2]);
+  });
+});
+
+describe('a client that is closed', () => {
+  it('ends iterations, also those that begin then, and leaves no timer', async () => {
+    const { channel, world } = connected();
+    const reading = channel.publications();
+    const waiting = [channel.history(), channel.subscribe()];
+    await settled();
+    world.session.close();
+    for (const one of waiting) await assert.rejects(one, { code: 110, transient: false });
+    assert.deepEqual(await reading.next(), { value: undefined, done: true });
+    assert.deepEqual(await channel.publications().next(), { value: undefined, done: true });
+    await assert.rejects(channel.publish(1), { code: 110, transient: false });
+    assert.equal(world.nextTick, Infinity);
   });
 });

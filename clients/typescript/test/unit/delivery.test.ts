@@ -124,6 +124,29 @@ describe('a subscription', () => {
     assert.equal(reader.end, undefined);
   });
 
+  it('that the node has already is made anew from the position held', () => {
+    const world = new World();
+    const node = world.connected();
+    const reader = world.subscribe('chat:1', { position: { eu: { epoch: 'e', offset: 3 } } });
+    node.says(['error', { id: node.last('subscribe').id, code: 105, reason: 'already_subscribed', message: 'no', transient: false }]);
+    assert.equal(reader.end, undefined);
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: {}, recovered: true }]);
+    node.says(publication(4));
+    assert.deepEqual(reader.publications, [4]);
+  });
+
+  it('refused for now waits as long as that takes, whatever room its reader makes', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(['unsubscribed', { channel: 'chat:1', code: 110, reason: 'unavailable' }]);
+    world.session.traffic.resume('chat:1');
+    assert.equal(node.all('subscribe').length, 0);
+    world.pass(1_000);
+    assert.equal(node.all('subscribe').length, 1);
+  });
+
   it('that does not fit into `connect` is asked for after it', () => {
     const world = new World();
     for (let index = 0; index < 500; index += 1) world.subscribe(`chat:${String(index).padStart(200, '0')}`);
@@ -138,7 +161,7 @@ describe('a subscription', () => {
     const reader = world.subscribe('chat:1');
     const node = world.connected();
     node.says(publication(1));
-    world.session.switchTo('websocket', assert.ifError);
+    world.switchTo('websocket', assert.ifError);
     const next = world.opens('websocket');
     node.says(publication(2));
     next.says(publication(2), publication(3));

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { lost } from '../../src/errors.js';
+import { networkChanged } from '../../src/session/network.js';
 import { World } from './world.js';
 
 describe('a move', () => {
@@ -20,6 +21,33 @@ describe('a move', () => {
     assert.ok(!world.told.some(({ state }, index) => index > 1 && state !== 'connected'), 'nobody noticed');
   });
 
+  it('from a node that said so while another move was under way is not forgotten', () => {
+    for (const works of [true, false]) {
+      const world = new World();
+      const node = world.connected({ node: 'n1' });
+      world.switchTo('websocket', () => undefined);
+      node.says(['drain', { after_ms: 10_000, url: 'https://b.example' }]);
+      if (works) world.opens('websocket').welcomes({ node: 'n1' });
+      else world.fails();
+      world.pass(2_500);
+      assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect', String(works));
+      world.opens().welcomes({ node: 'n2' });
+      world.pass(20_000);
+      assert.equal(world.session.connection?.node, 'n2');
+      assert.ok(world.told.slice(2).every(({ state }) => state === 'connected'), 'nobody noticed');
+    }
+  });
+
+  it('from a node that drains is not made once the session is elsewhere', () => {
+    const world = new World();
+    const node = world.connected({ node: 'n1' });
+    world.switchTo('websocket', () => undefined);
+    node.says(['drain', { after_ms: 10_000 }]);
+    world.opens('websocket').welcomes({ node: 'n2' });
+    world.pass(20_000);
+    assert.equal(world.dials.length, 2);
+  });
+
   it('that fails is tried again until the old connection ends', () => {
     const world = new World();
     const node = world.connected();
@@ -34,10 +62,25 @@ describe('a move', () => {
     assert.equal(world.session.state, 'connected');
   });
 
+  it('that is given up leaves the session where it is', () => {
+    const world = new World();
+    const node = world.connected();
+    let error: unknown;
+    const giveUp = world.switchTo('websocket', (told) => (error = told));
+    const next = world.opens('websocket');
+    giveUp();
+    giveUp();
+    assert.ok(next.isClosed);
+    assert.ok(!node.isClosed);
+    assert.equal((error as { code: number }).code, 110);
+    world.pass(1_000);
+    assert.equal(world.session.connection?.transport, 'webtransport');
+  });
+
   it('survives that the old connection hears of its successor first', () => {
     const world = new World();
     const node = world.connected();
-    world.session.switchTo('websocket', assert.ifError);
+    world.switchTo('websocket', assert.ifError);
     const next = world.opens('websocket');
     node.says(['disconnect', { code: 3500, reason: 'replaced', reconnect: false }]);
     assert.equal(world.session.state, 'connecting');
@@ -63,16 +106,43 @@ describe('a move', () => {
     world.session.traffic.ask({
       frame: (id) => ['call', { id, method: 'x', data: '1' }],
       isRepeatable: false,
-      done: ([, body]) => (answer = body),
+      reply: 'result',
+      done: (body) => (answer = body),
       failed: assert.ifError,
     });
-    world.session.switchTo('websocket', assert.ifError);
+    world.switchTo('websocket', assert.ifError);
     world.opens('websocket').welcomes();
     assert.ok(!node.isClosed);
     node.says(['result', { id: node.last('call').id, data: 5 }]);
     assert.deepEqual(answer, { id: node.last('call').id, data: 5 });
     world.pass(2_000);
     assert.ok(node.isClosed);
+  });
+});
+
+describe('a request that was not answered before a move', () => {
+  it('is asked again on the new connection when the old one goes', () => {
+    const world = new World();
+    const node = world.connected();
+    let answers = 0;
+    const ask = (name: 'call' | 'history', isRepeatable: boolean): void => {
+      world.session.traffic.ask({
+        frame: (id) => (name === 'call' ? ['call', { id, method: 'x', data: '1' }] : ['history', { id, channel: 'chat:1', limit: 1 }]),
+        isRepeatable,
+        reply: 'history',
+        done: () => (answers += 1),
+        failed: () => undefined,
+      });
+    };
+    ask('history', true);
+    ask('call', false);
+    world.switchTo('websocket', assert.ifError);
+    const next = world.opens('websocket');
+    next.welcomes();
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+    next.says(['history', { id: next.last('history').id, channel: 'chat:1', publications: [] }]);
+    assert.equal(answers, 1);
   });
 });
 
@@ -123,10 +193,38 @@ describe('the choice of a transport', () => {
   it('tries WebTransport at once on another network', () => {
     const world = new World();
     const node = world.connected({}, 'websocket');
-    world.session.networkChanged({ kind: 'wifi' }, true);
+    networkChanged(world.session, { kind: 'wifi' }, true);
     world.pass(0);
     assert.equal(world.dialing.request.targets[0]?.plan.first, 'webtransport');
     assert.ok(!node.isClosed);
+  });
+
+  it('stays what the application has switched to, until it chooses again', () => {
+    const world = new World();
+    const heartbeat = { interval_ms: 3_600_000, timeout_ms: 1_000 };
+    world.connected({ heartbeat });
+    world.switchTo('websocket', assert.ifError);
+    const node = world.opens('websocket');
+    node.welcomes({ heartbeat });
+    world.pass(600_000);
+    assert.equal(world.dials.length, 2, 'it is left alone');
+    node.breaks();
+    world.pass(1_000);
+    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'websocket', headStartMs: 250 });
+    world.opens('websocket').welcomes({ heartbeat });
+    world.switchTo('auto', assert.ifError);
+    const { targets } = world.dialing.request;
+    assert.deepEqual(targets.map(({ plan }) => plan.first), ['webtransport']);
+  });
+
+  it('is what it was after a switch that failed', () => {
+    const world = new World();
+    const node = world.connected({}, 'websocket');
+    world.switchTo('webtransport', () => undefined);
+    world.fails();
+    node.breaks();
+    world.pass(1_000);
+    assert.ok(world.dialing.request.targets[0]?.plan.second);
   });
 
   it('is left to the application that wants one', () => {

@@ -34,10 +34,13 @@ describe('a page', () => {
 
   it('that was frozen, or comes back from the cache, has slept', () => {
     const page = new FakePage();
+    page.document.dispatchEvent(new Event('freeze'));
+    assert.deepEqual(page.told.splice(0), [[{ kind: 'wifi', background: true }, false]]);
     page.document.dispatchEvent(new Event('resume'));
+    assert.deepEqual(page.told.splice(0), [[{ kind: 'wifi', background: false }, false], 'woke']);
     page.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
     page.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: false }));
-    assert.deepEqual(page.told, ['woke', 'woke']);
+    assert.deepEqual(page.told, ['woke']);
   });
 
   it('on another network tells so, whatever became of the speed of this one', () => {

@@ -63,7 +63,44 @@ describe('a publish', () => {
     world.publish('chat:2', 3);
     assert.deepEqual(keys(node), ['key-1', 'key-3']);
     world.pass(1_000);
+    assert.deepEqual(keys(node), ['key-1', 'key-3', 'key-1']);
+    accept(node);
+    world.pass(0);
     assert.deepEqual(keys(node), ['key-1', 'key-3', 'key-1', 'key-2']);
+  });
+
+  it('that fails for the moment is sent again before those that were on their way behind it', () => {
+    const world = new World();
+    const node = world.connected();
+    const published = [1, 2, 3, 4].map((data) => world.publish('chat:1', data));
+    refuse(node, 0, 110);
+    const { id } = node.all('publish')[1] ?? { id: 0 };
+    node.says(['published', { id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 }]);
+    world.pass(1_000);
+    // The last one is refused late, and must not go out ahead of the first.
+    refuse(node, 3, 110);
+    assert.deepEqual(keys(node).slice(4), ['key-1']);
+    refuse(node, 4, 110);
+    world.pass(1_000);
+    assert.deepEqual(keys(node).slice(4), ['key-1', 'key-1']);
+    accept(node, 2);
+    world.pass(0);
+    assert.deepEqual(keys(node).slice(4), ['key-1', 'key-1', 'key-3', 'key-4'], 'and not what was answered meanwhile');
+    assert.deepEqual(published.map(({ at }) => at?.offset), [2, 1, undefined, undefined]);
+  });
+
+  it('that was being tried when the connection broke is tried first on the next one', () => {
+    const world = new World();
+    const node = world.connected();
+    for (const data of [1, 2]) world.publish('chat:1', data);
+    refuse(node, 0, 110);
+    world.pass(1_000);
+    node.breaks();
+    const next = world.comesBack();
+    assert.deepEqual(keys(next), ['key-1']);
+    accept(next);
+    world.pass(0);
+    assert.deepEqual(keys(next), ['key-1', 'key-2']);
   });
 
   it('is sent again no sooner than the node says, and within a second of that however often it fails', () => {
@@ -135,7 +172,7 @@ describe('a publish', () => {
     const world = new World();
     const node = world.connected();
     const published = world.publish('chat:1', 1);
-    world.session.switchTo('websocket', assert.ifError);
+    world.switchTo('websocket', assert.ifError);
     const next = world.opens('websocket');
     next.welcomes();
     assert.deepEqual(keys(next), ['key-1']);
@@ -151,7 +188,8 @@ describe('a request', () => {
     world.session.traffic.ask({
       frame: (id) => ['history', { id, channel: 'chat:1', limit: 10 }],
       isRepeatable,
-      done: ([, body]) => (outcome.reply = body),
+      reply: 'history',
+      done: (body) => (outcome.reply = body),
       failed: (error) => (outcome.error = error),
     });
     world.session.settle();

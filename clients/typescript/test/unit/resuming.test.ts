@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseAddress } from '../../src/address.js';
 import { lost, TokenError } from '../../src/errors.js';
+import { networkChanged } from '../../src/session/network.js';
 import { publication, World } from './world.js';
 
 describe('a session', () => {
@@ -112,7 +113,7 @@ describe('a session', () => {
     const reader = world.subscribe('chat:1');
     const node = world.connected({ resume: 'r1' });
     node.says(publication(1));
-    world.session.switchTo('websocket', () => undefined);
+    world.switchTo('websocket', () => undefined);
     // The node took this one for the newest, but its answer never came.
     world.opens('websocket');
     world.pass(5_000);
@@ -176,16 +177,6 @@ describe('a heartbeat', () => {
     assert.ok(!node.isClosed);
   });
 
-  it('over a silent UDP path is helped by a `pong` that nobody asked for, once', () => {
-    const world = new World();
-    const node = world.connected();
-    node.says(['ping', { seq: 3, interval_ms: 10_000, timeout_ms: 4_000 }]);
-    world.pass(11_999);
-    assert.equal(node.all('pong').length, 1);
-    world.pass(1_001);
-    assert.deepEqual(node.all('pong'), [{ seq: 3 }, { seq: 3 }]);
-  });
-
   it('may be late by one time-out more after a sleep, while the path is checked', () => {
     const world = new World();
     const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
@@ -214,7 +205,7 @@ describe('a change of the network', () => {
   it('is told to the node, and a path that is dead then is left within two seconds', () => {
     const world = new World();
     const node = world.connected();
-    world.session.networkChanged({ kind: 'cellular', background: false }, true);
+    networkChanged(world.session, { kind: 'cellular', background: false }, true);
     assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
     world.pass(2_000);
     assert.ok(node.isClosed);
@@ -251,6 +242,38 @@ describe('a token', () => {
     assert.equal(world.tokenRequests.length, 2);
   });
 
+  const jwt = (lifeSeconds: number): string => `x.${btoa(JSON.stringify({ sub: 'ä?>', iat: 1, exp: 1 + lifeSeconds }))}.x`;
+
+  for (const [wrong, clockMs] of [['ahead by more than a token lives', 3_600_000], ['ahead', 590_000], ['behind', -3_600_000]] as const) {
+    it(`is fetched anew within its life and not much more often when the clock here is ${wrong}`, () => {
+      const world = new World({ canRefresh: true });
+      const heartbeat = { interval_ms: 36_000_000, timeout_ms: 1_000 };
+      const expiry = (): number => world.time - clockMs + untilExpiry;
+      world.session.connect();
+      const node = world.opens('webtransport', { token: jwt(untilExpiry / 1_000) });
+      node.welcomes({ expires_at_ms: expiry(), heartbeat });
+      const refreshedAt = [world.time];
+      const end = world.time + 6 * untilExpiry;
+      while (world.time < end) {
+        world.pass(100);
+        world.tokenRequests.shift()?.(jwt(untilExpiry / 1_000));
+        const { id } = node.all('refresh').at(-1) ?? {};
+        if (id === undefined || node.all('refresh').length < refreshedAt.length) continue;
+        node.says(['refreshed', { id, expires_at_ms: expiry() }]);
+        refreshedAt.push(world.time);
+      }
+      assert.ok(refreshedAt.length >= 7 && refreshedAt.length < 26, String(refreshedAt.length));
+      for (const [index, at] of refreshedAt.entries()) assert.ok(at - (refreshedAt[index - 1] ?? at) < untilExpiry);
+    });
+  }
+
+  it('whose life nobody can tell is not fetched again and again', () => {
+    const world = new World({ canRefresh: true });
+    world.connected({ expires_at_ms: world.time - 1, heartbeat: { interval_ms: 3_600_000, timeout_ms: 1_000 } });
+    world.pass(3_000_000);
+    assert.equal(world.tokenRequests.length, 0, 'the node says when it has expired');
+  });
+
   it('that could not be had is fetched again while the old one lives', () => {
     const world = new World({ canRefresh: true });
     world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
@@ -258,6 +281,18 @@ describe('a token', () => {
     world.tokenRequests[0]?.(undefined);
     world.pass(9_000);
     assert.equal(world.tokenRequests.length, 2);
+  });
+
+  it('that is being fetched is not needed any more when the session ends', () => {
+    for (const end of ['close', 'disconnect', 'lost'] as const) {
+      const world = new World({ canRefresh: true });
+      const node = world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
+      world.pass(30_000);
+      assert.equal(world.givenUp, 0);
+      if (end === 'lost') node.breaks();
+      else world.session[end]();
+      assert.equal(world.givenUp, 1, end);
+    }
   });
 
   it('that has expired is replaced at once', () => {

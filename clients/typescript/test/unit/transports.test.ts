@@ -82,7 +82,7 @@ describe('a WebSocket', () => {
   it('gives the frames of text messages, passes over later ones and tells faults', async () => {
     const heard = listen(await openSocket());
     socket.fire('onmessage', { data: PING });
-    socket.fire('onmessage', { data: `[${PING},${PING}]` });
+    socket.fire('onmessage', { data: `[${PING},${LATER},${PING}]` });
     socket.fire('onmessage', { data: LATER });
     assert.equal(heard.frames.length, 3);
     socket.fire('onmessage', { data: '{' });
@@ -95,9 +95,11 @@ describe('a WebSocket', () => {
     assert.ok(transport.send(['pong', { seq: 1 }], 'reliable', 100));
     assert.equal(Buffer.from(socket.sent[0] as Uint8Array).toString('hex'), '0c81a4706f6e6781a373657101');
     const published = Buffer.from('81a470696e6783a373657101ab696e74657276616c5f6d7301aa74696d656f75745f6d7301', 'hex');
-    const message = prefixed(published);
-    socket.fire('onmessage', { data: message.buffer });
-    assert.deepEqual(heard.frames, [['ping', { seq: 1, interval_ms: 1, timeout_ms: 1 }]]);
+    const later = Buffer.from('81a56c6174657280', 'hex');
+    const message = Buffer.concat([prefixed(published), prefixed(later), prefixed(published)]);
+    socket.fire('onmessage', { data: message.buffer.slice(message.byteOffset, message.byteOffset + message.length) });
+    const ping = ['ping', { seq: 1, interval_ms: 1, timeout_ms: 1 }];
+    assert.deepEqual(heard.frames, [ping, ping]);
   });
 
   it('sends no frame that is larger than the node takes', async () => {
@@ -233,6 +235,35 @@ describe('a WebTransport session', () => {
     assert.equal(heard.faults.length, 1);
   });
 
+  it('passes over a later frame, and gives what came behind it', async () => {
+    const heard = listen(await openSession());
+    const [ping, later] = [prefixed(utf8(PING)), prefixed(utf8(LATER))];
+    session.control.controller.enqueue(Buffer.concat([ping, later, ping]));
+    await settle();
+    assert.equal(heard.frames.length, 2);
+    assert.deepEqual(heard.faults, []);
+  });
+
+  it('shows a bug of whoever is told as such, and tells a fault so that nothing is lost', async (test) => {
+    const transport = await openSession();
+    const faults: string[] = [];
+    transport.listen({
+      frame: () => { throw new TypeError('a bug'); },
+      fault: (problem) => void faults.push(problem),
+      ended: () => undefined,
+    });
+    const stream = source<Uint8Array>();
+    session.streams.controller.enqueue(stream.stream);
+    await settle();
+    const reported = test.mock.method(globalThis, 'queueMicrotask', () => undefined);
+    stream.controller.enqueue(prefixed(utf8(PING)));
+    await settle();
+    stream.controller.enqueue(prefixed(utf8(PING)));
+    await settle();
+    assert.deepEqual(faults, ['a bug', 'a bug'], 'the stream is read further');
+    assert.throws(reported.mock.calls[0]?.arguments[0] as () => void, { message: 'a bug' });
+  });
+
   it('sends datagrams where they fit, and the rest on the control stream', async () => {
     const transport = await openSession();
     transport.send(['pong', { seq: 1 }], 'datagram', Infinity);
@@ -288,6 +319,35 @@ describe('a WebTransport session', () => {
     client.close();
     delete scope.WebTransport;
     assert.deepEqual(trusted.slice(0, 2), ['0101', '0202']);
+  });
+
+  it('sends a `pong` that nobody asked for over a path that is silent, once', async (test) => {
+    test.mock.timers.enable({ apis: ['setTimeout'] });
+    let now = 0;
+    test.mock.method(performance, 'now', () => now);
+    const pass = async (milliseconds: number): Promise<void> => {
+      now += milliseconds;
+      test.mock.timers.tick(milliseconds);
+      await settle();
+    };
+    const transport = await openSession();
+    listen(transport);
+    const ping = prefixed(utf8('{"ping":{"seq":3,"interval_ms":10000,"timeout_ms":4000}}'));
+    session.control.controller.enqueue(ping);
+    await settle();
+    await pass(6_000);
+    session.control.controller.enqueue(ping);
+    await settle();
+    await pass(11_999);
+    assert.deepEqual(session.written, []);
+    await pass(1);
+    await pass(60_000);
+    assert.deepEqual(session.written, ['datagram {"pong":{"seq":3}}']);
+    session.control.controller.enqueue(ping);
+    await settle();
+    transport.close();
+    await pass(60_000);
+    assert.equal(session.written.length, 1, 'and none once it is over');
   });
 
   it('tells its end with the code of the close', async () => {

@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { parseAddress } from '../../src/address.js';
 import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
+import type { Published as Accepted } from '../../src/messages.js';
+import type { TransportChoice } from '../../src/race_memory.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
-import { Pacer } from '../../src/session/pacer.js';
-import { Route, type RouteOptions } from '../../src/session/route.js';
+import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
+import { switchTo } from '../../src/session/switching.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
 import type { Lane, Transport, TransportEvents, TransportKind } from '../../src/transport.js';
@@ -31,7 +33,7 @@ export class FakeTransport implements Transport {
 
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean {
     if (JSON.stringify(frame).length > maxBytes) return false;
-    this.sent.push(frame);
+    this.sent.push(written(frame));
     this.lanes.push(lane);
     return true;
   }
@@ -73,6 +75,14 @@ export class FakeTransport implements Transport {
   }
 }
 
+/** As an encoding writes it: without what is `undefined`. */
+function written<Value>(value: Value): Value {
+  if (Array.isArray(value)) return value.map(written) as Value;
+  if (typeof value !== 'object' || value === null || value instanceof Uint8Array) return value;
+  const fields = Object.entries(value).filter(([, field]) => field !== undefined);
+  return Object.fromEntries(fields.map(([name, field]): [string, unknown] => [name, written(field)])) as Value;
+}
+
 const CONNECTED: Omit<ServerFrames['connected'], 'id'> = {
   session: 's1',
   resume: 'r1',
@@ -89,18 +99,20 @@ export interface Told {
   error: SkywaveError | undefined;
 }
 
-export class World implements SessionIo {
+export class World implements SessionIo, Surroundings {
   time = 1_000_000;
   chance = 0.5;
   readonly dials: { request: DialRequest; done: (outcome: DialOutcome) => void; isCancelled: boolean }[] = [];
   readonly tokenRequests: ((token: string | undefined) => void)[] = [];
+  /** How many fetches of tokens were given up. */
+  givenUp = 0;
   readonly told: Told[] = [];
   readonly session: Session;
   networkName = '';
   #tickAt = Infinity;
 
   constructor(options: Partial<SessionOptions> = {}) {
-    this.session = new Session({ ...OPTIONS, pacing: new Pacer(), ...options }, {}, this);
+    this.session = new Session({ ...OPTIONS, ...options }, {}, this);
   }
 
   // ---- what a session sees
@@ -125,8 +137,11 @@ export class World implements SessionIo {
     };
   }
 
-  fetchToken(done: (token: string | undefined) => void): void {
+  fetchToken(done: (token: string | undefined) => void): () => void {
     this.tokenRequests.push(done);
+    return () => {
+      this.givenUp += 1;
+    };
   }
 
   parse(url: string): ReturnType<typeof parseAddress> | undefined {
@@ -162,6 +177,11 @@ export class World implements SessionIo {
   sleep(milliseconds: number): void {
     this.time += milliseconds;
     this.session.tick();
+  }
+
+  /** When the session wants to be called again. */
+  get nextTick(): number {
+    return this.#tickAt;
   }
 
   /** The dial that is under way. */
@@ -203,6 +223,10 @@ export class World implements SessionIo {
     return transport;
   }
 
+  switchTo(choice: TransportChoice, settle: (error?: SkywaveError) => void): () => void {
+    return switchTo(this.session, choice, settle);
+  }
+
   subscribe(channel: string, options = {}): Reader {
     const reader = new Reader();
     this.session.traffic.subscribe(channel, options, reader);
@@ -226,7 +250,7 @@ export class World implements SessionIo {
 }
 
 export interface Published {
-  at?: ServerFrames['published'];
+  at?: Accepted;
   error?: SkywaveError;
 }
 

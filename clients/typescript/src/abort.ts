@@ -1,0 +1,9 @@
+/** Signals that abort. */
+
+/** Calls `listener` once `signal` aborts. Answers how to stop that. */
+export function onAbort(signal: AbortSignal | undefined, listener: () => void): () => void {
+  signal?.addEventListener('abort', listener);
+  return () => {
+    signal?.removeEventListener('abort', listener);
+  };
+}

@@ -1,0 +1,95 @@
+/** The client that an application holds, over a WebSocket that does as it is told. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Skywave } from '../../src/core.js';
+import type { ClientFrames } from '../../src/frames.js';
+import type { WebSocketLike } from '../../src/transport/websocket.js';
+
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+class FakeWebSocket implements WebSocketLike {
+  static last: FakeWebSocket;
+  binaryType = 'blob';
+  bufferedAmount = 0;
+  onopen: WebSocketLike['onopen'] = null;
+  onmessage: WebSocketLike['onmessage'] = null;
+  onclose: WebSocketLike['onclose'] = null;
+  onerror: WebSocketLike['onerror'] = null;
+  readonly sent: Partial<ClientFrames>[] = [];
+
+  constructor() {
+    FakeWebSocket.last = this;
+    queueMicrotask(() => {
+      (this.onopen as ((event: unknown) => void) | null)?.({});
+    });
+  }
+
+  send(data: string | Uint8Array): void {
+    this.sent.push(JSON.parse(String(data)) as Partial<ClientFrames>);
+  }
+
+  close(): void {
+    // Nobody listens any more.
+  }
+
+  says(frame: object): void {
+    (this.onmessage as ((event: unknown) => void) | null)?.({ data: JSON.stringify(frame) });
+  }
+
+  /** The last frame of that name. */
+  last<Name extends keyof ClientFrames>(name: Name): ClientFrames[Name] {
+    const body = this.sent.map((frame) => frame[name]).findLast((one) => one !== undefined);
+    assert.ok(body, `no \`${name}\` was sent`);
+    return body;
+  }
+}
+
+async function connected(client: Skywave): Promise<FakeWebSocket> {
+  const connecting = client.connect();
+  await settled();
+  const socket = FakeWebSocket.last;
+  const { id } = socket.last('connect');
+  const limits = { frame_bytes: 65_536, publishes_per_second: 0 };
+  const heartbeat = { interval_ms: 60_000, timeout_ms: 10_000 };
+  socket.says({ connected: { id, session: 's', resume: 'r', node: 'n', region: 'eu', resumed: false, heartbeat, limits, regions: [] } });
+  await connecting;
+  return socket;
+}
+
+describe('a client', () => {
+  it('keeps the token that the node has taken when it refuses another one', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'first', autoConnect: false });
+    const socket = await connected(client);
+    const refused = client.refresh('wrong');
+    socket.says({ error: { id: socket.last('refresh').id, code: 101, reason: 'unauthenticated', message: 'no', transient: false } });
+    await assert.rejects(refused, { code: 101 });
+    client.disconnect();
+    const next = await connected(client);
+    assert.equal(next.last('connect').token, 'first');
+    const taken = client.refresh('second');
+    next.says({ refreshed: { id: next.last('refresh').id, expires_at_ms: Date.now() + 60_000 } });
+    await taken;
+    client.disconnect();
+    assert.equal((await connected(client)).last('connect').token, 'second');
+    client.close();
+  });
+
+  it('connects with the token that it was given while there was no connection', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'old', autoConnect: false });
+    const refreshed = client.refresh('new').catch(() => undefined);
+    assert.equal((await connected(client)).last('connect').token, 'new');
+    client.close();
+    await refreshed;
+  });
+
+  it('says that trying again is of no use where there is no WebSocket', () => {
+    const scope = globalThis as { WebSocket?: unknown };
+    const { WebSocket: own } = scope;
+    delete scope.WebSocket;
+    try {
+      assert.throws(() => new Skywave('ws://node'), { name: 'RequestError', transient: false });
+    } finally {
+      if (own !== undefined) scope.WebSocket = own;
+    }
+  });
+});
