@@ -1246,7 +1246,7 @@ var Traffic = class {
   }
   #replied(request, [name, body]) {
     if (name === request?.reply) request.done?.(body);
-    else request?.failed?.(requestError("internal", "an unexpected reply"));
+    else request?.failed?.(requestError("internal", "unexpected reply"));
   }
   #channelFrame(link, channel2, frame) {
     const phase = link.phases.get(channel2);
@@ -1538,7 +1538,7 @@ var Session = class {
   close() {
     if (this.state === "closed") return;
     this.#stop();
-    this.refusal = requestError("unavailable", "the client is closed", false);
+    this.refusal = requestError("unavailable", "closed", false);
     this.#setState("closed");
     this.traffic.end(this.refusal);
     this.settle();
@@ -1722,7 +1722,7 @@ var Session = class {
     }
     opening.settle?.(error);
     if (this.live !== void 0) this.#stay(purpose, isFinal, this.live);
-    else if (isFinal) this.#refused(error);
+    else if (isFinal) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -1753,8 +1753,8 @@ var Session = class {
   #isFinal({ transient, code: code2 }) {
     return !transient || code2 === TOKEN_EXPIRED && !this.#options.canRefresh;
   }
-  /** The node does not want this client. */
-  #refused(error) {
+  /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
+  refused(error) {
     if (error.code === REPLACED && this.#isUnsure) {
       this.#isUnsure = false;
       this.#resume = void 0;
@@ -1826,7 +1826,7 @@ var Session = class {
     const isOwnMove = code2 === REPLACED && this.opening !== void 0;
     if (this.#isFinal(error) && !isOwnMove) {
       this.#cancelOpening(error);
-      this.#refused(error);
+      this.refused(error);
       return;
     }
     if (this.opening !== void 0) {
@@ -2147,7 +2147,7 @@ var SkywaveCore = class {
       const look = () => {
         const { state, connection } = this;
         if (connection !== void 0) resolve(connection);
-        else if (state === "disconnected" || state === "closed") reject(this.#error ?? requestError("unavailable", "not connected"));
+        else if (state === "disconnected" || state === "closed") reject(this.#error ?? requestError("unavailable", "disconnected"));
       };
       const stop = this.on("state", look);
       look();
