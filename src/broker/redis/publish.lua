@@ -60,14 +60,18 @@ if tonumber(ARGV[9]) > 0 then
   end
   redis.call('PEXPIRE', KEYS[4], ARGV[10])
 end
-redis.call('HSET', KEYS[3], ARGV[3], point)
+if ARGV[15] == '' then
+  redis.call('HSET', KEYS[3], ARGV[3], point)
+else
+  -- For those whom the log cannot tell any more that this was the last.
+  redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
+end
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[5] then
   redis.call('SET', KEYS[5], point, 'PX', ARGV[14])
 end
 if ARGV[15] ~= '' then
-  -- Whoever misses this finds it in the log; whom the log cannot tell any more, that this was the last.
-  redis.call('HSET', KEYS[3], ARGV[3] .. ' at', id)
+  -- Whoever misses this finds it in the log.
   redis.call('HSET', KEYS[1], 'out', id)
   redis.call('HINCRBY', KEYS[1], 'own', 1)
   -- Each byte crosses an ocean: no names, no origin, of the epoch its turn.
