@@ -1,6 +1,6 @@
 //! A Redis server for one test: on a free port, with its own directory, stopped when it is dropped.
 
-use redis::{Client, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
@@ -123,7 +123,10 @@ impl RedisServer {
     }
 
     async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        Client::open(self.url())?.get_multiplexed_async_connection().await
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// Runs a command, written as on the command line without quotes.
