@@ -2597,10 +2597,7 @@ function firstOf(attempts, pace, signal) {
     };
     if (signal.aborted) abort();
     else race2.begin();
-    signal.addEventListener("abort", abort, { once: true });
-    race2.whenOver(() => {
-      signal.removeEventListener("abort", abort);
-    });
+    race2.whenOver(onAbort(signal, abort));
   });
 }
 var Race = class {
@@ -3041,11 +3038,10 @@ async function openWebTransport(url, encoding, constructor, serverCertificateHas
   const address = new URL(url);
   if (encoding.name === "json") address.searchParams.set("encoding", "json");
   const session = new constructor(address.href, { serverCertificateHashes });
-  const abort = () => {
-    session.close();
-  };
   session.closed.catch(() => void 0);
-  signal.addEventListener("abort", abort, { once: true });
+  const forget = onAbort(signal, () => {
+    session.close();
+  });
   try {
     await session.ready;
     const control = await session.createBidirectionalStream();
@@ -3054,7 +3050,7 @@ async function openWebTransport(url, encoding, constructor, serverCertificateHas
   } catch (error) {
     throw lost(`no WebTransport: ${messageOf(error)}`, error);
   } finally {
-    signal.removeEventListener("abort", abort);
+    forget();
   }
 }
 
@@ -3152,6 +3148,19 @@ function networkChanged(session, network, isOther) {
   if (session.due?.purpose === "up") session.due = { ...session.due, at: session.now() };
   session.check();
 }
+function pageFollower(session) {
+  return {
+    networkChanged: (network, isOther) => {
+      networkChanged(session, network, isOther);
+    },
+    check: () => {
+      session.check();
+    },
+    woke: () => {
+      session.woke();
+    }
+  };
+}
 
 // src/session/switching.ts
 function switchTo(session, choice, settle) {
@@ -3186,19 +3195,7 @@ var Skywave = class extends SkywaveCore {
         this.#delivered.emit("delivered", delivered);
       });
     }
-    const { session } = this;
-    if (options.followPage === false) return;
-    this.#stopFollowing = followPage({
-      networkChanged: (network, isOther) => {
-        networkChanged(session, network, isOther);
-      },
-      check: () => {
-        session.check();
-      },
-      woke: () => {
-        session.woke();
-      }
-    });
+    if (options.followPage !== false) this.#stopFollowing = followPage(pageFollower(this.session));
   }
   on(name, listener, options) {
     return name === "delivered" ? this.#delivered.on(name, listener, options) : super.on(name, listener, options);

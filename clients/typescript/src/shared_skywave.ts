@@ -53,7 +53,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   constructor(url: NodeUrl | readonly NodeUrl[], options: SharedOptions = {}) {
     if (!canShare()) throw lost('tabs cannot share a connection: this runtime has no Web Locks, or no BroadcastChannel');
     const { share = 'skywave', autoConnect = true, followPage: follows = true, ...rest } = options;
-    const urls = (Array.isArray(url) ? url : [url]) as readonly NodeUrl[];
+    const urls: NodeUrl[] = [url].flat();
     if (urls.length === 0) throw new TypeError('no address is given');
     for (const one of urls) parseAddress(one);
     const tab = new Tab(share, follows ? networkOf() : {});
@@ -68,7 +68,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     });
     tab.listen({
       hold: () => {
-        const holder = new Holder(urls, { ...rest, ...(this.#token === undefined ? {} : { token: this.#token }) }, share);
+        const holder = new Holder(urls, { ...rest, token: this.#token ?? rest.token }, share);
         return () => {
           holder.close();
         };

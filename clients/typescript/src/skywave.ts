@@ -12,7 +12,7 @@ import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
-import { networkChanged } from './session/network.js';
+import { networkChanged, pageFollower } from './session/network.js';
 import { Route } from './session/route.js';
 import { switchTo } from './session/switching.js';
 
@@ -58,19 +58,7 @@ export class Skywave extends SkywaveCore {
         this.#delivered.emit('delivered', delivered);
       });
     }
-    const { session } = this;
-    if (options.followPage === false) return;
-    this.#stopFollowing = followPage({
-      networkChanged: (network, isOther) => {
-        networkChanged(session, network, isOther);
-      },
-      check: () => {
-        session.check();
-      },
-      woke: () => {
-        session.woke();
-      },
-    });
+    if (options.followPage !== false) this.#stopFollowing = followPage(pageFollower(this.session));
   }
 
   override on<Name extends keyof SkywaveEvents>(

@@ -3,6 +3,7 @@
  *
  * Source: RFC 8305 ("Happy Eyeballs Version 2"), section 5, with nodes and transports in place of addresses.
  */
+import { onAbort } from './abort.js';
 import { lost } from './errors.js';
 
 /** Attempts under way at once. */
@@ -47,10 +48,7 @@ export function firstOf<T>(attempts: readonly Attempt<T>[], pace: Pace, signal: 
     };
     if (signal.aborted) abort();
     else race.begin();
-    signal.addEventListener('abort', abort, { once: true });
-    race.whenOver(() => {
-      signal.removeEventListener('abort', abort);
-    });
+    race.whenOver(onAbort(signal, abort));
   });
 }
 

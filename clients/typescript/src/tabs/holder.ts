@@ -1,6 +1,6 @@
 /** The client of the tab that holds the connection, and its hub. */
 import type { NodeUrl } from '../address.js';
-import { networkChanged } from '../session/network.js';
+import { pageFollower } from '../session/network.js';
 import { Skywave, type SkywaveOptions } from '../skywave.js';
 import { Hub } from './hub.js';
 
@@ -13,17 +13,7 @@ export class Holder extends Skywave {
     const { session, outgoing } = this;
     const hub = (this.#hub = new Hub(share, {
       outgoing,
-      page: {
-        networkChanged: (network, isOther) => {
-          networkChanged(session, network, isOther);
-        },
-        check: () => {
-          session.check();
-        },
-        woke: () => {
-          session.woke();
-        },
-      },
+      page: pageFollower(session),
       status: () => ({ state: this.state, error: this.error, connection: this.connection }),
       connect: () => {
         session.connect();

@@ -1,4 +1,5 @@
 /** A tab among those that share a connection: how it comes and goes, and what it hears of whoever holds the connection. */
+import { onAbort } from '../abort.js';
 import type { Delivered } from '../courier.js';
 import { lost, type SkywaveError } from '../errors.js';
 import type { Network } from '../frames.js';
@@ -120,7 +121,7 @@ export class Tab {
       const stop = hear(stay.channel, (message) => {
         if (message.kind === 'opened' && message.to === stay.id) {
           stop();
-          signal.removeEventListener('abort', abort);
+          forget();
           stay.watch.heard();
           this.#hub = message.hub;
           resolve(new TabTransport(this.#line(stay), message.hub));
@@ -128,7 +129,7 @@ export class Tab {
           // Asked before it was there.
         } else if (message.kind === 'hub') ask();
       });
-      signal.addEventListener('abort', abort, { once: true });
+      const forget = onAbort(signal, abort);
       if (signal.aborted) abort();
       else ask();
     });

@@ -1,4 +1,5 @@
 /** WebTransport as a transport: a control stream, the node's streams, datagrams. */
+import { onAbort } from '../abort.js';
 import { type Carrier, decoded, type Encoding } from '../encoding.js';
 import { lost, messageOf } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
@@ -160,12 +161,11 @@ export async function openWebTransport(
   const address = new URL(url);
   if (encoding.name === 'json') address.searchParams.set('encoding', 'json');
   const session = new constructor(address.href, { serverCertificateHashes });
-  const abort = (): void => {
-    session.close();
-  };
   // What `ready` rejects with says it all; this one would be reported as unhandled.
   session.closed.catch(() => undefined);
-  signal.addEventListener('abort', abort, { once: true });
+  const forget = onAbort(signal, () => {
+    session.close();
+  });
   try {
     await session.ready;
     const control = await session.createBidirectionalStream();
@@ -174,6 +174,6 @@ export async function openWebTransport(
   } catch (error) {
     throw lost(`no WebTransport: ${messageOf(error)}`, error);
   } finally {
-    signal.removeEventListener('abort', abort);
+    forget();
   }
 }
