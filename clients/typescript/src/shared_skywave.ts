@@ -6,6 +6,7 @@ import { lost, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
+import type { TransportChoice } from './race_memory.js';
 import { FixedRoute } from './session/fixed_route.js';
 import type { Connection, State } from './session/state.js';
 import type { SkywaveEvents, SkywaveOptions } from './skywave.js';
@@ -13,7 +14,6 @@ import type { SkywaveClient } from './skywave_client.js';
 import { Holder } from './tabs/holder.js';
 import { fromTold, type Status } from './tabs/status.js';
 import { Tab } from './tabs/tab.js';
-import type { TransportKind } from './transport.js';
 
 export interface SharedOptions extends SkywaveOptions {
   /** Tabs with the same name share a connection; one for each user. `skywave` by default. */
@@ -231,9 +231,20 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     this.#tab.page(network, network.kind === this.#tab.network.kind ? undefined : 'network');
   }
 
-  /** Moves the connection that all tabs share to another transport. Where that fails, the present one goes on. */
-  switchTransport(kind: TransportKind): Promise<void> {
-    return this.#tab.switchTransport(kind);
+  /**
+   * Moves the connection that all tabs share to another transport; `auto` leaves it to the holder's client. Where that
+   * fails, the present one goes on. `signal` ends the wait for it, and not the move.
+   */
+  switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const begin = (resolve: (value: undefined) => void, reject: (error: unknown) => void): (() => void) => {
+      this.#tab.switchTransport(choice, (error) => {
+        if (error === undefined) resolve(undefined);
+        else reject(error);
+      });
+      return () => undefined;
+    };
+    // It is for the holder to say whether there is a session to move.
+    return this.outgoing.promise<undefined>(signal, begin, true);
   }
 }
 

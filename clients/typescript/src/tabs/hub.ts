@@ -5,7 +5,7 @@ import type { ClientFrame, ClientFrames, Network, Payload, ServerFrame, ServerFr
 import type { Outgoing } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
 import type { Connection, State } from '../session/state.js';
-import type { TransportKind } from '../transport.js';
+import type { TransportChoice } from '../race_memory.js';
 import { hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { SharedChannel } from './shared_channel.js';
 import { type Status, toTold } from './status.js';
@@ -25,7 +25,7 @@ export interface Upstream {
   /** Does what is due, where a timer may be late. */
   look(): void;
   refresh(token: string): Promise<number>;
-  switchTransport(kind: TransportKind): Promise<void>;
+  switchTransport(kind: TransportChoice): Promise<void>;
 }
 
 /** A tab that wants the connection. */
@@ -178,7 +178,7 @@ export class Hub {
     if (!isSame || other !== undefined) this.#upstream.page.networkChanged(network, other !== undefined);
   }
 
-  #switch(tab: string, transport: TransportKind): void {
+  #switch(tab: string, transport: TransportChoice): void {
     const settle = (error?: SkywaveError): void => {
       this.#post({ kind: 'switched', to: tab, error: error && toTold(error) });
     };

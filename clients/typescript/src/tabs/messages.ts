@@ -1,7 +1,7 @@
 /** What tabs say to each other over a BroadcastChannel. */
 import type { Delivered } from '../courier.js';
 import type { ClientFrame, Network, ServerFrame } from '../frames.js';
-import type { TransportKind } from '../transport.js';
+import type { TransportChoice } from '../race_memory.js';
 import type { Status, ToldError } from './status.js';
 
 /** Counts the forms that these messages have had: tabs of another form share a connection among themselves. */
@@ -22,7 +22,7 @@ export type TabMessage =
   /** Asks for the status. */
   | { readonly kind: 'probe' }
   | { readonly kind: 'page'; readonly from: string; readonly network: Network; readonly news: PageNews | undefined }
-  | { readonly kind: 'switch'; readonly from: string; readonly transport: TransportKind }
+  | { readonly kind: 'switch'; readonly from: string; readonly transport: TransportChoice }
   /** A newer token, for whoever holds the connection now or later. */
   | { readonly kind: 'token'; readonly token: string }
   /** A hub has begun: the transports to any other end. */

@@ -3,7 +3,8 @@ import { onAbort } from '../abort.js';
 import type { Delivered } from '../courier.js';
 import { lost, type SkywaveError } from '../errors.js';
 import type { Network } from '../frames.js';
-import type { Transport, TransportKind } from '../transport.js';
+import type { TransportChoice } from '../race_memory.js';
+import type { Transport } from '../transport.js';
 import { Election } from './election.js';
 import { HolderWatch } from './holder_watch.js';
 import { hear, lockOf, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
@@ -197,15 +198,10 @@ export class Tab {
   }
 
   /** Has the holder move to another transport. */
-  switchTransport(transport: TransportKind): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#stay === undefined) throw lost('the tab is closed');
-      this.#moving.add((error) => {
-        if (error === undefined) resolve();
-        else reject(error);
-      });
-      this.post({ kind: 'switch', from: this.#stay.id, transport });
-    });
+  switchTransport(transport: TransportChoice, settle: Moving): void {
+    if (this.#stay === undefined) throw lost('the tab is closed');
+    this.#moving.add(settle);
+    this.post({ kind: 'switch', from: this.#stay.id, transport });
   }
 
   #moved(error?: SkywaveError): void {

@@ -288,6 +288,18 @@ describe('a client that tabs share', () => {
     assert.equal(second.connection?.transport, 'websocket');
   });
 
+  it('waits for a move no longer than its signal lets it', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const reason = new Error('enough');
+    await assert.rejects(second.switchTransport('auto', { signal: AbortSignal.abort(reason) }), reason);
+    const waiting = new AbortController();
+    const moved = second.switchTransport('webtransport', { signal: waiting.signal });
+    waiting.abort(reason);
+    await assert.rejects(moved, reason);
+    assert.equal(second.state, 'connected');
+  });
+
   it('leaves with its page, and comes again with it', async () => {
     const target = new EventTarget();
     Object.assign(globalThis, { addEventListener: target.addEventListener.bind(target) });
