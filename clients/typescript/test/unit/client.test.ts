@@ -3,24 +3,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Skywave } from '../../src/core.js';
 import type { ClientFrames } from '../../src/frames.js';
-import type { WebSocketLike } from '../../src/transport/websocket.js';
+import { SilentWebSocket } from './silent_websocket.js';
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-class FakeWebSocket implements WebSocketLike {
+class FakeWebSocket extends SilentWebSocket {
   static last: FakeWebSocket;
-  binaryType = 'blob';
-  bufferedAmount = 0;
-  onopen: WebSocketLike['onopen'] = null;
-  onmessage: WebSocketLike['onmessage'] = null;
-  onclose: WebSocketLike['onclose'] = null;
-  onerror: WebSocketLike['onerror'] = null;
   readonly sent: Partial<ClientFrames>[] = [];
 
   constructor() {
+    super();
     FakeWebSocket.last = this;
     queueMicrotask(() => {
-      (this.onopen as ((event: unknown) => void) | null)?.({});
+      this.fire('onopen', {});
     });
   }
 
@@ -33,7 +28,7 @@ class FakeWebSocket implements WebSocketLike {
   }
 
   says(frame: object): void {
-    (this.onmessage as ((event: unknown) => void) | null)?.({ data: JSON.stringify(frame) });
+    this.fire('onmessage', { data: JSON.stringify(frame) });
   }
 
   /** The last frame of that name. */

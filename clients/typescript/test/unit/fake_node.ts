@@ -1,15 +1,10 @@
 /** A node for clients in the same process, behind a WebSocket that is none. */
 import type { ClientFrame, ClientFrames, Network, ServerFrames, SubscribeOptions } from '../../src/frames.js';
-import type { WebSocketConstructor, WebSocketLike } from '../../src/transport/websocket.js';
+import type { WebSocketConstructor } from '../../src/transport/websocket.js';
+import { SilentWebSocket } from './silent_websocket.js';
 
 /** One connection, as the node sees it. */
-export class FakeConnection implements WebSocketLike {
-  binaryType = '';
-  readonly bufferedAmount = 0;
-  onopen: ((event: never) => void) | null = null;
-  onmessage: ((event: never) => void) | null = null;
-  onclose: ((event: never) => void) | null = null;
-  onerror: ((event: never) => void) | null = null;
+export class FakeConnection extends SilentWebSocket {
   network: Network | undefined;
   readonly channels = new Set<string>();
   /** Answers what channels asked for, in its order. */
@@ -18,10 +13,11 @@ export class FakeConnection implements WebSocketLike {
   readonly #node: FakeNode;
 
   constructor(node: FakeNode) {
+    super();
     this.#node = node;
     node.connections.push(this);
     setTimeout(() => {
-      this.onopen?.({} as never);
+      this.fire('onopen', {});
     });
   }
 
@@ -38,7 +34,7 @@ export class FakeConnection implements WebSocketLike {
 
   breaks(code = 1006, reason = 'broken'): void {
     this.isOver = true;
-    this.onclose?.({ code, reason } as never);
+    this.fire('onclose', { code, reason });
   }
 
   publishes(channel: string, offset: number): void {
@@ -46,7 +42,7 @@ export class FakeConnection implements WebSocketLike {
   }
 
   #say<Name extends keyof ServerFrames>(name: Name, body: ServerFrames[Name]): void {
-    if (!this.isOver) this.onmessage?.({ data: JSON.stringify({ [name]: body }) } as never);
+    if (!this.isOver) this.fire('onmessage', { data: JSON.stringify({ [name]: body }) });
   }
 
   #hear([name, body]: ClientFrame): void {

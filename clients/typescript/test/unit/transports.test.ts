@@ -8,8 +8,9 @@ import { messagePack } from '../../src/msgpack.js';
 import { reasonToAvoidWebTransport } from '../../src/quirks.js';
 import { Skywave } from '../../src/skywave.js';
 import type { Transport } from '../../src/transport.js';
-import { openWebSocket, type WebSocketLike } from '../../src/transport/websocket.js';
+import { openWebSocket } from '../../src/transport/websocket.js';
 import { openWebTransport } from '../../src/transport/webtransport.js';
+import { SilentWebSocket } from './silent_websocket.js';
 
 const PING = '{"ping":{"seq":1,"interval_ms":1,"timeout_ms":1}}';
 const LATER = '{"later":{"seq":1}}';
@@ -34,13 +35,7 @@ function listen(transport: Transport): Heard {
 
 let socket: FakeWebSocket;
 
-class FakeWebSocket implements WebSocketLike {
-  binaryType = 'blob';
-  bufferedAmount = 0;
-  onopen: WebSocketLike['onopen'] = null;
-  onmessage: WebSocketLike['onmessage'] = null;
-  onclose: WebSocketLike['onclose'] = null;
-  onerror: WebSocketLike['onerror'] = null;
+class FakeWebSocket extends SilentWebSocket {
   readonly sent: (string | Uint8Array)[] = [];
   closedWith: number | undefined;
 
@@ -48,6 +43,7 @@ class FakeWebSocket implements WebSocketLike {
     readonly url: string,
     readonly protocols: string[],
   ) {
+    super();
     socket = this;
   }
 
@@ -57,10 +53,6 @@ class FakeWebSocket implements WebSocketLike {
 
   close(code?: number): void {
     this.closedWith = code ?? 0;
-  }
-
-  fire(name: 'onopen' | 'onmessage' | 'onclose', event: unknown): void {
-    (this[name] as ((event: unknown) => void) | null)?.(event);
   }
 }
 
