@@ -6,7 +6,7 @@ use crate::{
     server::RedisServer,
     world::{AT_ONCE, Watcher, eventually, node, room, set},
 };
-use skywave::server::Server;
+use skywave::{presence::Stay, server::Server};
 use std::{slice, time::Duration};
 
 const QUICK: [(&str, &str); 2] = [AT_ONCE, ("CHANNELS__CHAT__PRESENCE_GRACE", "200ms")];
@@ -50,6 +50,24 @@ impl Scene {
         let (joined, left, _) = self.watcher.next().await;
         assert_eq!((joined, left), (set(&[]), set(slice::from_ref(&named(name)))));
     }
+
+    /// The traveller and another come while their node is cut off; then the traveller goes on to the other node.
+    async fn travels(&mut self) -> ([Stay; 2], Stay) {
+        self.path.cut();
+        let left_behind = ["traveller", "another"].map(|name| self.cut_off.arrives(name));
+        a_while().await;
+        let here = self.other.arrives("traveller");
+        self.is_told_of("traveller").await;
+        (left_behind, here)
+    }
+
+    /// The node that was cut off says of both in one call that they are there, and then that they are not.
+    async fn only_another_is_gone_when(&mut self, they_leave: [Stay; 2]) {
+        self.is_told_of("another").await;
+        self.is_held("traveller", "other").await;
+        drop(they_leave);
+        self.is_told_that_only_this_one_left("another").await;
+    }
 }
 
 /// Longer than an arrival may take to count as one that happens now; shorter than what ends a connection.
@@ -60,36 +78,19 @@ async fn a_while() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_takes_no_session_back_that_went_on_while_the_node_had_no_redis() {
     let mut scene = Scene::begin().await;
-    scene.path.cut();
-    let (left_behind, another) = (scene.cut_off.arrives("traveller"), scene.cut_off.arrives("another"));
-    a_while().await;
-    let _here = scene.other.arrives("traveller");
-    scene.is_told_of("traveller").await;
+    let (left_behind, _here) = scene.travels().await;
     scene.path.reset();
     scene.path.heal();
-    // What the node says again, it says of both in one call.
-    scene.is_told_of("another").await;
-    scene.is_held("traveller", "other").await;
-    drop(left_behind);
-    drop(another);
-    scene.is_told_that_only_this_one_left("another").await;
+    scene.only_another_is_gone_when(left_behind).await;
     assert!(scene.watcher.asks().await.0.contains("traveller"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_arrival_that_redis_reads_after_the_session_went_on_changes_nothing() {
     let mut scene = Scene::begin().await;
-    scene.path.cut();
-    let (left_behind, another) = (scene.cut_off.arrives("traveller"), scene.cut_off.arrives("another"));
-    a_while().await;
-    let _here = scene.other.arrives("traveller");
-    scene.is_told_of("traveller").await;
+    let (left_behind, _here) = scene.travels().await;
     scene.path.heal();
-    scene.is_told_of("another").await;
-    scene.is_held("traveller", "other").await;
-    drop(left_behind);
-    drop(another);
-    scene.is_told_that_only_this_one_left("another").await;
+    scene.only_another_is_gone_when(left_behind).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,24 +10,17 @@ use std::time::Duration;
 
 const MEMBERS: usize = 1_000;
 
-/// The number of scripts that Redis has run.
-async fn scripts(redis: &RedisServer) -> u64 {
-    let statistics: String = redis.run("INFO commandstats").await;
-    let line = statistics.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-    line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_who_ask_at_once_cost_redis_a_few_reads() {
     let redis = RedisServer::start().await;
     let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
     let _stays: Vec<_> = (0..MEMBERS).map(|number| crowd.arrives(&number.to_string())).collect();
     eventually("the crowd", async || crowd.members().await.unwrap().count == MEMBERS as u64).await;
-    let before = scripts(&redis).await;
+    let before = redis.calls("evalsha").await;
     let lists = try_join_all((0..MEMBERS).map(|_| crowd.members())).await.unwrap();
     assert!(lists.iter().all(|list| list.members.len() == MEMBERS));
     // Leases are renewed meanwhile: a few more.
-    let reads = scripts(&redis).await - before;
+    let reads = redis.calls("evalsha").await - before;
     assert!(reads < 50, "{reads} reads");
 }
 

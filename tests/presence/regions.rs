@@ -154,7 +154,7 @@ async fn members_do_not_cross_again_while_others_come_and_go() {
     let _stays: Vec<_> = names.iter().map(|name| us.arrives(name)).collect();
     watcher.sees(&names).await;
     // Nodes of the other region do not look through what they hold unless something failed.
-    let before = scans(&link.us).await;
+    let before = link.us.calls("sscan").await;
     let mut guests = Vec::new();
     for number in 0..200 {
         // Twenty come, twenty go: hardly ever are as many there on both sides at the same moment.
@@ -165,15 +165,8 @@ async fn members_do_not_cross_again_while_others_come_and_go() {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(scans(&link.us).await, before);
+    assert_eq!(link.us.calls("sscan").await, before);
     watcher.sees(&names).await;
-}
-
-/// How many steps through sets Redis has been asked for.
-async fn scans(redis: &RedisServer) -> u64 {
-    let statistics: String = redis.run("INFO commandstats").await;
-    let line = statistics.lines().find(|line| line.starts_with("cmdstat_sscan:"));
-    line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -218,15 +218,20 @@ async fn a_redis_that_takes_no_writes_is_connected_to_again() {
     }
 }
 
+/// Its calls succeed all the while.
+async fn is_deaf_until_it_may(node: &Node, server: &RedisServer, command: &str) {
+    eventually("a second of deafness", async || node.broker.deaf_for() >= Duration::from_secs(1)).await;
+    assert!(node.broker.is_available());
+    server.run::<()>(&format!("ACL SETUSER default +{command}")).await;
+    eventually("the end of it", async || node.broker.deaf_for() == Duration::ZERO).await;
+}
+
 #[tokio::test]
 async fn a_node_that_cannot_follow_the_log_is_deaf() {
     let server = RedisServer::start().await;
     let node = Node::new(&server).await;
     server.run::<()>("ACL SETUSER default -xread").await;
-    eventually("a second without the log", async || node.broker.deaf_for() >= Duration::from_secs(1)).await;
-    assert!(node.broker.is_available());
-    server.run::<()>("ACL SETUSER default +xread").await;
-    eventually("the log", async || node.broker.deaf_for() == Duration::ZERO).await;
+    is_deaf_until_it_may(&node, &server, "xread").await;
 }
 
 #[tokio::test]
@@ -235,10 +240,7 @@ async fn a_node_that_cannot_hear_events_is_deaf() {
     let node = Node::new(&server).await;
     server.run::<()>("ACL SETUSER default -subscribe").await;
     server.run::<u64>("CLIENT KILL TYPE pubsub").await;
-    eventually("a second without events", async || node.broker.deaf_for() >= Duration::from_secs(1)).await;
-    assert!(node.broker.is_available());
-    server.run::<()>("ACL SETUSER default +subscribe").await;
-    eventually("events", async || node.broker.deaf_for() == Duration::ZERO).await;
+    is_deaf_until_it_may(&node, &server, "subscribe").await;
 }
 
 #[tokio::test]

@@ -150,6 +150,14 @@ impl RedisServer {
         command.query_async(&mut self.try_connect().await?).await
     }
 
+    /// How often a command was called since the server started, inside scripts as well.
+    pub async fn calls(&self, command: &str) -> u64 {
+        let statistics: String = self.run("INFO commandstats").await;
+        let line =
+            statistics.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
+    }
+
     /// Whether it takes writes; not while it is just becoming a master, when all its connections are closed.
     pub async fn is_master(&self) -> bool {
         let role = self.try_run_words::<Vec<redis::Value>>(&["ROLE"]).await;

@@ -90,20 +90,13 @@ async fn a_node_delivers_nothing_that_was_published_before_it_came() {
     assert_eq!(late.publications()[0].frame().offset, 2);
 }
 
-/// The number of scripts that Redis has run.
-async fn scripts(server: &RedisServer) -> u64 {
-    let statistics: String = server.run("INFO commandstats").await;
-    let line = statistics.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-    line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads() {
     let server = RedisServer::start().await;
     let node = Node::new(&server).await;
     let epoch = node.publish(1).await.epoch;
     try_join_all((2..=200).map(|number| node.try_publish(number))).await.unwrap();
-    let before = scripts(&server).await;
+    let before = server.calls("evalsha").await;
     let positions: Vec<_> = (0..1000).map(|reader| at(&epoch, 100 + reader * 37 % 100)).collect();
     let chunks = join_all(positions.iter().map(|position| node.read(position))).await;
     for (position, chunk) in positions.iter().zip(&chunks) {
@@ -111,7 +104,7 @@ async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads() {
         assert!(chunk.complete && offsets(chunk).into_iter().eq(seen + 1..=200));
     }
     // The tail looks after its partitions meanwhile: a few more.
-    let reads = scripts(&server).await - before;
+    let reads = server.calls("evalsha").await - before;
     assert!(reads < 50, "{reads} reads");
 }
 

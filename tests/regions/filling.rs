@@ -132,11 +132,7 @@ async fn forgetful() -> (Deployment, Client, Vec<Subscription>) {
     deployment.add_node("eu").await;
     let leading = deployment.leader("eu", "us").unwrap();
     // Nobody publishes: only the other node asks, one partition after the other.
-    let asked = async || -> u64 {
-        let statistics: String = deployment.region("eu").redis.run("INFO commandstats").await;
-        let calls = statistics.lines().find_map(|line| line.strip_prefix("cmdstat_hget:calls="));
-        calls.and_then(|calls| calls.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
-    };
+    let asked = async || deployment.region("eu").redis.calls("hget").await;
     let before = asked().await;
     eventually("a look at the cursors", async || asked().await >= before + 4).await;
     deployment.path("eu", "us").cut();
