@@ -7,7 +7,7 @@ use crate::{
     hub::Hub,
     limits::{AddressBlock, Quota, TokenBucket},
     metrics::Metrics,
-    moving::Moving,
+    moving::{Moving, destinations::Destinations},
     presence::Presence,
     redis::Redis,
     region::{
@@ -178,16 +178,7 @@ impl Node {
 
     /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
     pub fn turns_away(&self) -> bool {
-        let has_peers = || {
-            let here = self.config.node.url.as_deref();
-            self.directory.peers().iter().any(|peer| peer.open_url(here).is_some())
-        };
-        self.is_draining()
-            || match self.failover.standing() {
-                Standing::Well => false,
-                Standing::Deaf => has_peers() || !self.regions.is_empty(),
-                Standing::BrokerAway | Standing::Isolated | Standing::Returning => !self.regions.is_empty(),
-            }
+        self.is_draining() || (self.failover.is_away() && !Destinations::new(self, None).is_empty())
     }
 
     /// What the other nodes of the region are told of this one.
