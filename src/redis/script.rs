@@ -61,9 +61,11 @@ impl Script {
             Self::Read => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/read.lua"))
             }
-            Self::LifeOf => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/life_of.lua"))
-            }
+            Self::LifeOf => concat!(
+                include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/stream_id.lua"),
+                include_str!("../broker/redis/life_of.lua")
+            ),
             Self::Pull => concat!(
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../region/bridge/entries.lua"),
@@ -71,6 +73,7 @@ impl Script {
             ),
             Self::Apply => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/stream_id.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/apply.lua")
             ),

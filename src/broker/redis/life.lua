@@ -13,13 +13,16 @@ local TURN_MS = 302400000 -- three and a half days
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What XINFO tells of the log, by name; of one that is not there, that it holds nothing.
+-- What XINFO tells of the log, by name, and its oldest id; of one that is not there, that it holds nothing.
 local function log_info()
-  local of = { ['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0 }
+  local of = { ['last-generated-id'] = '0-0', ['entries-added'] = 0, length = 0, oldest = '' }
   if redis.call('EXISTS', KEYS[2]) == 1 then
     local info = redis.call('XINFO', 'STREAM', KEYS[2])
     for index = 1, #info, 2 do
       of[info[index]] = info[index + 1]
+    end
+    if of['first-entry'] then
+      of.oldest = of['first-entry'][1]
     end
   end
   return of

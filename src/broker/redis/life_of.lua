@@ -7,20 +7,8 @@
 -- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
 -- a replay goes on}.
 local log = log_info()
-
-local function is_before(one, other)
-  local ms, sequence = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_sequence = string.match(other, '^(%d+)-(%d+)$')
-  ms, other_ms = tonumber(ms), tonumber(other_ms)
-  return ms < other_ms or ms == other_ms and tonumber(sequence) < tonumber(other_sequence)
-end
-
 if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) then
   begin_life()
-end
-local oldest = ''
-if log['first-entry'] then
-  oldest = log['first-entry'][1]
 end
 local coming = {}
 if KEYS[3] then
@@ -31,4 +19,4 @@ if KEYS[3] then
     end
   end
 end
-return { life, born, log['last-generated-id'], oldest, log['entries-added'], log.length, coming }
+return { life, born, log['last-generated-id'], log.oldest, log['entries-added'], log.length, coming }

@@ -13,16 +13,12 @@
 -- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
 -- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing.
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 11, 13
-local region = ARGV[3]
+local region, cursor = ARGV[3], ARGV[5]
 
 local held = redis.call('HMGET', KEYS[3], region, region .. ':fence', region .. ':replay')
-local cursor = held[1] or ''
-local refused = refusal(KEYS[3], region, ARGV[4], held[2])
+local refused = refusal(KEYS[3], region, ARGV[4], held[2]) or moved(held[1], cursor)
 if refused then
   return refused
-end
-if cursor ~= ARGV[5] then
-  return { 'moved', cursor }
 end
 
 local replay = held[3] or nil
@@ -33,16 +29,8 @@ end
 
 -- Whether the replay goes as far as a cursor, which is `life id count`.
 local function is_replayed(text)
-  if not replay then
-    return false
-  end
-  local ms, sequence = string.match(text, ' (%d+)-(%d+) ')
-  local last_ms, last_sequence = string.match(replay, '^(%d+)-(%d+)$')
-  if not ms or not last_ms then
-    return false
-  end
-  ms, last_ms = tonumber(ms), tonumber(last_ms)
-  return ms < last_ms or ms == last_ms and tonumber(sequence) <= tonumber(last_sequence)
+  local id, last = string.match(text, ' (%d+%-%d+) '), string.match(replay or '', '^%d+%-%d+$')
+  return id and last and not is_before(last, id)
 end
 
 local points, position_ages, history_ages = {}, {}, {}

@@ -12,3 +12,11 @@ local function refusal(cursor_key, region, token, stored)
   end
 end
 
+-- The refusal to a leader who takes the cursor to stand elsewhere. `stored` is where it stands.
+local function moved(stored, expected)
+  local cursor = stored or ''
+  if cursor ~= expected then
+    return { 'moved', cursor }
+  end
+end
+

@@ -4,18 +4,15 @@
 -- ARGV[1] the other region · [2] the leader's token · [3] where the channel stands there, or '' when more follows
 -- ARGV[4] channel · [5] history (publications) · [6] history_age_ms · [7] position_age_ms · then for each
 -- publication, oldest first: epoch · offset · time · flags · key · user · payload
--- Answers {`ok`}, {`moved`} when the link has begun, or {`fenced`, the token to be exceeded}.
+-- Answers {`ok`}, {`moved`, where the cursor is} when the link has begun, or {`fenced`, the token to be exceeded}.
 --
 -- In pos, `REGION filling` is how far an unfinished filling got, and `REGION filled` where the channel stood when it
 -- was finished: whoever subscribed before is told of a gap up to there.
 local region = ARGV[1]
 local held = redis.call('HMGET', KEYS[1], region, region .. ':fence')
-local refused = refusal(KEYS[1], region, ARGV[2], held[2])
+local refused = refusal(KEYS[1], region, ARGV[2], held[2]) or moved(held[1], '')
 if refused then
   return refused
-end
-if held[1] then
-  return { 'moved' }
 end
 
 local stands = redis.call('HMGET', KEYS[2], region .. ' filling', region)

@@ -10,13 +10,9 @@
 -- An entry of the log says so to all nodes: nothing may follow on this channel that would show it.
 local region, epoch, offset = ARGV[3], ARGV[7], ARGV[8]
 local held = redis.call('HMGET', KEYS[3], region, region .. ':fence')
-local cursor = held[1] or ''
-local refused = refusal(KEYS[3], region, ARGV[4], held[2])
+local refused = refusal(KEYS[3], region, ARGV[4], held[2]) or moved(held[1], ARGV[5])
 if refused then
   return refused
-end
-if cursor ~= ARGV[5] then
-  return { 'moved', cursor }
 end
 local last_epoch, last_offset = string.match(redis.call('HGET', KEYS[4], region) or '', '^(.*):(%d+)$')
 if last_epoch == epoch and tonumber(last_offset) >= tonumber(offset) then
