@@ -8,6 +8,8 @@ import type { PayloadReader } from './shapes.js';
 const reader: PayloadReader = (body) => {
   const data = body['data'];
   if (typeof data === 'string') body['data'] = JSON.parse(data) as unknown;
+  // Decoded, it is a view into the whole message; what an application is given is its own.
+  else if (data instanceof Uint8Array) body['data'] = new Uint8Array(data);
   return body['data_b64'] === undefined && (typeof data === 'string' || data instanceof Uint8Array);
 };
 

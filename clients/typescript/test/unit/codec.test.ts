@@ -1,8 +1,10 @@
 /** Frames in both encodings, by the golden vectors. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { encode } from '@msgpack/msgpack';
 import { DecodeError, json, splitText } from '../../src/encoding.js';
 import type { ClientFrame, Payload } from '../../src/frames.js';
+import { prefixed } from '../../src/framing.js';
 import { messagePack } from '../../src/msgpack.js';
 import { bytes, cases, hex, read } from './vectors.js';
 
@@ -47,6 +49,16 @@ describe('what a node sends', () => {
     for (const wrong of ['"x":1', '"data":1,"data_b64":"AP+A"', '"data_b64":"%"', '"data_b64":1']) {
       assert.throws(() => decode(wrong), { problem: 'invalid' }, wrong);
     }
+  });
+
+  it('holds binary payloads that share no memory with the message they came in', () => {
+    const at = { channel: 'a:b', origin: 'eu', epoch: 'e', offset: 1, time_ms: 0 };
+    const frames = [{ publication: { ...at, data: Uint8Array.of(1, 2) } }, { publication: { ...at, data: Uint8Array.of(3) } }];
+    const message = Buffer.concat(frames.map((frame) => prefixed(encode(frame))));
+    const payloads = [...messagePack.fromMessage(message)].map(([, body]) => (body as { data: Uint8Array<ArrayBuffer> }).data);
+    message.fill(0);
+    assert.deepEqual(payloads.map(({ buffer }) => new Uint8Array(buffer)), [Uint8Array.of(1, 2), Uint8Array.of(3)]);
+    assert.ok(payloads.every(({ constructor }) => constructor === Uint8Array));
   });
 });
 
