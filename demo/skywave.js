@@ -376,7 +376,8 @@ var SHAPES = {
     limits: object({
       // The others are the node's own business.
       frame_bytes: u64,
-      publishes_per_second: u64
+      publishes_per_second: u64,
+      "idempotency_ms?": u64
     }),
     regions: list(object({ name: name32, url: text() })),
     "prefer_url?": text()
@@ -384,14 +385,17 @@ var SHAPES = {
   subscribed: object({
     "id?": id,
     channel,
+    "subscription?": u64,
     position,
     "recovered?": flag,
     "reason?": reason,
+    "recovers?": u64,
     "presence?": object(members)
   }),
   unsubscribed: object({ "id?": id, channel, "code?": code, "reason?": text() }),
+  stream: object({ channel, subscription: u64 }),
   published: object({ id, ...place }),
-  history: object({ id, channel, publications: list(publication), "cursor?": text(128) }),
+  history: object({ id, channel, publications: list(publication), "cursor?": text(128), "more?": flag }),
   presence: object({ id, channel, ...members }),
   result: object({ id }, payload),
   refreshed: object({ id, expires_at_ms: u64 }),
@@ -409,7 +413,7 @@ var SHAPES = {
     transient: flag,
     "retry_after_ms?": u64
   }),
-  disconnect: object({ code, reason: text(), reconnect: flag })
+  disconnect: object({ code, reason: text(), reconnect: flag, "retry_after_ms?": u64 })
 };
 function isKnown(name) {
   return Object.hasOwn(SHAPES, name);

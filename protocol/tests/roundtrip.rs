@@ -108,12 +108,13 @@ fn connect() -> BoxedStrategy<ClientFrame> {
         id(),
         option::of(shared()),
         option::of(shared()),
+        option::of(number()),
         subscriptions,
         option::of(client),
         option::of(network()),
     )
-        .prop_map(|(id, token, resume, subscriptions, client, network)| {
-            ClientFrame::Connect(Connect { id, token, resume, subscriptions, client, network })
+        .prop_map(|(id, token, resume, attempt, subscriptions, client, network)| {
+            ClientFrame::Connect(Connect { id, token, resume, attempt, subscriptions, client, network })
         })
         .boxed()
 }
@@ -175,14 +176,17 @@ fn members() -> impl Strategy<Value = Vec<Member>> {
 fn connected() -> BoxedStrategy<ServerFrame> {
     let heartbeat =
         (number(), number()).prop_map(|(interval_ms, timeout_ms)| Heartbeat { interval_ms, timeout_ms });
-    let limits = [number(), number(), number(), number()].prop_map(
-        |[frame_bytes, channels_per_session, requests_per_second, publishes_per_second]| Limits {
+    let limits = [number(), number(), number(), number(), number()].prop_map(|limits| {
+        let [frame_bytes, channels_per_session, requests_per_second, publishes_per_second, idempotency_ms] =
+            limits;
+        Limits {
             frame_bytes,
             channels_per_session,
             requests_per_second,
             publishes_per_second,
-        },
-    );
+            idempotency_ms,
+        }
+    });
     let region = (text(), shared()).prop_map(|(name, url)| Region { name, url });
     let who = (id(), text(), shared(), option::of(shared()), option::of(number()), any::<bool>());
     let place = (shared(), text(), collection::vec(region, 0..3), option::of(shared()));
@@ -213,14 +217,27 @@ fn subscription_frame() -> BoxedStrategy<ServerFrame> {
     let subscribed = (
         option::of(id()),
         channel(),
+        option::of(number()),
         position(),
         option::of(any::<bool>()),
         option::of(gap_reason()),
+        option::of(number()),
         option::of(presence),
     )
-        .prop_map(|(id, channel, position, recovered, reason, presence)| {
-            ServerFrame::Subscribed(Subscribed { id, channel, position, recovered, reason, presence })
+        .prop_map(|(id, channel, subscription, position, recovered, reason, recovers, presence)| {
+            ServerFrame::Subscribed(Subscribed {
+                id,
+                channel,
+                subscription,
+                position,
+                recovered,
+                reason,
+                recovers,
+                presence,
+            })
         });
+    let stream = (channel(), number())
+        .prop_map(|(channel, subscription)| ServerFrame::Stream(Stream { channel, subscription }));
     let unsubscribed = (option::of(id()), channel(), option::of(any::<u16>()), option::of(words())).prop_map(
         |(id, channel, code, reason)| ServerFrame::Unsubscribed(Unsubscribed { id, channel, code, reason }),
     );
@@ -229,7 +246,7 @@ fn subscription_frame() -> BoxedStrategy<ServerFrame> {
             ServerFrame::Gap(Gap { channel, origin, reason, epoch, offset })
         },
     );
-    prop_oneof![subscribed, unsubscribed, gap].boxed()
+    prop_oneof![subscribed, unsubscribed, stream, gap].boxed()
 }
 
 fn publication() -> BoxedStrategy<Publication> {
@@ -259,11 +276,10 @@ fn message_frame() -> BoxedStrategy<ServerFrame> {
             ServerFrame::Published(Published { id, channel, origin, epoch, offset })
         },
     );
-    let history = (id(), channel(), collection::vec(publication(), 0..3), option::of(text())).prop_map(
-        |(id, channel, publications, cursor)| {
-            ServerFrame::History(History { id, channel, publications, cursor })
-        },
-    );
+    let page = (collection::vec(publication(), 0..3), option::of(text()), any::<bool>());
+    let history = (id(), channel(), page).prop_map(|(id, channel, (publications, cursor, more))| {
+        ServerFrame::History(History { id, channel, publications, cursor, more })
+    });
     prop_oneof![publication().prop_map(ServerFrame::Publication), event, published, history].boxed()
 }
 
@@ -294,9 +310,11 @@ fn session_frame() -> BoxedStrategy<ServerFrame> {
         }),
         (number(), option::of(shared()))
             .prop_map(|(after_ms, url)| ServerFrame::Drain(Drain { after_ms, url })),
-        (any::<u16>(), words(), any::<bool>()).prop_map(|(code, reason, reconnect)| {
-            ServerFrame::Disconnect(Disconnect { code, reason, reconnect })
-        }),
+        (any::<u16>(), words(), any::<bool>(), option::of(number())).prop_map(
+            |(code, reason, reconnect, retry_after_ms)| {
+                ServerFrame::Disconnect(Disconnect { code, reason, reconnect, retry_after_ms })
+            }
+        ),
     ]
     .boxed()
 }

@@ -113,9 +113,11 @@ fn to_frame(channel: &Channel, event: ChannelEvent) -> ServerFrame {
         ChannelEvent::Subscribed(subscribed) => ServerFrame::Subscribed(frame::Subscribed {
             id: None,
             channel: channel.clone(),
+            subscription: None,
             position: subscribed.position,
             recovered: subscribed.recovered,
             reason: subscribed.reason,
+            recovers: None,
             presence: subscribed.presence,
         }),
         ChannelEvent::Publication(publication) => ServerFrame::Publication(publication),

@@ -231,6 +231,7 @@ fn connected(
             channels_per_session: limits.channels_per_session as u64,
             requests_per_second: u64::from(limits.requests_per_second),
             publishes_per_second: u64::from(limits.publishes_per_second),
+            idempotency_ms: 0,
         },
         regions: node.alternatives(id),
         // A session that goes on may just have been moved off that node.

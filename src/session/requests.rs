@@ -207,5 +207,5 @@ fn refuse(id: RequestId, refusal: Refusal) -> ServerFrame {
 
 fn history(id: RequestId, channel: Channel, page: Page) -> History {
     let publications = page.publications.iter().map(|publication| publication.frame().clone()).collect();
-    History { id, channel, publications, cursor: page.cursor }
+    History { id, channel, publications, cursor: page.cursor, more: false }
 }

@@ -219,9 +219,11 @@ fn answer(subscriber: &Subscriber<'_>, id: Option<RequestId>, joined: Joined) ->
     let subscribed = Subscribed {
         id,
         channel: subscription.membership.channel().clone(),
+        subscription: Some(subscription.membership.number()),
         position: chunk.start.clone(),
         recovered: resumes.then_some(chunk.loss().is_none()),
         reason: chunk.loss(),
+        recovers: None,
         presence,
     };
     outbox.control(encode_frame(&ServerFrame::Subscribed(subscribed), outbox.encoding()));

@@ -33,6 +33,7 @@ pub fn connect() -> Connect {
         id: id(1),
         token: None,
         resume: None,
+        attempt: None,
         subscriptions: BTreeMap::new(),
         client: None,
         network: None,

@@ -67,6 +67,7 @@ async fn open_one(
         id: RequestId::MIN,
         token: None,
         resume: None,
+        attempt: None,
         subscriptions: [(channel, SubscribeOptions::default())].into_iter().collect(),
         client: None,
         network: None,

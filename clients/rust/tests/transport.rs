@@ -70,7 +70,7 @@ over_both_transports! {
                 peer.send(match frame {
                     ClientFrame::History(frame::HistoryRequest { id, channel, limit, .. }) => {
                         assert_eq!(limit, 2);
-                        ServerFrame::History(frame::History { id, channel, publications: vec![], cursor: None })
+                        ServerFrame::History(frame::History { id, channel, publications: vec![], cursor: None, more: false })
                     }
                     ClientFrame::Presence(frame::PresenceRequest { id, channel }) => {
                         ServerFrame::Presence(frame::Presence { id, channel, count: 7, members: vec![] })

@@ -24,6 +24,8 @@ export interface ClientFrames {
     id: number;
     token?: string | undefined;
     resume?: string | undefined;
+    /** Counts every `connect` of this client. */
+    attempt?: number | undefined;
     subscriptions?: Record<string, SubscribeOptions>;
     client?: { name: string; version?: string | undefined };
     network?: Network;
@@ -79,21 +81,26 @@ export interface ServerFrames {
     expires_at_ms?: number;
     resumed: boolean;
     heartbeat: Heartbeat;
-    limits: { frame_bytes: number; publishes_per_second: number };
+    limits: { frame_bytes: number; publishes_per_second: number; idempotency_ms?: number };
     regions: { name: string; url: string }[];
     prefer_url?: string;
   };
   subscribed: {
     id?: number;
     channel: string;
+    /** Names this subscription among those of the transport. */
+    subscription?: number;
     position: Position;
     recovered?: boolean;
     reason?: GapReason;
+    /** How many publications follow from what is retained. */
+    recovers?: number;
     presence?: { count: number; members: WireMember[] };
   };
   unsubscribed: { id?: number; channel: string; code?: number; reason?: string };
+  stream: { channel: string; subscription: number };
   published: { id: number; channel: string; origin: string; epoch: string; offset: number };
-  history: { id: number; channel: string; publications: WirePublication[]; cursor?: string };
+  history: { id: number; channel: string; publications: WirePublication[]; cursor?: string; more?: boolean };
   presence: { id: number; channel: string; count: number; members: WireMember[] };
   result: { id: number; data: unknown };
   refreshed: { id: number; expires_at_ms: number };
@@ -111,7 +118,7 @@ export interface ServerFrames {
     transient: boolean;
     retry_after_ms?: number;
   };
-  disconnect: { code: number; reason: string; reconnect: boolean };
+  disconnect: { code: number; reason: string; reconnect: boolean; retry_after_ms?: number };
 }
 
 /** A frame: its name and its fields. */

@@ -98,6 +98,7 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
       // The others are the node's own business.
       frame_bytes: u64,
       publishes_per_second: u64,
+      'idempotency_ms?': u64,
     }),
     regions: list(object({ name: name32, url: text() })),
     'prefer_url?': text(),
@@ -105,14 +106,17 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
   subscribed: object({
     'id?': id,
     channel,
+    'subscription?': u64,
     position,
     'recovered?': flag,
     'reason?': reason,
+    'recovers?': u64,
     'presence?': object(members),
   }),
   unsubscribed: object({ 'id?': id, channel, 'code?': code, 'reason?': text() }),
+  stream: object({ channel, subscription: u64 }),
   published: object({ id, ...place }),
-  history: object({ id, channel, publications: list(publication), 'cursor?': text(128) }),
+  history: object({ id, channel, publications: list(publication), 'cursor?': text(128), 'more?': flag }),
   presence: object({ id, channel, ...members }),
   result: object({ id }, payload),
   refreshed: object({ id, expires_at_ms: u64 }),
@@ -130,7 +134,7 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
     transient: flag,
     'retry_after_ms?': u64,
   }),
-  disconnect: object({ code, reason: text(), reconnect: flag }),
+  disconnect: object({ code, reason: text(), reconnect: flag, 'retry_after_ms?': u64 }),
 };
 
 /** Whether a node sends frames of this name. */

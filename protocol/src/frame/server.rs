@@ -49,6 +49,9 @@ pub struct Limits {
     pub channels_per_session: u64,
     pub requests_per_second: u64,
     pub publishes_per_second: u64,
+    /// For how long an idempotency key is remembered at least, in milliseconds; 0: the node does not say.
+    #[serde(default)]
+    pub idempotency_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,10 @@ pub struct Subscribed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
     pub channel: Channel,
+    /// Names this subscription among those of the transport, growing: a [`Stream`] says whose it is by it. Absent from
+    /// older nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<u64>,
     /// The position before the first publication that follows.
     pub position: Position,
     /// Absent on a fresh subscription; `false` when some origin could not be recovered.
@@ -69,8 +76,19 @@ pub struct Subscribed {
     pub recovered: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<GapReason>,
+    /// With `recovered`: how many publications after the client's position follow from what is retained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovers: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Members>,
+}
+
+/// The first frame of a channel's stream: whose publications follow on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    pub channel: Channel,
+    /// That of [`Subscribed`].
+    pub subscription: u64,
 }
 
 /// Why publications can never be had again.
@@ -118,6 +136,9 @@ pub struct History {
     /// Leads further back, as `before`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Text<128>>,
+    /// More is retained in the direction that was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,10 +265,18 @@ pub struct Disconnect {
     pub code: u16,
     pub reason: Cow<'static, str>,
     pub reconnect: bool,
+    /// Not to come back sooner, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl From<CloseCode> for Disconnect {
     fn from(code: CloseCode) -> Self {
-        Self { code: code.code(), reason: code.reason().into(), reconnect: code.reconnect() }
+        Self {
+            code: code.code(),
+            reason: code.reason().into(),
+            reconnect: code.reconnect(),
+            retry_after_ms: None,
+        }
     }
 }

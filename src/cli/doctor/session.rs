@@ -113,7 +113,7 @@ impl From<Connected> for NodeSays {
 
 impl fmt::Display for NodeSays {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { frame_bytes, channels_per_session, requests_per_second, publishes_per_second } =
+        let Limits { frame_bytes, channels_per_session, requests_per_second, publishes_per_second, .. } =
             self.limits;
         let limit = |limit: u64| if limit == 0 { "any number of".to_owned() } else { limit.to_string() };
         write!(formatter, "{} in region {}", self.node, self.region)?;
@@ -187,6 +187,7 @@ async fn greet(connection: &mut Connection, token: Option<&Secret>) -> Result<An
         id: RequestId::MIN,
         token: token.map(|token| token.expose().into()),
         resume: None,
+        attempt: None,
         subscriptions: Default::default(),
         client: named("skywave doctor")
             .map(|name| ClientInfo { name, version: named(env!("CARGO_PKG_VERSION")) }),

@@ -120,6 +120,7 @@ impl Session {
             id: self.requests.next_id(),
             token,
             resume: self.resume.clone(),
+            attempt: None,
             subscriptions,
             client: named(&self.options.name)
                 .map(|name| ClientInfo { name, version: named(&self.options.version) }),

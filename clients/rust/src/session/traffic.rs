@@ -93,7 +93,7 @@ impl Session {
                     Which::Retiring => self.retire(),
                 }
             }
-            ServerFrame::Connected(_) | ServerFrame::Drain(_) => {}
+            ServerFrame::Connected(_) | ServerFrame::Drain(_) | ServerFrame::Stream(_) => {}
         }
         ControlFlow::Continue(())
     }

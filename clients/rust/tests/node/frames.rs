@@ -33,6 +33,7 @@ pub fn connected_frame(connect: &Connect) -> Connected {
             channels_per_session: 0,
             requests_per_second: 0,
             publishes_per_second: 0,
+            idempotency_ms: 0,
         },
         regions: Vec::new(),
         prefer_url: None,
@@ -55,9 +56,11 @@ pub fn subscribed(id: Option<RequestId>, name: &str, offset: u64, recovered: Opt
     ServerFrame::Subscribed(Subscribed {
         id,
         channel: channel(name),
+        subscription: None,
         position: position(offset),
         recovered,
         reason: None,
+        recovers: None,
         presence: None,
     })
 }
