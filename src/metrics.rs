@@ -179,7 +179,7 @@ impl Metrics {
             )?,
             sessions_closed: build.counters(
                 "skywave_sessions_closed_total",
-                "Transports closed, by close code; `gone` when the peer went by itself",
+                "Transports closed, by close code; `gone` when the peer went by itself, `cut` when the path broke without a word",
                 "code",
             )?,
             handshakes_refused: build.counters(

@@ -47,8 +47,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum End {
     /// The node ends it, with a code.
     Closed(CloseCode),
-    /// The peer went, or the network did.
+    /// The peer went.
     Gone,
+    /// The path broke.
+    Cut,
 }
 
 /// What the broker answered.
@@ -90,7 +92,11 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             node.metrics.sessions.with_label_values(&[transport]).inc();
             let mut session = Session::new(node.clone(), connection, outbox.clone(), opened);
             let end = session.run().await;
-            let memory = session.heartbeat.memory(Instant::now().into_std());
+            let now = Instant::now().into_std();
+            let memory = match end {
+                End::Cut => session.heartbeat.memory_of_cut(now),
+                End::Closed(_) | End::Gone => session.heartbeat.memory(now),
+            };
             let Session { connection, id, subscriptions, places, .. } = session;
             node.path_memories.keep(id.clone(), transport, memory);
             // Others are told as soon as the session is over, not when its transport has closed.
@@ -118,7 +124,7 @@ async fn finish<C: Connection>(connection: C, outbox: &Outbox, end: End) -> Stri
             connection.close(outbox, Disconnect::from(code)).await;
             code.code().to_string()
         }
-        End::Gone => "gone".to_owned(),
+        End::Gone | End::Cut => end.reason().to_owned(),
     }
 }
 
@@ -135,6 +141,7 @@ impl End {
         match self {
             Self::Closed(code) => code.reason(),
             Self::Gone => "gone",
+            Self::Cut => "cut",
         }
     }
 }
@@ -198,6 +205,9 @@ impl<C: Connection> Session<C> {
         let now = Instant::now().into_std();
         if self.grant.expires_at.is_some_and(|at| at <= SystemTime::now()) {
             return Err(CloseCode::TokenExpired);
+        }
+        if let Some(at) = self.connection.last_sent() {
+            self.heartbeat.sent(at);
         }
         let stalled = self.progress.is_stalled(&self.outbox, now);
         let next = loop {
@@ -263,6 +273,7 @@ impl<C: Connection> Session<C> {
             }
             Incoming::Broken(code) => Err(End::Closed(code)),
             Incoming::Gone => Err(End::Gone),
+            Incoming::Cut => Err(End::Cut),
         }
     }
 

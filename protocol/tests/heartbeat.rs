@@ -325,6 +325,104 @@ fn what_a_cut_connection_learned_serves_the_next_one() {
     assert_eq!(next.interval(), seconds(55));
 }
 
+/// A session behind a proxy that closes what was silent for so long, and its client, which comes back each time. How
+/// often it is cut in a day.
+fn cuts_in_a_day_behind(proxy_timeout: Duration, activity: Activity) -> u32 {
+    let mut session = Session::new(PathKind::Tcp, activity);
+    let (end, mut cuts, mut quiet_since) = (session.now + seconds(24 * 3_600), 0, session.now);
+    while session.now < end {
+        let next = match session.heartbeat.poll(session.now) {
+            Action::Wait(until) => until,
+            Action::Ping { seq } => {
+                session.now += RTT;
+                session.heartbeat.pong(seq, session.now);
+                quiet_since = session.now;
+                continue;
+            }
+            Action::Dead => panic!("the peer answers"),
+        };
+        session.now = next.min(quiet_since + proxy_timeout);
+        if session.now < next {
+            cuts += 1;
+            let memory = session.heartbeat.memory_of_cut(session.now);
+            let (config, now) = (HeartbeatConfig::default(), session.now);
+            session.heartbeat = Heartbeat::new(&config, PathKind::Tcp, activity, now);
+            session.heartbeat.remember(memory);
+            quiet_since = now;
+        }
+    }
+    cuts
+}
+
+#[test]
+fn a_saver_behind_a_proxy_is_cut_a_few_times_a_day_and_not_once_a_minute() {
+    // HAProxy's and nginx's usual time-outs, and those of balancers in the clouds.
+    for proxy_seconds in [20, 30, 50, 60, 75, 100, 180, 240, 350] {
+        let cuts = cuts_in_a_day_behind(seconds(proxy_seconds), Activity::Saver);
+        assert!(cuts <= 4, "{cuts} cuts behind {proxy_seconds} s");
+    }
+    for activity in [Activity::Foreground, Activity::Idle, Activity::Background] {
+        assert_eq!(cuts_in_a_day_behind(seconds(30), activity), 0, "{activity:?}");
+    }
+}
+
+#[test]
+fn one_cut_by_chance_lowers_no_trusted_pause() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Saver);
+    session.beats(2);
+    session.now += seconds(40);
+    session.heartbeat.remember(session.heartbeat.memory_of_cut(session.now));
+    assert_eq!(session.interval(), seconds(55));
+    session.beats(10);
+    assert!(session.interval() > seconds(55));
+}
+
+#[test]
+fn a_reset_in_answer_to_a_ping_is_the_end_of_the_pause_before_it() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Saver);
+    session.beats(4);
+    session.next_ping();
+    session.heartbeat.remember(session.heartbeat.memory_of_cut(session.now + RTT));
+    assert_eq!(session.interval(), seconds(55), "85 s were on trial");
+}
+
+#[test]
+fn a_cut_in_the_midst_of_traffic_teaches_nothing() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Saver);
+    session.beats(2);
+    for _ in 0..4 {
+        session.now += seconds(16);
+        session.heartbeat.received(session.now);
+        session.heartbeat.sent(session.now);
+        session.heartbeat.remember(session.heartbeat.memory_of_cut(session.now));
+    }
+    assert_eq!(session.interval(), seconds(55));
+}
+
+#[test]
+fn what_was_sent_counts_from_when_it_was_sent() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Idle);
+    let (begin, interval) = (session.now, session.interval());
+    session.now += interval / 2;
+    session.heartbeat.sent(begin + interval / 4);
+    session.heartbeat.received(session.now);
+    assert_eq!(session.heartbeat.poll(session.now), Action::Wait(begin + interval / 4 + interval));
+}
+
+#[test]
+fn pauses_that_traffic_of_one_side_interrupts_teach_no_longer_ones() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Saver);
+    for _ in 0..200 {
+        session.now += seconds(10);
+        session.heartbeat.sent(session.now);
+        if let Action::Ping { seq } = session.heartbeat.poll(session.now) {
+            session.now += RTT;
+            session.heartbeat.pong(seq, session.now);
+        }
+    }
+    assert_eq!(session.interval(), seconds(55));
+}
+
 fn any_duration() -> impl Strategy<Value = Duration> {
     prop_oneof![
         (0_u64..400_000).prop_map(Duration::from_millis),
@@ -360,6 +458,7 @@ enum Call {
     Activity(Activity),
     PathChanged,
     Remember,
+    Cut,
     PollWhenDue,
 }
 
@@ -375,6 +474,7 @@ fn any_call() -> impl Strategy<Value = Call> {
         1 => any_activity().prop_map(Call::Activity),
         1 => Just(Call::PathChanged),
         1 => Just(Call::Remember),
+        1 => Just(Call::Cut),
         8 => Just(Call::PollWhenDue),
     ]
 }
@@ -405,6 +505,7 @@ proptest! {
                 Call::Activity(activity) => heartbeat.set_activity(activity, now),
                 Call::PathChanged => heartbeat.path_changed(now),
                 Call::Remember => heartbeat.remember(heartbeat.memory(now)),
+                Call::Cut => heartbeat.remember(heartbeat.memory_of_cut(now)),
                 Call::PollWhenDue => if let Action::Wait(until) = heartbeat.poll(now) {
                     prop_assert!(until > now);
                     now = until;

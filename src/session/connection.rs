@@ -3,7 +3,11 @@
 use crate::hub::outbox::Outbox;
 use bytes::Bytes;
 use skywave_protocol::{CloseCode, Encoding, frame::Disconnect, heartbeat::PathKind};
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// What came from the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +20,10 @@ pub enum Incoming {
     Moved(SocketAddr),
     /// The peer broke the transport's rules; the session ends with this code.
     Broken(CloseCode),
-    /// The transport is gone.
+    /// The peer ended the transport, or had gone already.
     Gone,
+    /// The transport broke without a word from the peer: something on the path may have closed it.
+    Cut,
 }
 
 /// A transport that was established and on which a session may run.
@@ -29,6 +35,9 @@ pub trait Connection: Send {
     fn address(&self) -> SocketAddr;
     /// The path's round-trip time, where the transport measures it.
     fn rtt(&self) -> Option<Duration>;
+
+    /// When something was last written that the transport delivers reliably.
+    fn last_sent(&self) -> Option<Instant>;
 
     /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and
     /// called again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.

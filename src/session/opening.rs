@@ -71,6 +71,7 @@ async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Resu
             Incoming::Alive | Incoming::Moved(_) => continue,
             Incoming::Broken(code) => return Err(End::Closed(code)),
             Incoming::Gone => return Err(End::Gone),
+            Incoming::Cut => return Err(End::Cut),
         };
         match outbox.encoding().decode_client(&bytes) {
             Ok(ClientFrame::Connect(connect)) => return Ok(connect),

@@ -5,6 +5,7 @@
 mod half_open;
 mod handshakes;
 mod paths;
+mod proxies;
 mod relay;
 mod streams;
 #[allow(dead_code, reason = "shared with other tests")]

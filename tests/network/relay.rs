@@ -11,7 +11,7 @@ use tokio::{
     },
     sync::watch,
     task::JoinHandle,
-    time::sleep,
+    time::{error::Elapsed, sleep, timeout},
 };
 
 const MAX_PACKET_BYTES: usize = 65_536;
@@ -30,13 +30,23 @@ pub struct Weather {
     pub udp_replies: bool,
     /// The share of UDP packets that are lost, each way.
     pub loss: f64,
+    /// How long the node may say nothing on TCP before both sides are closed, as a proxy does; read when a connection
+    /// begins.
+    pub silence: Duration,
     /// The longest delay, each way. It is another one for each packet, so that those of UDP overtake each other.
     pub jitter: Duration,
 }
 
 impl Default for Weather {
     fn default() -> Self {
-        Self { udp: true, tcp: true, udp_replies: true, loss: 0.0, jitter: Duration::ZERO }
+        Self {
+            udp: true,
+            tcp: true,
+            udp_replies: true,
+            loss: 0.0,
+            silence: Duration::MAX,
+            jitter: Duration::ZERO,
+        }
     }
 }
 
@@ -195,25 +205,36 @@ impl Shared {
                 }
                 let ((client_read, client_write), (node_read, node_write)) =
                     (client.into_split(), node.into_split());
-                tokio::join!(relay.copy(client_read, node_write), relay.copy(node_read, client_write));
+                let silence = relay.weather.borrow().silence;
+                let up = relay.copy(client_read, node_write, Duration::MAX);
+                let down = relay.copy(node_read, client_write, silence);
+                // One that was silent for too long drops both.
+                let _ = tokio::try_join!(up, down);
             });
         }
     }
 
-    /// Copies one direction until its end. Nothing is lost, but it may take its time.
-    async fn copy(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    /// Copies one direction until its end, or until it was silent for too long. Nothing is lost, but it may take its
+    /// time.
+    async fn copy(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        silence: Duration,
+    ) -> Result<(), Elapsed> {
         let mut chunk = vec![0; TCP_CHUNK_BYTES];
-        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        while let Ok(length @ 1..) = timeout(silence, from.read(&mut chunk)).await? {
             let mut weather = self.weather.subscribe();
             let Ok(weather) = weather.wait_for(|weather| weather.tcp).await.map(|weather| *weather) else {
-                return;
+                return Ok(());
             };
             sleep(self.delay(weather)).await;
             if to.write_all(&chunk[..length]).await.is_err() {
-                return;
+                return Ok(());
             }
         }
         // The other side went already: it needs no end.
         let _ = to.shutdown().await;
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ on_every_transport! {
     a_session_that_answers_pings_stays,
     a_session_that_gives_no_sign_of_life_is_ended,
     a_session_that_sends_anything_stays,
+    traffic_in_both_directions_needs_no_pings,
     a_client_answers_pings_by_itself,
     a_session_in_the_foreground_is_pinged_more_often,
     a_hint_on_connect_counts_from_the_beginning,
@@ -89,6 +90,22 @@ async fn a_session_that_sends_anything_stays(way: Way) {
         number += 1;
     }
     assert_eq!(world.server.node().sessions.len(), 1);
+}
+
+async fn traffic_in_both_directions_needs_no_pings(way: Way) {
+    let interval = Duration::from_millis(500);
+    let world = World::with(way, &[("HEARTBEAT__MIN", "500ms"), ("HEARTBEAT__MAX", "500ms")]).await;
+    let (mut peer, _) = Peer::connected(&world).await;
+    let until = Instant::now() + 3 * interval;
+    let mut number = 2;
+    while Instant::now() < until {
+        peer.send(ClientFrame::Presence(PresenceRequest { id: id(number), channel: channel("chat:1") }))
+            .await;
+        peer.until(|frame| matches!(frame, ServerFrame::Presence(_)).then_some(())).await;
+        tokio::time::sleep(interval / 25).await;
+        number += 1;
+    }
+    assert_eq!(world.metrics().pings.with_label_values(&[way.kind().name()]).get(), 0);
 }
 
 async fn a_client_answers_pings_by_itself(way: Way) {

@@ -9,6 +9,7 @@ const CEILING_HOLD_MS: u32 = 4 * 60 * 60 * 1_000;
 const MAX_HOLD_DOUBLINGS: u8 = 4;
 /// No binding in common use expires sooner, so that shorter pauses are not to blame for losses.
 const SHORTEST_BINDING_MS: u32 = 15_000;
+const NO_DOUBT: u32 = u32::MAX;
 /// Idle timers of NATs, firewalls and balancers are round numbers: 30, 45, 60, 90 s, 2, 3, 4, 5 minutes.
 const STEPS_MS: [u32; 8] = [28_000, 40_000, 55_000, 85_000, 115_000, 175_000, 235_000, 290_000];
 
@@ -26,7 +27,9 @@ pub struct IdleMemory {
     ceiling: Option<(u32, Instant)>,
     survivals: u8,
     failures: u8,
-    doubted: bool,
+    /// The trusted pause that failed once, as long as none of its length has survived since.
+    /// [`NO_DOUBT`]: there is none.
+    doubt_ms: u32,
 }
 
 impl IdleMemory {
@@ -37,7 +40,7 @@ impl IdleMemory {
             ceiling: None,
             survivals: 0,
             failures: 0,
-            doubted: false,
+            doubt_ms: NO_DOUBT,
         }
     }
 
@@ -48,7 +51,9 @@ impl IdleMemory {
 
     /// The first ping after a pause was answered.
     pub(super) fn survived(&mut self, pause_ms: u32, max_ms: u32, now: Instant) {
-        self.doubted = false;
+        if self.doubt_ms <= pause_ms {
+            self.doubt_ms = NO_DOUBT;
+        }
         if pause_ms < self.trial_ms {
             return;
         }
@@ -71,24 +76,26 @@ impl IdleMemory {
         }
     }
 
-    /// The pings after a pause were lost in a row too long for chance. A pause on trial is given up at once; one
-    /// that is trusted only when this happens twice running, since a short outage looks the same.
+    /// The pings after a pause were lost in a row too long for chance, or the connection was cut within it. A pause on
+    /// trial is given up at once; one that is trusted only when this happens again before one as long has survived,
+    /// since a short outage, or a proxy that starts anew, looks the same.
     pub(super) fn failed(&mut self, pause_ms: u32, now: Instant) {
-        if pause_ms < SHORTEST_BINDING_MS {
+        if pause_ms < SHORTEST_BINDING_MS.min(self.safe_ms) {
             return;
         }
         self.survivals = 0;
-        let on_trial = self.is_on_trial(pause_ms);
-        if !on_trial && !self.doubted {
-            self.doubted = true;
+        let is_confirmed = self.doubt_ms <= pause_ms.saturating_add(pause_ms / 8);
+        if !self.is_on_trial(pause_ms) && !is_confirmed {
+            self.doubt_ms = pause_ms;
             return;
         }
-        self.doubted = false;
+        let failed_ms = pause_ms.min(self.doubt_ms);
+        self.doubt_ms = NO_DOUBT;
         let doublings = self.failures.min(MAX_HOLD_DOUBLINGS);
         self.failures = self.failures.saturating_add(1);
-        self.ceiling = Some((pause_ms, after(now, CEILING_HOLD_MS << doublings)));
-        if !on_trial {
-            self.safe_ms = (pause_ms / 2).max(SHORTEST_BINDING_MS);
+        self.ceiling = Some((failed_ms, after(now, CEILING_HOLD_MS << doublings)));
+        if !self.is_on_trial(failed_ms) {
+            self.safe_ms = (failed_ms / 2).max(SHORTEST_BINDING_MS.min(self.safe_ms));
         }
         self.trial_ms = self.safe_ms;
     }
@@ -166,5 +173,27 @@ mod tests {
         assert_eq!(memory.trial_ms, 40_000);
         memory.failed(40_000, now);
         assert_eq!(memory.trial_ms, 20_000);
+    }
+
+    #[test]
+    fn a_shorter_pause_that_survives_clears_no_doubt_and_one_as_long_does() {
+        let now = Instant::now();
+        for (survived_ms, left_ms) in [(10_000, 25_000), (50_000, 55_000)] {
+            let mut memory = IdleMemory::new(55_000);
+            memory.failed(50_000, now);
+            memory.survived(survived_ms, MAX, now);
+            memory.failed(50_000, now);
+            assert_eq!(memory.trial_ms, left_ms, "{survived_ms}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_trusted_for_less_than_a_binding_lives_is_believed_when_it_fails() {
+        let (mut memory, now) = (IdleMemory::new(2_000), Instant::now());
+        survive(&mut memory, 3, now);
+        memory.failed(3_000, now);
+        assert_eq!(memory.trial_ms, 2_000);
+        survive(&mut memory, 100, now);
+        assert_eq!(memory.trial_ms, 2_000);
     }
 }

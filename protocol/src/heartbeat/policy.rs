@@ -37,7 +37,7 @@ struct Beat {
     sent: u8,
     /// Something else than an answer was received since the first ping: the peer lives.
     heard: bool,
-    /// How long nothing had been received when the first ping was sent; zero where that is not known.
+    /// How long nothing had passed in either direction when the first ping was sent; zero where that is not known.
     pause_ms: u32,
     first_at: Instant,
     last_at: Instant,
@@ -111,14 +111,13 @@ impl Heartbeat {
         }
     }
 
-    /// Something was sent that the transport delivers reliably, so that the peer hears from us too. Without this
-    /// call a peer that sends much and gets no answers is pinged once per interval all the same.
-    pub fn sent(&mut self, now: Instant) {
-        self.follow_clock(now);
+    /// Something was sent, at a time that may lie behind, which the transport delivers reliably: the peer hears from us
+    /// too, and no ping is needed for that.
+    pub fn sent(&mut self, at: Instant) {
         // A session that is busy from the start would go without a ping, and its peer would keep the time-out of a
         // path about which nothing is known: where someone looks, the first beats do not wait for silence.
         if !self.is_new() {
-            self.last_sent = now;
+            self.last_sent = self.last_sent.max(at);
         }
     }
 
@@ -211,6 +210,21 @@ impl Heartbeat {
         idle
     }
 
+    /// The same for a connection that was cut without a word, by a reset, an end or a time-out that was neither the
+    /// peer's nor ours: the silence that the path had just then is longer than it survives. Whoever stands between
+    /// counts each direction by itself (nginx, for example, what comes from the node), so the longer silence counts.
+    #[must_use]
+    pub fn memory_of_cut(&self, now: Instant) -> IdleMemory {
+        let mut idle = self.idle;
+        let quiet_since = self.last_received.min(self.last_sent);
+        let pause_ms = match &self.beat {
+            Some(beat) if !beat.heard => beat.pause_ms,
+            _ => millis(now.saturating_duration_since(quiet_since)),
+        };
+        idle.failed(pause_ms, now);
+        idle
+    }
+
     /// Goes on from what an earlier session learned on the same path. Before the first [`Heartbeat::schedule`] is
     /// told.
     pub fn remember(&mut self, memory: IdleMemory) {
@@ -252,7 +266,8 @@ impl Heartbeat {
         if now < due {
             return Action::Wait(due);
         }
-        let pause = now.saturating_duration_since(self.last_received);
+        // What passes in either direction keeps the path open.
+        let pause = now.saturating_duration_since(self.last_received.max(self.last_sent));
         self.begin_beat(millis(pause), now)
     }
 

@@ -19,13 +19,14 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error, Message, Utf8Bytes,
+        error::ProtocolError,
         protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
@@ -46,6 +47,9 @@ pub struct WebSocketConnection<S> {
     max_frame_bytes: usize,
     /// Frames of a message that are still to be handed over.
     received: VecDeque<Bytes>,
+    /// Whether anything was written since [`Self::last_sent`] was set.
+    has_written: bool,
+    last_sent: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
@@ -58,7 +62,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        Self { socket, encoding, address, max_frame_bytes, received: VecDeque::new() }
+        Self {
+            socket,
+            encoding,
+            address,
+            max_frame_bytes,
+            received: VecDeque::new(),
+            has_written: false,
+            last_sent: None,
+        }
     }
 
     fn message(&self, frame: &EncodedFrame) -> Message {
@@ -108,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     fn write(&mut self, context: &mut Context<'_>, frame: &EncodedFrame) -> Poll<Result<(), Error>> {
         let message = self.message(frame);
         Pin::new(&mut self.socket).start_send(message)?;
+        self.has_written = true;
         Pin::new(&mut self.socket).poll_ready(context)
     }
 
@@ -121,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
                 Some(Err(error)) => Some(failure(&error)),
                 None => Some(Incoming::Gone),
             };
-            if incoming == Some(Incoming::Gone) {
+            if matches!(incoming, Some(Incoming::Gone | Incoming::Cut)) {
                 // Sends the answer to the peer's close; it may be gone already, which is as well.
                 let _ = Pin::new(&mut self.socket).poll_flush(context);
             }
@@ -178,6 +191,7 @@ fn failure(error: &Error) -> Incoming {
     match error {
         Error::Capacity(_) => Incoming::Broken(CloseCode::FrameTooLarge),
         Error::Utf8(_) => Incoming::Broken(CloseCode::BadFrame),
+        Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Incoming::Cut,
         _ => Incoming::Gone,
     }
 }
@@ -203,10 +217,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         None
     }
 
+    fn last_sent(&self) -> Option<Instant> {
+        self.last_sent
+    }
+
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
         poll_fn(|context| {
-            if let Poll::Ready(Err(_)) = self.poll_write(context, outbox) {
-                return Poll::Ready(Incoming::Gone);
+            let written = self.poll_write(context, outbox);
+            if std::mem::take(&mut self.has_written) {
+                self.last_sent = Some(tokio::time::Instant::now().into_std());
+            }
+            if let Poll::Ready(Err(error)) = written {
+                return Poll::Ready(failure(&error));
             }
             if !outbox.takes_requests() {
                 return Poll::Pending;

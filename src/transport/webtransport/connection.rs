@@ -10,7 +10,7 @@ use crate::{
     session::connection::{Connection, Incoming},
 };
 use bytes::{Buf, Bytes, BytesMut};
-use quinn::{RecvStream, SendStream, VarInt, WriteError};
+use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use skywave_protocol::{
     CloseCode, Encoding, ServerFrame,
     codec::EncodedFrame,
@@ -23,7 +23,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Begins a bidirectional stream of a session, before the session's id (draft-ietf-webtrans-http3, section 4.3).
@@ -67,6 +67,9 @@ struct Streams {
     lanes: Vec<Option<LaneStream>>,
     /// Lanes whose stream takes no more for now; whoever had least of late is first.
     blocked: Vec<LaneId>,
+    /// Whether anything was written since [`Self::last_sent`] was set.
+    has_written: bool,
+    last_sent: Option<Instant>,
 }
 
 /// The stream for requests and replies, opened by the client.
@@ -122,6 +125,8 @@ impl Streams {
             unwritten: Bytes::new(),
             lanes: Vec::new(),
             blocked: Vec::new(),
+            has_written: false,
+            last_sent: None,
         }
     }
 
@@ -224,6 +229,9 @@ impl Streams {
                 return Poll::Ready(Incoming::Gone);
             }
         }
+        if std::mem::take(&mut self.has_written) {
+            self.last_sent = Some(tokio::time::Instant::now().into_std());
+        }
         // Whatever becomes free of the window goes to the others first.
         let lanes = &self.lanes;
         self.blocked.sort_by_key(|id| lanes[*id].as_ref().is_some_and(|lane| lane.has_moved));
@@ -259,6 +267,7 @@ impl Streams {
                 Some(frame) => self.unwritten = frame.prefixed(),
                 None => return Ok(()),
             }
+            self.has_written = true;
             control.tried_reserve = false;
         }
     }
@@ -306,6 +315,7 @@ impl Streams {
 
     /// Puts a frame next on the lane, on a stream that is opened for its first one.
     fn queue(&mut self, context: &mut Context<'_>, quic: &quinn::Connection, id: LaneId, frame: Bytes) {
+        self.has_written = true;
         if let Some(lane) = &mut self.lanes[id] {
             lane.frame = frame.clone();
             lane.unwritten = frame;
@@ -453,6 +463,10 @@ impl Connection for WebTransportConnection {
         Some(self.quic.rtt())
     }
 
+    fn last_sent(&self) -> Option<Instant> {
+        self.streams.last_sent
+    }
+
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
         loop {
             let Self { quic, streams, address, .. } = self;
@@ -485,8 +499,13 @@ impl Connection for WebTransportConnection {
                     Err(_) => Some(Incoming::Gone),
                 },
             };
-            if let Some(incoming) = incoming {
-                return incoming;
+            match incoming {
+                // Nobody said a word: the path did not survive a pause that QUIC allows.
+                Some(Incoming::Gone) if self.quic.close_reason() == Some(ConnectionError::TimedOut) => {
+                    return Incoming::Cut;
+                }
+                Some(incoming) => return incoming,
+                None => {}
             }
         }
     }
