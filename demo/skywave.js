@@ -795,8 +795,7 @@ function splitText(message) {
 // src/address.ts
 var PATH = "/v1/connect";
 function parseAddress(url) {
-  const webtransport = typeof url === "string" ? url : url.webtransport;
-  const websocket = typeof url === "string" ? url : url.websocket;
+  const { webtransport, websocket } = typeof url === "string" ? { webtransport: url, websocket: url } : url ?? {};
   const first = webtransport === void 0 ? void 0 : endpoint(webtransport);
   const second = websocket === void 0 ? void 0 : endpoint(websocket);
   const address = {
@@ -804,16 +803,25 @@ function parseAddress(url) {
     websocket: second?.href.replace(/^http/, "ws")
   };
   if (address.webtransport === void 0 && address.websocket === void 0) {
-    throw new TypeError("the address names no transport");
+    throw noAddress(typeof url === "object" ? JSON.stringify(url) : url);
   }
   const isSecure = !address.websocket?.startsWith("ws:");
   return { ...address, isSecure, key: `${address.webtransport ?? ""} ${address.websocket ?? ""}`.trim() };
 }
-function endpoint(text2) {
-  const url = new URL(text2);
-  if (!/^(https?|wss?):$/.test(url.protocol)) throw new TypeError(`\`${url.protocol}\` is no scheme of a node`);
-  if (url.pathname === "/") url.pathname = PATH;
+function endpoint(address) {
+  let url;
+  try {
+    url = new URL(String(address));
+  } catch {
+    throw noAddress(address);
+  }
+  if (!/^(https?|wss?):$/.test(url.protocol)) throw noAddress(address);
+  url.pathname = url.pathname.replace(/(\/v1\/connect)?\/*$/, PATH);
+  url.hash = "";
   return url;
+}
+function noAddress(given) {
+  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://realtime.example.com`);
 }
 
 // src/backoff.ts
@@ -2743,6 +2751,11 @@ var WebSocketTransport = class {
     this.#socket.onclose = ({ code: code2, reason: reason2 }) => {
       this.#receiving.end(code2, reason2 || closed(code2));
     };
+    this.#socket.onerror = () => {
+      setTimeout(() => {
+        this.#receiving.end(void 0, FAILED);
+      });
+    };
   }
   send(frame, _lane, maxBytes) {
     const encoded = this.#encoding.encode(frame);
@@ -2759,25 +2772,35 @@ var WebSocketTransport = class {
     this.#socket.close(1e3);
   }
 };
+var FAILED = "the WebSocket failed";
 function closed(code2) {
   return `the WebSocket is closed (${code2})`;
 }
-function openWebSocket(url, encoding, constructor, signal) {
+function openWebSocket(url, encoding, given, signal) {
   return new Promise((resolve, reject) => {
+    const constructor = given ?? globalThis.WebSocket;
+    if (constructor === void 0) {
+      throw requestError("bad_request", "no WebSocket here: give one as the option `WebSocket`, in Node 20 that of the package `ws`");
+    }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = "arraybuffer";
+    const failed = (problem) => {
+      forget();
+      reject(lost(problem));
+    };
     const forget = onAbort(signal, () => {
       socket.close();
-      reject(lost("given up"));
+      failed("given up");
     });
     socket.onopen = () => {
       forget();
       resolve(new WebSocketTransport(socket, encoding));
     };
-    socket.onerror = () => void 0;
+    socket.onerror = () => {
+      failed(FAILED);
+    };
     socket.onclose = ({ code: code2 }) => {
-      forget();
-      reject(lost(closed(code2)));
+      failed(closed(code2));
     };
   });
 }
@@ -3062,17 +3085,17 @@ async function openWebTransport(url, encoding, constructor, serverCertificateHas
 var LAST_CHANCE_MS = 1e3;
 function transportOpener({ encoding, webSocket, webTransport, ...given }) {
   return async (kind, address, signal) => {
-    const url = address[kind];
-    if (url === void 0) throw lost(`the address has no ${kind}`);
-    if (kind === "websocket") {
-      if (webSocket === void 0) throw lost("this runtime has no WebSocket: give one as the option `WebSocket`");
-      return openWebSocket(url, encoding, webSocket, signal);
-    }
-    if (webTransport === void 0) throw lost("this runtime has no WebTransport");
+    if (kind === "websocket") return openWebSocket(urlOf(address, kind), encoding, webSocket, signal);
+    if (webTransport === void 0) throw requestError("bad_request", "no WebTransport here");
     const hashes = await given.serverCertificateHashes(signal);
     if (signal.aborted) throw lost("given up");
-    return openWebTransport(url, encoding, webTransport, hashes, signal);
+    return openWebTransport(urlOf(address, kind), encoding, webTransport, hashes, signal);
   };
+}
+function urlOf(address, kind) {
+  const url = address[kind];
+  if (url === void 0) throw lost(`the address has no ${kind}`);
+  return url;
 }
 async function dial(request, open, signal) {
   const { targets, headStartMs, timeoutMs } = request;
@@ -3096,6 +3119,8 @@ async function race({ first, second, headStartMs }, timeoutMs, open, signal) {
   }
 }
 function summary(error) {
+  const errors = error instanceof AggregateError ? error.errors : [];
+  if (errors.every(({ transient }) => transient === false) && errors[0] instanceof SkywaveError) return errors[0];
   return error instanceof SkywaveError ? error : lost(messageOf(error), error);
 }
 
@@ -3231,13 +3256,9 @@ function parts(options, transport) {
   const runtime = globalThis;
   const isAvoided = transport === "auto" && reasonToAvoidWebTransport(runtime.navigator?.userAgent ?? "") !== void 0;
   const webTransport = isAvoided ? void 0 : runtime.WebTransport;
-  const webSocket = options.WebSocket ?? runtime.WebSocket;
-  if (webSocket === void 0 && webTransport === void 0) {
-    throw requestError("bad_request", "no WebSocket here: give one as the option `WebSocket`, that of the package `ws` in Node 20");
-  }
   const open = transportOpener({
     encoding,
-    webSocket,
+    webSocket: options.WebSocket,
     webTransport,
     async serverCertificateHashes(signal) {
       const hashes = typeof serverCertificateHashes === "function" ? await serverCertificateHashes({ signal }) : serverCertificateHashes;

@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 /// Where a node is reached.
 ///
 /// `https://` allows both transports, WebTransport on UDP and WebSocket over TLS on TCP of the same
-/// port; `wss://` is WebSocket over TLS only; `ws://` and `http://` are plain WebSocket only. Without
-/// a path it is `/v1/connect`.
+/// port; `wss://` is WebSocket over TLS only; `ws://` and `http://` are plain WebSocket only. A path is
+/// what a reverse proxy has nodes under: sessions are at `/v1/connect` below it, said or left out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NodeUrl {
     scheme: Scheme,
@@ -49,12 +49,13 @@ impl FromStr for NodeUrl {
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or(InvalidUrl::NoHost)?;
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = if uri.path().len() <= 1 { CONNECT_PATH } else { uri.path() };
+        let path = uri.path().trim_end_matches('/');
+        let base = path.strip_suffix(CONNECT_PATH).unwrap_or(path);
         Ok(Self {
             scheme,
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: uri.port_u16().unwrap_or(default_port),
-            path_and_query: format!("{path}{query}"),
+            path_and_query: format!("{base}{CONNECT_PATH}{query}"),
         })
     }
 }
@@ -147,8 +148,18 @@ mod tests {
     fn the_path_and_the_port_have_defaults() {
         assert_eq!(url("https://example.com").to_string(), "https://example.com:443/v1/connect");
         assert_eq!(url("http://example.com/").to_string(), "ws://example.com:80/v1/connect");
-        assert_eq!(url("wss://example.com:9/x?a=b").websocket("wss", "ws"), "wss://example.com:9/x?a=b");
         assert_eq!(url("https://[::1]:4433").authority(), "[::1]:4433");
+    }
+
+    #[test]
+    fn the_path_is_a_base_with_and_without_what_is_below_it() {
+        for tail in ["", "/", "//", "/v1/connect", "/v1/connect/"] {
+            let address = url(&format!("https://example.com/rt{tail}"));
+            assert_eq!(address.to_string(), "https://example.com:443/rt/v1/connect", "{tail}");
+            let bare = url(&format!("https://example.com{tail}"));
+            assert_eq!(bare.to_string(), "https://example.com:443/v1/connect", "{tail}");
+        }
+        assert_eq!(url("wss://a:9/x/?a=b").websocket("wss", "ws"), "wss://a:9/x/v1/connect?a=b");
     }
 
     #[test]
@@ -164,7 +175,10 @@ mod tests {
     fn the_encoding_joins_the_query() {
         assert_eq!(url("https://a").webtransport(Encoding::MessagePack), "https://a:443/v1/connect");
         assert_eq!(url("https://a").webtransport(Encoding::Json), "https://a:443/v1/connect?encoding=json");
-        assert_eq!(url("https://a/p?q=1").webtransport(Encoding::Json), "https://a:443/p?q=1&encoding=json");
+        assert_eq!(
+            url("https://a/?q=1").webtransport(Encoding::Json),
+            "https://a:443/v1/connect?q=1&encoding=json"
+        );
     }
 
     #[test]

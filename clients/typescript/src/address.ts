@@ -2,8 +2,9 @@
 
 /**
  * Where a node is reached. `https://` is WebTransport and WebSocket over TLS on the same port, `wss://` WebSocket
- * alone, `ws://` and `http://` the same without TLS; without a path it is `/v1/connect`. The two apart are for a
- * node whose WebSocket is behind something else, as in development.
+ * alone, `ws://` and `http://` the same without TLS. A path is what a reverse proxy has nodes under: sessions are at
+ * `/v1/connect` below it, which may be said or left out. The two apart are for a node whose WebSocket is behind
+ * something else, as in development.
  */
 export type NodeUrl = string | { readonly webtransport?: string; readonly websocket?: string };
 
@@ -17,12 +18,13 @@ export interface Address {
   readonly isSecure: boolean;
 }
 
+/** Where sessions are, below whatever path an address has. */
 const PATH = '/v1/connect';
 
 /** @throws TypeError for what is no address of a node. */
 export function parseAddress(url: NodeUrl): Address {
-  const webtransport = typeof url === 'string' ? url : url.webtransport;
-  const websocket = typeof url === 'string' ? url : url.websocket;
+  // Plain JavaScript may give anything, an unset variable above all.
+  const { webtransport, websocket } = typeof url === 'string' ? { webtransport: url, websocket: url } : ((url as typeof url | null | undefined) ?? {});
   const first = webtransport === undefined ? undefined : endpoint(webtransport);
   const second = websocket === undefined ? undefined : endpoint(websocket);
   const address = {
@@ -30,15 +32,31 @@ export function parseAddress(url: NodeUrl): Address {
     websocket: second?.href.replace(/^http/, 'ws'),
   };
   if (address.webtransport === undefined && address.websocket === undefined) {
-    throw new TypeError('the address names no transport');
+    throw noAddress(typeof url === 'object' ? JSON.stringify(url) : url);
   }
   const isSecure = !address.websocket?.startsWith('ws:');
   return { ...address, isSecure, key: `${address.webtransport ?? ''} ${address.websocket ?? ''}`.trim() };
 }
 
-function endpoint(text: string): URL {
-  const url = new URL(text);
-  if (!/^(https?|wss?):$/.test(url.protocol)) throw new TypeError(`\`${url.protocol}\` is no scheme of a node`);
-  if (url.pathname === '/') url.pathname = PATH;
+/**
+ * Where sessions are at an address.
+ *
+ * @throws TypeError for what is no address of a node.
+ */
+export function endpoint(address: string | undefined): URL {
+  let url: URL;
+  try {
+    url = new URL(String(address));
+  } catch {
+    throw noAddress(address);
+  }
+  if (!/^(https?|wss?):$/.test(url.protocol)) throw noAddress(address);
+  url.pathname = url.pathname.replace(/(\/v1\/connect)?\/*$/, PATH);
+  // Sent to nobody, and WebTransport refuses it.
+  url.hash = '';
   return url;
+}
+
+function noAddress(given: unknown): TypeError {
+  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://realtime.example.com`);
 }

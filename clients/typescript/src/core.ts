@@ -1,11 +1,10 @@
 /** The smallest client: over WebSocket alone, to the addresses that it is given. */
-import type { NodeUrl } from './address.js';
+import { endpoint, type NodeUrl } from './address.js';
 import { type CoreOptions, SkywaveCore } from './client.js';
 import { json } from './encoding.js';
-import { requestError } from './errors.js';
 import type { Parts } from './parts.js';
 import { FixedRoute } from './session/fixed_route.js';
-import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
+import { openWebSocket } from './transport/websocket.js';
 import { within } from './within.js';
 
 /** A session with a node over WebSocket, kept up over breaks and the nodes that are given. */
@@ -17,18 +16,15 @@ export class Skywave extends SkywaveCore {
 }
 
 function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
-  const constructor = WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  if (constructor === undefined) throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`');
   return {
     address(url) {
-      const { href } = new URL(typeof url === 'string' ? url : (url.websocket ?? ''));
-      const websocket = href.replace(/^http/, 'ws').replace(/^(wss?:..[^/]+.)$/, '$1v1/connect');
-      return { key: href, webtransport: undefined, websocket, isSecure: true };
+      const { href } = endpoint(typeof url === 'string' ? url : (url as typeof url | undefined)?.websocket);
+      return { key: href, webtransport: undefined, websocket: href.replace(/^http/, 'ws'), isSecure: true };
     },
     // To the one target that a fixed route gives.
     dial: async ({ targets: [target], timeoutMs }, signal) => {
       const url = target?.address.websocket ?? '';
-      const value = await within(timeoutMs, signal, (given) => openWebSocket(url, encoding, constructor, given));
+      const value = await within(timeoutMs, signal, (given) => openWebSocket(url, encoding, WebSocket, given));
       return { index: 0, value, tookMs: 0, failed: [] };
     },
     route: ({ addresses }) => new FixedRoute(addresses),

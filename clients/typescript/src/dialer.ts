@@ -1,7 +1,7 @@
 /** Opens transports: nodes one after the other, at each of them both transports with a head start for one. */
 import type { Address } from './address.js';
 import type { Encoding } from './encoding.js';
-import { lost, messageOf, SkywaveError } from './errors.js';
+import { lost, messageOf, requestError, SkywaveError } from './errors.js';
 import type { Plan } from './race_memory.js';
 import type { DialRequest, Target } from './session/opening.js';
 import { STAGGER_MS } from './session/route.js';
@@ -16,6 +16,7 @@ const LAST_CHANCE_MS = 1_000;
 /** What transports are made of. */
 export interface DialerOptions {
   readonly encoding: Encoding;
+  /** The runtime's own by default. */
   readonly webSocket: WebSocketConstructor | undefined;
   readonly webTransport: WebTransportConstructor | undefined;
   /** What WebTransport trusts; asked for at each attempt. */
@@ -28,17 +29,18 @@ export type OpenTransport = (kind: TransportKind, address: Address, signal: Abor
 /** What opens transports in this runtime. */
 export function transportOpener({ encoding, webSocket, webTransport, ...given }: DialerOptions): OpenTransport {
   return async (kind, address, signal) => {
-    const url = address[kind];
-    if (url === undefined) throw lost(`the address has no ${kind}`);
-    if (kind === 'websocket') {
-      if (webSocket === undefined) throw lost('this runtime has no WebSocket: give one as the option `WebSocket`');
-      return openWebSocket(url, encoding, webSocket, signal);
-    }
-    if (webTransport === undefined) throw lost('this runtime has no WebTransport');
+    if (kind === 'websocket') return openWebSocket(urlOf(address, kind), encoding, webSocket, signal);
+    if (webTransport === undefined) throw requestError('bad_request', 'no WebTransport here');
     const hashes = await given.serverCertificateHashes(signal);
     if (signal.aborted) throw lost('given up');
-    return openWebTransport(url, encoding, webTransport, hashes, signal);
+    return openWebTransport(urlOf(address, kind), encoding, webTransport, hashes, signal);
   };
+}
+
+function urlOf(address: Address, kind: TransportKind): string {
+  const url = address[kind];
+  if (url === undefined) throw lost(`the address has no ${kind}`);
+  return url;
 }
 
 /** Opens a transport to the first of the targets whose handshake completes. Rejects with a `SkywaveError`. */
@@ -72,7 +74,9 @@ async function race(
   }
 }
 
-/** One error for those of all attempts. */
+/** One error for those of all attempts. It is final where all of them are: something is missing here. */
 function summary(error: unknown): SkywaveError {
+  const errors = error instanceof AggregateError ? (error.errors as Partial<SkywaveError>[]) : [];
+  if (errors.every(({ transient }) => transient === false) && errors[0] instanceof SkywaveError) return errors[0];
   return error instanceof SkywaveError ? error : lost(messageOf(error), error);
 }

@@ -1,4 +1,5 @@
 /** An outbox in IndexedDB: what was published survives the page, the browser and the battery. */
+import { requestError } from './errors.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
 
 const STORE = 'publications';
@@ -15,8 +16,11 @@ export interface IndexedDbOutboxOptions {
   readonly factory?: IDBFactory;
 }
 
-/** An outbox in IndexedDB, to be given as the option `outbox`. */
-export function indexedDbOutbox({ name = 'skywave', factory = indexedDB }: IndexedDbOutboxOptions = {}): Outbox {
+/**
+ * An outbox in IndexedDB, to be given as the option `outbox`. Where there is no IndexedDB, on a server for example, whoever
+ * publishes is told.
+ */
+export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOptions = {}): Outbox {
   let opened: Promise<IDBDatabase> | undefined;
   // The browser may take a database away, and what failed once need not fail again.
   const forget = (): void => {
@@ -57,8 +61,10 @@ export function indexedDbOutbox({ name = 'skywave', factory = indexedDB }: Index
   };
 }
 
-function open(factory: IDBFactory, name: string, gone: () => void): Promise<IDBDatabase> {
+function open(given: IDBFactory | undefined, name: string, gone: () => void): Promise<IDBDatabase> {
   return new Promise((resolve, reject) => {
+    const factory = given ?? (globalThis as { indexedDB?: IDBFactory }).indexedDB;
+    if (factory === undefined) throw requestError('bad_request', 'no IndexedDB here: an outbox in it is for browsers, the client works without one');
     const request = factory.open(`${name}:outbox`, 1);
     request.onupgradeneeded = () => {
       const store = request.result.createObjectStore(STORE, { keyPath: 'number', autoIncrement: true });

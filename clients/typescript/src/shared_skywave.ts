@@ -2,7 +2,7 @@
 import { type NodeUrl, parseAddress } from './address.js';
 import { SkywaveCore, type StateChange } from './client.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { lost, SkywaveError } from './errors.js';
+import { lost, requestError, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
@@ -46,12 +46,8 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   /** Given since, for when this tab holds the connection. */
   #token: string | undefined;
 
-  /**
-   * @throws TypeError for what is no address of a node.
-   * @throws ConnectionError where tabs cannot share; see {@link canShare}.
-   */
+  /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SharedOptions = {}) {
-    if (!canShare()) throw lost('tabs cannot share a connection: this runtime has no Web Locks, or no BroadcastChannel');
     const { share = 'skywave', autoConnect = true, followPage: follows = true, ...rest } = options;
     const urls: NodeUrl[] = [url].flat();
     if (urls.length === 0) throw new TypeError('no address is given');
@@ -93,7 +89,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   }
 
   #enter(): void {
-    this.#tab.enter();
+    if (canShare()) this.#tab.enter();
     if (this.#isWanting) this.session.connect();
   }
 
@@ -237,6 +233,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
    */
   switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     const begin = (resolve: (value: undefined) => void, reject: (error: unknown) => void): (() => void) => {
+      needSharing();
       this.#tab.switchTransport(choice, (error) => {
         if (error === undefined) resolve(undefined);
         else reject(error);
@@ -248,10 +245,20 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   }
 }
 
+/** @throws RequestError where tabs cannot share. */
+function needSharing(): void {
+  if (canShare()) return;
+  const needs = 'a browser with Web Locks and BroadcastChannel, and a page over https or of localhost';
+  throw requestError('bad_request', `tabs cannot share a connection here: it needs ${needs}; \`Skywave\` works without`);
+}
+
 function tabParts(tab: Tab, share: string): Parts {
   return {
     address: () => ({ key: share, webtransport: undefined, websocket: share, isSecure: true }),
-    dial: async (_request, signal) => ({ index: 0, value: await tab.open(signal), tookMs: 0, failed: [] }),
+    dial: async (_request, signal) => {
+      needSharing();
+      return { index: 0, value: await tab.open(signal), tookMs: 0, failed: [] };
+    },
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),
   };

@@ -6,7 +6,6 @@ import { dial, transportOpener } from './dialer.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { json } from './encoding.js';
 import type { Network } from './frames.js';
-import { requestError } from './errors.js';
 import type { Outbox } from './outbox.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
@@ -97,16 +96,12 @@ export class Skywave extends SkywaveCore {
 
 function parts(options: SkywaveOptions, transport: TransportChoice): Parts {
   const { encoding = json, serverCertificateHashes = [] } = options;
-  const runtime = globalThis as Partial<Pick<typeof globalThis, 'WebSocket' | 'WebTransport' | 'navigator'>>;
+  const runtime = globalThis as Partial<Pick<typeof globalThis, 'WebTransport' | 'navigator'>>;
   const isAvoided = transport === 'auto' && reasonToAvoidWebTransport(runtime.navigator?.userAgent ?? '') !== undefined;
   const webTransport = isAvoided ? undefined : runtime.WebTransport;
-  const webSocket = options.WebSocket ?? runtime.WebSocket;
-  if (webSocket === undefined && webTransport === undefined) {
-    throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`, that of the package `ws` in Node 20');
-  }
   const open = transportOpener({
     encoding,
-    webSocket,
+    webSocket: options.WebSocket,
     webTransport,
     async serverCertificateHashes(signal) {
       const hashes = typeof serverCertificateHashes === 'function' ? await serverCertificateHashes({ signal }) : serverCertificateHashes;

@@ -1,7 +1,7 @@
 /** WebSocket as a transport: one socket for all frames. */
 import { onAbort } from '../abort.js';
 import type { Encoding } from '../encoding.js';
-import { lost } from '../errors.js';
+import { lost, requestError } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
 import { byteLength } from '../shapes.js';
 import type { Lane, Transport, TransportEvents } from '../transport.js';
@@ -44,6 +44,12 @@ class WebSocketTransport implements Transport {
     this.#socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
       this.#receiving.end(code, reason || closed(code));
     };
+    this.#socket.onerror = () => {
+      // The close that follows says more. Not every WebSocket tells one.
+      setTimeout(() => {
+        this.#receiving.end(undefined, FAILED);
+      });
+    };
   }
 
   send(frame: ClientFrame, _lane: Lane, maxBytes: number): boolean {
@@ -65,33 +71,47 @@ class WebSocketTransport implements Transport {
   }
 }
 
+const FAILED = 'the WebSocket failed';
+
 function closed(code: number): string {
   return `the WebSocket is closed (${code})`;
 }
 
-/** Opens a WebSocket. Aborting `signal` closes it while it opens. */
+/**
+ * Opens a WebSocket, by default the runtime's. Aborting `signal` closes it while it opens. Rejects with a `SkywaveError`,
+ * which is transient unless there is no WebSocket here.
+ */
 export function openWebSocket(
   url: string,
   encoding: Encoding,
-  constructor: WebSocketConstructor,
+  given: WebSocketConstructor | undefined,
   signal: AbortSignal,
 ): Promise<Transport> {
   return new Promise((resolve, reject) => {
+    const constructor = given ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
+    if (constructor === undefined) {
+      throw requestError('bad_request', 'no WebSocket here: give one as the option `WebSocket`, in Node 20 that of the package `ws`');
+    }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = 'arraybuffer';
+    const failed = (problem: string): void => {
+      forget();
+      reject(lost(problem));
+    };
     const forget = onAbort(signal, () => {
       socket.close();
-      reject(lost('given up'));
+      failed('given up');
     });
     socket.onopen = () => {
       forget();
       resolve(new WebSocketTransport(socket, encoding));
     };
-    // The close that follows says as much; without a handler, some libraries throw.
-    socket.onerror = () => undefined;
+    // Nothing else comes from Node's own; others tell a close as well.
+    socket.onerror = () => {
+      failed(FAILED);
+    };
     socket.onclose = ({ code }: { code: number }) => {
-      forget();
-      reject(lost(closed(code)));
+      failed(closed(code));
     };
   });
 }

@@ -26,6 +26,20 @@ void describe('in other runtimes', () => {
       assert.deepEqual(second, ['websocket', ['one', 'two', 'three'], 6, 1]);
     });
   }
+  void it('Node ends as soon as its client is closed or disconnected', async () => {
+    for (const end of ['close', 'disconnect']) {
+      const script = `
+        import { Skywave } from 'skywave';
+        import { WebSocket } from 'ws';
+        const client = new Skywave('ws://${node.places.plain}', { WebSocket });
+        await client.channel('${freshChannel()}').subscribe();
+        client.${end}();
+        const endedAt = performance.now();
+        process.on('exit', () => console.log(performance.now() - endedAt));`;
+      const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { timeout: TIMEOUT_MS });
+      assert.ok(Number(stdout) < 1_500, `${end}: ${stdout} ms`);
+    }
+  });
   void it('the example for Node shows what is typed', { timeout: TIMEOUT_MS }, async () => {
     const child = spawn(process.execPath, ['build/examples/node.js', `ws://${node.places.plain}`, freshChannel()], {
       stdio: ['pipe', 'pipe', 'ignore'],

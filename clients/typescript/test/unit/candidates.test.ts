@@ -64,8 +64,8 @@ describe('an address', () => {
     assert.equal(webtransport, 'https://example.com/v1/connect');
     assert.equal(websocket, 'wss://example.com/v1/connect');
     assert.ok(isSecure);
-    assert.equal(parseAddress('wss://example.com:9/x?a=b').webtransport, undefined);
-    assert.equal(parseAddress('wss://example.com:9/x?a=b').websocket, 'wss://example.com:9/x?a=b');
+    assert.equal(parseAddress('wss://example.com:9').webtransport, undefined);
+    assert.equal(parseAddress('wss://example.com:9').websocket, 'wss://example.com:9/v1/connect');
     assert.equal(parseAddress('http://localhost').websocket, 'ws://localhost/v1/connect');
     assert.equal(parseAddress('ws://localhost').isSecure, false);
   });
@@ -76,10 +76,12 @@ describe('an address', () => {
     assert.equal(websocket, 'ws://a:8081/v1/connect');
   });
 
-  it('of another kind is refused', () => {
-    for (const text of ['ftp://a', 'example.com', 'https://a b', '']) {
-      assert.throws(() => parseAddress(text), TypeError, text);
+  it('may have a base path, with and without what is below it', () => {
+    for (const tail of ['', '/', '//', '/v1/connect', '/v1/connect/', '#top']) {
+      assert.equal(parseAddress(`https://example.com${tail}`).webtransport, 'https://example.com/v1/connect', tail);
+      assert.equal(parseAddress(`https://example.com/rt${tail}`).webtransport, 'https://example.com/rt/v1/connect', tail);
+      assert.equal(parseAddress(`ws://example.com/a/b${tail}`).websocket, 'ws://example.com/a/b/v1/connect', tail);
     }
-    assert.throws(() => parseAddress({}), TypeError);
+    assert.equal(parseAddress('wss://example.com:9/x/?a=b').websocket, 'wss://example.com:9/x/v1/connect?a=b');
   });
 });

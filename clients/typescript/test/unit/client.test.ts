@@ -76,15 +76,4 @@ describe('a client', () => {
     client.close();
     await refreshed;
   });
-
-  it('says that trying again is of no use where there is no WebSocket', () => {
-    const scope = globalThis as { WebSocket?: unknown };
-    const { WebSocket: own } = scope;
-    delete scope.WebSocket;
-    try {
-      assert.throws(() => new Skywave('ws://node'), { name: 'RequestError', transient: false });
-    } finally {
-      if (own !== undefined) scope.WebSocket = own;
-    }
-  });
 });

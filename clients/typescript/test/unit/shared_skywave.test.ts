@@ -70,10 +70,16 @@ describe('a client that tabs share', () => {
     assert.throws(() => new SharedSkywave([], { share }), TypeError);
   });
 
-  it('says at once where tabs cannot share', () => {
+  it('can be made where tabs cannot share, and says so to whoever connects', async () => {
     Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
     assert.equal(canShare(), false);
-    assert.throws(() => tab(), { name: 'ConnectionError' });
+    const [eager, patient] = [tab(), tab({ autoConnect: false })];
+    assert.equal(patient.state, 'disconnected');
+    for (const client of [eager, patient]) {
+      await assert.rejects(client.connect(), { transient: false, message: /Web Locks/ });
+      assert.equal(client.state, 'disconnected');
+      await assert.rejects(client.switchTransport('websocket'), { message: /Web Locks/ });
+    }
   });
 
   it('leaves the channels of a tab that crashed', async () => {
@@ -284,7 +290,7 @@ describe('a client that tabs share', () => {
   it('says when it cannot move to another transport, and goes on', async () => {
     const [first, second] = [tab(), tab()];
     await Promise.all([first.connect(), second.connect()]);
-    for (const client of [first, second]) await assert.rejects(client.switchTransport('webtransport'), { reason: 'unavailable' });
+    for (const client of [first, second]) await assert.rejects(client.switchTransport('webtransport'), { message: 'no WebTransport here' });
     assert.equal(second.connection?.transport, 'websocket');
   });
 

@@ -13,7 +13,7 @@ export abstract class SilentWebSocket implements WebSocketLike {
 
   abstract close(code?: number): void;
 
-  fire(name: 'onopen' | 'onmessage' | 'onclose', event: unknown): void {
+  fire(name: 'onopen' | 'onmessage' | 'onclose' | 'onerror', event: unknown): void {
     (this[name] as ((event: unknown) => void) | null)?.(event);
   }
 }

@@ -114,10 +114,24 @@ describe('a WebSocket', () => {
     assert.equal(socket.closedWith, 1000);
   });
 
+  it('that fails tells the close that follows, or at least that it failed', async () => {
+    const heard = listen(await openSocket());
+    socket.fire('onerror', {});
+    socket.fire('onclose', { code: 3001, reason: 'shutdown' });
+    assert.deepEqual(heard.ends, [3001]);
+    const other = listen(await openSocket());
+    socket.fire('onerror', {});
+    await new Promise((resolve) => setTimeout(resolve));
+    assert.deepEqual(other.ends, [undefined]);
+  });
+
   it('that does not open rejects, and one that is given up is closed', async () => {
     const opening = openWebSocket('ws://node', json, FakeWebSocket, new AbortController().signal);
     socket.fire('onclose', { code: 1006, reason: '' });
     await assert.rejects(opening, { code: 110, transient: true });
+    const failing = openWebSocket('ws://node', json, FakeWebSocket, new AbortController().signal);
+    socket.fire('onerror', {});
+    await assert.rejects(failing, { code: 110, transient: true }, 'an error is all that Node tells');
     const controller = new AbortController();
     const other = openWebSocket('ws://node', json, FakeWebSocket, controller.signal);
     controller.abort();
