@@ -3,7 +3,7 @@
 use crate::{
     error::{ConnectError, RequestError},
     options::ClientOptions,
-    session::{self, Command},
+    session::{self, Command, Order},
     status::{Connected, Status},
     subscription::Subscription,
     transport::{Control, TransportKind},
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -48,17 +48,33 @@ impl fmt::Debug for Client {
 /// The way to the session's task. The task ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    pub commands: mpsc::Sender<Command>,
-    /// Dropped subscriptions; unbounded, since a drop cannot wait. There is one per subscription.
-    pub forgotten: mpsc::UnboundedSender<(Channel, u64)>,
+    /// One queue for all, so that everything happens in the order in which the application did it.
+    orders: mpsc::UnboundedSender<Order>,
+    /// Bounds the commands in the queue. A drop cannot wait, and there is one per subscription.
+    places: Arc<Semaphore>,
 }
 
 impl Handle {
+    pub fn new(orders: mpsc::UnboundedSender<Order>, places: usize) -> Self {
+        Self { orders, places: Arc::new(Semaphore::new(places)) }
+    }
+
+    /// Waits for a place.
+    async fn command(&self, command: Command) -> Result<(), Ended> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| Ended)?;
+        self.orders.send(Order::Command(command, place)).map_err(|_| Ended)
+    }
+
+    /// The application has dropped a subscription.
     pub fn forget(&self, channel: Channel, id: u64) {
         // A session that has ended has nothing to forget.
-        let _ = self.forgotten.send((channel, id));
+        let _ = self.orders.send(Order::Forget(channel, id));
     }
 }
+
+/// The session's task is no more.
+#[derive(Debug)]
+struct Ended;
 
 /// The connection in use, for its round-trip time.
 #[derive(Debug, Clone)]
@@ -281,21 +297,21 @@ impl Client {
     pub async fn switch(&self, kind: TransportKind) -> Result<(), ConnectError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Switch { kind, reply };
-        self.handle.commands.send(command).await.map_err(|_| ConnectError::Closed)?;
+        self.handle.command(command).await.map_err(|Ended| ConnectError::Closed)?;
         answer.await.unwrap_or(Err(ConnectError::Closed))
     }
 
     /// Ends the session. Publishes that are not answered yet fail; await them first.
     pub async fn close(&self) {
         let (reply, answer) = oneshot::channel();
-        if self.handle.commands.send(Command::Close(reply)).await.is_ok() {
+        if self.handle.command(Command::Close(reply)).await.is_ok() {
             // An error says that the session ended on its own meanwhile.
             let _ = answer.await;
         }
     }
 
     async fn send(&self, command: Command) -> Result<(), RequestError> {
-        self.handle.commands.send(command).await.map_err(|_| RequestError::closed())
+        self.handle.command(command).await.map_err(|Ended| RequestError::closed())
     }
 
     async fn request(

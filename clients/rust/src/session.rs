@@ -5,8 +5,10 @@ mod connecting;
 mod connection;
 mod moving;
 mod opening;
+mod phases;
 mod publishes;
 mod requests;
+mod subscribing;
 mod traffic;
 
 use crate::{
@@ -38,7 +40,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -50,6 +52,14 @@ const USUAL_FRAME_LIMIT: u64 = 65_536;
 
 type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 type Outcome = oneshot::Sender<Result<(), ConnectError>>;
+
+/// What the application does.
+pub(crate) enum Order {
+    /// With its place in the queue.
+    Command(Command, OwnedSemaphorePermit),
+    /// It has dropped this subscription.
+    Forget(Channel, u64),
+}
 
 /// What the application asks for.
 pub(crate) enum Command {
@@ -92,14 +102,20 @@ enum Which {
 
 /// What the task wakes up for.
 enum Input {
-    Command(Option<Command>),
-    Forgotten(Channel, u64),
+    Order(Option<Order>),
     Received(Which, Result<Received, Closed>),
     Step(Step),
-    /// A paused subscription may be taken up again.
-    Room(Channel, u64),
+    Wakeup(Wakeup),
     Token(Result<Option<Arc<str>>, TokenError>),
     Timer,
+}
+
+/// What a channel has waited for.
+enum Wakeup {
+    /// The paused subscription may be taken up again.
+    Room(Channel, u64),
+    /// The channel may be left, on the connection of that number, which the node has refused before.
+    Leave(Channel, u64),
 }
 
 /// A move that is due.
@@ -116,8 +132,7 @@ struct Session {
     /// The node that is gone has named the current candidate.
     sent_on: bool,
     memory: Memory,
-    commands: mpsc::Receiver<Command>,
-    forgotten: mpsc::UnboundedReceiver<(Channel, u64)>,
+    orders: mpsc::UnboundedReceiver<Order>,
     status: watch::Sender<Status>,
     path: watch::Sender<Option<Path>>,
     /// Who waits for the first session.
@@ -133,7 +148,7 @@ struct Session {
     opening: Option<Opening>,
     reconnect_at: Option<Instant>,
     next_move: Option<Move>,
-    rooms: FuturesUnordered<BoxFuture<'static, (Channel, u64)>>,
+    wakeups: FuturesUnordered<BoxFuture<'static, Wakeup>>,
     refresh_at: Option<Instant>,
     fetching: Option<BoxFuture<'static, Result<Option<Arc<str>>, TokenError>>>,
     /// Failures in a row, for the backoff.
@@ -176,8 +191,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         certificate: options.certificate.clone(),
         headers: options.headers.clone(),
     })?;
-    let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
-    let (forgotten, forgotten_queue) = mpsc::unbounded_channel();
+    let (orders, order_queue) = mpsc::unbounded_channel();
     let (status, watch_status) = watch::channel(Status::Connecting { attempt: 1 });
     let (path, watch_path) = watch::channel(None);
     let (first, opened) = oneshot::channel();
@@ -186,8 +200,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         candidates: Candidates::new(urls),
         sent_on: false,
         memory: Memory::default(),
-        commands: command_queue,
-        forgotten: forgotten_queue,
+        orders: order_queue,
         status,
         path,
         first: Some(first),
@@ -201,7 +214,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         opening: None,
         reconnect_at: None,
         next_move: None,
-        rooms: FuturesUnordered::new(),
+        wakeups: FuturesUnordered::new(),
         refresh_at: None,
         fetching: None,
         failures: 0,
@@ -212,7 +225,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         options,
     };
     tokio::spawn(session.run());
-    Ok((Handle { commands, forgotten }, watch_status, watch_path, opened))
+    Ok((Handle::new(orders, COMMAND_QUEUE), watch_status, watch_path, opened))
 }
 
 /// Why the task ends.
@@ -238,14 +251,13 @@ impl Session {
     /// Waits for the next thing to do. Nothing is lost when another branch is quicker.
     async fn input(&mut self) -> Input {
         let deadline = self.next_deadline();
-        let Self { commands, forgotten, live, retiring, opening, rooms, fetching, .. } = self;
+        let Self { orders, live, retiring, opening, wakeups, fetching, .. } = self;
         tokio::select! {
             received = receive(live.as_mut()) => Input::Received(Which::Live, received),
             received = receive(retiring.as_mut().map(|(live, _)| live)) => Input::Received(Which::Retiring, received),
-            command = commands.recv() => Input::Command(command),
-            Some((channel, id)) = forgotten.recv() => Input::Forgotten(channel, id),
+            order = orders.recv() => Input::Order(order),
             step = next(opening.as_mut().map(|opening| &mut opening.step)) => Input::Step(step),
-            Some((channel, id)) = rooms.next() => Input::Room(channel, id),
+            Some(wakeup) = wakeups.next() => Input::Wakeup(wakeup),
             token = next(fetching.as_mut()) => Input::Token(token),
             () = until(deadline) => Input::Timer,
         }
@@ -253,48 +265,50 @@ impl Session {
 
     fn handle(&mut self, input: Input) -> ControlFlow<End> {
         match input {
-            Input::Command(command) => return self.command(command),
-            Input::Forgotten(channel, id) => self.forget(&channel, id),
+            Input::Order(Some(Order::Command(command, _place))) => return self.command(command),
+            Input::Order(Some(Order::Forget(channel, id))) => self.forget(&channel, id),
+            Input::Order(None) => {
+                return ControlFlow::Break(End { code: None, reason: "dropped".into(), closed: None });
+            }
             Input::Received(which, Ok(received)) => return self.received(which, &received),
             Input::Received(Which::Live, Err(closed)) => return self.lost(closed),
             Input::Received(Which::Retiring, Err(_)) => self.retire(),
             Input::Step(step) => return self.step(step),
-            Input::Room(channel, id) => self.rejoin(&channel, id),
+            Input::Wakeup(wakeup) => self.wake(wakeup),
             Input::Token(token) => self.refresh(token),
             Input::Timer => return self.timer(),
         }
         ControlFlow::Continue(())
     }
 
-    fn command(&mut self, command: Option<Command>) -> ControlFlow<End> {
+    fn command(&mut self, command: Command) -> ControlFlow<End> {
         match command {
-            None => return ControlFlow::Break(End { code: None, reason: "dropped".into(), closed: None }),
-            Some(Command::Close(closed)) => {
+            Command::Close(closed) => {
                 return ControlFlow::Break(End { code: None, reason: "closed".into(), closed: Some(closed) });
             }
-            Some(Command::Subscribe { channel, id, options, events, ended, reply }) => {
+            Command::Subscribe { channel, id, options, events, ended, reply } => {
                 self.subscribe(channel, Entry::new(id, options, events, ended, reply));
             }
-            Some(Command::Publish { channel, data, key, reply }) => {
+            Command::Publish { channel, data, key, reply } => {
                 if let Some(number) = self.publishes.push(channel, data, key, reply) {
                     self.send_publish(number);
                 }
             }
-            Some(Command::Emit(emit)) => self.emit(emit),
-            Some(Command::Request { frame, reply }) => self.request(frame, reply),
-            Some(Command::Token(token)) => {
+            Command::Emit(emit) => self.emit(emit),
+            Command::Request { frame, reply } => self.request(frame, reply),
+            Command::Token(token) => {
                 if let TokenSource::Fixed(fixed) = &mut self.options.token {
                     *fixed = token;
                 }
             }
-            Some(Command::Network(hint)) => self.network(hint),
-            Some(Command::Cut) => {
+            Command::Network(hint) => self.network(hint),
+            Command::Cut => {
                 if let Some(live) = &self.live {
                     live.control.cut();
                     return self.lost(Closed::lost("cut"));
                 }
             }
-            Some(Command::Switch { kind, reply }) => self.switch(kind, reply),
+            Command::Switch { kind, reply } => self.switch(kind, reply),
         }
         ControlFlow::Continue(())
     }
@@ -350,7 +364,7 @@ impl Session {
     async fn end(mut self, end: End) {
         let error = RequestError { reason: end.reason.clone(), ..RequestError::closed() };
         let error = RequestError { code: end.code.unwrap_or(error.code), ..error };
-        self.commands.close();
+        self.orders.close();
         for (_, entry) in self.channels.drain() {
             entry.end(error.clone(), end.code);
         }

@@ -86,12 +86,7 @@ over_both_transports! {
         let (client, mut peer, room) = subscribed_client(&mut node, options, 0).await;
         drop(room);
         let unsubscribe = peer.unsubscribe().await;
-        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
-            id: Some(unsubscribe.id),
-            channel: channel("chat:1"),
-            code: None,
-            reason: None,
-        }));
+        peer.send(unsubscribed(&unsubscribe));
         peer.send_on_stream("chat:1", publication("chat:1", 1));
         let mut room = subscribe(&client, &mut peer, "chat:1", 1).await;
         peer.send_on_stream("chat:1", publication("chat:1", 2));
@@ -110,19 +105,85 @@ over_both_transports! {
         assert!(matches!(event(&mut room).await, ChannelEvent::Publication(next) if next.offset == 6));
     }
 
-    async fn a_missing_publication_is_fetched_and_never_skipped(kind: TransportKind) {
+    async fn a_missing_publication_is_fetched_and_no_other_channel_waits_for_it(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);
-        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        let mut other = subscribe(&client, &mut peer, "chat:2", 0).await;
         peer.send_on_stream("chat:1", publication("chat:1", 1));
         peer.send_on_stream("chat:1", publication("chat:1", 3));
-        let (peer, connect) = node.welcome().await;
-        assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(1)));
-        peer.send(subscribed(None, "chat:1", 1, Some(true)));
+        let unsubscribe = peer.unsubscribe().await;
+        peer.send_on_stream("chat:2", publication("chat:2", 1));
+        assert_eq!(offsets(&mut other, 1).await, [1]);
+        peer.send(unsubscribed(&unsubscribe));
+        let again = peer.subscribe().await;
+        assert_eq!((again.channel, again.position), (channel("chat:1"), Some(position(1))));
+        peer.send(subscribed(Some(again.id), "chat:1", 1, Some(true)));
         for offset in [2, 3] {
-            peer.send_on_stream("chat:1", publication("chat:1", offset));
+            peer.send(publication("chat:1", offset));
         }
         assert_eq!(offsets(&mut room, 3).await, [1, 2, 3]);
+        assert_eq!(client.connected().unwrap().connects, 1);
+    }
+
+    async fn what_comes_while_a_channel_is_left_is_not_counted_to_its_next_subscription(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.subscription_queue = 4;
+        let (client, mut peer, mut slow) = subscribed_client(&mut node, options, 0).await;
+        for offset in 1..=6 {
+            peer.send(publication("chat:1", offset));
+        }
+        let unsubscribe = peer.unsubscribe().await;
+        // There is room again before the node has read `unsubscribe`; it goes on meanwhile.
+        assert_eq!(offsets(&mut slow, 4).await, [1, 2, 3, 4]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        peer.send(publication("chat:1", 7));
+        peer.send(unsubscribed(&unsubscribe));
+        let again = peer.subscribe().await;
+        assert_eq!(again.position, Some(position(4)));
+        peer.send(subscribed(Some(again.id), "chat:1", 4, Some(true)));
+        for offset in 5..=7 {
+            peer.send(publication("chat:1", offset));
+        }
+        assert_eq!(offsets(&mut slow, 3).await, [5, 6, 7]);
+        assert_eq!(client.connected().unwrap().connects, 1);
+    }
+
+    async fn a_channel_that_the_node_does_not_let_go_yet_is_left_a_little_later(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, room) = subscribed_client(&mut node, options, 0).await;
+        drop(room);
+        let refused = peer.unsubscribe().await;
+        let mut error = frame::Error::new(Some(refused.id), ErrorCode::RateLimited, "slow down");
+        error.retry_after_ms = Some(50);
+        let refused_at = std::time::Instant::now();
+        peer.send(ServerFrame::Error(error));
+        let unsubscribe = peer.unsubscribe().await;
+        assert!(refused_at.elapsed() >= Duration::from_millis(50));
+        let (again, ()) = tokio::join!(client.subscribe("chat:1", SubscribeOptions::default()), async {
+            peer.send(unsubscribed(&unsubscribe));
+            let subscribe = peer.subscribe().await;
+            peer.send(subscribed(Some(subscribe.id), "chat:1", 5, None));
+        });
+        again.unwrap();
+    }
+
+    async fn a_subscription_that_the_client_does_not_know_of_is_left_first(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (room, ()) = tokio::join!(client.subscribe("chat:1", SubscribeOptions::default()), async {
+            let subscribe = peer.subscribe().await;
+            peer.send(refusal(subscribe.id, ErrorCode::AlreadySubscribed));
+            let unsubscribe = peer.unsubscribe().await;
+            peer.send(unsubscribed(&unsubscribe));
+            let subscribe = peer.subscribe().await;
+            peer.send(subscribed(Some(subscribe.id), "chat:1", 5, None));
+            peer.send(publication("chat:1", 6));
+        });
+        assert_eq!(offsets(&mut room.unwrap(), 1).await, [6]);
     }
 
     async fn after_a_cut_the_session_resumes_from_its_positions(kind: TransportKind) {
@@ -202,7 +263,7 @@ over_both_transports! {
         let (first, second, ()) =
             tokio::join!(client.publish("chat:1", json("1")), client.publish("chat:1", json("2")), async {
                 let (first, second) = (peer.publish().await, peer.publish().await);
-                peer.send(ServerFrame::Error(frame::Error::new(Some(first.id), ErrorCode::Unavailable, "wait")));
+                peer.send(refusal(first.id, ErrorCode::Unavailable));
                 peer.send(published(&second, 1));
                 let again = peer.publish().await;
                 assert_eq!(again.key, first.key);
@@ -217,7 +278,7 @@ over_both_transports! {
         let (client, mut peer, _) = node.client(options).await;
         let (refused, ()) = tokio::join!(client.publish("chat:1", json("1")), async {
             let publish = peer.publish().await;
-            peer.send(ServerFrame::Error(frame::Error::new(Some(publish.id), ErrorCode::Forbidden, "no")));
+            peer.send(refusal(publish.id, ErrorCode::Forbidden));
         });
         assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden.code());
     }
@@ -239,7 +300,7 @@ over_both_transports! {
         let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
         let (refused, ()) = tokio::join!(client.subscribe("secret:1", SubscribeOptions::default()), async {
             let subscribe = peer.subscribe().await;
-            peer.send(ServerFrame::Error(frame::Error::new(Some(subscribe.id), ErrorCode::Forbidden, "no")));
+            peer.send(refusal(subscribe.id, ErrorCode::Forbidden));
         });
         assert_eq!(refused.unwrap_err().code, ErrorCode::Forbidden.code());
         peer.send_on_stream("chat:1", publication("chat:1", 1));
@@ -265,14 +326,9 @@ over_both_transports! {
         peer.send(subscribed(None, "chat:1", 3, Some(true)));
         peer.send_on_stream("chat:1", publication("chat:1", 4));
         let unsubscribe = peer.unsubscribe().await;
+        peer.send(unsubscribed(&unsubscribe));
         let subscribe = peer.subscribe().await;
         assert_eq!(subscribe.position, None);
-        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
-            id: Some(unsubscribe.id),
-            channel: channel("chat:1"),
-            code: None,
-            reason: None,
-        }));
         peer.send(subscribed(Some(subscribe.id), "chat:1", 4, None));
         peer.send_on_stream("chat:1", publication("chat:1", 5));
         assert_eq!(offsets(&mut again.await.unwrap().unwrap(), 1).await, [5]);
@@ -327,12 +383,7 @@ over_both_transports! {
         }
         let unsubscribe = peer.unsubscribe().await;
         assert_eq!(unsubscribe.channel, channel("chat:1"));
-        peer.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
-            id: Some(unsubscribe.id),
-            channel: channel("chat:1"),
-            code: None,
-            reason: None,
-        }));
+        peer.send(unsubscribed(&unsubscribe));
         peer.send_on_stream("chat:2", publication("chat:2", 1));
         assert_eq!(offsets(&mut quick, 1).await, [1]);
         assert_eq!(offsets(&mut slow, 4).await, [1, 2, 3, 4]);
@@ -393,6 +444,25 @@ over_both_transports! {
         peer.send_raw(&[0x81, 0xa4, b'n', b'e', b'w', b's', 0x80]);
         peer.send(publication("chat:1", 1));
         assert_eq!(offsets(&mut room, 1).await, [1]);
+    }
+
+    async fn a_frame_that_cannot_be_understood_harms_nothing_else(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.encoding = skywave_client::Encoding::MessagePack;
+        let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        let (answer, ()) = tokio::join!(client.presence("chat:1"), async {
+            let ClientFrame::Presence(request) = peer.frame().await else { panic!("no request for presence") };
+            let id = u8::try_from(request.id.get()).unwrap();
+            // {"presence": {"id": id}}
+            peer.send_raw(&[b"\x81\xa8presence\x81\xa2id", &[id][..]].concat());
+        });
+        assert_eq!(answer.unwrap_err().code, ErrorCode::Internal.code());
+        // {"gap": {}}
+        peer.send_raw(b"\x81\xa3gap\x80");
+        peer.send(publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+        assert_eq!(client.connected().unwrap().connects, 1);
     }
 
     async fn bytes_that_are_no_frame_end_the_connection_and_not_the_session(kind: TransportKind) {
@@ -463,6 +533,23 @@ async fn one_client_has_one_subscription_per_channel() {
     let (client, _peer, _room) = subscribed_client(&mut node, options, 0).await;
     let refused = client.subscribe("chat:1", SubscribeOptions::default()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::AlreadySubscribed.code());
+}
+
+#[tokio::test]
+async fn a_channel_may_be_dropped_and_subscribed_to_at_once() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, mut peer, mut room) = subscribed_client(&mut node, options, 0).await;
+    for _ in 0..50 {
+        drop(room);
+        let (again, ()) = tokio::join!(client.subscribe("chat:1", SubscribeOptions::default()), async {
+            let unsubscribe = peer.unsubscribe().await;
+            peer.send(unsubscribed(&unsubscribe));
+            let subscribe = peer.subscribe().await;
+            peer.send(subscribed(Some(subscribe.id), "chat:1", 0, None));
+        });
+        room = again.unwrap();
+    }
 }
 
 #[tokio::test]

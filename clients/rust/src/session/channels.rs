@@ -1,22 +1,28 @@
-//! The subscribed channels: positions, keys seen, and what reaches the reader.
+//! A subscription of this client: its position, the keys seen, and what reaches its reader.
 
 use crate::{
     error::RequestError,
     subscription::{ChannelEvent, Subscribed},
 };
 use skywave_protocol::{
-    Admission, Channel, Position,
+    Admission, Position,
     frame::{self, Gap, Key, Publication, ServerFrame, SubscribeOptions},
 };
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 /// How many keys of a channel are remembered: a publication with one of them is a repetition.
 const REMEMBERED_KEYS: usize = 1000;
+/// A channel that went without a fault for so long has none behind it.
+const FAULT_MEMORY: Duration = Duration::from_secs(60);
 
 /// One subscription of this client.
 #[derive(Debug)]
@@ -31,6 +37,9 @@ pub(super) struct Entry {
     waiter: Option<oneshot::Sender<Result<(), RequestError>>>,
     /// Left on the wire for now: the reader's queue is full, or the node asked to come back later.
     pub paused: bool,
+    /// Faults in a row, and the last one.
+    faults: u32,
+    faulted_at: Option<Instant>,
 }
 
 /// What became of a frame.
@@ -53,7 +62,18 @@ impl Entry {
     ) -> Self {
         let position = options.position.clone();
         let keys = RecentKeys::default();
-        Self { id, options, position, keys, events, ended, waiter: Some(waiter), paused: false }
+        Self {
+            id,
+            options,
+            position,
+            keys,
+            events,
+            ended,
+            waiter: Some(waiter),
+            paused: false,
+            faults: 0,
+            faulted_at: None,
+        }
     }
 
     /// How to subscribe now: from the position held, or as at first.
@@ -148,6 +168,16 @@ impl Entry {
         }
     }
 
+    /// A publication was missing. Tells how many times in a row that was so before.
+    pub fn faulted(&mut self) -> u32 {
+        let now = Instant::now();
+        if self.faulted_at.replace(now).is_none_or(|before| now - before > FAULT_MEMORY) {
+            self.faults = 0;
+        }
+        self.faults = self.faults.saturating_add(1);
+        self.faults - 1
+    }
+
     /// Whether `subscribe` still waits for its answer.
     pub fn is_new(&self) -> bool {
         self.waiter.is_some()
@@ -163,42 +193,6 @@ impl Entry {
         }
     }
 }
-
-/// How far one connection is with a channel.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Asked for; what comes before `subscribed` waits.
-    Awaiting(VecDeque<ServerFrame>),
-    Subscribed,
-    /// Being left; with a queue when it has been asked for again meanwhile.
-    Leaving(Option<VecDeque<ServerFrame>>),
-}
-
-/// What to do with a frame of a channel, by the connection's phase.
-pub(super) enum Sorted {
-    Deliver(ServerFrame),
-    Settled,
-    /// More is held than any node sends in a round trip.
-    TooMany,
-}
-
-/// The most frames of one channel that wait for its `subscribed`.
-const MAX_HELD: usize = 8192;
-
-pub(super) fn sort(phase: Option<&mut Phase>, frame: ServerFrame) -> Sorted {
-    let held = match phase {
-        None | Some(Phase::Leaving(None)) => return Sorted::Settled,
-        Some(Phase::Subscribed) => return Sorted::Deliver(frame),
-        Some(Phase::Awaiting(held) | Phase::Leaving(Some(held))) => held,
-    };
-    if held.len() >= MAX_HELD {
-        return Sorted::TooMany;
-    }
-    held.push_back(frame);
-    Sorted::Settled
-}
-
-pub(super) type Phases = HashMap<Channel, Phase>;
 
 /// The last keys of a channel, as hashes with a secret seed: a false match is once in 2⁵⁴.
 #[derive(Debug, Default)]

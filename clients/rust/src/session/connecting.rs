@@ -2,9 +2,9 @@
 
 use super::{
     End, Move, Session, Which,
-    channels::Phase,
     connection::Live,
     opening::{self, Established, Opening, Purpose, Step, Target},
+    phases::{Phase, Phases},
 };
 use crate::{
     client::Path,
@@ -20,7 +20,7 @@ use skywave_protocol::{
     frame::{self, ClientInfo, Connect, Network, SubscribeOptions},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::ControlFlow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -159,16 +159,12 @@ impl Session {
         let Opening { mut targets, purpose, channels, .. } = opening;
         let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
-        let awaiting =
-            channels.iter().map(|(channel, _)| (channel.clone(), Phase::Awaiting(VecDeque::new())));
-        let live = Live::new(
-            self.connects,
-            url.clone(),
-            connection,
-            connected.heartbeat,
-            connected.limits,
-            awaiting.collect(),
-        );
+        let mut phases = Phases::default();
+        for (channel, entry) in channels {
+            phases.set(channel, Phase::joining(entry, None));
+        }
+        let live =
+            Live::new(self.connects, url.clone(), connection, connected.heartbeat, connected.limits, phases);
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url, connected.region.clone());
@@ -200,7 +196,7 @@ impl Session {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
-        self.catch_up(channels);
+        self.catch_up();
         for frame in early {
             self.frame(Which::Live, frame)?;
         }
@@ -224,24 +220,10 @@ impl Session {
     }
 
     /// Brings the new connection to what the application has asked for meanwhile.
-    pub(super) fn catch_up(&mut self, asked: Vec<(Channel, u64)>) {
-        for (channel, id) in asked {
-            // Dropped meanwhile, even if somebody else has subscribed since.
-            if self.channels.get(&channel).is_none_or(|entry| entry.paused || entry.id != id) {
-                self.leave(&channel);
-            }
-        }
-        let Some(live) = &self.live else { return };
-        let missing: Vec<Channel> = self
-            .channels
-            .iter()
-            .filter(|(channel, entry)| {
-                !entry.paused && matches!(live.phases.get(*channel), None | Some(Phase::Leaving(_)))
-            })
-            .map(|(channel, _)| channel.clone())
-            .collect();
-        for channel in missing {
-            self.join(&channel);
+    pub(super) fn catch_up(&mut self) {
+        let channels: Vec<Channel> = self.channels.keys().cloned().collect();
+        for channel in channels {
+            self.settle(&channel);
         }
         self.send_publishes();
     }

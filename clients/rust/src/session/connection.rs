@@ -1,6 +1,6 @@
 //! One connection that carries the session: its writer, its phases, its heartbeat.
 
-use super::channels::Phases;
+use super::phases::Phases;
 use crate::{
     error::RequestError,
     transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind},
@@ -143,6 +143,13 @@ impl Live {
             self.waiting.push_back(outgoing);
         }
         Ok(())
+    }
+
+    /// Queues what has no reply that anybody waits for.
+    pub fn send_or_log(&mut self, frame: &ClientFrame, lane: Lane) {
+        if let Err(error) = self.send(frame, lane) {
+            tracing::warn!(%error, "a frame was not sent");
+        }
     }
 
     /// Whether so much waits to be written that events are better dropped.

@@ -14,7 +14,7 @@ pub(super) enum Waiter {
     /// The publish of that number.
     Publish(u64),
     Subscribe(Channel),
-    Unsubscribe,
+    Unsubscribe(Channel),
     /// The client's own refresh of its token.
     Refresh,
     Reply(oneshot::Sender<Result<ServerFrame, RequestError>>),

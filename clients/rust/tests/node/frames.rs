@@ -2,7 +2,7 @@
 
 use skywave_client::{Channel, Json, Payload, Position};
 use skywave_protocol::{
-    Point, RequestId, ServerFrame,
+    ErrorCode, Point, RequestId, ServerFrame,
     frame::{
         self, Connect, Connected, Heartbeat, Limits, Publication, Publish, Published, SessionId, Subscribed,
     },
@@ -63,6 +63,20 @@ pub fn subscribed(id: Option<RequestId>, name: &str, offset: u64, recovered: Opt
         recovers: None,
         presence: None,
     })
+}
+
+/// The answer to `unsubscribe`.
+pub fn unsubscribed(request: &frame::Unsubscribe) -> ServerFrame {
+    ServerFrame::Unsubscribed(frame::Unsubscribed {
+        id: Some(request.id),
+        channel: request.channel.clone(),
+        code: None,
+        reason: None,
+    })
+}
+
+pub fn refusal(id: RequestId, code: ErrorCode) -> ServerFrame {
+    ServerFrame::Error(frame::Error::new(Some(id), code, "no"))
 }
 
 pub fn publication(name: &str, offset: u64) -> ServerFrame {

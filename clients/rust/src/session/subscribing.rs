@@ -1,0 +1,223 @@
+//! The channels: what the application wants of each, and what the live connection has of it.
+
+use super::{
+    End, Session, Wakeup,
+    channels::{Delivery, Entry},
+    phases::{Phase, Sorted},
+    requests::Waiter,
+};
+use crate::{error::RequestError, transport::Lane};
+use skywave_protocol::{
+    Channel, ClientFrame, ErrorCode, RequestId, ServerFrame,
+    frame::{self, Subscribe, SubscribeOptions, Unsubscribe},
+};
+use std::{mem, ops::ControlFlow, time::Duration};
+use tokio::time::sleep;
+
+/// The least wait before a channel is asked for again that the node refused for the moment.
+const RESUBSCRIBE_WAIT: Duration = Duration::from_millis(500);
+
+impl Session {
+    // ---- from the node
+
+    /// A publication, an event, a gap or a change of presence.
+    pub(super) fn channel_frame(&mut self, channel: &Channel, frame: ServerFrame) -> ControlFlow<End> {
+        let Some(live) = self.live.as_mut() else { return ControlFlow::Continue(()) };
+        match live.phases.sort(channel, frame) {
+            Sorted::Settled => {}
+            Sorted::TooMany => return self.fault("too much before `subscribed`"),
+            Sorted::Deliver(entry, frame) => self.deliver(channel, entry, frame),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn deliver(&mut self, channel: &Channel, id: u64, frame: ServerFrame) {
+        let Some(entry) = self.channels.get_mut(channel).filter(|entry| entry.id == id) else { return };
+        match entry.deliver(frame) {
+            Delivery::Done => {}
+            Delivery::Full => self.pause(channel),
+            Delivery::OutOfOrder => self.recover(channel),
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, subscribed: frame::Subscribed) -> ControlFlow<End> {
+        let channel = subscribed.channel.clone();
+        let joined = self.live.as_mut().and_then(|live| live.phases.joined(&channel));
+        let Some((id, held)) = joined else { return ControlFlow::Continue(()) };
+        let entry = self.channels.get_mut(&channel).filter(|entry| entry.id == id);
+        match entry.map(|entry| entry.subscribed(subscribed)) {
+            // Dropped meanwhile, even if somebody else has subscribed since.
+            None => self.settle(&channel),
+            Some(Delivery::Full) => self.pause(&channel),
+            Some(_) => {}
+        }
+        for frame in held {
+            self.channel_frame(&channel, frame)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    pub(super) fn unsubscribed(&mut self, unsubscribed: frame::Unsubscribed) {
+        let frame::Unsubscribed { id, channel, code, reason } = unsubscribed;
+        if id.is_some() {
+            self.left(&channel);
+            return;
+        }
+        let Some(id) = self.live.as_mut().and_then(|live| live.phases.ended(&channel)) else { return };
+        let code = code.unwrap_or(ErrorCode::Internal.code());
+        let transient = ErrorCode::from_code(code).is_some_and(ErrorCode::is_transient);
+        let reason = reason.unwrap_or("unsubscribed".into());
+        let message = "the node ended the subscription".into();
+        self.refused(&channel, id, RequestError { code, reason, message, transient, retry_after: None });
+    }
+
+    /// `unsubscribe` was answered.
+    fn left(&mut self, channel: &Channel) {
+        if let Some(live) = &mut self.live {
+            live.phases.left(channel);
+        }
+        self.settle(channel);
+    }
+
+    /// The node refuses to `subscribe`.
+    pub(super) fn subscribe_failed(&mut self, channel: &Channel, request: RequestId, error: RequestError) {
+        let Some(id) = self.live.as_mut().and_then(|live| live.phases.refused(channel, request)) else {
+            return;
+        };
+        if error.code == ErrorCode::AlreadySubscribed.code() {
+            // One of which this client knows nothing, so its position neither: begin again.
+            self.leave(channel);
+        } else {
+            self.refused(channel, id, error);
+        }
+    }
+
+    /// The node refuses to `unsubscribe`. A channel that stays subscribed keeps its place and its presence, so it is
+    /// left a little later.
+    pub(super) fn unsubscribe_failed(&mut self, channel: &Channel, error: RequestError) {
+        tracing::debug!(%error, %channel, "unsubscribe");
+        let Some(live) = self.live.as_ref().filter(|_| error.transient) else {
+            return self.left(channel);
+        };
+        let wait = error.retry_after.unwrap_or(RESUBSCRIBE_WAIT) + self.options.backoff.wait(0);
+        self.wake_after(wait, Wakeup::Leave(channel.clone(), live.number));
+    }
+
+    /// The node will not have the subscription `id`, for now or for good.
+    fn refused(&mut self, channel: &Channel, id: u64, error: RequestError) {
+        let Some(entry) = self.channels.get_mut(channel).filter(|entry| entry.id == id) else {
+            return self.settle(channel);
+        };
+        if error.transient && !entry.is_new() {
+            entry.paused = true;
+            let wait =
+                error.retry_after.unwrap_or_default() + RESUBSCRIBE_WAIT + self.options.backoff.wait(0);
+            self.wake_after(wait, Wakeup::Room(channel.clone(), id));
+        } else if let Some(entry) = self.channels.remove(channel) {
+            let code = error.code;
+            entry.end(error, Some(code));
+        }
+    }
+
+    // ---- to the node
+
+    pub(super) fn subscribe(&mut self, channel: Channel, entry: Entry) {
+        if self.channels.contains_key(&channel) {
+            let message = "this client has a subscription to the channel";
+            let error = RequestError::local(ErrorCode::AlreadySubscribed, message);
+            entry.end(error, Some(ErrorCode::AlreadySubscribed.code()));
+            return;
+        }
+        self.channels.insert(channel.clone(), entry);
+        self.settle(&channel);
+    }
+
+    /// The application has dropped its subscription.
+    pub(super) fn forget(&mut self, channel: &Channel, id: u64) {
+        if self.channels.get(channel).is_some_and(|entry| entry.id == id) {
+            self.channels.remove(channel);
+            self.settle(channel);
+        }
+    }
+
+    /// Asks for what is wanted of a channel, if nothing that was asked before waits for its answer.
+    pub(super) fn settle(&mut self, channel: &Channel) {
+        let wanted = self.channels.get(channel).filter(|entry| !entry.paused).map(|entry| entry.id);
+        let Some(live) = &self.live else { return };
+        match (live.phases.get(channel), wanted) {
+            (None, Some(id)) => self.join(channel, id),
+            (Some(Phase::Joined { entry }), wanted) if wanted != Some(*entry) => self.leave(channel),
+            _ => {}
+        }
+    }
+
+    fn join(&mut self, channel: &Channel, entry_id: u64) {
+        let (Some(live), Some(entry)) = (self.live.as_mut(), self.channels.get(channel)) else { return };
+        let id = self.requests.next_id();
+        let SubscribeOptions { position, history, presence } = entry.request();
+        let subscribe = Subscribe { id, channel: channel.clone(), position, history, presence };
+        match live.send(&ClientFrame::Subscribe(subscribe), Lane::Reliable) {
+            Ok(()) => {
+                live.phases.set(channel.clone(), Phase::joining(entry_id, Some(id)));
+                self.requests.insert(id, Waiter::Subscribe(channel.clone()), live.number);
+            }
+            Err(error) => self.refused(channel, entry_id, error),
+        }
+    }
+
+    fn leave(&mut self, channel: &Channel) {
+        let Some(live) = self.live.as_mut() else { return };
+        live.phases.set(channel.clone(), Phase::Leaving);
+        let id = self.requests.next_id();
+        let unsubscribe = Unsubscribe { id, channel: channel.clone() };
+        live.send_or_log(&ClientFrame::Unsubscribe(unsubscribe), Lane::Reliable);
+        self.requests.insert(id, Waiter::Unsubscribe(channel.clone()), live.number);
+    }
+
+    /// The reader is too slow: leaves the channel until there is room.
+    fn pause(&mut self, channel: &Channel) {
+        let Some(entry) = self.channels.get_mut(channel).filter(|entry| !entry.paused) else { return };
+        entry.paused = true;
+        let (room, name, id) = (entry.room(), channel.clone(), entry.id);
+        self.wakeups.push(Box::pin(async move {
+            room.await;
+            Wakeup::Room(name, id)
+        }));
+        self.settle(channel);
+    }
+
+    /// A publication is missing, and no gap said so: leaves the channel and comes back with the position held. A node
+    /// that does so again and again is asked less and less often.
+    fn recover(&mut self, channel: &Channel) {
+        let Some(entry) = self.channels.get_mut(channel).filter(|entry| !entry.paused) else { return };
+        tracing::warn!(%channel, "a publication is missing; recovering");
+        entry.paused = true;
+        let (id, wait) = (entry.id, self.options.backoff.wait(entry.faulted()));
+        self.wake_after(wait, Wakeup::Room(channel.clone(), id));
+        self.settle(channel);
+    }
+
+    fn wake_after(&self, wait: Duration, wakeup: Wakeup) {
+        self.wakeups.push(Box::pin(async move {
+            sleep(wait).await;
+            wakeup
+        }));
+    }
+
+    pub(super) fn wake(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Room(channel, id) => {
+                let entry = self.channels.get_mut(&channel).filter(|entry| entry.id == id);
+                if entry.is_some_and(|entry| mem::take(&mut entry.paused)) {
+                    self.settle(&channel);
+                }
+            }
+            Wakeup::Leave(channel, number) => {
+                let same = self.live.as_ref().filter(|live| live.number == number);
+                if same.is_some_and(|live| matches!(live.phases.get(&channel), Some(Phase::Leaving))) {
+                    self.leave(&channel);
+                }
+            }
+        }
+    }
+}
