@@ -5,7 +5,7 @@ mod clock;
 pub mod memory;
 pub mod redis;
 
-pub use clock::wall_ms;
+pub use clock::{HybridClock, wall_ms};
 
 use crate::broadcast::{Event, Publication};
 use futures_util::future::BoxFuture;

@@ -99,7 +99,7 @@ fn leaving(node: &Node, period: Duration) -> usize {
 
 /// Asks a session to move within `within`.
 pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Duration, url: Option<Arc<str>>) {
-    node.sessions.asked(session, attached.number);
+    node.sessions.asked(session, attached.claim.number);
     // Bounded by an hour's deadline.
     let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
     attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
@@ -132,7 +132,8 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
     let count = sessions.len();
     tracing::info!(sessions = count, ?order, "moving sessions to other nodes");
     let mut state = node.moving.state.lock();
-    state.ordered = sessions.iter().map(|(session, attached)| (session.clone(), attached.number)).collect();
+    state.ordered =
+        sessions.iter().map(|(session, attached)| (session.clone(), attached.claim.number)).collect();
     if let Some(task) = state.task.take() {
         task.abort();
     }
@@ -167,7 +168,8 @@ async fn carry_out(
         // What the directory says of the others' loads is fresh enough for one step.
         let mut destinations = Destinations::new(&node, url.clone());
         for _ in 0..due {
-            let Some((session, attached)) = sessions.find(|(id, it)| node.sessions.has(id, it.number)) else {
+            let Some((session, attached)) = sessions.find(|(id, it)| node.sessions.has(id, it.claim.number))
+            else {
                 return;
             };
             ask(&node, &session, &attached, TURN, destinations.next(&session, &attached));

@@ -1,5 +1,6 @@
 //! A session: one task, one `select!` loop over its transport, its outbox, its pending answers and its clock.
 
+pub mod claim;
 pub mod connection;
 mod filling;
 mod opening;

@@ -1,27 +1,23 @@
--- Gives a session to a transport, and tells the node of the transport that had it.
--- KEYS: the session's holder. ARGV: node ('' for one of another region), the transport's turn among those of the
--- session, its number on the node, how long it has had the session in µs (0: since now), lifetime in ms, the session,
--- the prefix of inboxes.
--- Answers 1, or 0 when a newer transport has the session: one of a later turn, or one of the same that came later.
-local node, turn, number, age = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local time = redis.call('TIME')
-local since = time[1] * 1000000 + time[2] - age
+-- Gives a session to a transport unless a newer one has it, and tells the node of the transport that had it.
+--
+-- KEYS[1] the session's holder: `attempt turn since_ms number node`, the node '' for one of another region
+-- ARGV[1] attempt · [2] turn · [3] since_ms · [4] number: of two claims the one is newer in which the first of these that
+-- differs is greater, as `session/claim.rs` has it · [5] node · [6] lifetime in ms · [7] the session · [8] what the names
+-- of inboxes begin with
+-- Answers 1, or 0 when a newer transport has the session.
 local holder = redis.call('GET', KEYS[1])
-if holder then
-  local their_turn, their_since, their_number, their_node = string.match(holder, '^(%d+) (%d+) (%d+) (.*)$')
-  if their_turn and not (their_node == node and their_number == number) then
-    their_turn, their_since = tonumber(their_turn), tonumber(their_since)
-    if their_turn > turn then
-      return 0
-    elseif age == 0 then
-      since = math.max(since, their_since + 1)
-    elseif their_turn == turn and their_since >= since then
-      return 0
+local theirs = holder and { string.match(holder, '^(%d+) (%d+) (%d+) (%d+) (%S*)') } or {}
+for field = 1, theirs[5] and 4 or 0 do
+  local own, their = tonumber(ARGV[field]), tonumber(theirs[field])
+  if their > own then
+    return 0
+  elseif own > their then
+    -- Also to a node of this name: two may have been given one id.
+    if theirs[5] ~= '' then
+      redis.call('PUBLISH', ARGV[8] .. theirs[5], 'replaced ' .. theirs[4] .. ' ' .. ARGV[7])
     end
-    if their_node ~= '' and their_node ~= node then
-      redis.call('PUBLISH', ARGV[7] .. their_node, 'replaced ' .. their_number .. ' ' .. ARGV[6])
-    end
+    break
   end
 end
-redis.call('SET', KEYS[1], string.format('%.0f %.0f %s %s', turn, since, number, node), 'PX', ARGV[5])
+redis.call('SET', KEYS[1], table.concat(ARGV, ' ', 1, 5), 'PX', ARGV[6])
 return 1

@@ -2,9 +2,9 @@
 //!
 //! Each region's Redis knows which transport of which node has a session. To claim it is one atomic step, in which Redis
 //! tells the former holder by the number of its transport: so each transport is told once, when it was replaced, and
-//! never a newer one. Which one is newer is told by its turn, which the signed secret counts that it was resumed with:
-//! a claim that was long under way does not win. Sessions do not wait for any of it: without Redis they open all the
-//! same, and are claimed later, with their age, which decides between two of one turn.
+//! never a newer one. Which one is newer is settled when it opens (see [`Claim`](crate::session::claim::Claim)), so all
+//! regions keep the same one, in whatever order they hear of them: a claim that was long under way does not win.
+//! Sessions do not wait for any of it: without Redis they open all the same, and are claimed later.
 
 use crate::{
     auth::resume::RESUME_LIFETIME,
@@ -12,7 +12,7 @@ use crate::{
     hub::outbox::Outbox,
     node::Node,
     redis::{Redis, Request, Script},
-    session::registry::Attached,
+    session::{claim::Claim, registry::Attached},
 };
 use futures_util::future::join_all;
 use redis::Value;
@@ -64,8 +64,7 @@ impl Fencing {
             if !realm.concerns(attached) {
                 continue;
             }
-            let call =
-                realm.redis.commands.call(realm.request(&self.node, session, attached, Duration::ZERO));
+            let call = realm.redis.commands.call(realm.request(&self.node, session, attached));
             let (realm, outbox) = (realm.clone(), attached.outbox.clone());
             tokio::spawn(async move {
                 match call.await {
@@ -80,7 +79,7 @@ impl Fencing {
     pub fn release(&self, session: &SessionId, attached: &Attached) {
         for realm in self.realms.iter().filter(|realm| realm.is_own) {
             let Redis { commands, keys, .. } = &realm.redis;
-            let args = vec![self.node.as_bytes().to_vec(), attached.number.to_string().into_bytes()];
+            let args = vec![self.node.as_bytes().to_vec(), attached.claim.number.to_string().into_bytes()];
             let release =
                 Request::Script { script: Script::Release, keys: vec![keys.session(session)], args };
             if let Err(error) = commands.send(release) {
@@ -100,17 +99,19 @@ impl Fencing {
 impl Realm {
     /// A session that began here cannot have a transport in another region.
     fn concerns(&self, attached: &Attached) -> bool {
-        self.is_own || attached.turn > 0
+        self.is_own || attached.claim.turn > 0
     }
 
-    fn request(&self, node: &str, session: &SessionId, attached: &Attached, age: Duration) -> Request {
+    fn request(&self, node: &str, session: &SessionId, attached: &Attached) -> Request {
         let keys = &self.redis.keys;
         let (node, lifetime) = if self.is_own { (node, RESUME_LIFETIME) } else { ("", ELSEWHERE_LIFETIME) };
+        let Claim { attempt, turn, since_ms, number } = attached.claim;
         let args = [
+            attempt.to_string(),
+            turn.to_string(),
+            since_ms.to_string(),
+            number.to_string(),
             node.to_owned(),
-            attached.turn.to_string(),
-            attached.number.to_string(),
-            age.as_micros().to_string(),
             lifetime.as_millis().to_string(),
             session.to_string(),
             keys.inbox(""),
@@ -126,13 +127,12 @@ impl Realm {
         session: &SessionId,
         attached: &Attached,
     ) -> Result<(), BrokerError> {
-        let age = attached.since.elapsed().max(Duration::from_micros(1));
-        let request = self.request(&node.id, session, attached, age);
+        let request = self.request(&node.id, session, attached);
         outdated(&self.redis.commands.call(request).await?, &attached.outbox);
         Ok(())
     }
 
-    /// Claims all sessions that concern it, with their ages.
+    /// Claims all sessions that concern it.
     async fn make_up(&self, node: &Node) -> Result<(), BrokerError> {
         let mut sessions = node.sessions.all();
         sessions.retain(|(_, attached)| self.concerns(attached));

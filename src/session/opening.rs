@@ -27,6 +27,9 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// The highest number of an attempt: Redis' scripts compare them as doubles.
+const MAX_ATTEMPT: u64 = (1 << 53) - 1;
+
 /// What is known of a session once it is open.
 pub struct Opened {
     pub id: SessionId,
@@ -118,10 +121,8 @@ async fn welcome(
         transport: peer.transport,
         address: peer.address,
         connected_at_ms: wall_ms(),
-        since: std::time::Instant::now(),
-        number: node.sessions.number(),
+        claim: node.sessions.claim(connect.attempt.unwrap_or(0).min(MAX_ATTEMPT), turn),
         asked_at: None,
-        turn,
     };
     node.sessions
         .attach(id.clone(), attached.clone())

@@ -1,6 +1,7 @@
 //! The sessions that are connected to this node, by id and by user.
 
-use crate::hub::outbox::Outbox;
+use super::claim::Claim;
+use crate::{broker::HybridClock, hub::outbox::Outbox};
 use parking_lot::Mutex;
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
@@ -22,15 +23,10 @@ pub struct Attached {
     pub transport: &'static str,
     pub address: SocketAddr,
     pub connected_at_ms: u64,
-    /// Since when this transport has the session.
-    pub since: Instant,
-    /// Names the transport: no other one of this node has or had it.
-    pub number: u64,
+    /// Tells which of the session's transports is the newest.
+    pub claim: Claim,
     /// When it was last asked to move to another node.
     pub asked_at: Option<Instant>,
-    /// Which of the session's transports it is: 0 for the one it began on. Two that were resumed with the same secret
-    /// have the same.
-    pub turn: u64,
 }
 
 impl Attached {
@@ -48,6 +44,8 @@ pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Attached>>,
     /// The number of the next transport; begins anywhere, so that an earlier process had others.
     next_number: AtomicU64,
+    /// Of transports: never backward, as a newer one replaces an older.
+    clock: HybridClock,
     /// Transports in any state, those that are still closing included.
     transports: AtomicUsize,
     emptied: Notify,
@@ -59,6 +57,7 @@ impl Default for Registry {
             sessions: Mutex::default(),
             // Within what Lua counts without loss.
             next_number: AtomicU64::new(rand::random::<u64>() >> 13),
+            clock: HybridClock::default(),
             transports: AtomicUsize::new(0),
             emptied: Notify::new(),
         }
@@ -66,18 +65,19 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// A number for a transport.
-    pub fn number(&self) -> u64 {
-        self.next_number.fetch_add(1, Ordering::Relaxed)
+    /// The claim of a transport that opens now, of the `attempt`-th `connect` of its client and the `turn`-th resumption.
+    pub fn claim(&self, attempt: u64, turn: u64) -> Claim {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        Claim { attempt, turn, since_ms: self.clock.now_ms(), number }
     }
 
     /// Makes this the session's transport. An older one is told that it was replaced.
     ///
     /// # Errors
-    /// A transport of a later turn has the session: this one comes from an outdated secret.
+    /// A newer transport has the session: this one was long under way, or comes from an outdated secret.
     pub fn attach(&self, session: SessionId, attached: Attached) -> Result<(), Outdated> {
         let mut sessions = self.sessions.lock();
-        if sessions.get(&session).is_some_and(|present| present.turn > attached.turn) {
+        if sessions.get(&session).is_some_and(|present| present.claim > attached.claim) {
             return Err(Outdated);
         }
         if let Some(older) = sessions.insert(session, attached) {
@@ -98,7 +98,7 @@ impl Registry {
     /// A transport elsewhere has taken the session over from the transport of this number.
     pub fn replaced(&self, session: &str, number: u64) {
         let sessions = self.sessions.lock();
-        if let Some(attached) = sessions.get(session).filter(|attached| attached.number == number) {
+        if let Some(attached) = sessions.get(session).filter(|attached| attached.claim.number == number) {
             attached.outbox.close(CloseCode::Replaced);
         }
     }
@@ -106,7 +106,7 @@ impl Registry {
     /// The transport of this number is asked to move to another node now.
     pub fn asked(&self, session: &str, number: u64) {
         let mut sessions = self.sessions.lock();
-        if let Some(attached) = sessions.get_mut(session).filter(|attached| attached.number == number) {
+        if let Some(attached) = sessions.get_mut(session).filter(|attached| attached.claim.number == number) {
             attached.asked_at = Some(Instant::now());
         }
     }
@@ -117,7 +117,7 @@ impl Registry {
 
     /// Whether the session is here, on the transport of this number.
     pub fn has(&self, session: &str, number: u64) -> bool {
-        self.sessions.lock().get(session).is_some_and(|attached| attached.number == number)
+        self.sessions.lock().get(session).is_some_and(|attached| attached.claim.number == number)
     }
 
     pub fn len(&self) -> usize {

@@ -3,7 +3,7 @@
 use crate::{
     server::RedisServer,
     session::Session,
-    world::{Node, Other, client, eventually, free_url, soon},
+    world::{Node, client, eventually, regions, soon},
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -25,19 +25,8 @@ struct Regions {
 
 impl Regions {
     async fn start(settings: &[(&str, &str)]) -> Self {
-        let (eu_redis, us_redis) = (RedisServer::durable().await, RedisServer::durable().await);
-        for _ in 0..10 {
-            let (eu_url, us_url) = (free_url(), free_url());
-            let eu_others = [Other { name: "us", redis: &us_redis, url: &us_url }];
-            let us_others = [Other { name: "eu", redis: &eu_redis, url: &eu_url }];
-            let of = |name| [&[QUICKLY, ("NODE__REGION", name)], settings].concat();
-            let eu = Node::at(&eu_url, &eu_redis, "eu-1", &of("eu"), &eu_others).await;
-            let us = Node::at(&us_url, &us_redis, "us-1", &of("us"), &us_others).await;
-            if let (Some(eu), Some(us)) = (eu, us) {
-                return Self { eu_redis, _us_redis: us_redis, eu, us };
-            }
-        }
-        panic!("no ports are free for both TCP and UDP");
+        let [(eu_redis, eu), (_us_redis, us)] = regions(["eu", "us"], &[&[QUICKLY], settings].concat()).await;
+        Self { eu_redis, _us_redis, eu, us }
     }
 }
 
@@ -154,11 +143,8 @@ async fn an_isolated_region_is_left_or_goes_on_as_it_is_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_resumes_in_another_region_closes_its_older_transport() {
     let Regions { eu_redis: _eu_redis, _us_redis, eu, us } = Regions::start(&[]).await;
-    let reached = async |node: &Node| {
-        let regions = node.server.node().other_regions.clone().unwrap();
-        regions.remotes.iter().all(|remote| remote.redis.commands.is_available())
-    };
-    eventually("the regions reach each other", async || reached(&eu).await && reached(&us).await).await;
+    eu.reaches_the_others().await;
+    us.reaches_the_others().await;
     let mut first = Session::open(&eu).await;
     let mut second = first.resume(&us).await;
     assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));

@@ -3,8 +3,9 @@
 use crate::{
     server::RedisServer,
     session::Session,
-    world::{Node, eventually},
+    world::{Node, eventually, regions},
 };
+use futures_util::future::join_all;
 use serde_json::json;
 use skywave_protocol::CloseCode;
 
@@ -64,6 +65,94 @@ async fn of_many_transports_at_once_one_is_left() {
     eventually("nothing but it is left", async || a.sessions() + b.sessions() == 1).await;
 }
 
+/// Of transports that were opened with one secret, `newest` is served and the others have been replaced.
+async fn only_the_newest_is_left(mut transports: Vec<(u64, Session)>, newest: u64, nodes: &[&Node]) {
+    for (attempt, transport) in &mut transports {
+        if *attempt == newest {
+            transport.receive("connected").await;
+            transport.is_served().await;
+        } else {
+            assert_eq!(transport.ends_at_last().await, u64::from(CloseCode::Replaced.code()), "{attempt}");
+        }
+    }
+    let sessions = || nodes.iter().map(|node| node.sessions()).sum::<usize>();
+    assert_eq!(sessions(), 1);
+    drop(transports);
+    eventually("nothing is left", async || sessions() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_that_arrives_late_never_ends_the_newer_transport_of_its_session() {
+    let [(_eu_redis, eu), (us_redis, us)] = regions(["eu", "us"], &[]).await;
+    let us_2 = Node::with(&us_redis, "us-2", &[("NODE__REGION", "us")]).await;
+    eu.reaches_the_others().await;
+    us.reaches_the_others().await;
+    let first = Session::with(&eu, json!({"attempt": 1})).await;
+    let mut newer = first.resume_as(&us, 3).await;
+    newer.receive("connected").await;
+    // It was on its way to the same node, another one of its region, or another region.
+    for node in [&us, &us_2, &eu] {
+        let mut late = first.resume_as(node, 2).await;
+        assert_eq!(late.ends_at_last().await, u64::from(CloseCode::Replaced.code()), "{}", node.id);
+    }
+    newer.is_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_connects_with_one_secret_at_once_in_several_regions_that_of_the_highest_attempt_is_left() {
+    let [(_eu_redis, eu), (_us_redis, us), (_ap_redis, ap)] = regions(["eu", "us", "ap"], &[]).await;
+    let nodes = [&eu, &us, &ap];
+    join_all(nodes.map(Node::reaches_the_others)).await;
+    for round in 0..12 {
+        let first = Session::with(nodes[round % 3], json!({"attempt": 1})).await;
+        let attempts = (0..3).map(|place| (2 + (place + round as u64) % 3, nodes[place as usize]));
+        let transports = join_all(attempts.map(async |(n, node)| (n, first.resume_as(node, n).await))).await;
+        only_the_newest_is_left(transports, 4, &nodes).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_connects_with_one_secret_at_once_one_is_left_though_their_clients_count_no_attempts() {
+    let [(_eu_redis, eu), (_us_redis, us), (_ap_redis, ap)] = regions(["eu", "us", "ap"], &[]).await;
+    let nodes = [&eu, &us, &ap];
+    join_all(nodes.map(Node::reaches_the_others)).await;
+    for round in 0..12 {
+        let first = Session::open(nodes[round % 3]).await;
+        let secret = json!({"resume": first.connected["resume"]});
+        let mut transports = join_all(nodes.map(|node| Session::try_with(node, secret.clone()))).await;
+        join_all(transports.iter_mut().map(Session::is_answered)).await;
+        join_all(nodes.map(Node::has_claimed)).await;
+        let sessions = || nodes.iter().map(|node| node.sessions()).sum::<usize>();
+        eventually("one is left", async || sessions() <= 1).await;
+        assert_eq!(sessions(), 1, "in round {round}");
+        drop(transports);
+        eventually("nothing is left", async || nodes.iter().all(|node| node.sessions() == 0)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_highest_attempt_is_left_though_the_redis_of_a_region_was_away_meanwhile() {
+    let [(mut eu_redis, eu), (_us_redis, us)] = regions(["eu", "us"], &[]).await;
+    join_all([&eu, &us].map(Node::reaches_the_others)).await;
+    for newest in [&eu, &us] {
+        let first = Session::with(&us, json!({"attempt": 1})).await;
+        eu_redis.kill();
+        let away = async || !eu.server.node().redis.as_ref().unwrap().commands.is_available();
+        eventually("it is noticed", away).await;
+        let attempt = |node: &Node| if node.id == newest.id { 3 } else { 2 };
+        // The one of the highest attempt is not the last to come.
+        let older = if newest.id == eu.id { &us } else { &eu };
+        let transports = vec![
+            (3, first.resume_as(newest, attempt(newest)).await),
+            (2, first.resume_as(older, attempt(older)).await),
+        ];
+        eu_redis.relaunch().await;
+        eventually("it is back", async || !away().await).await;
+        join_all([&eu, &us].map(Node::reaches_the_others)).await;
+        only_the_newest_is_left(transports, 3, &[&eu, &us]).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_word_of_an_old_takeover_closes_nothing() {
     let redis = RedisServer::start().await;
@@ -74,7 +163,7 @@ async fn a_late_word_of_an_old_takeover_closes_nothing() {
     eventually("it is claimed", async || redis.run::<bool>(&format!("EXISTS sky:session:{session}")).await)
         .await;
     let before = holder().await;
-    let number: u64 = before.split(' ').nth(2).unwrap().parse().unwrap();
+    let number: u64 = before.split(' ').nth(3).unwrap().parse().unwrap();
     let mut second = first.resume(&a).await;
     eventually("it is claimed anew", async || holder().await != before).await;
     let told = format!("replaced {number} {session}");

@@ -28,6 +28,11 @@ impl Session {
         resumed
     }
 
+    /// As [`Self::resume`], by the `connect` of this number, whatever comes of it.
+    pub async fn resume_as(&self, node: &Node, attempt: u64) -> Self {
+        Self::try_with(node, json!({"resume": self.connected["resume"], "attempt": attempt})).await
+    }
+
     /// A session by a `connect` with these fields.
     pub async fn with(node: &Node, fields: Value) -> Self {
         let mut session = Self::try_with(node, fields).await;
@@ -55,6 +60,21 @@ impl Session {
     /// The code with which the node ends it.
     pub async fn end(&mut self) -> u64 {
         self.receive("disconnect").await["code"].as_u64().unwrap()
+    }
+
+    /// Waits until its `connect` was answered, one way or the other.
+    pub async fn is_answered(&mut self) {
+        self.socket.frame().await;
+    }
+
+    /// The code with which the node ends it, whatever it says before.
+    pub async fn ends_at_last(&mut self) -> u64 {
+        loop {
+            let frame = self.socket.frame().await;
+            if let Some(disconnect) = frame.get("disconnect") {
+                return disconnect["code"].as_u64().unwrap();
+            }
+        }
     }
 
     /// Checks that it still is served.

@@ -6,9 +6,11 @@ use crate::{
     server::RedisServer,
     token::{HMAC_SECRET, token},
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use skywave::{
     config::Config,
+    redis::Request,
     server::{Server, StartError},
 };
 use skywave_client::{CertificateCheck, Client, ClientOptions, TokenSource, TransportChoice};
@@ -115,9 +117,49 @@ impl Node {
         (response.status().as_u16(), soon(response.text()).await.unwrap())
     }
 
+    /// Waits until it reaches the Redis of every other region.
+    pub async fn reaches_the_others(&self) {
+        let regions = self.server.node().other_regions.clone().unwrap();
+        let reached = async || regions.remotes.iter().all(|remote| remote.redis.commands.is_available());
+        eventually("the regions reach each other", reached).await;
+    }
+
+    /// Waits until each Redis has answered what it was asked so far: it does so in order.
+    pub async fn has_claimed(&self) {
+        let node = self.server.node();
+        let others = node.other_regions.iter().flat_map(|regions| regions.redis_by_name().into_values());
+        for redis in node.redis.clone().into_iter().chain(others) {
+            soon(redis.commands.call(Request::command(["GET", "a"]))).await.unwrap();
+        }
+    }
+
     pub fn sessions(&self) -> usize {
         self.server.node().sessions.len()
     }
+}
+
+/// A node in each of these regions, which know each other, and the Redis of each.
+pub async fn regions<const COUNT: usize>(
+    names: [&str; COUNT],
+    settings: &[(&str, &str)],
+) -> [(RedisServer, Node); COUNT] {
+    let redis = join_all(names.map(|_| RedisServer::durable())).await;
+    for _ in 0..10 {
+        let urls = names.map(|_| free_url());
+        let nodes = join_all((0..COUNT).map(async |own| {
+            let others: Vec<_> = (0..COUNT)
+                .filter(|other| *other != own)
+                .map(|other| Other { name: names[other], redis: &redis[other], url: &urls[other] })
+                .collect();
+            let settings = [&[("NODE__REGION", names[own])], settings].concat();
+            Node::at(&urls[own], &redis[own], &format!("{}-1", names[own]), &settings, &others).await
+        }));
+        if let Some(nodes) = nodes.await.into_iter().collect::<Option<Vec<_>>>() {
+            let started: Vec<_> = redis.into_iter().zip(nodes).collect();
+            return started.try_into().ok().unwrap();
+        }
+    }
+    panic!("no ports are free for both TCP and UDP");
 }
 
 /// The variables that configure a node.
