@@ -1064,9 +1064,36 @@ var Publishes = class {
   }
 };
 
+// src/session/round_trips.ts
+var LOOK_MS = 1e3;
+var LATE_MS = 500;
+var RoundTrips = class {
+  /** In milliseconds; 0: none yet. */
+  smoothedMs = 0;
+  /** When the next look is due, while replies are waited for. */
+  nextAt = 0;
+  #suspendedAt = -Infinity;
+  /** From now on a reply is waited for. */
+  begin(now) {
+    this.nextAt = now + LOOK_MS;
+  }
+  look(now) {
+    if (now - this.nextAt > LATE_MS) this.#suspendedAt = now;
+    this.nextAt = now + LOOK_MS;
+  }
+  /** The reply to what was sent then has come. */
+  replied(sentAt, now) {
+    this.look(now);
+    if (sentAt < this.#suspendedAt) return;
+    const tookMs = now - sentAt;
+    this.smoothedMs = this.smoothedMs === 0 ? tookMs : this.smoothedMs + (tookMs - this.smoothedMs) / 8;
+  }
+};
+
 // src/session/requests.ts
 var MAX_REQUESTS = 1024;
 var Requests = class {
+  trips = new RoundTrips();
   #timeoutMs;
   /** Those of the session itself. */
   #sent = /* @__PURE__ */ new Map();
@@ -1087,6 +1114,7 @@ var Requests = class {
   send(link, now, frame, request) {
     const id2 = this.nextId();
     if (!link.send(frame(id2))) return false;
+    if (!this.#isWaiting) this.trips.begin(now);
     this.#sent.set(id2, { request, link, sentAt: now });
     return true;
   }
@@ -1105,6 +1133,7 @@ var Requests = class {
   sendWaiting(link, now) {
     for (const [id2, asked] of this.#asked) {
       if (asked.link !== void 0) continue;
+      if (!this.#isWaiting) this.trips.begin(now);
       asked.link = link;
       asked.sentAt = now;
       if (!link.send(asked.request.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
@@ -1113,7 +1142,13 @@ var Requests = class {
   #fail(id2, error) {
     this.take(id2)?.request.failed?.(error);
   }
-  /** Takes the request that a reply belongs to. */
+  /** Takes the request that the reply belongs to which has come now. */
+  replied(id2, now) {
+    const pending = this.take(id2);
+    if (pending !== void 0) this.trips.replied(pending.sentAt, now);
+    return pending?.request;
+  }
+  /** Takes a request that does not wait any longer. */
   take(id2) {
     const pending = this.#sent.get(id2) ?? this.#asked.get(id2);
     this.#sent.delete(id2);
@@ -1133,11 +1168,16 @@ var Requests = class {
       if (!asked.request.isRepeatable) this.#fail(id2, requestError("unavailable", "the connection was lost"));
     }
   }
-  /** When the next one has waited for too long. */
-  get expiresAt() {
-    return Math.min(...[...this.#asked.values()].map((asked) => asked.expiresAt));
+  /** Whether a reply is on its way. */
+  get #isWaiting() {
+    return this.#sent.size > 0 || [...this.#asked.values()].some(({ link }) => link !== void 0);
+  }
+  /** When the next one has waited for too long, or it is time to look. */
+  get nextAt() {
+    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#asked.values()].map((asked) => asked.expiresAt));
   }
   expire(now) {
+    if (this.#isWaiting) this.trips.look(now);
     for (const [id2, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
   failAll(error) {
@@ -1220,8 +1260,6 @@ var LEAST_CHECK_MS = 2e3;
 var Traffic = class {
   publishes;
   requests;
-  /** Smoothed time from request to reply, in milliseconds; 0: none yet. */
-  replyMs = 0;
   #host;
   #options;
   #subscriptions = /* @__PURE__ */ new Map();
@@ -1308,11 +1346,7 @@ var Traffic = class {
   }
   /** Takes the request that a reply belongs to, and the time that it took. */
   #take(id2) {
-    const sent = id2 === void 0 ? void 0 : this.requests.take(id2);
-    if (sent === void 0) return void 0;
-    const tookMs = this.#host.now() - sent.sentAt;
-    this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
-    return sent.request;
+    return id2 === void 0 ? void 0 : this.requests.replied(id2, this.#host.now());
   }
   // ---- subscriptions
   /** Subscribes, or does so anew with other options. */
@@ -1452,12 +1486,12 @@ var Traffic = class {
     const { live } = this.#host;
     if (live === void 0 || live.isBeingChecked) return;
     this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
-    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
+    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.requests.trips.smoothedMs));
   }
   // ---- time
   get nextAt() {
     const { live } = this.#host;
-    let at = this.requests.expiresAt;
+    let at = this.requests.nextAt;
     if (live === void 0) return at;
     at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
@@ -2146,7 +2180,7 @@ var SkywaveCore = class {
   }
   /** The time from a request to its reply, smoothed, in milliseconds. */
   get rttMs() {
-    return this.session.traffic.replyMs || void 0;
+    return this.session.traffic.requests.trips.smoothedMs || void 0;
   }
   /** Listens. Answers how to stop. */
   on(name, listener, options) {
@@ -2653,10 +2687,10 @@ var Race = class {
     const timer = setTimeout(() => {
       this.#failed(index, lost("no handshake in time"));
     }, timeoutMs);
-    const begunAt = Date.now();
+    const begunAt = performance.now();
     try {
       const value = await attempt(controller.signal);
-      if (!controller.signal.aborted) this.#won({ index, value, tookMs: Date.now() - begunAt, failed: [...this.#errors.keys()] });
+      if (!controller.signal.aborted) this.#won({ index, value, tookMs: performance.now() - begunAt, failed: [...this.#errors.keys()] });
     } catch (error) {
       this.#failed(index, error);
     } finally {

@@ -7,7 +7,7 @@ import { build } from 'esbuild';
 const INTERNAL = `
   arrived asked beats beginRound canRefresh catchUp configure connectId deadAt dialed endSubscriptions expiresAt failAll
   fetchToken frameBytes greetBy handshakeMs hasMuchRoom hasRoom heard isAlive isBeingChecked isConnected
-  isExhausted isGiven isNudged isPaused isRepeatable isSecure networkChanged nextAt nextId nudgeAt nudge phases
+  isExhausted isGiven isNudged isPaused isRepeatable isSecure networkChanged nextAt nextId nudgeAt nudge phases replied trips smoothedMs look
   positionOf presenceChanged publishes refreshAt releaseAll replyMs requests resumeAt sendOn sendPublishes sendWaiting
   sentAt sentOn settle spare stateChanged switchTo tokenExpires trusted upAt upFailed wasSent withdraw woke
   purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs whenOver avoidedUntil worked

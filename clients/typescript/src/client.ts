@@ -112,7 +112,7 @@ export class SkywaveCore {
 
   /** The time from a request to its reply, smoothed, in milliseconds. */
   get rttMs(): number | undefined {
-    return this.session.traffic.replyMs || undefined;
+    return this.session.traffic.requests.trips.smoothedMs || undefined;
   }
 
   /** Listens. Answers how to stop. */

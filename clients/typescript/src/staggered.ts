@@ -102,10 +102,10 @@ class Race<T> {
     const timer = setTimeout(() => {
       this.#failed(index, lost('no handshake in time'));
     }, timeoutMs);
-    const begunAt = Date.now();
+    const begunAt = performance.now();
     try {
       const value = await attempt(controller.signal);
-      if (!controller.signal.aborted) this.#won({ index, value, tookMs: Date.now() - begunAt, failed: [...this.#errors.keys()] });
+      if (!controller.signal.aborted) this.#won({ index, value, tookMs: performance.now() - begunAt, failed: [...this.#errors.keys()] });
     } catch (error) {
       this.#failed(index, error);
     } finally {

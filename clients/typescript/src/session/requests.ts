@@ -2,6 +2,7 @@
 import { requestError, type RequestError, tooLarge } from '../errors.js';
 import type { ClientFrame, ServerFrame } from '../frames.js';
 import type { Link } from './link.js';
+import { RoundTrips } from './round_trips.js';
 
 /** How many requests of the application may wait. */
 const MAX_REQUESTS = 1_024;
@@ -36,6 +37,7 @@ interface Asked extends Pending<Query> {
 }
 
 export class Requests {
+  readonly trips = new RoundTrips();
   readonly #timeoutMs: number;
   /** Those of the session itself. */
   readonly #sent = new Map<number, Pending<Request>>();
@@ -58,6 +60,7 @@ export class Requests {
   send(link: Link, now: number, frame: (id: number) => ClientFrame, request: Request): boolean {
     const id = this.nextId();
     if (!link.send(frame(id))) return false;
+    if (!this.#isWaiting) this.trips.begin(now);
     this.#sent.set(id, { request, link, sentAt: now });
     return true;
   }
@@ -78,6 +81,7 @@ export class Requests {
   sendWaiting(link: Link, now: number): void {
     for (const [id, asked] of this.#asked) {
       if (asked.link !== undefined) continue;
+      if (!this.#isWaiting) this.trips.begin(now);
       asked.link = link;
       asked.sentAt = now;
       if (!link.send(asked.request.frame(id))) this.#fail(id, tooLarge(link.frameBytes));
@@ -88,7 +92,14 @@ export class Requests {
     this.take(id)?.request.failed?.(error);
   }
 
-  /** Takes the request that a reply belongs to. */
+  /** Takes the request that the reply belongs to which has come now. */
+  replied(id: number, now: number): Request | undefined {
+    const pending = this.take(id);
+    if (pending !== undefined) this.trips.replied(pending.sentAt, now);
+    return pending?.request;
+  }
+
+  /** Takes a request that does not wait any longer. */
   take(id: number): Pending<Request> | undefined {
     const pending = this.#sent.get(id) ?? this.#asked.get(id);
     this.#sent.delete(id);
@@ -111,12 +122,18 @@ export class Requests {
     }
   }
 
-  /** When the next one has waited for too long. */
-  get expiresAt(): number {
-    return Math.min(...[...this.#asked.values()].map((asked) => asked.expiresAt));
+  /** Whether a reply is on its way. */
+  get #isWaiting(): boolean {
+    return this.#sent.size > 0 || [...this.#asked.values()].some(({ link }) => link !== undefined);
+  }
+
+  /** When the next one has waited for too long, or it is time to look. */
+  get nextAt(): number {
+    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#asked.values()].map((asked) => asked.expiresAt));
   }
 
   expire(now: number): void {
+    if (this.#isWaiting) this.trips.look(now);
     for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 

@@ -37,8 +37,6 @@ export interface TrafficOptions {
 export class Traffic {
   readonly publishes: Publishes;
   readonly requests: Requests;
-  /** Smoothed time from request to reply, in milliseconds; 0: none yet. */
-  replyMs = 0;
   readonly #host: TrafficHost;
   readonly #options: TrafficOptions;
   readonly #subscriptions = new Map<string, Subscription>();
@@ -136,12 +134,7 @@ export class Traffic {
 
   /** Takes the request that a reply belongs to, and the time that it took. */
   #take(id: number | undefined): Request | undefined {
-    const sent = id === undefined ? undefined : this.requests.take(id);
-    if (sent === undefined) return undefined;
-    const tookMs = this.#host.now() - sent.sentAt;
-    // RFC 6298's smoothing, α = 1/8.
-    this.replyMs = this.replyMs === 0 ? tookMs : this.replyMs + (tookMs - this.replyMs) / 8;
-    return sent.request;
+    return id === undefined ? undefined : this.requests.replied(id, this.#host.now());
   }
 
   // ---- subscriptions
@@ -304,14 +297,14 @@ export class Traffic {
     const { live } = this.#host;
     if (live === undefined || live.isBeingChecked) return;
     this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
-    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.replyMs));
+    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.requests.trips.smoothedMs));
   }
 
   // ---- time
 
   get nextAt(): number {
     const { live } = this.#host;
-    let at = this.requests.expiresAt;
+    let at = this.requests.nextAt;
     if (live === undefined) return at;
     at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);

@@ -1,0 +1,33 @@
+/** How long replies take, smoothed. A sample that spans a suspension says nothing of the path. Time is an argument. */
+
+/** How often somebody looks while replies are waited for. */
+const LOOK_MS = 1_000;
+/** A look that is so late means that the process, the page or the system was suspended, or that the clock was set. */
+const LATE_MS = 500;
+
+export class RoundTrips {
+  /** In milliseconds; 0: none yet. */
+  smoothedMs = 0;
+  /** When the next look is due, while replies are waited for. */
+  nextAt = 0;
+  #suspendedAt = -Infinity;
+
+  /** From now on a reply is waited for. */
+  begin(now: number): void {
+    this.nextAt = now + LOOK_MS;
+  }
+
+  look(now: number): void {
+    if (now - this.nextAt > LATE_MS) this.#suspendedAt = now;
+    this.nextAt = now + LOOK_MS;
+  }
+
+  /** The reply to what was sent then has come. */
+  replied(sentAt: number, now: number): void {
+    this.look(now);
+    if (sentAt < this.#suspendedAt) return;
+    const tookMs = now - sentAt;
+    // RFC 6298's smoothing, α = 1/8.
+    this.smoothedMs = this.smoothedMs === 0 ? tookMs : this.smoothedMs + (tookMs - this.smoothedMs) / 8;
+  }
+}
