@@ -157,8 +157,11 @@ pub trait Broker: Send + Sync {
     /// Accepts a publication: gives it the next offset, remembers it, delivers it everywhere.
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>>;
 
-    /// Delivers an event everywhere; nothing is stored.
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>>;
+    /// Delivers an event everywhere; nothing is stored, and nobody waits: it may be lost.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be sent now.
+    fn emit(&self, event: Arc<Event>) -> Result<(), BrokerError>;
 
     /// Reads at most [`MAX_CHUNK`] publications.
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>>;

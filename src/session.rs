@@ -3,8 +3,11 @@
 pub mod claim;
 pub mod connection;
 mod filling;
+mod joining;
 mod opening;
 pub mod path_memories;
+mod pending;
+mod questions;
 pub mod registry;
 mod requests;
 mod subscriptions;
@@ -18,7 +21,9 @@ use crate::{
 };
 use bytes::Bytes;
 use connection::{Connection, Incoming};
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use joining::Joining;
+use pending::{Done, Pending};
+use questions::Questions;
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
     frame::{Disconnect, Error, Ping, RequestId, SessionId},
@@ -28,13 +33,12 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 use subscriptions::Subscription;
 use tokio::time::{Instant, Sleep};
 
-/// The most requests of one session that wait for the broker; further ones wait in the transport.
-const MAX_PENDING: usize = 64;
 /// The most channels of one session whose history is read at a time.
 const MAX_FILLS: usize = 4;
 /// So many bad requests within [`BAD_REQUEST_WINDOW`] end the session.
@@ -54,12 +58,6 @@ pub enum End {
     Cut,
 }
 
-/// What the broker answered.
-enum Done {
-    Reply(ServerFrame),
-    Read(filling::Filling),
-}
-
 /// A session on one transport, after `connect`.
 struct Session<C> {
     node: Arc<Node>,
@@ -68,7 +66,10 @@ struct Session<C> {
     id: SessionId,
     grant: Grant,
     subscriptions: HashMap<Channel, Subscription>,
-    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Channels that count as subscribed to, but are not answered yet.
+    joining: HashMap<Channel, Joining>,
+    pending: Pending,
+    questions: Questions,
     /// How many of those that are pending fill a lane.
     fills: usize,
     requests: TokenBucket,
@@ -98,11 +99,11 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
                 End::Cut => session.heartbeat.memory_of_cut(now),
                 End::Closed(_) | End::Gone => session.heartbeat.memory(now),
             };
-            let Session { connection, id, subscriptions, places, .. } = session;
+            let Session { connection, id, subscriptions, joining, pending, places, .. } = session;
             node.path_memories.keep(id.clone(), transport, memory);
             // Others are told as soon as the session is over, not when its transport has closed.
             node.metrics.subscriptions.sub(subscriptions.len() as i64);
-            drop((subscriptions, places));
+            drop((subscriptions, joining, pending, places));
             if let Some(attached) = node.sessions.detach(&id, &outbox) {
                 node.fencing.release(&id, &attached);
             }
@@ -151,23 +152,27 @@ impl<C: Connection> Session<C> {
     fn new(node: Arc<Node>, connection: C, outbox: Arc<Outbox>, opened: opening::Opened) -> Self {
         let now = std::time::Instant::now();
         let limits = &node.config.limits;
-        Self {
+        let mut session = Self {
             requests: TokenBucket::new(limits.requests_per_second, now),
             publishes: TokenBucket::new(limits.publishes_per_second, now),
             bad_requests: BadRequests { count: 0, since: now },
             progress: Progress { taken: 0, moved: now },
+            pending: Pending::new(limits.outbox_bytes),
+            questions: Questions::default(),
             node,
             connection,
             outbox,
             id: opened.id,
             grant: opened.grant,
-            subscriptions: opened.subscriptions,
-            pending: FuturesUnordered::new(),
+            subscriptions: HashMap::new(),
+            joining: HashMap::new(),
             fills: 0,
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,
             places: opened.places,
-        }
+        };
+        session.join_all(opened.wanted);
+        session
     }
 
     async fn run(&mut self) -> End {
@@ -177,28 +182,45 @@ impl<C: Connection> Session<C> {
                 Ok(wake_at) => set_timer(timer.as_mut(), wake_at),
                 Err(code) => return End::Closed(code),
             }
-            // Answers and publications go out meanwhile, whatever the broker does.
-            self.outbox.hold_requests(self.pending.len() - self.fills >= MAX_PENDING);
-            let fills = self.fills < MAX_FILLS;
+            let (fills, asks) = (self.fills < MAX_FILLS, self.questions.is_due());
             tokio::select! {
                 // An end that was asked for comes before more traffic.
                 biased;
-                task = poll_fn(|context| self.outbox.poll_task(context, fills)) => match task {
-                    Task::Close(code) => return End::Closed(code),
-                    Task::Fill(lane) => self.start_filling(lane),
+                due = poll_fn(|context| poll_due(&self.outbox, context, fills, asks)) => match due {
+                    Due::Task(Task::Close(code)) => return End::Closed(code),
+                    Due::Task(Task::Fill(lane)) => self.start_filling(lane),
+                    Due::Answer => if let Err(code) = self.begin_answer() {
+                        return End::Closed(code);
+                    },
                 },
-                Some(done) = self.pending.next(), if !self.pending.is_empty() => match done {
-                    Done::Reply(reply) => self.send(&reply),
-                    Done::Read(filling) => self.finish_filling(filling),
-                },
+                Some(done) = self.pending.next(), if !self.pending.is_empty() => {
+                    if let Err(code) = self.finish(done) {
+                        return End::Closed(code);
+                    }
+                }
                 incoming = self.connection.drive(&self.outbox) => {
-                    if let Err(end) = self.incoming(incoming).await {
+                    if let Err(end) = self.incoming(incoming) {
                         return end;
                     }
                 }
                 () = timer.as_mut() => {}
             }
         }
+    }
+
+    /// Takes what came of work.
+    fn finish(&mut self, done: Done) -> Result<(), CloseCode> {
+        match done {
+            Done::Reply(reply) => self.send(&reply),
+            Done::Answered(reply) => {
+                self.questions.answered();
+                self.send(&reply);
+            }
+            Done::Refreshed(id, verified) => self.finish_refresh(id, verified),
+            Done::Read(filling) => self.finish_filling(filling),
+            Done::Joined(joined) => return self.finish_joining(joined),
+        }
+        Ok(())
     }
 
     /// Does what the clock asks for. Answers when it has to be asked again, at the latest.
@@ -254,13 +276,13 @@ impl<C: Connection> Session<C> {
         self.node.metrics.session_rtt.with_label_values(&[transport]).observe(rtt.as_secs_f64());
     }
 
-    async fn incoming(&mut self, incoming: Incoming) -> Result<(), End> {
+    fn incoming(&mut self, incoming: Incoming) -> Result<(), End> {
         let now = Instant::now().into_std();
         match incoming {
             Incoming::Frame(bytes) => {
                 self.heartbeat.received(now);
                 self.node.metrics.frames_received.with_label_values(&[self.connection.transport()]).inc();
-                self.frame(&bytes).await.map_err(End::Closed)
+                self.frame(&bytes).map_err(End::Closed)
             }
             Incoming::Alive => {
                 self.heartbeat.received(now);
@@ -278,7 +300,7 @@ impl<C: Connection> Session<C> {
         }
     }
 
-    async fn frame(&mut self, bytes: &Bytes) -> Result<(), CloseCode> {
+    fn frame(&mut self, bytes: &Bytes) -> Result<(), CloseCode> {
         match self.outbox.encoding().decode_client(bytes) {
             Ok(ClientFrame::Pong(pong)) => {
                 if let Some(rtt) = self.heartbeat.pong(pong.seq, Instant::now().into_std())
@@ -288,7 +310,7 @@ impl<C: Connection> Session<C> {
                 }
                 Ok(())
             }
-            Ok(frame) => self.request(frame).await,
+            Ok(frame) => self.request(frame),
             Err(DecodeError::Malformed(_)) => Err(CloseCode::BadFrame),
             Err(error) => self.bad_request(error.id(), error.to_string()),
         }
@@ -312,6 +334,21 @@ impl<C: Connection> Session<C> {
 
     fn fail(&self, error: Error) {
         self.send(&ServerFrame::Error(error));
+    }
+}
+
+/// What is to be done now, before anything is read.
+enum Due {
+    Task(Task),
+    /// Begin to answer the next question.
+    Answer,
+}
+
+/// A question is due only while the peer reads its answers.
+fn poll_due(outbox: &Outbox, context: &Context<'_>, fills: bool, asks: bool) -> Poll<Due> {
+    match outbox.poll_task(context, fills) {
+        Poll::Pending if asks && !outbox.is_clogged() => Poll::Ready(Due::Answer),
+        task => task.map(Due::Task),
     }
 }
 

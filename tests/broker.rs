@@ -352,7 +352,7 @@ async fn events_are_delivered_and_not_remembered(kind: Kind) {
         slot: Some(Text::new("cursor").unwrap()),
         data: Payload::Binary(vec![0, 255].into()),
     };
-    broker.emit(Broadcast::new(event.clone())).await.unwrap();
+    broker.emit(Broadcast::new(event.clone())).unwrap();
     eventually("delivery", async || broker.recorder.events.lock().unwrap().len() == 1).await;
     assert_eq!(broker.recorder.events.lock().unwrap()[0].frame(), &event);
     assert!(broker.read(&channel(), From::Latest(10)).await.unwrap().publications.is_empty());

@@ -311,9 +311,9 @@ impl Broker for MemoryBroker {
         Box::pin(future::ready(self.accept(publish)))
     }
 
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
+    fn emit(&self, event: Arc<Event>) -> Result<(), BrokerError> {
         self.delivery.event(&event);
-        Box::pin(future::ready(Ok(())))
+        Ok(())
     }
 
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {

@@ -195,17 +195,13 @@ impl Broker for RedisBroker {
         })
     }
 
-    /// Resolves at once: an event may be lost.
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
+    fn emit(&self, event: Arc<Event>) -> Result<(), BrokerError> {
         let channel = self.redis.keys.event(self.redis.keys.partition(&event.frame().channel));
-        let sent = match events::encode(&self.origin, event.frame()) {
-            Ok(event) => self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event])),
-            Err(error) => {
-                tracing::error!(%error, "an event could not be encoded");
-                Err(BrokerError::Unavailable)
-            }
-        };
-        Box::pin(future::ready(sent))
+        let event = events::encode(&self.origin, event.frame()).map_err(|error| {
+            tracing::error!(%error, "an event could not be encoded");
+            BrokerError::Unavailable
+        })?;
+        self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event]))
     }
 
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {

@@ -21,10 +21,7 @@ use skywave_protocol::{
 };
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -61,21 +58,13 @@ pub struct Outbox {
     encoding: Encoding,
     session: OnceLock<SessionId>,
     max_bytes: usize,
-    /// The session has enough requests under way.
-    holds_requests: AtomicBool,
     queues: Mutex<Queues>,
 }
 
 impl Outbox {
     /// An outbox of at most `max_bytes`. It belongs to no session until [`Outbox::identify`] was called.
     pub fn new(encoding: Encoding, max_bytes: usize) -> Self {
-        Self {
-            encoding,
-            session: OnceLock::new(),
-            max_bytes,
-            holds_requests: AtomicBool::new(false),
-            queues: Mutex::new(Queues::default()),
-        }
+        Self { encoding, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
     }
 
     /// Says whose outbox it is: it does not get its own session's events.
@@ -112,17 +101,16 @@ impl Outbox {
 
     /// Whether answers wait that the peer does not read.
     pub fn is_clogged(&self) -> bool {
-        self.queues.lock().control_bytes > self.max_bytes / 2
+        self.clogs(&self.queues.lock())
     }
 
-    /// Says whether further requests have to wait, for those that are under way.
-    pub fn hold_requests(&self, hold: bool) {
-        self.holds_requests.store(hold, Ordering::Relaxed);
+    fn clogs(&self, queues: &Queues) -> bool {
+        queues.control_bytes > self.max_bytes / 2
     }
 
     /// Whether the transport should read requests. Otherwise it only writes.
     pub fn takes_requests(&self) -> bool {
-        !self.holds_requests.load(Ordering::Relaxed) && !self.is_clogged()
+        !self.is_clogged()
     }
 
     /// Asks the session to end. The first code stands.
@@ -331,9 +319,15 @@ impl Outbox {
         let mut queues = self.queues.lock();
         let frame = queues.control.pop_front()?;
         release_if_empty(&mut queues.control);
+        let was_clogged = self.clogs(&queues);
         queues.control_bytes -= frame.len();
         queues.bytes -= frame.len();
+        let is_free = was_clogged && !self.clogs(&queues);
         self.taken(queues);
+        if is_free {
+            // The session goes on answering.
+            wake(self.queues.lock());
+        }
         Some(frame)
     }
 

@@ -1,6 +1,11 @@
 //! Filling a subscription's lane from history, part by part, while its session goes on.
 
-use super::{Done, Session, connection::Connection, subscriptions::Refusal};
+use super::{
+    Session,
+    connection::Connection,
+    pending::{Done, Load},
+    subscriptions::Refusal,
+};
 use crate::{
     backoff::Backoff,
     broker::{BrokerError, Chunk, From},
@@ -64,10 +69,10 @@ impl<C: Connection> Session<C> {
         let membership = &subscription.membership;
         let (node, channel, number) = (self.node.clone(), membership.channel().clone(), membership.number());
         self.fills += 1;
-        self.pending.push(Box::pin(async move {
+        self.pending.begin(Load::Reading, async move {
             let outcome = read_on(&node, &channel, position).await;
             Done::Read(Filling { channel, number, outcome })
-        }));
+        });
     }
 
     pub(super) fn finish_filling(&mut self, filling: Filling) {

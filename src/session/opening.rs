@@ -1,10 +1,9 @@
 //! The first frame of a transport: who comes, on which session, with which subscriptions.
 
 use super::{
-    End, MAX_BAD_REQUESTS, Subscription,
+    End, MAX_BAD_REQUESTS,
     connection::{Connection, Incoming},
     registry::{self, Attached},
-    subscriptions::{self, Subscriber},
 };
 use crate::{
     auth::{AuthError, Grant},
@@ -16,11 +15,11 @@ use crate::{
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
-    frame::{self, Connect, Connected, Error, Limits, SessionId},
+    frame::{self, Connect, Connected, Error, Limits, SessionId, SubscribeOptions},
     heartbeat::{Activity, Heartbeat, PathKind},
 };
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -34,7 +33,8 @@ const MAX_ATTEMPT: u64 = (1 << 53) - 1;
 pub struct Opened {
     pub id: SessionId,
     pub grant: Grant,
-    pub subscriptions: HashMap<Channel, Subscription>,
+    /// What it is to be subscribed to.
+    pub wanted: BTreeMap<Channel, SubscribeOptions>,
     pub heartbeat: Heartbeat,
     pub network_kind: Option<Text<32>>,
     pub places: Places,
@@ -149,9 +149,8 @@ async fn welcome(
     }
     let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
-    let subscriber = Subscriber { node, outbox, session: &id, grant: &grant };
-    let subscriptions = subscriptions::subscribe_all(&subscriber, connect.subscriptions).await;
-    Ok(Opened { id, grant, subscriptions, heartbeat, network_kind: network.kind, places })
+    let wanted = connect.subscriptions;
+    Ok(Opened { id, grant, wanted, heartbeat, network_kind: network.kind, places })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {

@@ -1,90 +1,106 @@
 //! What a client may ask for once its session is open.
 
 use super::{
-    Done, Session,
+    Session,
     connection::Connection,
     opening::milliseconds,
-    subscriptions::{self, Refusal, require},
+    pending::{Done, Load, RETRY_AFTER},
+    questions::Question,
+    subscriptions::{Refusal, require},
 };
 use crate::{
-    auth::{AuthError, rights::Right},
+    auth::{AuthError, Grant, rights::Right},
     broadcast::Broadcast,
-    broker::{Accepted, Page, PageLimit, PageOf, Publish},
+    broker::{Accepted, Publish},
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, ErrorCode, ServerFrame,
-    frame::{
-        self, Error, Event, History, HistoryRequest, MAX_HISTORY_LIMIT, Members, Network, Presence,
-        Published, Refreshed, RequestId,
-    },
+    frame::{self, Event, Network, Published, Refreshed, RequestId},
     heartbeat::Activity,
 };
-use std::time::Duration;
 use tokio::time::Instant;
 
 impl<C: Connection> Session<C> {
-    pub(super) async fn request(&mut self, frame: ClientFrame) -> Result<(), CloseCode> {
+    pub(super) fn request(&mut self, frame: ClientFrame) -> Result<(), CloseCode> {
         let id = request_id(&frame);
-        if let Err(wait) = self.admit(&frame) {
-            self.fail(rate_limited(id, wait));
-            return Ok(());
+        if let Err(refusal) = self.admit(&frame) {
+            return self.settle(id, Err(refusal));
         }
         let done = match frame {
             ClientFrame::Connect(_) => {
                 return self.bad_request(id, "the session is connected already".to_owned());
             }
-            ClientFrame::Subscribe(request) => Box::pin(self.subscribe(request)).await,
+            ClientFrame::Subscribe(request) => self.subscribe(request),
             ClientFrame::Unsubscribe(request) => self.unsubscribe(request),
             ClientFrame::Publish(request) => self.publish(request),
-            ClientFrame::Emit(request) => self.emit(request).await,
-            ClientFrame::History(request) => self.history(request),
-            ClientFrame::Presence(request) => self.presence(request),
+            ClientFrame::Emit(request) => self.emit(request),
+            ClientFrame::History(request) => self.ask(Question::History(request)),
+            ClientFrame::Presence(request) => self.ask(Question::Presence(request)),
             ClientFrame::Call(_) => {
                 Err(Refusal::new(ErrorCode::NotAvailable, "no application answers calls on this node"))
             }
-            ClientFrame::Refresh(request) => Box::pin(self.refresh(request)).await,
+            ClientFrame::Refresh(request) => {
+                self.refresh(request);
+                Ok(())
+            }
             ClientFrame::Network(network) => {
                 self.network(&network);
                 Ok(())
             }
             ClientFrame::Pong(_) => Ok(()),
         };
+        self.settle(id, done)
+    }
+
+    /// Answers a request that is refused.
+    pub(super) fn settle(
+        &mut self,
+        id: Option<RequestId>,
+        done: Result<(), Refusal>,
+    ) -> Result<(), CloseCode> {
         match done {
             Ok(()) => Ok(()),
             Err(refusal) if refusal.code == ErrorCode::BadRequest => self.bad_request(id, refusal.message),
             Err(refusal) => {
-                self.fail(Error::new(id, refusal.code, refusal.message));
+                self.fail(refusal.to_error(id));
                 Ok(())
             }
         }
     }
 
-    fn admit(&mut self, frame: &ClientFrame) -> Result<(), Duration> {
+    /// Takes a request that is within the session's rates, and for which there is room.
+    fn admit(&mut self, frame: &ClientFrame) -> Result<(), Refusal> {
         let now = Instant::now().into_std();
-        match frame {
-            ClientFrame::Publish(_) => self.publishes.take(now),
-            ClientFrame::Network(_) | ClientFrame::Pong(_) => Ok(()),
-            _ => self.requests.take(now),
+        let (rate, load) = match frame {
+            ClientFrame::Network(_) | ClientFrame::Pong(_) => return Ok(()),
+            ClientFrame::Publish(publish) => (&mut self.publishes, Some(Load::Publish(publish.data.size()))),
+            ClientFrame::Refresh(_) => (&mut self.requests, Some(Load::Refresh)),
+            _ => (&mut self.requests, None),
+        };
+        if load.is_some_and(|load| !self.pending.has_room(load)) {
+            return Err(Refusal::later(RETRY_AFTER));
         }
+        rate.take(now).map_err(Refusal::later)
     }
 
     fn publish(&mut self, request: frame::Publish) -> Result<(), Refusal> {
         require(&self.node, &self.grant, &request.channel, Right::Publish)?;
         let frame::Publish { id, channel, key, data } = request;
         let user = self.grant.user.clone();
+        let load = Load::Publish(data.size());
         let accepting = self.node.publish(Publish { channel: channel.clone(), data, key, user });
-        self.pending.push(Box::pin(async move {
+        self.pending.begin(load, async move {
             Done::Reply(match accepting.await {
                 Ok(Accepted { origin, epoch, offset, .. }) => {
                     ServerFrame::Published(Published { id, channel, origin, epoch, offset })
                 }
-                Err(error) => refuse(id, error.into()),
+                Err(error) => Refusal::from(error).into_reply(id),
             })
-        }));
+        });
         Ok(())
     }
 
-    async fn emit(&mut self, request: frame::Emit) -> Result<(), Refusal> {
+    fn emit(&mut self, request: frame::Emit) -> Result<(), Refusal> {
         require(&self.node, &self.grant, &request.channel, Right::Emit)?;
         let event = Broadcast::new(Event {
             channel: request.channel,
@@ -94,64 +110,31 @@ impl<C: Connection> Session<C> {
             data: request.data,
         });
         self.node.metrics.events.inc();
-        Ok(self.node.broker.emit(event).await?)
+        Ok(self.node.broker.emit(event)?)
     }
 
-    fn history(&mut self, request: HistoryRequest) -> Result<(), Refusal> {
-        require(&self.node, &self.grant, &request.channel, Right::History)?;
-        let HistoryRequest { id, channel, limit, after, before } = request;
-        if !(1..=MAX_HISTORY_LIMIT).contains(&limit) {
-            let message = format!("`limit` is 1 to {MAX_HISTORY_LIMIT}");
-            return Err(Refusal::new(ErrorCode::BadRequest, message));
+    fn refresh(&mut self, request: frame::Refresh) {
+        let node = self.node.clone();
+        self.pending.begin(Load::Refresh, async move {
+            Done::Refreshed(request.id, node.authenticator.verify(&request.token).await)
+        });
+    }
+
+    pub(super) fn finish_refresh(&mut self, id: RequestId, verified: Result<Grant, AuthError>) {
+        match verified.map_err(refused_token).and_then(|grant| self.take_grant(grant)) {
+            Ok(expires_at_ms) => self.send(&ServerFrame::Refreshed(Refreshed { id, expires_at_ms })),
+            Err(refusal) => self.fail(refusal.to_error(Some(id))),
         }
-        let page = match (after, before) {
-            (Some(_), Some(_)) => {
-                return Err(Refusal::new(ErrorCode::BadRequest, "`after` and `before` exclude each other"));
-            }
-            (Some(position), None) => PageOf::After(position),
-            (None, Some(cursor)) => PageOf::Before(cursor),
-            (None, None) => PageOf::Last,
-        };
-        let limit = PageLimit { publications: limit as usize, bytes: self.outbox.max_bytes() / 4 };
-        let read = self.node.broker.history(&channel, page, limit);
-        self.pending.push(Box::pin(async move {
-            Done::Reply(match read.await {
-                Ok(page) => ServerFrame::History(history(id, channel, page)),
-                Err(error) => refuse(id, error.into()),
-            })
-        }));
-        Ok(())
     }
 
-    fn presence(&mut self, request: frame::PresenceRequest) -> Result<(), Refusal> {
-        subscriptions::require_presence(&self.node, &self.grant, &request.channel)?;
-        let frame::PresenceRequest { id, channel } = request;
-        let asked = self.node.presence.members(&channel);
-        self.pending.push(Box::pin(async move {
-            Done::Reply(match asked.await {
-                Ok(Members { count, members }) => {
-                    ServerFrame::Presence(Presence { id, channel, count, members })
-                }
-                Err(error) => refuse(id, error.into()),
-            })
-        }));
-        Ok(())
-    }
-
-    async fn refresh(&mut self, request: frame::Refresh) -> Result<(), Refusal> {
-        let grant = self.node.authenticator.verify(&request.token).await.map_err(|error| match error {
-            AuthError::Expired => Refusal::new(ErrorCode::TokenExpired, "the token has expired"),
-            AuthError::Invalid(reason) => Refusal::new(ErrorCode::Unauthenticated, reason),
-            AuthError::Unavailable => Refusal::new(ErrorCode::Unavailable, error.to_string()),
-        })?;
+    /// The session has the rights of another token from now on. Answers when that ends.
+    fn take_grant(&mut self, grant: Grant) -> Result<u64, Refusal> {
         if grant.user != self.grant.user {
             return Err(Refusal::new(ErrorCode::Forbidden, "the token is another user's"));
         }
         self.grant = grant;
         self.end_forbidden_subscriptions();
-        let expires_at_ms = self.grant.expires_at.map_or(0, milliseconds);
-        self.send(&ServerFrame::Refreshed(Refreshed { id: request.id, expires_at_ms }));
-        Ok(())
+        Ok(self.grant.expires_at.map_or(0, milliseconds))
     }
 
     /// A new token may grant less than the one before, presence included.
@@ -195,17 +178,10 @@ fn request_id(frame: &ClientFrame) -> Option<RequestId> {
     }
 }
 
-fn rate_limited(id: Option<RequestId>, wait: Duration) -> Error {
-    let mut error = Error::new(id, ErrorCode::RateLimited, "too many requests");
-    error.retry_after_ms = Some(wait.as_millis() as u64 + 1);
-    error
-}
-
-fn refuse(id: RequestId, refusal: Refusal) -> ServerFrame {
-    ServerFrame::Error(Error::new(Some(id), refusal.code, refusal.message))
-}
-
-fn history(id: RequestId, channel: Channel, page: Page) -> History {
-    let publications = page.publications.iter().map(|publication| publication.frame().clone()).collect();
-    History { id, channel, publications, cursor: page.cursor, more: false }
+fn refused_token(error: AuthError) -> Refusal {
+    match error {
+        AuthError::Expired => Refusal::new(ErrorCode::TokenExpired, "the token has expired"),
+        AuthError::Invalid(reason) => Refusal::new(ErrorCode::Unauthenticated, reason),
+        AuthError::Unavailable => Refusal::new(ErrorCode::Unavailable, error.to_string()),
+    }
 }

@@ -1,36 +1,23 @@
-//! A session's subscriptions: admission, recovery, and their end.
+//! A session's subscriptions: what it may subscribe to, and how they end.
 
-use super::{Session, filling::fill};
+use super::Session;
 use crate::{
     auth::{
         Grant,
         rights::{Right, Rights},
     },
-    broadcast::encode_frame,
-    broker::{BrokerError, Chunk, From},
+    broker::BrokerError,
     config::NamespaceConfig,
-    hub::{Membership, outbox::Outbox},
+    hub::Membership,
     node::Node,
     presence::Stay,
     session::connection::Connection,
 };
-use futures_util::{StreamExt, stream};
 use skywave_protocol::{
-    Channel, ErrorCode, Json, ServerFrame,
-    frame::{
-        self, MAX_HISTORY_LIMIT, Members, RequestId, SessionId, SubscribeOptions, Subscribed, Unsubscribed,
-    },
+    Channel, ErrorCode, ServerFrame,
+    frame::{Error, RequestId, Unsubscribe, Unsubscribed},
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
-
-/// The most channels of a `connect` that are read at a time.
-const MAX_READS: usize = 32;
+use std::time::Duration;
 
 /// A subscription of a session; dropping it ends it, and its presence after the grace period.
 pub struct Subscription {
@@ -45,11 +32,32 @@ pub struct Subscription {
 pub struct Refusal {
     pub code: ErrorCode,
     pub message: String,
+    /// The same may be asked again after this.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// There is too much to do for now.
+    pub fn later(retry_after: Duration) -> Self {
+        let refusal = Self::new(ErrorCode::RateLimited, "too many requests");
+        Self { retry_after: Some(retry_after), ..refusal }
+    }
+
+    /// The answer to a request that waited.
+    pub fn into_reply(self, id: RequestId) -> ServerFrame {
+        ServerFrame::Error(self.to_error(Some(id)))
+    }
+
+    /// The answer to a request.
+    pub fn to_error(&self, id: Option<RequestId>) -> Error {
+        let mut error = Error::new(id, self.code, self.message.clone());
+        // Not earlier, by whole milliseconds.
+        error.retry_after_ms = self.retry_after.map(|wait| wait.as_millis() as u64 + 1);
+        error
     }
 }
 
@@ -57,14 +65,6 @@ impl std::convert::From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
         Self::new(error.code(), error.to_string())
     }
-}
-
-/// Who subscribes.
-pub struct Subscriber<'a> {
-    pub node: &'a Arc<Node>,
-    pub outbox: &'a Arc<Outbox>,
-    pub session: &'a SessionId,
-    pub grant: &'a Grant,
 }
 
 /// The channel's namespace and what the session may do there.
@@ -104,175 +104,15 @@ pub fn require_presence(node: &Node, grant: &Grant, channel: &Channel) -> Result
     }
 }
 
-/// Subscribes and answers `subscribed`; what is to be recovered follows it.
-pub async fn subscribe(
-    subscriber: &Subscriber<'_>,
-    subscribed_already: usize,
-    id: Option<RequestId>,
-    channel: Channel,
-    options: SubscribeOptions,
-) -> Result<Subscription, Refusal> {
-    let joining = join(subscriber, subscribed_already, channel, options)?;
-    Ok(answer(subscriber, id, joining.read(subscriber).await?))
-}
-
-/// Subscribes to all of `wanted` that the session may have. They are read together and answered in their order.
-pub async fn subscribe_all(
-    subscriber: &Subscriber<'_>,
-    wanted: BTreeMap<Channel, SubscribeOptions>,
-) -> HashMap<Channel, Subscription> {
-    // Those that are joined: each counts, unless it cannot be read.
-    let places = AtomicUsize::new(0);
-    let reading = wanted.into_iter().map(|(channel, options)| {
-        let joining = join(subscriber, places.load(Ordering::Relaxed), channel.clone(), options);
-        if joining.is_ok() {
-            places.fetch_add(1, Ordering::Relaxed);
-        }
-        let places = &places;
-        async move {
-            let read = match joining {
-                Ok(joining) => joining.read(subscriber).await.map_err(|error| {
-                    places.fetch_sub(1, Ordering::Relaxed);
-                    error.into()
-                }),
-                Err(refusal) => Err(refusal),
-            };
-            (channel, read)
-        }
-    });
-    let mut reads = std::pin::pin!(stream::iter(reading).buffered(MAX_READS));
-    let mut all = HashMap::new();
-    while let Some((channel, read)) = reads.next().await {
-        match read {
-            Ok(joined) => {
-                all.insert(channel, answer(subscriber, None, joined));
-            }
-            Err(refusal) => {
-                let outbox = subscriber.outbox;
-                outbox.control(encode_frame(&ended(channel, refusal.code), outbox.encoding()));
-            }
-        }
-    }
-    all
-}
-
 /// Tells that a channel is not subscribed to, without having been asked.
-fn ended(channel: Channel, code: ErrorCode) -> ServerFrame {
+pub fn ended(channel: Channel, code: ErrorCode) -> ServerFrame {
     let (code, reason) = (Some(code.code()), Some(code.reason().into()));
     ServerFrame::Unsubscribed(Unsubscribed { id: None, channel, code, reason })
 }
 
-/// A channel that is joined: what is published from then on gathers behind the history that is to be read.
-struct Joining {
-    membership: Membership,
-    options: SubscribeOptions,
-}
-
-/// A channel of which the first part of the history was read.
-struct Joined {
-    membership: Membership,
-    stay: Option<Stay>,
-    /// Who is there, if the session asked for it.
-    presence: Option<Members>,
-    resumes: bool,
-    chunk: Chunk,
-}
-
-fn join(
-    subscriber: &Subscriber<'_>,
-    subscribed_already: usize,
-    channel: Channel,
-    options: SubscribeOptions,
-) -> Result<Joining, Refusal> {
-    admit(subscriber, subscribed_already, &channel, &options)?;
-    let membership = subscriber.node.hub.join(channel, subscriber.outbox, options.presence);
-    Ok(Joining { membership, options })
-}
-
-impl Joining {
-    async fn read(self, subscriber: &Subscriber<'_>) -> Result<Joined, BrokerError> {
-        let Self { membership, options: SubscribeOptions { position, history, presence } } = self;
-        let Subscriber { node, session, grant, .. } = *subscriber;
-        let channel = membership.channel();
-        let resumes = position.is_some();
-        let from = match (position, history) {
-            (Some(position), _) => From::Position(position),
-            (None, Some(count)) => From::Latest(count as usize),
-            (None, None) => From::Head,
-        };
-        let chunk = node.broker.read(channel, from).await?;
-        let data = grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
-        let data = data.and_then(|info| Json::parse(info).ok());
-        let stay = node.presence.arrive(channel, session, grant.user.clone(), data);
-        let presence = match presence {
-            true => Some(node.presence.members(channel).await?),
-            false => None,
-        };
-        Ok(Joined { membership, stay, presence, resumes, chunk })
-    }
-}
-
-fn answer(subscriber: &Subscriber<'_>, id: Option<RequestId>, joined: Joined) -> Subscription {
-    let Subscriber { node, outbox, .. } = *subscriber;
-    let Joined { membership, stay, presence, resumes, chunk } = joined;
-    let subscription = Subscription { presence: presence.is_some(), membership, stay };
-    let subscribed = Subscribed {
-        id,
-        channel: subscription.membership.channel().clone(),
-        subscription: Some(subscription.membership.number()),
-        position: chunk.start.clone(),
-        recovered: resumes.then_some(chunk.loss().is_none()),
-        reason: chunk.loss(),
-        recovers: None,
-        presence,
-    };
-    outbox.control(encode_frame(&ServerFrame::Subscribed(subscribed), outbox.encoding()));
-    outbox.set_position(subscription.membership.lane(), chunk.start.clone());
-    fill(outbox, &subscription.membership, chunk);
-    node.metrics.subscriptions.inc();
-    subscription
-}
-
-fn admit(
-    subscriber: &Subscriber<'_>,
-    subscribed_already: usize,
-    channel: &Channel,
-    options: &SubscribeOptions,
-) -> Result<(), Refusal> {
-    let Subscriber { node, grant, .. } = *subscriber;
-    require(node, grant, channel, Right::Subscribe)?;
-    if subscribed_already >= node.config.limits.channels_per_session {
-        return Err(Refusal::new(ErrorCode::LimitReached, "too many channels in this session"));
-    }
-    if let Some(count) = options.history {
-        if !(1..=MAX_HISTORY_LIMIT).contains(&count) {
-            let message = format!("`history` is 1 to {MAX_HISTORY_LIMIT}");
-            return Err(Refusal::new(ErrorCode::BadRequest, message));
-        }
-        require(node, grant, channel, Right::History)?;
-    }
-    if options.presence {
-        require_presence(node, grant, channel)?;
-    }
-    Ok(())
-}
-
 impl<C: Connection> Session<C> {
-    pub(super) async fn subscribe(&mut self, request: frame::Subscribe) -> Result<(), Refusal> {
-        let frame::Subscribe { id, channel, position, history, presence } = request;
-        if self.subscriptions.contains_key(&channel) {
-            return Err(Refusal::new(ErrorCode::AlreadySubscribed, "already subscribed to this channel"));
-        }
-        let subscriber =
-            Subscriber { node: &self.node, outbox: &self.outbox, session: &self.id, grant: &self.grant };
-        let options = SubscribeOptions { position, history, presence };
-        let count = self.subscriptions.len();
-        let subscription = subscribe(&subscriber, count, Some(id), channel.clone(), options).await?;
-        self.subscriptions.insert(channel, subscription);
-        Ok(())
-    }
-
-    pub(super) fn unsubscribe(&mut self, request: frame::Unsubscribe) -> Result<(), Refusal> {
+    pub(super) fn unsubscribe(&mut self, request: Unsubscribe) -> Result<(), Refusal> {
+        let Err(request) = self.leave_joining(request) else { return Ok(()) };
         let Some(subscription) = self.subscriptions.remove(&request.channel) else {
             return Err(Refusal::new(ErrorCode::NotSubscribed, "not subscribed to this channel"));
         };

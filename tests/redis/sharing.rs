@@ -69,12 +69,12 @@ async fn events_reach_every_node_and_the_own_one_once() {
         slot: None,
         data: Json::parse("1").unwrap().into(),
     };
-    here.broker.emit(Broadcast::new(event.clone())).await.unwrap();
+    here.broker.emit(Broadcast::new(event.clone())).unwrap();
     for node in [&here, &there] {
         eventually("the event", async || !node.events().is_empty()).await;
     }
     // What is published later arrives later: had the event been delivered twice, it would be there by now.
-    here.broker.emit(Broadcast::new(event)).await.unwrap();
+    here.broker.emit(Broadcast::new(event)).unwrap();
     eventually("the event", async || here.events().len() > 1).await;
     assert_eq!(here.events().len(), 2);
 }

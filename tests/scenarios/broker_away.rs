@@ -2,7 +2,7 @@
 
 use crate::{
     peer::{Peer, channel, connect_to, id},
-    world::{config, json, soon},
+    world::{config, eventually, json, soon},
 };
 use futures_util::future::{self, BoxFuture, FutureExt};
 use skywave::{
@@ -22,8 +22,12 @@ use skywave_client::{
     Channel, Encoding, SubscribeOptions,
     transport::{DialOptions, Dialer, TransportKind},
 };
-use skywave_protocol::{ClientFrame, ServerFrame, Text, frame};
+use skywave_protocol::{
+    ClientFrame, ServerFrame, Text,
+    frame::{self, HistoryRequest},
+};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -43,6 +47,15 @@ trait Faulty: Send + Sync {
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         self.memory().read(channel, from)
     }
+
+    fn history(
+        &self,
+        channel: &Channel,
+        page: PageOf,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
+        self.memory().history(channel, page, limit)
+    }
 }
 
 struct FaultyBroker<F>(Arc<F>);
@@ -52,7 +65,7 @@ impl<F: Faulty> Broker for FaultyBroker<F> {
         self.0.publish(publish)
     }
 
-    fn emit(&self, event: Arc<Event>) -> BoxFuture<'static, Result<(), BrokerError>> {
+    fn emit(&self, event: Arc<Event>) -> Result<(), BrokerError> {
         self.0.memory().emit(event)
     }
 
@@ -66,7 +79,7 @@ impl<F: Faulty> Broker for FaultyBroker<F> {
         page: PageOf,
         limit: PageLimit,
     ) -> BoxFuture<'static, Result<Page, BrokerError>> {
-        self.0.memory().history(channel, page, limit)
+        self.0.history(channel, page, limit)
     }
 }
 
@@ -128,9 +141,68 @@ impl Faulty for Together {
     }
 }
 
+/// Answers reads once it is let go; of these channels at once.
+struct Held {
+    memory: MemoryBroker,
+    free: &'static [&'static str],
+    let_go: watch::Sender<bool>,
+}
+
+impl Held {
+    fn but(free: &'static [&'static str]) -> impl FnOnce(MemoryBroker) -> Self {
+        move |memory| Self { memory, free, let_go: watch::Sender::new(false) }
+    }
+
+    fn let_go(&self) {
+        self.let_go.send_replace(true);
+    }
+
+    fn hold<T: Send + 'static>(
+        &self,
+        channel: &Channel,
+        answer: BoxFuture<'static, T>,
+    ) -> BoxFuture<'static, T> {
+        if self.free.contains(&&**channel) {
+            return answer;
+        }
+        let mut let_go = self.let_go.subscribe();
+        Box::pin(async move {
+            let_go.wait_for(|let_go| *let_go).await.unwrap();
+            answer.await
+        })
+    }
+}
+
+impl Faulty for Held {
+    fn memory(&self) -> &MemoryBroker {
+        &self.memory
+    }
+
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+        self.hold(channel, self.memory.read(channel, from))
+    }
+
+    fn history(
+        &self,
+        channel: &Channel,
+        page: PageOf,
+        limit: PageLimit,
+    ) -> BoxFuture<'static, Result<Page, BrokerError>> {
+        self.hold(channel, self.memory.history(channel, page, limit))
+    }
+}
+
 /// A node, its broker and its hub.
 fn node<F: Faulty + 'static>(broker: impl FnOnce(MemoryBroker) -> F) -> (Arc<Node>, Arc<F>, Arc<Hub>) {
-    let config = config(&[]);
+    node_with(&[], broker)
+}
+
+/// As [`node`], with some keys of its configuration set.
+fn node_with<F: Faulty + 'static>(
+    settings: &[(&str, &str)],
+    broker: impl FnOnce(MemoryBroker) -> F,
+) -> (Arc<Node>, Arc<F>, Arc<Hub>) {
+    let config = config(settings);
     let region: Text<32> = Text::new("local").unwrap();
     let hub = Arc::new(Hub::default());
     let memory = MemoryBroker::new(region.clone(), config.channels.clone(), hub.clone());
@@ -215,7 +287,7 @@ async fn a_broker_that_is_away_for_a_while_costs_a_subscriber_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_channels_of_a_connect_are_read_together_and_answered_in_order() {
+async fn the_channels_of_a_connect_are_read_together_and_those_beyond_the_limit_refused() {
     let (node, ..) = node(|memory| Together { memory, asked: watch::Sender::new(0), wanted: 32 });
     let limit = node.config.limits.channels_per_session;
     let names: Vec<_> = (0..limit + 5).map(|number| format!("chat:{number:03}")).collect();
@@ -224,17 +296,168 @@ async fn the_channels_of_a_connect_are_read_together_and_answered_in_order() {
     let (mut peer, listening) = dial(node).await;
     peer.send(ClientFrame::Connect(connect)).await;
     assert!(matches!(peer.next().await, Ok(ServerFrame::Connected(_))));
-    for (index, name) in names.iter().enumerate() {
+    let mut subscribed = BTreeSet::new();
+    for _ in &names {
         match peer.next().await.unwrap() {
-            ServerFrame::Subscribed(one) => assert!(&*one.channel == name && index < limit),
+            ServerFrame::Subscribed(one) => assert!(subscribed.insert(one.channel.to_string())),
             ServerFrame::Unsubscribed(one) => {
                 assert_eq!(one.reason.as_deref(), Some("limit_reached"));
-                assert!(&*one.channel == name && index >= limit);
+                assert!(names[limit..].iter().any(|name| *name == *one.channel));
             }
             other => panic!("{other:?}"),
         }
     }
+    assert!(subscribed.iter().eq(&names[..limit]));
     listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connected_waits_for_no_subscription() {
+    let (node, held, _) = node(Held::but(&["chat:1"]));
+    let (mut peer, listening) = dial(node).await;
+    let options = SubscribeOptions::default;
+    peer.send(ClientFrame::Connect(connect_to([("chat:0", options()), ("chat:1", options())]))).await;
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Connected(_))));
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Subscribed(one)) if &*one.channel == "chat:1"));
+    held.let_go();
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Subscribed(one)) if &*one.channel == "chat:0"));
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_while_it_subscribes() {
+    let (node, held, hub) = node(Held::but(&["chat:1"]));
+    let (mut peer, listening) = connect(node).await;
+    let epoch = subscribed_epoch(&mut peer).await;
+    peer.send(subscribe(2, "chat:2")).await;
+    for offset in 1..=10 {
+        hub.publication(&publication(&epoch, offset));
+        assert_eq!(next_offset(&mut peer).await, offset);
+    }
+    peer.send(publish(3, "chat:2")).await;
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Published(published)) if published.id == id(3)));
+    held.let_go();
+    // What came meanwhile is not lost.
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Subscribed(one)) if one.id == Some(id(2))));
+    assert_eq!(peer.publication("chat:2").await.offset, 1);
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_a_channel_while_it_is_subscribed_to_is_done_in_order() {
+    let (node, held, _) = node(Held::but(&[]));
+    let (mut peer, listening) = dial(node).await;
+    peer.send(ClientFrame::Connect(connect_to([("chat:1", SubscribeOptions::default())]))).await;
+    peer.send(subscribe(2, "chat:1")).await;
+    assert_eq!(peer.error().await.reason.as_ref(), "already_subscribed");
+    peer.send(unsubscribe(3, "chat:1")).await;
+    peer.send(unsubscribe(4, "chat:1")).await;
+    let error = peer.error().await;
+    assert_eq!((error.id, error.reason.as_ref()), (Some(id(4)), "not_subscribed"));
+    peer.send(subscribe(5, "chat:1")).await;
+    peer.send(publish(6, "chat:1")).await;
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Published(_))));
+    held.let_go();
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Subscribed(one)) if one.id.is_none()));
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Unsubscribed(one)) if one.id == Some(id(3))));
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Subscribed(one)) if one.id == Some(id(5))));
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_counts_from_when_it_is_asked_for() {
+    let settings = [("LIMITS__CHANNELS_PER_SESSION", "1")];
+    let (node, held, _) = node_with(&settings, Held::but(&[]));
+    let (mut peer, listening) = dial(node).await;
+    peer.send(ClientFrame::Connect(connect_to([]))).await;
+    peer.send(subscribe(2, "chat:1")).await;
+    peer.send(subscribe(3, "chat:2")).await;
+    let error = peer.error().await;
+    assert_eq!((error.id, error.reason.as_ref()), (Some(id(3)), "limit_reached"));
+    held.let_go();
+    peer.subscribed("chat:1").await;
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_beyond_what_may_wait_are_refused_for_now_and_others_are_read_on() {
+    let (node, held, _) = node(Held::but(&[]));
+    let (mut peer, listening) = dial(node).await;
+    peer.send(ClientFrame::Connect(connect_to([]))).await;
+    for number in 2..200 {
+        let (channel, limit) = (channel("chat:1"), 1);
+        let ask = HistoryRequest { id: id(number), channel, limit, after: None, before: None };
+        peer.send(ClientFrame::History(ask)).await;
+    }
+    let refused = peer.error().await;
+    assert_eq!((refused.reason.as_ref(), refused.transient), ("rate_limited", true));
+    assert!(refused.retry_after_ms.is_some_and(|wait| wait > 0));
+    let first = refused.id.unwrap();
+    peer.send(publish(200, "chat:1")).await;
+    peer.until(|frame| matches!(frame, ServerFrame::Published(_)).then_some(())).await;
+    held.let_go();
+    for number in 2..first.get() {
+        match peer.next().await.unwrap() {
+            ServerFrame::History(history) => assert_eq!(history.id, id(number)),
+            other => panic!("{other:?}"),
+        }
+    }
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishes_beyond_what_may_wait_are_refused_for_now() {
+    let settings = [("LIMITS__OUTBOX_BYTES", "65536"), ("LIMITS__FRAME_BYTES", "8192")];
+    let (node, ..) = node_with(&settings, Stuck);
+    let (mut peer, listening) = dial(node).await;
+    peer.send(ClientFrame::Connect(connect_to([]))).await;
+    for number in 2..20 {
+        let (channel, data) = (channel("chat:1"), json("x".repeat(8000)).into());
+        let publish = frame::Publish { id: id(number), channel, key: None, data };
+        peer.send(ClientFrame::Publish(publish)).await;
+    }
+    let refused = peer.error().await;
+    // Seven of 8,514 bytes are within 65,536.
+    assert_eq!((refused.id, refused.reason.as_ref()), (Some(id(9)), "rate_limited"));
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_while_it_subscribes_leaves_nobody_present() {
+    let settings = [("CHANNELS__CHAT__PRESENCE", "true"), ("CHANNELS__CHAT__PRESENCE_GRACE", "0s")];
+    let (node, held, _) = node_with(&settings, Held::but(&["chat:2"]));
+    let running = tokio::spawn(node.presence.clone().run());
+    let (mut leaving, listening) = dial(node.clone()).await;
+    leaving.send(ClientFrame::Connect(connect_to([("chat:1", SubscribeOptions::default())]))).await;
+    assert!(matches!(leaving.next().await, Ok(ServerFrame::Connected(_))));
+    leaving.close().await;
+    eventually("the session has ended", || node.sessions.is_empty()).await;
+    held.let_go();
+    soon(async {
+        while soon(node.presence.members(&channel("chat:1"))).await.unwrap().count > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(node.hub.subscribers(&channel("chat:1")), 0);
+    listening.abort();
+    running.abort();
+}
+
+fn subscribe(number: u32, name: &str) -> ClientFrame {
+    let (position, history) = (None, None);
+    let request =
+        frame::Subscribe { id: id(number), channel: channel(name), position, history, presence: false };
+    ClientFrame::Subscribe(request)
+}
+
+fn unsubscribe(number: u32, name: &str) -> ClientFrame {
+    ClientFrame::Unsubscribe(frame::Unsubscribe { id: id(number), channel: channel(name) })
+}
+
+fn publish(number: u32, name: &str) -> ClientFrame {
+    let (channel, data) = (channel(name), json(number).into());
+    ClientFrame::Publish(frame::Publish { id: id(number), channel, key: None, data })
 }
 
 async fn next_offset(peer: &mut Peer) -> u64 {

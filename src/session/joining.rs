@@ -1,0 +1,211 @@
+//! Subscribing: a channel is joined at once and read while the session goes on; then `subscribed` is answered.
+
+use super::{
+    Session,
+    connection::Connection,
+    filling::fill,
+    pending::{Done, Load, RETRY_AFTER},
+    subscriptions::{Refusal, Subscription, ended, require, require_presence},
+};
+use crate::{
+    auth::rights::Right,
+    broker::{BrokerError, Chunk, From},
+    hub::Membership,
+    presence::Stay,
+};
+use skywave_protocol::{
+    Channel, CloseCode, ErrorCode, Json, ServerFrame,
+    frame::{MAX_HISTORY_LIMIT, Members, RequestId, Subscribe, SubscribeOptions, Subscribed, Unsubscribe},
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The most requests on one channel that wait until it is subscribed to.
+const MAX_NEXT: usize = 16;
+
+/// A channel that is joined: what is published from then on gathers behind the history that is being read.
+pub struct Joining {
+    membership: Membership,
+    stay: Option<Stay>,
+    /// Of the `subscribe`; a channel of `connect` has none.
+    id: Option<RequestId>,
+    /// As asked for; the position went to the reading.
+    options: SubscribeOptions,
+    resumes: bool,
+    /// What the client asked of the channel since: in turn to leave and to subscribe.
+    next: VecDeque<Next>,
+}
+
+enum Next {
+    Unsubscribe(Unsubscribe),
+    Subscribe(Subscribe),
+}
+
+/// What was read of a channel.
+pub struct Joined {
+    channel: Channel,
+    outcome: Result<(Chunk, Option<Members>), BrokerError>,
+}
+
+impl Joining {
+    /// Whether the client will have left when all is done that it asked for.
+    fn is_left(&self) -> bool {
+        matches!(self.next.back(), Some(Next::Unsubscribe(_)))
+    }
+}
+
+impl<C: Connection> Session<C> {
+    /// Begins to subscribe to a channel.
+    pub(super) fn subscribe(&mut self, request: Subscribe) -> Result<(), Refusal> {
+        let already =
+            || Err(Refusal::new(ErrorCode::AlreadySubscribed, "already subscribed to this channel"));
+        if let Some(joining) = self.joining.get_mut(&request.channel) {
+            if !joining.is_left() {
+                return already();
+            }
+            if joining.next.len() >= MAX_NEXT {
+                return Err(Refusal::later(RETRY_AFTER));
+            }
+            joining.next.push_back(Next::Subscribe(request));
+            return Ok(());
+        }
+        if self.subscriptions.contains_key(&request.channel) {
+            return already();
+        }
+        let Subscribe { id, channel, position, history, presence } = request;
+        self.join(Some(id), channel, SubscribeOptions { position, history, presence })
+    }
+
+    /// Begins to subscribe to the channels of `connect`.
+    pub(super) fn join_all(&mut self, wanted: BTreeMap<Channel, SubscribeOptions>) {
+        for (channel, options) in wanted {
+            if let Err(refusal) = self.join(None, channel.clone(), options) {
+                self.refuse_joining(None, channel, refusal);
+            }
+        }
+    }
+
+    /// Joins a channel to which the session is not subscribed, and begins to read it.
+    pub(super) fn join(
+        &mut self,
+        id: Option<RequestId>,
+        channel: Channel,
+        mut options: SubscribeOptions,
+    ) -> Result<(), Refusal> {
+        self.require_all(&channel, &options)?;
+        if self.subscriptions.len() + self.joining.len() >= self.node.config.limits.channels_per_session {
+            return Err(Refusal::new(ErrorCode::LimitReached, "too many channels in this session"));
+        }
+        let membership = self.node.hub.join(channel.clone(), &self.outbox, options.presence);
+        let stay = self.arrive(&channel);
+        let resumes = options.position.is_some();
+        let from = match (options.position.take(), options.history) {
+            (Some(position), _) => From::Position(position),
+            (None, Some(count)) => From::Latest(count as usize),
+            (None, None) => From::Head,
+        };
+        let read = self.node.broker.read(&channel, from);
+        let listed = options.presence.then(|| self.node.presence.members(&channel));
+        let of = channel.clone();
+        self.pending.begin(Load::Reading, async move {
+            let outcome = async {
+                let chunk = read.await?;
+                let members = match listed {
+                    Some(listed) => Some(listed.await?),
+                    None => None,
+                };
+                Ok((chunk, members))
+            };
+            Done::Joined(Joined { channel: of, outcome: outcome.await })
+        });
+        let next = VecDeque::new();
+        self.joining.insert(channel, Joining { membership, stay, id, options, resumes, next });
+        Ok(())
+    }
+
+    /// The session may subscribe to the channel like this.
+    fn require_all(&self, channel: &Channel, options: &SubscribeOptions) -> Result<(), Refusal> {
+        let (node, grant) = (&self.node, &self.grant);
+        require(node, grant, channel, Right::Subscribe)?;
+        if let Some(count) = options.history {
+            if !(1..=MAX_HISTORY_LIMIT).contains(&count) {
+                let message = format!("`history` is 1 to {MAX_HISTORY_LIMIT}");
+                return Err(Refusal::new(ErrorCode::BadRequest, message));
+            }
+            require(node, grant, channel, Right::History)?;
+        }
+        if options.presence {
+            require_presence(node, grant, channel)?;
+        }
+        Ok(())
+    }
+
+    fn arrive(&self, channel: &Channel) -> Option<Stay> {
+        let info = self.grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
+        let data = info.and_then(|info| Json::parse(info).ok());
+        self.node.presence.arrive(channel, &self.id, self.grant.user.clone(), data)
+    }
+
+    /// Answers `subscribed`, behind which come the publications; then does what the client asked of the channel
+    /// meanwhile.
+    pub(super) fn finish_joining(&mut self, joined: Joined) -> Result<(), CloseCode> {
+        let Joined { channel, outcome } = joined;
+        let Some(joining) = self.joining.remove(&channel) else { return Ok(()) };
+        let Joining { membership, stay, id, options, resumes, next } = joining;
+        // A token that came meanwhile may grant less.
+        let may = self.require_all(&channel, &options);
+        match (may, outcome) {
+            (Ok(()), Ok((chunk, presence))) => {
+                let subscribed = Subscribed {
+                    id,
+                    channel: channel.clone(),
+                    subscription: Some(membership.number()),
+                    position: chunk.start.clone(),
+                    recovered: resumes.then_some(chunk.loss().is_none()),
+                    reason: chunk.loss(),
+                    recovers: None,
+                    presence,
+                };
+                self.send(&ServerFrame::Subscribed(subscribed));
+                self.outbox.set_position(membership.lane(), chunk.start.clone());
+                fill(&self.outbox, &membership, chunk);
+                self.node.metrics.subscriptions.inc();
+                let subscription = Subscription { membership, stay, presence: options.presence };
+                self.subscriptions.insert(channel, subscription);
+            }
+            (Ok(()), Err(error)) => self.refuse_joining(id, channel, error.into()),
+            (Err(refusal), _) => {
+                if let Some(stay) = stay {
+                    stay.leave();
+                }
+                self.refuse_joining(id, channel, refusal);
+            }
+        }
+        for next in next {
+            let (id, done) = match next {
+                Next::Unsubscribe(request) => (request.id, self.unsubscribe(request)),
+                Next::Subscribe(request) => (request.id, self.subscribe(request)),
+            };
+            self.settle(Some(id), done)?;
+        }
+        Ok(())
+    }
+
+    /// Tells that a channel cannot be subscribed to, or not now.
+    pub(super) fn refuse_joining(&self, id: Option<RequestId>, channel: Channel, refusal: Refusal) {
+        match id {
+            Some(id) => self.fail(refusal.to_error(Some(id))),
+            None => self.send(&ended(channel, refusal.code)),
+        }
+    }
+
+    /// Leaves a channel, once it is subscribed to.
+    pub(super) fn leave_joining(&mut self, request: Unsubscribe) -> Result<(), Unsubscribe> {
+        match self.joining.get_mut(&request.channel) {
+            Some(joining) if !joining.is_left() => {
+                joining.next.push_back(Next::Unsubscribe(request));
+                Ok(())
+            }
+            _ => Err(request),
+        }
+    }
+}
