@@ -5,13 +5,13 @@
 mod node;
 
 use node::*;
-use skywave_client::{ChannelEvent, Gap, GapReason, SubscribeOptions, TransportKind};
+use skywave_client::{ChannelEvent, Client, Gap, GapReason, SubscribeOptions, Subscription, TransportKind};
 use skywave_protocol::{
     ClientFrame, CloseCode, ErrorCode, ServerFrame, frame,
     position::{Epoch, Origin},
 };
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::{task::JoinHandle, time::timeout};
 
 fn gap(offset: u64) -> ServerFrame {
     ServerFrame::Gap(Gap {
@@ -495,6 +495,68 @@ over_both_transports! {
         let (_peer, connect) = node.welcome().await;
         assert!(connect.resume.is_some());
     }
+}
+
+/// A client over WebTransport whose channel is subscribed to for the second time, the answer to which is still to come;
+/// the stream `old` is the first subscription's.
+async fn subscribed_again(node: &mut Node) -> (Client, Peer, frame::Subscribe, JoinHandle<Subscription>) {
+    let (client, mut peer, _) = node.client(node.options(TransportKind::WebTransport)).await;
+    let (first, ()) = tokio::join!(client.subscribe("chat:1", SubscribeOptions::default()), async {
+        let subscribe = peer.subscribe().await;
+        peer.send(subscribed_as(1, Some(subscribe.id), "chat:1", 0));
+        peer.send_on_stream("old", stream_of(1, "chat:1"));
+        peer.send_on_stream("old", publication("chat:1", 1));
+    });
+    let mut first = first.unwrap();
+    assert_eq!(offsets(&mut first, 1).await, [1]);
+    drop(first);
+    let unsubscribe = peer.unsubscribe().await;
+    let again = tokio::spawn({
+        let client = client.clone();
+        async move { client.subscribe("chat:1", SubscribeOptions::default()).await.unwrap() }
+    });
+    peer.send(unsubscribed(&unsubscribe));
+    let subscribe = peer.subscribe().await;
+    (client, peer, subscribe, again)
+}
+
+#[tokio::test]
+async fn a_stream_that_outlives_its_subscription_is_not_taken_for_the_next_ones() {
+    let mut node = Node::start().await;
+    let (client, peer, subscribe, again) = subscribed_again(&mut node).await;
+    // Before and after the answer, on a stream that is known and on one whose first packet is late.
+    peer.send_on_stream("old", publication("chat:1", 9));
+    peer.send_on_stream("late", stream_of(1, "chat:1"));
+    peer.send_on_stream("late", publication("chat:1", 8));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.send(subscribed_as(2, Some(subscribe.id), "chat:1", 5));
+    let mut again = again.await.unwrap();
+    for stream in ["old", "late"] {
+        peer.send_on_stream(stream, publication("chat:1", 9));
+    }
+    peer.send_on_stream("later", stream_of(1, "chat:1"));
+    peer.send_on_stream("later", publication("chat:1", 9));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.send_on_stream("new", stream_of(2, "chat:1"));
+    for offset in [6, 7] {
+        peer.send_on_stream("new", publication("chat:1", offset));
+    }
+    peer.send_on_stream("new", publication("chat:1", 8));
+    assert_eq!(offsets(&mut again, 3).await, [6, 7, 8]);
+    assert_eq!(client.connected().unwrap().connects, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_overtakes_its_subscribed_is_held_for_it() {
+    let mut node = Node::start().await;
+    let (_client, peer, subscribe, again) = subscribed_again(&mut node).await;
+    peer.send_on_stream("new", stream_of(2, "chat:1"));
+    peer.send_on_stream("new", publication("chat:1", 6));
+    peer.send_on_stream("old", publication("chat:1", 2));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.send(subscribed_as(2, Some(subscribe.id), "chat:1", 5));
+    peer.send(publication("chat:1", 7));
+    assert_eq!(offsets(&mut again.await.unwrap(), 2).await, [6, 7]);
 }
 
 #[tokio::test]

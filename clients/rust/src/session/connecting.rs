@@ -197,8 +197,8 @@ impl Session {
             let _ = first.send(Ok(()));
         }
         self.catch_up();
-        for frame in early {
-            self.frame(Which::Live, frame)?;
+        for (frame, arrival) in early {
+            self.frame(Which::Live, frame, arrival)?;
         }
         ControlFlow::Continue(())
     }

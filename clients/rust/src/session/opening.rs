@@ -1,5 +1,6 @@
 //! Opening a connection: token, transport, `connect`, `connected`.
 
+use super::phases::Arrival;
 use crate::{
     error::ConnectError,
     options::TokenSource,
@@ -21,6 +22,7 @@ use tokio::{
 
 /// Frames that may come before `connected`.
 const MAX_EARLY_FRAMES: usize = 8192;
+const MAX_EARLY_BYTES: usize = 8 << 20;
 
 /// Why a connection is opened.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub(super) struct Established {
     pub connection: Connection,
     pub connected: Connected,
     /// What came before `connected`, in order.
-    pub early: Vec<ServerFrame>,
+    pub early: Vec<(ServerFrame, Arrival)>,
 }
 
 /// Gets a token and a connection to the first of `targets` whose handshake completes.
@@ -106,6 +108,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
         tracing::debug!(%error, "cannot write `connect`");
     }
     let mut early = Vec::new();
+    let mut early_bytes = 0;
     loop {
         let received = connection.receiver.receive().await.map_err(refused)?;
         match connection.encoding.decode_server(&received.frame) {
@@ -126,11 +129,18 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                     reconnect: error.transient,
                 });
             }
-            Ok(_) if early.len() >= MAX_EARLY_FRAMES => {
-                return Err(ConnectError::Protocol("too much before `connected`".to_owned()));
+            Ok(frame) => {
+                let arrival = Arrival { via: received.via, bytes: received.frame.len() };
+                early_bytes += arrival.bytes;
+                if early.len() >= MAX_EARLY_FRAMES || early_bytes > MAX_EARLY_BYTES {
+                    return Err(ConnectError::Protocol("too much before `connected`".to_owned()));
+                }
+                early.push((frame, arrival));
             }
-            Ok(frame) => early.push(frame),
             Err(DecodeError::Unknown { name, .. }) => tracing::debug!(name, "unknown frame"),
+            Err(error @ DecodeError::Invalid { .. }) if error.id() != Some(id) => {
+                tracing::warn!(%error, "a frame cannot be understood");
+            }
             Err(error) => return Err(ConnectError::Protocol(error.to_string())),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     End, Session, Wakeup,
     channels::{Delivery, Entry},
-    phases::{Phase, Sorted},
+    phases::{Arrival, Phase, Sorted},
     requests::Waiter,
 };
 use crate::{error::RequestError, transport::Lane};
@@ -21,9 +21,14 @@ impl Session {
     // ---- from the node
 
     /// A publication, an event, a gap or a change of presence.
-    pub(super) fn channel_frame(&mut self, channel: &Channel, frame: ServerFrame) -> ControlFlow<End> {
+    pub(super) fn channel_frame(
+        &mut self,
+        channel: &Channel,
+        frame: ServerFrame,
+        arrival: Arrival,
+    ) -> ControlFlow<End> {
         let Some(live) = self.live.as_mut() else { return ControlFlow::Continue(()) };
-        match live.phases.sort(channel, frame) {
+        match live.phases.sort(channel, frame, arrival) {
             Sorted::Settled => {}
             Sorted::TooMany => return self.fault("too much before `subscribed`"),
             Sorted::Deliver(entry, frame) => self.deliver(channel, entry, frame),
@@ -42,7 +47,8 @@ impl Session {
 
     pub(super) fn subscribed(&mut self, subscribed: frame::Subscribed) -> ControlFlow<End> {
         let channel = subscribed.channel.clone();
-        let joined = self.live.as_mut().and_then(|live| live.phases.joined(&channel));
+        let joined =
+            self.live.as_mut().and_then(|live| live.phases.joined(&channel, subscribed.subscription));
         let Some((id, held)) = joined else { return ControlFlow::Continue(()) };
         let entry = self.channels.get_mut(&channel).filter(|entry| entry.id == id);
         match entry.map(|entry| entry.subscribed(subscribed)) {
@@ -51,8 +57,8 @@ impl Session {
             Some(Delivery::Full) => self.pause(&channel),
             Some(_) => {}
         }
-        for frame in held {
-            self.channel_frame(&channel, frame)?;
+        for (via, frame) in held {
+            self.channel_frame(&channel, frame, Arrival { via, bytes: 0 })?;
         }
         ControlFlow::Continue(())
     }
@@ -146,7 +152,7 @@ impl Session {
         let Some(live) = &self.live else { return };
         match (live.phases.get(channel), wanted) {
             (None, Some(id)) => self.join(channel, id),
-            (Some(Phase::Joined { entry }), wanted) if wanted != Some(*entry) => self.leave(channel),
+            (Some(Phase::Joined(joined)), wanted) if wanted != Some(joined.entry) => self.leave(channel),
             _ => {}
         }
     }

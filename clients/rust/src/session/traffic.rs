@@ -3,12 +3,13 @@
 use super::{
     End, Session, Which,
     connection::Live,
+    phases::Arrival,
     requests::{Pending, Waiter},
 };
 use crate::{
     error::RequestError,
     options::TokenError,
-    transport::{Closed, Lane, Received},
+    transport::{Closed, Lane, Received, Via},
 };
 use skywave_protocol::{
     ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
@@ -31,7 +32,7 @@ impl Session {
         let Some(live) = self.connection(which) else { return ControlFlow::Continue(()) };
         live.heard();
         match live.encoding.decode_server(&received.frame) {
-            Ok(frame) => self.frame(which, frame),
+            Ok(frame) => self.frame(which, frame, Arrival { via: received.via, bytes: received.frame.len() }),
             Err(DecodeError::Unknown { name, .. }) => {
                 tracing::debug!(name, "unknown frame");
                 ControlFlow::Continue(())
@@ -65,7 +66,7 @@ impl Session {
         }
     }
 
-    pub(super) fn frame(&mut self, which: Which, frame: ServerFrame) -> ControlFlow<End> {
+    pub(super) fn frame(&mut self, which: Which, frame: ServerFrame, arrival: Arrival) -> ControlFlow<End> {
         match frame {
             ServerFrame::Publication(frame::Publication { ref channel, .. })
             | ServerFrame::Event(frame::Event { ref channel, .. })
@@ -74,7 +75,7 @@ impl Session {
                 // On a connection that retires, the live one brings the same.
                 if which == Which::Live {
                     let channel = channel.clone();
-                    return self.channel_frame(&channel, frame);
+                    return self.channel_frame(&channel, frame, arrival);
                 }
             }
             ServerFrame::Subscribed(subscribed) => {
@@ -112,7 +113,12 @@ impl Session {
                     Which::Retiring => self.retire(),
                 }
             }
-            ServerFrame::Connected(_) | ServerFrame::Drain(_) | ServerFrame::Stream(_) => {}
+            ServerFrame::Stream(stream) => {
+                if let (Via::Stream(id), Some(live)) = (arrival.via, self.connection(which)) {
+                    live.phases.began(&stream, id);
+                }
+            }
+            ServerFrame::Connected(_) | ServerFrame::Drain(_) => {}
         }
         ControlFlow::Continue(())
     }

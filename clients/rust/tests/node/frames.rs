@@ -65,6 +65,21 @@ pub fn subscribed(id: Option<RequestId>, name: &str, offset: u64, recovered: Opt
     })
 }
 
+/// `subscribed` of a node that numbers its subscriptions.
+pub fn subscribed_as(subscription: u64, id: Option<RequestId>, name: &str, offset: u64) -> ServerFrame {
+    match subscribed(id, name, offset, None) {
+        ServerFrame::Subscribed(frame) => {
+            ServerFrame::Subscribed(Subscribed { subscription: Some(subscription), ..frame })
+        }
+        other => other,
+    }
+}
+
+/// Whose the stream is that begins with it.
+pub fn stream_of(subscription: u64, name: &str) -> ServerFrame {
+    ServerFrame::Stream(frame::Stream { channel: channel(name), subscription })
+}
+
 /// The answer to `unsubscribe`.
 pub fn unsubscribed(request: &frame::Unsubscribe) -> ServerFrame {
     ServerFrame::Unsubscribed(frame::Unsubscribed {

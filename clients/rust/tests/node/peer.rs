@@ -1,7 +1,7 @@
 //! One connection of a client, as the node sees it.
 
-use super::{PATIENCE, channel};
-use skywave_client::{Channel, TransportKind};
+use super::PATIENCE;
+use skywave_client::TransportKind;
 use skywave_protocol::{
     ClientFrame, ServerFrame,
     frame::{self, Connect, Disconnect, Publish},
@@ -10,7 +10,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 pub(super) enum Out {
     Frame(ServerFrame),
-    Stream(Channel, ServerFrame),
+    /// On the stream of that name, which the first frame begins.
+    Stream(String, ServerFrame),
     Datagram(ServerFrame),
     Raw(Vec<u8>),
     Close(u16),
@@ -85,9 +86,9 @@ impl Peer {
         self.out(Out::Frame(frame));
     }
 
-    /// On WebTransport on the channel's own stream.
-    pub fn send_on_stream(&self, name: &str, frame: ServerFrame) {
-        self.out(Out::Stream(channel(name), frame));
+    /// On WebTransport on a stream of its own, one for each `stream`: usually a channel's name.
+    pub fn send_on_stream(&self, stream: &str, frame: ServerFrame) {
+        self.out(Out::Stream(stream.to_owned(), frame));
     }
 
     pub fn send_datagram(&self, frame: ServerFrame) {

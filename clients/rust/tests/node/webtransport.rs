@@ -2,7 +2,7 @@
 
 use super::peer::{Out, Peer};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use skywave_client::{Channel, Encoding, TransportKind};
+use skywave_client::{Encoding, TransportKind};
 use skywave_protocol::framing::FrameBuffer;
 use std::{collections::HashMap, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -46,7 +46,7 @@ async fn run_webtransport(
     let (frame_sender, frames) = mpsc::unbounded_channel();
     let (out, mut queue) = mpsc::unbounded_channel();
     let _ = peers.send(Peer { kind: TransportKind::WebTransport, frames, out });
-    let mut streams: HashMap<Channel, wtransport::SendStream> = HashMap::new();
+    let mut streams: HashMap<String, wtransport::SendStream> = HashMap::new();
     let mut buffer = FrameBuffer::new(1 << 20);
     let mut bytes = vec![0; 65536];
     loop {
@@ -66,13 +66,13 @@ async fn run_webtransport(
                 Some(Out::Frame(frame)) => {
                     if control.write_all(&encoding.encode(&frame).unwrap().prefixed()).await.is_err() { return }
                 }
-                Some(Out::Stream(channel, frame)) => {
-                    if !streams.contains_key(&channel) {
+                Some(Out::Stream(name, frame)) => {
+                    if !streams.contains_key(&name) {
                         let stream = connection.open_uni().await.unwrap().await.unwrap();
-                        streams.insert(channel.clone(), stream);
+                        streams.insert(name.clone(), stream);
                     }
                     let bytes = encoding.encode(&frame).unwrap().prefixed();
-                    if streams.get_mut(&channel).unwrap().write_all(&bytes).await.is_err() { return }
+                    if streams.get_mut(&name).unwrap().write_all(&bytes).await.is_err() { return }
                 }
                 Some(Out::Datagram(frame)) => {
                     let _ = connection.send_datagram(encoding.encode(&frame).unwrap().bare());
