@@ -156,6 +156,8 @@ struct Session {
     /// Attempts since the last success.
     attempts: u32,
     connects: u64,
+    /// Counts every `connect` that was sent: nodes tell by it which transport is the session's newest.
+    last_attempt: u64,
     preferred_at: Option<Instant>,
     /// The node's limit on frames in bytes; 0: none.
     frame_limit: u64,
@@ -220,6 +222,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         failures: 0,
         attempts: 0,
         connects: 0,
+        last_attempt: 0,
         preferred_at: None,
         frame_limit: USUAL_FRAME_LIMIT,
         options,

@@ -74,6 +74,45 @@ over_both_transports! {
         assert_eq!(offsets(&mut room, 1).await, [1]);
     }
 
+    async fn a_connect_that_was_given_up_and_arrives_late_ends_nothing(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.connect_timeout = Duration::from_millis(300);
+        let (_client, old, mut room) = subscribed_client(&mut node, options, 0).await;
+        old.send(drain(None));
+        let mut stalled = node.accept().await;
+        assert_eq!(stalled.connect().await.attempt, Some(2));
+        stalled.ended().await;
+        // The node has it all the same, and fences the connection that the client went on with.
+        old.disconnect(CloseCode::Replaced);
+        let (peer, connect) = node.welcome().await;
+        assert_eq!(connect.attempt, Some(3));
+        peer.send(subscribed(None, "chat:1", 0, Some(true)));
+        peer.disconnect(CloseCode::Replaced);
+        loop {
+            if let ChannelEvent::Unsubscribed { code, .. } = event(&mut room).await {
+                break assert_eq!(code, Some(3500));
+            }
+        }
+        node.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn every_connect_has_a_higher_attempt_than_all_before(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, connect) = node.client(options).await;
+        assert_eq!(connect.attempt, Some(1));
+        old.send(drain(None));
+        let (_new, connect) = node.welcome().await;
+        assert_eq!(connect.attempt, Some(2));
+        old.ended().await;
+        client.cut().await.unwrap();
+        let refused = node.accept().await.refuse(CloseCode::Overloaded).await;
+        assert_eq!(refused.attempt, Some(3));
+        let (_newer, connect) = node.welcome().await;
+        assert_eq!(connect.attempt, Some(4));
+    }
+
     async fn being_replaced_by_another_client_is_the_end(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);

@@ -115,12 +115,13 @@ impl Session {
     pub(super) fn connect_frame(&mut self, token: Option<Arc<str>>) -> Connect {
         let named = |text: &str| Text::new(text).ok();
         let subscriptions = self.subscriptions_that_fit();
+        self.last_attempt += 1;
         let network = Some(self.options.network.clone()).filter(|network| *network != Network::default());
         Connect {
             id: self.requests.next_id(),
             token,
             resume: self.resume.clone(),
-            attempt: None,
+            attempt: Some(self.last_attempt),
             subscriptions,
             client: named(&self.options.name)
                 .map(|name| ClientInfo { name, version: named(&self.options.version) }),
@@ -163,8 +164,15 @@ impl Session {
         for (channel, entry) in channels {
             phases.set(channel, Phase::joining(entry, None));
         }
-        let live =
-            Live::new(self.connects, url.clone(), connection, connected.heartbeat, connected.limits, phases);
+        let live = Live::new(
+            self.connects,
+            self.last_attempt,
+            url.clone(),
+            connection,
+            connected.heartbeat,
+            connected.limits,
+            phases,
+        );
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url, connected.region.clone());

@@ -50,6 +50,8 @@ type Outgoing = (EncodedFrame, Lane);
 pub(super) struct Live {
     /// Counts the connections of the client.
     pub number: u64,
+    /// That of its `connect`.
+    pub attempt: u64,
     pub url: NodeUrl,
     pub kind: TransportKind,
     pub encoding: Encoding,
@@ -82,6 +84,7 @@ pub(super) struct Live {
 impl Live {
     pub fn new(
         number: u64,
+        attempt: u64,
         url: NodeUrl,
         connection: Connection,
         heartbeat: Heartbeat,
@@ -93,6 +96,7 @@ impl Live {
         let now = Instant::now();
         Self {
             number,
+            attempt,
             url,
             kind,
             encoding,

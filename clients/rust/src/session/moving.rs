@@ -36,12 +36,12 @@ impl Session {
             self.sent_on = true;
         }
         let steady = live.since.elapsed() >= STABLE;
+        // By a newer `connect` of this client itself, which is answered later, or was given up and came all the same.
+        let own_doing = code == Some(CloseCode::Replaced.code()) && live.attempt < self.last_attempt;
         drop(live);
-        // One's own move replaces the old connection, which may hear of it first.
-        let own_move = code == Some(CloseCode::Replaced.code()) && self.opening.is_some();
         let token_is_final = code == Some(CloseCode::TokenExpired.code())
             && !matches!(self.options.token, TokenSource::Callback(_));
-        if (!reconnect && !own_move) || token_is_final {
+        if (!reconnect && !own_doing) || token_is_final {
             return ControlFlow::Break(End { code, reason, closed: None });
         }
         self.status.send_replace(Status::Disconnected { code, reason, will_reconnect: true });

@@ -51,6 +51,14 @@ impl Peer {
         }
     }
 
+    /// Reads `connect` and refuses it.
+    pub async fn refuse(mut self, code: skywave_protocol::CloseCode) -> Connect {
+        let connect = self.connect().await;
+        self.disconnect(code);
+        self.ended().await;
+        connect
+    }
+
     pub async fn publish(&mut self) -> Publish {
         match self.frame().await {
             ClientFrame::Publish(publish) => publish,
