@@ -13,9 +13,11 @@ function onAbort(signal, listener) {
 
 // src/codes.ts
 var ALREADY_SUBSCRIBED = 105;
+var LIMIT_REACHED = 106;
 var TOKEN_EXPIRED = 3005;
 var ROTATE = 3007;
 var REPLACED = 3500;
+var UNAUTHENTICATED = 3503;
 var ErrorCode = {
   internal: 100,
   unauthenticated: 101,
@@ -23,7 +25,7 @@ var ErrorCode = {
   forbidden: 103,
   not_subscribed: 104,
   already_subscribed: ALREADY_SUBSCRIBED,
-  limit_reached: 106,
+  limit_reached: LIMIT_REACHED,
   bad_request: 107,
   not_available: 108,
   token_expired: 109,
@@ -43,7 +45,7 @@ var CloseCode = {
   replaced: REPLACED,
   bad_frame: 3501,
   frame_too_large: 3502,
-  unauthenticated: 3503,
+  unauthenticated: UNAUTHENTICATED,
   disconnected: 3504,
   too_many_sessions: 3505
 };
@@ -832,7 +834,6 @@ function fullJitter({ firstMs, maxMs }, attempt, random) {
 // src/session/link.ts
 var USUAL_FRAME_BYTES = 65536;
 var LEAST_PATIENCE_MS = 1e3;
-var MAX_HELD = 8192;
 var Link = class {
   address;
   transport;
@@ -842,10 +843,16 @@ var Link = class {
   connectId = 0;
   /** What its `connect` asks for. */
   asked = /* @__PURE__ */ new Map();
+  /** Which of the client's attempts it is. */
+  attempt = 0;
   /** What came before `connected`. */
   early = [];
   isConnected = false;
   phases = /* @__PURE__ */ new Map();
+  /** The largest number of a subscription that it has heard of. */
+  newestSubscription = -1;
+  /** Channels that the node would not let go for the moment, and when it is asked again. */
+  leaveAgainAt = /* @__PURE__ */ new Map();
   since;
   frameBytes = USUAL_FRAME_BYTES;
   #timeoutMs = 0;
@@ -890,8 +897,61 @@ var Link = class {
     return Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
   }
 };
-function hold(held, frame) {
-  return held.push(frame) <= MAX_HELD;
+
+// src/transport.ts
+var UNNAMED = -1;
+
+// src/session/phase.ts
+var MAX_HELD = 8192;
+var BY_CONNECT = 0;
+var Phase = class {
+  /** The request whose `subscribed` is awaited, or has come; none while the channel is only being left. */
+  asked;
+  /** The last `unsubscribe` that is not answered: until then the old subscription's frames may come. */
+  leaving;
+  isSubscribed = false;
+  held = [];
+  #subscription;
+  /** Subscriptions up to this number are over. */
+  #past = -1;
+  /** Asks anew. Subscriptions up to the number `past` are older ones. */
+  ask(request, past) {
+    this.end(past);
+    this.asked = request;
+  }
+  leave(request) {
+    this.end();
+    this.leaving = request;
+  }
+  /** Whatever comes of the present subscription from now on is dropped. */
+  end(past = -1) {
+    this.#past = Math.max(this.#past, past, this.#subscription ?? -1);
+    this.asked = this.#subscription = void 0;
+    this.isSubscribed = false;
+    this.held = [];
+  }
+  /** A `subscribed` came. Answers whether it is the one that is awaited. */
+  confirm(request, subscription = -1) {
+    if (request !== this.asked || this.isSubscribed) {
+      this.#past = Math.max(this.#past, subscription);
+      return false;
+    }
+    this.isSubscribed = true;
+    this.leaving = void 0;
+    this.#subscription = subscription < 0 ? void 0 : subscription;
+    return true;
+  }
+  /** What becomes of a frame of the channel, by where it came from. */
+  fate(stream) {
+    if (this.asked === void 0) return "drop";
+    if (stream === void 0 && this.leaving !== void 0) return "drop";
+    const isAnybodys = stream === void 0 || stream === UNNAMED;
+    if (this.isSubscribed) return isAnybodys || stream === (this.#subscription ?? stream) ? "deliver" : "drop";
+    return isAnybodys || stream > this.#past ? "hold" : "drop";
+  }
+};
+function hold(held, frame, stream) {
+  return held.push({ frame, stream }) <= MAX_HELD;
 }
 
 // src/session/opening.ts
@@ -1110,13 +1170,13 @@ var Requests = class {
     while (this.#sent.has(this.#lastId) || this.#asked.has(this.#lastId));
     return this.#lastId;
   }
-  /** Sends a request of the session itself; answers `false` when the node takes no frames of that size. */
+  /** Sends a request of the session itself; answers its id, none when the node takes no frames of that size. */
   send(link, now, frame, request) {
     const id2 = this.nextId();
-    if (!link.send(frame(id2))) return false;
+    if (!link.send(frame(id2))) return void 0;
     if (!this.#isWaiting) this.trips.begin(now);
     this.#sent.set(id2, { request, link, sentAt: now });
-    return true;
+    return id2;
   }
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query, link, now) {
@@ -1254,6 +1314,7 @@ var Subscription = class {
 
 // src/session/traffic.ts
 var RESUBSCRIBE_WAIT_MS = 500;
+var LEAVE_WAIT_MS = 100;
 var CONNECT_BYTES = 16 * 1024;
 var NOBODYS_CHANNEL = "skywave:nobody";
 var LEAST_CHECK_MS = 2e3;
@@ -1271,14 +1332,14 @@ var Traffic = class {
   }
   // ---- from the node
   /** Deals with a frame that came after `connected`, and is not about the connection itself. */
-  frame(link, frame) {
+  frame(link, frame, stream) {
     const [name, body] = frame;
     switch (name) {
       case "publication":
       case "event":
       case "gap":
       case "presence_changed":
-        this.#channelFrame(link, body.channel, frame);
+        this.#channelFrame(link, body.channel, frame, stream);
         break;
       case "subscribed":
         this.#take(body.id);
@@ -1298,10 +1359,11 @@ var Traffic = class {
     if (name === request?.reply) request.done?.(body);
     else request?.failed?.(requestError("internal", "unexpected reply"));
   }
-  #channelFrame(link, channel2, frame) {
+  #channelFrame(link, channel2, frame, stream) {
     const phase = link.phases.get(channel2);
-    if (phase?.state === "subscribed") this.#deliver(link, channel2, frame);
-    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, "too much too early");
+    const fate = phase?.fate(stream);
+    if (fate === "deliver") this.#deliver(link, channel2, frame);
+    else if (phase && fate === "hold" && !hold(phase.held, frame, stream)) this.#host.fault(link, "too much too early");
   }
   #deliver(link, channel2, frame) {
     const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
@@ -1309,16 +1371,17 @@ var Traffic = class {
     else if (delivery === "out_of_order") this.#host.fault(link, "a publication is missing");
   }
   #confirmed(link, body) {
-    const { channel: channel2 } = body;
+    const { id: id2 = BY_CONNECT, channel: channel2, subscription = -1 } = body;
     const phase = link.phases.get(channel2);
-    if (phase?.state !== "awaiting") return;
-    link.phases.set(channel2, { state: "subscribed", held: void 0 });
+    link.newestSubscription = Math.max(link.newestSubscription, subscription);
+    if (!phase?.confirm(id2, subscription)) return;
     this.#subscriptions.get(channel2)?.subscribed(body);
-    for (const frame of phase.held ?? []) this.#channelFrame(link, channel2, frame);
+    for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel2, frame, stream);
   }
   #unsubscribed(link, { id: id2, channel: channel2, code: code2, reason: reason2 }) {
     const phase = link.phases.get(channel2);
     if (id2 === void 0) {
+      if (phase?.leaving !== void 0) return;
       link.phases.delete(channel2);
       const number = code2 ?? 100;
       const word = reason2 ?? "unsubscribed";
@@ -1327,9 +1390,16 @@ var Traffic = class {
       return;
     }
     this.#take(id2);
-    if (phase?.state !== "leaving") return;
-    if (phase.held) link.phases.set(channel2, { state: "awaiting", held: phase.held });
-    else link.phases.delete(channel2);
+    this.#left(link, channel2, id2);
+  }
+  /** The node has let the channel go. */
+  #left(link, channel2, request) {
+    const phase = link.phases.get(channel2);
+    if (phase?.leaving !== request) return;
+    phase.leaving = void 0;
+    if (phase.asked !== void 0) return;
+    link.phases.delete(channel2);
+    if (link === this.#host.live) this.#join(channel2);
   }
   /** The node will not have this subscription, for now or for good. */
   #refused(channel2, error) {
@@ -1383,38 +1453,64 @@ var Traffic = class {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel2);
     if (live === void 0 || subscription === void 0 || subscription.isPaused) return;
-    const isSent = this.requests.send(
+    const request = this.requests.send(
       live,
       this.#host.now(),
       (id2) => ["subscribe", { id: id2, channel: channel2, ...subscription.request() }],
       {
         failed: (error) => {
-          if (error.code === ALREADY_SUBSCRIBED) {
-            this.#leave(channel2);
-            this.#join(channel2);
-            return;
-          }
-          live.phases.delete(channel2);
-          if (live === this.#host.live) this.#refused(channel2, error);
+          const phase2 = live.phases.get(channel2);
+          if (phase2 !== void 0 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
         }
       }
     );
-    if (!isSent) {
+    if (request === void 0) {
       this.#refused(channel2, tooLarge(live.frameBytes));
       return;
     }
-    const state = live.phases.get(channel2)?.state === "leaving" ? "leaving" : "awaiting";
-    live.phases.set(channel2, { state, held: [] });
+    const phase = live.phases.get(channel2) ?? new Phase();
+    phase.ask(request, live.newestSubscription);
+    live.phases.set(channel2, phase);
+  }
+  /** The node did not take the last `subscribe`. */
+  #notSubscribed(link, channel2, phase, error) {
+    if (error.code === ALREADY_SUBSCRIBED) {
+      if (phase.leaving === void 0) this.#leave(channel2);
+      else phase.end();
+      return;
+    }
+    const isLeaving = [...link.phases.values()].some((other) => other !== phase && other.leaving !== void 0);
+    if (phase.leaving === void 0) link.phases.delete(channel2);
+    else phase.end();
+    if (link !== this.#host.live) return;
+    const { code: code2, reason: reason2, message, retryAfterMs } = error;
+    const isTransient2 = error.transient || code2 === LIMIT_REACHED && isLeaving;
+    this.#refused(channel2, new RequestError(code2, reason2, message, isTransient2, retryAfterMs));
   }
   #leave(channel2) {
     const { live } = this.#host;
-    const phase = live?.phases.get(channel2);
-    if (live === void 0 || phase === void 0 || phase.state === "leaving" && !phase.held) return;
-    live.phases.set(channel2, { state: "leaving", held: void 0 });
-    this.#sendUnsubscribe(live, channel2);
+    if (live?.phases.get(channel2)?.asked !== void 0) this.#sendUnsubscribe(live, channel2);
   }
+  /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live, channel2) {
-    this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {});
+    const request = this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {
+      failed: (error) => {
+        if (live.phases.get(channel2)?.leaving !== request) return;
+        if (!error.transient) this.#left(live, channel2, request ?? BY_CONNECT);
+        else live.leaveAgainAt.set(channel2, this.#host.now() + (error.retryAfterMs ?? 0) + LEAVE_WAIT_MS * (1 + this.#host.random()));
+      }
+    });
+    if (request !== void 0) live.phases.get(channel2)?.leave(request);
+  }
+  #leaveAgain(live, now) {
+    for (const [channel2, at] of live.leaveAgainAt) {
+      if (at > now) continue;
+      live.leaveAgainAt.delete(channel2);
+      if (live.phases.get(channel2)?.leaving === void 0) continue;
+      const isWanted = live.phases.get(channel2)?.asked !== void 0;
+      this.#sendUnsubscribe(live, channel2);
+      if (isWanted) this.#join(channel2);
+    }
   }
   // ---- connections
   /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
@@ -1435,12 +1531,13 @@ var Traffic = class {
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link) {
     for (const [channel2, subscription] of link.asked) {
-      link.phases.set(channel2, { state: "awaiting", held: [] });
+      const phase = new Phase();
+      phase.ask(BY_CONNECT, -1);
+      link.phases.set(channel2, phase);
       if (this.#subscriptions.get(channel2) !== subscription || subscription.isPaused) this.#leave(channel2);
     }
     for (const channel2 of this.#subscriptions.keys()) {
-      const phase = link.phases.get(channel2);
-      if (phase === void 0 || phase.state === "leaving" && !phase.held) this.#join(channel2);
+      if (link.phases.get(channel2)?.asked === void 0) this.#join(channel2);
     }
     this.requests.sendWaiting(link, this.#host.now());
     this.sendPublishes();
@@ -1459,7 +1556,7 @@ var Traffic = class {
     }
   }
   #sendPublish(live, number, { channel: channel2, key: key2, data }) {
-    const isSent = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
+    const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
       reply: "published",
       done: (body) => {
         this.publishes.answer(number, toPublished(body));
@@ -1468,8 +1565,7 @@ var Traffic = class {
         this.publishes.failed(number, live, error, this.#host.now());
       }
     });
-    if (isSent) return;
-    this.publishes.refuse(number, tooLarge(live.frameBytes));
+    if (request === void 0) this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel2, data, slot) {
@@ -1495,11 +1591,13 @@ var Traffic = class {
     if (live === void 0) return at;
     at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
-    return at;
+    return Math.min(at, ...live.leaveAgainAt.values());
   }
   tick(now) {
     this.requests.expire(now);
-    if (this.#host.live === void 0) return;
+    const { live } = this.#host;
+    if (live === void 0) return;
+    this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
     this.sendPublishes();
   }
@@ -1542,9 +1640,11 @@ var Session = class {
   #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume;
-  /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
-  #isUnsure = false;
+  /** How many `connect`s were sent: of the transports that resume this session, the latest attempt's has it. */
+  #attempts = 0;
   #retiring;
+  /** Whose session it was last; `null`: nobody's yet. */
+  #user = null;
   /** The node that served last. */
   #node;
   #failures = 0;
@@ -1672,10 +1772,7 @@ var Session = class {
     if (opening === void 0) return;
     this.opening = void 0;
     opening.cancel?.();
-    if (opening.link !== void 0) {
-      this.#isUnsure = true;
-      opening.link.transport.close();
-    }
+    opening.link?.transport.close();
     opening.settle?.(error);
   }
   /** A handshake has completed: what follows is `connect`. */
@@ -1706,12 +1803,15 @@ var Session = class {
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
+    this.#attempts += 1;
+    link.attempt = this.#attempts;
     const isSent = link.send([
       "connect",
       {
         id: link.connectId,
         token: link.token,
         resume: this.#resume,
+        attempt: link.attempt,
         subscriptions,
         client: this.#options.client,
         network: this.network
@@ -1721,8 +1821,11 @@ var Session = class {
   }
   #established(opening, link, connected) {
     this.opening = void 0;
-    this.#isUnsure = false;
     this.#resume = connected.resume;
+    if (this.#user !== null && this.#user !== connected.user) {
+      this.traffic.publishes.failAll(requestError("unauthenticated", "another user has taken over"));
+    }
+    this.#user = connected.user;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
@@ -1743,7 +1846,7 @@ var Session = class {
     opening.settle?.();
     if (this.live !== link) return;
     this.traffic.catchUp(link);
-    for (const frame of link.early.splice(0)) this.#frame(link, frame);
+    for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
   }
   #describe(link, connected) {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
@@ -1756,10 +1859,7 @@ var Session = class {
     this.opening = void 0;
     const { purpose, link, targets } = opening;
     opening.cancel?.();
-    if (link !== void 0) {
-      link.transport.close();
-      this.#isUnsure ||= error.transient;
-    }
+    link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
@@ -1768,7 +1868,10 @@ var Session = class {
     }
     opening.settle?.(error);
     if (this.live !== void 0) this.#stay(purpose, isFinal, this.live);
-    else if (isFinal) this.refused(error);
+    else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
+      this.#resume = void 0;
+      this.#comeBack(error, 0);
+    } else if (isFinal) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -1801,12 +1904,6 @@ var Session = class {
   }
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error) {
-    if (error.code === REPLACED && this.#isUnsure) {
-      this.#isUnsure = false;
-      this.#resume = void 0;
-      this.#comeBack(error, 0);
-      return;
-    }
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
     this.traffic.refuse(this.refusal);
@@ -1815,10 +1912,10 @@ var Session = class {
   // ---- connections
   #events(link) {
     return {
-      frame: (frame) => {
+      frame: (frame, stream) => {
         link.heard(this.now());
-        if (link.isConnected) this.#frame(link, frame);
-        else this.#early(link, frame);
+        if (link.isConnected) this.#frame(link, frame, stream);
+        else this.#early(link, frame, stream);
         this.settle();
       },
       fault: (problem) => {
@@ -1832,7 +1929,7 @@ var Session = class {
     };
   }
   /** A frame before `connected`. */
-  #early(link, frame) {
+  #early(link, frame, stream) {
     const opening = this.opening;
     if (opening?.link !== link) return;
     const [name, body] = frame;
@@ -1840,16 +1937,16 @@ var Session = class {
     else if (name === "disconnect") this.fail(opening, toEnding(body));
     else if (name === "error" && body.id === link.connectId) {
       this.fail(opening, toError(body));
-    } else if (!hold(link.early, frame)) this.fault(link, "too much too early");
+    } else if (!hold(link.early, frame, stream)) this.fault(link, "too much too early");
   }
-  #frame(link, frame) {
+  #frame(link, frame, stream) {
     if (link !== this.live && link !== this.#retiring?.link) return;
     const [name, body] = frame;
     if (name === "ping") {
       link.beats(body);
       link.send(["pong", { seq: body.seq }], "datagram");
     } else if (name === "disconnect") this.#ended(link, toEnding(body));
-    else if (name !== "drain") this.traffic.frame(link, frame);
+    else if (name !== "drain") this.traffic.frame(link, frame, stream);
     else if (link === this.live) this.#drain(body);
   }
   fault(link, problem) {
@@ -1869,8 +1966,8 @@ var Session = class {
     this.due = void 0;
     if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
-    const isOwnMove = code2 === REPLACED && this.opening !== void 0;
-    if (this.#isFinal(error) && !isOwnMove) {
+    const isOwnDoing = code2 === REPLACED && link.attempt < this.#attempts;
+    if (this.#isFinal(error) && !isOwnDoing) {
       this.#cancelOpening(error);
       this.refused(error);
       return;
@@ -2743,15 +2840,20 @@ var Receiving = class {
   listen(events) {
     this.#events = events;
   }
-  /** Tells the frames that `decode` gives. */
-  frames(decode) {
-    if (this.#isOver) return;
+  /** Tells the frames that `decode` gives, and which stream they came on. Answers whose stream it is from here on. */
+  frames(decode, stream) {
+    if (this.#isOver) return stream;
     try {
-      for (const frame of decode()) if (!this.isOver) this.#events?.frame(frame);
+      for (const frame of decode()) {
+        if (this.isOver) break;
+        if (frame[0] !== "stream") this.#events?.frame(frame, stream);
+        else if (stream !== void 0) stream = frame[1].subscription;
+      }
     } catch (error) {
       if (!(error instanceof DecodeError || error instanceof RangeError)) report(error);
       this.#events?.fault(messageOf(error));
     }
+    return stream;
   }
   /** It is over, unless it was before. */
   end(code2, reason2) {
@@ -3004,9 +3106,9 @@ var WebTransportTransport = class {
   listen(events) {
     this.#receiving.listen({
       ...events,
-      frame: (frame) => {
+      frame: (frame, stream) => {
         this.#nudge.heard(frame[0] === "ping" ? frame[1] : void 0);
-        events.frame(frame);
+        events.frame(frame, stream);
       }
     });
     const ended = (code2, reason2 = "") => {
@@ -3072,11 +3174,13 @@ var WebTransportTransport = class {
   async #readFrames(stream, carrier) {
     const buffer = new FrameBuffer();
     const encoding = this.#encoding;
+    let subscription = carrier === "stream" ? UNNAMED : void 0;
     try {
       for (; ; ) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier)));
+        const frames = () => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier));
+        subscription = this.#receiving.frames(frames, subscription);
       }
     } catch {
     }

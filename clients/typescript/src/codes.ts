@@ -2,9 +2,11 @@
 
 /** The codes that this client treats apart; as constants, so that only these are in its code. */
 export const ALREADY_SUBSCRIBED = 105;
+export const LIMIT_REACHED = 106;
 export const TOKEN_EXPIRED = 3005;
 export const ROTATE = 3007;
 export const REPLACED = 3500;
+export const UNAUTHENTICATED = 3503;
 
 /** Why a request failed; the session goes on. */
 export const ErrorCode = {
@@ -14,7 +16,7 @@ export const ErrorCode = {
   forbidden: 103,
   not_subscribed: 104,
   already_subscribed: ALREADY_SUBSCRIBED,
-  limit_reached: 106,
+  limit_reached: LIMIT_REACHED,
   bad_request: 107,
   not_available: 108,
   token_expired: 109,
@@ -36,7 +38,7 @@ export const CloseCode = {
   replaced: REPLACED,
   bad_frame: 3501,
   frame_too_large: 3502,
-  unauthenticated: 3503,
+  unauthenticated: UNAUTHENTICATED,
   disconnected: 3504,
   too_many_sessions: 3505,
 } as const;

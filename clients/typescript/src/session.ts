@@ -1,11 +1,12 @@
 /** The session: one connection or, during a move, two; reconnects, moves, tokens. Without IO: time, chance and transports are given. */
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
-import { REPLACED, ROTATE, TOKEN_EXPIRED } from './codes.js';
+import { REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
 import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
-import { hold, Link } from './session/link.js';
+import { Link } from './session/link.js';
+import { hold } from './session/phase.js';
 import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
 import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
@@ -42,9 +43,11 @@ export class Session implements TrafficHost {
   readonly #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume: string | undefined;
-  /** A `connect` was sent and given up: the node may have taken it for the newest transport. */
-  #isUnsure = false;
+  /** How many `connect`s were sent: of the transports that resume this session, the latest attempt's has it. */
+  #attempts = 0;
   #retiring: { link: Link; until: number } | undefined;
+  /** Whose session it was last; `null`: nobody's yet. */
+  #user: string | null | undefined = null;
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
@@ -191,10 +194,7 @@ export class Session implements TrafficHost {
     if (opening === undefined) return;
     this.opening = undefined;
     opening.cancel?.();
-    if (opening.link !== undefined) {
-      this.#isUnsure = true;
-      opening.link.transport.close();
-    }
+    opening.link?.transport.close();
     opening.settle?.(error);
   }
 
@@ -227,12 +227,15 @@ export class Session implements TrafficHost {
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
+    this.#attempts += 1;
+    link.attempt = this.#attempts;
     const isSent = link.send([
       'connect',
       {
         id: link.connectId,
         token: link.token,
         resume: this.#resume,
+        attempt: link.attempt,
         subscriptions,
         client: this.#options.client,
         network: this.network,
@@ -243,8 +246,12 @@ export class Session implements TrafficHost {
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
     this.opening = undefined;
-    this.#isUnsure = false;
     this.#resume = connected.resume;
+    // What one user published is not published in the name of another.
+    if (this.#user !== null && this.#user !== connected.user) {
+      this.traffic.publishes.failAll(requestError('unauthenticated', 'another user has taken over'));
+    }
+    this.#user = connected.user;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
@@ -268,7 +275,7 @@ export class Session implements TrafficHost {
     // The application, told just now, may have ended it.
     if (this.live !== link) return;
     this.traffic.catchUp(link);
-    for (const frame of link.early.splice(0)) this.#frame(link, frame);
+    for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
   }
 
   #describe(link: Link, connected: ServerFrames['connected']): void {
@@ -283,10 +290,7 @@ export class Session implements TrafficHost {
     this.opening = undefined;
     const { purpose, link, targets } = opening;
     opening.cancel?.();
-    if (link !== undefined) {
-      link.transport.close();
-      this.#isUnsure ||= error.transient;
-    }
+    link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
@@ -295,7 +299,11 @@ export class Session implements TrafficHost {
     }
     opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
-    else if (isFinal) this.refused(error);
+    else if (error.code === UNAUTHENTICATED && this.#resume !== undefined && link !== undefined) {
+      // The session may be that of a user who was here before: another one begins anew.
+      this.#resume = undefined;
+      this.#comeBack(error, 0);
+    } else if (isFinal) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -336,14 +344,6 @@ export class Session implements TrafficHost {
 
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error: SkywaveError): void {
-    if (error.code === REPLACED && this.#isUnsure) {
-      // By a connection of this very session that was given up too early. Its secret never came, so a new session
-      // takes over, from the same positions.
-      this.#isUnsure = false;
-      this.#resume = undefined;
-      this.#comeBack(error, 0);
-      return;
-    }
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
     this.traffic.refuse(this.refusal);
@@ -354,10 +354,10 @@ export class Session implements TrafficHost {
 
   #events(link: Link): TransportEvents {
     return {
-      frame: (frame) => {
+      frame: (frame, stream) => {
         link.heard(this.now());
-        if (link.isConnected) this.#frame(link, frame);
-        else this.#early(link, frame);
+        if (link.isConnected) this.#frame(link, frame, stream);
+        else this.#early(link, frame, stream);
         this.settle();
       },
       fault: (problem) => {
@@ -372,7 +372,7 @@ export class Session implements TrafficHost {
   }
 
   /** A frame before `connected`. */
-  #early(link: Link, frame: ServerFrame): void {
+  #early(link: Link, frame: ServerFrame, stream: number | undefined): void {
     const opening = this.opening;
     if (opening?.link !== link) return;
     const [name, body] = frame;
@@ -380,17 +380,17 @@ export class Session implements TrafficHost {
     else if (name === 'disconnect') this.fail(opening, toEnding(body));
     else if (name === 'error' && body.id === link.connectId) {
       this.fail(opening, toError(body));
-    } else if (!hold(link.early, frame)) this.fault(link, 'too much too early');
+    } else if (!hold(link.early, frame, stream)) this.fault(link, 'too much too early');
   }
 
-  #frame(link: Link, frame: ServerFrame): void {
+  #frame(link: Link, frame: ServerFrame, stream: number | undefined): void {
     if (link !== this.live && link !== this.#retiring?.link) return;
     const [name, body] = frame;
     if (name === 'ping') {
       link.beats(body);
       link.send(['pong', { seq: body.seq }], 'datagram');
     } else if (name === 'disconnect') this.#ended(link, toEnding(body));
-    else if (name !== 'drain') this.traffic.frame(link, frame);
+    else if (name !== 'drain') this.traffic.frame(link, frame, stream);
     else if (link === this.live) this.#drain(body);
   }
 
@@ -413,9 +413,9 @@ export class Session implements TrafficHost {
     this.due = undefined;
     if (due?.address !== undefined && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
-    // One's own move replaces the old connection, which may hear of it first.
-    const isOwnMove = code === REPLACED && this.opening !== undefined;
-    if (this.#isFinal(error) && !isOwnMove) {
+    // By a later attempt of this client, which is on its way or was given up.
+    const isOwnDoing = code === REPLACED && link.attempt < this.#attempts;
+    if (this.#isFinal(error) && !isOwnDoing) {
       this.#cancelOpening(error);
       this.refused(error);
       return;

@@ -3,12 +3,19 @@ import type { ClientFrame, ServerFrame } from './frames.js';
 
 export type TransportKind = 'webtransport' | 'websocket';
 
+/** A channel's stream that does not say to which subscription it belongs: from an older node. */
+export const UNNAMED = -1;
+
 /** How a frame travels: in order and never lost while the connection lives, or as a datagram that may be lost. */
 export type Lane = 'reliable' | 'datagram';
 
 /** What happens on a transport. */
 export interface TransportEvents {
-  frame(frame: ServerFrame): void;
+  /**
+   * `stream`: the subscription whose stream brought it, or `UNNAMED`; absent where it came in the order of requests and
+   * replies, or by datagram.
+   */
+  frame(frame: ServerFrame, stream?: number): void;
   /** What came is no frame: nothing that follows can be trusted. */
   fault(problem: string): void;
   /** It is over, with the peer's code where one was told. */

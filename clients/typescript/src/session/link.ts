@@ -1,22 +1,14 @@
 /** One connection that carries the session, or is about to: its phases and its heartbeat. Time is an argument. */
 import type { Address } from '../address.js';
-import type { ClientFrame, Heartbeat, ServerFrame } from '../frames.js';
+import type { ClientFrame, Heartbeat } from '../frames.js';
 import type { Lane, Transport } from '../transport.js';
+import type { Held, Phase } from './phase.js';
 import type { Subscription } from './subscription.js';
 
 /** The limit on frames until a node has told its own. */
 const USUAL_FRAME_BYTES = 65_536;
 /** The least time without a word after which a connection counts as dead, whatever the node says. */
 const LEAST_PATIENCE_MS = 1_000;
-/** The most frames that wait for `connected`, or of one channel for its `subscribed`. */
-const MAX_HELD = 8_192;
-
-/** How far a connection is with a channel. What comes before `subscribed` is held. */
-export interface Phase {
-  state: 'awaiting' | 'subscribed' | 'leaving';
-  /** While leaving: only when the channel has been asked for again meanwhile. */
-  held: ServerFrame[] | undefined;
-}
 
 export class Link {
   readonly address: Address;
@@ -27,10 +19,16 @@ export class Link {
   connectId = 0;
   /** What its `connect` asks for. */
   asked: ReadonlyMap<string, Subscription> = new Map();
+  /** Which of the client's attempts it is. */
+  attempt = 0;
   /** What came before `connected`. */
-  early: ServerFrame[] = [];
+  early: Held[] = [];
   isConnected = false;
   readonly phases = new Map<string, Phase>();
+  /** The largest number of a subscription that it has heard of. */
+  newestSubscription = -1;
+  /** Channels that the node would not let go for the moment, and when it is asked again. */
+  readonly leaveAgainAt = new Map<string, number>();
   readonly since: number;
   frameBytes = USUAL_FRAME_BYTES;
   #timeoutMs = 0;
@@ -82,9 +80,4 @@ export class Link {
   get deadAt(): number {
     return Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
   }
-}
-
-/** Holds a frame; answers whether there was room for it. */
-export function hold(held: ServerFrame[], frame: ServerFrame): boolean {
-  return held.push(frame) <= MAX_HELD;
 }

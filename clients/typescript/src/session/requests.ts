@@ -56,13 +56,13 @@ export class Requests {
     return this.#lastId;
   }
 
-  /** Sends a request of the session itself; answers `false` when the node takes no frames of that size. */
-  send(link: Link, now: number, frame: (id: number) => ClientFrame, request: Request): boolean {
+  /** Sends a request of the session itself; answers its id, none when the node takes no frames of that size. */
+  send(link: Link, now: number, frame: (id: number) => ClientFrame, request: Request): number | undefined {
     const id = this.nextId();
-    if (!link.send(frame(id))) return false;
+    if (!link.send(frame(id))) return undefined;
     if (!this.#isWaiting) this.trips.begin(now);
     this.#sent.set(id, { request, link, sentAt: now });
-    return true;
+    return id;
   }
 
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */

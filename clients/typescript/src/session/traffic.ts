@@ -1,16 +1,19 @@
 /** What goes over a connection: frames to their channels and waiters, requests to the wire. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { ALREADY_SUBSCRIBED, isTransient } from '../codes.js';
+import { ALREADY_SUBSCRIBED, isTransient, LIMIT_REACHED } from '../codes.js';
 import { RequestError, requestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { toError, toPublished } from '../messages.js';
-import { hold, type Link, type Phase } from './link.js';
+import type { Link } from './link.js';
+import { BY_CONNECT, hold, Phase } from './phase.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
 
 /** The least wait before a channel is asked for again that the node refused for the moment. */
 const RESUBSCRIBE_WAIT_MS = 500;
+/** The least wait before the node is asked again to let a channel go. */
+const LEAVE_WAIT_MS = 100;
 /** What a `connect` may take apart from its subscriptions: token, resume secret and the rest. */
 const CONNECT_BYTES = 16 * 1024;
 /** The channel of a request that only asks whether the node is there: nobody has subscribed to it. */
@@ -51,14 +54,14 @@ export class Traffic {
   // ---- from the node
 
   /** Deals with a frame that came after `connected`, and is not about the connection itself. */
-  frame(link: Link, frame: ServerFrame): void {
+  frame(link: Link, frame: ServerFrame, stream?: number): void {
     const [name, body] = frame;
     switch (name) {
       case 'publication':
       case 'event':
       case 'gap':
       case 'presence_changed':
-        this.#channelFrame(link, body.channel, frame);
+        this.#channelFrame(link, body.channel, frame, stream);
         break;
       case 'subscribed':
         this.#take(body.id);
@@ -80,10 +83,11 @@ export class Traffic {
     else request?.failed?.(requestError('internal', 'unexpected reply'));
   }
 
-  #channelFrame(link: Link, channel: string, frame: ServerFrame): void {
+  #channelFrame(link: Link, channel: string, frame: ServerFrame, stream: number | undefined): void {
     const phase = link.phases.get(channel);
-    if (phase?.state === 'subscribed') this.#deliver(link, channel, frame);
-    else if (phase?.held && !hold(phase.held, frame)) this.#host.fault(link, 'too much too early');
+    const fate = phase?.fate(stream);
+    if (fate === 'deliver') this.#deliver(link, channel, frame);
+    else if (phase && fate === 'hold' && !hold(phase.held, frame, stream)) this.#host.fault(link, 'too much too early');
   }
 
   #deliver(link: Link, channel: string, frame: ServerFrame): void {
@@ -93,19 +97,21 @@ export class Traffic {
   }
 
   #confirmed(link: Link, body: ServerFrames['subscribed']): void {
-    const { channel } = body;
+    const { id = BY_CONNECT, channel, subscription = -1 } = body;
     const phase = link.phases.get(channel);
-    if (phase?.state !== 'awaiting') return;
-    link.phases.set(channel, { state: 'subscribed', held: undefined });
+    link.newestSubscription = Math.max(link.newestSubscription, subscription);
+    if (!phase?.confirm(id, subscription)) return;
     this.#subscriptions.get(channel)?.subscribed(body);
-    for (const frame of phase.held ?? []) this.#channelFrame(link, channel, frame);
+    for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel, frame, stream);
   }
 
   #unsubscribed(link: Link, { id, channel, code, reason }: ServerFrames['unsubscribed']): void {
     const phase = link.phases.get(channel);
     if (id === undefined) {
-      // The node's own doing. On a connection that retires it says nothing about the new one.
+      // The node's own doing; of a subscription that is being left it says nothing about the next.
+      if (phase?.leaving !== undefined) return;
       link.phases.delete(channel);
+      // On a connection that retires it says nothing about the new one.
       const number = code ?? 100;
       const word = reason ?? 'unsubscribed';
       const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
@@ -113,9 +119,17 @@ export class Traffic {
       return;
     }
     this.#take(id);
-    if (phase?.state !== 'leaving') return;
-    if (phase.held) link.phases.set(channel, { state: 'awaiting', held: phase.held });
-    else link.phases.delete(channel);
+    this.#left(link, channel, id);
+  }
+
+  /** The node has let the channel go. */
+  #left(link: Link, channel: string, request: number): void {
+    const phase = link.phases.get(channel);
+    if (phase?.leaving !== request) return;
+    phase.leaving = undefined;
+    if (phase.asked !== undefined) return;
+    link.phases.delete(channel);
+    if (link === this.#host.live) this.#join(channel);
   }
 
   /** The node will not have this subscription, for now or for good. */
@@ -178,42 +192,71 @@ export class Traffic {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel);
     if (live === undefined || subscription === undefined || subscription.isPaused) return;
-    const isSent = this.requests.send(
+    const request = this.requests.send(
       live,
       this.#host.now(),
       (id) => ['subscribe', { id, channel, ...subscription.request() }],
       {
         failed: (error) => {
-          if (error.code === ALREADY_SUBSCRIBED) {
-            // From where it stands nobody knows.
-            this.#leave(channel);
-            this.#join(channel);
-            return;
-          }
-          live.phases.delete(channel);
-          if (live === this.#host.live) this.#refused(channel, error);
+          const phase = live.phases.get(channel);
+          if (phase !== undefined && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
         },
       },
     );
-    if (!isSent) {
+    if (request === undefined) {
       this.#refused(channel, tooLarge(live.frameBytes));
       return;
     }
+    const phase = live.phases.get(channel) ?? new Phase();
     // Where it is being left, its `unsubscribed` is still to come.
-    const state: Phase['state'] = live.phases.get(channel)?.state === 'leaving' ? 'leaving' : 'awaiting';
-    live.phases.set(channel, { state, held: [] });
+    phase.ask(request, live.newestSubscription);
+    live.phases.set(channel, phase);
+  }
+
+  /** The node did not take the last `subscribe`. */
+  #notSubscribed(link: Link, channel: string, phase: Phase, error: RequestError): void {
+    if (error.code === ALREADY_SUBSCRIBED) {
+      // From where it stands nobody knows: it is left first, if that is not being tried already.
+      if (phase.leaving === undefined) this.#leave(channel);
+      else phase.end();
+      return;
+    }
+    // There is room once those that are being left are gone.
+    const isLeaving = [...link.phases.values()].some((other) => other !== phase && other.leaving !== undefined);
+    if (phase.leaving === undefined) link.phases.delete(channel);
+    else phase.end();
+    if (link !== this.#host.live) return;
+    const { code, reason, message, retryAfterMs } = error;
+    const isTransient = error.transient || (code === LIMIT_REACHED && isLeaving);
+    this.#refused(channel, new RequestError(code, reason, message, isTransient, retryAfterMs));
   }
 
   #leave(channel: string): void {
     const { live } = this.#host;
-    const phase = live?.phases.get(channel);
-    if (live === undefined || phase === undefined || (phase.state === 'leaving' && !phase.held)) return;
-    live.phases.set(channel, { state: 'leaving', held: undefined });
-    this.#sendUnsubscribe(live, channel);
+    if (live?.phases.get(channel)?.asked !== undefined) this.#sendUnsubscribe(live, channel);
   }
 
+  /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live: Link, channel: string): void {
-    this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {});
+    const request = this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {
+      failed: (error) => {
+        if (live.phases.get(channel)?.leaving !== request) return;
+        if (!error.transient) this.#left(live, channel, request ?? BY_CONNECT);
+        else live.leaveAgainAt.set(channel, this.#host.now() + (error.retryAfterMs ?? 0) + LEAVE_WAIT_MS * (1 + this.#host.random()));
+      },
+    });
+    if (request !== undefined) live.phases.get(channel)?.leave(request);
+  }
+
+  #leaveAgain(live: Link, now: number): void {
+    for (const [channel, at] of live.leaveAgainAt) {
+      if (at > now) continue;
+      live.leaveAgainAt.delete(channel);
+      if (live.phases.get(channel)?.leaving === undefined) continue;
+      const isWanted = live.phases.get(channel)?.asked !== undefined;
+      this.#sendUnsubscribe(live, channel);
+      if (isWanted) this.#join(channel);
+    }
   }
 
   // ---- connections
@@ -238,13 +281,14 @@ export class Traffic {
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link: Link): void {
     for (const [channel, subscription] of link.asked) {
-      link.phases.set(channel, { state: 'awaiting', held: [] });
+      const phase = new Phase();
+      phase.ask(BY_CONNECT, -1);
+      link.phases.set(channel, phase);
       // Dropped meanwhile, even if somebody else has subscribed since.
       if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused) this.#leave(channel);
     }
     for (const channel of this.#subscriptions.keys()) {
-      const phase = link.phases.get(channel);
-      if (phase === undefined || (phase.state === 'leaving' && !phase.held)) this.#join(channel);
+      if (link.phases.get(channel)?.asked === undefined) this.#join(channel);
     }
     this.requests.sendWaiting(link, this.#host.now());
     this.sendPublishes();
@@ -267,7 +311,7 @@ export class Traffic {
   }
 
   #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
-    const isSent = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
+    const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
       reply: 'published',
       done: (body: ServerFrames['published']) => {
         this.publishes.answer(number, toPublished(body));
@@ -276,8 +320,7 @@ export class Traffic {
         this.publishes.failed(number, live, error, this.#host.now());
       },
     });
-    if (isSent) return;
-    this.publishes.refuse(number, tooLarge(live.frameBytes));
+    if (request === undefined) this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
 
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
@@ -308,12 +351,14 @@ export class Traffic {
     if (live === undefined) return at;
     at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
-    return at;
+    return Math.min(at, ...live.leaveAgainAt.values());
   }
 
   tick(now: number): void {
     this.requests.expire(now);
-    if (this.#host.live === undefined) return;
+    const { live } = this.#host;
+    if (live === undefined) return;
+    this.#leaveAgain(live, now);
     for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
     this.sendPublishes();
   }

@@ -16,17 +16,22 @@ export class Receiving {
     this.#events = events;
   }
 
-  /** Tells the frames that `decode` gives. */
-  frames(decode: () => Iterable<ServerFrame>): void {
-    if (this.#isOver) return;
+  /** Tells the frames that `decode` gives, and which stream they came on. Answers whose stream it is from here on. */
+  frames(decode: () => Iterable<ServerFrame>, stream?: number): number | undefined {
+    if (this.#isOver) return stream;
     try {
       // Decoded as they are told: what came before something wrong is right. Whoever is told may end it all.
-      for (const frame of decode()) if (!this.isOver) this.#events?.frame(frame);
+      for (const frame of decode()) {
+        if (this.isOver) break;
+        if (frame[0] !== 'stream') this.#events?.frame(frame, stream);
+        else if (stream !== undefined) stream = frame[1].subscription;
+      }
     } catch (error) {
       // Not the node's fault, but a bug: to be seen. What it left undone comes again over the next connection.
       if (!(error instanceof DecodeError || error instanceof RangeError)) report(error);
       this.#events?.fault(messageOf(error));
     }
+    return stream;
   }
 
   /** It is over, unless it was before. */

@@ -2,10 +2,10 @@
 import { onAbort } from '../abort.js';
 import { type Carrier, decoded, type Encoding } from '../encoding.js';
 import { lost, messageOf } from '../errors.js';
-import type { ClientFrame } from '../frames.js';
+import type { ClientFrame, ServerFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
 import { datagramWritable } from '../quirks.js';
-import type { Lane, Transport, TransportEvents } from '../transport.js';
+import { type Lane, type Transport, type TransportEvents, UNNAMED } from '../transport.js';
 import { Nudge } from './nudge.js';
 import { Receiving } from './receiving.js';
 
@@ -41,9 +41,9 @@ class WebTransportTransport implements Transport {
   listen(events: TransportEvents): void {
     this.#receiving.listen({
       ...events,
-      frame: (frame) => {
+      frame: (frame, stream) => {
         this.#nudge.heard(frame[0] === 'ping' ? frame[1] : undefined);
-        events.frame(frame);
+        events.frame(frame, stream);
       },
     });
     const ended = (code: number | undefined, reason = ''): void => {
@@ -120,11 +120,13 @@ class WebTransportTransport implements Transport {
   async #readFrames(stream: Reader, carrier: Carrier): Promise<void> {
     const buffer = new FrameBuffer();
     const encoding = this.#encoding;
+    let subscription = carrier === 'stream' ? UNNAMED : undefined;
     try {
       for (;;) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier)));
+        const frames = (): Iterable<ServerFrame> => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier));
+        subscription = this.#receiving.frames(frames, subscription);
       }
     } catch {
       // Reset, or the session is over, which `closed` tells.

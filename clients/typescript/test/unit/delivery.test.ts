@@ -83,13 +83,84 @@ describe('a subscription', () => {
     node.says(publication(1));
     world.session.traffic.unsubscribe('chat:1');
     const second = world.subscribe('chat:1');
-    // The order of the control stream: the old subscription ends, then the new one stands.
-    node.says(publication(2));
+    // In order: what comes before `unsubscribed` is the old subscription's.
+    node.says(publication(2), publication(3));
     node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
-    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 1 } } }]);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 6 } } }]);
+    node.says(publication(7));
     assert.deepEqual(reader.publications, [1]);
-    // What was held belongs to the new life, by its position.
+    assert.deepEqual(second.publications, [7]);
+    assert.ok(!node.isClosed);
+  });
+
+  it('gets nothing from the stream of the one before, whenever that comes', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected();
+    world.session.traffic.unsubscribe('chat:1');
+    node.says(['subscribed', { channel: 'chat:1', subscription: 4, position: {} }]);
+    const second = world.subscribe('chat:1');
+    node.streams(4, publication(1));
+    // Its own stream may be faster than the control stream.
+    node.streams(9, publication(7));
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.streams(4, publication(2));
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', subscription: 9, position: { eu: { epoch: 'e', offset: 6 } } }]);
+    node.streams(4, publication(3), publication(8));
+    node.streams(9, publication(8));
+    assert.deepEqual(second.publications, [7, 8]);
+    assert.ok(!node.isClosed);
+  });
+
+  it('is confirmed by the answer to its own request alone', () => {
+    const world = new World();
+    const node = world.connected();
+    const first = world.subscribe('chat:1');
+    const { id: firstId } = node.last('subscribe');
+    world.session.traffic.unsubscribe('chat:1');
+    const { id: leaving } = node.last('unsubscribe');
+    const second = world.subscribe('chat:1');
+    node.says(['subscribed', { id: firstId, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 2 } } }], publication(3));
+    node.says(['unsubscribed', { id: leaving, channel: 'chat:1' }]);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 5 } } }], publication(6));
+    assert.deepEqual([first.publications, second.publications], [[], [6]]);
+  });
+
+  it('that the node does not let go for the moment is left until it is gone', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected();
+    world.session.traffic.unsubscribe('chat:1');
+    const refuse = (id: number): void => {
+      node.says(['error', { id, code: 111, reason: 'rate_limited', message: 'slowly', transient: true, retry_after_ms: 300 }]);
+    };
+    refuse(node.last('unsubscribe').id);
+    const second = world.subscribe('chat:1');
+    node.says(['error', { id: node.last('subscribe').id, code: 105, reason: 'already_subscribed', message: 'still', transient: false }]);
+    assert.equal(node.all('unsubscribe').length, 1);
+    world.pass(600);
+    assert.equal(node.all('unsubscribe').length, 2);
+    // What comes meanwhile is the old one's.
+    node.says(publication(1));
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    assert.equal(node.all('subscribe').length, 2);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 1 } } }], publication(2));
     assert.deepEqual(second.publications, [2]);
+    world.pass(60_000);
+    assert.equal(node.all('unsubscribe').length, 2);
+  });
+
+  it('for which there is room once others are gone is asked for again', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected();
+    world.session.traffic.unsubscribe('chat:1');
+    const second = world.subscribe('chat:2');
+    node.says(['error', { id: node.last('subscribe').id, code: 106, reason: 'limit_reached', message: 'too many', transient: false }]);
+    assert.equal(second.end, undefined);
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    world.pass(2_000);
+    assert.equal(node.all('subscribe').length, 2);
   });
 
   it('is left while its reader has no room, and taken up from where it was', () => {

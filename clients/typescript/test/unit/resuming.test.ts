@@ -108,7 +108,7 @@ describe('a session', () => {
     assert.equal(world.session.state, 'connected');
   });
 
-  it('that lost a claim to a connection which it had given up goes on as a new one, from its positions', () => {
+  it('that was replaced by an attempt which it had given up comes back with a newer one', () => {
     const world = new World();
     const reader = world.subscribe('chat:1');
     const node = world.connected({ resume: 'r1' });
@@ -119,9 +119,49 @@ describe('a session', () => {
     world.pass(5_000);
     node.says(['disconnect', { code: 3500, reason: 'replaced', reconnect: false }]);
     const next = world.comesBack({ resume: 'r9' });
-    assert.equal(next.last('connect').resume, undefined);
+    assert.equal(next.last('connect').resume, 'r1');
+    assert.equal(next.last('connect').attempt, 3);
     next.says(publication(2));
     assert.deepEqual(reader.publications, [1, 2]);
+  });
+
+  it('counts its attempts over all transports', () => {
+    const world = new World();
+    const node = world.connected();
+    assert.equal(node.last('connect').attempt, 1);
+    node.breaks();
+    assert.equal(world.comesBack().last('connect').attempt, 2);
+  });
+
+  it('of another user than before begins anew, and publishes nothing in that name', () => {
+    const world = new World();
+    const node = world.connected({ resume: 'of alice', user: 'alice' });
+    const published = world.publish('chat:1', 1);
+    world.session.disconnect();
+    assert.ok(node.isClosed);
+    world.session.connect();
+    const refusing = world.opens();
+    assert.equal(refusing.last('connect').resume, 'of alice');
+    refusing.says(['disconnect', { code: 3503, reason: 'unauthenticated', reconnect: false }]);
+    world.pass(0);
+    const next = world.opens();
+    assert.equal(next.last('connect').resume, undefined);
+    next.welcomes({ user: 'bob' });
+    assert.equal(world.session.state, 'connected');
+    assert.equal(published.error?.code, 101);
+    assert.equal(next.all('publish').length, 0);
+  });
+
+  it('that is refused without a secret as well stops', () => {
+    const world = new World();
+    world.connected({ resume: 'r1' }).breaks();
+    for (const resume of ['r1', undefined]) {
+      world.pass(1_000);
+      const refusing = world.opens();
+      assert.equal(refusing.last('connect').resume, resume);
+      refusing.says(['disconnect', { code: 3503, reason: 'unauthenticated', reconnect: false }]);
+    }
+    assert.equal(world.session.state, 'disconnected');
   });
 
   it('that somebody else took over stops', () => {

@@ -48,6 +48,11 @@ export class FakeTransport implements Transport {
     for (const frame of frames) if (!this.isClosed) this.#events?.frame(frame);
   }
 
+  /** On the stream of a subscription. */
+  streams(subscription: number, ...frames: ServerFrame[]): void {
+    for (const frame of frames) if (!this.isClosed) this.#events?.frame(frame, subscription);
+  }
+
   breaks(code?: number, reason = 'broken'): void {
     if (!this.isClosed) this.#events?.ended(code, reason);
   }

@@ -1,0 +1,72 @@
+/** How far a connection is with one channel, and which of the channel's frames belong to its present subscription. */
+import type { ServerFrame } from '../frames.js';
+import { UNNAMED } from '../transport.js';
+
+/** The most frames that wait for `connected`, or of one channel for its `subscribed`. */
+const MAX_HELD = 8_192;
+/** What asked for a channel when it was `connect`: its answer has no id, and no request has this one. */
+export const BY_CONNECT = 0;
+
+/** A frame that waits, and the stream that brought it. */
+export interface Held {
+  readonly frame: ServerFrame;
+  readonly stream: number | undefined;
+}
+
+export class Phase {
+  /** The request whose `subscribed` is awaited, or has come; none while the channel is only being left. */
+  asked: number | undefined;
+  /** The last `unsubscribe` that is not answered: until then the old subscription's frames may come. */
+  leaving: number | undefined;
+  isSubscribed = false;
+  held: Held[] = [];
+  #subscription: number | undefined;
+  /** Subscriptions up to this number are over. */
+  #past = -1;
+
+  /** Asks anew. Subscriptions up to the number `past` are older ones. */
+  ask(request: number, past: number): void {
+    this.end(past);
+    this.asked = request;
+  }
+
+  leave(request: number): void {
+    this.end();
+    this.leaving = request;
+  }
+
+  /** Whatever comes of the present subscription from now on is dropped. */
+  end(past = -1): void {
+    this.#past = Math.max(this.#past, past, this.#subscription ?? -1);
+    this.asked = this.#subscription = undefined;
+    this.isSubscribed = false;
+    this.held = [];
+  }
+
+  /** A `subscribed` came. Answers whether it is the one that is awaited. */
+  confirm(request: number, subscription = -1): boolean {
+    if (request !== this.asked || this.isSubscribed) {
+      this.#past = Math.max(this.#past, subscription);
+      return false;
+    }
+    this.isSubscribed = true;
+    this.leaving = undefined;
+    this.#subscription = subscription < 0 ? undefined : subscription;
+    return true;
+  }
+
+  /** What becomes of a frame of the channel, by where it came from. */
+  fate(stream: number | undefined): 'deliver' | 'hold' | 'drop' {
+    if (this.asked === undefined) return 'drop';
+    // Order says whose it is: before `unsubscribed` it is the old subscription's.
+    if (stream === undefined && this.leaving !== undefined) return 'drop';
+    const isAnybodys = stream === undefined || stream === UNNAMED;
+    if (this.isSubscribed) return isAnybodys || stream === (this.#subscription ?? stream) ? 'deliver' : 'drop';
+    return isAnybodys || stream > this.#past ? 'hold' : 'drop';
+  }
+}
+
+/** Holds a frame; answers whether there was room for it. */
+export function hold(held: Held[], frame: ServerFrame, stream: number | undefined): boolean {
+  return held.push({ frame, stream }) <= MAX_HELD;
+}
