@@ -157,6 +157,11 @@ var Emitter = class {
     const forget = onAbort(signal, remove);
     return remove;
   }
+  /** Nobody listens any more. */
+  clear() {
+    this.#listeners.clear();
+    this.#removed?.();
+  }
   emit(name, event) {
     for (const listener of [...this.#listeners.get(name) ?? []]) {
       try {
@@ -426,6 +431,7 @@ function fits(name, body, reader3) {
 
 // src/channel.ts
 var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
+var WAITING = ["invalid", "error"];
 var USUAL_QUEUE = 1024;
 var USUAL_HISTORY = 100;
 var Channel = class {
@@ -434,6 +440,7 @@ var Channel = class {
     this.#checkSoon();
   });
   #outgoing;
+  #used;
   #reader;
   #readings = /* @__PURE__ */ new Set();
   /** Who waits for the confirmation. */
@@ -448,12 +455,13 @@ var Channel = class {
   /** Up to where listeners have heard. */
   #heard;
   #subscribed;
-  /** @internal */
-  constructor(name, options, outgoing) {
+  /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
+  constructor(name, options, outgoing, used) {
     checkName(name);
     this.name = name;
     this.#options = options;
     this.#outgoing = outgoing;
+    this.#used = used;
     this.#reader = this.#toReader();
   }
   /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
@@ -508,6 +516,15 @@ var Channel = class {
     for (const reading of this.#readings) void reading.return();
     this.#fail(new RequestError(104, "not_subscribed", "unsubscribed", false));
     this.#check();
+  }
+  /**
+   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never been
+   * named. There is no need for it where they end by themselves.
+   */
+  release() {
+    this.unsubscribe();
+    this.#events.clear();
+    this.#options = {};
   }
   /** Iterates over the publications from now on, which subscribes. */
   [Symbol.asyncIterator]() {
@@ -564,7 +581,9 @@ var Channel = class {
     });
   }
   #check() {
-    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING));
+    const isNeeded2 = this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING);
+    this.#used?.(isNeeded2 || this.#events.hasAny(WAITING));
+    const isWanted = isNeeded2 && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
@@ -674,6 +693,7 @@ var Channel = class {
     this.#forget();
     this.#fail(error);
     this.#events.emit("error", error);
+    this.#checkSoon();
   }
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
   #fail(error) {
@@ -1120,6 +1140,7 @@ var Publishes = class {
   failAll(error) {
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
+    this.#holds.clear();
     for (const { publish } of waiting) publish.failed(error);
   }
 };
@@ -1536,6 +1557,7 @@ var Traffic = class {
       link.phases.set(channel2, phase);
       if (this.#subscriptions.get(channel2) !== subscription || subscription.isPaused) this.#leave(channel2);
     }
+    link.asked = /* @__PURE__ */ new Map();
     for (const channel2 of this.#subscriptions.keys()) {
       if (link.phases.get(channel2)?.asked === void 0) this.#join(channel2);
     }
@@ -2234,10 +2256,16 @@ function randomKey() {
 var VERSION = "0.1.0";
 
 // src/client.ts
+var LEAST_SWEEP = 64;
 var SkywaveCore = class {
   #events = new Emitter();
   #engine;
+  /** All that somebody has named, as long as somebody holds them. */
   #channels = /* @__PURE__ */ new Map();
+  /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
+  #used = /* @__PURE__ */ new Set();
+  /** With so many names it is worth looking which of them are left. */
+  #sweepAt = LEAST_SWEEP;
   #error;
   /** What channels ask of the session. @internal */
   outgoing;
@@ -2305,13 +2333,27 @@ var SkywaveCore = class {
   close() {
     this.session.close();
   }
-  /** A channel; the same one for the same name, with the options given last. */
+  /**
+   * A channel; the same one for the same name, with the options given last. One that has no listeners, iterations or
+   * subscription, and that nobody holds, is let go with its options.
+   */
   channel(name, options = {}) {
-    let channel2 = this.#channels.get(name);
-    if (channel2 === void 0) this.#channels.set(name, channel2 = new Channel(name, {}, this.outgoing));
+    const channel2 = this.#channels.get(name)?.deref() ?? this.#newChannel(name);
     const typed = channel2;
     typed.configure(options);
     return typed;
+  }
+  #newChannel(name) {
+    const channel2 = new Channel(name, {}, this.outgoing, (isUsed) => {
+      if (isUsed) this.#used.add(channel2);
+      else this.#used.delete(channel2);
+    });
+    if (this.#channels.size >= this.#sweepAt) {
+      for (const [other, held] of this.#channels) if (held.deref() === void 0) this.#channels.delete(other);
+      this.#sweepAt = LEAST_SWEEP + 2 * this.#channels.size;
+    }
+    this.#channels.set(name, new WeakRef(channel2));
+    return channel2;
   }
   /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */
   async call(method, data = null, { deadlineMs, schema, signal } = {}) {

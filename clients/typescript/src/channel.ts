@@ -76,6 +76,8 @@ export interface HistoryPage<Message> {
 
 /** Listening to one of these subscribes. */
 const SUBSCRIBING = ['publication', 'event', 'presence', 'subscribed', 'gap'] as const;
+/** Listening to one of these waits for a subscription that somebody else makes. */
+const WAITING = ['invalid', 'error'] as const;
 const USUAL_QUEUE = 1_024;
 const USUAL_HISTORY = 100;
 
@@ -91,6 +93,7 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#checkSoon();
   });
   readonly #outgoing: Outgoing;
+  readonly #used: ((isUsed: boolean) => void) | undefined;
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
   /** Who waits for the confirmation. */
@@ -106,12 +109,13 @@ export class Channel<Message = unknown, Event = unknown> {
   #heard: Position | undefined;
   #subscribed: Subscribed | undefined;
 
-  /** @internal */
-  constructor(name: string, options: ChannelOptions<Message, Event>, outgoing: Outgoing) {
+  /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
+  constructor(name: string, options: ChannelOptions<Message, Event>, outgoing: Outgoing, used?: (isUsed: boolean) => void) {
     checkName(name);
     this.name = name;
     this.#options = options;
     this.#outgoing = outgoing;
+    this.#used = used;
     this.#reader = this.#toReader();
   }
 
@@ -180,6 +184,16 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#check();
   }
 
+  /**
+   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never been
+   * named. There is no need for it where they end by themselves.
+   */
+  release(): void {
+    this.unsubscribe();
+    this.#events.clear();
+    this.#options = {};
+  }
+
   /** Iterates over the publications from now on, which subscribes. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Publication<Message>, undefined> {
     return this.publications();
@@ -241,7 +255,9 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #check(): void {
-    const isWanted = !this.#isStopped && (this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING));
+    const isNeeded = this.#isKept || this.#readings.size > 0 || this.#events.hasAny(SUBSCRIBING);
+    this.#used?.(isNeeded || this.#events.hasAny(WAITING));
+    const isWanted = isNeeded && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
     if (isWanted) {
@@ -366,6 +382,7 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#forget();
     this.#fail(error);
     this.#events.emit('error', error);
+    this.#checkSoon();
   }
 
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */

@@ -41,6 +41,8 @@ export interface CoreOptions {
   readonly version?: string | undefined;
 }
 
+const LEAST_SWEEP = 64;
+
 /** How transports are chosen. */
 export interface ChoiceOptions {
   readonly transport: TransportChoice;
@@ -66,7 +68,12 @@ export interface ClientEvents {
 export class SkywaveCore {
   readonly #events = new Emitter<ClientEvents>();
   readonly #engine: Engine;
-  readonly #channels = new Map<string, Channel>();
+  /** All that somebody has named, as long as somebody holds them. */
+  readonly #channels = new Map<string, WeakRef<Channel>>();
+  /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
+  readonly #used = new Set<Channel>();
+  /** With so many names it is worth looking which of them are left. */
+  #sweepAt = LEAST_SWEEP;
   #error: SkywaveError | undefined;
   /** What channels ask of the session. @internal */
   protected readonly outgoing: Outgoing;
@@ -145,17 +152,32 @@ export class SkywaveCore {
     this.session.close();
   }
 
-  /** A channel; the same one for the same name, with the options given last. */
+  /**
+   * A channel; the same one for the same name, with the options given last. One that has no listeners, iterations or
+   * subscription, and that nobody holds, is let go with its options.
+   */
   channel<Message = unknown, Event = unknown>(
     name: string,
     options: ChannelOptions<Message, Event> = {},
   ): Channel<Message, Event> {
-    let channel = this.#channels.get(name);
-    if (channel === undefined) this.#channels.set(name, (channel = new Channel(name, {}, this.outgoing)));
+    const channel = this.#channels.get(name)?.deref() ?? this.#newChannel(name);
     // Whoever names other types for a channel says what its payloads are.
     const typed = channel as unknown as Channel<Message, Event>;
     typed.configure(options);
     return typed;
+  }
+
+  #newChannel(name: string): Channel {
+    const channel: Channel = new Channel(name, {}, this.outgoing, (isUsed) => {
+      if (isUsed) this.#used.add(channel);
+      else this.#used.delete(channel);
+    });
+    if (this.#channels.size >= this.#sweepAt) {
+      for (const [other, held] of this.#channels) if (held.deref() === undefined) this.#channels.delete(other);
+      this.#sweepAt = LEAST_SWEEP + 2 * this.#channels.size;
+    }
+    this.#channels.set(name, new WeakRef(channel));
+    return channel;
   }
 
   /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */

@@ -42,6 +42,12 @@ export class Emitter<Events> {
     return remove;
   }
 
+  /** Nobody listens any more. */
+  clear(): void {
+    this.#listeners.clear();
+    this.#removed?.();
+  }
+
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])] as Listener<Events[Name]>[]) {
       try {

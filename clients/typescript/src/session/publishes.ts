@@ -138,6 +138,7 @@ export class Publishes {
   failAll(error: RequestError): void {
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
+    this.#holds.clear();
     for (const { publish } of waiting) publish.failed(error);
   }
 }

@@ -287,6 +287,7 @@ export class Traffic {
       // Dropped meanwhile, even if somebody else has subscribed since.
       if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused) this.#leave(channel);
     }
+    link.asked = new Map();
     for (const channel of this.#subscriptions.keys()) {
       if (link.phases.get(channel)?.asked === undefined) this.#join(channel);
     }
