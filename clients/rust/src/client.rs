@@ -12,7 +12,7 @@ use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, Payload, Position, RequestId, ServerFrame, Text,
     frame::{
         self, Call, History, HistoryRequest, Key, MAX_HISTORY_LIMIT, Network, Presence, PresenceRequest,
-        Published, Refresh, Slot, SubscribeOptions,
+        Published, Slot, SubscribeOptions,
     },
 };
 use std::{
@@ -237,15 +237,15 @@ impl Client {
         }
     }
 
-    /// Gives the node a newer token for the same user; a fixed token is replaced by it. Returns when
-    /// it expires, in milliseconds since 1970.
+    /// Gives the node a newer token for the same user; a fixed token is replaced by it, unless the node refuses it.
+    /// Returns when it expires, in milliseconds since 1970.
     ///
     /// # Errors
     /// What the node answers; `unavailable` without a connection; `timeout`.
     pub async fn refresh(&self, token: impl Into<Arc<str>>) -> Result<u64, RequestError> {
-        let token = token.into();
-        self.send(Command::Token(token.clone())).await?;
-        match self.request(move |id| ClientFrame::Refresh(Refresh { id, token })).await? {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Refresh { token: token.into(), reply }).await?;
+        match self.answer(answer).await? {
             ServerFrame::Refreshed(refreshed) => Ok(refreshed.expires_at_ms),
             other => Err(unexpected(&other)),
         }

@@ -125,6 +125,12 @@ impl RequestError {
         Self { transient: false, ..Self::local(ErrorCode::Unavailable, "the client is closed") }
     }
 
+    /// The session came to have another user before the answer.
+    pub(crate) fn another_user() -> Self {
+        let message = "the client has another user now than when this was asked for";
+        Self { reason: "another_user".into(), ..Self::local(ErrorCode::Forbidden, message) }
+    }
+
     pub(crate) fn timed_out() -> Self {
         Self::local(ErrorCode::Timeout, "no reply in time")
     }

@@ -15,7 +15,7 @@ use crate::{
     candidates::Candidates,
     client::{Handle, Path},
     error::{ConnectError, RequestError},
-    options::{ClientOptions, TokenError, TokenSource},
+    options::{ClientOptions, TokenError},
     race::Memory,
     status::Status,
     subscription::ChannelEvent,
@@ -82,8 +82,11 @@ pub(crate) enum Command {
         frame: Box<dyn FnOnce(RequestId) -> ClientFrame + Send>,
         reply: Reply<ServerFrame>,
     },
-    /// Replaces a fixed token.
-    Token(Arc<str>),
+    /// Brings a newer token, which replaces a fixed one.
+    Refresh {
+        token: Arc<str>,
+        reply: Reply<ServerFrame>,
+    },
     Network(Network),
     Cut,
     Switch {
@@ -138,6 +141,8 @@ struct Session {
     /// Who waits for the first session.
     first: Option<Outcome>,
     resume: Option<Arc<str>>,
+    /// Whose session it was last; none before the first one, nobody's when anonymous.
+    user: Option<Option<Arc<str>>>,
     /// The node that served last.
     node: Option<Arc<str>>,
     channels: HashMap<Channel, Entry>,
@@ -150,6 +155,8 @@ struct Session {
     next_move: Option<Move>,
     wakeups: FuturesUnordered<BoxFuture<'static, Wakeup>>,
     refresh_at: Option<Instant>,
+    /// The fixed token before the one that this request brings, for when the node refuses that.
+    former_token: Option<(RequestId, Arc<str>)>,
     fetching: Option<BoxFuture<'static, Result<Option<Arc<str>>, TokenError>>>,
     /// Failures in a row, for the backoff.
     failures: u32,
@@ -207,6 +214,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         path,
         first: Some(first),
         resume: None,
+        user: None,
         node: None,
         channels: HashMap::new(),
         publishes: Publishes::new(options.publish_queue),
@@ -218,6 +226,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         next_move: None,
         wakeups: FuturesUnordered::new(),
         refresh_at: None,
+        former_token: None,
         fetching: None,
         failures: 0,
         attempts: 0,
@@ -298,12 +307,10 @@ impl Session {
                 }
             }
             Command::Emit(emit) => self.emit(emit),
-            Command::Request { frame, reply } => self.request(frame, reply),
-            Command::Token(token) => {
-                if let TokenSource::Fixed(fixed) = &mut self.options.token {
-                    *fixed = token;
-                }
+            Command::Request { frame, reply } => {
+                self.request(frame, reply);
             }
+            Command::Refresh { token, reply } => self.bring(token, reply),
             Command::Network(hint) => self.network(hint),
             Command::Cut => {
                 if let Some(live) = &self.live {

@@ -6,9 +6,10 @@ mod node;
 
 use node::*;
 use skywave_client::{
-    CertificateCheck, Client, ConnectError, Encoding, TokenError, TokenSource, TransportChoice, TransportKind,
+    CertificateCheck, Client, ConnectError, Encoding, Status, TokenError, TokenSource, TransportChoice,
+    TransportKind,
 };
-use skywave_protocol::{ClientFrame, CloseCode, ServerFrame, frame};
+use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, frame};
 use std::{
     sync::{
         Arc,
@@ -16,6 +17,14 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+async fn welcome_as(node: &mut Node, user: &str) -> Peer {
+    let mut peer = node.accept().await;
+    let connect = peer.connect().await;
+    let connected = frame::Connected { user: Some(user.into()), ..connected_frame(&connect) };
+    peer.send(ServerFrame::Connected(connected));
+    peer
+}
 
 over_both_transports! {
     async fn a_session_opens_in_either_encoding(kind: TransportKind) {
@@ -107,6 +116,75 @@ over_both_transports! {
         let closed = status.wait_for(|status| matches!(status, skywave_client::Status::Closed { code: Some(3005), .. }));
         tokio::time::timeout(PATIENCE, closed).await.unwrap().unwrap();
         node.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn another_user_gets_a_session_of_their_own(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        let users = Arc::new(AtomicU32::new(0));
+        options.token = TokenSource::callback(move || {
+            let first = users.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { Ok(if first { "alice" } else { "bob" }.to_owned()) }
+        });
+        let (client, mut peer) = tokio::join!(Client::connect(options), welcome_as(&mut node, "alice"));
+        let client = client.unwrap();
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("\"of alice\"")).await }
+        });
+        peer.publish().await;
+        drop(peer);
+        let refused = node.accept().await.refuse(CloseCode::Unauthenticated).await;
+        assert_eq!((refused.token.as_deref(), refused.resume.as_deref()), (Some("bob"), Some("secret")));
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        assert_eq!((connect.token.as_deref(), connect.resume.as_deref()), (Some("bob"), None));
+        peer.send(ServerFrame::Connected(frame::Connected { user: Some("bob".into()), ..connected_frame(&connect) }));
+        // What is not answered yet is nothing that bob has said.
+        assert_eq!(publishing.await.unwrap().unwrap_err().reason, "another_user");
+        let (published, ()) = tokio::join!(client.publish("chat:1", json("\"of bob\"")), async {
+            let publish = peer.publish().await;
+            assert_eq!(publish.data, json("\"of bob\""));
+            peer.send(node::published(&publish, 1));
+        });
+        published.unwrap();
+    }
+
+    async fn a_token_that_no_session_is_given_for_stops_the_client(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, _) = node.client(options).await;
+        drop(peer);
+        for secret in [Some("secret"), None] {
+            let refused = node.accept().await.refuse(CloseCode::Unauthenticated).await;
+            assert_eq!(refused.resume.as_deref(), secret);
+        }
+        let mut status = client.status();
+        let closed = status.wait_for(|status| matches!(status, Status::Closed { code: Some(3503), .. }));
+        tokio::time::timeout(PATIENCE, closed).await.unwrap().unwrap();
+    }
+
+    async fn a_token_that_the_node_refuses_does_not_replace_the_one_before(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::fixed("alice");
+        let (client, mut peer, _) = node.client(options).await;
+        for (connects, token, code) in [(2, "bob", Some(ErrorCode::Forbidden)), (3, "alice 2", None)] {
+            let (refreshed, ()) = tokio::join!(client.refresh(token), async {
+                let ClientFrame::Refresh(refresh) = peer.frame().await else { panic!("no refresh") };
+                peer.send(match code {
+                    Some(code) => refusal(refresh.id, code),
+                    None => ServerFrame::Refreshed(frame::Refreshed { id: refresh.id, expires_at_ms: 1 }),
+                });
+            });
+            assert_eq!(refreshed.is_err(), code.is_some());
+            client.cut().await.unwrap();
+            let connect;
+            (peer, connect) = node.welcome().await;
+            let expected = if code.is_some() { "alice" } else { token };
+            assert_eq!(connect.token.as_deref(), Some(expected));
+            connected_again(&client, connects).await;
+        }
     }
 
     async fn a_token_is_refreshed_ahead_of_its_expiry(kind: TransportKind) {

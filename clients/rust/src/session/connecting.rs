@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     client::Path,
-    error::ConnectError,
+    error::{ConnectError, RequestError},
     options::{TokenError, TokenSource},
     staggered::{Pace, STAGGER, Winner},
     status::{Connected, Status},
@@ -35,6 +35,26 @@ const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 const NAMED_HEAD_START: Duration = Duration::from_secs(1);
 /// How long `connected` may take after the handshake when there are other nodes.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a failed attempt asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Another node, or the same one later.
+    Elsewhere,
+    /// The same at once, with a newer token.
+    NewToken,
+    /// The same at once, with another session.
+    WithoutSecret,
+    /// The end: trying again is in vain.
+    Final,
+}
+
+impl Verdict {
+    /// Whether the node did nothing wrong.
+    fn is_own_fault(self) -> bool {
+        matches!(self, Self::NewToken | Self::WithoutSecret)
+    }
+}
 
 impl Session {
     /// Begins to open a connection: to `named` first, where a node or the application names one.
@@ -183,6 +203,10 @@ impl Session {
         self.resume = Some(connected.resume.clone());
         self.schedule_refresh(connected.expires_at_ms);
         self.publish_status(&live, &connected);
+        if self.user.replace(connected.user.clone()).is_some_and(|before| before != connected.user) {
+            // Nobody publishes in another one's name.
+            self.publishes.fail_all(&RequestError::another_user());
+        }
         if self.node.replace(connected.node.clone()).is_some_and(|before| before != connected.node) {
             // What another node could not do for the moment, this one may.
             self.publishes.release_all();
@@ -240,28 +264,31 @@ impl Session {
     pub(super) fn failed(&mut self, opening: Opening, error: ConnectError) -> ControlFlow<End> {
         let Opening { targets, purpose, .. } = opening;
         tracing::debug!(%error, ?purpose, "cannot connect");
-        let (expired, fatal) = self.judge(&error);
-        if matches!(purpose, Purpose::Connect | Purpose::Drain) && !expired {
+        let verdict = self.judge(&error);
+        if matches!(purpose, Purpose::Connect | Purpose::Drain) && !verdict.is_own_fault() {
             targets.iter().for_each(|target| self.candidates.failed(&target.url));
         }
         self.sent_on = false;
         if self.live.is_some() {
-            self.stay(purpose, error, fatal);
+            self.stay(purpose, error, verdict);
             return ControlFlow::Continue(());
         }
         if let Purpose::Switch(reply) = purpose {
             let _ = reply.send(Err(error.clone()));
         }
         let round = self.candidates.is_exhausted();
-        if fatal || (round && self.first.is_some()) {
+        if verdict == Verdict::Final || (round && self.first.is_some()) {
             let end = End { code: error.code(), reason: error.to_string().into(), closed: None };
             if let Some(first) = self.first.take() {
                 let _ = first.send(Err(error));
             }
             return ControlFlow::Break(end);
         }
-        if round || expired {
-            let wait = if expired { Duration::ZERO } else { self.options.backoff.wait(self.failures) };
+        if verdict == Verdict::WithoutSecret {
+            self.resume = None;
+        }
+        if round || verdict.is_own_fault() {
+            let wait = if round { self.options.backoff.wait(self.failures) } else { Duration::ZERO };
             self.failures = self.failures.saturating_add(1);
             self.status.send_replace(Status::Disconnected {
                 code: error.code(),
@@ -276,13 +303,13 @@ impl Session {
     }
 
     /// A move failed: the session goes on where it is.
-    fn stay(&mut self, purpose: Purpose, error: ConnectError, fatal: bool) {
+    fn stay(&mut self, purpose: Purpose, error: ConnectError, verdict: Verdict) {
         match purpose {
             Purpose::Switch(reply) => {
                 let _ = reply.send(Err(error));
             }
             // The old connection ends sooner or later: try again until then.
-            Purpose::Drain if !fatal => {
+            Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
                 let round = self.candidates.is_exhausted();
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
                 let at = Instant::now() + self.options.backoff.wait(failures);
@@ -292,17 +319,21 @@ impl Session {
         }
     }
 
-    /// Whether a token has expired that can be replaced, and whether trying again is in vain.
-    pub(super) fn judge(&self, error: &ConnectError) -> (bool, bool) {
-        let token_expired = error.code() == Some(CloseCode::TokenExpired.code());
-        let replaceable = matches!(self.options.token, TokenSource::Callback(_));
-        let expired = token_expired && replaceable && self.failures == 0;
-        let fatal = match error {
-            ConnectError::Refused { reconnect, .. } => !reconnect || (token_expired && !replaceable),
-            ConnectError::Token(TokenError::Denied(_)) => true,
-            _ => false,
+    /// What a failed attempt asks for.
+    fn judge(&self, error: &ConnectError) -> Verdict {
+        let ConnectError::Refused { code, reconnect, .. } = error else {
+            let denied = matches!(error, ConnectError::Token(TokenError::Denied(_)));
+            return if denied { Verdict::Final } else { Verdict::Elsewhere };
         };
-        (expired, fatal)
+        let replaceable = matches!(self.options.token, TokenSource::Callback(_));
+        match CloseCode::from_code(*code) {
+            // The secret of the former user's session may be what does not suit the token.
+            Some(CloseCode::Unauthenticated) if self.resume.is_some() => Verdict::WithoutSecret,
+            Some(CloseCode::TokenExpired) if !replaceable => Verdict::Final,
+            Some(CloseCode::TokenExpired) if self.failures == 0 => Verdict::NewToken,
+            _ if *reconnect => Verdict::Elsewhere,
+            _ => Verdict::Final,
+        }
     }
 
     /// Fetches a new token when three quarters of the old one's life from now are over.

@@ -8,14 +8,14 @@ use super::{
 };
 use crate::{
     error::RequestError,
-    options::TokenError,
+    options::{TokenError, TokenSource},
     transport::{Closed, Lane, Received, Via},
 };
 use skywave_protocol::{
     ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
     frame::{self, Emit, Network, Pong, Publish, Refresh},
 };
-use std::{ops::ControlFlow, sync::Arc};
+use std::{mem, ops::ControlFlow, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
 
 impl Session {
@@ -157,6 +157,12 @@ impl Session {
         };
         let Some(Pending { waiter, connection, .. }) = self.reply(which, id) else { return };
         let error = RequestError::from(error);
+        if let Some((_, former)) =
+            self.former_token.take_if(|(refresh, _)| *refresh == id && !error.transient)
+            && let TokenSource::Fixed(fixed) = &mut self.options.token
+        {
+            *fixed = former;
+        }
         match waiter {
             Waiter::Publish(number) => {
                 self.publishes.failed(number, connection, error, self.options.backoff, Instant::now());
@@ -225,7 +231,7 @@ impl Session {
         &mut self,
         frame: Box<dyn FnOnce(RequestId) -> ClientFrame + Send>,
         reply: oneshot::Sender<Result<ServerFrame, RequestError>>,
-    ) {
+    ) -> RequestId {
         let id = self.requests.next_id();
         let sent = match (self.live.as_mut(), self.requests.admit()) {
             (None, _) => Err(RequestError::not_connected()),
@@ -238,6 +244,21 @@ impl Session {
                 let _ = reply.send(Err(error));
             }
         }
+        id
+    }
+
+    /// Takes a newer token from the application, and brings it to the node.
+    pub(super) fn bring(
+        &mut self,
+        token: Arc<str>,
+        reply: oneshot::Sender<Result<ServerFrame, RequestError>>,
+    ) {
+        let former = match &mut self.options.token {
+            TokenSource::Fixed(fixed) => Some(mem::replace(fixed, token.clone())),
+            TokenSource::None | TokenSource::Callback(_) => None,
+        };
+        let id = self.request(Box::new(move |id| ClientFrame::Refresh(Refresh { id, token })), reply);
+        self.former_token = former.map(|former| (id, former));
     }
 
     pub(super) fn network(&mut self, hint: Network) {

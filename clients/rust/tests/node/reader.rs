@@ -8,6 +8,13 @@ pub async fn event(subscription: &mut Subscription) -> ChannelEvent {
     timeout(PATIENCE, subscription.next()).await.expect("no event in time").expect("the subscription ended")
 }
 
+/// Waits until the client has been connected so often.
+pub async fn connected_again(client: &Client, connects: u64) {
+    let mut status = client.status();
+    let there = status.wait_for(|status| status.connected().is_some_and(|now| now.connects == connects));
+    timeout(PATIENCE, there).await.expect("no connection in time").expect("the client ended");
+}
+
 /// The offsets of the next `count` publications; other events are passed over.
 pub async fn offsets(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     let mut offsets = Vec::new();
