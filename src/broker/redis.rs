@@ -144,7 +144,6 @@ impl RedisBroker {
         keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
         let number = |number: u128| number.to_string().into_bytes();
         let log_age = (*place.origin == self.origin).then(|| number(self.log_age.as_millis()));
-        let out = if self.others.is_empty() { String::new() } else { names.out(partition) };
         let mut args = Vec::with_capacity(13);
         args.extend([place.origin.as_bytes().to_vec(), channel.as_bytes().to_vec()]);
         args.extend(entry::content(data, key.as_ref(), user.as_ref()));
@@ -155,7 +154,7 @@ impl RedisBroker {
             number(LOG_LENGTH as u128),
             number(retention.position_age.as_millis()),
             number(retention.key_age.as_millis()),
-            out.into_bytes(),
+            names.out(partition).into_bytes(),
         ]);
         Ok(Request::Script { script: Script::Publish, keys, args })
     }

@@ -2,9 +2,9 @@
 
 use crate::{
     deployment::Deployment,
-    world::{eventually, soon},
+    world::{eventually, message, soon},
 };
-use skywave::broker::Publish;
+use skywave::broker::{Broker, Publish};
 use skywave_client::{ChannelEvent, Json, Publication, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Payload};
 
@@ -124,5 +124,20 @@ async fn three_regions_deliver_everything_once_and_nothing_goes_in_circles() {
             let held: u64 = region.redis.run(&format!("XLEN sky:{{{partition}}}:log")).await;
             assert!(held <= all as u64);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_accepts_that_knows_no_other_region_yet_crosses_all_the_same() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    // The ear is configured with no other region, as a node that still has to be restarted with one.
+    for number in 1..=100 {
+        soon(eu.ear.broker.publish(message("chat:1", number, None))).await.unwrap();
+        soon(eu.ear.broker.publish(message("bench:1", number, None))).await.unwrap();
+    }
+    us.ear.deliveries(200).await;
+    for channel in ["chat:1", "bench:1"] {
+        assert!(us.numbers(channel, "eu").into_iter().eq(1..=100), "{channel}");
     }
 }

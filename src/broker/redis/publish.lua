@@ -5,7 +5,7 @@
 -- ARGV[9] history (publications) · [10] history_age_ms
 -- ARGV[11] log_age_ms; empty when the log is another region's, whose own nodes know its age · [12] log_length
 -- ARGV[13] position_age_ms · [14] key_age_ms
--- ARGV[15] where other regions hear of it; empty when there are none
+-- ARGV[15] where other regions hear of it: they may know of this one before all of its nodes know of them
 -- Answers {epoch, offset, 1 if the key was known, the origin}: another region's publication may have had the key.
 if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
@@ -60,24 +60,18 @@ if tonumber(ARGV[9]) > 0 then
   end
   redis.call('PEXPIRE', KEYS[4], ARGV[10])
 end
-if ARGV[15] == '' then
-  redis.call('HSET', KEYS[3], ARGV[3], point)
-else
-  -- For those whom the log cannot tell any more that this was the last.
-  redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
-end
+-- Where it stands in the log: for those whom the log cannot tell any more that this was the last.
+redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[5] then
   redis.call('SET', KEYS[5], point, 'PX', ARGV[14])
 end
-if ARGV[15] ~= '' then
-  -- Whoever misses this finds it in the log.
-  redis.call('HSET', KEYS[1], 'out', id)
-  redis.call('HINCRBY', KEYS[1], 'own', 1)
-  -- Each byte crosses an ocean: no names, no origin, of the epoch its turn.
-  local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0', #life, life, #id, id, #ARGV[4], ARGV[4],
-    #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
-    #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8])
-  redis.call('PUBLISH', ARGV[15], message)
-end
+-- Whoever misses this finds it in the log.
+redis.call('HSET', KEYS[1], 'out', id)
+redis.call('HINCRBY', KEYS[1], 'own', 1)
+-- Each byte crosses an ocean: no names, no origin, of the epoch its turn.
+local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0', #life, life, #id, id, #ARGV[4], ARGV[4],
+  #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
+  #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8])
+redis.call('PUBLISH', ARGV[15], message)
 return { epoch, offset_text, 0, ARGV[3] }
