@@ -464,6 +464,20 @@ async fn a_channel_that_was_forgotten_begins_another_epoch() {
 }
 
 #[tokio::test]
+async fn forgetting_a_channel_leaves_those_alone_that_were_never_published_to() {
+    let broker = memory(|_| {});
+    let unused = Channel::new("chat:unused").unwrap();
+    let read = async |from| broker.read(&unused, from).await.unwrap();
+    let before = read(From::Head).await.start;
+    publish(&*broker, 3).await;
+    broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
+    assert_eq!(broker.channels(), 0);
+    broker.publish(Publish { channel: unused.clone(), ..message(1, None) }).await.unwrap();
+    let chunk = read(From::Position(before)).await;
+    assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
+}
+
+#[tokio::test]
 async fn reading_an_unused_channel_leaves_no_trace_in_memory() {
     let broker = memory(|_| {});
     let first = head(&*broker).await;

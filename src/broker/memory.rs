@@ -39,9 +39,39 @@ pub struct MemoryBroker {
     shards: Vec<Shard>,
     hasher: RandomState,
     clock: HybridClock,
-    /// Given to channels that have no log yet. It changes whenever a log with publications is
-    /// forgotten, so that no epoch ever names two lives of a channel.
-    epoch: Mutex<Epoch>,
+    epochs: Epochs,
+}
+
+/// The epochs of channels that have no log. A channel whose log is forgotten gets another one, so that no epoch ever
+/// names two lives of it, together with the few that share its place; the others keep theirs.
+struct Epochs {
+    life: Epoch,
+    hasher: RandomState,
+    /// How often a log with publications was forgotten at a place; none where never.
+    turns: Mutex<HashMap<u16, u32>>,
+}
+
+impl Epochs {
+    fn new() -> Self {
+        Self { life: random_epoch(), hasher: RandomState::new(), turns: Mutex::default() }
+    }
+
+    fn place(&self, channel: &Channel) -> u16 {
+        // As many places as there are numbers.
+        self.hasher.hash_one(channel) as u16
+    }
+
+    fn of(&self, channel: &Channel) -> Epoch {
+        let turn = self.turns.lock().get(&self.place(channel)).copied();
+        turn.and_then(|turn| Text::new(format!("{}.{turn}", &*self.life)).ok())
+            .unwrap_or_else(|| self.life.clone())
+    }
+
+    fn forget(&self, channel: &Channel) {
+        let mut turns = self.turns.lock();
+        let turn = turns.entry(self.place(channel)).or_default();
+        *turn = turn.wrapping_add(1);
+    }
 }
 
 /// What is known of one channel.
@@ -70,7 +100,7 @@ impl MemoryBroker {
             shards,
             hasher: RandomState::new(),
             clock: HybridClock::default(),
-            epoch: Mutex::new(random_epoch()),
+            epochs: Epochs::new(),
         }
     }
 
@@ -89,7 +119,7 @@ impl MemoryBroker {
         if let Some(log) = logs.get(channel) {
             return log.clone();
         }
-        let log = Arc::new(Mutex::new(Log::new(self.epoch.lock().clone())));
+        let log = Arc::new(Mutex::new(Log::new(self.epochs.of(channel))));
         logs.insert(channel.clone(), log.clone());
         log
     }
@@ -99,7 +129,7 @@ impl MemoryBroker {
         let log = self.shard(channel).lock().get(channel).cloned();
         match log {
             Some(log) => read(&mut log.lock()),
-            None => read(&mut Log::new(self.epoch.lock().clone())),
+            None => read(&mut Log::new(self.epochs.of(channel))),
         }
     }
 
@@ -115,7 +145,7 @@ impl MemoryBroker {
                     || !known.keys.is_empty()
                     || Arc::strong_count(log) > 1;
                 if !keep && known.offset > 0 {
-                    *self.epoch.lock() = random_epoch();
+                    self.epochs.forget(channel);
                 }
                 drop(known);
                 keep
