@@ -140,6 +140,7 @@ impl RedisBroker {
             names.log(partition),
             names.position(channel),
             names.history(channel),
+            names.begun(partition),
         ];
         keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
         let number = |number: u128| number.to_string().into_bytes();

@@ -1,7 +1,7 @@
 //! Calls that go to a server together, and what becomes of each.
 
 use super::{
-    connection::{Connection, Request, is_fatal},
+    connection::{Connection, Request, is_fatal, is_of_replica},
     redirect::{self, Redirect},
 };
 use crate::broker::BrokerError;
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub asked: Vec<(Arc<str>, Call)>,
     /// Some keys are elsewhere for good.
     pub moved: bool,
+    /// The server is a replica.
+    pub replica: bool,
 }
 
 /// Hands a batch to the connection before it returns; the answers come later.
@@ -127,6 +129,7 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
                 drop(call);
             }
             (None, call) => {
+                outcome.replica |= is_of_replica(&error);
                 let said = if is_fatal(&error) { &mut fatal } else { &mut outcome.refused };
                 said.get_or_insert_with(|| error.to_string());
                 drop(call);
@@ -193,6 +196,8 @@ mod tests {
         let fatal = finish(vec![call(false).0], vec![error("CLUSTERDOWN the cluster is down")]);
         assert!(fatal.is_err());
         let refused = finish(vec![call(false).0], vec![error("ERR no")]).unwrap();
-        assert!(refused.refused.is_some() && refused.answered.is_empty());
+        assert!(refused.refused.is_some() && refused.answered.is_empty() && !refused.replica);
+        let replica = finish(vec![call(false).0], vec![error("READONLY it is a replica")]).unwrap();
+        assert!(replica.refused.is_some() && replica.replica);
     }
 }

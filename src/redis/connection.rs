@@ -215,7 +215,11 @@ impl Connection {
         match partitions {
             // Another server has the key, and tells.
             Err(error) if is_elsewhere(&error) => {}
-            Ok(Value::Nil) => check_partitions(keys, store_partitions(&mut commands, keys).await?)?,
+            Ok(Value::Nil) => match store_partitions(&mut commands, keys).await {
+                // Whoever connects once it takes writes stores it.
+                Err(error) if refuses_writes(&error) => {}
+                stored => check_partitions(keys, stored?)?,
+            },
             partitions => check_partitions(keys, partitions?)?,
         }
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
@@ -249,6 +253,11 @@ fn is_elsewhere(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
 }
 
+/// Whether a server answers that takes no writes for now: its memory is full, its replicas are away, or its disk is.
+fn refuses_writes(error: &RedisError) -> bool {
+    matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
+}
+
 /// A name for a life, should one begin: 40 bits, so that two of a partition do not meet by chance.
 fn fresh_life() -> String {
     format!("{:010x}", rand::random::<u64>() >> 24)
@@ -257,8 +266,11 @@ fn fresh_life() -> String {
 /// Whether an error of a command means that the connection leads to a server that cannot serve it.
 pub fn is_fatal(error: &redis::ServerError) -> bool {
     use redis::ServerErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Some(Kind::NoScript | Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown)
-    )
+    matches!(error.kind(), Some(Kind::NoScript | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown))
+}
+
+/// Whether an error of a command means that the server is a replica: the master may be reached where it was before, or
+/// nowhere, and then there is still something to be read.
+pub fn is_of_replica(error: &redis::ServerError) -> bool {
+    error.kind() == Some(redis::ServerErrorKind::ReadOnly)
 }

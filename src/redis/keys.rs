@@ -40,6 +40,11 @@ impl Keys {
         self.name(partition, "log")
     }
 
+    /// Bitmap: which channels have got a position in the present epoch.
+    pub fn begun(&self, partition: u16) -> String {
+        self.name(partition, "begun")
+    }
+
     /// Pub/sub channel of events.
     pub fn event(&self, partition: u16) -> String {
         self.name(partition, "event")

@@ -29,6 +29,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Errors of single commands are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The master is looked for this often while a replica answers in its stead, which can be read from.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where calls to one server queue up. The pipe behind it ends when nobody has the line any more.
 #[derive(Clone)]
 pub struct Line {
@@ -173,7 +176,8 @@ impl Pipe {
     async fn serve(&mut self, connection: &Connection) -> End {
         let mut under_way: FuturesUnordered<UnderWay> = FuturesUnordered::new();
         let mut batch = Vec::new();
-        let mut log_after = Instant::now();
+        let begun = Instant::now();
+        let mut log_after = begun;
         let mut unused = false;
         let end = loop {
             let free = under_way.len() < MAX_UNDER_WAY;
@@ -184,7 +188,7 @@ impl Pipe {
             tokio::select! {
                 biased;
                 Some(outcome) = under_way.next() => {
-                    let Outcome { refused, answered, asked, moved } = match outcome {
+                    let Outcome { refused, answered, asked, moved, replica } = match outcome {
                         Ok(outcome) => outcome,
                         Err(broken) => break End::Broken(broken),
                     };
@@ -197,6 +201,9 @@ impl Pipe {
                     if let Some(error) = refused && Instant::now() >= log_after {
                         tracing::warn!(error, "Redis refused a command");
                         log_after = Instant::now() + LOG_INTERVAL;
+                    }
+                    if replica && begun.elapsed() >= REPLICA_PATIENCE {
+                        break End::Broken(Broken("the server is a replica".to_owned()));
                     }
                 }
                 count = self.calls.recv_many(&mut batch, MAX_BATCH), if free && !unused => {

@@ -56,7 +56,11 @@ impl Script {
     pub fn source(self) -> &'static str {
         match self {
             Self::Publish => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/publish.lua"))
+                concat!(
+                    include_str!("../broker/redis/life.lua"),
+                    include_str!("../broker/redis/writing.lua"),
+                    include_str!("../broker/redis/publish.lua")
+                )
             }
             Self::Read => {
                 concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/read.lua"))
@@ -73,6 +77,7 @@ impl Script {
             ),
             Self::Apply => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/writing.lua"),
                 include_str!("../broker/redis/stream_id.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/apply.lua")
@@ -86,6 +91,7 @@ impl Script {
             }
             Self::Lose => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/writing.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/lose.lua")
             ),
@@ -98,16 +104,19 @@ impl Script {
             Self::Directory => include_str!("../region/directory.lua"),
             Self::Arrive => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/writing.lua"),
                 include_str!("../presence/redis/rooms.lua"),
                 include_str!("../presence/redis/arrive.lua")
             ),
             Self::Depart => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/writing.lua"),
                 include_str!("../presence/redis/rooms.lua"),
                 include_str!("../presence/redis/depart.lua")
             ),
             Self::Sweep => concat!(
                 include_str!("../broker/redis/life.lua"),
+                include_str!("../broker/redis/writing.lua"),
                 include_str!("../presence/redis/rooms.lua"),
                 include_str!("../presence/redis/sweep.lua")
             ),
@@ -122,7 +131,11 @@ impl Script {
                 include_str!("../presence/redis/holdings.lua")
             ),
             Self::RenewHolder => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../presence/redis/renew.lua"))
+                concat!(
+                    include_str!("../broker/redis/life.lua"),
+                    include_str!("../broker/redis/writing.lua"),
+                    include_str!("../presence/redis/renew.lua")
+                )
             }
             Self::Members => concat!(
                 include_str!("../broker/redis/life.lua"),
@@ -191,6 +204,17 @@ mod tests {
     fn scripts_of_a_life_begin_with_it() {
         let head = include_str!("../broker/redis/life.lua");
         assert!(ALL_SCRIPTS.iter().all(|script| script.source().starts_with(head) == script.is_of_a_life()));
+    }
+
+    #[test]
+    fn scripts_that_read_need_no_write() {
+        let check = include_str!("../broker/redis/writing.lua");
+        let reading =
+            [Script::Read, Script::LifeOf, Script::Pull, Script::Members, Script::Census, Script::Holdings];
+        for script in ALL_SCRIPTS.into_iter().filter(|script| script.is_of_a_life()) {
+            let writes = script.source().contains(check);
+            assert_eq!(writes, !reading.contains(&script), "{}", script.name());
+        }
     }
 
     #[test]

@@ -199,3 +199,81 @@ async fn a_log_that_went_back_in_time_is_read_from_its_new_beginning() {
     eventually("the new life", async || there.publications().len() == 6).await;
     assert_eq!(there.publications()[5].frame().offset, 1);
 }
+
+#[tokio::test]
+async fn whatever_single_key_vanishes_no_position_is_given_twice_and_nothing_is_lost_in_silence() {
+    // Alone, and the position with what would tell that there was one.
+    for gone in
+        [&["pos:chat:1"][..], &["pos:chat:1", "begun"], &["life"], &["log"], &["hist:chat:1"], &["begun"]]
+    {
+        let server = RedisServer::start().await;
+        let node = Node::new(&server).await;
+        let mut given = HashSet::new();
+        let mut publish = async |number| {
+            let accepted = node.publish(number).await;
+            assert!(given.insert((accepted.epoch.clone(), accepted.offset)), "{gone:?}: {accepted:?}");
+            accepted
+        };
+        let mut before = publish(1).await;
+        for number in 2..=5 {
+            before = publish(number).await;
+        }
+        node.deliveries(5).await;
+        for partition in 0..4 {
+            for key in gone {
+                server.run::<u64>(&format!("DEL sky:{{{partition}}}:{key}")).await;
+            }
+        }
+        let after = publish(6).await;
+        publish(7).await;
+        node.deliveries(7).await;
+        let chunk = node.read(&at(&before.epoch, before.offset)).await;
+        assert_eq!(chunk.publications.len(), 2, "{gone:?}: {chunk:?}");
+        let changed = after.epoch != before.epoch;
+        assert_eq!(chunk.lost.first().map(|lost| lost.reason), changed.then_some(GapReason::EpochChanged));
+        assert_eq!(changed, gone.iter().any(|key| !["hist:chat:1", "begun"].contains(key)), "{gone:?}");
+    }
+}
+
+#[tokio::test]
+async fn channels_that_begin_do_not_change_the_epoch_of_those_that_have_not() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let before = node.head().await;
+    for number in 0..200 {
+        node.broker.publish(message(&format!("chat:other {number}"), number, None)).await.unwrap();
+    }
+    let accepted = node.publish(1).await;
+    assert_eq!((&accepted.epoch, accepted.offset), (&before.get("eu").unwrap().epoch, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_after_another_took_over_begins_another_epoch() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let first = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let all: Vec<String> = server.run("KEYS sky:*").await;
+    let mut before = Vec::new();
+    for key in &all {
+        before.push((key, server.run::<Vec<u8>>(&format!("DUMP {key}")).await));
+    }
+    // As if another server, which has the same data, took over.
+    for partition in 0..4 {
+        server.run::<u64>(&format!("HSET sky:{{{partition}}}:life run another")).await;
+    }
+    server.cut_connections().await;
+    eventually("a doubt", async || node.doubts() == 1).await;
+    let second = node.insist("chat:1", 2, "k").await.epoch;
+    node.deliveries(2).await;
+    // And the first one is back, and knows nothing of it.
+    for (key, dump) in before {
+        server.run_words::<()>(&[b"RESTORE".as_slice(), key.as_bytes(), b"0", &dump, b"REPLACE"]).await;
+    }
+    server.cut_connections().await;
+    eventually("a doubt", async || node.doubts() == 2).await;
+    let third = node.insist("chat:1", 3, "other").await.epoch;
+    assert!(first != second && second != third && first != third);
+    assert_eq!(told(&node, &at(&first, 1)).await, (GapReason::EpochChanged, 0));
+    assert_eq!(told(&node, &at(&second, 1)).await, (GapReason::EpochChanged, 0));
+}

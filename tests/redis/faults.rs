@@ -2,9 +2,9 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, at, eventually, message, offsets, soon},
+    world::{Node, at, channel, eventually, message, offsets, soon},
 };
-use skywave::broker::{Broker, BrokerError};
+use skywave::broker::{Broker, BrokerError, From};
 use skywave_protocol::frame::GapReason;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -218,6 +218,70 @@ async fn a_redis_that_takes_no_writes_is_connected_to_again() {
     }
 }
 
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_after_a_restart_is_read_from_and_nobody_is_deaf() {
+    for (setting, undone) in [
+        ("maxmemory 1", "maxmemory 0"),
+        ("min-replicas-to-write 1", "min-replicas-to-write 0"),
+        ("replica-read-only yes", "replica-read-only yes"),
+    ] {
+        let server = RedisServer::start().await;
+        let node = Node::new(&server).await;
+        let epoch = node.publish(1).await.epoch;
+        node.publish(2).await;
+        node.deliveries(2).await;
+        // As it is after a restart: its run is another one, and another life is due.
+        let mut lines: Vec<_> =
+            (0..4).map(|partition| format!("HSET sky:{{{partition}}}:life run another")).collect();
+        lines.push(format!("CONFIG SET {setting}"));
+        let is_replica = setting.starts_with("replica");
+        if is_replica {
+            // Of a master that is not there.
+            lines.push("REPLICAOF 127.0.0.1 1".to_owned());
+        }
+        server.transaction(&lines).await;
+        server.cut_connections().await;
+        eventually("the connections", async || {
+            node.reconnects("commands") > 0 && node.reconnects("tail") > 0 && node.broker.is_available()
+        })
+        .await;
+        assert_eq!(node.try_publish(3).await.unwrap_err(), BrokerError::Unavailable);
+        let chunk = node.read(&at(&epoch, 1)).await;
+        assert_eq!((offsets(&chunk), chunk.lost, chunk.complete), (vec![2], vec![], true), "{setting}");
+        // The lives are looked at every few seconds: by a second node at once.
+        let second = Node::new(&server).await;
+        assert_eq!(offsets(&second.read(&at(&epoch, 0)).await), [1, 2]);
+        for node in [&node, &second] {
+            assert!(node.broker.is_available());
+            assert_eq!(node.broker.deaf_for(), Duration::ZERO);
+        }
+        // Once it takes writes, the other life begins, and what may be lost is told.
+        server.run::<()>(&format!("CONFIG SET {undone}")).await;
+        if is_replica {
+            server.run::<()>("REPLICAOF NO ONE").await;
+        }
+        let accepted = second.insist("chat:1", 3, "k").await;
+        assert_ne!(accepted.epoch, epoch);
+        node.deliveries(3).await;
+        let chunk = node.read(&at(&epoch, 2)).await;
+        assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::EpochChanged, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_node_starts_on_a_redis_that_takes_no_writes() {
+    let server = RedisServer::with(&["--maxmemory", "1"]).await;
+    let node = Node::new(&server).await;
+    assert!(node.broker.is_available() && node.broker.deaf_for().is_zero());
+    assert_eq!(node.try_publish(1).await.unwrap_err(), BrokerError::Unavailable);
+    let position = node.head().await;
+    server.run::<()>("CONFIG SET maxmemory 0").await;
+    let accepted = node.publish(1).await;
+    node.deliveries(1).await;
+    let chunk = node.read(&position).await;
+    assert_eq!((chunk.lost[0].reason, offsets(&chunk)), (GapReason::EpochChanged, vec![accepted.offset]));
+}
+
 /// Its calls succeed all the while.
 async fn is_deaf_until_it_may(node: &Node, server: &RedisServer, command: &str) {
     eventually("a second of deafness", async || node.broker.deaf_for() >= Duration::from_secs(1)).await;
@@ -251,6 +315,33 @@ async fn scripts_that_redis_forgot_are_loaded_again() {
     server.run::<()>("SCRIPT FLUSH").await;
     let after = node.insist("chat:1", 2, "k").await;
     assert_eq!((after.offset, after.epoch), (2, before.epoch));
+}
+
+#[tokio::test]
+async fn a_payload_of_a_form_that_is_not_known_is_told_as_lost_though_nothing_follows() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let log = log(&server).await;
+    let fields = |offset, flags| format!("c chat:1 o eu e {epoch} n {offset} t  f {flags} k  u  d 7");
+    let (position, history) = (log.replace("log", "pos:chat:1"), log.replace("log", "hist:chat:1"));
+    // As a node of a later version, with a form of its own.
+    let later = [
+        format!("XADD {log} * {}", fields(2, "z")),
+        format!("XADD {history} * {}", fields(2, "z")),
+        format!("HSET {position} eu {epoch}:2"),
+    ];
+    server.transaction(&later).await;
+    eventually("a doubt", async || node.doubts() == 1).await;
+    let chunk = node.read(&at(&epoch, 1)).await;
+    assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 2));
+    assert!(chunk.complete);
+    node.publish(3).await;
+    assert_eq!(offsets(&node.read(&at(&epoch, 0)).await), [1]);
+    assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [3]);
+    let latest = node.broker.read(&channel(), From::Latest(10)).await.unwrap();
+    assert_eq!(offsets(&latest)[0], 1);
 }
 
 #[tokio::test]

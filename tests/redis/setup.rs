@@ -47,7 +47,7 @@ async fn a_user_with_a_password_needs_only_the_keys_of_its_prefix() {
     server
         .run::<()>(
             "ACL SETUSER node on >secret ~sky:* &sky:* -@all +@connection +info +ping +set +get +hset +hget +hmget \
-             +hgetall +exists +pexpire +time +evalsha +script|load +script|exists +xadd +xread +xrange +xrevrange +xlen \
+             +hgetall +hincrby +exists +del +getbit +setbit +pexpire +time +evalsha +script|load +script|exists +xadd +xread +xrange +xrevrange +xlen \
              +xtrim +xinfo|stream +publish +subscribe",
         )
         .await;

@@ -6,6 +6,8 @@ use crate::{
     patience::eventually,
 };
 use serde_json::json;
+use skywave::redis::{keys::partition_of, script::Script};
+use skywave_protocol::Channel;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_takes_over_from_a_leader_that_ends() {
@@ -174,4 +176,41 @@ async fn a_region_that_reaches_no_other_sends_its_sessions_away_if_it_is_to_leav
     deployment.path("eu", "us").heal();
     deployment.path("eu", "ap").heal();
     eventually("it is back", async || deployment.region("eu").node().node().unready().is_none()).await;
+}
+
+/// Accepts a publication in `us` as its nodes do, but for what is said on pub/sub: that is lost on the way.
+async fn publish_unheard(deployment: &Deployment, channel: &str, number: u64) {
+    let redis = &deployment.region("us").redis;
+    let said = "redis.call('PUBLISH', ARGV[15], message)";
+    let script = Script::Publish.source();
+    assert!(script.contains(said));
+    let server: String = redis.run("INFO server").await;
+    let run = server.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();
+    let partition = partition_of(&Channel::new(channel).unwrap(), 4);
+    let key = |rest: &str| format!("sky:{{{partition}}}:{rest}");
+    let payload = number.to_string();
+    let keys = ["life", "log", &format!("pos:{channel}"), &format!("hist:{channel}"), "begun"].map(key);
+    let args = [
+        run, "fresh", "us", channel, "j", "", "", &payload, "100", "60000", "60000", "1000", "60000",
+        "60000", "out",
+    ];
+    let script = script.replace(said, "");
+    let words = ["EVAL", &script, "5"].into_iter().chain(keys.iter().map(String::as_str)).chain(args);
+    redis.run_words::<Vec<redis::Value>>(&words.collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_was_not_heard_arrives_though_only_other_channels_go_on() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    let partition = |channel: &str| partition_of(&Channel::new(channel).unwrap(), 4);
+    let names = (2..).map(|number| format!("chat:{number}"));
+    let neighbour = names.into_iter().find(|name| partition(name) == partition(CHANNEL)).unwrap();
+    us.publish(CHANNEL, 1).await;
+    us.publish(&neighbour, 1).await;
+    deployment.deliveries("eu", 2).await;
+    publish_unheard(&deployment, CHANNEL, 2).await;
+    us.publish(&neighbour, 2).await;
+    deployment.deliveries("eu", 4).await;
+    assert_eq!((eu.numbers(CHANNEL, "us"), eu.numbers(&neighbour, "us")), (vec![1, 2], vec![1, 2]));
 }

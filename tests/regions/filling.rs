@@ -2,13 +2,16 @@
 
 use crate::{
     deployment::Deployment,
+    json_socket::JsonSocket,
     patience::{eventually, soon},
     world::channel,
 };
+use futures_util::future::join_all;
+use serde_json::json;
 use skywave::broker::{Broker, From};
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::frame::GapReason;
-use std::ops::RangeInclusive;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 /// Two regions, of which the first knows nothing: the second published so much before.
 async fn newcomer(before: u64) -> Deployment {
@@ -265,4 +268,60 @@ async fn what_nobody_has_any_more_is_told_though_nothing_follows_it() {
         let next = soon(subscription.next()).await;
         assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 6), "{next:?}");
     }
+}
+
+/// Reads what a node tells of a channel, up to this publication of `us`, and holds that none comes twice, nor is one
+/// missing of which no gap tells.
+async fn read_up_to(socket: &mut JsonSocket, channel: &str, last: u64, seen: &mut HashMap<String, u64>) {
+    while seen.get(channel) < Some(&last) {
+        let frame = socket.frame().await;
+        let (kind, told) = frame.as_object().unwrap().iter().next().unwrap();
+        let offset = || told["offset"].as_u64().unwrap();
+        if told["origin"] != "us" {
+            continue;
+        }
+        let stands = seen.get_mut(told["channel"].as_str().unwrap()).unwrap();
+        match kind.as_str() {
+            "publication" => assert_eq!(offset(), *stands + 1, "{frame}"),
+            "gap" => assert!(offset() > *stands, "{frame} at {stands}"),
+            _ => panic!("{frame}"),
+        }
+        *stands = offset();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standing_subscription_gets_nothing_twice_when_redis_forgets_everything_while_others_publish() {
+    const ROUNDS: u64 = 4;
+    const EACH: u64 = 200;
+    let mut deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.add_node("eu").await;
+    publish(&deployment, 1..=10).await;
+    deployment.deliveries("eu", 20).await;
+    let eu = deployment.region("eu");
+    let mut sockets = Vec::new();
+    for node in &eu.nodes {
+        let mut socket = JsonSocket::open(node.plain().unwrap()).await;
+        socket.send(json!({"connect": {"id": 1, "subscriptions": {"chat:1": {}, "bench:1": {}}}})).await;
+        socket.receive("connected").await;
+        for _ in CHANNELS {
+            assert_eq!(socket.receive("subscribed").await["position"]["us"]["offset"], 10);
+        }
+        sockets.push(socket);
+    }
+    let publishing = publish(&deployment, 11..=10 + ROUNDS * EACH);
+    let forgetting = async {
+        for round in 0..ROUNDS {
+            let reached = 10 + round * EACH + EACH / 2;
+            eventually("progress", async || eu.numbers("bench:1", "us").last() >= Some(&reached)).await;
+            eu.redis.run::<()>("FLUSHALL").await;
+        }
+    };
+    let reading = join_all(sockets.iter_mut().map(async |socket| {
+        let mut seen: HashMap<_, _> = CHANNELS.map(|channel| (channel.to_owned(), 10)).into();
+        for channel in CHANNELS {
+            read_up_to(socket, channel, 10 + ROUNDS * EACH, &mut seen).await;
+        }
+    }));
+    tokio::join!(publishing, forgetting, reading);
 }

@@ -4,7 +4,11 @@ use crate::broadcast::{Broadcast, Publication};
 use crate::redis::reply::{Malformed, StreamId, bytes};
 use bytes::Bytes;
 use redis::Value;
-use skywave_protocol::{Channel, Json, Payload, Text, frame, frame::Key};
+use skywave_protocol::{
+    Channel, Json, Payload, Text, frame,
+    frame::Key,
+    position::{Epoch, Origin},
+};
 use std::sync::Arc;
 
 /// An entry of a log or of a channel's history.
@@ -24,21 +28,44 @@ pub fn content(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) ->
     ]
 }
 
-/// A publication that has its position, as scripts take it: epoch, offset, time, then its [`content`].
-pub fn arguments(frame: &frame::Publication) -> impl Iterator<Item = Vec<u8>> + use<> {
-    let position = [
-        frame.epoch.as_bytes().to_vec(),
-        frame.offset.to_string().into_bytes(),
-        frame.time_ms.to_string().into_bytes(),
-    ];
-    position.into_iter().chain(content(&frame.data, frame.key.as_ref(), frame.user.as_ref()))
+/// A publication on its way to another region's Redis, whatever its payload is: nodes there may know a form that is not
+/// known here.
+#[derive(Debug, Clone)]
+pub struct Carried {
+    pub id: StreamId,
+    pub channel: Channel,
+    pub origin: Origin,
+    pub epoch: Epoch,
+    pub offset: u64,
+    pub key: Option<Key>,
+    time_ms: u64,
+    flags: Vec<u8>,
+    user: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Carried {
+    /// As scripts take it: epoch, offset, time, then its [`content`].
+    pub fn arguments(&self) -> [Vec<u8>; 7] {
+        [
+            self.epoch.as_bytes().to_vec(),
+            self.offset.to_string().into_bytes(),
+            self.time_ms.to_string().into_bytes(),
+            self.flags.clone(),
+            self.key.as_ref().map(|key| key.as_bytes().to_vec()).unwrap_or_default(),
+            self.user.clone(),
+            self.payload.clone(),
+        ]
+    }
 }
 
 /// What an entry of a log holds.
 pub enum Logged {
     Publication(Arc<Publication>),
-    /// Publications of another region on this channel are lost for good, and nothing need follow that would show it.
+    /// Publications on this channel are lost for good, and nothing need follow that would show it.
     Lost(Channel),
+    /// A publication that this node cannot read, as it may be a later version's.
+    Unreadable(Channel, Malformed),
 }
 
 /// How an entry's fields are to be read: which of them are there, and what the payload is; or, by an `l`, that it holds
@@ -83,7 +110,32 @@ pub fn logged(id: StreamId, fields: Vec<Value>) -> Result<Logged, Malformed> {
     if fields.flags.contains(&b'l') {
         return fields.channel().map(Logged::Lost);
     }
-    fields.publication(id).map(Logged::Publication)
+    let channel = fields.channel()?;
+    let publication = fields.publication(id);
+    Ok(publication.map_or_else(|error| Logged::Unreadable(channel, error), Logged::Publication))
+}
+
+/// The publication that an entry's fields hold, to be carried on.
+///
+/// # Errors
+/// When a field but the payload is missing or malformed.
+pub fn carried(id: StreamId, fields: Vec<Value>) -> Result<Carried, Malformed> {
+    let fields = Fields::read(fields)?;
+    if fields.flags.is_empty() {
+        return Err(Malformed("flags"));
+    }
+    Ok(Carried {
+        id,
+        channel: fields.channel()?,
+        origin: limited(fields.origin)?,
+        epoch: limited(fields.epoch)?,
+        offset: number(fields.offset)?,
+        key: if fields.flags.contains(&b'k') { Some(limited(fields.key)?) } else { None },
+        time_ms: if fields.time.is_empty() { id.ms } else { number(fields.time)? },
+        flags: fields.flags,
+        user: fields.user,
+        payload: fields.payload,
+    })
 }
 
 #[derive(Default)]
@@ -216,9 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_of_a_form_that_is_not_known_here_is_carried_as_it_is() {
+        let later = || fields(&[PLAIN, &[("f", "zku"), ("k", "key"), ("u", "ann"), ("d", "?")]].concat());
+        let Ok(Logged::Unreadable(channel, _)) = logged(StreamId::MIN, later()) else { panic!() };
+        assert_eq!(*channel, *"chat:1");
+        let id = StreamId { ms: 9, sequence: 0 };
+        let arguments = carried(id, later()).unwrap().arguments();
+        assert_eq!(
+            arguments.map(|one| String::from_utf8(one).unwrap()),
+            ["x.0", "7", "9", "zku", "key", "ann", "?"]
+        );
+    }
+
+    #[test]
     fn what_no_node_wrote_is_refused() {
         for (name, value) in [("c", "no channel"), ("n", "-1"), ("f", ""), ("d", "{"), ("t", "soon")] {
             assert!(publication(StreamId::MIN, changed(name, value)).is_err(), "{name}");
+            assert_eq!(carried(StreamId::MIN, changed(name, value)).is_err(), name != "d", "{name}");
         }
         let unknown_epoch = "e".repeat(33);
         assert!(publication(StreamId::MIN, changed("e", &unknown_epoch)).is_err());

@@ -2,12 +2,15 @@
 --
 -- KEYS[3] cursor (hash), if there are other regions · ARGV[3] their names, separated by commas
 -- ARGV[4] the life that the node knows, or '' · [5] the last id of the log that it has seen in it: where the log ends
--- before it, the same server has gone back in time, and another life begins
--- Answers {life, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
+-- before it, the same server has gone back in time, and another life begins · [6] the serial of that life: where an
+-- earlier life is told, a server is back that others took over from meanwhile, and another one begins, too
+-- Answers {life, its serial, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
 -- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
 -- a replay goes on}.
 local log = log_info()
-if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) then
+local seen = tonumber(ARGV[6])
+if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) or serial < seen then
+  serial = math.max(serial, seen)
   begin_life()
 end
 local coming = {}
@@ -19,4 +22,4 @@ if KEYS[3] then
     end
   end
 end
-return { life, born, log['last-generated-id'], log.oldest, log['entries-added'], log.length, coming }
+return { life, string.format('%.0f', serial), born, log['last-generated-id'], log.oldest, log['entries-added'], log.length, coming }

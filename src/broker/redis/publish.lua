@@ -1,14 +1,14 @@
 -- Accepts a publication, or answers a known key with its first position.
 --
--- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] key, if the publication has one
+-- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] begun (bitmap) · KEYS[6] key, if the publication has one
 -- ARGV[3] origin · [4] channel · [5] flags · [6] key · [7] user · [8] payload
 -- ARGV[9] history (publications) · [10] history_age_ms
 -- ARGV[11] log_age_ms; empty when the log is another region's, whose own nodes know its age · [12] log_length
 -- ARGV[13] position_age_ms · [14] key_age_ms
 -- ARGV[15] where other regions hear of it: they may know of this one before all of its nodes know of them
 -- Answers {epoch, offset, 1 if the key was known, the origin}: another region's publication may have had the key.
-if KEYS[5] then
-  local known = redis.call('GET', KEYS[5])
+if KEYS[6] then
+  local known = redis.call('GET', KEYS[6])
   if known then
     local origin, epoch, offset = string.match(known, '^([^ :]+) (.*):(%d+)$')
     if not origin then
@@ -20,13 +20,44 @@ if KEYS[5] then
   end
 end
 
-local epoch, offset = fresh_epoch, 1
+-- Marks the channel as begun in this epoch; whether it, or for all that is known another one, was so before. Four bits
+-- stand for a channel, and one more for the bitmap: where that is not set, the bitmap was lost.
+local PLACES = 262144
+local function has_begun()
+  local epoch, begun = fresh_epoch(), redis.call('HGET', KEYS[1], 'begun')
+  if begun == '' then
+    redis.call('DEL', KEYS[5])
+    redis.call('SETBIT', KEYS[5], PLACES, 1)
+    redis.call('HSET', KEYS[1], 'begun', epoch)
+  elseif begun ~= epoch or redis.call('GETBIT', KEYS[5], PLACES) == 0 then
+    -- Or it began under the version before this one, which marks nothing.
+    return true
+  end
+  local digest, marks = redis.sha1hex(ARGV[4]), 0
+  for first = 1, 20, 5 do
+    local place = tonumber(string.sub(digest, first, first + 4), 16) % PLACES
+    marks = marks + redis.call('SETBIT', KEYS[5], place, 1)
+  end
+  return marks == 4
+end
+
+local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
 if last then
   local last_epoch, last_offset = string.match(last, '^(.*):(%d+)$')
   if last_epoch and string.sub(last_epoch, 1, #life + 1) == life .. '.' then
     epoch, offset = last_epoch, tonumber(last_offset) + 1
   end
+end
+if not epoch then
+  -- A position that is not there though its channel has begun was evicted or deleted: its offsets are not given again.
+  if has_begun() then
+    if not begin_turn() then
+      return refused
+    end
+    has_begun()
+  end
+  epoch, offset = fresh_epoch(), 1
 end
 local offset_text = string.format('%.0f', offset)
 local point = epoch .. ':' .. offset_text
@@ -46,6 +77,7 @@ local id = append(KEYS[2], 'MINID', '~', string.format('%.0f', oldest_ms), '*', 
 if type(id) == 'table' then
   return id
 end
+log_begins()
 if redis.call('XLEN', KEYS[2]) > tonumber(ARGV[12]) then
   redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[12])
 end
@@ -63,15 +95,15 @@ end
 -- Where it stands in the log: for those whom the log cannot tell any more that this was the last.
 redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
-if KEYS[5] then
-  redis.call('SET', KEYS[5], point, 'PX', ARGV[14])
+if KEYS[6] then
+  redis.call('SET', KEYS[6], point, 'PX', ARGV[14])
 end
--- Whoever misses this finds it in the log.
+-- Whoever misses this finds it in the log, and knows by the count that it missed something.
 redis.call('HSET', KEYS[1], 'out', id)
-redis.call('HINCRBY', KEYS[1], 'own', 1)
--- Each byte crosses an ocean: no names, no origin, of the epoch its turn.
-local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0', #life, life, #id, id, #ARGV[4], ARGV[4],
+local count = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'own', 1))
+-- Each byte crosses an ocean: no names, no origin, of the epoch its turn. What versions add stands behind the payload.
+local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0Bc0', #life, life, #id, id, #ARGV[4], ARGV[4],
   #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
-  #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8])
+  #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8], #count, count)
 redis.call('PUBLISH', ARGV[15], message)
 return { epoch, offset_text, 0, ARGV[3] }

@@ -5,7 +5,8 @@
 -- ARGV[6] history_age_ms · [7] the other regions, separated by commas · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
 -- backward; no more is read than it misses.
 -- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, for each origin
--- that was filled in where it stood then, the regions of which more is to come that was published before}.
+-- that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
+-- life is due, of which nothing can be told}.
 local positions, filled, coming = {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
@@ -68,4 +69,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = redis.call('XRANGE', KEYS[4], bound, '+', 'COUNT', count)
 end
-return { life, fresh_epoch, positions, entries, count, filled, coming }
+return { life, fresh_epoch(), positions, entries, count, filled, coming, over and '1' or '0' }

@@ -46,7 +46,10 @@ enum Part<'a> {
 /// Where a channel stands, and a part of its history in the order in which it was read.
 struct Answer {
     head: Head,
+    /// Those that this node can read.
     entries: Vec<Entry>,
+    /// The one that was looked at last.
+    last: Option<StreamId>,
     /// There are no more in this direction.
     exhausted: bool,
 }
@@ -74,9 +77,9 @@ impl Reading {
             let answer = self.ask(retained, part, rest.min(PAGE)).await?;
             head.get_or_insert(answer.head);
             wanted.extend(answer.entries);
-            match wanted.last() {
+            match answer.last {
                 Some(oldest) if !answer.exhausted && wanted.len() < count => {
-                    part = Part::Before(Some(oldest.id));
+                    part = Part::Before(Some(oldest));
                 }
                 _ => break,
             }
@@ -114,7 +117,7 @@ impl Reading {
             for entry in &answer.entries {
                 search.visit(entry.id, &entry.publication, seen);
             }
-            let oldest = answer.entries.last().map(|entry| entry.id);
+            let oldest = answer.last;
             in_hand = in_hand.filter(|entries| entries.len() + answer.entries.len() <= MAX_IN_HAND);
             if let Some(entries) = &mut in_hand {
                 entries.extend(answer.entries);
@@ -152,8 +155,8 @@ impl Reading {
             if play(&mut playback, &answer.entries).is_some() {
                 return Ok((self.part(retained, playback, &head, first), head));
             }
-            match answer.entries.last() {
-                Some(newest) if !answer.exhausted => from = newest.id.next(),
+            match answer.last {
+                Some(newest) if !answer.exhausted => from = newest.next(),
                 _ => return Ok((playback.complete(&head), head)),
             }
         }
@@ -190,9 +193,9 @@ impl Reading {
                 if full {
                     break 'pages true;
                 }
-                before = Some(entry.id);
                 newest_first.push(entry);
             }
+            before = answer.last;
             if answer.exhausted {
                 break false;
             }
@@ -254,21 +257,32 @@ impl Reading {
                 count,
                 Value::Array(filled),
                 Value::Array(coming),
+                over,
             ],
-        ) = <[Value; 7]>::try_from(parts)
+        ) = <[Value; 8]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
         let mut head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
         head.filled = points(filled)?.into_iter().collect();
         head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
+        if reply::text(over)? == "1" {
+            // What is lost is told once the next life has begun.
+            head.coming.push(self.own.clone());
+        }
         let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;
         let exhausted = entries.len() < asked || asked == 0;
-        let entries = entries.into_iter().map(|value| {
+        let mut answer = Answer { head, entries: Vec::with_capacity(entries.len()), last: None, exhausted };
+        for value in entries {
             let (id, fields) = reply::parts(value)?;
-            Ok(Entry { id, publication: entry::publication(id, fields)? })
-        });
-        Ok(Answer { head, entries: entries.collect::<Result<_, Malformed>>()?, exhausted })
+            answer.last = Some(id);
+            match entry::publication(id, fields) {
+                Ok(publication) => answer.entries.push(Entry { id, publication }),
+                // The tail told of it; who does not get it is told that it is lost.
+                Err(error) => tracing::debug!(%error, %id, "an entry of a history is passed over"),
+            }
+        }
+        Ok(answer)
     }
 
     fn head_of(&self, life: &str, fresh_epoch: &str, positions: Vec<Value>) -> Result<Head, Malformed> {

@@ -32,7 +32,7 @@ pub struct Head {
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
     /// Regions whose publications from before are still being brought here, be it again, since this region's Redis lost
-    /// them: what is missing of them now may come yet.
+    /// them: what is missing of them now may come yet. The own one while Redis cannot begin the life that is due.
     pub coming: Vec<Origin>,
 }
 
@@ -329,3 +329,7 @@ pub fn position_before<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, 
 #[cfg(test)]
 #[path = "recovery/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "recovery/model.rs"]
+mod model;

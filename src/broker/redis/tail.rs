@@ -56,7 +56,7 @@ impl Feed {
                 self.cache.publication(publication);
                 self.delivery.publication(publication);
             }
-            Logged::Lost(channel) => {
+            Logged::Lost(channel) | Logged::Unreadable(channel, _) => {
                 self.cache.forget(channel);
                 self.delivery.uncertain(&|affected| affected == channel);
             }
@@ -83,6 +83,8 @@ struct Partition {
     log: String,
     /// Unknown until the first connection.
     life: Option<String>,
+    /// Of that life; later ones have higher serials.
+    serial: u64,
     /// The last entry that was seen.
     last: StreamId,
     /// Regions that this one's Redis begins to know, see [`Head::coming`](super::recovery::Head::coming).
@@ -90,9 +92,9 @@ struct Partition {
     lag: Lag,
 }
 
-/// What Redis tells of a partition: the life, its log's last id when that began, the last id, the oldest one if there is
+/// What Redis tells of a partition: the life, its serial, its log's last id when that began, the last id, the oldest one if there is
 /// any, how many entries it was ever given, how many it has, and the regions of which more is to come.
-type LifeOf = (String, String, String, String, u64, u64, Vec<String>);
+type LifeOf = (String, u64, String, String, String, u64, u64, Vec<String>);
 
 impl Tail {
     /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
@@ -128,6 +130,7 @@ impl Tail {
             number,
             log: keys.log(number),
             life: None,
+            serial: 0,
             last: StreamId::MIN,
             coming: Vec::new(),
             lag: Lag::new(number, metrics),
@@ -212,12 +215,13 @@ impl Tail {
             for entry in entries {
                 let (id, fields) = reply::parts(entry)?;
                 self.partitions[index].last = id;
-                match entry::logged(id, fields) {
-                    Ok(logged) => self.feed.take(&logged),
-                    Err(error) => {
-                        let partition = self.partitions[index].number;
-                        tracing::error!(%error, %id, partition, "an entry is passed over");
-                    }
+                let logged = entry::logged(id, fields);
+                if let Err(error) | Ok(Logged::Unreadable(_, error)) = &logged {
+                    let partition = self.partitions[index].number;
+                    tracing::error!(%error, %id, partition, "an entry is passed over");
+                }
+                if let Ok(logged) = logged {
+                    self.feed.take(&logged);
                 }
             }
         }
@@ -236,8 +240,8 @@ impl Tail {
                 keys.push(self.keys.cursor(partition.number));
             }
             let known = partition.life.clone().unwrap_or_default();
-            let args =
-                [self.others.clone(), known, partition.last.to_string()].map(String::into_bytes).into();
+            let args = [self.others.clone(), known, partition.last.to_string(), partition.serial.to_string()];
+            let args = args.map(String::into_bytes).into();
             let request = Request::Script { script: Script::LifeOf, keys, args };
             pipeline.add_command(connection.command(&request));
         }
@@ -246,13 +250,14 @@ impl Tail {
             return Err(Malformed("lives").into());
         }
         let (mut changed, mut arrived) = (HashSet::new(), HashSet::new());
-        for (partition, (life, born, newest, oldest, added, length, coming)) in
+        for (partition, (life, serial, born, newest, oldest, added, length, coming)) in
             self.partitions.iter_mut().zip(answers)
         {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
             let log = Log { newest, oldest: StreamId::parse(&oldest), added, length };
             let is_another_life = partition.learn(life, born, newest);
+            partition.serial = serial;
             if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }
@@ -321,7 +326,7 @@ mod tests {
     fn partition() -> Partition {
         let lag = Lag::new(0, &Metrics::new().unwrap().redis);
         let (log, coming) = (String::new(), Vec::new());
-        Partition { number: 0, log, life: None, last: StreamId::MIN, coming, lag }
+        Partition { number: 0, log, life: None, serial: 0, last: StreamId::MIN, coming, lag }
     }
 
     #[test]

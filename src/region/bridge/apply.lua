@@ -108,8 +108,11 @@ end
 for key, age in pairs(history_ages) do
   redis.call('PEXPIRE', key, age)
 end
-if applied > 0 and redis.call('XLEN', KEYS[2]) > tonumber(ARGV[9]) then
-  redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[9])
+if applied > 0 then
+  log_begins()
+  if redis.call('XLEN', KEYS[2]) > tonumber(ARGV[9]) then
+    redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', ARGV[9])
+  end
 end
 if not stopped and not failure then
   reached = ARGV[6]

@@ -5,7 +5,7 @@ use crate::{
     broker::{
         BrokerError,
         redis::{
-            entry::{self, Entry},
+            entry::Carried,
             retention::{LOG_LENGTH, Retention},
         },
     },
@@ -22,7 +22,7 @@ pub const MAX_ENTRIES: usize = 64;
 
 /// A publication, and where the cursor is after it.
 pub struct Step {
-    pub entry: Entry,
+    pub publication: Carried,
     pub cursor: Cursor,
 }
 
@@ -181,14 +181,14 @@ impl Applying {
         ]
         .map(String::into_bytes)
         .into();
-        for Step { entry, cursor } in steps {
-            let frame = entry.publication.frame();
-            keys.push(names.position(&frame.channel));
-            keys.push(names.history(&frame.channel));
-            keys.extend(frame.key.as_ref().map(|key| names.idempotency(&frame.channel, key)));
-            let retention = Retention::of(self.namespaces.get(frame.channel.namespace()));
-            args.extend([cursor.to_string().into_bytes(), frame.channel.as_bytes().to_vec()]);
-            args.extend(entry::arguments(frame));
+        for Step { publication, cursor } in steps {
+            let Carried { channel, key, .. } = publication;
+            keys.push(names.position(channel));
+            keys.push(names.history(channel));
+            keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
+            let retention = Retention::of(self.namespaces.get(channel.namespace()));
+            args.extend([cursor.to_string().into_bytes(), channel.as_bytes().to_vec()]);
+            args.extend(publication.arguments());
             args.extend([
                 retention.history.to_string().into_bytes(),
                 retention.history_age.as_millis().to_string().into_bytes(),

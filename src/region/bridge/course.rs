@@ -2,14 +2,14 @@
 
 use super::{
     apply::{Applying, MAX_ENTRIES, Mode, Outcome, Step, Tally},
-    crossing,
-    cursor::Cursor,
+    crossing::{self, Heard},
+    cursor::{Cursor, Hearing},
     mailbox::Mailbox,
     pull::{Head, MAX_VISITED, Part, PullError, Pulled, RemoteLog},
     slices::{Slice, Slices},
 };
 use crate::{
-    broker::{BrokerError, redis::entry::Entry},
+    broker::{BrokerError, redis::entry::Carried},
     metrics::LinkMetrics,
     redis::{Malformed, StreamId},
 };
@@ -104,7 +104,7 @@ impl Link {
     }
 
     /// The publication that an entry holds; one that holds none is told and passed over.
-    pub fn check(&self, partition: u16, id: StreamId, fields: Vec<Value>) -> Option<Entry> {
+    pub fn check(&self, partition: u16, id: StreamId, fields: Vec<Value>) -> Option<Carried> {
         let keys = &self.applying.local.keys;
         let checked = crossing::check(id, fields, &self.log.region, keys, partition);
         checked.map_err(|error| self.pass_over(error)).ok()
@@ -120,6 +120,48 @@ impl Link {
         self.metrics.applied.inc_by(tally.applied);
         self.metrics.duplicates.inc_by(tally.duplicates);
         self.metrics.gaps.inc_by(tally.gaps);
+    }
+}
+
+/// Why what was heard is followed no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The log has to be read.
+    Missed,
+    AnotherLife,
+}
+
+/// What of several messages follows a cursor without a hole.
+struct Followed {
+    /// Each with the cursor after it.
+    taken: Vec<(Heard, Cursor)>,
+    /// After all of them.
+    cursor: Cursor,
+    /// Why some were not taken.
+    end: Option<End>,
+}
+
+impl Followed {
+    fn of(cursor: &Cursor, messages: Vec<Heard>) -> Self {
+        let mut followed = Self { taken: Vec::new(), cursor: cursor.clone(), end: None };
+        for heard in messages {
+            match followed.cursor.hear(&heard.life, heard.id, heard.count) {
+                Hearing::Known => {}
+                Hearing::Next(next) => {
+                    followed.taken.push((heard, next.clone()));
+                    followed.cursor = next;
+                }
+                Hearing::Missed => {
+                    followed.end = Some(End::Missed);
+                    break;
+                }
+                Hearing::AnotherLife => {
+                    followed.end = Some(End::AnotherLife);
+                    break;
+                }
+            }
+        }
+        followed
     }
 }
 
@@ -192,6 +234,8 @@ impl<'a> Course<'a> {
             };
             self.check(&head, self.cursor.id)?;
             self.read(&head).await?;
+            // It was read up to there.
+            self.cursor.count = head.count;
             if !self.desk().mailbox.is_overflowed() {
                 return Ok(());
             }
@@ -248,8 +292,8 @@ impl<'a> Course<'a> {
         let mut steps = Vec::new();
         for (id, fields) in pulled.entries {
             cursor = Cursor { id, count: cursor.count + 1, ..cursor };
-            if let Some(entry) = self.link.check(self.partition, id, fields) {
-                steps.push(Step { entry, cursor: cursor.clone() });
+            if let Some(publication) = self.link.check(self.partition, id, fields) {
+                steps.push(Step { publication, cursor: cursor.clone() });
             }
             if steps.len() == MAX_ENTRIES {
                 self.apply_backlog(std::mem::take(&mut steps), cursor.clone()).await?;
@@ -278,24 +322,28 @@ impl<'a> Course<'a> {
     /// Applies what is heard, until the log has to be read.
     async fn follow(&mut self) -> Result<(), Interruption> {
         while let Some(messages) = self.desk().mailbox.take(MAX_ENTRIES).await {
-            let mut cursor = self.cursor.clone();
-            let mut steps = Vec::with_capacity(messages.len());
-            for heard in messages {
-                if heard.life != cursor.life {
-                    return Err(Interruption::LifeChanged);
-                }
-                if heard.id <= cursor.id {
-                    continue;
-                }
-                cursor = Cursor { id: heard.id, count: cursor.count + 1, ..cursor };
-                if let Some(entry) = self.link.check(self.partition, heard.id, heard.fields) {
-                    steps.push(Step { entry, cursor: cursor.clone() });
-                }
-            }
-            if cursor.id > self.cursor.id && !self.apply(steps, cursor, Mode::Live).await? {
+            let Followed { taken, cursor, end } = Followed::of(&self.cursor, messages);
+            let step = |(heard, cursor): (Heard, Cursor)| {
+                let publication = self.link.check(self.partition, heard.id, heard.fields)?;
+                Some(Step { publication, cursor })
+            };
+            let steps: Vec<_> = taken.into_iter().filter_map(step).collect();
+            let moves = cursor.id > self.cursor.id;
+            if moves && !self.apply(steps, cursor, Mode::Live).await? {
                 return Ok(());
             }
-            self.tell(true);
+            match end {
+                None => self.tell(true),
+                Some(End::Missed) => {
+                    tracing::info!(
+                        region = self.link.region(),
+                        partition = self.partition,
+                        "a publication was not heard; the log is read"
+                    );
+                    return Ok(());
+                }
+                Some(End::AnotherLife) => return Err(Interruption::LifeChanged),
+            }
         }
         Ok(())
     }
@@ -333,3 +381,7 @@ impl<'a> Course<'a> {
 pub fn is_trimmed(head: &Head, id: StreamId) -> bool {
     head.trimmed && !head.is_reached_by(id) && head.oldest.is_none_or(|oldest| oldest > id.next())
 }
+
+#[cfg(test)]
+#[path = "course/tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! A publication on its way from the region that accepted it to another one.
 
 use crate::{
-    broker::redis::entry::{self, Entry},
+    broker::redis::entry::{self, Carried},
     redis::{Keys, Malformed, StreamId},
 };
 use redis::Value;
@@ -16,6 +16,8 @@ pub struct Heard {
     /// In which the log was.
     pub life: String,
     pub id: StreamId,
+    /// How many publications the region has accepted with it; the version before this one does not say.
+    pub count: Option<u64>,
     /// Not checked yet.
     pub fields: Vec<Value>,
     /// Of the message.
@@ -24,7 +26,7 @@ pub struct Heard {
 
 impl Heard {
     /// Reads what `publish.lua` of `origin` writes: life, id, channel, turn of the epoch, offset, flags, key and user, each
-    /// behind its length in one byte, and the payload behind its length in four.
+    /// behind its length in one byte, the payload behind its length in four, and the count behind its length in one.
     ///
     /// # Errors
     /// When it is cut short or has no id.
@@ -35,6 +37,7 @@ impl Heard {
         let epoch = format!("{life}.{}", text(parts.short()?)?);
         let (offset, flags, key, user) = (parts.short()?, parts.short()?, parts.short()?, parts.short()?);
         let payload = parts.long()?;
+        let count = parts.short().ok().and_then(|count| text(count).ok()?.parse().ok());
         // What comes behind is of a later version.
         let fields = [
             (b"c", channel),
@@ -50,6 +53,7 @@ impl Heard {
         Ok(Self {
             id: StreamId::parse(&id).ok_or(Malformed("entry id"))?,
             life,
+            count,
             fields: fields.into_iter().flat_map(|(name, content)| [value(name), value(content)]).collect(),
             bytes: message.len(),
         })
@@ -91,27 +95,26 @@ pub fn check(
     origin: &Origin,
     keys: &Keys,
     partition: u16,
-) -> Result<Entry, Malformed> {
-    let publication = entry::publication(id, fields)?;
-    let frame = publication.frame();
-    if frame.origin != *origin {
+) -> Result<Carried, Malformed> {
+    let carried = entry::carried(id, fields)?;
+    if carried.origin != *origin {
         return Err(Malformed("origin"));
     }
-    if !(1..MAX_OFFSET).contains(&frame.offset) {
+    if !(1..MAX_OFFSET).contains(&carried.offset) {
         return Err(Malformed("offset"));
     }
-    if frame.epoch.is_empty() {
+    if carried.epoch.is_empty() {
         return Err(Malformed("epoch"));
     }
-    if keys.partition(&frame.channel) != partition {
+    if keys.partition(&carried.channel) != partition {
         return Err(Malformed("partition"));
     }
-    Ok(Entry { id, publication })
+    Ok(carried)
 }
 
-/// A message as `publish.lua` writes it: all parts but the payload, and the payload.
+/// A message as `publish.lua` of the version before wrote it: all parts but the payload, and the payload.
 #[cfg(test)]
-pub fn message(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
+pub fn uncounted(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     for part in parts {
         message.push(u8::try_from(part.len()).unwrap());
@@ -122,46 +125,64 @@ pub fn message(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
     message
 }
 
+/// A message as `publish.lua` writes it.
+#[cfg(test)]
+pub fn message(parts: [&[u8]; 8], payload: &[u8], count: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(count.len()).unwrap();
+    [&uncounted(parts, payload), &[length][..], count].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skywave_protocol::{Payload, Text};
+    use skywave_protocol::Text;
 
     fn origin() -> Origin {
         Text::new("eu").unwrap()
     }
 
-    fn entry(message: &[u8]) -> Result<Entry, Malformed> {
+    fn carried(message: &[u8]) -> Result<Carried, Malformed> {
         let keys = Keys::new("sky".into(), 1);
         let heard = Heard::read(message, &origin())?;
         check(heard.id, heard.fields, &origin(), &keys, 0)
     }
 
     fn whole(offset: &[u8], payload: &[u8]) -> Vec<u8> {
-        message([b"x", b"5-1", b"chat:1", b"0", offset, b"bku", b"key", b"ann"], payload)
+        message([b"x", b"5-1", b"chat:1", b"0", offset, b"bku", b"key", b"ann"], payload, b"41")
     }
 
     #[test]
     fn a_message_carries_whatever_bytes_a_payload_has() {
         let payload: Vec<u8> = (0..=255).collect();
-        let entry = entry(&whole(b"3", &payload)).unwrap();
-        assert_eq!(entry.id, StreamId { ms: 5, sequence: 1 });
-        let frame = entry.publication.frame();
-        assert_eq!((&*frame.origin, &*frame.epoch, frame.offset, frame.time_ms), ("eu", "x.0", 3, 5));
-        assert_eq!((frame.key.as_deref(), frame.user.as_deref()), (Some("key"), Some("ann")));
-        assert_eq!(frame.data, Payload::Binary(payload.into()));
+        let carried = carried(&whole(b"3", &payload)).unwrap();
+        assert_eq!(carried.id, StreamId { ms: 5, sequence: 1 });
+        assert_eq!((&*carried.origin, &*carried.channel), ("eu", "chat:1"));
+        let expected: [&[u8]; 7] = [b"x.0", b"3", b"5", b"bku", b"key", b"ann", &payload];
+        assert_eq!(carried.arguments(), expected);
     }
 
     #[test]
     fn what_a_later_version_adds_is_passed_over() {
         let longer = [whole(b"3", b"[]"), b"more".to_vec()].concat();
-        assert_eq!(entry(&longer).unwrap().publication.frame().data, Payload::Binary((&b"[]"[..]).into()));
+        assert_eq!(Heard::read(&longer, &origin()).unwrap().count, Some(41));
+        assert_eq!(carried(&longer).unwrap().arguments()[6], b"[]");
+    }
+
+    #[test]
+    fn a_message_of_the_version_before_is_the_same_without_its_count() {
+        let parts = [&b"x"[..], b"5-1", b"chat:1", b"0", b"3", b"j", b"", b""];
+        let (before, now) = (uncounted(parts, b"[1]"), message(parts, b"[1]", b"7"));
+        // That version reads so far, and passes over what comes behind.
+        assert!(now.starts_with(&before));
+        let count = |message: &[u8]| Heard::read(message, &origin()).unwrap().count;
+        assert_eq!((count(&before), count(&now)), (None, Some(7)));
+        assert_eq!(carried(&before).unwrap().arguments(), carried(&now).unwrap().arguments());
     }
 
     #[test]
     fn what_the_region_cannot_have_accepted_is_refused() {
         for offset in [&b"0"[..], b"9007199254740992", b"-1", b""] {
-            assert!(entry(&whole(offset, b"")).is_err());
+            assert!(carried(&whole(offset, b"")).is_err());
         }
         let keys = Keys::new("sky".into(), 1);
         let heard = Heard::read(&whole(b"3", b""), &origin()).unwrap();
@@ -170,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_cut_short_is_refused() {
-        let whole = whole(b"3", b"payload");
+        let whole = uncounted([b"x", b"5-1", b"chat:1", b"0", b"3", b"bku", b"key", b"ann"], b"payload");
         for length in 0..whole.len() {
             assert!(Heard::read(&whole[..length], &origin()).is_err(), "{length}");
         }

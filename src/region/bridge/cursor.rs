@@ -10,20 +10,45 @@ pub struct Cursor {
     pub life: String,
     /// The last entry that was looked at.
     pub id: StreamId,
-    /// How many publications that region had accepted then, as far as is known; for measuring only.
+    /// How many publications that region had accepted then; known once the log was read to its end.
     pub count: u64,
 }
 
+/// What a publication that was heard is to somebody at a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hearing {
+    /// It lies behind.
+    Known,
+    /// It follows; the cursor is here after it.
+    Next(Cursor),
+    /// Others may lie between, on whatever channels: the log tells.
+    Missed,
+    /// The other region's log begins anew.
+    AnotherLife,
+}
+
 impl Cursor {
-    /// Reads what [`fmt::Display`] wrote.
+    /// Reads what [`fmt::Display`] wrote, be it that of a later version, which may have more words.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
-        let cursor = Self {
+        Some(Self {
             life: words.next().filter(|life| !life.is_empty())?.to_owned(),
             id: StreamId::parse(words.next()?)?,
             count: words.next()?.parse().ok()?,
-        };
-        words.next().is_none().then_some(cursor)
+        })
+    }
+
+    /// What a publication is that was heard from this life of the log. Whoever does not tell the count may have been
+    /// preceded by what was not heard.
+    pub fn hear(&self, life: &str, id: StreamId, count: Option<u64>) -> Hearing {
+        if life != self.life {
+            Hearing::AnotherLife
+        } else if id <= self.id {
+            Hearing::Known
+        } else {
+            let next = self.count.checked_add(1).filter(|next| count == Some(*next));
+            next.map_or(Hearing::Missed, |count| Hearing::Next(Self { id, count, ..self.clone() }))
+        }
     }
 
     /// The place from which nothing is missed in the life that the log is in now, which began when `born` was the
@@ -58,9 +83,26 @@ mod tests {
     #[test]
     fn a_cursor_reads_as_it_was_written() {
         assert_eq!(Cursor::parse(&cursor("a", 5).to_string()), Some(cursor("a", 5)));
-        for malformed in ["", "a", "a 5-0", "a 5 7", "a 5-0 7 8", " 5-0 7", "a 5-0 x"] {
+        for malformed in ["", "a", "a 5-0", "a 5 7", " 5-0 7", "a 5-0 x"] {
             assert_eq!(Cursor::parse(malformed), None, "{malformed}");
         }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_to_a_cursor_is_passed_over() {
+        assert_eq!(Cursor::parse("a 5-0 7 more of-it"), Some(cursor("a", 5)));
+    }
+
+    #[test]
+    fn only_what_follows_without_a_hole_moves_a_cursor_that_hears() {
+        let at = |ms| StreamId { ms, sequence: 0 };
+        let hear = |ms, count| cursor("a", 5).hear("a", at(ms), count);
+        assert_eq!(hear(9, Some(8)), Hearing::Next(Cursor { count: 8, ..cursor("a", 9) }));
+        assert_eq!(hear(5, Some(7)), Hearing::Known);
+        for count in [None, Some(6), Some(7), Some(9)] {
+            assert_eq!(hear(9, count), Hearing::Missed, "{count:?}");
+        }
+        assert_eq!(cursor("a", 5).hear("b", at(9), Some(8)), Hearing::AnotherLife);
     }
 
     #[test]

@@ -20,6 +20,7 @@ if last_epoch == epoch and tonumber(last_offset) >= tonumber(offset) then
 end
 local oldest = string.format('%.0f', math.max(0, now_ms - tonumber(ARGV[9])))
 redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'c', ARGV[6], 'o', region, 'e', epoch, 'n', offset, 'f', 'l')
+log_begins()
 redis.call('HSET', KEYS[4], region, epoch .. ':' .. offset)
 redis.call('PEXPIRE', KEYS[4], ARGV[10])
 return { 'ok', '0', '0', '1' }

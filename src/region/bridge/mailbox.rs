@@ -93,7 +93,7 @@ mod tests {
 
     fn message(bytes: usize) -> Heard {
         let parts = [&b"life"[..], b"5-1", b"chat:1", b"0", b"1", b"b", b"", b""];
-        Heard::read(&crossing::message(parts, &vec![b'x'; bytes]), &Text::new("eu").unwrap()).unwrap()
+        Heard::read(&crossing::message(parts, &vec![b'x'; bytes], b"1"), &Text::new("eu").unwrap()).unwrap()
     }
 
     #[tokio::test]

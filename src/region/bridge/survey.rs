@@ -11,10 +11,7 @@ use super::{
     cursor::Cursor,
 };
 use crate::{
-    broker::redis::{
-        entry::{self, Entry},
-        retention::Retention,
-    },
+    broker::redis::{entry::Carried, retention::Retention},
     redis::{Malformed, Request, Script, StreamId, reply},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -45,7 +42,7 @@ struct Answer {
     published: Option<StreamId>,
     last: StreamId,
     exhausted: bool,
-    entries: Vec<Entry>,
+    entries: Vec<Carried>,
 }
 
 /// Goes through all channels of the partitions that have a purpose.
@@ -198,7 +195,7 @@ async fn fill(
     channel: &Channel,
     position: &str,
     retention: Retention,
-    entries: &[Entry],
+    entries: &[Carried],
 ) -> Result<(), Interruption> {
     if !position.is_empty() && crate::broker::redis::point_of(position).is_none() {
         link.pass_over(Malformed("position"));
@@ -217,8 +214,8 @@ async fn fill(
     ]
     .map(String::into_bytes)
     .into();
-    for Entry { publication, .. } in entries {
-        args.extend(entry::arguments(publication.frame()));
+    for publication in entries {
+        args.extend(publication.arguments());
     }
     let request = Request::Script {
         script: Script::Fill,
@@ -233,12 +230,13 @@ async fn repair(
     link: &Link,
     partition: u16,
     cursor: &Cursor,
-    entries: Vec<Entry>,
+    entries: Vec<Carried>,
 ) -> Result<(), Interruption> {
     if entries.is_empty() {
         return Ok(());
     }
-    let steps: Vec<_> = entries.into_iter().map(|entry| Step { entry, cursor: cursor.clone() }).collect();
+    let steps: Vec<_> =
+        entries.into_iter().map(|publication| Step { publication, cursor: cursor.clone() }).collect();
     let _turn = link.applications.acquire().await;
     let stored = cursor.to_string();
     let tally = done(link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await)?;

@@ -8,19 +8,19 @@ use std::collections::HashSet;
 
 const LIMIT: ChunkLimit = ChunkLimit { publications: 3, bytes: 1000 };
 
-type Name = (String, String, u64);
+pub type Name = (String, String, u64);
 
 /// A channel's history and its head, as the scripts keep them.
-#[derive(Clone)]
-struct History {
-    entries: Vec<Entry>,
-    head: Head,
+#[derive(Debug, Clone)]
+pub struct History {
+    pub entries: Vec<Entry>,
+    pub head: Head,
     next_id: u64,
     lives: u32,
 }
 
 impl History {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut history = Self {
             entries: Vec::new(),
             head: Head {
@@ -83,7 +83,7 @@ impl History {
         self.entries.drain(..count.min(self.entries.len()));
     }
 
-    fn read(&self, position: &Position, limit: ChunkLimit) -> Chunk {
+    pub fn read(&self, position: &Position, limit: ChunkLimit) -> Chunk {
         let mut search = Search::new(position, &self.head);
         for entry in self.entries.iter().rev() {
             if search.is_done() {
@@ -103,7 +103,7 @@ impl History {
     }
 }
 
-fn name(publication: &Publication) -> Name {
+pub fn name(publication: &Publication) -> Name {
     let frame = publication.frame();
     (frame.origin.to_string(), frame.epoch.to_string(), frame.offset)
 }
@@ -138,25 +138,28 @@ fn read_all(history: &History, mut position: Position) -> (Vec<Name>, Vec<Lost>)
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Publish(&'static str),
     Restart,
     Rewind(usize),
     Trim(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
+pub fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
         6 => Just(Step::Publish("eu")),
         3 => Just(Step::Publish("us")),
         1 => Just(Step::Restart),
         1 => (0usize..4).prop_map(Step::Rewind),
         1 => (0usize..4).prop_map(Step::Trim),
-    ];
-    proptest::collection::vec(step, 0..40)
+    ]
 }
 
-fn run(history: &mut History, step: &Step) {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    proptest::collection::vec(step(), 0..40)
+}
+
+pub fn run(history: &mut History, step: &Step) {
     match step {
         Step::Publish(origin) => history.publish(origin),
         Step::Restart => history.begin_life(),
