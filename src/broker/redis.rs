@@ -95,7 +95,7 @@ impl RedisBroker {
         let events = events::channels(&keys);
         let listener = Events { delivery, pulse: Arc::new(Pulse::new(true)) };
         following.push(listener.pulse.clone());
-        tasks.spawn(Subscription::start(endpoint, events, listener, reconnects("events")).await?);
+        tasks.spawn(Subscription::start(&redis, events, listener, reconnects("events")).await?);
 
         let reading = Reading { commands, keys, own: origin.clone(), others, marks };
         let resuming = Arc::new(Resuming {

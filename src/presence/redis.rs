@@ -132,9 +132,9 @@ impl RedisRoster {
             hurry: Notify::new(),
             redis,
         });
-        let Redis { endpoint, metrics, .. } = shared.redis.clone();
-        let reconnects = metrics.reconnects.with_label_values(&["presence"]);
-        tasks.spawn(Subscription::start(endpoint, channels, Listener(shared.clone()), reconnects).await?);
+        let redis = &shared.redis;
+        let reconnects = redis.metrics.reconnects.with_label_values(&["presence"]);
+        tasks.spawn(Subscription::start(redis, channels, Listener(shared.clone()), reconnects).await?);
         tasks.spawn(shared.clone().follow_calls(calls));
         tasks.spawn(upkeep::run(shared.clone()));
         Ok(Self(shared))

@@ -12,7 +12,6 @@ use super::{
 use crate::config::Secret;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use rand::seq::IndexedRandom as _;
 use redis::{Client, ConnectionInfo, Value};
 use std::{
     collections::HashMap,
@@ -82,16 +81,6 @@ impl Cluster {
         let layout = self.ask_any().await?;
         *known = Some((Instant::now(), layout.clone()));
         Ok(layout)
-    }
-
-    /// Any of the masters.
-    ///
-    /// # Errors
-    /// As of [`Self::layout`].
-    pub async fn any(&self) -> Result<Client, ConnectError> {
-        self.layout().await?;
-        let masters = self.masters.load();
-        masters.choose(&mut rand::rng()).cloned().ok_or(ConnectError::Unidentified("masters"))
     }
 
     async fn ask_any(&self) -> Result<Layout, ConnectError> {

@@ -59,11 +59,26 @@ impl Commands {
         request: Request,
     ) -> impl Future<Output = Result<Value, BrokerError>> + Send + use<> + 'static {
         let (answer, answered) = oneshot::channel();
-        let queued = self.queue(request, Some(answer));
+        let queued = self.queue(request, Some(answer), None);
         async move {
             queued?;
             answered.await.unwrap_or(Err(BrokerError::Unavailable))
         }
+    }
+
+    /// Makes a call of no key on a server with slots, on another one than `server` if there is any.
+    ///
+    /// # Errors
+    /// `Unavailable` when that server cannot be reached, or refuses.
+    pub async fn call_elsewhere(&self, request: Request, server: &str) -> Result<Value, BrokerError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(request, Some(answer), Some(server))?;
+        answered.await.unwrap_or(Err(BrokerError::Unavailable))
+    }
+
+    /// Whether a server has any keys, as far as is known.
+    pub fn has(&self, server: &str) -> bool {
+        self.switchboard.table().has(server)
     }
 
     /// Makes a call whose outcome nobody waits for.
@@ -71,13 +86,21 @@ impl Commands {
     /// # Errors
     /// `Unavailable` when it cannot be sent.
     pub fn send(&self, request: Request) -> Result<(), BrokerError> {
-        self.queue(request, None)
+        self.queue(request, None, None)
     }
 
-    fn queue(&self, request: Request, answer: Option<Answer>) -> Result<(), BrokerError> {
+    fn queue(
+        &self,
+        request: Request,
+        answer: Option<Answer>,
+        elsewhere: Option<&str>,
+    ) -> Result<(), BrokerError> {
         debug_assert!(request.is_of_one_slot(), "a cluster refuses keys of several slots");
         let table = self.switchboard.table();
-        let line = table.line_of(request.key());
+        let line = match elsewhere {
+            Some(server) => table.line_elsewhere(server),
+            None => table.line_of(request.key()),
+        };
         let line = line.filter(|line| line.pulse.is_available()).ok_or(BrokerError::Unavailable)?;
         let size = u32::try_from(request.size()).map_err(|_| BrokerError::Unavailable)?;
         let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| BrokerError::Unavailable)?;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::{RedisUrl, Secret};
 use futures_util::future::try_join_all;
+use rand::seq::IndexedRandom as _;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     aio::PubSub, io::tcp::TcpSettings,
@@ -122,12 +123,21 @@ impl Endpoint {
         !matches!(&*self.0, Place::Cluster(_))
     }
 
-    /// The server to be used now; of a cluster, any.
-    async fn server(&self) -> Result<Client, ConnectError> {
+    /// The server to be used now, and its name in the layout; of a cluster, any of the masters.
+    async fn server(&self) -> Result<(Client, Arc<str>), ConnectError> {
+        let alone = |client| (client, "".into());
         match &*self.0 {
-            Place::Server(client) | Place::Member(client) => Ok(client.clone()),
-            Place::Sentinel(sentinels) => sentinels.master().await,
-            Place::Cluster(cluster) => cluster.any().await,
+            Place::Server(client) | Place::Member(client) => Ok(alone(client.clone())),
+            Place::Sentinel(sentinels) => sentinels.master().await.map(alone),
+            Place::Cluster(cluster) => {
+                let layout = cluster.layout().await?;
+                let server = layout.servers.choose(&mut rand::rng());
+                let server = server.ok_or(ConnectError::Unidentified("masters"))?;
+                match &*server.endpoint.0 {
+                    Place::Member(client) => Ok((client.clone(), server.name.clone())),
+                    _ => Err(ConnectError::Unidentified("masters")),
+                }
+            }
         }
     }
 
@@ -137,7 +147,7 @@ impl Endpoint {
     /// # Errors
     /// See [`ConnectError`].
     pub(super) async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
-        let server = self.server().await?;
+        let (server, _) = self.server().await?;
         let commands = server.get_multiplexed_async_connection_with_config(&Dialling::config()).await?;
         let alone = matches!(&*self.0, Place::Server(_) | Place::Sentinel(_));
         Connection::introduce(commands, name, keys, alone).await
@@ -162,19 +172,20 @@ impl Endpoint {
         Ok(Connections { all: try_join_all(all).await?, layout })
     }
 
-    /// Opens a connection for pub/sub. What is said on one server of a cluster is heard on all, so any will do, and one
+    /// Opens a connection for pub/sub, to the server of this name. What is said on one server of a cluster is heard on all, so any will do, and one
     /// connection; sharded pub/sub would spare the cluster's bus, which carries what the replicas get anyway, for a
     /// connection to each server and kind of message.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn subscribe(&self, channels: &[String]) -> Result<PubSub, ConnectError> {
-        let server = self.server().await?;
+    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(PubSub, Arc<str>), ConnectError> {
+        let (server, name) = self.server().await?;
         let subscribing = async {
             let mut subscriber = server.get_async_pubsub().await?;
             subscriber.subscribe(channels).await?;
             Ok::<_, RedisError>(subscriber)
         };
-        Ok(tokio::time::timeout(TIMEOUT, subscribing).await.map_err(|_| ConnectError::Timeout)??)
+        let subscribed = tokio::time::timeout(TIMEOUT, subscribing).await;
+        Ok((subscribed.map_err(|_| ConnectError::Timeout)??, name))
     }
 }

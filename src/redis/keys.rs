@@ -148,6 +148,11 @@ impl Keys {
         self.name(partition, "presence-holders")
     }
 
+    /// Pub/sub channel on which a subscription is tried.
+    pub fn probe(&self, number: u64) -> String {
+        format!("{}:probe:{number:016x}", self.prefix)
+    }
+
     /// How many partitions the deployment has.
     pub fn partition_count(&self) -> String {
         format!("{}:partitions", self.prefix)

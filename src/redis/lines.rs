@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{backoff::Backoff, metrics::RedisMetrics};
 use arc_swap::{ArcSwap, Guard};
+use rand::seq::IndexedRandom as _;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -48,8 +49,8 @@ struct Shared {
 /// The lines, and which keys they are for.
 pub struct Table {
     slots: Slots,
-    /// In the order of the servers that have slots; none before it is known who has.
-    lines: Vec<Line>,
+    /// With their servers' names, in the order of the servers that have slots; none before it is known who has.
+    lines: Vec<(Arc<str>, Line)>,
     /// All that there are.
     by_name: HashMap<Arc<str>, Line>,
 }
@@ -57,7 +58,19 @@ pub struct Table {
 impl Table {
     /// The line to the server that has a key, as far as is known.
     pub fn line_of(&self, key: &[u8]) -> Option<&Line> {
-        self.lines.get(self.slots.server_of(key))
+        self.lines.get(self.slots.server_of(key)).map(|(_, line)| line)
+    }
+
+    /// A line to a server with slots, to another one than that of this name if there is any.
+    pub fn line_elsewhere(&self, server: &str) -> Option<&Line> {
+        let others: Vec<_> = self.lines.iter().filter(|(name, _)| **name != *server).collect();
+        let chosen = others.choose(&mut rand::rng()).copied().or(self.lines.first());
+        chosen.map(|(_, line)| line)
+    }
+
+    /// Whether a server has slots, as far as is known.
+    pub fn has(&self, server: &str) -> bool {
+        self.lines.is_empty() || self.lines.iter().any(|(name, _)| **name == *server)
     }
 }
 
@@ -75,12 +88,12 @@ impl Switchboard {
     /// Whether all servers that have slots can be reached, as far as is known.
     pub fn is_available(&self) -> bool {
         let lines = &self.0.table.load().lines;
-        !lines.is_empty() && lines.iter().all(|line| line.pulse.is_available())
+        !lines.is_empty() && lines.iter().all(|(_, line)| line.pulse.is_available())
     }
 
     /// How long that server has been silent which has been so longest; `None` while none is known.
     pub fn away_for(&self) -> Option<Duration> {
-        self.0.table.load().lines.iter().map(|line| line.pulse.away_for()).max()
+        self.0.table.load().lines.iter().map(|(_, line)| line.pulse.away_for()).max()
     }
 
     pub fn tell(&self, sign: Sign) {
@@ -212,7 +225,8 @@ impl Keeper {
             Some(layout) => (layout.slots.clone(), &*layout.servers),
             None => (Slots::of_one(), &[][..]),
         };
-        let lines = servers.iter().filter_map(|server| self.lines.get(&server.name).cloned()).collect();
+        let line = |server: &Server| Some((server.name.clone(), self.lines.get(&server.name)?.clone()));
+        let lines = servers.iter().filter_map(line).collect();
         let table = Table { slots, lines, by_name: self.lines.clone() };
         self.wiring.switchboard.0.table.store(Arc::new(table));
     }

@@ -1,17 +1,23 @@
 //! Pub/sub channels, subscribed anew for as long as it takes; what is said while there is no connection is lost.
+//!
+//! That a connection lives does not say that anything is heard on it: a server that a cluster has forgotten keeps its
+//! subscribers and answers them. So each subscription is tried by what is said for it on another server.
 
 use super::{
-    connection::{ConnectError, RECONNECT_PAUSE, TIMEOUT},
-    endpoint::Endpoint,
+    Redis,
+    connection::{ConnectError, RECONNECT_PAUSE, Request, TIMEOUT},
 };
 use crate::backoff::Backoff;
 use futures_util::StreamExt;
 use prometheus::IntCounter;
-use redis::{Msg, aio::PubSub};
-use std::time::Duration;
+use redis::{
+    Msg,
+    aio::{PubSub, PubSubSink, PubSubStream},
+};
+use std::{sync::Arc, time::Duration};
 
-/// A silent connection is tried this often.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A subscription is tried this often.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes what is said on the channels of a [`Subscription`], in order. Never blocks.
 pub trait Listener: Send + 'static {
@@ -23,8 +29,103 @@ pub trait Listener: Send + 'static {
     fn resumed(&mut self) {}
 }
 
+/// A connection that hears what is said on some channels, until it breaks or turns out to be deaf.
+pub struct Hearing {
+    redis: Redis,
+    subscriber: PubSub,
+    /// The name of the server.
+    server: Arc<str>,
+    /// The channel on which it is tried.
+    probe: String,
+}
+
+/// What a trial showed.
+enum Verdict {
+    /// What was said elsewhere was not heard.
+    Deaf,
+    Broken,
+    /// Nothing could be said elsewhere, and the connection lives.
+    Unknown,
+}
+
+impl Hearing {
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn open(redis: &Redis, channels: &[String]) -> Result<Self, ConnectError> {
+        let probe = redis.keys.probe(rand::random());
+        let mut channels = channels.to_vec();
+        channels.push(probe.clone());
+        let (subscriber, server) = redis.endpoint.subscribe(&channels).await?;
+        Ok(Self { redis: redis.clone(), subscriber, server, probe })
+    }
+
+    /// Hands on what is heard, and tries the connection this often. Ends, and says why, when nothing more is to be heard.
+    pub async fn listen(self, interval: Duration, mut hear: impl FnMut(&Msg)) -> &'static str {
+        let Self { redis, subscriber, server, probe } = self;
+        let (mut sink, mut messages) = subscriber.split();
+        loop {
+            if hear_for(interval, &mut messages, &probe, &mut hear).await.is_none() {
+                return "the connection broke";
+            }
+            if !redis.commands.has(&server) {
+                return "the server is none of those that have keys any more";
+            }
+            let mut trial = std::pin::pin!(try_once(&redis, &server, &probe, &mut sink));
+            loop {
+                tokio::select! {
+                    message = messages.next() => match message {
+                        Some(message) if message.get_channel_name() == probe => break,
+                        Some(message) => hear(&message),
+                        None => return "the connection broke",
+                    },
+                    verdict = &mut trial => match verdict {
+                        Verdict::Deaf => return "nothing is heard of what is said elsewhere",
+                        Verdict::Broken => return "the connection does not answer",
+                        Verdict::Unknown => break,
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// Hears for some time; `None` when the connection broke.
+async fn hear_for(
+    time: Duration,
+    messages: &mut PubSubStream,
+    probe: &str,
+    hear: &mut impl FnMut(&Msg),
+) -> Option<()> {
+    let mut end = std::pin::pin!(tokio::time::sleep(time));
+    loop {
+        tokio::select! {
+            () = &mut end => return Some(()),
+            message = messages.next() => {
+                // A trial that was late is over.
+                let message = message?;
+                if message.get_channel_name() != probe {
+                    hear(&message);
+                }
+            }
+        }
+    }
+}
+
+/// Says something elsewhere, which has to be heard in time.
+async fn try_once(redis: &Redis, server: &str, probe: &str, sink: &mut PubSubSink) -> Verdict {
+    let said = redis.commands.call_elsewhere(Request::command(["PUBLISH", probe, ""]), server);
+    if said.await.is_ok() {
+        tokio::time::sleep(TIMEOUT).await;
+        return Verdict::Deaf;
+    }
+    match tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await {
+        Ok(Ok(_)) => Verdict::Unknown,
+        Ok(Err(_)) | Err(_) => Verdict::Broken,
+    }
+}
+
 pub struct Subscription<L> {
-    endpoint: Endpoint,
+    redis: Redis,
     channels: Vec<String>,
     listener: L,
     reconnects: IntCounter,
@@ -36,25 +137,29 @@ impl<L: Listener> Subscription<L> {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn start(
-        endpoint: Endpoint,
+        redis: &Redis,
         channels: Vec<String>,
         listener: L,
         reconnects: IntCounter,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
-        let subscriber = endpoint.subscribe(&channels).await?;
-        Ok(Self { endpoint, channels, listener, reconnects }.run(subscriber))
+    ) -> Result<impl Future<Output = ()> + Send + use<L>, ConnectError> {
+        let hearing = Hearing::open(redis, &channels).await?;
+        Ok(Self { redis: redis.clone(), channels, listener, reconnects }.run(hearing))
     }
 
-    async fn run(mut self, mut subscriber: PubSub) {
+    async fn run(mut self, mut hearing: Hearing) {
         loop {
-            self.listen(subscriber).await;
+            let listener = &mut self.listener;
+            let hear = |message: &Msg| {
+                listener.message(message.get_channel_name(), message.get_payload_bytes());
+            };
+            let reason = hearing.listen(TRIAL_INTERVAL, hear).await;
             self.listener.lost();
-            tracing::warn!("what other nodes say is lost until Redis can be reached again");
+            tracing::warn!(reason, "what other nodes say is lost until Redis can be reached again");
             let mut backoff = Backoff::new(RECONNECT_PAUSE);
-            subscriber = loop {
+            hearing = loop {
                 tokio::time::sleep(backoff.pause()).await;
-                match self.endpoint.subscribe(&self.channels).await {
-                    Ok(subscriber) => break subscriber,
+                match Hearing::open(&self.redis, &self.channels).await {
+                    Ok(hearing) => break hearing,
                     Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
                 }
             };
@@ -62,24 +167,5 @@ impl<L: Listener> Subscription<L> {
             self.reconnects.inc();
             self.listener.resumed();
         }
-    }
-
-    /// Listens until the connection breaks.
-    async fn listen(&mut self, subscriber: PubSub) {
-        let (mut sink, mut messages) = subscriber.split();
-        loop {
-            match tokio::time::timeout(PING_INTERVAL, messages.next()).await {
-                Ok(Some(message)) => self.hear(&message),
-                Ok(None) => return,
-                Err(_) => match tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) | Err(_) => return,
-                },
-            }
-        }
-    }
-
-    fn hear(&mut self, message: &Msg) {
-        self.listener.message(message.get_channel_name(), message.get_payload_bytes());
     }
 }

@@ -172,7 +172,7 @@ impl Bridge {
         };
         // Before anything is heard: what this leader hears, no earlier one says.
         shut_out(&applying).await?;
-        let listening = Listening::start(endpoint, keys).await?;
+        let listening = Listening::start(&self.remote.redis).await?;
         let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone(), metrics).await?;
         let link = Arc::new(Link::new(log, applying, self.metrics.clone()));
         let (events, said) = listening::events();

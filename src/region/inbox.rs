@@ -32,7 +32,7 @@ pub async fn open(
     let nodes = keys.nodes();
     let channels = vec![nodes.clone(), keys.inbox(&node.id), keys.inbox_of_all()];
     let reconnects = redis.metrics.reconnects.with_label_values(&["inbox"]);
-    Subscription::start(redis.endpoint.clone(), channels, Inbox { node, nodes }, reconnects).await
+    Subscription::start(redis, channels, Inbox { node, nodes }, reconnects).await
 }
 
 impl Listener for Inbox {

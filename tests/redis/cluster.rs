@@ -95,6 +95,24 @@ impl RedisCluster {
         server
     }
 
+    /// Gives all slots of a master to another one and forgets it, as `redis-cli --cluster del-node` of an empty one does.
+    /// It runs on, and does not know.
+    pub async fn forget(&self, leaving: usize, heir: usize) {
+        let count = self.masters.len();
+        let range = (SLOTS * leaving / count, SLOTS * (leaving + 1) / count - 1);
+        let id = id_of(&self.masters[leaving]).await;
+        self.masters[leaving].run::<()>(&format!("CLUSTER DELSLOTSRANGE {} {}", range.0, range.1)).await;
+        let others = self.masters.iter().enumerate().filter(|(number, _)| *number != leaving);
+        let others: Vec<_> = others.map(|(_, server)| server).collect();
+        for server in &others {
+            server.run::<()>(&format!("CLUSTER FORGET {id}")).await;
+        }
+        self.masters[heir].run::<()>(&format!("CLUSTER ADDSLOTSRANGE {} {}", range.0, range.1)).await;
+        for server in others {
+            eventually("a whole cluster", async || is_well(server).await).await;
+        }
+    }
+
     pub fn servers(&self) -> impl Iterator<Item = &RedisServer> {
         self.masters.iter().chain(&self.replicas)
     }

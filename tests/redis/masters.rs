@@ -9,11 +9,11 @@ use crate::{
 };
 use futures_util::future::join_all;
 use skywave::{
-    broker::{Accepted, Broker},
+    broker::{Accepted, Broker, redis::events},
     redis::Request,
 };
 use skywave_client::TransportChoice;
-use skywave_protocol::Channel;
+use skywave_protocol::{Channel, Json, Text, frame::Event};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -298,4 +298,34 @@ async fn nodes_on_a_cluster_know_each_other_and_who_is_there_after_a_master_fail
     .await;
     assert!(both_are_there().await);
     eventually("its end", async || there.node().directory.peers().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_to_a_server_that_the_cluster_forgot_is_made_anew() {
+    let cluster = RedisCluster::start().await;
+    let node = node_on(&cluster).await;
+    let mut hearing = None;
+    for (number, server) in cluster.masters.iter().enumerate() {
+        let channels: Vec<String> = server.run("PUBSUB CHANNELS sky:{0}:event").await;
+        hearing = hearing.or((!channels.is_empty()).then_some(number));
+    }
+    let leaving = hearing.unwrap();
+    cluster.forget(leaving, (leaving + 1) % 3).await;
+    let heir = &cluster.masters[(leaving + 1) % 3];
+    // It lives, and answers.
+    assert_eq!(cluster.masters[leaving].run::<String>("PING").await, "PONG");
+    let event = Event {
+        channel: Channel::new("typing:1").unwrap(),
+        data: Json::parse("1").unwrap().into(),
+        session: Text::new("someone").unwrap(),
+        user: None,
+        slot: None,
+    };
+    let said = events::encode(&Text::new("eu").unwrap(), &event).unwrap();
+    eventually("an event", async || {
+        heir.run_words::<u64>(&[b"PUBLISH", b"sky:{0}:event".as_slice(), &said]).await;
+        !node.events().is_empty()
+    })
+    .await;
+    eventually("all is well", async || node.broker.deaf_for().is_zero() && node.broker.is_available()).await;
 }

@@ -104,7 +104,7 @@ async fn a_broker_that_is_dropped_leaves_no_connection() {
     let node = Node::new(&server).await;
     let connections = async || {
         let clients: String = server.run("CLIENT LIST").await;
-        clients.lines().filter(|client| client.contains("skywave-") || client.contains(" sub=4")).count()
+        clients.lines().filter(|client| client.contains("skywave-") || client.contains(" sub=5")).count()
     };
     assert_eq!(connections().await, 3);
     drop(node);

@@ -170,11 +170,11 @@ impl Mirror {
     async fn follow(&self) -> (Away, Option<Instant>) {
         let (sender, news) = mpsc::channel(MAX_NEWS);
         let missed = Arc::new(AtomicBool::new(false));
-        let Redis { endpoint, keys, metrics, .. } = &self.remote.redis;
+        let Redis { keys, metrics, .. } = &self.remote.redis;
         let channels = (0..keys.partitions()).map(|partition| keys.presence(partition)).collect();
         let reconnects = metrics.reconnects.with_label_values(&["presence-mirror"]);
         let ear = Ear { news: sender, missed: missed.clone() };
-        let hearing = match Subscription::start(endpoint.clone(), channels, ear, reconnects).await {
+        let hearing = match Subscription::start(&self.remote.redis, channels, ear, reconnects).await {
             Ok(hearing) => hearing,
             Err(error) => {
                 tracing::debug!(%error, region = &*self.remote.name, "presence is not mirrored yet");

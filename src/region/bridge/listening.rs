@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     broker::redis::events,
-    redis::{ConnectError, Endpoint, Keys, connection::TIMEOUT},
+    redis::{ConnectError, Redis, subscription::Hearing},
 };
-use futures_util::{StreamExt, future};
-use redis::{Msg, aio::PubSub};
+use futures_util::future;
+use redis::Msg;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -19,8 +19,8 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// A silent connection is tried this often.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A connection is tried this often.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The most events that wait to be said here; more are dropped, as events may be.
 const MAX_EVENTS: usize = 1_024;
 /// The most events that are said at once.
@@ -35,7 +35,7 @@ enum Kind {
 
 /// A subscription to a share of what another region says to others: several are open side by side.
 pub struct Listening {
-    subscriber: PubSub,
+    hearing: Hearing,
     channels: HashMap<String, (Kind, u16)>,
 }
 
@@ -44,12 +44,13 @@ impl Listening {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn start(endpoint: &Endpoint, keys: &Keys) -> Result<Vec<Self>, ConnectError> {
-        let lanes = 0..keys.partitions().min(LANES);
-        future::try_join_all(lanes.map(|lane| Self::to_lane(endpoint, keys, lane))).await
+    pub async fn start(remote: &Redis) -> Result<Vec<Self>, ConnectError> {
+        let lanes = 0..remote.keys.partitions().min(LANES);
+        future::try_join_all(lanes.map(|lane| Self::to_lane(remote, lane))).await
     }
 
-    async fn to_lane(endpoint: &Endpoint, keys: &Keys, lane: u16) -> Result<Self, ConnectError> {
+    async fn to_lane(remote: &Redis, lane: u16) -> Result<Self, ConnectError> {
+        let keys = &remote.keys;
         let channels: HashMap<_, _> = (lane..keys.partitions())
             .step_by(usize::from(LANES))
             .flat_map(|partition| {
@@ -60,23 +61,13 @@ impl Listening {
             })
             .collect();
         let names: Vec<_> = channels.keys().cloned().collect();
-        Ok(Self { subscriber: endpoint.subscribe(&names).await?, channels })
+        Ok(Self { hearing: Hearing::open(remote, &names).await?, channels })
     }
 
     /// Hands on what is heard, never waiting for whom it is for; ends, and says why, when the connection does.
     pub async fn run(self, link: Arc<Link>, events: mpsc::Sender<Said>) -> &'static str {
-        let (mut sink, mut messages) = self.subscriber.split();
-        loop {
-            match tokio::time::timeout(PING_INTERVAL, messages.next()).await {
-                Ok(Some(message)) => hear(&self.channels, &link, &events, &message),
-                Ok(None) => return "the connection broke",
-                Err(_) => match tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(_)) => return "the connection broke",
-                    Err(_) => return "nothing was heard",
-                },
-            }
-        }
+        let Self { hearing, channels } = self;
+        hearing.listen(TRIAL_INTERVAL, |message| hear(&channels, &link, &events, message)).await
     }
 }
 
