@@ -271,6 +271,10 @@ var Reading = class {
     this.#queue.push({ value, after });
     this.#wake();
   }
+  /** What lies before the place will never come. */
+  pass(place2) {
+    if (!this.isBehind && !isPast(this.filled, place2)) this.filled = moved(this.filled, place2);
+  }
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error) {
     if (this.isOver) return;
@@ -360,6 +364,9 @@ var position = (value, reader3) => {
   const entries = Object.entries(value);
   return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader3) && point(at, reader3));
 };
+function isPosition(value) {
+  return position(value, () => false) && !/\\ud[89a-f]/i.test(JSON.stringify(value));
+}
 var heartbeat = { interval_ms: u64, timeout_ms: u64 };
 var reason = oneOf("trimmed", "epoch_changed", "unknown_position", "too_far_behind");
 var members = {
@@ -466,9 +473,12 @@ var Channel = class {
   }
   /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options) {
-    if (options.history) checkPage(options.history);
+    const { history, position: position2 } = options;
+    if (history) checkPage(history);
+    check(position2 === void 0 || isPosition(position2), "a position is a map of origin → epoch and offset");
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
-    this.#options = { ...this.#options, ...options };
+    const named = Object.entries(options).filter(([, value]) => value !== void 0);
+    this.#options = { ...this.#options, ...Object.fromEntries(named) };
     if (isMore) this.#begin(this.#earliest("filled"));
   }
   // ---- subscribing
@@ -490,7 +500,7 @@ var Channel = class {
   /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
   on(name, listener, options) {
     const remove = this.#events.on(name, listener, options);
-    if (SUBSCRIBING.some((one) => one === name)) this.#isStopped = false;
+    if (SUBSCRIBING.some((one) => one === name) && !options?.signal?.aborted) this.#wanted();
     this.#checkSoon();
     return remove;
   }
@@ -506,7 +516,13 @@ var Channel = class {
       if (this.#subscribed !== void 0) resolve(this.#subscribed);
       const waiter = { resolve, reject };
       this.#waiting.add(waiter);
-      return () => this.#waiting.delete(waiter);
+      return () => {
+        this.#waiting.delete(waiter);
+        if (signal?.aborted && this.#waiting.size === 0 && !this.isSubscribed) {
+          this.#isKept = false;
+          this.#checkSoon();
+        }
+      };
     });
   }
   /** Ends the subscription and all iterations, until somebody subscribes or listens anew. */
@@ -534,11 +550,12 @@ var Channel = class {
   publications({ signal } = {}) {
     let forget;
     const reading = new Reading(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (reading.isOver) {
-        forget?.();
-        if (this.#readings.delete(reading)) this.#checkSoon();
+      if (!reading.isOver) {
+        if (reading.hasMuchRoom) this.#refill(reading);
+        return;
       }
-      if (reading.hasMuchRoom) this.#refill(reading);
+      forget?.();
+      if (this.#readings.delete(reading)) this.#checkSoon();
     });
     const end = () => {
       void reading.return();
@@ -548,15 +565,30 @@ var Channel = class {
     else if (refusal !== void 0) reading.end(isClosed ? void 0 : refusal);
     else {
       forget = onAbort(signal, end);
-      reading.filled = this.#heard;
       this.#readings.add(reading);
-      this.#isStopped = false;
-      this.#checkSoon();
+      this.#place(reading);
+      this.#wanted();
     }
     return reading;
   }
+  /** Has a reading begin: at the position that was named for it, or with what comes next. */
+  #place(reading) {
+    const { position: position2 } = this.#options;
+    reading.filled = this.#heard;
+    if (position2 === void 0 || !this.#isSubscribed) return;
+    reading.filled = position2;
+    this.#options = { ...this.#options, position: void 0 };
+    this.#begin(this.#earliest("filled"));
+  }
+  /** Somebody has come who takes what comes, even if others do not. */
+  #wanted() {
+    this.#isStopped = false;
+    if (this.#isSubscribed) this.#outgoing.resume(this.name);
+    this.#checkSoon();
+  }
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading) {
+    if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#begin(this.#earliest("filled"));
     else this.#outgoing.resume(this.name);
   }
@@ -565,10 +597,10 @@ var Channel = class {
     for (const reading of this.#readings) reading.isBehind = false;
     this.#outgoing.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
-  /** Where the slowest is. */
+  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
     let position2 = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other } of this.#readings) position2 = position2 && other && earlier(other, position2);
+    for (const { [of]: other } of this.#readings) if (position2 && other) position2 = earlier(other, position2);
     return position2;
   }
   /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
@@ -613,7 +645,7 @@ var Channel = class {
         this.#event(body);
       },
       gap: (gap) => {
-        this.#events.emit("gap", gap);
+        this.#gap(gap);
       },
       presenceChanged: ({ count, joined, left }) => {
         for (const { session } of left) this.#members.delete(session);
@@ -624,6 +656,7 @@ var Channel = class {
       refused: (error) => {
         this.#isKept &&= this.isSubscribed;
         this.#fail(error);
+        this.#checkSoon();
       },
       ended: (error) => {
         this.#ended(error);
@@ -637,6 +670,12 @@ var Channel = class {
     if (publication2 === void 0) return;
     for (const reading of this.#readings) reading.push(publication2);
     if (isNew) this.#events.emit("publication", publication2);
+  }
+  #gap(gap) {
+    const isNew = !isPast(this.#heard, gap);
+    if (isNew) this.#heard = moved(this.#heard, gap);
+    for (const reading of this.#readings) reading.pass(gap);
+    if (isNew) this.#events.emit("gap", gap);
   }
   #confirmed({ recovered, reason: reason2, presence }, position2) {
     this.#subscribed = { position: position2, recovered, reason: reason2 };
@@ -724,7 +763,7 @@ var Channel = class {
     checkPage(limit, after, before);
     const body = await this.#outgoing.ask("history", { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
-    return { publications, cursor: body.cursor };
+    return { publications, cursor: body.cursor, more: body.more ?? false };
   }
   /** Asks who is subscribed, on all nodes of all regions. */
   async presence({ signal } = {}) {
@@ -738,7 +777,7 @@ function checkPage(count, after, before = "") {
 }
 function checkName(name) {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
+  const isRight = isShaped && byteLength(name) <= 255 && !/[\p{Cc}\p{Cs}]/u.test(name);
   check(isRight, "a channel is `namespace:name` or `@user`");
 }
 

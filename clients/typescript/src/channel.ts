@@ -20,7 +20,7 @@ import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
 import type { Outgoing } from './outgoing.js';
-import { byteLength } from './shapes.js';
+import { byteLength, isPosition } from './shapes.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
   /** Begin with the last so many publications; at most 1,000. */
@@ -72,6 +72,11 @@ export interface HistoryPage<Message> {
   readonly publications: readonly Publication<Message>[];
   /** Leads further back, as `before`; absent: there is no more. */
   readonly cursor: string | undefined;
+  /**
+   * Whether more is retained: after the last of these with `after`, before the first of them otherwise. A node bounds
+   * pages in bytes as well, so one with fewer than `limit` need not be the last.
+   */
+  readonly more: boolean;
 }
 
 /** Listening to one of these subscribes. */
@@ -121,9 +126,13 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Changes how the next subscription begins; `presence` and schemas are for the present one as well. @internal */
   configure(options: ChannelOptions<Message, Event>): void {
-    if (options.history) checkPage(options.history);
+    const { history, position } = options;
+    if (history) checkPage(history);
+    check(position === undefined || isPosition(position), 'a position is a map of origin → epoch and offset');
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
-    this.#options = { ...this.#options, ...options };
+    // Several components may name the channel: what one leaves out is what another has said.
+    const named = Object.entries(options).filter(([, value]) => value !== undefined);
+    this.#options = { ...this.#options, ...(Object.fromEntries(named) as typeof options) };
     if (isMore) this.#begin(this.#earliest('filled'));
   }
 
@@ -154,7 +163,7 @@ export class Channel<Message = unknown, Event = unknown> {
     options?: ListenOptions,
   ): () => void {
     const remove = this.#events.on(name, listener, options);
-    if (SUBSCRIBING.some((one) => one === name)) this.#isStopped = false;
+    if (SUBSCRIBING.some((one) => one === name) && !options?.signal?.aborted) this.#wanted();
     this.#checkSoon();
     return remove;
   }
@@ -171,7 +180,14 @@ export class Channel<Message = unknown, Event = unknown> {
       if (this.#subscribed !== undefined) resolve(this.#subscribed);
       const waiter = { resolve, reject };
       this.#waiting.add(waiter);
-      return () => this.#waiting.delete(waiter);
+      return () => {
+        this.#waiting.delete(waiter);
+        // Given up before it stood: nobody has asked for it any more.
+        if (signal?.aborted && this.#waiting.size === 0 && !this.isSubscribed) {
+          this.#isKept = false;
+          this.#checkSoon();
+        }
+      };
     });
   }
 
@@ -203,11 +219,12 @@ export class Channel<Message = unknown, Event = unknown> {
   publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
     let forget: (() => void) | undefined;
     const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (reading.isOver) {
-        forget?.();
-        if (this.#readings.delete(reading)) this.#checkSoon();
+      if (!reading.isOver) {
+        if (reading.hasMuchRoom) this.#refill(reading);
+        return;
       }
-      if (reading.hasMuchRoom) this.#refill(reading);
+      forget?.();
+      if (this.#readings.delete(reading)) this.#checkSoon();
     });
     const end = (): void => {
       void reading.return();
@@ -217,16 +234,33 @@ export class Channel<Message = unknown, Event = unknown> {
     else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
     else {
       forget = onAbort(signal, end);
-      reading.filled = this.#heard;
       this.#readings.add(reading);
-      this.#isStopped = false;
-      this.#checkSoon();
+      this.#place(reading);
+      this.#wanted();
     }
     return reading;
   }
 
+  /** Has a reading begin: at the position that was named for it, or with what comes next. */
+  #place(reading: Reading<Publication<Message>>): void {
+    const { position } = this.#options;
+    reading.filled = this.#heard;
+    if (position === undefined || !this.#isSubscribed) return;
+    reading.filled = position;
+    this.#options = { ...this.#options, position: undefined };
+    this.#begin(this.#earliest('filled'));
+  }
+
+  /** Somebody has come who takes what comes, even if others do not. */
+  #wanted(): void {
+    this.#isStopped = false;
+    if (this.#isSubscribed) this.#outgoing.resume(this.name);
+    this.#checkSoon();
+  }
+
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading: Reading<Publication<Message>>): void {
+    if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#begin(this.#earliest('filled'));
     else this.#outgoing.resume(this.name);
   }
@@ -237,10 +271,10 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
-  /** Where the slowest is. */
+  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of: 'filled' | 'taken'): Position | undefined {
     let position = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other } of this.#readings) position = position && other && earlier(other, position);
+    for (const { [of]: other } of this.#readings) if (position && other) position = earlier(other, position);
     return position;
   }
 
@@ -290,7 +324,7 @@ export class Channel<Message = unknown, Event = unknown> {
         this.#event(body);
       },
       gap: (gap) => {
-        this.#events.emit('gap', gap);
+        this.#gap(gap);
       },
       presenceChanged: ({ count, joined, left }) => {
         for (const { session } of left) this.#members.delete(session);
@@ -299,9 +333,10 @@ export class Channel<Message = unknown, Event = unknown> {
         if (count !== this.#members.size) void this.#askMembers();
       },
       refused: (error) => {
-        // What stood is taken up again.
+        // What stood is taken up again, and what was asked for in vain is not.
         this.#isKept &&= this.isSubscribed;
         this.#fail(error);
+        this.#checkSoon();
       },
       ended: (error) => {
         this.#ended(error);
@@ -317,6 +352,13 @@ export class Channel<Message = unknown, Event = unknown> {
     if (publication === undefined) return;
     for (const reading of this.#readings) reading.push(publication);
     if (isNew) this.#events.emit('publication', publication);
+  }
+
+  #gap(gap: Gap): void {
+    const isNew = !isPast(this.#heard, gap);
+    if (isNew) this.#heard = moved(this.#heard, gap);
+    for (const reading of this.#readings) reading.pass(gap);
+    if (isNew) this.#events.emit('gap', gap);
   }
 
   #confirmed({ recovered, reason, presence }: ServerFrames['subscribed'], position: Position): void {
@@ -418,7 +460,7 @@ export class Channel<Message = unknown, Event = unknown> {
     checkPage(limit, after, before);
     const body = await this.#outgoing.ask('history', { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
-    return { publications, cursor: body.cursor };
+    return { publications, cursor: body.cursor, more: body.more ?? false };
   }
 
   /** Asks who is subscribed, on all nodes of all regions. */
@@ -437,6 +479,7 @@ function checkPage(count: number, after?: Position, before = ''): void {
 /** @throws RequestError for what is no channel's name. */
 function checkName(name: string): void {
   const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  const isRight = isShaped && byteLength(name) <= 255 && !/\p{Cc}/u.test(name);
+  // Half of a surrogate pair is no text: the node would refuse the whole frame.
+  const isRight = isShaped && byteLength(name) <= 255 && !/[\p{Cc}\p{Cs}]/u.test(name);
   check(isRight, 'a channel is `namespace:name` or `@user`');
 }

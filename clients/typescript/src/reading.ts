@@ -45,6 +45,11 @@ export class Reading<T extends Place> implements AsyncIterableIterator<T, undefi
     this.#wake();
   }
 
+  /** What lies before the place will never come. */
+  pass(place: Place): void {
+    if (!this.isBehind && !isPast(this.filled, place)) this.filled = moved(this.filled, place);
+  }
+
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error?: unknown): void {
     if (this.isOver) return;

@@ -73,6 +73,13 @@ const position: Check = (value, reader) => {
   const entries = Object.entries(value);
   return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader) && point(at, reader));
 };
+
+/** Whether a node takes it for a position. */
+export function isPosition(value: unknown): boolean {
+  // Half of a surrogate pair is written as an escape, and is no text to a node.
+  return position(value, () => false) && !/\\ud[89a-f]/i.test(JSON.stringify(value));
+}
+
 const heartbeat = { interval_ms: u64, timeout_ms: u64 };
 const reason = oneOf('trimmed', 'epoch_changed', 'unknown_position', 'too_far_behind');
 const members = {

@@ -252,10 +252,7 @@ export class Hub {
   #share(name: string, options: SubscribeOptions): SharedChannel {
     const { outgoing } = this.#upstream;
     const shared = new SharedChannel(name, options, {
-      read: async (limit, after) => {
-        const range = { channel: name, limit, ...(after === undefined ? {} : { after }) };
-        return (await outgoing.ask('history', range, {})).publications;
-      },
+      read: (limit, from) => outgoing.ask('history', { channel: name, limit, ...from }, {}),
       positionNow: () => outgoing.traffic.positionOf(name),
       over: () => this.#channels.delete(name),
     });

@@ -7,10 +7,12 @@ import type { ChannelReader } from '../session/subscription.js';
 /** What a tab is told. */
 export type Tell = (frame: ServerFrame) => void;
 
+type Page = Pick<ServerFrames['history'], 'publications' | 'cursor' | 'more'>;
+
 /** What the channel has of the connection. */
 export interface ChannelSource {
-  /** Reads retained publications: those after a position, or the last ones. */
-  read(limit: number, after?: Position): Promise<WirePublication[]>;
+  /** Reads a page of retained publications: those after a position, or the last ones, before a cursor. */
+  read(limit: number, from: { after?: Position; before?: string }): Promise<Page>;
   /** Where the one subscription stands. */
   positionNow(): Position | undefined;
   /** The one subscription is over. */
@@ -36,9 +38,9 @@ interface Beginning {
   readonly reason: GapReason | undefined;
 }
 
-/** How many publications are read at once for a tab that comes later, and how often: as many as a node would replay. */
+/** How many publications are read for a tab that comes later, at once and in all: as many as a node would replay. */
 const PAGE = 1_000;
-const MOST_PAGES = 10;
+const MOST_READ = 10_000;
 /** The most frames that wait for one tab. */
 const MAX_HELD = 8_192;
 
@@ -91,7 +93,7 @@ export class SharedChannel implements ChannelReader {
     let missed: WirePublication[] = [];
     try {
       if (!subscriber.isFirst && after !== undefined) missed = await this.#readAfter(after);
-      else if (!subscriber.isFirst && history !== undefined) missed = await this.#source.read(history);
+      else if (!subscriber.isFirst && history !== undefined) missed = await this.#readLast(history);
     } catch (error) {
       if ((error as RequestError).transient) {
         this.#turnAway(tab, subscriber);
@@ -114,12 +116,24 @@ export class SharedChannel implements ChannelReader {
   async #readAfter(after: Position): Promise<WirePublication[]> {
     const all: WirePublication[] = [];
     let position = after;
-    for (let pages = 0; pages < MOST_PAGES; pages += 1) {
-      const page = await this.#source.read(PAGE, position);
-      all.push(...page);
-      if (page.length < PAGE) break;
-      for (const { origin, epoch, offset } of page) position = advance(position, origin, epoch, offset);
+    while (all.length < MOST_READ) {
+      const { publications, more } = await this.#source.read(PAGE, { after: position });
+      all.push(...publications);
+      // A page has a bound in bytes as well: a short one is the last only if the node says so. An older one fills pages.
+      if (!more && publications.length < PAGE) break;
+      for (const { origin, epoch, offset } of publications) position = advance(position, origin, epoch, offset);
     }
+    return all;
+  }
+
+  async #readLast(count: number): Promise<WirePublication[]> {
+    let all: WirePublication[] = [];
+    let before: string | undefined;
+    do {
+      const page: Page = await this.#source.read(count - all.length, before === undefined ? {} : { before });
+      all = [...page.publications, ...all];
+      before = page.more ? page.cursor : undefined;
+    } while (before !== undefined && all.length < count);
     return all;
   }
 

@@ -2,31 +2,12 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
-import { Channel, type ChannelOptions } from '../../src/channel.js';
+import { Channel } from '../../src/channel.js';
 import { InvalidDataError } from '../../src/errors.js';
 import { Outgoing } from '../../src/outgoing.js';
 import type { StandardSchema } from '../../src/schema.js';
-import { type FakeTransport, publication, World } from './world.js';
-
-interface Stage {
-  world: World;
-  node: FakeTransport;
-  channel: Channel;
-}
-
-const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-function connected(options: ChannelOptions = {}): Stage {
-  const world = new World();
-  const node = world.connected();
-  return { world, node, channel: new Channel('chat:1', options, new Outgoing(world.session)) };
-}
-
-/** Confirms the last `subscribe`. */
-function confirm({ node }: Stage, offset = 0, presence?: { count: number; members: { session: string; since_ms: number }[] }): void {
-  const { id, channel } = node.last('subscribe');
-  node.says(['subscribed', { id, channel, position: { eu: { epoch: 'e', offset } }, ...(presence ? { presence } : {}) }]);
-}
+import { confirm, connected, settled, type Stage, told } from './channel_stage.js';
+import { publication, World } from './world.js';
 
 /** A schema of texts. */
 const text: StandardSchema<string> = {
@@ -92,14 +73,6 @@ describe('a channel', () => {
     await reading.next();
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 4 } });
   });
-
-  const told = ({ node }: Stage): void => {
-    const { id, position = {} } = node.last('subscribe');
-    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
-    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }]);
-    const from = position['eu']?.offset ?? 0;
-    node.says(...[1, 2, 3, 4, 5, 6, 7, 8, 9].filter((offset) => offset > from).map((offset) => publication(offset)));
-  };
 
   it('tells its listeners all, whatever an iteration leaves unread, which misses nothing either', async () => {
     const stage = connected({ queue: 2 });

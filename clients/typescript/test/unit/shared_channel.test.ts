@@ -23,15 +23,20 @@ class Stage {
   retained: WirePublication[] = [];
   now: Position = { eu: { epoch: 'e', offset: 0 } };
   readonly told = new Map<string, string[]>();
+  /** Where payloads are large, a page has few. */
+  mostPerPage = Infinity;
   /** Why nothing can be read. */
   unreadable: RequestError | undefined;
   isOver = false;
   readonly channel = new SharedChannel('chat:1', {}, {
-    read: async (limit, after) => {
+    read: async (limit, { after, before = String(Infinity) }) => {
       await settled();
       if (this.unreadable !== undefined) throw this.unreadable;
+      const most = Math.min(limit, this.mostPerPage);
       const from = after?.['eu']?.offset ?? 0;
-      return after === undefined ? this.retained.slice(-limit) : this.retained.filter(({ offset }) => offset > from).slice(0, limit);
+      const asked = this.retained.filter(({ offset }) => offset > from && offset < Number(before));
+      const publications = after === undefined ? asked.slice(-most) : asked.slice(0, most);
+      return { publications, cursor: String(publications[0]?.offset), more: publications.length < asked.length };
     },
     positionNow: () => this.now,
     over: () => {
@@ -143,6 +148,19 @@ describe('a channel that tabs share', () => {
     assert.equal(back.length, 2_500);
     assert.equal(back.at(-1), '2500');
     assert.ok(!back.some((told) => told.startsWith('gap')));
+  });
+
+  it('reads on where a page is short because it has a bound in bytes', async () => {
+    const stage = new Stage();
+    stage.mostPerPage = 4;
+    stage.add('a');
+    stage.confirm();
+    for (let offset = 1; offset <= 10; offset += 1) stage.comes(offset);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
+    const latest = stage.add('c', { history: 6 });
+    for (let turn = 0; turn < 8; turn += 1) await settled();
+    assert.deepEqual(back, ['subscribed 1', '2', '3', '4', '5', '6', '7', '8', '9', '10']);
+    assert.deepEqual(latest, ['subscribed 4', '5', '6', '7', '8', '9', '10']);
   });
 
   it('loses nothing of another origin that comes while the history is read', async () => {

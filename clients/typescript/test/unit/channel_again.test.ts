@@ -1,0 +1,141 @@
+/** Subscriptions of a channel that end, and begin again. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Channel } from '../../src/channel.js';
+import { Outgoing } from '../../src/outgoing.js';
+import { confirm, connected, settled, told } from './channel_stage.js';
+import { publication } from './world.js';
+
+describe('a subscription that begins again', () => {
+  it('keeps the position of one component when another one asks for more before the confirmation', async () => {
+    const stored = { eu: { epoch: 'e', offset: 5 } };
+    const stage = connected({ position: stored });
+    const { channel, node } = stage;
+    const reading = channel.publications();
+    await settled();
+    channel.configure({ presence: true, position: undefined });
+    const { id, position, presence } = node.last('subscribe');
+    assert.deepEqual([position, presence], [stored, true]);
+    node.says(['subscribed', { id: 1, channel: 'chat:1', position: stored, recovered: true }]);
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position: stored, recovered: true }], publication(6));
+    assert.equal((await reading.next()).value?.data, 6);
+  });
+
+  it('goes back for an iteration that names an earlier position, and repeats nothing to listeners', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    await settled();
+    confirm(stage, 2);
+    node.says(publication(3));
+    channel.configure({ position: { eu: { epoch: 'e', offset: 1 } } });
+    const reading = channel.publications();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 1 } });
+    told(stage);
+    const read = [];
+    for (let count = 0; count < 3; count += 1) read.push((await reading.next()).value?.data);
+    assert.deepEqual(read, [2, 3, 4]);
+    assert.deepEqual(heard, [3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('is over when the node ends it, whatever a slow iteration still reads', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4].map((offset) => publication(offset)));
+    node.says(['unsubscribed', { channel: 'chat:1', code: 103, reason: 'forbidden' }]);
+    await reading.next();
+    await reading.next();
+    await assert.rejects(reading.next(), { code: 103 });
+    await settled();
+    assert.equal(node.all('subscribe').length, 1);
+  });
+
+  it('is over after `unsubscribe()`, even with an iteration that is behind', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4].map((offset) => publication(offset)));
+    channel.unsubscribe();
+    await settled();
+    assert.deepEqual([node.all('subscribe').length, node.all('unsubscribe').length], [1, 1]);
+  });
+
+  it('goes on for a later iteration when an earlier one is full and abandoned', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3].map((offset) => publication(offset)));
+    assert.equal(node.all('unsubscribe').length, 1);
+    const later = channel.publications();
+    assert.equal(node.all('subscribe').length, 2);
+    told(stage);
+    assert.equal((await later.next()).value?.data, 3);
+  });
+
+  it('that was asked for in vain does not come back with the next connection', async () => {
+    const { world, node, channel } = connected();
+    const asked = channel.subscribe();
+    node.says(['disconnect', { code: 3504, reason: 'disconnected', reconnect: false }]);
+    await assert.rejects(asked);
+    await settled();
+    world.session.connect();
+    assert.equal(world.opens().last('connect').subscriptions?.['chat:1'], undefined);
+  });
+
+  it('that is given up before it is confirmed is left', async () => {
+    const { node, channel } = connected();
+    const stop = new AbortController();
+    const asked = channel.subscribe({ signal: stop.signal });
+    stop.abort();
+    await assert.rejects(asked);
+    await settled();
+    assert.equal(node.all('unsubscribe').length, 1);
+  });
+
+  it('stands behind a gap that was told, which nobody is told again', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const gaps: number[] = [];
+    channel.on('gap', ({ offset }) => gaps.push(offset));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 4, reason: 'trimmed' }]);
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 4 } });
+    node.says(publication(5));
+    assert.equal((await reading.next()).value?.data, 5);
+    assert.deepEqual(gaps, [4]);
+  });
+
+  it('is not revived by a listener whose signal has aborted', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    await settled();
+    channel.unsubscribe();
+    channel.on('publication', () => undefined, { signal: AbortSignal.abort() });
+    await settled();
+    assert.equal(node.all('subscribe').length, 1);
+  });
+
+  it('takes no name and no position that would cost the others their connection', () => {
+    const { channel, world } = connected();
+    assert.throws(() => new Channel('chat:\ud83d', {}, new Outgoing(world.session)), { code: 107 });
+    for (const position of [{ eu: { epoch: 'e', offset: -1 } }, { eu: 5 }, { eu: { epoch: '\ud83d', offset: 1 } }, { eu: { epoch: 'e'.repeat(33), offset: 1 } }, []]) {
+      assert.throws(() => {
+        channel.configure({ position: position as never });
+      }, { code: 107 });
+    }
+  });
+});
