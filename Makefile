@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-typescript browsers redis lint bench memory faults latency cost browser-latency bench-tools fuzz help
+.PHONY: run demo-regions test test-rust test-typescript acceptance browsers redis lint bench memory faults latency cost browser-latency bench-tools fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ browsers:
 	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || \
 		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq chromium firefox-esr; }
+
+acceptance: ## What takes longer than the tests: the TypeScript package as Jest, webpack 4 and TypeScript's resolutions use it
+	cd clients/typescript && npm ci --no-audit --no-fund && npm run test:consumers
 
 lint: ## Formatting, clippy, licences and dependencies, the TypeScript client, the demo page
 	cargo fmt --all --check

@@ -329,9 +329,13 @@ function answer(schema, value) {
 // src/shapes.ts
 var MAX_LIST = 1e5;
 var MAX_ORIGINS = 64;
-var encoder = /* @__PURE__ */ new TextEncoder();
+var encoder;
+function toUtf8(text2) {
+  encoder ??= new TextEncoder();
+  return encoder.encode(text2);
+}
 function byteLength(text2) {
-  return encoder.encode(text2).length;
+  return toUtf8(text2).length;
 }
 var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
 var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
@@ -3166,7 +3170,6 @@ var Nudge = class {
 // src/transport/webtransport.ts
 var CONGESTED_BYTES2 = 256 * 1024;
 var CODE_TIMEOUT_MS = 1e3;
-var encoder2 = /* @__PURE__ */ new TextEncoder();
 var WebTransportTransport = class {
   kind = "webtransport";
   #session;
@@ -3210,7 +3213,7 @@ var WebTransportTransport = class {
   }
   send(frame, lane, maxBytes) {
     const encoded = this.#encoding.encode(frame, lane === "datagram" ? lane : "control");
-    const bytes = typeof encoded === "string" ? encoder2.encode(encoded) : encoded;
+    const bytes = typeof encoded === "string" ? toUtf8(encoded) : encoded;
     if (bytes.length > maxBytes) return false;
     if (this.#receiving.isOver) return true;
     const fits2 = bytes.length <= this.#session.datagrams.maxDatagramSize;

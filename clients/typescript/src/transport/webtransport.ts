@@ -5,6 +5,7 @@ import { lost, messageOf } from '../errors.js';
 import type { ClientFrame, ServerFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
 import { datagramWritable } from '../quirks.js';
+import { toUtf8 } from '../shapes.js';
 import { type Lane, type Transport, type TransportEvents, UNNAMED } from '../transport.js';
 import { Nudge } from './nudge.js';
 import { Receiving } from './receiving.js';
@@ -16,8 +17,6 @@ const CODE_TIMEOUT_MS = 1_000;
 
 type Reader = ReadableStreamDefaultReader<Uint8Array>;
 type Writer = WritableStreamDefaultWriter<Uint8Array>;
-
-const encoder = /* @__PURE__ */ new TextEncoder();
 
 class WebTransportTransport implements Transport {
   readonly kind = 'webtransport';
@@ -65,7 +64,7 @@ class WebTransportTransport implements Transport {
 
   send(frame: ClientFrame, lane: Lane, maxBytes: number): boolean {
     const encoded = this.#encoding.encode(frame, lane === 'datagram' ? lane : 'control');
-    const bytes = typeof encoded === 'string' ? encoder.encode(encoded) : encoded;
+    const bytes = typeof encoded === 'string' ? toUtf8(encoded) : encoded;
     if (bytes.length > maxBytes) return false;
     if (this.#receiving.isOver) return true;
     const fits = bytes.length <= this.#session.datagrams.maxDatagramSize;
