@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// The longest time that a node may keep a client away, in case it says something absurd.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
+/// By how much those who were told to come back at the same time spread at most.
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
+
 /// Bounds of the wait between tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -27,6 +32,13 @@ impl Backoff {
         ceiling.mul_f64(random.clamp(0.0, 1.0))
     }
 
+    /// When to come back, if not before `after`: with a jitter that spreads those who were told the same, as long as
+    /// that time again, and half a minute at most.
+    pub(crate) fn not_before(after: Duration) -> Duration {
+        let after = after.min(LONGEST_ABSENCE);
+        after + after.min(LONGEST_SPREAD).mul_f64(rand::random())
+    }
+
     /// [`Backoff::full_jitter`] with chance from the thread's generator.
     pub(crate) fn wait(&self, attempt: u32) -> Duration {
         self.full_jitter(attempt, rand::random())
@@ -43,6 +55,15 @@ mod tests {
     fn the_ceiling_doubles_up_to_the_maximum() {
         for (attempt, ceiling_ms) in [(0, 100), (1, 200), (2, 400), (6, 6_400), (7, 10_000), (200, 10_000)] {
             assert_eq!(BACKOFF.full_jitter(attempt, 1.0), Duration::from_millis(ceiling_ms), "{attempt}");
+        }
+    }
+
+    #[test]
+    fn who_was_told_when_to_come_back_does_not_come_sooner_and_not_much_later() {
+        for (after, latest) in [(0, 0), (5, 10), (100, 130), (1_000_000, 3_630)] {
+            let wait = Backoff::not_before(Duration::from_secs(after));
+            assert!(wait >= Duration::from_secs(after.min(3_600)), "{after}: {wait:?}");
+            assert!(wait <= Duration::from_secs(latest), "{after}: {wait:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::url::NodeUrl;
 use skywave_protocol::position::Origin;
 use std::{cmp::Ordering, time::Duration};
+use tokio::time::Instant;
 
 /// The most addresses that nodes may add.
 const MAX_LEARNED: usize = 16;
@@ -24,11 +25,19 @@ struct Candidate {
     handshake: Option<Duration>,
     /// Whether it failed since the last success or full round.
     failed: bool,
+    /// Until when it does not want to be asked.
+    rests_until: Option<Instant>,
 }
 
 impl Candidate {
     fn new(url: NodeUrl, given: bool) -> Self {
-        Self { url, given, region: None, handshake: None, failed: false }
+        Self { url, given, region: None, handshake: None, failed: false, rests_until: None }
+    }
+}
+
+impl Candidate {
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
     }
 }
 
@@ -45,9 +54,10 @@ impl Candidates {
 
     /// Whom to try in this round: the current one, then the others, the fastest first. Of those in a region
     /// nobody has been to the order in which they were told counts.
-    pub fn order(&self) -> Vec<NodeUrl> {
+    pub fn order(&self, now: Instant) -> Vec<NodeUrl> {
+        let all_rest = self.known.iter().all(|candidate| candidate.failed || candidate.rests(now));
         let mut left: Vec<(usize, Option<Duration>)> = (0..self.known.len())
-            .filter(|index| !self.known[*index].failed)
+            .filter(|index| !self.known[*index].failed && (all_rest || !self.known[*index].rests(now)))
             .map(|index| (index, self.estimate(index)))
             .collect();
         left.sort_by(|(a, a_time), (b, b_time)| {
@@ -95,9 +105,22 @@ impl Candidates {
         }
     }
 
+    /// `url` does not want to be asked before `until`.
+    pub fn rest(&mut self, url: &NodeUrl, until: Instant) {
+        if let Some(candidate) = self.find(url) {
+            candidate.rests_until = Some(until);
+        }
+    }
+
+    /// When somebody wants to be asked again; none when somebody does now.
+    pub fn all_rest_until(&self, now: Instant) -> Option<Instant> {
+        let rests = self.known.iter().map(|candidate| candidate.rests_until.filter(|until| now < *until));
+        rests.min().flatten()
+    }
+
     /// Whether nobody is left to be tried in this round.
-    pub fn is_exhausted(&self) -> bool {
-        self.known.iter().all(|candidate| candidate.failed)
+    pub fn is_exhausted(&self, now: Instant) -> bool {
+        self.known.iter().all(|candidate| candidate.failed || candidate.rests(now))
     }
 
     /// From here on everybody may be tried again.
@@ -111,6 +134,7 @@ impl Candidates {
         self.go(url);
         self.begin_round();
         self.known[self.current].region = Some(region);
+        self.known[self.current].rests_until = None;
     }
 
     /// Goes to `url` first from now on.
@@ -179,7 +203,7 @@ mod tests {
 
     #[test]
     fn peers_of_the_own_region_come_before_regions_never_seen_and_those_as_told() {
-        assert_eq!(at_a().order(), [url("a"), url("b"), url("c"), url("d")]);
+        assert_eq!(at_a().order(Instant::now()), [url("a"), url("b"), url("c"), url("d")]);
     }
 
     #[test]
@@ -187,10 +211,10 @@ mod tests {
         let mut candidates = at_a();
         candidates.measured(&url("d"), Duration::from_millis(10));
         candidates.measured(&url("c"), Duration::from_millis(300));
-        assert_eq!(candidates.order(), [url("a"), url("d"), url("b"), url("c")]);
+        assert_eq!(candidates.order(Instant::now()), [url("a"), url("d"), url("b"), url("c")]);
         candidates.measured(&url("d"), Duration::from_millis(1010));
         assert_eq!(candidates.handshake(&url("d")), Some(Duration::from_millis(260)));
-        assert_eq!(candidates.order(), [url("a"), url("b"), url("d"), url("c")]);
+        assert_eq!(candidates.order(Instant::now()), [url("a"), url("b"), url("d"), url("c")]);
     }
 
     #[test]
@@ -199,12 +223,33 @@ mod tests {
         for name in ["b", "a", "c"] {
             candidates.failed(&url(name));
         }
-        assert_eq!(candidates.order(), [url("d")]);
-        assert!(!candidates.is_exhausted());
+        assert_eq!(candidates.order(Instant::now()), [url("d")]);
+        assert!(!candidates.is_exhausted(Instant::now()));
         candidates.failed(&url("d"));
-        assert!(candidates.is_exhausted());
+        assert!(candidates.is_exhausted(Instant::now()));
         candidates.begin_round();
-        assert_eq!(candidates.order().len(), 4);
+        assert_eq!(candidates.order(Instant::now()).len(), 4);
+    }
+
+    #[test]
+    fn who_wants_to_be_left_alone_is_tried_when_nobody_else_is_left() {
+        let mut candidates = at_a();
+        let now = Instant::now();
+        let soon = now + Duration::from_secs(5);
+        candidates.rest(&url("a"), soon);
+        assert_eq!(candidates.order(now), [url("b"), url("c"), url("d")]);
+        assert_eq!(candidates.order(soon)[0], url("a"));
+        assert_eq!(candidates.all_rest_until(now), None);
+        for name in ["b", "c", "d"] {
+            candidates.failed(&url(name));
+        }
+        assert!(candidates.is_exhausted(now));
+        candidates.begin_round();
+        for name in ["b", "c", "d"] {
+            candidates.rest(&url(name), soon + Duration::from_secs(5));
+        }
+        assert_eq!(candidates.all_rest_until(now), Some(soon));
+        assert_eq!(candidates.all_rest_until(soon), None);
     }
 
     #[test]
@@ -214,7 +259,7 @@ mod tests {
         candidates.measured(&url("d"), Duration::from_millis(250));
         candidates.learn(told(&[("eu", "a"), ("eu", "b"), ("ap", "c")]).into_iter());
         assert_eq!(*candidates.current(), url("d"));
-        assert_eq!(candidates.order()[0], url("d"));
+        assert_eq!(candidates.order(Instant::now())[0], url("d"));
     }
 
     #[test]
@@ -235,6 +280,6 @@ mod tests {
         candidates.measured(&url("c"), Duration::from_millis(300));
         candidates.learn(told(&[("us", "d"), ("ap", "c")]).into_iter());
         assert_eq!(candidates.handshake(&url("c")), Some(Duration::from_millis(300)));
-        assert_eq!(candidates.order(), [url("a"), url("c"), url("d")]);
+        assert_eq!(candidates.order(Instant::now()), [url("a"), url("c"), url("d")]);
     }
 }

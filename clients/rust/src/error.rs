@@ -23,7 +23,13 @@ pub enum ConnectError {
     Dial(#[from] Arc<RaceError>),
     /// The node was reached and refused the session, or the connection ended before it was open.
     #[error("refused: {reason} ({code})")]
-    Refused { code: u16, reason: Cow<'static, str>, reconnect: bool },
+    Refused {
+        code: u16,
+        reason: Cow<'static, str>,
+        reconnect: bool,
+        /// That node is not to be asked sooner, where it said so.
+        retry_after: Option<Duration>,
+    },
     #[error("the connection ended before the session was open: {0}")]
     Lost(String),
     #[error("the node sent something that cannot be understood: {0}")]
@@ -48,6 +54,14 @@ impl ConnectError {
             Self::Refused { reconnect, .. } => *reconnect,
             Self::Dial(error) => error.is_transient(),
             Self::Lost(_) | Self::Protocol(_) | Self::TimedOut | Self::Busy => true,
+        }
+    }
+
+    /// How long to wait before that node is asked again, where it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
         }
     }
 

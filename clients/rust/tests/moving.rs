@@ -5,9 +5,9 @@
 mod node;
 
 use node::*;
-use skywave_client::{ChannelEvent, Client, Status, TransportChoice, TransportKind};
+use skywave_client::{Backoff, ChannelEvent, Client, Status, TransportChoice, TransportKind};
 use skywave_protocol::{CloseCode, ServerFrame, frame};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn drain(url: Option<String>) -> ServerFrame {
     ServerFrame::Drain(frame::Drain { after_ms: 100, url: url.map(Into::into) })
@@ -142,6 +142,50 @@ over_both_transports! {
         // It moves all the same, to the address that it was given itself.
         node.welcome().await;
         other.no_further_connection(Duration::from_millis(100)).await;
+    }
+
+    async fn a_node_that_sends_everybody_on_is_not_followed_faster_than_one_that_breaks(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.backoff = Backoff { first: Duration::from_secs(100_000), max: Duration::from_secs(100_000) };
+        let (_client, first, _) = node.client(options).await;
+        let at_once = || ServerFrame::Drain(frame::Drain { after_ms: 0, url: None });
+        first.send(at_once());
+        let (second, _) = node.welcome().await;
+        for _ in 0..10 {
+            second.send(at_once());
+        }
+        node.no_further_connection(Duration::from_millis(500)).await;
+    }
+
+    async fn a_drain_that_is_told_again_may_name_another_node(kind: TransportKind) {
+        let (mut node, mut full, mut other) = (Node::start().await, Node::start().await, Node::start().await);
+        let options = node.options(kind);
+        let (_client, old, _) = node.client(options).await;
+        for url in [full.url(), other.url()] {
+            old.send(ServerFrame::Drain(frame::Drain { after_ms: 500, url: Some(url.into()) }));
+        }
+        let _new = other.welcome().await;
+        full.no_further_connection(Duration::from_millis(100)).await;
+    }
+
+    async fn a_client_that_is_told_when_to_come_back_does_not_come_sooner(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, peer, _) = node.client(options).await;
+        let later = |code: CloseCode| {
+            ServerFrame::Disconnect(frame::Disconnect { retry_after_ms: Some(300), ..code.into() })
+        };
+        peer.send(later(CloseCode::Rotate));
+        let told_at = Instant::now();
+        let mut peer = node.accept().await;
+        assert!(told_at.elapsed() >= Duration::from_millis(300), "{:?}", told_at.elapsed());
+        // Neither to one that refuses it.
+        peer.connect().await;
+        peer.send(later(CloseCode::Overloaded));
+        let told_at = Instant::now();
+        let _peer = node.welcome().await;
+        assert!(told_at.elapsed() >= Duration::from_millis(300), "{:?}", told_at.elapsed());
     }
 
     async fn a_rotated_client_comes_back_at_once(kind: TransportKind) {

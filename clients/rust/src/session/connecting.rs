@@ -7,6 +7,7 @@ use super::{
     phases::{Phase, Phases},
 };
 use crate::{
+    backoff::Backoff,
     client::Path,
     error::{ConnectError, RequestError},
     options::{TokenError, TokenSource},
@@ -83,10 +84,11 @@ impl Session {
         if let (Purpose::Prefer | Purpose::Switch(_), Some(url)) = (purpose, named) {
             return vec![url.clone()];
         }
-        if self.candidates.is_exhausted() {
+        let now = Instant::now();
+        if self.candidates.is_exhausted(now) {
             self.candidates.begin_round();
         }
-        let mut urls = self.candidates.order();
+        let mut urls = self.candidates.order(now);
         if let Some(named) = named {
             // Whoever names another one wants to be left.
             urls.retain(|url| url != named && self.live.as_ref().is_none_or(|live| live.url != *url));
@@ -184,15 +186,13 @@ impl Session {
         for (channel, entry) in channels {
             phases.set(channel, Phase::joining(entry, None));
         }
-        let live = Live::new(
-            self.connects,
-            self.last_attempt,
-            url.clone(),
-            connection,
-            connected.heartbeat,
-            connected.limits,
-            phases,
-        );
+        let pace = match self.live.as_ref().map(Live::is_steady) {
+            Some(steady) => self.pace(steady),
+            None => Duration::ZERO,
+        };
+        let mut live =
+            Live::new(self.connects, self.last_attempt, url.clone(), connection, &connected, phases);
+        live.stay(pace);
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url, connected.region.clone());
@@ -266,7 +266,12 @@ impl Session {
         tracing::debug!(%error, ?purpose, "cannot connect");
         let verdict = self.judge(&error);
         if matches!(purpose, Purpose::Connect | Purpose::Drain) && !verdict.is_own_fault() {
-            targets.iter().for_each(|target| self.candidates.failed(&target.url));
+            for target in &targets {
+                self.candidates.failed(&target.url);
+                if let Some(wait) = error.retry_after() {
+                    self.candidates.rest(&target.url, Instant::now() + Backoff::not_before(wait));
+                }
+            }
         }
         self.sent_on = false;
         if self.live.is_some() {
@@ -276,7 +281,8 @@ impl Session {
         if let Purpose::Switch(reply) = purpose {
             let _ = reply.send(Err(error.clone()));
         }
-        let round = self.candidates.is_exhausted();
+        let now = Instant::now();
+        let round = self.candidates.is_exhausted(now);
         if verdict == Verdict::Final || (round && self.first.is_some()) {
             let end = End { code: error.code(), reason: error.to_string().into(), closed: None };
             if let Some(first) = self.first.take() {
@@ -295,7 +301,8 @@ impl Session {
                 reason: error.to_string().into(),
                 will_reconnect: true,
             });
-            self.reconnect_at = Some(Instant::now() + wait);
+            let rest = self.candidates.all_rest_until(now).unwrap_or(now);
+            self.reconnect_at = Some(rest.max(now + wait));
         } else {
             self.open(Purpose::Connect, None, None);
         }
@@ -310,9 +317,13 @@ impl Session {
             }
             // The old connection ends sooner or later: try again until then.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
-                let round = self.candidates.is_exhausted();
+                let round = self.candidates.is_exhausted(Instant::now());
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
-                let at = Instant::now() + self.options.backoff.wait(failures);
+                let wait = self.options.backoff.wait(failures);
+                let at = Instant::now() + wait;
+                if let Some(live) = &mut self.live {
+                    live.stay(wait);
+                }
                 self.next_move = Some(Move { at, url: None, purpose: Purpose::Drain });
             }
             Purpose::Drain | Purpose::Prefer | Purpose::Connect => {}

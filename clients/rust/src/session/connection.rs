@@ -9,7 +9,7 @@ use crate::{
 use skywave_protocol::{
     ClientFrame, Encoding, ErrorCode,
     codec::EncodedFrame,
-    frame::{Disconnect, Heartbeat, Limits, Ping},
+    frame::{Connected, Disconnect, Heartbeat, Ping},
 };
 use std::{
     collections::VecDeque,
@@ -29,6 +29,8 @@ use tokio::{
 const WRITER_QUEUE: usize = 64;
 /// Frames that wait for the writer before events are dropped.
 const MAX_WAITING_EVENTS: usize = 1024;
+/// A connection that held so long was a good one: the next failure begins with the shortest wait.
+const STABLE: Duration = Duration::from_secs(5);
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The least time without a word after which a connection counts as dead, whatever the node says.
@@ -57,7 +59,10 @@ pub(super) struct Live {
     pub encoding: Encoding,
     pub control: Control,
     pub phases: Phases,
-    pub since: Instant,
+    /// When it will have held for so long that it was a good one.
+    steady_at: Instant,
+    /// What the node directs is not followed sooner.
+    pub stays_until: Instant,
     /// The node's last word, once it came.
     pub disconnect: Option<Disconnect>,
     /// Smoothed time from request to reply, in microseconds; 0: none yet.
@@ -87,8 +92,7 @@ impl Live {
         attempt: u64,
         url: NodeUrl,
         connection: Connection,
-        heartbeat: Heartbeat,
-        limits: Limits,
+        connected: &Connected,
         phases: Phases,
     ) -> Self {
         let Connection { kind, encoding, sender, receiver, control } = connection;
@@ -102,17 +106,18 @@ impl Live {
             encoding,
             control,
             phases,
-            since: now,
+            steady_at: now + STABLE,
+            stays_until: now,
             disconnect: None,
             reply_time_us: Arc::default(),
-            heartbeat,
+            heartbeat: connected.heartbeat,
             heard: now,
             last_seq: None,
             nudged: false,
             asked: None,
             looking: JoinSet::new(),
             last_chance: None,
-            frame_limit: limits.frame_bytes,
+            frame_limit: connected.limits.frame_bytes,
             receiver,
             waiting: VecDeque::new(),
             writer,
@@ -175,6 +180,17 @@ impl Live {
             }
         }
         self.receiver.receive().await
+    }
+
+    /// Whether it has held for so long that it was a good one.
+    pub fn is_steady(&self) -> bool {
+        Instant::now() >= self.steady_at
+    }
+
+    /// Is not left for so long by the node's word alone; what it is held for is not its merit.
+    pub fn stay(&mut self, pace: Duration) {
+        self.steady_at += pace;
+        self.stays_until = Instant::now() + pace;
     }
 
     pub fn heard(&mut self) {

@@ -2,6 +2,7 @@
 
 use super::{End, Move, Outcome, Session, connection::Live, opening::Purpose};
 use crate::{
+    backoff::Backoff,
     error::ConnectError,
     options::TokenSource,
     status::Status,
@@ -14,8 +15,6 @@ use tokio::time::Instant;
 
 /// How long an old connection may still give replies after a move.
 const RETIREMENT: Duration = Duration::from_secs(2);
-/// A connection that held so long was a good one: the next failure begins with the shortest wait.
-const STABLE: Duration = Duration::from_secs(5);
 /// The least time between two moves to a node that another one prefers.
 const PREFERENCE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -35,7 +34,8 @@ impl Session {
             self.candidates.go(&url);
             self.sent_on = true;
         }
-        let steady = live.since.elapsed() >= STABLE;
+        let steady = live.is_steady();
+        let retry_after = live.disconnect.as_ref().and_then(|last| last.retry_after_ms);
         // By a newer `connect` of this client itself, which is answered later, or was given up and came all the same.
         let own_doing = code == Some(CloseCode::Replaced.code()) && live.attempt < self.last_attempt;
         drop(live);
@@ -49,19 +49,26 @@ impl Session {
             return ControlFlow::Continue(());
         }
         self.candidates.begin_round();
-        if steady {
-            self.failures = 0;
-        }
+        let failures_before = if steady { 0 } else { self.failures };
+        let pace = self.pace(steady);
         // These say that nothing is wrong: come back at once.
         let at_once = [CloseCode::Rotate, CloseCode::TokenExpired].map(|code| Some(code.code()));
-        if at_once.contains(&code) && self.failures == 0 {
-            self.failures = 1;
-            self.open(Purpose::Connect, None, None);
-        } else {
-            self.reconnect_at = Some(Instant::now() + self.options.backoff.wait(self.failures));
-            self.failures = self.failures.saturating_add(1);
+        match retry_after.map(|ms| Backoff::not_before(Duration::from_millis(ms))) {
+            Some(wait) => self.reconnect_at = Some(Instant::now() + wait.max(pace)),
+            None if at_once.contains(&code) && failures_before == 0 => {
+                self.open(Purpose::Connect, None, None)
+            }
+            None => self.reconnect_at = Some(Instant::now() + pace),
         }
         ControlFlow::Continue(())
+    }
+
+    /// How long to wait after a connection that was steady or not, before the next one is opened or, where that stands
+    /// already, is left on a node's word: what nodes direct is paced like what the network does.
+    pub(super) fn pace(&mut self, steady: bool) -> Duration {
+        let failures = if steady { 0 } else { self.failures };
+        self.failures = failures.saturating_add(1);
+        self.options.backoff.wait(failures)
     }
 
     /// Keeps the old connection for replies that only it can give.
@@ -85,24 +92,27 @@ impl Session {
     /// The node wants this client gone; all its clients spread over the first half of the time.
     pub(super) fn drain(&mut self, drain: Drain) {
         let wait = Duration::from_millis(drain.after_ms).div_f64(2.0).mul_f64(rand::random());
-        let at = Instant::now() + wait.min(Duration::from_secs(3600));
-        if self.opening.is_some() || self.next_move.as_ref().is_some_and(|next| next.at <= at) {
-            return;
+        let Some(live) = self.live.as_ref().filter(|_| self.opening.is_none()) else { return };
+        let mut at = (Instant::now() + wait.min(Duration::from_secs(3600))).max(live.stays_until);
+        let mut url = drain.url.and_then(|url| self.trusted(&url));
+        if let Some(before) = self.next_move.take() {
+            // Told again: the newest word says where to, the earliest one when.
+            at = at.min(before.at);
+            url = url.or(before.url);
         }
-        let url = drain.url.and_then(|url| self.trusted(&url));
         self.next_move = Some(Move { at, url, purpose: Purpose::Drain });
     }
 
     /// The node knows of a better one for this user.
     pub(super) fn consider(&mut self, url: Option<&str>) {
         let Some(url) = url.and_then(|url| self.trusted(url)) else { return };
+        let Some(live) = self.live.as_ref().filter(|live| live.url != url) else { return };
         let now = Instant::now();
-        let recently = self.preferred_at.is_some_and(|at| now - at < PREFERENCE_INTERVAL);
-        if recently || self.live.as_ref().is_some_and(|live| live.url == url) {
+        if self.preferred_at.is_some_and(|at| now - at < PREFERENCE_INTERVAL) {
             return;
         }
         self.preferred_at = Some(now);
-        self.next_move = Some(Move { at: now, url: Some(url), purpose: Purpose::Prefer });
+        self.next_move = Some(Move { at: live.stays_until, url: Some(url), purpose: Purpose::Prefer });
     }
 
     pub(super) fn follow(&mut self, due: Move) {

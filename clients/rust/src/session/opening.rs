@@ -14,7 +14,7 @@ use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ServerFrame,
     frame::{Connect, Connected},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout, timeout_at},
@@ -120,6 +120,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                     code: disconnect.code,
                     reason: disconnect.reason,
                     reconnect: disconnect.reconnect,
+                    retry_after: disconnect.retry_after_ms.map(Duration::from_millis),
                 });
             }
             Ok(ServerFrame::Error(error)) if error.id == Some(id) => {
@@ -127,6 +128,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                     code: error.code,
                     reason: error.reason,
                     reconnect: error.transient,
+                    retry_after: error.retry_after_ms.map(Duration::from_millis),
                 });
             }
             Ok(frame) => {
@@ -148,9 +150,12 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
 
 fn refused(closed: Closed) -> ConnectError {
     match closed.code {
-        Some(code) if (3000..4000).contains(&code) => {
-            ConnectError::Refused { code, reconnect: closed.reconnect(), reason: closed.reason.into() }
-        }
+        Some(code) if (3000..4000).contains(&code) => ConnectError::Refused {
+            code,
+            reconnect: closed.reconnect(),
+            reason: closed.reason.into(),
+            retry_after: None,
+        },
         _ => ConnectError::Lost(closed.reason),
     }
 }
