@@ -5,6 +5,7 @@ mod cluster;
 pub mod commands;
 pub mod connection;
 mod endpoint;
+pub mod heard;
 mod hedging;
 pub mod keys;
 pub mod layout;

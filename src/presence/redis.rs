@@ -22,7 +22,7 @@ use super::{
 use crate::{
     broker::BrokerError,
     hub::Hub,
-    redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
+    redis::{ConnectError, Malformed, Redis, heard::Heard, subscription, subscription::Subscription},
 };
 use answers::Claimed;
 use clock::Clock;
@@ -73,6 +73,7 @@ struct Shared {
 struct Partition {
     life: Option<String>,
     clock: Clock,
+    heard: Heard,
     /// Redis may not know all that this node holds, or knows what it does not.
     doubtful: bool,
     /// This node says again what it holds, so that the numbers differ until it has.
@@ -230,6 +231,16 @@ impl Shared {
         self.shards.of(channel).lock().claimed(channel, session, *number, claimed.stay, claimed.since_ms);
     }
 
+    /// Takes note of the news of that number. Whether all was heard that came before, and what was told is what was.
+    fn follows(&self, partition: u16, number: u64) -> bool {
+        let mut known = self.partition(partition).lock();
+        if known.heard.news(number) {
+            known.compare_at.get_or_insert_with(Instant::now);
+            self.hurry.notify_one();
+        }
+        known.compare_at.is_none()
+    }
+
     /// Takes note of the life of a partition. Another one than before means that Redis may have lost what it knew.
     fn learn(&self, partition: u16, life: &str) {
         let mut known = self.partition(partition).lock();
@@ -237,6 +248,7 @@ impl Shared {
             return;
         }
         let lost = known.life.replace(life.to_owned()).is_some();
+        known.heard = Heard::default();
         if lost {
             known.doubtful = true;
             known.compare_at = Some(Instant::now() + RESTORED);
@@ -267,7 +279,7 @@ impl subscription::Listener for Listener {
             let mut residents = shared.shards.of(&news.channel).lock();
             residents.taken(&news.channel, &held.member.session, held.stay);
         }
-        let settled = shared.partition(partition).lock().compare_at.is_none();
+        let settled = shared.follows(partition, news.number);
         shared.rooms.heard(news, settled);
     }
 
@@ -275,6 +287,7 @@ impl subscription::Listener for Listener {
         let now = Instant::now();
         for partition in &self.0.partitions {
             let mut partition = partition.lock();
+            partition.heard = Heard::default();
             partition.compare_at = Some(partition.compare_at.map_or(now, |at| at.max(now)));
         }
         self.0.hurry.notify_one();

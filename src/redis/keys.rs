@@ -113,9 +113,19 @@ impl Keys {
         format!("{}:nodes", self.prefix)
     }
 
+    /// The partition of a session, like that of a channel.
+    pub fn partition_of_session(&self, session: &str) -> u16 {
+        partition_of_name(session, self.partitions)
+    }
+
     /// Which transport of which node has a session.
     pub fn session(&self, session: &str) -> String {
-        format!("{}:session:{session}", self.prefix)
+        self.name(self.partition_of_session(session), &format!("session:{session}"))
+    }
+
+    /// Hash: how often a node was told of the partition's sessions.
+    pub fn told(&self, partition: u16, node: &str) -> String {
+        self.name(partition, &format!("told:{node}"))
     }
 
     /// Pub/sub channel of what is for one node.
@@ -161,8 +171,12 @@ impl Keys {
 
 /// The partition of a channel where there are so many, at least one.
 pub fn partition_of(channel: &Channel, partitions: u16) -> u16 {
+    partition_of_name(channel, partitions)
+}
+
+fn partition_of_name(name: &str, partitions: u16) -> u16 {
     // The remainder is smaller than a u16.
-    (fnv1a(channel.as_bytes()) % u64::from(partitions.max(1))) as u16
+    (fnv1a(name.as_bytes()) % u64::from(partitions.max(1))) as u16
 }
 
 /// The 64-bit FNV-1a hash (draft-eastlake-fnv).

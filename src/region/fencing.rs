@@ -11,22 +11,29 @@ use crate::{
     broker::BrokerError,
     hub::outbox::Outbox,
     node::Node,
-    redis::{Redis, Request, Script},
+    redis::{Redis, Request, Script, heard::Heard, reply},
     session::{claim::Claim, registry::Attached},
 };
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use redis::Value;
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+use tokio::time::MissedTickBehavior;
 
 /// How often it is looked whether claims are to be made up for.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is counted how much the node was told.
+const COUNT_INTERVAL: Duration = Duration::from_secs(2);
+/// For how long Redis counts for a node that asks no more.
+const COUNT_LIFETIME: Duration = Duration::from_secs(600);
 /// The most late claims under way, so that sessions' own commands do not wait behind them.
 const MAX_LATE: usize = 64;
 /// What another region remembers of a session that left it.
@@ -36,6 +43,8 @@ const ELSEWHERE_LIFETIME: Duration = Duration::from_secs(600);
 pub struct Fencing {
     node: Arc<str>,
     realms: Vec<Arc<Realm>>,
+    /// What the own region's Redis told this node, of the sessions of each partition.
+    told: Vec<Mutex<Heard>>,
 }
 
 /// A region's Redis.
@@ -43,17 +52,22 @@ struct Realm {
     redis: Redis,
     /// The node's own region.
     is_own: bool,
-    /// Claims may have failed, or what was told of them may be lost.
-    behind: AtomicBool,
+    /// The partitions of which claims may have failed, or what was told of them may be lost.
+    behind: Vec<AtomicBool>,
 }
 
 impl Fencing {
     /// Fences through the Redis of the own region, if there is one, and those of the others.
     pub fn new(node: Arc<str>, own: Option<Redis>, others: impl IntoIterator<Item = Redis>) -> Self {
-        let realm = |redis, is_own| Arc::new(Realm { redis, is_own, behind: AtomicBool::new(false) });
+        let realm = |redis: Redis, is_own| {
+            let behind = (0..redis.keys.partitions()).map(|_| AtomicBool::new(false)).collect();
+            Arc::new(Realm { redis, is_own, behind })
+        };
+        let partitions = own.as_ref().map_or(0, |redis| redis.keys.partitions());
         let own = own.map(|redis| realm(redis, true));
         Self {
             node,
+            told: (0..partitions).map(|_| Mutex::default()).collect(),
             realms: own.into_iter().chain(others.into_iter().map(|redis| realm(redis, false))).collect(),
         }
     }
@@ -65,11 +79,12 @@ impl Fencing {
                 continue;
             }
             let call = realm.redis.commands.call(realm.request(&self.node, session, attached));
+            let partition = realm.redis.keys.partition_of_session(session);
             let (realm, outbox) = (realm.clone(), attached.outbox.clone());
             tokio::spawn(async move {
                 match call.await {
                     Ok(answer) => outdated(&answer, &outbox),
-                    Err(_) => realm.behind.store(true, Ordering::Release),
+                    Err(_) => realm.doubt(partition),
                 }
             });
         }
@@ -88,11 +103,50 @@ impl Fencing {
         }
     }
 
+    fn own(&self) -> Option<&Arc<Realm>> {
+        self.realms.iter().find(|realm| realm.is_own)
+    }
+
+    /// The own region's Redis tells something of the partition's sessions, under this number.
+    pub fn told(&self, partition: u16, number: u64) {
+        if let (Some(told), Some(own)) = (self.told.get(usize::from(partition)), self.own())
+            && told.lock().news(number)
+        {
+            own.doubt(partition);
+        }
+    }
+
     /// What Redis told this node may be lost: it is to be asked.
     pub fn review(&self) {
-        for realm in self.realms.iter().filter(|realm| realm.is_own) {
-            realm.behind.store(true, Ordering::Release);
+        let Some(own) = self.own() else { return };
+        for (partition, told) in (0..).zip(&self.told) {
+            *told.lock() = Heard::default();
+            own.doubt(partition);
         }
+    }
+
+    /// Asks how much the node was told, so that it knows what it did not hear.
+    async fn count(&self) -> Result<(), BrokerError> {
+        let Some(own) = self.own().filter(|own| own.redis.commands.is_available()) else { return Ok(()) };
+        let counts = (0..).zip(&self.told).map(|(partition, _)| own.count(&self.node, partition));
+        let counts: Vec<_> = counts.collect();
+        for ((partition, told), count) in (0..).zip(&self.told).zip(join_all(counts).await) {
+            let missed = match count? {
+                Some(said) => told.lock().counted(said),
+                // It begins to count, here or because Redis lost what it knew: the session's holders, too.
+                None => {
+                    own.begin_to_count(&self.node, partition).await?;
+                    let mut told = told.lock();
+                    *told = Heard::default();
+                    told.counted(0)
+                }
+            };
+            if missed {
+                tracing::debug!(partition, "what was not heard of sessions is made up for");
+                own.doubt(partition);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -102,8 +156,41 @@ impl Realm {
         self.is_own || attached.claim.turn > 0
     }
 
+    /// Claims of the partition's sessions are to be made again.
+    fn doubt(&self, partition: u16) {
+        if let Some(behind) = self.behind.get(usize::from(partition)) {
+            behind.store(true, Ordering::Release);
+        }
+    }
+
+    /// How much the node was told of the partition's sessions; none where that is not counted.
+    fn count(
+        &self,
+        node: &str,
+        partition: u16,
+    ) -> impl Future<Output = Result<Option<u64>, BrokerError>> + Send + use<> {
+        let Redis { commands, keys, .. } = &self.redis;
+        let told = keys.told(partition, node);
+        let said = commands.call(Request::command(["HGET", &told, "said"]));
+        let kept = commands.send(keep(&told));
+        async move {
+            let said = said.await?;
+            kept?;
+            Ok(reply::text(said).ok().and_then(|said| said.parse().ok()))
+        }
+    }
+
+    async fn begin_to_count(&self, node: &str, partition: u16) -> Result<(), BrokerError> {
+        let Redis { commands, keys, .. } = &self.redis;
+        let told = keys.told(partition, node);
+        let set = commands.call(Request::command(["HSET", &told, "said", "0"]));
+        commands.send(keep(&told))?;
+        set.await.map(drop)
+    }
+
     fn request(&self, node: &str, session: &SessionId, attached: &Attached) -> Request {
         let keys = &self.redis.keys;
+        let partition = keys.partition_of_session(session);
         let (node, lifetime) = if self.is_own { (node, RESUME_LIFETIME) } else { ("", ELSEWHERE_LIFETIME) };
         let Claim { attempt, turn, since_ms, number } = attached.claim;
         let args = [
@@ -115,6 +202,8 @@ impl Realm {
             lifetime.as_millis().to_string(),
             session.to_string(),
             keys.inbox(""),
+            partition.to_string(),
+            keys.told(partition, ""),
         ];
         let args = args.map(String::into_bytes).to_vec();
         Request::Script { script: Script::Claim, keys: vec![keys.session(session)], args }
@@ -132,10 +221,18 @@ impl Realm {
         Ok(())
     }
 
-    /// Claims all sessions that concern it.
-    async fn make_up(&self, node: &Node) -> Result<(), BrokerError> {
+    /// The partitions whose claims are to be made again; they count as made from now on.
+    fn take_behind(&self) -> BTreeSet<u16> {
+        let behind = (0..).zip(&self.behind).filter(|(_, behind)| behind.swap(false, Ordering::AcqRel));
+        behind.map(|(partition, _)| partition).collect()
+    }
+
+    /// Claims all sessions of these partitions that concern it.
+    async fn make_up(&self, node: &Node, partitions: &BTreeSet<u16>) -> Result<(), BrokerError> {
         let mut sessions = node.sessions.all();
-        sessions.retain(|(_, attached)| self.concerns(attached));
+        sessions.retain(|(session, attached)| {
+            self.concerns(attached) && partitions.contains(&self.redis.keys.partition_of_session(session))
+        });
         for some in sessions.chunks(MAX_LATE) {
             let mut claims = Vec::with_capacity(some.len());
             for (session, attached) in some {
@@ -154,19 +251,40 @@ fn outdated(answer: &Value, outbox: &Outbox) {
     }
 }
 
+/// Has a node's count kept for as long as it asks for it.
+fn keep(told: &str) -> Request {
+    Request::command(["PEXPIRE", told, &COUNT_LIFETIME.as_millis().to_string()])
+}
+
 /// Makes up for claims that failed or may not have been told, for the node's life.
 pub async fn run(node: Arc<Node>) {
-    let mut interval = tokio::time::interval(REVIEW_INTERVAL);
+    let mut review = tokio::time::interval(REVIEW_INTERVAL);
+    let mut count = tokio::time::interval(COUNT_INTERVAL);
+    count.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
-        for realm in node.fencing.realms.clone() {
-            if !realm.redis.commands.is_available() || !realm.behind.swap(false, Ordering::AcqRel) {
-                continue;
+        tokio::select! {
+            _ = review.tick() => make_up(&node).await,
+            _ = count.tick() => {
+                if let Err(error) = node.fencing.count().await {
+                    tracing::debug!(%error, "what was told of sessions is counted later");
+                }
             }
-            if let Err(error) = realm.make_up(&node).await {
-                tracing::debug!(%error, "sessions are claimed later");
-                realm.behind.store(true, Ordering::Release);
-            }
+        }
+    }
+}
+
+async fn make_up(node: &Node) {
+    for realm in &node.fencing.realms {
+        if !realm.redis.commands.is_available() {
+            continue;
+        }
+        let partitions = realm.take_behind();
+        if partitions.is_empty() {
+            continue;
+        }
+        if let Err(error) = realm.make_up(node, &partitions).await {
+            tracing::debug!(%error, "sessions are claimed later");
+            partitions.into_iter().for_each(|partition| realm.doubt(partition));
         }
     }
 }

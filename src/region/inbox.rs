@@ -58,8 +58,11 @@ impl Inbox {
         let (word, rest) = std::str::from_utf8(payload).ok()?.split_once(' ')?;
         match word {
             "replaced" => {
-                let (number, session) = rest.split_once(' ')?;
-                self.node.sessions.replaced(session, number.parse().ok()?);
+                let mut words = rest.splitn(4, ' ');
+                let (partition, said) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+                let (number, session) = (words.next()?.parse().ok()?, words.next()?);
+                self.node.fencing.told(partition, said);
+                self.node.sessions.replaced(session, number);
             }
             "ask" => questions::asked(&self.node, rest)?,
             "answer" => self.node.questions.answered(rest)?,

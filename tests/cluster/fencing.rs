@@ -153,20 +153,66 @@ async fn the_highest_attempt_is_left_though_the_redis_of_a_region_was_away_meanw
     }
 }
 
+/// The key of a session's holder, once it has one.
+async fn holder_of(redis: &RedisServer, session: &Session) -> String {
+    let pattern = format!("sky:{{*}}:session:{}", session.connected["session"].as_str().unwrap());
+    let mut keys = Vec::new();
+    eventually("it is claimed", async || {
+        keys = redis.run::<Vec<String>>(&format!("KEYS {pattern}")).await;
+        !keys.is_empty()
+    })
+    .await;
+    keys.remove(0)
+}
+
+/// Gives a session to a transport of another node, as if the word that says so were never heard.
+async fn is_taken_unheard(redis: &RedisServer, session: &Session) {
+    let holder = holder_of(redis, session).await;
+    let (partition, _) = holder.split_once(":session:").unwrap();
+    let told = format!("{partition}:told:a");
+    eventually("it counts", async || redis.run::<bool>(&format!("EXISTS {told}")).await).await;
+    let theirs = "9 9 9999999999999 9 b";
+    let take = "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('HINCRBY', KEYS[2], 'said', 1)";
+    redis.run_words::<u64>(&["EVAL", take, "2", &holder, &told, theirs]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_is_replaced_by_a_word_that_is_not_heard_ends_all_the_same() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let mut session = Session::open(&a).await;
+    let mut other = Session::open(&a).await;
+    is_taken_unheard(&redis, &session).await;
+    assert_eq!(session.end().await, u64::from(CloseCode::Replaced.code()));
+    other.is_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_fenced_still_when_redis_forgets_everything() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    let mut first = Session::open(&a).await;
+    holder_of(&redis, &first).await;
+    redis.run::<()>("FLUSHALL").await;
+    holder_of(&redis, &first).await;
+    let mut second = first.resume(&b).await;
+    assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));
+    second.is_served().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_word_of_an_old_takeover_closes_nothing() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;
     let first = Session::open(&a).await;
     let session = first.connected["session"].as_str().unwrap().to_owned();
-    let holder = async || redis.run::<String>(&format!("GET sky:session:{session}")).await;
-    eventually("it is claimed", async || redis.run::<bool>(&format!("EXISTS sky:session:{session}")).await)
-        .await;
+    let key = holder_of(&redis, &first).await;
+    let holder = async || redis.run::<String>(&format!("GET {key}")).await;
     let before = holder().await;
     let number: u64 = before.split(' ').nth(3).unwrap().parse().unwrap();
     let mut second = first.resume(&a).await;
     eventually("it is claimed anew", async || holder().await != before).await;
-    let told = format!("replaced {number} {session}");
+    let told = format!("replaced 0 0 {number} {session}");
     redis.run_words::<()>(&["PUBLISH", "sky:inbox:a", &told]).await;
     second.is_served().await;
 }
@@ -175,7 +221,7 @@ async fn a_late_word_of_an_old_takeover_closes_nothing() {
 async fn a_session_that_ends_leaves_nothing_in_redis() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;
-    let keys = async || redis.run::<Vec<String>>("KEYS sky:session:*").await.len();
+    let keys = async || redis.run::<Vec<String>>("KEYS sky:*:session:*").await.len();
     let sessions = [Session::open(&a).await, Session::open(&a).await];
     eventually("they are claimed", async || keys().await == 2).await;
     sessions.into_iter().for_each(Session::cut);

@@ -91,6 +91,36 @@ async fn what_changed_while_news_were_lost_is_told() {
     assert_eq!(watcher.next().await, (set(&[]), set(&[guest.session()]), 1));
 }
 
+/// Takes someone out as if they had left by a word that is said, and never heard.
+async fn leaves_unheard(redis: &RedisServer, guest: &Guest) {
+    let room = room(redis).await;
+    let life = room.replace("presence:chat:1", "life");
+    let leaves = format!("HDEL {room} {}", guest.session());
+    redis.transaction(&[leaves, format!("HINCRBY {life} said 1")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_by_a_word_that_was_not_heard_is_no_ghost_for_long() {
+    let redis = RedisServer::start().await;
+    let (here, there) = (node(&redis).await, node(&redis).await);
+    let guest = Guest::on(&there).await;
+    let mut watcher = Watcher::on(&here).await;
+    leaves_unheard(&redis, &guest).await;
+    assert_eq!(watcher.next().await, (set(&[]), set(&[guest.session()]), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_by_a_word_that_was_not_heard_is_told_with_the_next_that_is() {
+    let redis = RedisServer::start().await;
+    let (here, there) = (node(&redis).await, node(&redis).await);
+    let guest = Guest::on(&there).await;
+    let mut watcher = Watcher::on(&here).await;
+    watcher.sees(&[guest.session()]).await;
+    leaves_unheard(&redis, &guest).await;
+    let next = Guest::on(&there).await;
+    watcher.sees(&[next.session()]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_node_wrote_is_passed_over() {
     let redis = RedisServer::start().await;

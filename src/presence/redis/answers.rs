@@ -41,14 +41,17 @@ pub struct Renewed {
     pub lapsed: bool,
     /// What the clock of Redis says.
     pub now_ms: u64,
+    /// The number of the news that were said last.
+    pub said: u64,
 }
 
 /// # Errors
 /// When it is something else.
 pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
-    let [life, held, lapsed, now] = parts(value)?;
+    let [life, held, lapsed, now, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
-    Ok(Renewed { life: reply::text(life)?, held, lapsed: number(lapsed)? != 0, now_ms: number(now)? })
+    let (lapsed, now_ms, said) = (number(lapsed)? != 0, number(now)?, number(said)?);
+    Ok(Renewed { life: reply::text(life)?, held, lapsed, now_ms, said })
 }
 
 /// The holder that was swept, if one was; there may be more.

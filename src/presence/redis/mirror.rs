@@ -16,7 +16,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     broker::BrokerError,
-    redis::{Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription},
+    redis::{Redis, connection::RECONNECT_PAUSE, heard::Heard, subscription, subscription::Subscription},
     region::{Remote, lease::Candidate},
 };
 use futures_util::{
@@ -77,8 +77,8 @@ struct Partition {
     life_here: Option<String>,
     /// Which nodes hold members there.
     holders: Vec<String>,
-    /// The number of the last change there that is applied here, or on its way.
-    heard: Option<u64>,
+    /// Of the changes there, which are applied here, or on their way.
+    heard: Heard,
     /// How many were held there after which change; not counted here yet, as that change was not heard.
     counted_there: Option<Counted>,
     mismatches: u8,
@@ -333,17 +333,16 @@ impl Partition {
     /// Takes note of the life there. In another one than before, its nodes say first again what they hold.
     fn learn(&mut self, life: &str) {
         if is_other(&mut self.life_there, life) {
-            (self.heard, self.counted_there) = (None, None);
+            (self.heard, self.counted_there) = (Heard::default(), None);
             self.compare_at = Some(Instant::now() + RESTORED);
         }
     }
 
     /// Takes note that this change is on its way; answers how many should be held after it, if that was counted.
     fn heard(&mut self, number: u64) -> Option<usize> {
-        if self.heard.is_some_and(|last| number > last + 1) {
+        if self.heard.news(number) {
             self.compare_at.get_or_insert_with(Instant::now);
         }
-        self.heard = self.heard.max(Some(number));
         self.counted_there
             .take_if(|counted| counted.said <= number)
             .filter(|counted| counted.said == number)
@@ -356,15 +355,12 @@ impl Partition {
         let Census { life, held, holders, said } = census;
         self.learn(&life);
         self.holders = holders;
-        if self.counted_there.take().is_some() {
-            // What was said two seconds ago has not come.
+        if self.heard.counted(said) {
             self.compare_at.get_or_insert_with(Instant::now);
         }
-        let heard = *self.heard.get_or_insert(said);
-        if said > heard {
-            self.counted_there = Some(Counted { said, held });
-        }
-        (said == heard).then_some(held)
+        let heard = self.heard.last();
+        self.counted_there = (Some(said) > heard).then_some(Counted { said, held });
+        (Some(said) == heard).then_some(held)
     }
 
     fn counted_here(&mut self, expected: Option<usize>, renewed: &Renewed) {

@@ -89,6 +89,9 @@ impl Shared {
         self.learn(partition, &renewed.life);
         let mut known = self.partition(partition).lock();
         known.clock.read(asked_at, renewed.now_ms);
+        if known.heard.counted(renewed.said) {
+            known.compare_at.get_or_insert_with(Instant::now);
+        }
         let differs = held != renewed.held && !known.restating;
         known.mismatches = if differs { known.mismatches.saturating_add(1) } else { 0 };
         if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
