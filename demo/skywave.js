@@ -201,6 +201,15 @@ function textOf(data) {
   try {
     return JSON.stringify(data);
   } catch {
+    return textWithBigInts(data);
+  }
+}
+function textWithBigInts(data) {
+  const mark = `${Math.random()}${Math.random()}:`;
+  try {
+    const text2 = JSON.stringify(data, (_, value) => typeof value === "bigint" ? `${mark}${String(value)}` : value);
+    return text2?.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
+  } catch {
     return void 0;
   }
 }
@@ -832,7 +841,10 @@ var reader = (body) => {
   body["data"] = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   return true;
 };
-var json = {
+function jsonEncoding(parse) {
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => framesOf(message, parse) };
+}
+var writing = {
   name: "json",
   encode([name, body]) {
     const { data, ...fields } = body;
@@ -841,21 +853,43 @@ var json = {
     const [field, value] = typeof data === "string" ? ["data", data] : ["data_b64", `"${toBase64(data)}"`];
     return `${head.slice(0, -1)}${head.endsWith("{}") ? "" : ","}"${field}":${value}}}`;
   },
-  decode: (frame) => toFrame(valueOf(frame), reader),
-  toMessage: (encoded) => encoded,
-  fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader))
+  toMessage: (encoded) => encoded
 };
-function valueOf(frame) {
-  return parsed(() => JSON.parse(typeof frame === "string" ? frame : new TextDecoder("utf-8", { fatal: true }).decode(frame)));
+var json = /* @__PURE__ */ jsonEncoding((text2) => JSON.parse(text2));
+function framesOf(message, parse) {
+  return decoded(splitText(message, parse), (frame) => toFrame(frame, reader));
+}
+function valueOf(frame, parse) {
+  return parsed(() => parse(typeof frame === "string" ? frame : new TextDecoder("utf-8", { fatal: true }).decode(frame)));
 }
 function toBase64(bytes) {
   let text2 = "";
   for (const byte of bytes) text2 += String.fromCharCode(byte);
   return btoa(text2);
 }
-function splitText(message) {
-  return [valueOf(message)].flat();
+function splitText(message, parse = (text2) => JSON.parse(text2)) {
+  return [valueOf(message, parse)].flat();
 }
+
+// src/exact_json.ts
+var STRING_OR_NUMBER = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+function parseExact(text2) {
+  const value = JSON.parse(text2);
+  if (!/\d{16}/.test(text2)) return value;
+  const mark = `${Math.random()}${Math.random()}:`;
+  const marked = text2.replace(STRING_OR_NUMBER, (token) => isUnsafe(token) ? `"${mark}${token}"` : token);
+  return JSON.parse(marked, (_, one) => typeof one === "string" && one.startsWith(mark) ? BigInt(one.slice(mark.length)) : one);
+}
+function isUnsafe(token) {
+  return /^-?\d{16,}$/.test(token) && !Number.isSafeInteger(Number(token));
+}
+function numbersOfProtocol(value) {
+  if (typeof value === "bigint") return Number(value);
+  if (Array.isArray(value)) return value.map(numbersOfProtocol);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, name === "data" ? field : numbersOfProtocol(field)]));
+}
+var exactJson = /* @__PURE__ */ jsonEncoding((text2) => numbersOfProtocol(parseExact(text2)));
 
 // src/address.ts
 var PATH = "/v1/connect";
@@ -3526,5 +3560,6 @@ export {
   Skywave,
   SkywaveError,
   TokenError,
+  exactJson,
   json
 };

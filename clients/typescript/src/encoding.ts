@@ -88,8 +88,12 @@ const reader: PayloadReader = (body) => {
   return true;
 };
 
-/** JSON: what a browser reads and writes fastest. */
-export const json: Encoding = {
+/** JSON, read by `parse`. */
+export function jsonEncoding(parse: (text: string) => unknown): Encoding {
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => framesOf(message, parse) };
+}
+
+const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {
   name: 'json',
   encode([name, body]) {
     const { data, ...fields } = body as { data?: Payload };
@@ -99,13 +103,18 @@ export const json: Encoding = {
     // Text that is JSON already is put in as it is, after the other fields.
     return `${head.slice(0, -1)}${head.endsWith('{}') ? '' : ','}"${field}":${value}}}`;
   },
-  decode: (frame) => toFrame(valueOf(frame), reader),
   toMessage: (encoded) => encoded as string,
-  fromMessage: (message) => decoded(splitText(message), (frame) => toFrame(frame, reader)),
 };
 
-function valueOf(frame: string | Uint8Array): unknown {
-  return parsed(() => JSON.parse(typeof frame === 'string' ? frame : new TextDecoder('utf-8', { fatal: true }).decode(frame)) as unknown);
+/** JSON: what a browser reads and writes fastest. */
+export const json: Encoding = /* @__PURE__ */ jsonEncoding((text) => JSON.parse(text) as unknown);
+
+function framesOf(message: string | Uint8Array, parse: (text: string) => unknown): Iterable<ServerFrame> {
+  return decoded(splitText(message, parse), (frame) => toFrame(frame, reader));
+}
+
+function valueOf(frame: string | Uint8Array, parse: (text: string) => unknown): unknown {
+  return parsed(() => parse(typeof frame === 'string' ? frame : new TextDecoder('utf-8', { fatal: true }).decode(frame)));
 }
 
 function toBase64(bytes: Uint8Array): string {
@@ -119,6 +128,6 @@ function toBase64(bytes: Uint8Array): string {
  *
  * @throws DecodeError for what is no JSON.
  */
-export function splitText(message: string | Uint8Array): unknown[] {
-  return [valueOf(message)].flat();
+export function splitText(message: string | Uint8Array, parse: (text: string) => unknown = (text) => JSON.parse(text) as unknown): unknown[] {
+  return [valueOf(message, parse)].flat();
 }

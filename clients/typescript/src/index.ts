@@ -14,6 +14,7 @@ export { CloseCode, ErrorCode } from './codes.js';
 export type { Delivered } from './courier.js';
 export type { Listener, ListenOptions } from './emitter.js';
 export { type Carrier, type Encoding, json } from './encoding.js';
+export { exactJson } from './exact_json.js';
 export type { GetToken } from './engine.js';
 export { ConnectionError, InvalidDataError, type Issue, RequestError, SkywaveError, TokenError } from './errors.js';
 export type { GapReason, Network, Payload } from './frames.js';

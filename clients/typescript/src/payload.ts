@@ -16,10 +16,21 @@ export function toPayload(data: unknown): Payload {
   return text;
 }
 
-/** The JSON text of a value. There is none of functions, symbols and `undefined`, a `BigInt` and what is circular. */
+/** The JSON text of a value. There is none of functions, symbols and `undefined`, and of what is circular. */
 function textOf(data: unknown): string | undefined {
   try {
     return JSON.stringify(data);
+  } catch {
+    return textWithBigInts(data);
+  }
+}
+
+/** A BigInt is written as the integer that it is. */
+function textWithBigInts(data: unknown): string | undefined {
+  const mark = `${Math.random()}${Math.random()}:`;
+  try {
+    const text = JSON.stringify(data, (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${String(value)}` : value)) as string | undefined;
+    return text?.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
   } catch {
     return undefined;
   }

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import { DecodeError, json, splitText } from '../../src/encoding.js';
-import type { ClientFrame, Payload } from '../../src/frames.js';
+import { exactJson } from '../../src/exact_json.js';
+import type { ClientFrame, Payload, ServerFrame } from '../../src/frames.js';
 import { prefixed } from '../../src/framing.js';
-import { messagePack } from '../../src/msgpack.js';
+import { exactMessagePack, messagePack } from '../../src/msgpack.js';
+import { toPayload } from '../../src/payload.js';
 import { bytes, cases, hex, read } from './vectors.js';
 
 /** A client's frame from its canonical JSON, with the payload's text as it stands there. */
@@ -59,6 +61,27 @@ describe('what a node sends', () => {
     message.fill(0);
     assert.deepEqual(payloads.map(({ buffer }) => new Uint8Array(buffer)), [Uint8Array.of(1, 2), Uint8Array.of(3)]);
     assert.ok(payloads.every(({ constructor }) => constructor === Uint8Array));
+  });
+});
+
+describe('integers beyond 2⁵³', () => {
+  const text = '{"id":9007199254740993,"list":[-12345678901234567890],"text":"9007199254740993","small":1,"float":0.12345678901234567890,"big":1e20}';
+  const value = { id: 9007199254740993n, list: [-12345678901234567890n], text: '9007199254740993', small: 1, float: 0.12345678901234568, big: 1e20 };
+  const at = { channel: 'a:b', origin: 'eu', epoch: 'e', offset: 1, time_ms: 0 };
+
+  it('in payloads are BigInts by the exact encodings, and numbers by the others', () => {
+    const frame = `{"publication":${JSON.stringify(at).slice(0, -1)},"data":${text}}}`;
+    const packed = encode({ publication: { ...at, data: text } });
+    const dataOf = ([, body]: ServerFrame): unknown => (body as { data: unknown }).data;
+    assert.deepEqual(dataOf(exactJson.decode(frame)), value);
+    assert.deepEqual([...exactJson.fromMessage(`[${frame}]`)].map(dataOf), [value]);
+    assert.deepEqual(dataOf(exactMessagePack.decode(packed)), value);
+    assert.equal((dataOf(json.decode(frame)) as { id: unknown }).id, 9007199254740992);
+    assert.throws(() => exactJson.decode(frame.slice(1)), DecodeError);
+  });
+
+  it('are published as they are', () => {
+    assert.equal(toPayload({ id: 9007199254740993n, list: [-1n], text: 'a"1' }), '{"id":9007199254740993,"list":[-1],"text":"a\\"1"}');
   });
 });
 
