@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod connection;
+mod farewell;
 mod filling;
 mod joining;
 mod opening;
@@ -26,7 +27,7 @@ use pending::{Done, Pending};
 use questions::Questions;
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
-    frame::{Disconnect, Error, Ping, RequestId, SessionId},
+    frame::{Error, Ping, RequestId, SessionId},
     heartbeat::{Action, Heartbeat},
 };
 use std::{
@@ -110,20 +111,20 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
             tracing::debug!(session = %id, ?end, "session left its transport");
-            Box::pin(finish(connection, &outbox, end)).await
+            Box::pin(finish(&node, connection, &outbox, end)).await
         }
         Err(end) => {
             node.metrics.handshakes_refused.with_label_values(&[end.reason()]).inc();
-            Box::pin(finish(connection, &outbox, end)).await
+            Box::pin(finish(&node, connection, &outbox, end)).await
         }
     };
     node.metrics.sessions_closed.with_label_values(&[&code]).inc();
 }
 
-async fn finish<C: Connection>(connection: C, outbox: &Outbox, end: End) -> String {
+async fn finish<C: Connection>(node: &Node, connection: C, outbox: &Outbox, end: End) -> String {
     match end {
         End::Closed(code) => {
-            connection.close(outbox, Disconnect::from(code)).await;
+            connection.close(outbox, farewell::farewell(node, code)).await;
             code.code().to_string()
         }
         End::Gone | End::Cut => end.reason().to_owned(),

@@ -194,7 +194,7 @@ fn places(node: &Node, id: &SessionId, address: SocketAddr, grant: &Grant) -> Re
     }
     Ok(Places {
         _node: node.session_quota.take(()).ok_or(CloseCode::Overloaded)?,
-        _address: node.address_quota.take(block).ok_or(CloseCode::TooManySessions)?,
+        _address: node.address_quota.take(block).ok_or(CloseCode::Overloaded)?,
         _user: match user {
             Some(user) => Some(node.user_quota.take(user).ok_or(CloseCode::TooManySessions)?),
             None => None,

@@ -139,6 +139,11 @@ impl Registry {
         }
     }
 
+    /// Transports in any state.
+    pub fn transports(&self) -> usize {
+        self.transports.load(Ordering::Relaxed)
+    }
+
     /// Counts a transport until the guard is dropped.
     pub fn count_transport(self: &Registry) -> TransportCount<'_> {
         self.transports.fetch_add(1, Ordering::Relaxed);

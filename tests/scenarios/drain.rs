@@ -16,6 +16,7 @@ on_every_transport! {
     a_draining_node_takes_no_session,
     a_session_that_is_told_to_go_is_served_until_it_goes,
     what_is_left_at_the_deadline_is_closed,
+    sessions_that_a_node_leaves_behind_come_back_one_after_the_other,
     a_node_ends_as_soon_as_its_last_session_has_gone,
     a_client_moves_to_the_next_node_and_is_told_what_it_lost,
     a_node_that_is_dropped_closes_its_sessions,
@@ -65,6 +66,24 @@ async fn what_is_left_at_the_deadline_is_closed(way: Way) {
     let draining = tokio::spawn(world.server.drain());
     assert_eq!(peer.end().await, CloseCode::Shutdown.code());
     assert!(began.elapsed() >= Duration::from_millis(500));
+    soon(draining).await.unwrap();
+}
+
+async fn sessions_that_a_node_leaves_behind_come_back_one_after_the_other(way: Way) {
+    let settings = [("DRAIN__DEADLINE", "0s"), ("LIMITS__HANDSHAKES_PER_SECOND", "10")];
+    let world = World::with(way, &settings).await;
+    let mut peers = Vec::new();
+    for _ in 0..8 {
+        peers.push(Peer::connected(&world).await.0);
+    }
+    let draining = tokio::spawn(world.server.drain());
+    let mut waits_ms = BTreeSet::new();
+    for peer in &mut peers {
+        let disconnect = peer.disconnected().await;
+        assert_eq!(disconnect.code, CloseCode::Shutdown.code());
+        waits_ms.extend(disconnect.retry_after_ms);
+    }
+    assert!(waits_ms.len() > 1 && waits_ms.last() < Some(&801), "{waits_ms:?}");
     soon(draining).await.unwrap();
 }
 

@@ -7,7 +7,7 @@ use skywave_client::{
 };
 use skywave_protocol::{
     ClientFrame, Encoding, RequestId, ServerFrame,
-    frame::{Connect, Connected, Error, Publication, Subscribed},
+    frame::{Connect, Connected, Disconnect, Error, Publication, Subscribed},
 };
 use std::collections::BTreeMap;
 
@@ -156,6 +156,11 @@ impl Peer {
 
     /// Reads to the end of the transport: the code of the `disconnect` that came last.
     pub async fn end(&mut self) -> u16 {
+        self.disconnected().await.code
+    }
+
+    /// Reads to the end of the transport: the `disconnect` that came last.
+    pub async fn disconnected(&mut self) -> Disconnect {
         let mut last = None;
         loop {
             match self.next().await {
@@ -165,7 +170,7 @@ impl Peer {
                         panic!("{closed:?} after {last:?}")
                     };
                     assert_eq!(closed.code.unwrap_or(disconnect.code), disconnect.code);
-                    return disconnect.code;
+                    return disconnect;
                 }
             }
         }
