@@ -358,11 +358,38 @@ fn close_code(mut bytes: &[u8]) -> Option<u16> {
     None
 }
 
+/// The next frame of a server, which has less than 126 bytes: how it begins, and what it holds.
+async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    soon(async {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[1])];
+        stream.read_exact(&mut payload).await.unwrap();
+        (head[0], payload)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_without_connect_is_closed_with_its_code() {
     let mut target = Target::impatient(TIMEOUT_MS).await;
     let stream = websocket(&target).await;
     assert_eq!(close_code(&read_to_end(stream).await), Some(3004));
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_whose_close_is_answered_is_ended_at_once() {
+    let mut target = Target::impatient(TIMEOUT_MS).await;
+    let mut stream = websocket(&target).await;
+    assert_eq!(frame(&mut stream).await.0, 0x81, "no `disconnect`");
+    let (kind, payload) = frame(&mut stream).await;
+    assert_eq!((kind, &payload[..2]), (0x88, &3004_u16.to_be_bytes()[..]));
+    // The client answers, and leaves it to the server to end the connection (RFC 6455, section 7.1.1).
+    let answered = Instant::now();
+    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0b, 0xbc]).await.unwrap();
+    assert!(read_to_end(stream).await.is_empty());
+    assert!(answered.elapsed() < Duration::from_millis(500), "{:?}", answered.elapsed());
     target.is_unharmed().await;
 }
 

@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -176,7 +176,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         // The peer's answer, and whatever else is still on its way: a socket that is closed with bytes unread sends
         // a reset, which could overtake what was just sent.
         while let Some(Ok(_)) = self.socket.next().await {}
-        tokio::io::copy(self.socket.get_mut(), &mut tokio::io::sink()).await?;
+        let stream = self.socket.get_mut();
+        stream.shutdown().await?;
+        // Whatever is still on its way: a socket that is closed with bytes unread sends a reset, which could overtake
+        // what was just sent.
+        tokio::io::copy(stream, &mut tokio::io::sink()).await?;
         Ok(())
     }
 }
@@ -242,7 +246,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         match tokio::time::timeout(CLOSE_TIMEOUT, self.write_end(outbox, disconnect)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(address = %self.address, %error, "the peer did not wait"),
-            Err(_) => tracing::debug!(address = %self.address, "the peer did not answer the close"),
+            Err(_) => {
+                tracing::debug!(address = %self.address, "the peer did not end its side of the connection")
+            }
         }
     }
 }
