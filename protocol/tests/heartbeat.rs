@@ -400,6 +400,20 @@ fn a_cut_in_the_midst_of_traffic_teaches_nothing() {
 }
 
 #[test]
+fn a_peer_that_gives_up_early_is_pinged_before_and_never_more_often_than_allowed() {
+    let interval = |timeout| {
+        let mut session = Session::new(PathKind::Udp, Activity::Saver);
+        session.heartbeat.respect_idle_timeout(timeout);
+        session.beats(100);
+        session.interval()
+    };
+    assert_eq!(interval(seconds(20)), seconds(15));
+    assert_eq!(interval(seconds(120)), seconds(90));
+    assert_eq!(interval(Duration::from_millis(3)), HeartbeatConfig::default().min);
+    assert_eq!(interval(Duration::MAX), HeartbeatConfig::default().max);
+}
+
+#[test]
 fn what_was_sent_counts_from_when_it_was_sent() {
     let mut session = Session::new(PathKind::Tcp, Activity::Idle);
     let (begin, interval) = (session.now, session.interval());

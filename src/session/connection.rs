@@ -36,6 +36,8 @@ pub trait Connection: Send {
     /// The path's round-trip time, where the transport measures it.
     fn rtt(&self) -> Option<Duration>;
 
+    /// After how long the peer itself gives the transport up when nothing comes, where it says so.
+    fn idle_timeout(&self) -> Option<Duration>;
     /// When something was last written that the transport delivers reliably.
     fn last_sent(&self) -> Option<Instant>;
 

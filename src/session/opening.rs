@@ -61,6 +61,7 @@ pub async fn open<C: Connection>(
         path: connection.path(),
         address: connection.address(),
         rtt: connection.rtt(),
+        idle_timeout: connection.idle_timeout(),
     };
     // Not within the time limit: what it has begun, it has to finish or undo.
     welcome(node, peer, outbox, connect).await
@@ -98,6 +99,7 @@ struct Peer {
     address: SocketAddr,
     /// What the transport has measured so far, if it does.
     rtt: Option<Duration>,
+    idle_timeout: Option<Duration>,
 }
 
 async fn welcome(
@@ -143,6 +145,9 @@ async fn welcome(
     let mut heartbeat = Heartbeat::new(&node.config.heartbeat, peer.path, activity, now);
     if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
         heartbeat.remember(memory);
+    }
+    if let Some(idle_timeout) = peer.idle_timeout {
+        heartbeat.respect_idle_timeout(idle_timeout);
     }
     if let Some(rtt) = peer.rtt {
         heartbeat.begin_with_rtt(rtt);

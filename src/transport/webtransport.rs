@@ -3,14 +3,18 @@
 //! The HTTP/3 part is small and driven here rather than by a general library: a session needs one request, one
 //! bidirectional stream, a unidirectional stream per channel and datagrams, and there are many thousands of them.
 
+mod capsules;
 mod connection;
 mod handshake;
+mod parameters;
+mod strays;
 mod streams;
 
 use super::UdpSocket;
 use crate::{node::Node, session};
 use connection::WebTransportConnection;
 use handshake::HandshakeError;
+use parameters::AttentiveTls;
 use quinn::{
     Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
@@ -75,7 +79,8 @@ pub fn endpoint(
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER)
         .max_idle_timeout(Some((node.config.heartbeat.max + IDLE_MARGIN).try_into()?));
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(Arc::new(tls))?));
+    let tls = Arc::new(QuicServerConfig::try_from(Arc::new(tls))?);
+    let mut config = ServerConfig::with_crypto(Arc::new(AttentiveTls(tls)));
     config.transport_config(Arc::new(transport)).migration(true).max_incoming(MAX_INCOMING);
     let runtime = Arc::new(TokioRuntime);
     Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket.socket, runtime)?)

@@ -7,7 +7,9 @@ use crate::{
 };
 use quinn::{ConnectionError, Endpoint, TransportConfig, VarInt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use skywave_protocol::framing::read_varint;
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -196,12 +198,42 @@ async fn a_request_that_is_no_session_gets_the_fitting_status() {
     ] {
         assert_eq!(status(node, path, &[]).await, expected, "{path}");
     }
+    for protocol in ["webtransport", "webtransport-h3"] {
+        assert_eq!(status(node, "/v1/connect", &[(":protocol", protocol)]).await, "200", "{protocol}");
+    }
     for (name, value, expected) in
         [(":method", "GET", "405"), (":protocol", "websocket", "501"), (":scheme", "http", "400")]
     {
         assert_eq!(status(node, "/v1/connect", &[(name, value)]).await, expected, "{name} {value}");
     }
     target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_say_that_sessions_are_served_in_the_words_of_each_draft() {
+    let target = Target::new().await;
+    let connection = quic(target.public(), TransportConfig::default()).await;
+    let mut control = soon(connection.accept_uni()).await.unwrap();
+    let mut bytes = vec![0; 3];
+    soon(control.read_exact(&mut bytes)).await.unwrap();
+    assert_eq!(bytes[..2], [0, 4], "no SETTINGS first on a control stream");
+    bytes.resize(usize::from(bytes[2]), 0);
+    soon(control.read_exact(&mut bytes)).await.unwrap();
+    let (mut settings, mut rest) = (BTreeMap::new(), &bytes[..]);
+    while let Some((id, size)) = read_varint(rest) {
+        let (value, value_size) = read_varint(&rest[size..]).unwrap();
+        settings.insert(id, value);
+        rest = &rest[size + value_size..];
+    }
+    for (setting, id) in [
+        ("ENABLE_CONNECT_PROTOCOL", 0x08),
+        ("H3_DATAGRAM", 0x33),
+        ("draft 02", 0x2b60_3742),
+        ("draft 07", 0xc671_706a),
+        ("draft 15", 0x2c7c_f000),
+    ] {
+        assert_eq!(settings.get(&id), Some(&1), "{setting}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use crate::{
     target::Target,
-    webtransport::{RawSession, ask_again, next_frame, number, request},
+    webtransport::{RawSession, next_frame, number, request},
     world::soon,
 };
 use quinn::{TransportConfig, VarInt};
@@ -177,20 +177,42 @@ async fn a_flood_of_stray_streams_ends_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unidirectional_streams_that_nobody_asked_for_cost_a_bounded_room() {
+async fn unidirectional_streams_that_nobody_asked_for_are_refused_and_a_flood_ends_the_session() {
+    let mut target = Target::new().await;
+    let mut session = attacker(&target).await;
+    let mut control = session.connect(json!({})).await;
+    for header in [[0x40, 0x54], [0x40, 0x21]] {
+        let mut stray = soon(session.quic.open_uni()).await.unwrap();
+        stray.write_all(&header).await.unwrap();
+        assert!(soon(stray.stopped()).await.unwrap().is_some(), "{header:x?}");
+    }
+    goes_on(&mut control).await;
+    let quic = session.quic.clone();
+    let flood = tokio::spawn(async move {
+        while let Ok(mut stray) = quic.open_uni().await {
+            // It may have been refused already; on with the next one.
+            let _ = (stray.write_all(&[0x54; 1000]).await, stray.reset(VarInt::from_u32(7)));
+        }
+    });
+    assert_eq!(control.frame().await["disconnect"]["code"], 3501);
+    assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    soon(flood).await.unwrap();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_said_on_http3s_own_streams_holds_up_no_request() {
     let mut target = Target::new().await;
     let session = attacker(&target).await;
     let mut control = session.connect(json!({})).await;
     let mut open = Vec::new();
-    // The credit ends early, and is not given again as long as the streams are open.
-    while let Ok(stream) =
-        tokio::time::timeout(std::time::Duration::from_millis(200), session.quic.open_uni()).await
-    {
-        let mut stream = stream.unwrap();
-        stream.write_all(&[0x54, 0, 1, 2, 3]).await.unwrap();
+    // QPACK's encoder and decoder streams.
+    for kind in [2, 3] {
+        let mut stream = soon(session.quic.open_uni()).await.unwrap();
+        stream.write_all(&[kind]).await.unwrap();
+        soon(stream.write_all(&vec![0; 600_000])).await.unwrap();
         open.push(stream);
     }
-    assert!(open.len() < 16, "{} streams", open.len());
     goes_on(&mut control).await;
     target.is_unharmed().await;
 }
@@ -226,9 +248,8 @@ async fn the_end_of_the_request_stream_ends_the_session() {
             "finished" => session.send.finish().unwrap(),
             "reset" => session.send.reset(VarInt::from_u32(7)).unwrap(),
             _ => {
-                // DATA with CLOSE_WEBTRANSPORT_SESSION, code 0.
+                // DATA with WT_CLOSE_SESSION, code 0; the stream stays open, which it should not.
                 session.send.write_all(&[0, 7, 0x68, 0x43, 4, 0, 0, 0, 0]).await.unwrap();
-                session.send.finish().unwrap();
             }
         }
         target.attackers_are_gone().await;
@@ -249,16 +270,42 @@ async fn garbage_on_the_request_stream_is_passed_over() {
     target.is_unharmed().await;
 }
 
+/// `H3_REQUEST_REJECTED`: the client may ask again on another connection.
+const REQUEST_REJECTED: VarInt = VarInt::from_u32(0x010b);
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_request_on_the_connection_is_refused() {
+async fn a_second_request_on_the_connection_is_rejected_as_one_that_may_be_made_again() {
     let mut target = Target::new().await;
-    let session = attacker(&target).await;
-    let mut control = session.connect(json!({})).await;
-    let headers = request(target.public(), "/v1/connect");
-    let quic = session.quic.clone();
-    let second = tokio::spawn(async move { ask_again(&quic, &headers).await.status });
-    assert!(soon(second).await.is_err(), "it was answered");
-    goes_on(&mut control).await;
+    let mut request_bytes = Vec::new();
+    request(target.public(), "/v1/connect").generate_frame().write(&mut request_bytes).unwrap();
+    for before_the_control_stream in [true, false] {
+        let session = attacker(&target).await;
+        let control = if before_the_control_stream { None } else { Some(session.connect(json!({})).await) };
+        let mut second = session.stream(&request_bytes).await;
+        let refused = soon(second.receive.read_to_end(1)).await.unwrap_err();
+        let reset = quinn::ReadToEndError::Read(quinn::ReadError::Reset(REQUEST_REJECTED));
+        assert_eq!(refused, reset, "{before_the_control_stream}");
+        let mut control = match control {
+            Some(control) => control,
+            None => session.connect(json!({})).await,
+        };
+        goes_on(&mut control).await;
+    }
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_gives_up_silent_connections_early_is_pinged_in_time() {
+    let mut target = Target::with(&[("HEARTBEAT__MIN", "100ms")]).await;
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(Duration::from_millis(800).try_into().unwrap()));
+    let session = RawSession::open(target.public(), transport).await;
+    let mut control = session.control().await;
+    control.send(&json!({"connect": {"id": 1}})).await;
+    assert_eq!(control.frame().await["connected"]["heartbeat"]["interval_ms"], 600);
+    // Its QUIC would have given up by now.
+    let early = tokio::time::timeout(Duration::from_millis(2_000), session.quic.closed()).await;
+    assert!(early.is_err(), "{early:?}");
     target.is_unharmed().await;
 }
 

@@ -183,6 +183,14 @@ impl Heartbeat {
         Schedule { interval: duration(self.told_interval_ms), timeout: duration(self.told_timeout_ms) }
     }
 
+    /// The peer gives the connection up by itself when nothing has come for so long: pings leave a quarter of it for
+    /// those that are lost. Before the first [`Heartbeat::schedule`] is told.
+    pub fn respect_idle_timeout(&mut self, timeout: Duration) {
+        let longest_ms = millis(timeout / 4 * 3).max(self.limits.min_ms);
+        self.limits.max_ms = self.limits.max_ms.min(longest_ms);
+        self.plan();
+    }
+
     /// Begins with the round trip that the transport measured in its handshake. Before the first
     /// [`Heartbeat::schedule`] is told, which then is that of a path about which something is known.
     pub fn begin_with_rtt(&mut self, rtt: Duration) {

@@ -173,8 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             self.socket.feed(self.message(&frame)).await?;
         }
         self.socket.send(Message::Close(Some(close))).await?;
-        // The peer's answer, and whatever else is still on its way: a socket that is closed with bytes unread sends
-        // a reset, which could overtake what was just sent.
+        // The peer's answer. With it, it waits for us to end the connection (RFC 6455, section 7.1.1).
         while let Some(Ok(_)) = self.socket.next().await {}
         let stream = self.socket.get_mut();
         stream.shutdown().await?;
@@ -218,6 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
     }
 
     fn rtt(&self) -> Option<Duration> {
+        None
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
         None
     }
 

@@ -2,7 +2,10 @@
 
 use super::{
     SEND_RESERVE, SEND_WINDOW,
-    handshake::{Established, close_capsule},
+    capsules::Capsules,
+    handshake::{Established, HEADERS_FRAME, close_capsule},
+    parameters::peer_idle_timeout,
+    strays::{BIDIRECTIONAL_HEADER, Strays, UNIDIRECTIONAL_HEADER},
     streams::{poll_read, poll_write, write_varint},
 };
 use crate::{
@@ -26,14 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Begins a bidirectional stream of a session, before the session's id (draft-ietf-webtrans-http3, section 4.3).
-const BIDIRECTIONAL_HEADER: u64 = 0x41;
-/// Begins a unidirectional stream of a session (section 4.2).
-const UNIDIRECTIONAL_HEADER: u64 = 0x54;
 /// `H3_NO_ERROR`
 const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
-/// `WEBTRANSPORT_BUFFERED_STREAM_REJECTED`
-const STREAM_REJECTED: VarInt = VarInt::from_u32(0x3994_bd84);
 const CONTROL_PRIORITY: i32 = 1;
 const READ_CHUNK_BYTES: usize = 16 * 1024;
 /// Frames of one channel before the next one has its turn.
@@ -41,8 +38,6 @@ const LANE_TURN: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The part of it that the control stream may take.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Streams that a client opened and nobody asked for; beyond it the client is broken.
-const MAX_STRAY_STREAMS: u32 = 64;
 
 pub struct WebTransportConnection {
     quic: quinn::Connection,
@@ -58,10 +53,11 @@ struct Streams {
     _settings: SendStream,
     session_send: SendStream,
     session_receive: RecvStream,
+    capsules: Capsules,
     control: Option<Control>,
     received: FrameBuffer,
     max_frame_bytes: usize,
-    stray_streams: u32,
+    strays: Strays,
     /// What the control stream still has to write of a frame.
     unwritten: Bytes,
     lanes: Vec<Option<LaneStream>>,
@@ -118,10 +114,11 @@ impl Streams {
             _settings: established.settings,
             session_send: established.session_send,
             session_receive: established.session_receive,
+            capsules: Capsules::default(),
             control: None,
             received: FrameBuffer::new(max_frame_bytes),
             max_frame_bytes,
-            stray_streams: 0,
+            strays: Strays::default(),
             unwritten: Bytes::new(),
             lanes: Vec::new(),
             blocked: Vec::new(),
@@ -158,7 +155,13 @@ impl Streams {
                             control.header = None;
                         }
                         Ok(false) => {}
-                        Err(code) => return Poll::Ready(Incoming::Broken(code)),
+                        Err(HEADERS_FRAME) => {
+                            if let Some(Control { send, receive, .. }) = self.control.take() {
+                                self.strays.reject_request(send, receive);
+                            }
+                            return Poll::Pending;
+                        }
+                        Err(_) => return Poll::Ready(Incoming::Broken(CloseCode::BadFrame)),
                     }
                 }
             }
@@ -166,18 +169,25 @@ impl Streams {
     }
 
     /// The first stream that the client opens is the control stream; any other is refused.
-    fn take_stream(&mut self, send: SendStream, receive: RecvStream) -> Option<Incoming> {
+    fn take_stream(&mut self, send: SendStream, receive: RecvStream) {
         if self.control.is_none() {
             // It fails only on a stream that the peer stopped already, which shows when it is written to.
             let _ = send.set_priority(CONTROL_PRIORITY);
             let header = Some(BytesMut::new());
             self.control = Some(Control { send, receive, header, tried_reserve: false });
-            return None;
+        } else {
+            self.strays.refuse(send, receive);
         }
-        let (mut send, mut receive) = (send, receive);
-        let _ = (send.reset(STREAM_REJECTED), receive.stop(STREAM_REJECTED));
-        self.stray_streams += 1;
-        (self.stray_streams > MAX_STRAY_STREAMS).then_some(Incoming::Broken(CloseCode::BadFrame))
+    }
+
+    /// Ready when the client ended the session: its request stream is over, or says so.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        while let Ok(Some(chunk)) = ready!(poll_read(&mut self.session_receive, context, READ_CHUNK_BYTES)) {
+            if self.capsules.close(&chunk) {
+                break;
+            }
+        }
+        Poll::Ready(Incoming::Gone)
     }
 
     /// The frame in a datagram; `None` for one of no session.
@@ -399,7 +409,7 @@ impl Streams {
         let _ = self.session_send.stopped().await;
         // What was acknowledged has not been read yet: whoever has read the capsule ends the request's stream in
         // turn (draft-ietf-webtrans-http3, section 6). QUIC's close before that would hide the code.
-        poll_fn(|context| poll_end(&mut self.session_receive, context)).await;
+        poll_fn(|context| self.poll_end(context)).await;
         Ok(())
     }
 
@@ -432,11 +442,17 @@ fn with_reserve<T>(quic: &quinn::Connection, write: impl FnOnce() -> T) -> T {
 }
 
 /// Takes the header of a client's bidirectional stream off `bytes`; `false` while it is incomplete.
-fn strip_header(bytes: &mut BytesMut, session_id: u64) -> Result<bool, CloseCode> {
+///
+/// # Errors
+/// What it is instead of a stream of this session.
+fn strip_header(bytes: &mut BytesMut, session_id: u64) -> Result<bool, u64> {
     let Some((kind, kind_size)) = read_varint(bytes) else { return Ok(false) };
+    if kind != BIDIRECTIONAL_HEADER {
+        return Err(kind);
+    }
     let Some((session, session_size)) = read_varint(&bytes[kind_size..]) else { return Ok(false) };
-    if kind != BIDIRECTIONAL_HEADER || session != session_id {
-        return Err(CloseCode::BadFrame);
+    if session != session_id {
+        return Err(kind);
     }
     bytes.advance(kind_size + session_size);
     Ok(true)
@@ -463,6 +479,10 @@ impl Connection for WebTransportConnection {
         Some(self.quic.rtt())
     }
 
+    fn idle_timeout(&self) -> Option<Duration> {
+        peer_idle_timeout(&self.quic)
+    }
+
     fn last_sent(&self) -> Option<Instant> {
         self.streams.last_sent
     }
@@ -482,20 +502,33 @@ impl Connection for WebTransportConnection {
                     if let Poll::Ready(incoming) = streams.poll_send(context, quic, outbox) {
                         return Poll::Ready(incoming);
                     }
+                    if streams.strays.poll(context).is_ready() {
+                        return Poll::Ready(Incoming::Broken(CloseCode::BadFrame));
+                    }
                     if !outbox.takes_requests() {
                         return Poll::Pending;
                     }
                     if let Poll::Ready(incoming) = streams.poll_control(context) {
                         return Poll::Ready(incoming);
                     }
-                    poll_end(&mut streams.session_receive, context)
+                    streams.poll_end(context)
                 }) => Some(incoming),
                 datagram = quic.read_datagram() => match datagram {
                     Ok(datagram) => streams.take_datagram(datagram),
                     Err(_) => Some(Incoming::Gone),
                 },
                 stream = quic.accept_bi() => match stream {
-                    Ok((send, receive)) => streams.take_stream(send, receive),
+                    Ok((send, receive)) => {
+                        streams.take_stream(send, receive);
+                        None
+                    }
+                    Err(_) => Some(Incoming::Gone),
+                },
+                stream = quic.accept_uni() => match stream {
+                    Ok(stream) => {
+                        streams.strays.take(stream);
+                        None
+                    }
                     Err(_) => Some(Incoming::Gone),
                 },
             };
@@ -521,10 +554,4 @@ impl Connection for WebTransportConnection {
         }
         self.quic.close(NO_ERROR, b"");
     }
-}
-
-/// Ready when the client ended the session: its request stream is over. Capsules before that are not looked at.
-fn poll_end(stream: &mut RecvStream, context: &mut Context<'_>) -> Poll<Incoming> {
-    while let Ok(Some(_)) = ready!(poll_read(stream, context, READ_CHUNK_BYTES)) {}
-    Poll::Ready(Incoming::Gone)
 }

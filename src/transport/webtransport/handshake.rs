@@ -9,17 +9,32 @@ use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream,
 use skywave_protocol::{CONNECT_PATH, Encoding};
 use std::borrow::Cow;
 use wtransport_proto::{
-    error::ErrorCode,
-    frame::Frame,
-    headers::Headers,
-    ids::StatusCode,
-    session::{HeadersParseError, SessionRequest, SessionResponse},
-    settings::Settings,
-    stream_header::StreamHeader,
-    varint::VarInt as ProtoVarInt,
+    error::ErrorCode, frame::Frame, headers::Headers, ids::StatusCode, session::SessionResponse,
 };
 
-const HEADERS_FRAME: u64 = 0x01;
+/// `:protocol` of a request for a session: that of drafts 02 to 14, and that of later ones.
+const PROTOCOLS: [&str; 2] = ["webtransport", "webtransport-h3"];
+/// Begins HTTP/3's control stream (RFC 9114, section 6.2.1).
+const CONTROL_STREAM: u64 = 0x00;
+const SETTINGS_FRAME: u64 = 0x04;
+/// What this node is able to, as each draft of WebTransport asks for it; docs/protocol.md says which browsers look at
+/// which. Drafts 13 and 14 (`WT_MAX_SESSIONS`) are left out: with it Safari waits for credit by capsules, without it
+/// it takes draft 07.
+const SETTINGS: [(u64, u64); 7] = [
+    // QPACK without a dynamic table.
+    (0x01, 0),
+    (0x07, 0),
+    // `ENABLE_CONNECT_PROTOCOL` and `H3_DATAGRAM`.
+    (0x08, 1),
+    (0x33, 1),
+    // Draft 02: `ENABLE_WEBTRANSPORT`.
+    (0x2b60_3742, 1),
+    // Drafts 07 to 12: `WEBTRANSPORT_MAX_SESSIONS`.
+    (0xc671_706a, 1),
+    // From draft 15 on: `WT_ENABLED`.
+    (0x2c7c_f000, 1),
+];
+pub const HEADERS_FRAME: u64 = 0x01;
 /// The largest request head, in bytes.
 const MAX_HEADERS_BYTES: u64 = 16 * 1024;
 /// Frames of unknown types that may come before the request's headers, and their size.
@@ -65,8 +80,8 @@ pub struct Established {
     pub encoding: Encoding,
 }
 
-/// Speaks HTTP/3 until a session is accepted. The client's own control and QPACK streams say nothing that matters
-/// here (the dynamic table is off) and are left unread; their number and windows are bounded.
+/// Speaks HTTP/3 until a session is accepted. The client's settings are not waited for: of the drafts that it may name
+/// there, all that are spoken here have one wire format.
 pub async fn accept(
     connection: &Connection,
     auth: &AuthConfig,
@@ -75,8 +90,7 @@ pub async fn accept(
     let settings = send_settings(connection).await?;
     let (mut send, mut receive) = connection.accept_bi().await?;
     let headers = read_headers(&mut receive).await?;
-    let checked = SessionRequest::try_from(headers).map_err(|error| status_of(&error));
-    let encoding = match checked.and_then(|request| check(&request, auth)) {
+    let encoding = match check(&headers, auth) {
         Ok(encoding) => encoding,
         Err(status) => {
             respond(&mut send, status).await?;
@@ -93,17 +107,16 @@ pub async fn accept(
 }
 
 async fn send_settings(connection: &Connection) -> Result<SendStream, HandshakeError> {
-    let settings = Settings::builder()
-        .qpack_max_table_capacity(ProtoVarInt::from_u32(0))
-        .qpack_blocked_streams(ProtoVarInt::from_u32(0))
-        .enable_connect_protocol()
-        .enable_webtransport()
-        .enable_h3_datagrams()
-        .webtransport_max_sessions(ProtoVarInt::from_u32(1))
-        .build();
+    let mut settings = Vec::new();
+    for (id, value) in SETTINGS {
+        write_varint(id, &mut settings);
+        write_varint(value, &mut settings);
+    }
     let mut bytes = Vec::new();
-    // Writing into a Vec does not end early.
-    let _ = (StreamHeader::new_control().write(&mut bytes), settings.generate_frame().write(&mut bytes));
+    write_varint(CONTROL_STREAM, &mut bytes);
+    write_varint(SETTINGS_FRAME, &mut bytes);
+    write_varint(settings.len() as u64, &mut bytes);
+    bytes.extend_from_slice(&settings);
     let mut stream = connection.open_uni().await?;
     stream.write_all(&bytes).await?;
     Ok(stream)
@@ -127,21 +140,24 @@ async fn read_headers(stream: &mut RecvStream) -> Result<Headers, HandshakeError
     Err(HandshakeError::Http(ErrorCode::FrameUnexpected))
 }
 
-/// The answer to a request that is good HTTP/3 but asks for no WebTransport session.
-fn status_of(error: &HeadersParseError) -> u16 {
-    match error {
-        HeadersParseError::MethodNotConnect => 405,
-        HeadersParseError::MissingProtocol | HeadersParseError::ProtocolNotWebTransport => 501,
-        _ => 400,
+/// What a request asks for; the status to refuse it with if it is good HTTP/3 but asks for no session here.
+fn check(request: &Headers, auth: &AuthConfig) -> Result<Encoding, u16> {
+    if request.get(":method").ok_or(400u16)? != "CONNECT" {
+        return Err(405);
     }
-}
-
-fn check(request: &SessionRequest, auth: &AuthConfig) -> Result<Encoding, u16> {
-    let (path, query) = request.path().split_once('?').unwrap_or((request.path(), ""));
+    if request.get(":scheme") != Some("https") {
+        return Err(400);
+    }
+    if !request.get(":protocol").is_some_and(|protocol| PROTOCOLS.contains(&protocol)) {
+        return Err(501);
+    }
+    request.get(":authority").ok_or(400u16)?;
+    let target = request.get(":path").ok_or(400u16)?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path != CONNECT_PATH {
         return Err(404);
     }
-    if !auth.allows_origin(request.origin()) {
+    if !auth.allows_origin(request.get("origin")) {
         return Err(403);
     }
     match query.split('&').find_map(|pair| pair.strip_prefix("encoding=")) {
