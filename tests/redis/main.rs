@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
+mod before;
 mod clocks;
 mod cluster;
 mod epochs;
@@ -14,4 +15,5 @@ mod server;
 mod setup;
 mod sharing;
 mod tls;
+mod upgrades;
 mod world;

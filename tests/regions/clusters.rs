@@ -110,6 +110,17 @@ async fn all_arrive(ear: &Ear, origin: &str, numbers_of: std::ops::RangeInclusiv
     }
 }
 
+/// Waits until a region's link to another one is up.
+async fn linked(ear: &Ear, other: &str) {
+    eventually("the link is up", async || {
+        let state = ear.redis.commands.call(Request::command(["GET", &format!("sky:linkstate:{other}")]));
+        let Ok(redis::Value::BulkString(state)) = state.await else { return false };
+        let state = String::from_utf8(state).unwrap();
+        state.contains(r#""outbound":"up""#) && state.contains(r#""inbound":"up""#)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
     let (eu, us) = (RedisCluster::start().await, RedisCluster::start().await);
@@ -129,13 +140,7 @@ async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
         .await;
     }
     for (ear, other) in [(&ear_eu, "us"), (&ear_us, "eu")] {
-        eventually("the link is up", async || {
-            let state = ear.redis.commands.call(Request::command(["GET", &format!("sky:linkstate:{other}")]));
-            let Ok(redis::Value::BulkString(state)) = state.await else { return false };
-            let state = String::from_utf8(state).unwrap();
-            state.contains(r#""outbound":"up""#) && state.contains(r#""inbound":"up""#)
-        })
-        .await;
+        linked(ear, other).await;
     }
     for number in 21..=60 {
         tokio::join!(publish(&there, number), publish(&here, number));
@@ -158,4 +163,50 @@ async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
     tokio::join!(moving, publishing);
     all_arrive(&ear_eu, "us", 21..=120).await;
     all_arrive(&ear_us, "eu", 21..=120).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_hangs_costs_nothing_of_what_others_accept() {
+    let (eu, us) = (RedisCluster::start().await, RedisCluster::start().await);
+    for master in &us.masters {
+        // The others go on without it.
+        master.run::<()>("CONFIG SET cluster-require-full-coverage no").await;
+    }
+    let (ear_eu, there) = (ear("eu", &eu).await, node("us", &us, ("eu", &eu)).await);
+    let _here = node("eu", &eu, ("us", &us)).await;
+    linked(&ear_eu, "us").await;
+    publish(&there, 1).await;
+    ear_eu.deliveries(CHANNELS.len()).await;
+    let mut last = 1;
+    for hanging in &us.masters {
+        hanging.freeze();
+        let until = tokio::time::Instant::now() + Duration::from_millis(2_200);
+        let publishing = join_all(CHANNELS.map(async |channel: &'static str| {
+            let mut number = last;
+            while tokio::time::Instant::now() < until {
+                let key = format!("us {}", number + 1);
+                // What the hanging one has is not waited for.
+                let accepting = there.node().publish(message(channel, number + 1, Some(&key)));
+                if let Ok(Ok(_)) = tokio::time::timeout_at(until, accepting).await {
+                    number += 1;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            number
+        }));
+        let reached = publishing.await;
+        hanging.thaw();
+        // All channels go on from the same number: those that were ahead wait for the others.
+        last = reached.into_iter().max().unwrap();
+        let catching_up = CHANNELS.map(async |channel: &'static str| {
+            for number in 2..=last {
+                let key = format!("us {number}");
+                while there.node().publish(message(channel, number, Some(&key))).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        soon(join_all(catching_up)).await;
+    }
+    all_arrive(&ear_eu, "us", 1..=last).await;
 }

@@ -1,6 +1,7 @@
 //! Whatever breaks between two regions, what was published arrives in order and once when it is whole again.
 
 use crate::{
+    before,
     deployment::{CHANNEL, Deployment},
     json_socket::JsonSocket,
     patience::eventually,
@@ -213,4 +214,20 @@ async fn a_publication_that_was_not_heard_arrives_though_only_other_channels_go_
     us.publish(&neighbour, 2).await;
     deployment.deliveries("eu", 4).await;
     assert_eq!((eu.numbers(CHANNEL, "us"), eu.numbers(&neighbour, "us")), (vec![1, 2], vec![1, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nodes_of_the_version_before_accept_crosses_among_what_others_do() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    for number in 1..=100 {
+        if number % 3 == 0 {
+            before::publish(&us.redis, "us", CHANNEL, number).await;
+        } else {
+            us.publish(CHANNEL, number).await;
+        }
+    }
+    deployment.deliveries("eu", 100).await;
+    deployment.all_arrive("eu", "us", 100).await;
+    assert_eq!(eu.numbers(CHANNEL, "us").len(), 100);
 }

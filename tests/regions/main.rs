@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod access;
+#[path = "../redis/before.rs"]
+mod before;
 mod bridge;
 mod clocks;
 #[path = "../redis/cluster.rs"]
