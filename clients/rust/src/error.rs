@@ -145,6 +145,13 @@ impl RequestError {
         Self { reason: "another_user".into(), ..Self::local(ErrorCode::Forbidden, message) }
     }
 
+    /// A publish was not answered for so long that the node may have forgotten its key.
+    pub(crate) fn outcome_unknown() -> Self {
+        let message = "no answer as long as the node remembers the key: it may be published, or not";
+        let error = Self::local(ErrorCode::Timeout, message);
+        Self { reason: "outcome_unknown".into(), transient: false, ..error }
+    }
+
     pub(crate) fn timed_out() -> Self {
         Self::local(ErrorCode::Timeout, "no reply in time")
     }

@@ -330,9 +330,10 @@ impl Session {
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let look = self.live.as_ref().and_then(Live::look_at);
         let release = self.live.as_ref().and_then(|live| self.publishes.next_release(live.number));
+        let expiry = self.publishes.next_expiry(self.live.as_ref().map(|live| live.number));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let next_move = self.next_move.as_ref().map(|next| next.at);
-        [connected, nudge, look, release, retiring, self.reconnect_at, next_move, self.refresh_at]
+        [connected, nudge, look, release, expiry, retiring, self.reconnect_at, next_move, self.refresh_at]
             .into_iter()
             .flatten()
             .min()

@@ -272,6 +272,36 @@ over_both_transports! {
         assert_eq!((first.unwrap().offset, second.unwrap().offset), (2, 1));
     }
 
+    async fn a_publish_that_might_be_published_twice_is_given_up(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, mut peer) = tokio::join!(Client::connect(node.options(kind)), async {
+            let mut peer = node.accept().await;
+            let connect = peer.connect().await;
+            let mut connected = connected_frame(&connect);
+            connected.limits.idempotency_ms = 400;
+            peer.send(ServerFrame::Connected(connected));
+            peer
+        });
+        let client = client.unwrap();
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        peer.publish().await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        let error = publishing.await.unwrap().unwrap_err();
+        assert_eq!((&*error.reason, error.transient), ("outcome_unknown", false));
+        peer.send(connected(&connect));
+        let (published, ()) = tokio::join!(client.publish("chat:1", json("2")), async {
+            let publish = peer.publish().await;
+            assert_eq!(publish.data, json("2"));
+            peer.send(node::published(&publish, 1));
+        });
+        published.unwrap();
+    }
+
     async fn a_final_error_is(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);

@@ -15,6 +15,18 @@ use tokio::{sync::oneshot, time::Instant};
 /// Asking again costs a node little, and whoever published waits.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
 
+/// How long nodes that do not say it remember a key.
+const USUAL_KEY_LIFE: Duration = Duration::from_secs(300);
+/// The most that is set aside of it for the time that a publish is under way; a tenth of a short one.
+const LONGEST_WAY: Duration = Duration::from_secs(10);
+/// The longest life of a key that is believed.
+const LONGEST_KEY_LIFE: Duration = Duration::from_secs(30 * 86_400);
+
+fn life_of(remembered: Duration) -> Duration {
+    let remembered = remembered.min(LONGEST_KEY_LIFE);
+    remembered - (remembered / 10).min(LONGEST_WAY)
+}
+
 type Reply = oneshot::Sender<Result<Published, RequestError>>;
 
 /// All publishes without an answer, in the order of their acceptance.
@@ -25,6 +37,8 @@ pub(super) struct Publishes {
     holds: HashMap<Channel, Hold>,
     next: u64,
     limit: usize,
+    /// How long the node remembers a key, less what a publish may be under way.
+    key_life: Duration,
 }
 
 #[derive(Debug)]
@@ -35,6 +49,9 @@ pub(super) struct Waiting {
     reply: Reply,
     /// The connection on which it was sent last.
     sent: Option<u64>,
+    /// When it was sent first, and until when it may be sent again.
+    first_sent: Option<Instant>,
+    expires_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +62,13 @@ struct Hold {
 
 impl Publishes {
     pub fn new(limit: usize) -> Self {
-        Self { waiting: BTreeMap::new(), holds: HashMap::new(), next: 0, limit }
+        Self {
+            waiting: BTreeMap::new(),
+            holds: HashMap::new(),
+            next: 0,
+            limit,
+            key_life: life_of(USUAL_KEY_LIFE),
+        }
     }
 
     /// Takes one in and gives its number; a full queue answers it at once.
@@ -59,16 +82,22 @@ impl Publishes {
         }
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Waiting { channel, data, key, reply, sent: None });
+        self.waiting.insert(
+            number,
+            Waiting { channel, data, key, reply, sent: None, first_sent: None, expires_at: None },
+        );
         Some(number)
     }
 
     /// The publish `number`, if it may go out now on `connection`; it then counts as sent there.
     pub fn send(&mut self, number: u64, connection: u64, now: Instant) -> Option<&Waiting> {
         let waiting = self.waiting.get_mut(&number)?;
-        if self.holds.get(&waiting.channel).is_some_and(|hold| now < hold.until) {
+        let expired = waiting.expires_at.is_some_and(|at| at <= now);
+        if expired || self.holds.get(&waiting.channel).is_some_and(|hold| now < hold.until) {
             return None;
         }
+        let expiry = *waiting.first_sent.get_or_insert(now) + self.key_life;
+        waiting.expires_at = Some(waiting.expires_at.map_or(expiry, |before| before.min(expiry)));
         waiting.sent = Some(connection);
         Some(waiting)
     }
@@ -131,6 +160,36 @@ impl Publishes {
         }
     }
 
+    /// The node remembers a key for so long at least; zero: it does not say.
+    pub fn remembered_for(&mut self, key_life: Duration) {
+        self.key_life = life_of(if key_life.is_zero() { USUAL_KEY_LIFE } else { key_life });
+    }
+
+    /// Gives up what was sent too long ago to be sent again, since it might be published twice; what is under way on
+    /// `connection` may still be answered.
+    pub fn expire(&mut self, connection: Option<u64>, now: Instant) {
+        let stale = |waiting: &Waiting| {
+            waiting.expires_at.is_some_and(|at| at <= now)
+                && (connection.is_none() || waiting.sent != connection)
+        };
+        let expired: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| stale(waiting)).map(|(number, _)| *number).collect();
+        for number in expired {
+            self.refuse(number, RequestError::outcome_unknown(), now);
+        }
+    }
+
+    /// When the next publish that is not under way on `connection` is given up.
+    pub fn next_expiry(&self, connection: Option<u64>) -> Option<Instant> {
+        if connection.is_some() && self.holds.is_empty() {
+            // All are under way.
+            return None;
+        }
+        let waiting = self.waiting.values();
+        let idle = waiting.filter(|waiting| connection.is_none() || waiting.sent != connection);
+        idle.filter_map(|waiting| waiting.expires_at).min()
+    }
+
     /// Forgets all holds: the node that caused them is no longer asked.
     pub fn release_all(&mut self) {
         self.holds.clear();
@@ -178,6 +237,29 @@ mod tests {
             tokio::time::advance(release - now).await;
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_is_given_up_when_its_key_may_be_forgotten_and_not_while_it_is_under_way() {
+        let mut publishes = Publishes::new(2);
+        publishes.remembered_for(Duration::from_secs(1));
+        let mut answers = Vec::new();
+        for key in ["sent", "never sent"] {
+            let (reply, answer) = oneshot::channel();
+            let data = Json::of(&1).unwrap().into();
+            publishes.push(Channel::new("chat:1").unwrap(), data, Key::new(key).unwrap(), reply).unwrap();
+            answers.push(answer);
+        }
+        assert!(publishes.send(0, 1, Instant::now()).is_some());
+        assert_eq!(publishes.next_expiry(None), Some(Instant::now() + Duration::from_millis(900)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        publishes.expire(Some(1), Instant::now());
+        assert!(answers[0].try_recv().is_err());
+        assert!(publishes.send(0, 2, Instant::now()).is_none());
+        publishes.expire(Some(2), Instant::now());
+        assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
+        assert!(publishes.send(1, 2, Instant::now()).is_some());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_hold_that_ended_unnoticed_is_still_told_until_the_publish_is_sent() {
         let mut publishes = Publishes::new(1);

@@ -199,7 +199,9 @@ impl Session {
         if self.publishes.is_empty() {
             return;
         }
-        let Some(number) = self.live.as_ref().map(|live| live.number) else { return };
+        let number = self.live.as_ref().map(|live| live.number);
+        self.publishes.expire(number, Instant::now());
+        let Some(number) = number else { return };
         for publish in self.publishes.unsent(number) {
             self.send_publish(publish);
         }
