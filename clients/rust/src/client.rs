@@ -12,7 +12,7 @@ use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, Payload, Position, RequestId, ServerFrame, Text,
     frame::{
         self, Call, History, HistoryRequest, Key, MAX_HISTORY_LIMIT, Network, Presence, PresenceRequest,
-        Published, Slot, SubscribeOptions,
+        Publication, Published, Slot, SubscribeOptions,
     },
 };
 use std::{
@@ -146,7 +146,9 @@ impl Client {
     /// its effect is one. Dropping the future does not take it back.
     ///
     /// # Errors
-    /// What the node answers, when that is not transient; `limit_reached` when too many publishes wait.
+    /// What the node answers, when that is not transient; `limit_reached` when too many publishes wait;
+    /// `outcome_unknown` when there was no answer for as long as the node remembers the key, so that it cannot be sent
+    /// again without the danger of publishing twice; `another_user` when the session came to have one.
     pub async fn publish(&self, channel: &str, data: impl Into<Payload>) -> Result<Published, RequestError> {
         let count = self.settings.keys.fetch_add(1, Ordering::Relaxed);
         let key = format!("{}-{count}", self.settings.key_prefix);
@@ -188,7 +190,8 @@ impl Client {
         self.send(Command::Emit(frame::Emit { channel: parse(channel)?, data: data.into(), slot })).await
     }
 
-    /// Reads retained publications: `limit` (1 … 1,000) of them, oldest first.
+    /// Reads retained publications: `limit` (1 … 1,000) of them, oldest first, or as many as there are. A node's answers
+    /// are bounded in bytes; the client asks on until it has all.
     ///
     /// # Errors
     /// What the node answers; `unavailable` without a connection; `timeout`.
@@ -196,7 +199,41 @@ impl Client {
         let channel = parse(channel)?;
         let limit = range.limit.clamp(1, MAX_HISTORY_LIMIT);
         let before = range.before.map(|cursor| text("before", &cursor)).transpose()?;
-        let after = range.after;
+        let mut after = range.after;
+        let mut read = self.page(&channel, limit, after.clone(), before).await?;
+        if let Some(position) = &mut after {
+            pass(position, &read.publications);
+        }
+        loop {
+            let left = limit.saturating_sub(u32::try_from(read.publications.len()).unwrap_or(u32::MAX));
+            let before = read.cursor.clone().filter(|_| after.is_none());
+            if left == 0 || !read.more || (after.is_none() && before.is_none()) {
+                return Ok(read);
+            }
+            let mut page = self.page(&channel, left, after.clone(), before).await?;
+            read.more = page.more && !page.publications.is_empty();
+            match &mut after {
+                Some(position) => {
+                    pass(position, &page.publications);
+                    read.publications.append(&mut page.publications);
+                }
+                None => {
+                    read.cursor = page.cursor;
+                    page.publications.append(&mut read.publications);
+                    read.publications = page.publications;
+                }
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        channel: &Channel,
+        limit: u32,
+        after: Option<Position>,
+        before: Option<Text<128>>,
+    ) -> Result<History, RequestError> {
+        let channel = channel.clone();
         let frame = move |id| ClientFrame::History(HistoryRequest { id, channel, limit, after, before });
         match self.request(frame).await? {
             ServerFrame::History(history) => Ok(history),
@@ -347,6 +384,13 @@ impl HistoryRange {
     /// The last `limit` publications.
     pub fn last(limit: u32) -> Self {
         Self { limit, ..Self::default() }
+    }
+}
+
+/// Moves `position` behind what was read.
+fn pass(position: &mut Position, publications: &[Publication]) {
+    for Publication { origin, epoch, offset, .. } in publications {
+        position.advance(origin, epoch, *offset);
     }
 }
 

@@ -10,7 +10,7 @@ use skywave_client::{
     transport::{Connection, DialError, DialOptions, Dialer, Lane, Sender, Via},
 };
 use skywave_protocol::{ClientFrame, CloseCode, RequestId, ServerFrame, frame};
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::timeout;
 
 async fn dial(node: &Node, kind: TransportKind) -> Connection {
@@ -94,6 +94,50 @@ over_both_transports! {
         assert_eq!(presence.unwrap().count, 7);
         assert_eq!(result.unwrap(), binary);
     }
+}
+
+/// What a client reads of a node that answers its requests with these pages, and the requests.
+async fn read(
+    range: HistoryRange,
+    pages: &[(RangeInclusive<u64>, bool)],
+) -> (Vec<u64>, Vec<frame::HistoryRequest>) {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, mut peer, _) = node.client(options).await;
+    let answering = async {
+        let mut requests = Vec::new();
+        for (offsets, more) in pages.iter().cloned() {
+            let ClientFrame::History(request) = peer.frame().await else { panic!("no request for history") };
+            let cursor = skywave_protocol::Text::new(offsets.start().to_string()).ok();
+            let of = |offset| match publication("chat:1", offset) {
+                ServerFrame::Publication(publication) => publication,
+                other => panic!("{other:?}"),
+            };
+            let frame::HistoryRequest { id, channel, .. } = request.clone();
+            let publications = offsets.map(of).collect();
+            peer.send(ServerFrame::History(frame::History { id, channel, publications, cursor, more }));
+            requests.push(request);
+        }
+        requests
+    };
+    let (history, requests) = tokio::join!(client.history("chat:1", range), answering);
+    (history.unwrap().publications.iter().map(|publication| publication.offset).collect(), requests)
+}
+
+#[tokio::test]
+async fn a_short_page_of_history_is_not_taken_for_all() {
+    let (offsets, requests) =
+        read(HistoryRange::last(5), &[(6..=7, true), (4..=5, true), (3..=3, true)]).await;
+    assert_eq!(offsets, [3, 4, 5, 6, 7]);
+    let asked: Vec<_> = requests.iter().map(|request| (request.limit, request.before.as_deref())).collect();
+    assert_eq!(asked, [(5, None), (3, Some("6")), (1, Some("4"))]);
+
+    let range = HistoryRange { limit: 1_000, after: Some(position(2)), before: None };
+    let (offsets, requests) = read(range, &[(3..=4, true), (5..=7, false)]).await;
+    assert_eq!(offsets, [3, 4, 5, 6, 7]);
+    let asked: Vec<_> =
+        requests.iter().map(|request| (request.limit, request.after.clone().unwrap())).collect();
+    assert_eq!(asked, [(1_000, position(2)), (998, position(4))]);
 }
 
 #[tokio::test]
