@@ -152,7 +152,8 @@ pub trait Delivery: Send + Sync {
 
 /// Carries publications and events, and remembers publications.
 ///
-/// Calls take effect in the order in which they are made, even if their futures are awaited later.
+/// What is published and emitted takes effect in the order of the calls, even if their futures are awaited later. What is
+/// read is as it is when it is read: with all that was accepted before it was asked for.
 pub trait Broker: Send + Sync {
     /// Accepts a publication: gives it the next offset, remembers it, delivers it everywhere.
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>>;

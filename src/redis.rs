@@ -75,6 +75,16 @@ impl Redis {
         Ok(Self::with(endpoint, keys, name, metrics, Some(connections)))
     }
 
+    /// Further connections to the same servers, for calls that need no place in the order of the others.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn beside(&self, name: &str) -> Result<Self, ConnectError> {
+        let (endpoint, keys, metrics) = (self.endpoint.clone(), self.keys.clone(), self.metrics.clone());
+        let connections = endpoint.connect_to_all(name, &keys).await?;
+        Ok(Self::with(endpoint, keys, name, metrics, Some(connections)))
+    }
+
     /// As [`Self::connect`], without waiting: until the first connection is made, calls fail as unavailable.
     ///
     /// # Errors

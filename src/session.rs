@@ -16,6 +16,7 @@ mod subscriptions;
 use crate::{
     auth::Grant,
     broadcast::encode_frame,
+    broker::From,
     hub::outbox::{Outbox, Task},
     limits::TokenBucket,
     node::Node,
@@ -31,7 +32,7 @@ use skywave_protocol::{
     heartbeat::{Action, Heartbeat},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
@@ -69,6 +70,10 @@ struct Session<C> {
     subscriptions: HashMap<Channel, Subscription>,
     /// Channels that count as subscribed to, but are not answered yet.
     joining: HashMap<Channel, Joining>,
+    /// Those of them whose history waits for its turn to be read.
+    unread: VecDeque<(Channel, From)>,
+    /// How many are being read in turn.
+    reads: usize,
     pending: Pending,
     questions: Questions,
     /// How many of those that are pending fill a lane.
@@ -167,6 +172,8 @@ impl<C: Connection> Session<C> {
             grant: opened.grant,
             subscriptions: HashMap::new(),
             joining: HashMap::new(),
+            unread: VecDeque::new(),
+            reads: 0,
             fills: 0,
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,

@@ -216,6 +216,7 @@ on_every_broker! {
     publications_take_effect_in_the_order_of_the_calls,
     a_long_history_is_read_in_chunks,
     the_last_many_are_read_in_chunks_as_well,
+    large_publications_are_read_part_by_part,
     channels_do_not_mix,
     who_read_an_unused_channel_gets_its_first_publication,
 }
@@ -437,6 +438,30 @@ async fn the_last_many_are_read_in_chunks_as_well(kind: Kind) {
     let first = broker.read(&channel(), From::Latest(1000)).await.unwrap();
     assert_eq!(first.start.get("eu").unwrap().offset, 500);
     assert!(!first.complete && offsets(&first.publications).into_iter().eq(501..=756));
+}
+
+async fn large_publications_are_read_part_by_part(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history = 100).await;
+    let large = || Publish { data: Json::of(&"x".repeat(60_000)).unwrap().into(), ..message(0, None) };
+    for _ in 1..=40 {
+        broker.publish(large()).await.unwrap();
+    }
+    let position = at(&head(&*broker).await, 5);
+    for (from, first) in [(From::Latest(30), 11), (From::Position(position), 6)] {
+        let mut chunk = broker.read(&channel(), from).await.unwrap();
+        let mut position = chunk.start.clone();
+        let mut seen = Vec::new();
+        loop {
+            assert!(chunk.lost.is_empty());
+            seen.extend(offsets(&chunk.publications));
+            position = at(&position, *seen.last().unwrap());
+            if chunk.complete {
+                break;
+            }
+            chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
+        }
+        assert!(seen.iter().copied().eq(first..=40), "{seen:?}");
+    }
 }
 
 async fn channels_do_not_mix(kind: Kind) {

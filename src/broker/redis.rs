@@ -39,10 +39,14 @@ use std::{
     time::Duration,
 };
 use tail::{Feed, Tail};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinSet,
+};
 
-/// The most readers of different channels who ask Redis at a time, when many resume: publications go between them.
-const MAX_READERS: usize = 256;
+/// The most readers of histories who ask Redis at a time, when many resume: publications go between them. Each holds half
+/// a megabyte at most.
+const MAX_READERS: usize = 64;
 
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
@@ -63,6 +67,8 @@ pub struct RedisBroker {
     redis: Redis,
     log_age: Duration,
     resuming: Arc<Resuming>,
+    /// A connection of its own: what is read may be large, and publishing does not wait behind it.
+    _reading: Redis,
     /// Of the connections on which this node gets what others publish and emit.
     following: Vec<Arc<Pulse>>,
     _tasks: JoinSet<()>,
@@ -79,7 +85,8 @@ impl RedisBroker {
         delivery: Arc<dyn Delivery>,
     ) -> Result<Self, ConnectError> {
         let Options { log_age, origin, namespaces, others: remotes } = options;
-        let Redis { endpoint, keys, commands, metrics, .. } = redis.clone();
+        let reading = redis.beside("reading").await?;
+        let Redis { endpoint, keys, metrics, .. } = redis.clone();
         let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
         let mut tasks = JoinSet::new();
 
@@ -97,14 +104,24 @@ impl RedisBroker {
         following.push(listener.pulse.clone());
         tasks.spawn(Subscription::start(&redis, events, listener, reconnects("events")).await?);
 
-        let reading = Reading { commands, keys, own: origin.clone(), others, marks };
+        let (commands, spare) = (reading.commands.clone(), redis.commands.clone());
         let resuming = Arc::new(Resuming {
-            reading,
+            reading: Reading { commands, spare, keys, own: origin.clone(), others, marks },
             cache,
             turns: Mutex::default(),
             readers: Semaphore::new(MAX_READERS),
         });
-        Ok(Self { origin, namespaces, others: remotes, redis, log_age, resuming, following, _tasks: tasks })
+        Ok(Self {
+            origin,
+            namespaces,
+            others: remotes,
+            redis,
+            log_age,
+            resuming,
+            _reading: reading,
+            following,
+            _tasks: tasks,
+        })
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
@@ -213,7 +230,10 @@ impl Broker for RedisBroker {
         Box::pin(async move {
             match from {
                 From::Head => resuming.reading.head(&retained).await,
-                From::Latest(count) => resuming.reading.latest(&retained, count).await,
+                From::Latest(count) => {
+                    let _reader = resuming.reader().await?;
+                    resuming.reading.latest(&retained, count).await
+                }
                 From::Position(position) => resuming.after(&retained, position).await,
             }
         })
@@ -229,8 +249,9 @@ impl Broker for RedisBroker {
             Ok(retained) => retained,
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
-        let reading = self.resuming.reading.clone();
+        let resuming = self.resuming.clone();
         Box::pin(async move {
+            let (_reader, reading) = (resuming.reader().await?, &resuming.reading);
             match page {
                 PageOf::Last => reading.page(&retained, None, limit).await,
                 PageOf::Before(cursor) => reading.page(&retained, Some(read_cursor(&cursor)?), limit).await,
@@ -277,6 +298,11 @@ struct Resuming {
 }
 
 impl Resuming {
+    /// A place among those who ask Redis.
+    async fn reader(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
+        self.readers.acquire().await.map_err(|_| BrokerError::Unavailable)
+    }
+
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
@@ -287,7 +313,7 @@ impl Resuming {
         if let Some(chunk) = self.cache.serve(channel, &position) {
             return Ok(chunk);
         }
-        let _reader = self.readers.acquire().await.map_err(|_| BrokerError::Unavailable)?;
+        let _reader = self.reader().await?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
         // What is still to come of other regions is not in the window.

@@ -14,11 +14,13 @@ use crate::{
     presence::Stay,
 };
 use skywave_protocol::{
-    Channel, CloseCode, ErrorCode, Json, ServerFrame,
+    Channel, CloseCode, ErrorCode, Json, Position, ServerFrame,
     frame::{MAX_HISTORY_LIMIT, Members, RequestId, Subscribe, SubscribeOptions, Subscribed, Unsubscribe},
 };
 use std::collections::{BTreeMap, VecDeque};
 
+/// The most channels of one session whose history is read at a time to be subscribed to.
+const MAX_READS: usize = 16;
 /// The most requests on one channel that wait until it is subscribed to.
 const MAX_NEXT: usize = 16;
 
@@ -28,11 +30,27 @@ pub struct Joining {
     stay: Option<Stay>,
     /// Of the `subscribe`; a channel of `connect` has none.
     id: Option<RequestId>,
-    /// As asked for; the position went to the reading.
-    options: SubscribeOptions,
+    wish: Wish,
     resumes: bool,
+    /// Its history is read in turn.
+    takes_turn: bool,
     /// What the client asked of the channel since: in turn to leave and to subscribe.
     next: VecDeque<Next>,
+}
+
+/// What of a subscription needs a right of its own.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    history: bool,
+    presence: bool,
+}
+
+impl Wish {
+    fn of(options: &SubscribeOptions) -> Self {
+        // Whoever has seen nothing has missed nothing: from the beginning means history.
+        let from_the_beginning = options.position.as_ref().is_some_and(Position::is_empty);
+        Self { history: options.history.is_some() || from_the_beginning, presence: options.presence }
+    }
 }
 
 enum Next {
@@ -84,28 +102,61 @@ impl<C: Connection> Session<C> {
         }
     }
 
-    /// Joins a channel to which the session is not subscribed, and begins to read it.
+    /// Joins a channel to which the session is not subscribed, and has it read.
     pub(super) fn join(
         &mut self,
         id: Option<RequestId>,
         channel: Channel,
-        mut options: SubscribeOptions,
+        options: SubscribeOptions,
     ) -> Result<(), Refusal> {
-        self.require_all(&channel, &options)?;
+        let wish = Wish::of(&options);
+        self.require_all(&channel, wish)?;
+        let SubscribeOptions { position, history, presence } = options;
+        if history.is_some_and(|count| !(1..=MAX_HISTORY_LIMIT).contains(&count)) {
+            let message = format!("`history` is 1 to {MAX_HISTORY_LIMIT}");
+            return Err(Refusal::new(ErrorCode::BadRequest, message));
+        }
         if self.subscriptions.len() + self.joining.len() >= self.node.config.limits.channels_per_session {
             return Err(Refusal::new(ErrorCode::LimitReached, "too many channels in this session"));
         }
-        let membership = self.node.hub.join(channel.clone(), &self.outbox, options.presence);
-        let stay = self.arrive(&channel);
-        let resumes = options.position.is_some();
-        let from = match (options.position.take(), options.history) {
+        let resumes = position.is_some();
+        let from = match (position, history) {
             (Some(position), _) => From::Position(position),
             (None, Some(count)) => From::Latest(count as usize),
             (None, None) => From::Head,
         };
+        let takes_turn = !matches!(from, From::Head);
+        let membership = self.node.hub.join(channel.clone(), &self.outbox, presence);
+        let stay = self.arrive(&channel);
+        let next = VecDeque::new();
+        let joining = Joining { membership, stay, id, wish, resumes, takes_turn, next };
+        self.joining.insert(channel.clone(), joining);
+        if takes_turn {
+            self.unread.push_back((channel, from));
+            self.read_in_turn();
+        } else {
+            self.read(channel, from, presence);
+        }
+        Ok(())
+    }
+
+    /// Begins to read channels whose turn it is.
+    fn read_in_turn(&mut self) {
+        while self.reads < MAX_READS
+            && let Some((channel, from)) = self.unread.pop_front()
+        {
+            let presence = self.joining.get(&channel).is_some_and(|joining| joining.wish.presence);
+            self.reads += 1;
+            self.read(channel, from, presence);
+        }
+        if self.unread.is_empty() {
+            self.unread = VecDeque::new();
+        }
+    }
+
+    fn read(&mut self, channel: Channel, from: From, presence: bool) {
         let read = self.node.broker.read(&channel, from);
-        let listed = options.presence.then(|| self.node.presence.members(&channel));
-        let of = channel.clone();
+        let listed = presence.then(|| self.node.presence.members(&channel));
         self.pending.begin(Load::Reading, async move {
             let outcome = async {
                 let chunk = read.await?;
@@ -115,25 +166,19 @@ impl<C: Connection> Session<C> {
                 };
                 Ok((chunk, members))
             };
-            Done::Joined(Joined { channel: of, outcome: outcome.await })
+            let outcome = outcome.await;
+            Done::Joined(Joined { channel, outcome })
         });
-        let next = VecDeque::new();
-        self.joining.insert(channel, Joining { membership, stay, id, options, resumes, next });
-        Ok(())
     }
 
     /// The session may subscribe to the channel like this.
-    fn require_all(&self, channel: &Channel, options: &SubscribeOptions) -> Result<(), Refusal> {
+    fn require_all(&self, channel: &Channel, wish: Wish) -> Result<(), Refusal> {
         let (node, grant) = (&self.node, &self.grant);
         require(node, grant, channel, Right::Subscribe)?;
-        if let Some(count) = options.history {
-            if !(1..=MAX_HISTORY_LIMIT).contains(&count) {
-                let message = format!("`history` is 1 to {MAX_HISTORY_LIMIT}");
-                return Err(Refusal::new(ErrorCode::BadRequest, message));
-            }
+        if wish.history {
             require(node, grant, channel, Right::History)?;
         }
-        if options.presence {
+        if wish.presence {
             require_presence(node, grant, channel)?;
         }
         Ok(())
@@ -150,9 +195,13 @@ impl<C: Connection> Session<C> {
     pub(super) fn finish_joining(&mut self, joined: Joined) -> Result<(), CloseCode> {
         let Joined { channel, outcome } = joined;
         let Some(joining) = self.joining.remove(&channel) else { return Ok(()) };
-        let Joining { membership, stay, id, options, resumes, next } = joining;
+        let Joining { membership, stay, id, wish, resumes, takes_turn, next } = joining;
+        if takes_turn {
+            self.reads -= 1;
+            self.read_in_turn();
+        }
         // A token that came meanwhile may grant less.
-        let may = self.require_all(&channel, &options);
+        let may = self.require_all(&channel, wish);
         match (may, outcome) {
             (Ok(()), Ok((chunk, presence))) => {
                 let subscribed = Subscribed {
@@ -169,7 +218,7 @@ impl<C: Connection> Session<C> {
                 self.outbox.set_position(membership.lane(), chunk.start.clone());
                 fill(&self.outbox, &membership, chunk);
                 self.node.metrics.subscriptions.inc();
-                let subscription = Subscription { membership, stay, presence: options.presence };
+                let subscription = Subscription { membership, stay, presence: wish.presence };
                 self.subscriptions.insert(channel, subscription);
             }
             (Ok(()), Err(error)) => self.refuse_joining(id, channel, error.into()),

@@ -72,7 +72,9 @@ impl<C: Connection> Session<C> {
     fn admit(&mut self, frame: &ClientFrame) -> Result<(), Refusal> {
         let now = Instant::now().into_std();
         let (rate, load) = match frame {
-            ClientFrame::Network(_) | ClientFrame::Pong(_) => return Ok(()),
+            // Leaving is never refused: a client that could not leave would keep what it has given up. It
+            // costs no more than a refusal, since what is left was subscribed to.
+            ClientFrame::Unsubscribe(_) | ClientFrame::Network(_) | ClientFrame::Pong(_) => return Ok(()),
             ClientFrame::Publish(publish) => (&mut self.publishes, Some(Load::Publish(publish.data.size()))),
             ClientFrame::Refresh(_) => (&mut self.requests, Some(Load::Refresh)),
             _ => (&mut self.requests, None),

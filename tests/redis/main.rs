@@ -10,6 +10,7 @@ mod faults;
 mod masters;
 mod nodes;
 mod patience;
+mod reading;
 mod sentinel;
 mod server;
 mod setup;

@@ -106,7 +106,7 @@ async fn a_broker_that_is_dropped_leaves_no_connection() {
         let clients: String = server.run("CLIENT LIST").await;
         clients.lines().filter(|client| client.contains("skywave-") || client.contains(" sub=5")).count()
     };
-    assert_eq!(connections().await, 3);
+    assert_eq!(connections().await, 4);
     drop(node);
     crate::world::eventually("the end", async || connections().await == 0).await;
 }

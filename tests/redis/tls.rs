@@ -67,9 +67,9 @@ async fn nodes_share_a_redis_over_tls() {
     let node = Node::with(settings).await.unwrap();
     node.publish(1).await;
     node.deliveries(1).await;
-    // All of its connections: for commands, the tail and events.
+    // All of its connections: for commands, reading, the tail and events.
     let clients: String = server.run("CLIENT LIST").await;
-    assert_eq!(clients.lines().count(), 1 + 3, "{clients}");
+    assert_eq!(clients.lines().count(), 1 + 4, "{clients}");
 }
 
 #[tokio::test]
@@ -99,9 +99,9 @@ async fn a_cluster_is_reached_over_tls_by_the_names_that_it_tells() {
     let node = Node::with(settings).await.unwrap();
     node.publish(1).await;
     node.deliveries(1).await;
-    // Those with a name: for commands, and a tail for each partition.
+    // Those with a name: for commands, for reading, and a tail for each partition.
     let clients: String = server.run("CLIENT LIST").await;
-    assert_eq!(clients.lines().filter(|client| !client.contains("name= ")).count(), 1 + 4, "{clients}");
+    assert_eq!(clients.lines().filter(|client| !client.contains("name= ")).count(), 2 + 4, "{clients}");
 }
 
 #[tokio::test]

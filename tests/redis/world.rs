@@ -132,11 +132,25 @@ impl Node {
     }
 
     pub async fn head(&self) -> Position {
-        self.broker.read(&channel(), From::Head).await.unwrap().start
+        self.insist_on_reading(From::Head).await.start
     }
 
     pub async fn read(&self, position: &Position) -> Chunk {
-        self.broker.read(&channel(), From::Position(position.clone())).await.unwrap()
+        self.insist_on_reading(From::Position(position.clone())).await
+    }
+
+    /// Reads as a session does: again, until there is an answer.
+    async fn insist_on_reading(&self, from: From) -> Chunk {
+        let insisting = async {
+            loop {
+                match self.broker.read(&channel(), from.clone()).await {
+                    Ok(chunk) => return chunk,
+                    Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        soon(insisting).await
     }
 
     /// Publishes as a client does: again with its key, until it is accepted.

@@ -1,12 +1,12 @@
 //! A broker that does not answer costs a session its answers, and nothing else.
 
 use crate::{
-    peer::{Peer, channel, connect_to, id},
-    world::{config, eventually, json, soon},
+    peer::{Peer, channel, connect_to, from_the_beginning, id},
+    world::{TOKEN_SECRET, config, eventually, json, soon, token},
 };
 use futures_util::future::{self, BoxFuture, FutureExt};
 use skywave::{
-    auth::Authenticator,
+    auth::{Authenticator, rights::Right},
     broadcast::{Broadcast, Event, Publication},
     broker::{
         Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish,
@@ -23,8 +23,8 @@ use skywave_client::{
     transport::{DialOptions, Dialer, TransportKind},
 };
 use skywave_protocol::{
-    ClientFrame, ServerFrame, Text,
-    frame::{self, HistoryRequest},
+    ClientFrame, ErrorCode, ServerFrame, Text,
+    frame::{self, Connect, HistoryRequest},
 };
 use std::{
     collections::BTreeSet,
@@ -146,11 +146,13 @@ struct Held {
     memory: MemoryBroker,
     free: &'static [&'static str],
     let_go: watch::Sender<bool>,
+    /// How many were held.
+    held: AtomicUsize,
 }
 
 impl Held {
     fn but(free: &'static [&'static str]) -> impl FnOnce(MemoryBroker) -> Self {
-        move |memory| Self { memory, free, let_go: watch::Sender::new(false) }
+        move |memory| Self { memory, free, let_go: watch::Sender::new(false), held: AtomicUsize::new(0) }
     }
 
     fn let_go(&self) {
@@ -165,6 +167,7 @@ impl Held {
         if self.free.contains(&&**channel) {
             return answer;
         }
+        self.held.fetch_add(1, Ordering::AcqRel);
         let mut let_go = self.let_go.subscribe();
         Box::pin(async move {
             let_go.wait_for(|let_go| *let_go).await.unwrap();
@@ -402,6 +405,86 @@ async fn questions_beyond_what_may_wait_are_refused_for_now_and_others_are_read_
             other => panic!("{other:?}"),
         }
     }
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_histories_that_a_session_asks_for_are_read_in_turn() {
+    let (node, held, _) = node(Held::but(&[]));
+    let (mut peer, listening) = dial(node).await;
+    let mut connect = connect_to([]);
+    let names = (0..100).map(|number| channel(&format!("chat:{number:03}")));
+    connect.subscriptions = names.map(|name| (name, from_the_beginning())).collect();
+    peer.send(ClientFrame::Connect(connect)).await;
+    for number in 2..12 {
+        let (channel, limit) = (channel("chat:1"), 1);
+        let ask = HistoryRequest { id: id(number), channel, limit, after: None, before: None };
+        peer.send(ClientFrame::History(ask)).await;
+    }
+    peer.send(publish(20, "chat:1")).await;
+    peer.until(|frame| matches!(frame, ServerFrame::Published(_)).then_some(())).await;
+    // Sixteen channels and one question.
+    assert_eq!(held.held.load(Ordering::Acquire), 17);
+    held.let_go();
+    let (mut subscribed, mut answered) = (0, 0);
+    while (subscribed, answered) != (100, 10) {
+        match peer.next().await.unwrap() {
+            ServerFrame::Subscribed(_) => subscribed += 1,
+            ServerFrame::History(_) => answered += 1,
+            ServerFrame::Publication(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_grants_less_meanwhile_ends_what_is_being_subscribed_to() {
+    let settings =
+        [("AUTH__HMAC_SECRET", TOKEN_SECRET), ("AUTH__ANONYMOUS", "false"), ("CHANNELS__CHAT__ALLOW", "")];
+    let (node, held, _) = node_with(&settings, Held::but(&[]));
+    let (mut peer, listening) = dial(node).await;
+    let all: &[(&str, &[Right])] = &[("chat:*", &[Right::Subscribe])];
+    let connect = connect_to([("chat:1", SubscribeOptions::default())]);
+    peer.send(ClientFrame::Connect(Connect { token: Some(token("alice", all).into()), ..connect })).await;
+    peer.send(subscribe(2, "chat:2")).await;
+    let token = token("alice", &[]).into();
+    peer.send(ClientFrame::Refresh(frame::Refresh { id: id(3), token })).await;
+    peer.until(|frame| matches!(frame, ServerFrame::Refreshed(_)).then_some(())).await;
+    held.let_go();
+    let mut ended = [None, None];
+    for end in &mut ended {
+        *end = match peer.next().await.unwrap() {
+            ServerFrame::Unsubscribed(one) => Some((one.id, one.code)),
+            ServerFrame::Error(error) => Some((error.id, Some(error.code))),
+            other => panic!("{other:?}"),
+        };
+    }
+    let forbidden = Some(ErrorCode::Forbidden.code());
+    assert!(ended.contains(&Some((None, forbidden))) && ended.contains(&Some((Some(id(2)), forbidden))));
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_while_its_new_token_is_checked() {
+    // The keys of tokens are with somebody who does not answer.
+    let keys = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/keys", keys.local_addr().unwrap());
+    let (node, ..) = node_with(&[("AUTH__JWKS_URL", &url)], Held::but(&["chat:1"]));
+    let (mut peer, listening) = connect(node).await;
+    peer.subscribed("chat:1").await;
+    let refresh = |number| {
+        // {"alg":"ES256","kid":"1"} and no more that makes sense.
+        let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6IjEifQ.e30.AA".into();
+        ClientFrame::Refresh(frame::Refresh { id: id(number), token })
+    };
+    peer.send(refresh(2)).await;
+    let _asked = soon(keys.accept()).await.unwrap();
+    peer.send(refresh(3)).await;
+    let refused = peer.error().await;
+    assert_eq!((refused.id, refused.reason.as_ref()), (Some(id(3)), "rate_limited"));
+    peer.send(publish(4, "chat:1")).await;
+    assert_eq!(peer.publication("chat:1").await.offset, 1);
     listening.abort();
 }
 

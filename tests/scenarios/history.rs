@@ -2,11 +2,15 @@
 
 use crate::{
     on_every_transport,
+    peer::{Peer, channel, connect_to, from_the_beginning, id},
     world::{Way, World, json, refused, soon, token},
 };
 use skywave::auth::rights::Right;
-use skywave_client::{HistoryRange, Position};
-use skywave_protocol::{ErrorCode, Point};
+use skywave_client::{HistoryRange, Position, SubscribeOptions};
+use skywave_protocol::{
+    ClientFrame, ErrorCode, Point, ServerFrame,
+    frame::{self, Connect},
+};
 
 on_every_transport! {
     the_last_publications_come_oldest_first,
@@ -15,6 +19,7 @@ on_every_transport! {
     no_more_is_retained_than_configured,
     a_channel_that_nobody_used_has_an_empty_history,
     history_needs_the_right_and_no_subscription,
+    a_position_needs_the_right_to_history_only_when_it_is_empty,
     the_history_of_a_user_channel_is_its_users_alone,
     a_cursor_that_the_node_did_not_give_is_refused,
     a_page_that_would_be_too_large_is_cut_and_goes_on_by_cursor,
@@ -90,6 +95,34 @@ async fn history_needs_the_right_and_no_subscription(way: Way) {
     assert_eq!(refused(refusal), ErrorCode::Forbidden);
     let latest = skywave_client::SubscribeOptions { history: Some(1), ..Default::default() };
     assert_eq!(refused(subscriber.subscribe("chat:1", latest).await), ErrorCode::Forbidden);
+}
+
+async fn a_position_needs_the_right_to_history_only_when_it_is_empty(way: Way) {
+    let world = World::secured(way, &[]).await;
+    let connect = |rights: &[Right], options| Connect {
+        token: Some(token("alice", &[("chat:*", rights)]).into()),
+        ..connect_to([("chat:1", options)])
+    };
+    let without: &[Right] = &[Right::Subscribe, Right::Publish];
+    let (mut peer, _) = Peer::open(&world, connect(without, SubscribeOptions::default())).await;
+    let reached = peer.subscribed("chat:1").await.position;
+    let publish = frame::Publish { id: id(2), channel: channel("chat:1"), key: None, data: json(1).into() };
+    peer.send(ClientFrame::Publish(publish)).await;
+    peer.publication("chat:1").await;
+    let (mut peer, _) = Peer::open(&world, connect(without, from_the_beginning())).await;
+    let refused = peer
+        .until(|frame| match frame {
+            ServerFrame::Unsubscribed(refused) => Some(refused),
+            _ => None,
+        })
+        .await;
+    assert_eq!(refused.code, Some(ErrorCode::Forbidden.code()));
+    let after = SubscribeOptions { position: Some(reached), ..SubscribeOptions::default() };
+    let with: &[Right] = &[Right::Subscribe, Right::History];
+    for (rights, options) in [(without, after), (with, from_the_beginning())] {
+        let (mut peer, _) = Peer::open(&world, connect(rights, options)).await;
+        assert_eq!(peer.publication("chat:1").await.offset, 1);
+    }
 }
 
 async fn the_history_of_a_user_channel_is_its_users_alone(way: Way) {

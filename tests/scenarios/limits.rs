@@ -8,7 +8,7 @@ use crate::{
 use skywave_client::{Client, SubscribeOptions};
 use skywave_protocol::{
     ClientFrame, CloseCode, ErrorCode, ServerFrame,
-    frame::{Connect, Disconnect, Emit, PresenceRequest, Publish},
+    frame::{Connect, Disconnect, Emit, PresenceRequest, Publish, Unsubscribe},
 };
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ on_every_transport! {
     a_session_that_moves_is_not_counted_twice,
     a_transport_that_says_nothing_is_closed,
     requests_beyond_the_rate_are_refused_and_may_come_later,
+    leaving_is_never_refused,
     publishes_beyond_the_rate_are_refused_and_may_come_later,
     a_client_that_publishes_too_fast_gets_all_through,
     a_frame_that_is_too_large_ends_the_session,
@@ -136,6 +137,25 @@ async fn requests_beyond_the_rate_are_refused_and_may_come_later(way: Way) {
     match peer.next().await.unwrap() {
         ServerFrame::Presence(presence) => assert_eq!(presence.id, id(30)),
         other => panic!("{other:?}"),
+    }
+}
+
+async fn leaving_is_never_refused(way: Way) {
+    let world = World::with(way, &[("LIMITS__REQUESTS_PER_SECOND", "2")]).await;
+    let names: Vec<_> = (0..100).map(|number| format!("chat:{number}")).collect();
+    let mut connect = connect();
+    connect.subscriptions = names.iter().map(|name| (channel(name), SubscribeOptions::default())).collect();
+    let (mut peer, _) = Peer::open(&world, connect).await;
+    for (number, name) in (2..).zip(&names) {
+        peer.send(ClientFrame::Unsubscribe(Unsubscribe { id: id(number), channel: channel(name) })).await;
+    }
+    let mut left = 0;
+    while left < names.len() {
+        match peer.next().await.unwrap() {
+            ServerFrame::Unsubscribed(_) => left += 1,
+            ServerFrame::Subscribed(_) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl World {
 }
 
 /// What tokens are signed with in [`World::secured`].
-const TOKEN_SECRET: &str = "a secret of these tests, long enough";
+pub const TOKEN_SECRET: &str = "a secret of these tests, long enough";
 
 /// A token of a user for a while, with rights on the channels that match.
 pub fn token(user: &str, channels: &[(&str, &[Right])]) -> String {

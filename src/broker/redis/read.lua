@@ -1,10 +1,13 @@
 -- Reads where a channel stands and a part of its history.
 --
 -- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] cursor (hash), if there are other regions
--- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] count
+-- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] `count:room:look`: how many entries, how
+-- many bytes of payloads are answered and how many looked at; what has no room comes with `null` for a payload. One entry
+-- comes in any case, whole if there is any room
 -- ARGV[6] history_age_ms · [7] the other regions, separated by commas · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
 -- backward; no more is read than it misses.
--- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, for each origin
+-- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, or theirs where
+-- no more may be looked at, how many of them are whole, for each origin
 -- that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told}.
 local positions, filled, coming = {}, {}, {}
@@ -32,7 +35,9 @@ if KEYS[5] then
     end
   end
 end
-local count = tonumber(ARGV[5])
+local count, room, look = string.match(ARGV[5], '^(%d+):(%d+):(%d+)$')
+count, room, look = tonumber(count), tonumber(room), tonumber(look)
+local whole = 0
 
 -- How many publications lie between the reader's position and the head; nil when that cannot be told.
 local function missing()
@@ -52,6 +57,38 @@ local function missing()
   return sum
 end
 
+-- Takes an entry with its payload, the last of its fields, if there is room.
+local function take(read, entry)
+  local fields = entry[2]
+  local size = #fields[#fields]
+  if whole == #read and (size <= room or #read == 0 and room > 0) then
+    whole, room = whole + 1, room - size
+  else
+    fields[#fields] = 'null'
+  end
+  read[#read + 1] = entry
+end
+
+-- Reads in steps, so that little more is looked at than is to be.
+local STEP = 8
+local function read_from(command, from, to)
+  local read, more = {}, true
+  while more and #read < count do
+    local step = redis.call(command, KEYS[4], from, to, 'COUNT', math.min(STEP, count - #read))
+    more = #step == STEP
+    for _, entry in ipairs(step) do
+      look = look - #entry[2][#entry[2]]
+      if look < 0 and #read > 0 then
+        count = #read
+        return read
+      end
+      take(read, entry)
+      from = '(' .. entry[1]
+    end
+  end
+  return read
+end
+
 local oldest_ms = math.max(0, now_ms - tonumber(ARGV[6]))
 local oldest = string.format('%.0f', oldest_ms)
 local entries = {}
@@ -60,13 +97,13 @@ if ARGV[3] == 'backward' then
     count = math.min(count, missing() or count)
   end
   if count > 0 then
-    entries = redis.call('XREVRANGE', KEYS[4], ARGV[4], oldest, 'COUNT', count)
+    entries = read_from('XREVRANGE', ARGV[4], oldest)
   end
 elseif ARGV[3] == 'forward' then
   local bound = ARGV[4]
   if tonumber(string.match(bound, '^%(?(%d+)')) < oldest_ms then
     bound = oldest
   end
-  entries = redis.call('XRANGE', KEYS[4], bound, '+', 'COUNT', count)
+  entries = read_from('XRANGE', bound, '+')
 end
-return { life, fresh_epoch(), positions, entries, count, filled, coming, over and '1' or '0' }
+return { life, fresh_epoch(), positions, entries, count, whole, filled, coming, over and '1' or '0' }

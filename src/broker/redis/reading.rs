@@ -3,7 +3,7 @@
 use super::{
     entry::{self, Entry},
     marks::{Marks, Next},
-    recovery::{ChunkLimit, Head, Playback, Search, Starts, position_before},
+    recovery::{ChunkLimit, Head, Playback, Search, Starts, step_before},
 };
 use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
@@ -11,19 +11,21 @@ use crate::{
 };
 use redis::Value;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The most entries that are read at once.
 const PAGE: usize = 128;
-/// The most payload bytes in one chunk.
-pub const CHUNK_BYTES: usize = 1 << 20;
-/// Entries that a search leaves in hand, so that they need not be read again.
-const MAX_IN_HAND: usize = MAX_CHUNK;
+/// The most payload bytes in one chunk: a session takes half of that at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// The most payload bytes that a search looks at in one step; it needs none of them.
+const LOOK_BYTES: usize = 1 << 20;
 
 /// A channel's history as its readers see it.
 #[derive(Clone)]
 pub struct Reading {
     pub commands: Commands,
+    /// Where calls are made while that connection is being made anew.
+    pub spare: Commands,
     pub keys: Keys,
     pub own: Origin,
     /// The other regions, separated by commas.
@@ -52,6 +54,68 @@ struct Answer {
     last: Option<StreamId>,
     /// There are no more in this direction.
     exhausted: bool,
+    /// Fewer came than were asked for, as more did not fit.
+    cut: bool,
+    /// All of them have their payload.
+    whole: bool,
+}
+
+/// How much is read at once.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    entries: usize,
+    /// Of their payloads.
+    bytes: usize,
+    /// Of payloads that are looked at; those for which there is no room are left out.
+    look: usize,
+}
+
+impl Room {
+    /// For so many entries, each of them whole: one in any case, the others while they fit.
+    fn of(entries: usize, bytes: usize) -> Self {
+        Self { entries, bytes: bytes.max(1), look: bytes }
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:{}", self.entries, self.bytes, self.look)
+    }
+}
+
+/// Entries that a search read, the newest first, and that need not be read again: none once there are too many.
+struct Hand {
+    entries: Option<Vec<Entry>>,
+    bytes: usize,
+}
+
+impl Hand {
+    /// With room for so many bytes of payloads.
+    fn new(bytes: usize) -> Self {
+        Self { entries: Some(Vec::new()), bytes: bytes.min(CHUNK_BYTES) }
+    }
+
+    /// For a search that goes on: payloads are of use while all of them fit.
+    fn room(&self, entries: usize) -> Room {
+        let bytes = if self.entries.is_some() { self.bytes } else { 0 };
+        Room { entries, bytes, look: LOOK_BYTES }
+    }
+
+    fn take(&mut self, entries: Vec<Entry>, whole: bool) {
+        let size = entries.iter().map(|entry| entry.publication.frame().data.size()).sum();
+        self.bytes = self.bytes.saturating_sub(size);
+        let fits = |held: &Vec<Entry>| whole && held.len() + entries.len() <= MAX_CHUNK;
+        self.entries = self.entries.take().filter(fits);
+        if let Some(held) = &mut self.entries {
+            held.extend(entries);
+        }
+    }
+
+    fn oldest_first(self) -> Option<Vec<Entry>> {
+        let mut entries = self.entries?;
+        entries.reverse();
+        Some(entries)
+    }
 }
 
 /// A channel and how long its publications are retained; nothing is retained without an age.
@@ -64,32 +128,36 @@ pub struct Retained {
 impl Reading {
     /// Where the channel stands.
     pub async fn head(&self, retained: &Retained) -> Result<Chunk, BrokerError> {
-        let answer = self.ask(retained, Part::Nothing, 0).await?;
+        let answer = self.ask(retained, Part::Nothing, Room::of(0, 0)).await?;
         Ok(Chunk { start: answer.head.position, complete: true, ..Chunk::default() })
     }
 
     /// The last `count`, or the oldest of them that fit.
     pub async fn latest(&self, retained: &Retained, count: usize) -> Result<Chunk, BrokerError> {
         let mut part = Part::Before(None);
-        let (mut wanted, mut head) = (Vec::new(), None);
+        let (mut in_hand, mut first, mut head) = (Hand::new(CHUNK_BYTES), None, None);
+        let (mut start, mut found) = (None, 0);
         loop {
-            let rest = count - wanted.len();
-            let answer = self.ask(retained, part, rest.min(PAGE)).await?;
+            let rest = (count - found).min(PAGE);
+            let answer = self.ask(retained, part, in_hand.room(rest)).await?;
+            let start = start.get_or_insert_with(|| answer.head.position.clone());
+            answer.entries.iter().for_each(|entry| step_before(start, entry));
             head.get_or_insert(answer.head);
-            wanted.extend(answer.entries);
+            found += answer.entries.len();
+            first = answer.entries.last().map(|entry| entry.id).or(first);
+            in_hand.take(answer.entries, answer.whole);
             match answer.last {
-                Some(oldest) if !answer.exhausted && wanted.len() < count => {
-                    part = Part::Before(Some(oldest));
-                }
+                Some(oldest) if !answer.exhausted && found < count => part = Part::Before(Some(oldest)),
                 _ => break,
             }
         }
-        let Some(head) = head else { return Err(BrokerError::Unavailable) };
-        wanted.reverse();
-        let start = position_before(wanted.iter(), &head);
-        let first = wanted.first().map_or(StreamId::MIN, |entry| entry.id);
+        let (Some(head), Some(start)) = (head, start) else { return Err(BrokerError::Unavailable) };
+        let first = first.unwrap_or(StreamId::MIN);
         let mut playback = Playback::new(start, Starts::at(first), CHUNK);
-        Ok(match play(&mut playback, &wanted) {
+        let Some(entries) = in_hand.oldest_first() else {
+            return Ok(self.forward(retained, playback, first).await?.0);
+        };
+        Ok(match play(&mut playback, &entries) {
             None => playback.complete(&head),
             Some(_) => self.part(retained, playback, &head, first),
         })
@@ -107,10 +175,10 @@ impl Reading {
             return self.forward(retained, playback, mark.from).await;
         }
         let (mut search, mut seen) = (None, None);
-        let mut in_hand = Some(Vec::new());
+        let mut in_hand = Hand::new(limit.bytes);
         let (mut part, mut head) = (Part::Missing(&position), None);
         loop {
-            let answer = self.ask(retained, part, PAGE).await?;
+            let answer = self.ask(retained, part, in_hand.room(PAGE)).await?;
             let head = head.get_or_insert(answer.head);
             let seen = seen.get_or_insert_with(|| head.placed(&position));
             let search = search.get_or_insert_with(|| Search::new(seen, head));
@@ -118,10 +186,7 @@ impl Reading {
                 search.visit(entry.id, &entry.publication, seen);
             }
             let oldest = answer.last;
-            in_hand = in_hand.filter(|entries| entries.len() + answer.entries.len() <= MAX_IN_HAND);
-            if let Some(entries) = &mut in_hand {
-                entries.extend(answer.entries);
-            }
+            in_hand.take(answer.entries, answer.whole);
             match oldest {
                 Some(oldest) if !answer.exhausted && !search.is_done() => part = Part::Before(Some(oldest)),
                 _ => break,
@@ -132,8 +197,9 @@ impl Reading {
         let mut playback = Playback::new(position, starts, limit);
         playback.place(&head);
         let Some(first) = first else { return Ok((playback.complete(&head), head)) };
-        let Some(mut entries) = in_hand else { return self.forward(retained, playback, first).await };
-        entries.reverse();
+        let Some(entries) = in_hand.oldest_first() else {
+            return self.forward(retained, playback, first).await;
+        };
         let chunk = match play(&mut playback, &entries) {
             None => playback.complete(&head),
             Some(_) => self.part(retained, playback, &head, first),
@@ -150,7 +216,7 @@ impl Reading {
     ) -> Result<(Chunk, Head), BrokerError> {
         let mut from = first;
         loop {
-            let answer = self.ask(retained, Part::From(from), PAGE).await?;
+            let answer = self.ask(retained, Part::From(from), Room::of(PAGE, playback.room())).await?;
             let head = answer.head;
             if play(&mut playback, &answer.entries).is_some() {
                 return Ok((self.part(retained, playback, &head, first), head));
@@ -185,7 +251,8 @@ impl Reading {
         let more = 'pages: loop {
             // One more than is wanted tells whether a cursor leads further.
             let rest = limit.publications + 1 - newest_first.len();
-            let answer = self.ask(retained, Part::Before(before), rest.min(PAGE)).await?;
+            let room = Room::of(rest.min(PAGE), limit.bytes.saturating_sub(bytes));
+            let answer = self.ask(retained, Part::Before(before), room).await?;
             for entry in answer.entries {
                 bytes += entry.publication.frame().data.size();
                 let full = newest_first.len() >= limit.publications
@@ -196,6 +263,9 @@ impl Reading {
                 newest_first.push(entry);
             }
             before = answer.last;
+            if answer.cut {
+                break true;
+            }
             if answer.exhausted {
                 break false;
             }
@@ -205,15 +275,20 @@ impl Reading {
         Ok(Page { publications, cursor })
     }
 
-    async fn ask(&self, retained: &Retained, part: Part<'_>, count: usize) -> Result<Answer, BrokerError> {
-        let value = self.commands.call(self.request(retained, part, count)).await?;
-        self.answer(value).map_err(|error| {
+    async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {
+        let mut read = self.commands.call(self.request(retained, part, room)).await;
+        if read == Err(BrokerError::Unavailable) && !self.commands.is_available() && self.spare.is_available()
+        {
+            read = self.spare.call(self.request(retained, part, room)).await;
+        }
+        let value = read?;
+        self.answer(value, room.entries).map_err(|error| {
             tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
             BrokerError::Unavailable
         })
     }
 
-    fn request(&self, retained: &Retained, part: Part<'_>, count: usize) -> Request {
+    fn request(&self, retained: &Retained, part: Part<'_>, room: Room) -> Request {
         let Retained { channel, age } = retained;
         let (order, bound) = match part {
             _ if age.is_none() => ("head", "+".to_owned()),
@@ -224,7 +299,7 @@ impl Reading {
         };
         let age_ms = age.unwrap_or_default().as_millis();
         let mut args: Vec<Vec<u8>> =
-            [order.to_owned(), bound, count.to_string(), age_ms.to_string(), self.others.clone()]
+            [order.to_owned(), bound, room.to_string(), age_ms.to_string(), self.others.clone()]
                 .map(String::into_bytes)
                 .into();
         if let Part::Missing(position) = part {
@@ -246,7 +321,7 @@ impl Reading {
         Request::Script { script: Script::Read, keys, args }
     }
 
-    fn answer(&self, value: Value) -> Result<Answer, Malformed> {
+    fn answer(&self, value: Value, wanted: usize) -> Result<Answer, Malformed> {
         let Value::Array(parts) = value else { return Err(Malformed("answer")) };
         let Ok(
             [
@@ -255,11 +330,12 @@ impl Reading {
                 Value::Array(positions),
                 Value::Array(entries),
                 count,
+                whole,
                 Value::Array(filled),
                 Value::Array(coming),
                 over,
             ],
-        ) = <[Value; 8]>::try_from(parts)
+        ) = <[Value; 9]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
@@ -272,7 +348,11 @@ impl Reading {
         }
         let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;
         let exhausted = entries.len() < asked || asked == 0;
-        let mut answer = Answer { head, entries: Vec::with_capacity(entries.len()), last: None, exhausted };
+        let cut = !exhausted && asked < wanted;
+        let whole: usize = reply::text(whole)?.parse().map_err(|_| Malformed("count"))?;
+        let (last, whole) = (None, whole == entries.len());
+        let mut answer =
+            Answer { head, entries: Vec::with_capacity(entries.len()), last, exhausted, cut, whole };
         for value in entries {
             let (id, fields) = reply::parts(value)?;
             answer.last = Some(id);

@@ -216,6 +216,11 @@ impl Playback {
         &self.starts
     }
 
+    /// How many bytes of payloads it still takes.
+    pub fn room(&self) -> usize {
+        self.limit.bytes.saturating_sub(self.bytes)
+    }
+
     /// The entry that was gone over last.
     pub fn last(&self) -> Option<StreamId> {
         self.last
@@ -315,15 +320,11 @@ fn missing(seen: Option<&Point>, head: &Point, is_own: bool) -> Option<GapReason
     }
 }
 
-/// The position before the given entries, oldest first, on a channel that stands at `head`.
-pub fn position_before<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, head: &Head) -> Position {
-    let mut position = head.position.clone();
-    for entry in entries.rev() {
-        let frame = entry.publication.frame();
-        let point = Point { epoch: frame.epoch.clone(), offset: frame.offset.saturating_sub(1) };
-        position.set(frame.origin.clone(), point);
-    }
-    position
+/// Moves a position to before an entry, the newest first: from where a channel stands, it gets to before all of them.
+pub fn step_before(position: &mut Position, entry: &Entry) {
+    let frame = entry.publication.frame();
+    let point = Point { epoch: frame.epoch.clone(), offset: frame.offset.saturating_sub(1) };
+    position.set(frame.origin.clone(), point);
 }
 
 #[cfg(test)]
