@@ -68,6 +68,8 @@ pub struct Chunk {
     pub loss_ahead: Option<GapReason>,
     /// Nothing more was there when it was read.
     pub complete: bool,
+    /// How many publications follow on `start` and what is lost, as far as all of them are known to be retained.
+    pub follows: Option<u64>,
 }
 
 impl Chunk {
@@ -83,6 +85,8 @@ pub struct Page {
     pub publications: Vec<Arc<Publication>>,
     /// Leads further back.
     pub cursor: Option<Text<128>>,
+    /// More is retained in the direction that was asked for.
+    pub more: bool,
 }
 
 /// Which page of a channel's history.

@@ -208,6 +208,7 @@ on_every_broker! {
     the_last_few_begin_where_asked,
     history_is_paged_backward_by_cursor,
     a_page_keeps_within_its_bytes_but_is_never_empty,
+    a_page_says_whether_more_is_retained,
     a_foreign_cursor_is_refused,
     an_unknown_namespace_is_refused,
     events_are_delivered_and_not_remembered,
@@ -329,6 +330,28 @@ async fn a_page_keeps_within_its_bytes_but_is_never_empty(kind: Kind) {
     assert_eq!(offsets(&page.publications), [1]);
 }
 
+async fn a_page_says_whether_more_is_retained(kind: Kind) {
+    let broker = World::new(kind).await;
+    publish(&*broker, 5).await;
+    let after = |offset, position: &Position| PageOf::After(at(position, offset));
+    let position = head(&*broker).await;
+    // Each payload has one byte.
+    let limit = |publications, bytes| PageLimit { publications, bytes };
+    for (page, limit, more) in [
+        (PageOf::Last, limit(4, 100), true),
+        (PageOf::Last, limit(5, 100), false),
+        (PageOf::Last, limit(10, 3), true),
+        (after(0, &position), limit(4, 100), true),
+        (after(0, &position), limit(10, 3), true),
+        (after(0, &position), limit(5, 100), false),
+        (after(2, &position), limit(3, 3), false),
+        (after(5, &position), limit(3, 3), false),
+    ] {
+        let read = broker.history(&channel(), page.clone(), limit).await.unwrap();
+        assert_eq!(read.more, more, "{page:?} {limit:?}");
+    }
+}
+
 async fn a_foreign_cursor_is_refused(kind: Kind) {
     let broker = World::new(kind).await;
     let limit = PageLimit { publications: 2, bytes: 1000 };
@@ -438,6 +461,7 @@ async fn the_last_many_are_read_in_chunks_as_well(kind: Kind) {
     let first = broker.read(&channel(), From::Latest(1000)).await.unwrap();
     assert_eq!(first.start.get("eu").unwrap().offset, 500);
     assert!(!first.complete && offsets(&first.publications).into_iter().eq(501..=756));
+    assert_eq!(first.follows, Some(1000));
 }
 
 async fn large_publications_are_read_part_by_part(kind: Kind) {

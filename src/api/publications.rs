@@ -184,6 +184,8 @@ pub struct HistoryAnswer {
     /// Leads further back, as `before`.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<Text<128>>,
+    /// More is retained in the direction that was asked for.
+    more: bool,
 }
 
 impl Command for History {
@@ -205,6 +207,6 @@ impl Command for History {
             PageLimit { publications: self.limit as usize, bytes: api.node.config.limits.outbox_bytes };
         let page = api.node.broker.history(&self.channel, page, limit).await?;
         let publications = page.publications.iter().map(|publication| publication.frame().clone()).collect();
-        Ok(HistoryAnswer { publications, cursor: page.cursor })
+        Ok(HistoryAnswer { publications, cursor: page.cursor, more: page.more })
     }
 }

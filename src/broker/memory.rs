@@ -226,7 +226,8 @@ impl MemoryBroker {
         };
         let publications: Vec<_> = log.after(after).take(MAX_CHUNK).cloned().collect();
         let complete = after + publications.len() as u64 == log.offset;
-        Chunk { start, lost: lost.into_iter().collect(), publications, complete, ..Chunk::default() }
+        let (lost, follows) = (lost.into_iter().collect(), Some(log.offset - after));
+        Chunk { start, lost, publications, complete, follows, ..Chunk::default() }
     }
 
     fn position(&self, point: Point) -> Position {
@@ -247,14 +248,17 @@ impl Log {
         let publications: Vec<_> = match page {
             PageOf::After(position) => {
                 let (after, _) = self.resume_after(position.get(origin));
-                return Ok(Page { publications: limit.take(self.after(after)), cursor: None });
+                let publications = limit.take(self.after(after));
+                let more = after + (publications.len() as u64) < self.offset;
+                return Ok(Page { publications, cursor: None, more });
             }
             PageOf::Last => self.last_before(u64::MAX, limit),
             PageOf::Before(cursor) => self.last_before(self.read_cursor(&cursor)?, limit),
         };
         let first = publications.first().map(|publication| publication.frame().offset);
         let cursor = first.filter(|first| self.oldest() < *first).and_then(|first| self.write_cursor(first));
-        Ok(Page { publications, cursor })
+        let more = cursor.is_some();
+        Ok(Page { publications, cursor, more })
     }
 
     fn new(epoch: Epoch) -> Self {

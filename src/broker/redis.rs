@@ -258,7 +258,7 @@ impl Broker for RedisBroker {
                 PageOf::After(position) => {
                     let limit = ChunkLimit { publications: limit.publications, bytes: limit.bytes };
                     let (chunk, _) = reading.after(&retained, position, limit).await?;
-                    Ok(Page { publications: chunk.publications, cursor: None })
+                    Ok(Page { publications: chunk.publications, cursor: None, more: !chunk.complete })
                 }
             }
         })

@@ -115,5 +115,5 @@ impl<C: Connection> Session<C> {
 
 fn history(id: RequestId, channel: Channel, page: Page) -> History {
     let publications = page.publications.iter().map(|publication| publication.frame().clone()).collect();
-    History { id, channel, publications, cursor: page.cursor, more: false }
+    History { id, channel, publications, cursor: page.cursor, more: page.more }
 }

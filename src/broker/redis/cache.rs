@@ -92,7 +92,8 @@ impl Cache {
         let publications = window.after(&beyond(position, &lost), &self.own)?;
         windows.touch(channel);
         let start = position.clone();
-        Some(Chunk { start, lost, publications, complete: true, ..Chunk::default() })
+        let follows = Some(publications.len() as u64);
+        Some(Chunk { start, lost, publications, complete: true, follows, ..Chunk::default() })
     }
 
     /// To be called before the channel's history is read from Redis.

@@ -272,7 +272,7 @@ impl Reading {
         };
         let cursor = newest_first.last().filter(|_| more).and_then(|oldest| cursor_at(oldest.id));
         let publications = newest_first.into_iter().rev().map(|entry| entry.publication).collect();
-        Ok(Page { publications, cursor })
+        Ok(Page { publications, cursor, more })
     }
 
     async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {

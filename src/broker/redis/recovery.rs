@@ -292,7 +292,24 @@ impl Playback {
             }
         }
         self.chunk.complete = complete;
+        self.chunk.follows = complete.then_some(self.chunk.publications.len() as u64);
         self.chunk
+    }
+
+    /// How many publications follow on those of the chunk. Of an origin that has one in it, all newer ones are retained;
+    /// of another that has something to come it is not known.
+    fn ahead(&self, head: &Head) -> Option<u64> {
+        let of = |(origin, point): &(Origin, Point)| {
+            let played = self.chunk.publications.iter().any(|one| one.frame().origin == *origin);
+            match self.position.get(origin) {
+                Some(seen) if seen.epoch != point.epoch => None,
+                Some(seen) if seen.offset >= point.offset => Some(0),
+                Some(seen) if played => Some(point.offset - seen.offset),
+                None if point.offset == 0 => Some(0),
+                _ => None,
+            }
+        };
+        head.position.iter().map(of).sum()
     }
 
     /// The chunk, when there are entries that were not offered or did not fit.
@@ -304,6 +321,7 @@ impl Playback {
         if self.chunk.loss_ahead.is_none() && head.position.iter().find(changes).is_some() {
             self.chunk.loss_ahead = Some(GapReason::EpochChanged);
         }
+        self.chunk.follows = self.ahead(head).map(|ahead| ahead + self.chunk.publications.len() as u64);
         self.chunk
     }
 }
