@@ -79,7 +79,8 @@ pub fn encode_frame(frame: &ServerFrame, encoding: Encoding) -> EncodedFrame {
     encode(frame, encoding)
 }
 
-fn encode<T: Serialize>(frame: &T, encoding: Encoding) -> EncodedFrame {
+/// As [`encode_frame`], for a frame of another type.
+pub fn encode<T: Serialize>(frame: &T, encoding: Encoding) -> EncodedFrame {
     encoding.encode(frame).unwrap_or_else(|error| {
         // Our own frames always encode; should one not, its receiver is told rather than left waiting.
         tracing::error!(%error, "a frame could not be encoded");

@@ -179,6 +179,7 @@ impl<C: Connection> Session<C> {
             network_kind: opened.network_kind,
             places: opened.places,
         };
+        session.refuse_all(opened.refused);
         session.join_all(opened.wanted);
         session
     }

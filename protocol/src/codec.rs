@@ -3,6 +3,7 @@
 use crate::{
     frame::{ClientFrame, RequestId, ServerFrame},
     framing::{MAX_PREFIX_BYTES, write_prefix},
+    salvage::Salvaged,
 };
 use bytes::Bytes;
 use serde::{
@@ -109,6 +110,12 @@ impl Encoding {
     /// See [`DecodeError`].
     pub fn decode_client(self, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
         self.decode(bytes, ClientFrame::NAMES)
+    }
+
+    /// What can be kept of a `connect` that [`Self::decode_client`] refused: all but the subscriptions that make no sense.
+    /// `None` when something else is wrong.
+    pub fn salvage_connect(self, bytes: &[u8]) -> Option<Salvaged> {
+        self.parse(bytes).ok()
     }
 
     /// Reads what a node sent.

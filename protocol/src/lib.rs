@@ -8,6 +8,7 @@ pub mod framing;
 pub mod heartbeat;
 pub mod payload;
 pub mod position;
+pub mod salvage;
 pub mod text;
 
 pub use channel::Channel;

@@ -9,13 +9,18 @@ use super::{
 };
 use crate::{
     auth::rights::Right,
+    broadcast::encode,
     broker::{BrokerError, Chunk, From},
     hub::Membership,
     presence::Stay,
 };
+use serde::Serialize;
 use skywave_protocol::{
     Channel, CloseCode, ErrorCode, Json, Position, ServerFrame,
-    frame::{MAX_HISTORY_LIMIT, Members, RequestId, Subscribe, SubscribeOptions, Subscribed, Unsubscribe},
+    frame::{
+        Error, MAX_HISTORY_LIMIT, Members, RequestId, Subscribe, SubscribeOptions, Subscribed, Unsubscribe,
+    },
+    salvage::Refused,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -71,6 +76,26 @@ impl Joining {
     }
 }
 
+/// An `unsubscribed` for what may be no name of a channel.
+#[derive(Serialize)]
+struct NoChannel {
+    unsubscribed: Unusable,
+}
+
+#[derive(Serialize)]
+struct Unusable {
+    channel: String,
+    code: u16,
+    reason: &'static str,
+}
+
+impl NoChannel {
+    fn new(channel: String) -> Self {
+        let (code, reason) = (ErrorCode::BadRequest.code(), ErrorCode::BadRequest.reason());
+        Self { unsubscribed: Unusable { channel, code, reason } }
+    }
+}
+
 impl<C: Connection> Session<C> {
     /// Begins to subscribe to a channel.
     pub(super) fn subscribe(&mut self, request: Subscribe) -> Result<(), Refusal> {
@@ -91,6 +116,19 @@ impl<C: Connection> Session<C> {
         }
         let Subscribe { id, channel, position, history, presence } = request;
         self.join(Some(id), channel, SubscribeOptions { position, history, presence })
+    }
+
+    /// Answers what of `connect` makes no sense.
+    pub(super) fn refuse_all(&self, refused: Vec<Refused>) {
+        for Refused { name, message } in refused {
+            match name {
+                Some(channel) => {
+                    self.outbox.control(encode(&NoChannel::new(channel), self.outbox.encoding()))
+                }
+                // Nobody could tell which one is meant.
+                None => self.fail(Error::new(None, ErrorCode::BadRequest, message)),
+            }
+        }
     }
 
     /// Begins to subscribe to the channels of `connect`.
@@ -207,11 +245,12 @@ impl<C: Connection> Session<C> {
                 let subscribed = Subscribed {
                     id,
                     channel: channel.clone(),
-                    subscription: Some(membership.number()),
+                    // Streams do not say whose they are yet.
+                    subscription: None,
                     position: chunk.start.clone(),
                     recovered: resumes.then_some(chunk.loss().is_none()),
                     reason: chunk.loss(),
-                    recovers: None,
+                    recovers: chunk.follows.filter(|_| resumes),
                     presence,
                 };
                 self.send(&ServerFrame::Subscribed(subscribed));

@@ -15,8 +15,9 @@ use crate::{
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
-    frame::{self, Connect, Connected, Error, Limits, SessionId, SubscribeOptions},
+    frame::{self, Connected, Error, Limits, SessionId, SubscribeOptions},
     heartbeat::{Activity, Heartbeat, PathKind},
+    salvage::{Refused, Salvaged},
 };
 use std::{
     collections::BTreeMap,
@@ -35,6 +36,8 @@ pub struct Opened {
     pub grant: Grant,
     /// What it is to be subscribed to.
     pub wanted: BTreeMap<Channel, SubscribeOptions>,
+    /// What it asked to be subscribed to that makes no sense.
+    pub refused: Vec<Refused>,
     pub heartbeat: Heartbeat,
     pub network_kind: Option<Text<32>>,
     pub places: Places,
@@ -67,7 +70,7 @@ pub async fn open<C: Connection>(
     welcome(node, peer, outbox, connect).await
 }
 
-async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Result<Connect, End> {
+async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Result<Salvaged, End> {
     let mut bad_requests = 0;
     loop {
         let bytes = match connection.drive(outbox).await {
@@ -78,8 +81,11 @@ async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Resu
             Incoming::Cut => return Err(End::Cut),
         };
         match outbox.encoding().decode_client(&bytes) {
-            Ok(ClientFrame::Connect(connect)) => return Ok(connect),
+            Ok(ClientFrame::Connect(connect)) => return Ok(Salvaged { connect, refused: Vec::new() }),
             Err(DecodeError::Invalid { name, id, message }) if name == "connect" => {
+                if let Some(salvaged) = outbox.encoding().salvage_connect(&bytes) {
+                    return Ok(salvaged);
+                }
                 let error = Error::new(id, ErrorCode::BadRequest, message);
                 outbox.control(encode_frame(&ServerFrame::Error(error), outbox.encoding()));
                 bad_requests += 1;
@@ -102,12 +108,8 @@ struct Peer {
     idle_timeout: Option<Duration>,
 }
 
-async fn welcome(
-    node: &Arc<Node>,
-    peer: Peer,
-    outbox: &Arc<Outbox>,
-    connect: Connect,
-) -> Result<Opened, End> {
+async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salvaged) -> Result<Opened, End> {
+    let Salvaged { connect, refused } = first;
     if node.turns_away() {
         return Err(End::Closed(CloseCode::Drain));
     }
@@ -155,7 +157,7 @@ async fn welcome(
     let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let wanted = connect.subscriptions;
-    Ok(Opened { id, grant, wanted, heartbeat, network_kind: network.kind, places })
+    Ok(Opened { id, grant, wanted, refused, heartbeat, network_kind: network.kind, places })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {

@@ -121,7 +121,8 @@ async fn a_session_that_was_cut_comes_back_over_the_other_transport(way: Way) {
     let connect = Connect { resume: Some(first.resume), ..connect_to([("chat:1", options)]) };
     let (mut peer, again) = Peer::open_on(&world, way.kind().other(), connect).await;
     assert_eq!((again.session, again.resumed), (first.session, true));
-    assert_eq!(peer.subscribed("chat:1").await.recovered, Some(true));
+    let subscribed = peer.subscribed("chat:1").await;
+    assert_eq!((subscribed.recovered, subscribed.recovers), (Some(true), Some(3)));
     for offset in 1..=3 {
         assert_eq!(peer.publication("chat:1").await.offset, offset);
     }

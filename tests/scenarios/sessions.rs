@@ -8,12 +8,13 @@ use crate::{
 use skywave::auth::rights::Right;
 use skywave_client::SubscribeOptions;
 use skywave_protocol::{
-    ClientFrame, CloseCode, ErrorCode, ServerFrame,
+    ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame,
     frame::{Connect, HistoryRequest, PresenceRequest, Publish, Unsubscribe},
 };
 use std::collections::BTreeMap;
 
 on_every_transport! {
+    a_subscription_that_makes_no_sense_costs_the_others_nothing,
     one_frame_opens_a_session_with_all_its_subscriptions,
     one_forbidden_channel_costs_only_that_channel,
     every_reply_carries_the_id_of_its_request,
@@ -60,6 +61,45 @@ async fn one_frame_opens_a_session_with_all_its_subscriptions(way: Way) {
     assert_eq!(recovered, [Some(true), None, None]);
     let expected = [("chat:1", 1), ("chat:1", 2), ("chat:1", 3), ("chat:2", 3)];
     assert_eq!(publications, expected.map(|(name, offset)| (name.to_owned(), offset)));
+}
+
+async fn a_subscription_that_makes_no_sense_costs_the_others_nothing(way: Way) {
+    let world = World::new(way).await;
+    let mut peer = Peer::dial(&world).await;
+    let (long, misplaced) = ("x".repeat(300), serde_json::json!({"position": {"eu": 7}}));
+    let subscriptions =
+        serde_json::json!({"chat:1": {}, "nonsense": {}, "chat:2": misplaced, &long: {}, "chat:3": {}});
+    peer.send_value(&serde_json::json!({"connect": {"id": 1, "subscriptions": subscriptions}})).await;
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Connected(_))));
+    let bad_request = ErrorCode::BadRequest.code();
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let frame = soon(peer.receiver.receive()).await.unwrap().frame;
+        told.push(match peer.encoding.decode_server(&frame) {
+            Ok(ServerFrame::Subscribed(one)) => format!("subscribed {}", one.channel),
+            Ok(ServerFrame::Unsubscribed(one)) if one.code == Some(bad_request) => {
+                format!("refused {}", one.channel)
+            }
+            Ok(ServerFrame::Error(error)) if error.code == bad_request => {
+                "a name that is too long".to_owned()
+            }
+            // Its name is none that a channel has.
+            Err(DecodeError::Invalid { name, .. }) if name == "unsubscribed" => {
+                assert!(frame.windows(8).any(|part| part == b"nonsense"));
+                "refused nonsense".to_owned()
+            }
+            other => panic!("{other:?}"),
+        });
+    }
+    told.sort();
+    let expected = [
+        "a name that is too long",
+        "refused chat:2",
+        "refused nonsense",
+        "subscribed chat:1",
+        "subscribed chat:3",
+    ];
+    assert_eq!(told, expected);
 }
 
 async fn one_forbidden_channel_costs_only_that_channel(way: Way) {
