@@ -73,20 +73,20 @@ var SkywaveError = class extends Error {
   reason;
   /** Whether the same may succeed later. */
   transient;
-  constructor(code2, reason2, message, transient, options) {
-    super(message, options);
+  /** How long to wait before it is tried again, in milliseconds, where the node said so. */
+  retryAfterMs;
+  constructor(code2, reason2, message, transient, details = {}) {
+    super(message, details);
     this.code = code2;
     this.reason = reason2;
     this.transient = transient;
+    this.retryAfterMs = details.retryAfterMs;
   }
 };
 var RequestError = class extends SkywaveError {
   name = "RequestError";
-  /** How long to wait before it is tried again, where the node said so. */
-  retryAfterMs;
   constructor(code2, reason2, message, transient, retryAfterMs) {
-    super(code2, reason2, message, transient);
-    this.retryAfterMs = retryAfterMs;
+    super(code2, reason2, message, transient, { retryAfterMs });
   }
 };
 var ConnectionError = class extends SkywaveError {
@@ -948,6 +948,8 @@ var Link = class {
   phases = /* @__PURE__ */ new Map();
   /** The largest number of a subscription that it has heard of. */
   newestSubscription = -1;
+  /** The soonest time at which it is left because its node says so, once it has. */
+  stayUntil;
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   leaveAgainAt = /* @__PURE__ */ new Map();
   since;
@@ -1052,10 +1054,10 @@ function hold(held, frame, stream) {
 }
 
 // src/session/opening.ts
-function ending(code2, reason2, reconnect = shouldReconnect(code2)) {
+function ending(code2, reason2, reconnect = shouldReconnect(code2), retryAfterMs) {
   const isTold = code2 !== void 0 && code2 >= 3e3 && code2 <= 3999;
   const message = isTold ? `ended by the node: ${reason2} (${code2})` : `connection lost: ${reason2}`;
-  return new ConnectionError(isTold ? code2 : 110, isTold ? reason2 : "unavailable", message, reconnect);
+  return new ConnectionError(isTold ? code2 : 110, isTold ? reason2 : "unavailable", message, reconnect, { retryAfterMs });
 }
 
 // src/session/tokens.ts
@@ -1721,6 +1723,7 @@ var RETIREMENT_MS = 2e3;
 var STABLE_MS = 5e3;
 var SLEPT_MS = 5e3;
 var HOUR_MS = 36e5;
+var LONGEST_SPREAD_MS = 3e4;
 var Session = class {
   traffic;
   state = "disconnected";
@@ -1802,7 +1805,7 @@ var Session = class {
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
   check() {
     this.traffic.check();
-    if (this.due?.purpose === "connect") {
+    if (this.due?.purpose === "connect" && !this.due.isTold) {
       this.route.beginRound();
       this.open("connect");
     }
@@ -1966,21 +1969,21 @@ var Session = class {
       for (const target of tried) this.route.failed(target);
     }
     opening.settle?.(error);
-    if (this.live !== void 0) this.#stay(purpose, isFinal, this.live);
+    if (this.live !== void 0) this.#stay(purpose, isFinal, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
     } else if (isFinal) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
   /** A move failed: the session goes on where it is. */
-  #stay(purpose, isFinal, live) {
+  #stay(purpose, isFinal, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
     if (purpose === "drain" && !isFinal) {
-      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff() : 0), purpose };
+      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0), purpose };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
@@ -1989,13 +1992,25 @@ var Session = class {
   }
   #comeBack(error, waitMs) {
     const at = this.now() + waitMs;
-    this.due = { at, purpose: "connect" };
+    this.due = { at, purpose: "connect", isTold: waitMs > 0 && error.retryAfterMs !== void 0 };
     this.#setState("connecting", error, at);
   }
-  #backOff() {
+  /** How long to wait: longer each time, and no sooner than the node said, at random, so that not all come at once. */
+  #backOff(error) {
     const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
     this.#failures += 1;
-    return waitMs;
+    const toldMs = Math.min(error?.retryAfterMs ?? 0, HOUR_MS);
+    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.random());
+  }
+  /**
+   * How long to wait before the connection after `link`: what a node directs is paced like what the network does. Where
+   * nothing is wrong, not at all, but for the one after a connection that did not hold.
+   */
+  #pace(link, isWell, error) {
+    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
+    const isAtOnce = isWell && this.#failures === 0 && error?.retryAfterMs === void 0;
+    const waitMs = this.#backOff(error);
+    return isAtOnce ? 0 : waitMs;
   }
   /** Whether coming back would not change anything. */
   #isFinal({ transient, code: code2 }) {
@@ -2046,7 +2061,7 @@ var Session = class {
       link.send(["pong", { seq: body.seq }], "datagram");
     } else if (name === "disconnect") this.#ended(link, toEnding(body));
     else if (name !== "drain") this.traffic.frame(link, frame, stream);
-    else if (link === this.live) this.#drain(body);
+    else if (link === this.live) this.#drain(link, body);
   }
   fault(link, problem) {
     this.#ended(link, lost(`protocol fault: ${problem}`));
@@ -2076,10 +2091,7 @@ var Session = class {
       return;
     }
     this.route.beginRound();
-    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
-    const isAtOnce = (code2 === ROTATE || code2 === TOKEN_EXPIRED) && this.#failures === 0;
-    const waitMs = this.#backOff();
-    this.#comeBack(error, isAtOnce ? 0 : waitMs);
+    this.#comeBack(error, this.#pace(link, code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
   }
   #drop(link) {
     link.transport.close();
@@ -2099,10 +2111,13 @@ var Session = class {
     if (this.live !== void 0) this.traffic.requests.sendWaiting(this.live, this.now());
   }
   /** The node wants this client gone; all its clients spread over the first half of the time. */
-  #drain({ after_ms, url }) {
-    const at = this.now() + Math.min(after_ms / 2 * this.random(), HOUR_MS);
-    const isSooner = this.due !== void 0 && this.due.purpose !== "up" && this.due.at <= at;
-    if (!isSooner) this.due = { at, address: this.route.trusted?.(url), purpose: "drain" };
+  #drain(link, { after_ms, url }) {
+    const now = this.now();
+    link.stayUntil ??= now + this.#pace(link, true);
+    const at = Math.max(now + Math.min(after_ms / 2 * this.random(), HOUR_MS), link.stayUntil);
+    const before = this.due?.purpose === "drain" ? this.due : void 0;
+    const address = this.route.trusted?.(url) ?? before?.address;
+    this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: "drain" };
   }
   #refresh() {
     this.#tokens.stop();
@@ -2132,8 +2147,8 @@ var Session = class {
 function isNeeded({ purpose }) {
   return purpose === "connect" || purpose === "drain";
 }
-function toEnding({ code: code2, reason: reason2, reconnect }) {
-  return ending(code2, reason2, reconnect);
+function toEnding({ code: code2, reason: reason2, reconnect, retry_after_ms }) {
+  return ending(code2, reason2, reconnect, retry_after_ms);
 }
 
 // src/within.ts

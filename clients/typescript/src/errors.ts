@@ -20,24 +20,24 @@ export class SkywaveError extends Error {
   readonly reason: string;
   /** Whether the same may succeed later. */
   readonly transient: boolean;
+  /** How long to wait before it is tried again, in milliseconds, where the node said so. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: number, reason: string, message: string, transient: boolean, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: number, reason: string, message: string, transient: boolean, details: ErrorOptions & { readonly retryAfterMs?: number | undefined } = {}) {
+    super(message, details);
     this.code = code;
     this.reason = reason;
     this.transient = transient;
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 
 /** A request failed; the session goes on. */
 export class RequestError extends SkywaveError {
   override readonly name: string = 'RequestError';
-  /** How long to wait before it is tried again, where the node said so. */
-  readonly retryAfterMs: number | undefined;
 
   constructor(code: number, reason: string, message: string, transient: boolean, retryAfterMs?: number) {
-    super(code, reason, message, transient);
-    this.retryAfterMs = retryAfterMs;
+    super(code, reason, message, transient, { retryAfterMs });
   }
 }
 

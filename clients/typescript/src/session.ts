@@ -24,6 +24,8 @@ const STABLE_MS = 5_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
+/** By how much those who were told to come back at the same time spread at most. */
+const LONGEST_SPREAD_MS = 30_000;
 
 export class Session implements TrafficHost {
   readonly traffic: Traffic;
@@ -116,7 +118,7 @@ export class Session implements TrafficHost {
   check(): void {
     this.traffic.check();
     // Whoever waits for the next attempt begins it now.
-    if (this.due?.purpose === 'connect') {
+    if (this.due?.purpose === 'connect' && !this.due.isTold) {
       this.route.beginRound();
       this.open('connect');
     }
@@ -298,24 +300,24 @@ export class Session implements TrafficHost {
       for (const target of tried) this.route.failed(target);
     }
     opening.settle?.(error);
-    if (this.live !== undefined) this.#stay(purpose, isFinal, this.live);
+    if (this.live !== undefined) this.#stay(purpose, isFinal, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== undefined && link !== undefined) {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
     } else if (isFinal) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff() : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
 
   /** A move failed: the session goes on where it is. */
-  #stay(purpose: Purpose, isFinal: boolean, live: Link): void {
+  #stay(purpose: Purpose, isFinal: boolean, live: Link, error: SkywaveError): void {
     if (purpose === 'up') this.route.upFailed?.(live.address);
     if (purpose === 'drain' && !isFinal) {
       // The old connection ends sooner or later: try again until then.
-      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff() : 0), purpose };
+      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0), purpose };
     } else this.#stand(live);
   }
 
@@ -327,14 +329,27 @@ export class Session implements TrafficHost {
 
   #comeBack(error: SkywaveError, waitMs: number): void {
     const at = this.now() + waitMs;
-    this.due = { at, purpose: 'connect' };
+    this.due = { at, purpose: 'connect', isTold: waitMs > 0 && error.retryAfterMs !== undefined };
     this.#setState('connecting', error, at);
   }
 
-  #backOff(): number {
+  /** How long to wait: longer each time, and no sooner than the node said, at random, so that not all come at once. */
+  #backOff(error?: SkywaveError): number {
     const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
     this.#failures += 1;
-    return waitMs;
+    const toldMs = Math.min(error?.retryAfterMs ?? 0, HOUR_MS);
+    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.random());
+  }
+
+  /**
+   * How long to wait before the connection after `link`: what a node directs is paced like what the network does. Where
+   * nothing is wrong, not at all, but for the one after a connection that did not hold.
+   */
+  #pace(link: Link, isWell: boolean, error?: SkywaveError): number {
+    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
+    const isAtOnce = isWell && this.#failures === 0 && error?.retryAfterMs === undefined;
+    const waitMs = this.#backOff(error);
+    return isAtOnce ? 0 : waitMs;
   }
 
   /** Whether coming back would not change anything. */
@@ -391,7 +406,7 @@ export class Session implements TrafficHost {
       link.send(['pong', { seq: body.seq }], 'datagram');
     } else if (name === 'disconnect') this.#ended(link, toEnding(body));
     else if (name !== 'drain') this.traffic.frame(link, frame, stream);
-    else if (link === this.live) this.#drain(body);
+    else if (link === this.live) this.#drain(link, body);
   }
 
   fault(link: Link, problem: string): void {
@@ -425,11 +440,8 @@ export class Session implements TrafficHost {
       return;
     }
     this.route.beginRound();
-    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
     // These say that nothing is wrong.
-    const isAtOnce = (code === ROTATE || code === TOKEN_EXPIRED) && this.#failures === 0;
-    const waitMs = this.#backOff();
-    this.#comeBack(error, isAtOnce ? 0 : waitMs);
+    this.#comeBack(error, this.#pace(link, code === ROTATE || code === TOKEN_EXPIRED, error));
   }
 
   #drop(link: Link): void {
@@ -453,10 +465,14 @@ export class Session implements TrafficHost {
   }
 
   /** The node wants this client gone; all its clients spread over the first half of the time. */
-  #drain({ after_ms, url }: ServerFrames['drain']): void {
-    const at = this.now() + Math.min((after_ms / 2) * this.random(), HOUR_MS);
-    const isSooner = this.due !== undefined && this.due.purpose !== 'up' && this.due.at <= at;
-    if (!isSooner) this.due = { at, address: this.route.trusted?.(url), purpose: 'drain' };
+  #drain(link: Link, { after_ms, url }: ServerFrames['drain']): void {
+    const now = this.now();
+    link.stayUntil ??= now + this.#pace(link, true);
+    const at = Math.max(now + Math.min((after_ms / 2) * this.random(), HOUR_MS), link.stayUntil);
+    const before = this.due?.purpose === 'drain' ? this.due : undefined;
+    // Told again: the newest word says where to, the earliest one when.
+    const address = this.route.trusted?.(url) ?? before?.address;
+    this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: 'drain' };
   }
 
   #refresh(): void {
@@ -491,6 +507,6 @@ function isNeeded({ purpose }: Opening): boolean {
   return purpose === 'connect' || purpose === 'drain';
 }
 
-function toEnding({ code, reason, reconnect }: ServerFrames['disconnect']): ConnectionError {
-  return ending(code, reason, reconnect);
+function toEnding({ code, reason, reconnect, retry_after_ms }: ServerFrames['disconnect']): ConnectionError {
+  return ending(code, reason, reconnect, retry_after_ms);
 }

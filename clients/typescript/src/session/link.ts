@@ -27,6 +27,8 @@ export class Link {
   readonly phases = new Map<string, Phase>();
   /** The largest number of a subscription that it has heard of. */
   newestSubscription = -1;
+  /** The soonest time at which it is left because its node says so, once it has. */
+  stayUntil: number | undefined;
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   readonly leaveAgainAt = new Map<string, number>();
   readonly since: number;

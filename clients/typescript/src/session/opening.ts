@@ -47,6 +47,8 @@ export interface Due {
   readonly purpose: Purpose;
   readonly address?: Address | undefined;
   readonly kind?: TransportKind;
+  /** The node has named the time: it is not to be sooner. */
+  readonly isTold?: boolean;
 }
 
 /** A connection on its way. */
@@ -62,8 +64,8 @@ export interface Opening {
 }
 
 /** The end of a connection, as an error. */
-export function ending(code: number | undefined, reason: string, reconnect = shouldReconnect(code)): ConnectionError {
+export function ending(code: number | undefined, reason: string, reconnect = shouldReconnect(code), retryAfterMs?: number): ConnectionError {
   const isTold = code !== undefined && code >= 3000 && code <= 3999;
   const message = isTold ? `ended by the node: ${reason} (${code})` : `connection lost: ${reason}`;
-  return new ConnectionError(isTold ? code : 110, isTold ? reason : 'unavailable', message, reconnect);
+  return new ConnectionError(isTold ? code : 110, isTold ? reason : 'unavailable', message, reconnect, { retryAfterMs });
 }

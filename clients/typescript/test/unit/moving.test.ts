@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { lost } from '../../src/errors.js';
+import type { ServerFrame } from '../../src/frames.js';
 import { networkChanged } from '../../src/session/network.js';
 import { World } from './world.js';
 
@@ -46,6 +47,40 @@ describe('a move', () => {
     world.opens('websocket').welcomes({ node: 'n2' });
     world.pass(20_000);
     assert.equal(world.dials.length, 2);
+  });
+
+  it('that each node directs at once is paced like a connection that breaks each time', () => {
+    const directions: [string, ServerFrame | undefined][] = [
+      ['drain', ['drain', { after_ms: 0, url: 'https://b.example' }]],
+      ['rotate', ['disconnect', { code: 3007, reason: 'rotate', reconnect: true }]],
+      ['token_expired', ['disconnect', { code: 3005, reason: 'token_expired', reconnect: true }]],
+      ['prefer_url', undefined],
+    ];
+    for (const [name, frame] of directions) {
+      const world = new World({ canRefresh: true });
+      world.session.connect();
+      const end = world.time + 12_000;
+      for (let seen = 0; world.time < end; ) {
+        world.pass(10);
+        if (world.dials.length === seen) continue;
+        seen = world.dials.length;
+        const node = world.opens();
+        node.welcomes({ node: `n${seen}`, prefer_url: `https://${seen % 2 ? 'b' : 'a'}.example` });
+        if (frame !== undefined) node.says(frame);
+      }
+      assert.ok(world.dials.length <= 12, `${name}: ${world.dials.length} connects`);
+      assert.ok(world.dials.length > 1, `${name}: it is followed`);
+    }
+  });
+
+  it('that is directed again goes where the newest word says, when the earliest one says', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['drain', { after_ms: 10_000, url: 'https://b.example' }]);
+    world.pass(1_000);
+    node.says(['drain', { after_ms: 9_000, url: 'https://c.example' }]);
+    world.pass(1_500);
+    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://c.example/v1/connect');
   });
 
   it('that fails is tried again until the old connection ends', () => {

@@ -98,6 +98,33 @@ describe('a session', () => {
     assert.equal(world.dials.length, 2);
   });
 
+  it('comes back no sooner than the node says, and at random within that time again, half a minute at most', () => {
+    for (const [toldMs, spreadMs] of [[4_000, 4_000], [100_000, 30_000]] as const) {
+      for (const isGreeted of [true, false]) {
+        const world = new World();
+        world.session.connect();
+        const node = world.opens();
+        if (isGreeted) node.welcomes();
+        node.says(['disconnect', { code: 3006, reason: 'overloaded', reconnect: true, retry_after_ms: toldMs }]);
+        assert.equal(world.told.at(-1)?.error?.retryAfterMs, toldMs);
+        world.pass(toldMs + spreadMs / 2 - 1);
+        // Nothing that the page notices makes it sooner.
+        world.session.check();
+        assert.equal(world.dials.length, 1);
+        world.pass(1);
+        assert.equal(world.dials.length, 2, `${toldMs} ${isGreeted}`);
+      }
+    }
+  });
+
+  it('is at another node at once when one has no room for a while', () => {
+    const world = new World({ addresses: [parseAddress('https://a.example'), parseAddress('https://b.example')] });
+    world.session.connect();
+    world.opens().says(['disconnect', { code: 3006, reason: 'overloaded', reconnect: true, retry_after_ms: 60_000 }]);
+    world.pass(0);
+    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+  });
+
   it('gives up a connection that does not answer `connect`', () => {
     const world = new World();
     world.session.connect();
