@@ -89,6 +89,13 @@ var RequestError = class extends SkywaveError {
     super(code2, reason2, message, transient, { retryAfterMs });
   }
 };
+var OUTCOME_UNKNOWN = "outcome_unknown";
+var OutcomeUnknownError = class extends RequestError {
+  name = "OutcomeUnknownError";
+  constructor() {
+    super(CODES.timeout, OUTCOME_UNKNOWN, "it may have taken effect, and its key may be forgotten", false);
+  }
+};
 var ConnectionError = class extends SkywaveError {
   name = "ConnectionError";
 };
@@ -175,6 +182,7 @@ var Emitter = class {
 
 // src/messages.ts
 function toError({ code: code2, reason: reason2, message, transient, retry_after_ms }) {
+  if (reason2 === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
   return new RequestError(code2, reason2, message, transient, retry_after_ms);
 }
 function toPublished({ origin, epoch, offset }) {
@@ -1130,8 +1138,11 @@ var Pacer = class {
 
 // src/session/publishes.ts
 var LONGEST_HOLD_MS = 1e3;
+var USUAL_KEY_MS = 3e5;
 var Publishes = class {
   pacer = new Pacer();
+  /** How long the nodes remember a key at least. */
+  keyMs = USUAL_KEY_MS;
   #limit;
   #backoff;
   #random;
@@ -1146,6 +1157,10 @@ var Publishes = class {
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
   }
+  /** The node says how long it remembers a key; 0 where it does not say. */
+  remembers(keyMs = 0) {
+    this.keyMs = keyMs > 0 ? keyMs : USUAL_KEY_MS;
+  }
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish) {
     if (this.#waiting.size >= this.#limit) {
@@ -1153,24 +1168,30 @@ var Publishes = class {
       return void 0;
     }
     this.#next += 1;
-    this.#waiting.set(this.#next, { publish, sentOn: void 0, wasSent: false });
+    this.#waiting.set(this.#next, { publish, sentOn: void 0, sentAt: publish.sentAtMs });
     return this.#next;
   }
   /** Takes one back that never was sent; answers whether that was so. */
   withdraw(number) {
-    return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
+    const waiting = this.#waiting.get(number);
+    return waiting !== void 0 && waiting.sentAt === void 0 && this.#waiting.delete(number);
   }
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
   take(connection, now) {
     const taken = [];
     for (const [number, waiting] of this.#waiting) {
       if (this.#readyAt(number, waiting, connection) > now) continue;
+      if (waiting.sentAt !== void 0 && now - waiting.sentAt >= this.keyMs) {
+        this.refuse(number, new OutcomeUnknownError());
+        continue;
+      }
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold2 = this.#holds.get(publish.channel);
       if (hold2 !== void 0) hold2.tried = number;
       waiting.sentOn = connection;
-      waiting.wasSent = true;
+      if (waiting.sentAt === void 0) publish.sent?.(now);
+      waiting.sentAt ??= now;
       taken.push([number, publish]);
     }
     return taken;
@@ -1933,6 +1954,7 @@ var Session = class {
     link.beats(connected.heartbeat);
     this.route.arrived(link.address, connected.region, connected.regions);
     this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
+    this.traffic.publishes.remembers(connected.limits.idempotency_ms);
     if (this.#node !== connected.node) {
       this.traffic.publishes.releaseAll();
       this.due = void 0;
@@ -2278,6 +2300,13 @@ var Outgoing = class {
   get isClosed() {
     return this.#session.state === "closed";
   }
+  /** Whether what is published goes out at once. */
+  get isConnected() {
+    return this.#session.live !== void 0;
+  }
+  now() {
+    return this.#session.now();
+  }
   subscribe(channel2, options, reader3) {
     this.traffic.subscribe(channel2, options, reader3);
     this.#session.settle();
@@ -2297,8 +2326,8 @@ var Outgoing = class {
     return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
-  push(entry, done, failed) {
-    const number = this.traffic.publish({ ...entry, done, failed });
+  push(entry, done, failed, sent) {
+    const number = this.traffic.publish({ ...entry, sent, done, failed });
     this.#session.settle();
     return () => number !== void 0 && this.traffic.publishes.withdraw(number);
   }
@@ -2510,15 +2539,17 @@ var Courier = class {
     const [before, stored] = [this.#stored, this.#store(entry)];
     this.#stored = Promise.allSettled([before, stored]);
     await before;
-    await stored;
-    return this.#send(entry, abandoned);
+    return this.#send(entry, await stored, abandoned);
   }
+  /** Answers whether it is noted as sent already. */
   async #store(entry) {
     try {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key2 of this.#stale) await this.#remove(key2);
-      await this.#outbox.add(entry);
+      const { isConnected } = this.#outgoing;
+      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
+      return isConnected;
     } catch (error) {
       this.#count -= 1;
       throw failure(error);
@@ -2543,24 +2574,30 @@ var Courier = class {
   }
   async #deliver(entry) {
     try {
-      this.#delivered({ ...entry, published: await this.#send(entry) });
+      this.#delivered({ ...entry, published: await this.#send(entry, entry.sentAtMs !== void 0) });
     } catch (error) {
       this.#delivered({ ...entry, error });
     }
   }
   /** Publishes what is in the outbox, and takes it out once it is settled. */
-  async #send(entry, abandoned) {
+  async #send(entry, isNoted, abandoned) {
+    let noted = Promise.resolve();
+    const sent = (sentAtMs) => {
+      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => void 0);
+    };
     try {
-      const published = await this.#sent(entry, abandoned);
+      const published = await this.#sent(entry, sent, abandoned);
+      await noted;
       await this.#settled(entry.key);
       return published;
     } catch (error) {
+      await noted;
       if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
     }
   }
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
-  #sent(entry, abandoned) {
+  #sent(entry, sent, abandoned) {
     return new Promise((resolve, reject) => {
       let withdraw = () => true;
       const abandon = () => {
@@ -2570,7 +2607,7 @@ var Courier = class {
         withdraw = this.#outgoing.push(entry, resolve, (error) => {
           if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
           else reject(error);
-        });
+        }, sent);
       };
       if (abandoned?.aborted) abandon();
       else send();
@@ -3571,6 +3608,7 @@ export {
   ConnectionError,
   ErrorCode,
   InvalidDataError,
+  OutcomeUnknownError,
   RequestError,
   Skywave,
   SkywaveError,

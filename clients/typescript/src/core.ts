@@ -35,4 +35,4 @@ function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
 export type { NodeUrl } from './address.js';
 export { Channel, type ChannelEvents, type ChannelOptions, type HistoryOptions, type HistoryPage, type PublishOptions } from './channel.js';
 export type { CallOptions, ClientEvents, CoreOptions, StateChange } from './client.js';
-export { SkywaveError } from './errors.js';
+export { OutcomeUnknownError, SkywaveError } from './errors.js';

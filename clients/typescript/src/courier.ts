@@ -56,16 +56,18 @@ export class Courier {
     const [before, stored] = [this.#stored, this.#store(entry)];
     this.#stored = Promise.allSettled([before, stored]);
     await before;
-    await stored;
-    return this.#send(entry, abandoned);
+    return this.#send(entry, await stored, abandoned);
   }
 
-  async #store(entry: OutboxEntry): Promise<void> {
+  /** Answers whether it is noted as sent already. */
+  async #store(entry: OutboxEntry): Promise<boolean> {
     try {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key of this.#stale) await this.#remove(key);
-      await this.#outbox.add(entry);
+      const { isConnected } = this.#outgoing;
+      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
+      return isConnected;
     } catch (error) {
       this.#count -= 1;
       throw failure(error);
@@ -94,19 +96,25 @@ export class Courier {
 
   async #deliver(entry: OutboxEntry): Promise<void> {
     try {
-      this.#delivered({ ...entry, published: await this.#send(entry) });
+      this.#delivered({ ...entry, published: await this.#send(entry, entry.sentAtMs !== undefined) });
     } catch (error) {
       this.#delivered({ ...entry, error: error as SkywaveError });
     }
   }
 
   /** Publishes what is in the outbox, and takes it out once it is settled. */
-  async #send(entry: OutboxEntry, abandoned?: AbortSignal): Promise<Published> {
+  async #send(entry: OutboxEntry, isNoted: boolean, abandoned?: AbortSignal): Promise<Published> {
+    let noted: Promise<unknown> = Promise.resolve();
+    const sent = (sentAtMs: number): void => {
+      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => undefined);
+    };
     try {
-      const published = await this.#sent(entry, abandoned);
+      const published = await this.#sent(entry, sent, abandoned);
+      await noted;
       await this.#settled(entry.key);
       return published;
     } catch (error) {
+      await noted;
       // What ended with the session alone stays for the next page.
       if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
@@ -114,7 +122,7 @@ export class Courier {
   }
 
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
-  #sent(entry: OutboxEntry, abandoned?: AbortSignal): Promise<Published> {
+  #sent(entry: OutboxEntry, sent: (atMs: number) => void, abandoned?: AbortSignal): Promise<Published> {
     return new Promise((resolve, reject) => {
       let withdraw = (): boolean => true;
       const abandon = (): void => {
@@ -125,7 +133,7 @@ export class Courier {
           // A node that does not want this client ends nothing here: the next `connect` sends what is kept.
           if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
           else reject(error);
-        });
+        }, sent);
       };
       if (abandoned?.aborted) abandon();
       else send();

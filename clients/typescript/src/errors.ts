@@ -41,6 +41,21 @@ export class RequestError extends SkywaveError {
   }
 }
 
+/** The word for {@link OutcomeUnknownError}, as tabs tell it to each other. */
+export const OUTCOME_UNKNOWN = 'outcome_unknown';
+
+/**
+ * A publish was sent, was not answered, and is not sent again, because the nodes may have forgotten its key meanwhile: it
+ * may have taken effect, and would do so twice. Whoever needs to know looks at the channel's history.
+ */
+export class OutcomeUnknownError extends RequestError {
+  override readonly name: string = 'OutcomeUnknownError';
+
+  constructor() {
+    super(CODES.timeout, OUTCOME_UNKNOWN, 'it may have taken effect, and its key may be forgotten', false);
+  }
+}
+
 /** There is no connection, or it ended. */
 export class ConnectionError extends SkywaveError {
   override readonly name: string = 'ConnectionError';

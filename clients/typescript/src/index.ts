@@ -16,7 +16,7 @@ export type { Listener, ListenOptions } from './emitter.js';
 export { type Carrier, type Encoding, json } from './encoding.js';
 export { exactJson } from './exact_json.js';
 export type { GetToken } from './engine.js';
-export { ConnectionError, InvalidDataError, type Issue, RequestError, SkywaveError, TokenError } from './errors.js';
+export { ConnectionError, InvalidDataError, type Issue, OutcomeUnknownError, RequestError, SkywaveError, TokenError } from './errors.js';
 export type { GapReason, Network, Payload } from './frames.js';
 export type { ChannelEvent, Gap, Member, PresenceChange, Publication, Published, Subscribed } from './messages.js';
 export type { Outbox, OutboxEntry } from './outbox.js';

@@ -44,12 +44,13 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
       await run('readonly', (store) => {
         when(store.getAll() as IDBRequest<Stored[]>, (all) => (stored = all));
       });
-      return stored.map(({ channel, key, data }) => ({ channel, key, data }));
+      return stored.map(({ channel, key, data, sentAtMs }) => ({ channel, key, data, sentAtMs }));
     },
-    add: ({ channel, key, data }) =>
+    add: ({ channel, key, data, sentAtMs }) =>
       run('readwrite', (store) => {
-        when(store.index('key').getKey(key), (known) => {
-          if (known === undefined) store.add({ channel, key, data });
+        when(store.index('key').get(key) as IDBRequest<Stored | undefined>, (known) => {
+          if (known === undefined) store.add({ channel, key, data, sentAtMs });
+          else if (known.sentAtMs === undefined) store.put({ ...known, sentAtMs });
         });
       }),
     remove: (key) =>

@@ -1,5 +1,5 @@
 /** What a channel's reader gets, with the names of this language. */
-import { RequestError } from './errors.js';
+import { OUTCOME_UNKNOWN, OutcomeUnknownError, RequestError } from './errors.js';
 import type { GapReason, ServerFrames, WireMember } from './frames.js';
 import type { Position } from './position.js';
 
@@ -75,6 +75,7 @@ export interface Published {
 }
 
 export function toError({ code, reason, message, transient, retry_after_ms }: ServerFrames['error']): RequestError {
+  if (reason === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
   return new RequestError(code, reason, message, transient, retry_after_ms);
 }
 

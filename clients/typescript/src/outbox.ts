@@ -7,12 +7,15 @@ export interface OutboxEntry {
   /** Its idempotency key, by which it is known here and to the nodes. */
   readonly key: string;
   readonly data: Payload;
+  /** Since when it may have been sent, in milliseconds since 1970; absent: it has not been. */
+  readonly sentAtMs?: number | undefined;
 }
 
 /** A store of publications. What fails there is told to whoever publishes. */
 export interface Outbox {
   /** All entries, oldest first. */
   load(): Promise<readonly OutboxEntry[]>;
+  /** Adds an entry, or takes note of when one with the same key was sent. */
   add(entry: OutboxEntry): Promise<void>;
   remove(key: string): Promise<void>;
 }

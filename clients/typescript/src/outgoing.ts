@@ -52,6 +52,15 @@ export class Outgoing {
     return this.#session.state === 'closed';
   }
 
+  /** Whether what is published goes out at once. */
+  get isConnected(): boolean {
+    return this.#session.live !== undefined;
+  }
+
+  now(): number {
+    return this.#session.now();
+  }
+
   subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
     this.traffic.subscribe(channel, options, reader);
     this.#session.settle();
@@ -75,8 +84,13 @@ export class Outgoing {
   }
 
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
-  push(entry: OutboxEntry, done: (published: Published) => void, failed: (error: RequestError) => void): () => boolean {
-    const number = this.traffic.publish({ ...entry, done, failed });
+  push(
+    entry: OutboxEntry,
+    done: (published: Published) => void,
+    failed: (error: RequestError) => void,
+    sent?: (atMs: number) => void,
+  ): () => boolean {
+    const number = this.traffic.publish({ ...entry, sent, done, failed });
     this.#session.settle();
     return () => number !== undefined && this.traffic.publishes.withdraw(number);
   }

@@ -259,6 +259,7 @@ export class Session implements TrafficHost {
     link.beats(connected.heartbeat);
     this.route.arrived(link.address, connected.region, connected.regions);
     this.traffic.publishes.pacer.limit(connected.limits.publishes_per_second);
+    this.traffic.publishes.remembers(connected.limits.idempotency_ms);
     // What another node could not do for the moment, this one may.
     if (this.#node !== connected.node) {
       this.traffic.publishes.releaseAll();

@@ -1,6 +1,6 @@
 /** Publishes on their way: kept until answered, sent again with the same key. Time is an argument. */
 import { type Backoff, fullJitter } from '../backoff.js';
-import { type RequestError, requestError } from '../errors.js';
+import { OutcomeUnknownError, type RequestError, requestError } from '../errors.js';
 import type { Payload } from '../frames.js';
 import type { Published } from '../messages.js';
 import type { Link } from './link.js';
@@ -12,11 +12,18 @@ import { Pacer } from './pacer.js';
  */
 const LONGEST_HOLD_MS = 1_000;
 
+/** How long nodes remember a key that do not say so. */
+const USUAL_KEY_MS = 300_000;
+
 /** What is to be published, and whom to tell. */
 export interface Publish {
   readonly channel: string;
   readonly data: Payload;
   readonly key: string;
+  /** Since when it may have been sent, by an earlier page. */
+  readonly sentAtMs?: number | undefined;
+  /** It is being sent for the first time. */
+  readonly sent?: ((atMs: number) => void) | undefined;
   done(published: Published): void;
   failed(error: RequestError): void;
 }
@@ -25,7 +32,8 @@ interface Waiting {
   readonly publish: Publish;
   /** The connection on which it was sent last. */
   sentOn: Link | undefined;
-  wasSent: boolean;
+  /** When it was sent first. */
+  sentAt: number | undefined;
 }
 
 interface Hold {
@@ -37,6 +45,8 @@ interface Hold {
 
 export class Publishes {
   readonly pacer = new Pacer();
+  /** How long the nodes remember a key at least. */
+  keyMs = USUAL_KEY_MS;
   readonly #limit: number;
   readonly #backoff: Backoff;
   readonly #random: () => number;
@@ -53,6 +63,11 @@ export class Publishes {
     this.#random = random;
   }
 
+  /** The node says how long it remembers a key; 0 where it does not say. */
+  remembers(keyMs = 0): void {
+    this.keyMs = keyMs > 0 ? keyMs : USUAL_KEY_MS;
+  }
+
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish: Publish): number | undefined {
     if (this.#waiting.size >= this.#limit) {
@@ -60,13 +75,14 @@ export class Publishes {
       return undefined;
     }
     this.#next += 1;
-    this.#waiting.set(this.#next, { publish, sentOn: undefined, wasSent: false });
+    this.#waiting.set(this.#next, { publish, sentOn: undefined, sentAt: publish.sentAtMs });
     return this.#next;
   }
 
   /** Takes one back that never was sent; answers whether that was so. */
   withdraw(number: number): boolean {
-    return this.#waiting.get(number)?.wasSent === false && this.#waiting.delete(number);
+    const waiting = this.#waiting.get(number);
+    return waiting !== undefined && waiting.sentAt === undefined && this.#waiting.delete(number);
   }
 
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
@@ -74,12 +90,18 @@ export class Publishes {
     const taken: [number, Publish][] = [];
     for (const [number, waiting] of this.#waiting) {
       if (this.#readyAt(number, waiting, connection) > now) continue;
+      // Once its key is forgotten it would take effect again.
+      if (waiting.sentAt !== undefined && now - waiting.sentAt >= this.keyMs) {
+        this.refuse(number, new OutcomeUnknownError());
+        continue;
+      }
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold = this.#holds.get(publish.channel);
       if (hold !== undefined) hold.tried = number;
       waiting.sentOn = connection;
-      waiting.wasSent = true;
+      if (waiting.sentAt === undefined) publish.sent?.(now);
+      waiting.sentAt ??= now;
       taken.push([number, publish]);
     }
     return taken;

@@ -233,7 +233,7 @@ export class Hub {
       region: '',
       resumed: true,
       heartbeat: HEARTBEAT,
-      limits: { frame_bytes: 0, publishes_per_second: 0 },
+      limits: { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: this.#upstream.outgoing.traffic.publishes.keyMs },
       regions: [],
     };
     this.#tell(tab, ['connected', connected]);

@@ -1,5 +1,5 @@
 /** What the holder of the connection tells of it: what it is doing, why there is none, what carries the session. */
-import { ConnectionError, RequestError, SkywaveError, TokenError } from '../errors.js';
+import { ConnectionError, OutcomeUnknownError, RequestError, SkywaveError, TokenError } from '../errors.js';
 import type { Connection, State } from '../session/state.js';
 
 /** An error as it goes from tab to tab. */
@@ -29,6 +29,8 @@ export function fromTold({ name, code, reason, message, transient }: ToldError):
   switch (name) {
     case 'RequestError':
       return new RequestError(code, reason, message, transient);
+    case 'OutcomeUnknownError':
+      return new OutcomeUnknownError();
     case 'ConnectionError':
       return new ConnectionError(code, reason, message, transient);
     case 'TokenError':

@@ -213,6 +213,36 @@ describe('a publication in an outbox', () => {
     assert.deepEqual(kept(stage), []);
   });
 
+  it('that an earlier page has sent so long ago that its key may be forgotten is told, and not sent again', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    const { time } = stage.world;
+    const entry = { channel: 'chat:1', data: '1' };
+    stage.outbox.entries.set('sent', { ...entry, key: 'sent', sentAtMs: time - 300_000 });
+    stage.outbox.entries.set('just sent', { ...entry, key: 'just sent', sentAtMs: time - 100_000 });
+    stage.outbox.entries.set('never sent', { ...entry, key: 'never sent' });
+    await settled();
+    await settled();
+    const node = stage.world.connected();
+    await settled();
+    await settled();
+    assert.deepEqual(keys(node), ['just sent', 'never sent']);
+    assert.deepEqual(stage.delivered.map(({ key, error }) => [key, error?.name]), [['sent', 'OutcomeUnknownError']]);
+    assert.deepEqual(kept(stage), ['just sent', 'never sent']);
+  });
+
+  it('is noted as sent by the time at which it may be', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    void stage.publish('before');
+    await settled();
+    await settled();
+    assert.equal(stage.outbox.entries.get('before')?.sentAtMs, undefined);
+    stage.world.connected();
+    void stage.publish('after');
+    await settled();
+    await settled();
+    for (const key of ['before', 'after']) assert.equal(stage.outbox.entries.get(key)?.sentAtMs, stage.world.time, key);
+  });
+
   it('is kept for the next page when the client is closed', async () => {
     const stage = new Stage(new MemoryOutbox());
     const published = stage.publish('a');

@@ -1,6 +1,7 @@
 /** Publishes take effect once and in order, whatever happens to the connection. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { OutcomeUnknownError } from '../../src/errors.js';
 import type { FakeTransport } from './world.js';
 import { World } from './world.js';
 
@@ -115,6 +116,39 @@ describe('a publish', () => {
       assert.equal(keys(node).length, round + 2);
       node.says(['ping', { seq: round, interval_ms: 60_000, timeout_ms: 60_000 }]);
     }
+  });
+
+  it('that was sent is not sent again once the nodes may have forgotten its key, and says that it may have taken effect', () => {
+    for (const [limits, keyMs] of [[{}, 300_000], [{ idempotency_ms: 0 }, 300_000], [{ idempotency_ms: 60_000 }, 60_000]] as const) {
+      for (const [waitMs, isSent] of [[keyMs - 5_000, true], [keyMs, false]] as const) {
+        const world = new World();
+        const node = world.connected();
+        const published = world.publish('chat:1', 1);
+        node.breaks();
+        const later = world.publish('chat:1', 2);
+        world.time += waitMs;
+        const next = world.comesBack({ limits: { frame_bytes: 0, publishes_per_second: 0, ...limits } });
+        assert.deepEqual(keys(next), isSent ? ['key-1', 'key-2'] : ['key-2']);
+        assert.equal(published.error instanceof OutcomeUnknownError, !isSent);
+        assert.notEqual(published.error?.transient, true);
+        assert.equal(later.error, undefined, 'what was never sent has no time to keep');
+      }
+    }
+  });
+
+  it('that the node fails at for the moment again and again is given up once its key may be forgotten', () => {
+    const world = new World();
+    const limits = { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: 10_000 };
+    const node = world.connected({ limits, heartbeat: { interval_ms: 60_000, timeout_ms: 60_000 } });
+    const published = world.publish('chat:1', 1);
+    const next = world.publish('chat:1', 2);
+    for (let round = 0; published.error === undefined; round += 1) {
+      assert.ok(round < 100, 'it is tried without end');
+      if (node.all('publish').length > round) refuse(node, round, 110);
+      world.pass(1_000);
+    }
+    assert.ok(published.error instanceof OutcomeUnknownError);
+    assert.equal(next.at, undefined);
   });
 
   it('that fails for good tells why', () => {
