@@ -343,6 +343,98 @@ function answer(schema, value) {
   }
 }
 
+// src/outgoing.ts
+var REPLIES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
+var Outgoing = class {
+  /** Takes publications on their way, where there is one. */
+  courier;
+  #session;
+  constructor(session) {
+    this.#session = session;
+  }
+  get traffic() {
+    return this.#session.traffic;
+  }
+  /** Why nothing can be asked. */
+  get refusal() {
+    return this.#session.refusal;
+  }
+  get isClosed() {
+    return this.#session.state === "closed";
+  }
+  /** Whether what is published goes out at once. */
+  get isConnected() {
+    return this.#session.live !== void 0;
+  }
+  now() {
+    return this.#session.now();
+  }
+  subscribe(channel2, options, reader3) {
+    this.traffic.subscribe(channel2, options, reader3);
+    this.#session.settle();
+  }
+  unsubscribe(channel2) {
+    this.traffic.unsubscribe(channel2);
+    this.#session.settle();
+  }
+  /** The channel's reader has room again. */
+  resume(channel2) {
+    this.traffic.resume(channel2);
+    this.#session.settle();
+  }
+  async publish(channel2, data, key2 = randomKey(), signal) {
+    const entry = { channel: channel2, data, key: key2 };
+    if (this.courier !== void 0) return this.courier.publish(entry, signal);
+    return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
+  }
+  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
+  push(entry, done, failed, sent) {
+    const number = this.traffic.publish({ ...entry, sent, done, failed });
+    this.#session.settle();
+    return () => number !== void 0 && this.traffic.publishes.withdraw(number);
+  }
+  /** Sends a request, now or once there is a connection, and waits for its reply. */
+  ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
+    return this.promise(
+      signal,
+      (resolve, reject) => this.traffic.ask({
+        // The fields are those of the frame, all but its id.
+        frame: (id2) => [name, { id: id2, ...fields }],
+        isRepeatable,
+        timeoutMs,
+        reply: REPLIES[name],
+        done: resolve,
+        failed: reject
+      })
+    );
+  }
+  /**
+   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
+   * `isKept`: it waits for a session even where the node does not want this client.
+   */
+  promise(signal, begin, isKept = false) {
+    let undo;
+    let forget;
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (this.refusal !== void 0 && (this.isClosed || !isKept)) throw this.refusal;
+      forget = onAbort(signal, () => {
+        reject(signal?.reason);
+      });
+      undo = begin(resolve, reject);
+      this.#session.settle();
+    }).finally(() => {
+      forget?.();
+      undo?.();
+    });
+  }
+};
+function randomKey() {
+  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
+  globalThis.crypto?.getRandomValues(words);
+  return [...words].map((word) => word.toString(36)).join("");
+}
+
 // src/shapes.ts
 var MAX_LIST = 1e5;
 var MAX_ORIGINS = 64;
@@ -462,6 +554,7 @@ var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
 var WAITING = ["invalid", "error"];
 var USUAL_QUEUE = 1024;
 var USUAL_HISTORY = 100;
+var REMEMBERED_KEYS = 1e3;
 var Channel = class {
   name;
   #events = new Emitter(() => {
@@ -474,6 +567,8 @@ var Channel = class {
   /** Who waits for the confirmation. */
   #waiting = /* @__PURE__ */ new Set();
   #members = /* @__PURE__ */ new Map();
+  /** Of what was published here and is not to be heard, the newest ones. */
+  #ownKeys = /* @__PURE__ */ new Set();
   #options;
   #isKept = false;
   #isStopped = false;
@@ -687,9 +782,13 @@ var Channel = class {
   #publication(wire) {
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
-    const publication2 = this.#checked(wire);
+    const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
+    const publication2 = isHidden ? void 0 : this.#checked(wire);
+    for (const reading of this.#readings) {
+      if (publication2 === void 0) reading.pass(wire);
+      else reading.push(publication2);
+    }
     if (publication2 === void 0) return;
-    for (const reading of this.#readings) reading.push(publication2);
     if (isNew) this.#events.emit("publication", publication2);
   }
   #gap(gap) {
@@ -698,8 +797,8 @@ var Channel = class {
     for (const reading of this.#readings) reading.pass(gap);
     if (isNew) this.#events.emit("gap", gap);
   }
-  #confirmed({ recovered, reason: reason2, presence }, position2) {
-    this.#subscribed = { position: position2, recovered, reason: reason2 };
+  #confirmed({ recovered, reason: reason2, recovers, presence }, position2) {
+    this.#subscribed = { position: position2, recovered, reason: reason2, recovers };
     this.#heard ??= position2;
     for (const reading of this.#readings) reading.filled ??= position2;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
@@ -765,10 +864,17 @@ var Channel = class {
    * Publishes, and waits for the position that the publication got. It is sent again, with the same key, after a break
    * or a transient error, until it is answered: its effect is one. Needs the right, not a subscription.
    */
-  async publish(data, { key: key2, signal } = {}) {
+  async publish(data, { key: key2 = randomKey(), signal } = {}) {
     validate(this.#options.schema, data);
-    check(byteLength(key2 ?? "") <= 64, "a key has at most 64 bytes");
-    return this.#outgoing.publish(this.name, toPayload(data), key2, signal);
+    check(byteLength(key2) <= 64, "a key has at most 64 bytes");
+    const payload2 = toPayload(data);
+    if (this.#options.echo === false) this.#remember(key2);
+    return this.#outgoing.publish(this.name, payload2, key2, signal);
+  }
+  #remember(key2) {
+    this.#ownKeys.add(key2);
+    const [oldest] = this.#ownKeys;
+    if (this.#ownKeys.size > REMEMBERED_KEYS && oldest !== void 0) this.#ownKeys.delete(oldest);
   }
   /**
    * Sends an event to whoever is there now; it may be lost. Of those with the same `slot` only the latest matters.
@@ -1368,7 +1474,7 @@ var Requests = class {
 };
 
 // src/session/subscription.ts
-var REMEMBERED_KEYS = 1e3;
+var REMEMBERED_KEYS2 = 1e3;
 var Subscription = class {
   /** What the reader has; none before the first `subscribed`. */
   position;
@@ -1423,7 +1529,7 @@ var Subscription = class {
     if (known !== void 0) return known === place2;
     this.keys.set(key2, place2);
     const [oldest] = this.keys.keys();
-    if (this.keys.size > REMEMBERED_KEYS && oldest !== void 0) this.keys.delete(oldest);
+    if (this.keys.size > REMEMBERED_KEYS2 && oldest !== void 0) this.keys.delete(oldest);
     return true;
   }
   #gap(gap) {
@@ -1944,6 +2050,7 @@ var Session = class {
   }
   #established(opening, link, connected) {
     this.opening = void 0;
+    const hasExpired = this.#resume !== void 0 && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
     if (this.#user !== null && this.#user !== connected.user) {
       this.traffic.publishes.failAll(requestError("unauthenticated", "another user has taken over"));
@@ -1964,7 +2071,7 @@ var Session = class {
     this.live = link;
     if (old !== void 0) this.#beginRetirement(old);
     this.#connects += 1;
-    this.#describe(link, connected);
+    this.#describe(link, connected, hasExpired);
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
     opening.settle?.();
@@ -1972,10 +2079,10 @@ var Session = class {
     this.traffic.catchUp(link);
     for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
   }
-  #describe(link, connected) {
+  #describe(link, connected, hasExpired) {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
     if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
@@ -2281,98 +2388,6 @@ function undoable(work, done, failed) {
   };
 }
 
-// src/outgoing.ts
-var REPLIES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
-var Outgoing = class {
-  /** Takes publications on their way, where there is one. */
-  courier;
-  #session;
-  constructor(session) {
-    this.#session = session;
-  }
-  get traffic() {
-    return this.#session.traffic;
-  }
-  /** Why nothing can be asked. */
-  get refusal() {
-    return this.#session.refusal;
-  }
-  get isClosed() {
-    return this.#session.state === "closed";
-  }
-  /** Whether what is published goes out at once. */
-  get isConnected() {
-    return this.#session.live !== void 0;
-  }
-  now() {
-    return this.#session.now();
-  }
-  subscribe(channel2, options, reader3) {
-    this.traffic.subscribe(channel2, options, reader3);
-    this.#session.settle();
-  }
-  unsubscribe(channel2) {
-    this.traffic.unsubscribe(channel2);
-    this.#session.settle();
-  }
-  /** The channel's reader has room again. */
-  resume(channel2) {
-    this.traffic.resume(channel2);
-    this.#session.settle();
-  }
-  async publish(channel2, data, key2 = randomKey(), signal) {
-    const entry = { channel: channel2, data, key: key2 };
-    if (this.courier !== void 0) return this.courier.publish(entry, signal);
-    return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
-  }
-  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
-  push(entry, done, failed, sent) {
-    const number = this.traffic.publish({ ...entry, sent, done, failed });
-    this.#session.settle();
-    return () => number !== void 0 && this.traffic.publishes.withdraw(number);
-  }
-  /** Sends a request, now or once there is a connection, and waits for its reply. */
-  ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
-    return this.promise(
-      signal,
-      (resolve, reject) => this.traffic.ask({
-        // The fields are those of the frame, all but its id.
-        frame: (id2) => [name, { id: id2, ...fields }],
-        isRepeatable,
-        timeoutMs,
-        reply: REPLIES[name],
-        done: resolve,
-        failed: reject
-      })
-    );
-  }
-  /**
-   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
-   * `isKept`: it waits for a session even where the node does not want this client.
-   */
-  promise(signal, begin, isKept = false) {
-    let undo;
-    let forget;
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      if (this.refusal !== void 0 && (this.isClosed || !isKept)) throw this.refusal;
-      forget = onAbort(signal, () => {
-        reject(signal?.reason);
-      });
-      undo = begin(resolve, reject);
-      this.#session.settle();
-    }).finally(() => {
-      forget?.();
-      undo?.();
-    });
-  }
-};
-function randomKey() {
-  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
-  globalThis.crypto?.getRandomValues(words);
-  return [...words].map((word) => word.toString(36)).join("");
-}
-
 // src/version.ts
 var VERSION = "0.1.0";
 
@@ -2405,6 +2420,7 @@ var SkywaveCore = class {
     this.#engine = new Engine({ urls, token, getToken, parts: parts2, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit("state", { state, error, retryAtMs });
+      if (state === "connected" && this.connection?.hasExpired) this.#events.emit("expired", this.connection);
     });
     this.outgoing = new Outgoing(this.session);
     if (options.autoConnect !== false) this.session.connect();

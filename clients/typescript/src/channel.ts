@@ -19,7 +19,7 @@ import { earlier, isPast, moved, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
-import type { Outgoing } from './outgoing.js';
+import { type Outgoing, randomKey } from './outgoing.js';
 import { byteLength, isPosition } from './shapes.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
@@ -33,6 +33,8 @@ export interface ChannelOptions<Message = unknown, Event = unknown> {
   readonly schema?: StandardSchema<Message> | undefined;
   /** The same for events. */
   readonly eventSchema?: StandardSchema<Event> | undefined;
+  /** Whether to be told what is published by this very channel object, known by its key, like anything else; by default so. */
+  readonly echo?: boolean | undefined;
   /** How many publications an iteration holds for a reader that takes its time; 1,024, at least 1. */
   readonly queue?: number | undefined;
 }
@@ -85,6 +87,8 @@ const SUBSCRIBING = ['publication', 'event', 'presence', 'subscribed', 'gap'] as
 const WAITING = ['invalid', 'error'] as const;
 const USUAL_QUEUE = 1_024;
 const USUAL_HISTORY = 100;
+/** How many keys of one's own publications are remembered. */
+const REMEMBERED_KEYS = 1_000;
 
 /**
  * A channel. It is subscribed as long as somebody listens or iterates, or from `subscribe()` to `unsubscribe()`.
@@ -104,6 +108,8 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Who waits for the confirmation. */
   readonly #waiting = new Set<{ resolve: (subscribed: Subscribed) => void; reject: (error: RequestError) => void }>();
   readonly #members = new Map<string, Member>();
+  /** Of what was published here and is not to be heard, the newest ones. */
+  readonly #ownKeys = new Set<string>();
   #options: ChannelOptions<Message, Event>;
   #isKept = false;
   #isStopped = false;
@@ -348,9 +354,13 @@ export class Channel<Message = unknown, Event = unknown> {
     // Not where it is there for a reader that has gone back.
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
-    const publication = this.#checked(wire);
+    const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? '');
+    const publication = isHidden ? undefined : this.#checked(wire);
+    for (const reading of this.#readings) {
+      if (publication === undefined) reading.pass(wire);
+      else reading.push(publication);
+    }
     if (publication === undefined) return;
-    for (const reading of this.#readings) reading.push(publication);
     if (isNew) this.#events.emit('publication', publication);
   }
 
@@ -361,8 +371,8 @@ export class Channel<Message = unknown, Event = unknown> {
     if (isNew) this.#events.emit('gap', gap);
   }
 
-  #confirmed({ recovered, reason, presence }: ServerFrames['subscribed'], position: Position): void {
-    this.#subscribed = { position, recovered, reason };
+  #confirmed({ recovered, reason, recovers, presence }: ServerFrames['subscribed'], position: Position): void {
+    this.#subscribed = { position, recovered, reason, recovers };
     this.#heard ??= position;
     for (const reading of this.#readings) reading.filled ??= position;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
@@ -439,10 +449,18 @@ export class Channel<Message = unknown, Event = unknown> {
    * Publishes, and waits for the position that the publication got. It is sent again, with the same key, after a break
    * or a transient error, until it is answered: its effect is one. Needs the right, not a subscription.
    */
-  async publish(data: Message, { key, signal }: PublishOptions = {}): Promise<Published> {
+  async publish(data: Message, { key = randomKey(), signal }: PublishOptions = {}): Promise<Published> {
     validate(this.#options.schema, data);
-    check(byteLength(key ?? '') <= 64, 'a key has at most 64 bytes');
-    return this.#outgoing.publish(this.name, toPayload(data), key, signal);
+    check(byteLength(key) <= 64, 'a key has at most 64 bytes');
+    const payload = toPayload(data);
+    if (this.#options.echo === false) this.#remember(key);
+    return this.#outgoing.publish(this.name, payload, key, signal);
+  }
+
+  #remember(key: string): void {
+    this.#ownKeys.add(key);
+    const [oldest] = this.#ownKeys;
+    if (this.#ownKeys.size > REMEMBERED_KEYS && oldest !== undefined) this.#ownKeys.delete(oldest);
   }
 
   /**

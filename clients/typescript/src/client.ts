@@ -62,6 +62,8 @@ export interface StateChange {
 /** What a client tells. */
 export interface ClientEvents {
   state: StateChange;
+  /** The node has not known the session any more: a new one of the same user has begun, from the positions held. */
+  expired: Connection;
 }
 
 /** A session with a node, kept up over breaks and nodes. */
@@ -93,6 +95,7 @@ export class SkywaveCore {
     this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
+      if (state === 'connected' && this.connection?.hasExpired) this.#events.emit('expired', this.connection);
     });
     this.outgoing = new Outgoing(this.session);
     if (options.autoConnect !== false) this.session.connect();

@@ -56,6 +56,8 @@ export interface Subscribed {
   /** Absent on a fresh subscription; `false` when some origin could not be recovered, which a gap tells, too. */
   readonly recovered: boolean | undefined;
   readonly reason: GapReason | undefined;
+  /** With `recovered`: how many publications follow from what is retained, where the node says so. */
+  readonly recovers: number | undefined;
 }
 
 /** Publications of one origin that this subscription will never get; delivery goes on after (`epoch`, `offset`). */

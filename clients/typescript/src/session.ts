@@ -248,6 +248,7 @@ export class Session implements TrafficHost {
 
   #established(opening: Opening, link: Link, connected: ServerFrames['connected']): void {
     this.opening = undefined;
+    const hasExpired = this.#resume !== undefined && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
     // What one user published is not published in the name of another.
     if (this.#user !== null && this.#user !== connected.user) {
@@ -270,7 +271,7 @@ export class Session implements TrafficHost {
     this.live = link;
     if (old !== undefined) this.#beginRetirement(old);
     this.#connects += 1;
-    this.#describe(link, connected);
+    this.#describe(link, connected, hasExpired);
     // A preference is followed once, so that two nodes cannot play ball with a client.
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
@@ -281,10 +282,10 @@ export class Session implements TrafficHost {
     for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
   }
 
-  #describe(link: Link, connected: ServerFrames['connected']): void {
+  #describe(link: Link, connected: ServerFrames['connected'], hasExpired: boolean): void {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, expiresAtMs, connects: this.#connects };
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
     if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
 

@@ -41,6 +41,8 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   /** What was told last. */
   #shown: StateChange = { state: 'disconnected', error: undefined, retryAtMs: undefined };
   #shownConnection = '';
+  /** The session that was told last. */
+  #shownSession: string | undefined;
   /** Whether this tab wants the connection. */
   #isWanting: boolean;
   /** Given since, for when this tab holds the connection. */
@@ -160,6 +162,11 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     this.#shown = change;
     this.#shownConnection = connection;
     this.#events.emit('state', change);
+    const before = this.#shownSession;
+    const { connection: now } = this;
+    this.#shownSession = now?.session ?? before;
+    // Tabs that came later have lost nothing.
+    if (now?.hasExpired && before !== undefined && before !== now.session) this.#events.emit('expired', now);
   }
 
   // ---- for the application

@@ -67,7 +67,7 @@ export class Skywave extends SkywaveCore {
   ): () => void {
     return name === 'delivered'
       ? this.#delivered.on(name, listener as Listener<Delivered>, options)
-      : super.on(name, listener as Listener<ClientEvents['state']>, options);
+      : super.on(name, listener as Listener<ClientEvents[keyof ClientEvents]>, options);
   }
 
   /** Tells what is known of the network, where the page does not: in React Native. */

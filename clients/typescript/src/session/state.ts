@@ -23,6 +23,8 @@ export interface Connection {
   readonly user: string | undefined;
   /** Whether the node knew the session. */
   readonly resumed: boolean;
+  /** Whether this session takes the place of one of the same user that the node did not know any more. */
+  readonly hasExpired: boolean;
   /** When the token expires, in milliseconds since 1970. */
   readonly expiresAtMs: number | undefined;
   /** How often this session has been connected, this time included. */

@@ -176,6 +176,7 @@ export class SharedChannel implements ChannelReader {
         channel: this.name,
         position,
         ...(options.position === undefined ? {} : { recovered: recovery.recovered ?? true }),
+        ...(isFirst && node.recovers !== undefined ? { recovers: node.recovers } : {}),
         ...(recovery.reason === undefined ? {} : { reason: recovery.reason }),
         ...(options.presence && node.presence !== undefined ? { presence: node.presence } : {}),
       },

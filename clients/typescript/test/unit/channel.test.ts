@@ -43,6 +43,32 @@ describe('a channel', () => {
     assert.deepEqual([node.all('subscribe').length, node.all('unsubscribe').length], [1, 0]);
   });
 
+  it('without an echo tells all but what was published by itself, and goes on behind that', async () => {
+    const stage = connected({ echo: false });
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ data }) => heard.push(data));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    for (const key of [undefined, 'mine']) void channel.publish(0, { key }).catch(() => undefined);
+    await settled();
+    const [random, given] = node.all('publish').map(({ key }) => key);
+    assert.ok(random !== undefined && given === 'mine');
+    node.says(publication(1, { key: random }), publication(2, { key: "another's" }), publication(3, { key: given }));
+    assert.deepEqual(heard, [2]);
+    assert.equal((await reading.next()).value?.data, 2);
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 3 } });
+  });
+
+  it('says how many publications its subscription recovers', async () => {
+    const { channel, node } = connected();
+    const subscribed = channel.subscribe();
+    const { id } = node.last('subscribe');
+    node.says(['subscribed', { id, channel: channel.name, position: {}, recovered: true, recovers: 7 }]);
+    assert.equal((await subscribed).recovers, 7);
+  });
+
   it('gives what comes to every listener and every iteration', async () => {
     const stage = connected();
     const { channel, node } = stage;

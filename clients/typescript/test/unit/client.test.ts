@@ -52,6 +52,18 @@ async function connected(client: Skywave): Promise<FakeWebSocket> {
 }
 
 describe('a client', () => {
+  it('tells when its session has expired and another one of the same user has begun', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
+    const expired: string[] = [];
+    client.on('expired', ({ session }) => expired.push(session));
+    await connected(client);
+    client.disconnect();
+    assert.deepEqual(expired, []);
+    await connected(client);
+    assert.deepEqual(expired, ['s']);
+    client.close();
+  });
+
   it('keeps the token that the node has taken when it refuses another one', async () => {
     const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'first', autoConnect: false });
     const socket = await connected(client);

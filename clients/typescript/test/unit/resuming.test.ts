@@ -6,6 +6,8 @@ import { lost, TokenError } from '../../src/errors.js';
 import { networkChanged } from '../../src/session/network.js';
 import { publication, World } from './world.js';
 
+const hasExpired = ({ session }: World): boolean | undefined => session.connection?.hasExpired;
+
 describe('a session', () => {
   it('tells what it does: disconnected, connecting, connected', () => {
     const world = new World();
@@ -31,6 +33,21 @@ describe('a session', () => {
     assert.equal(third.last('connect').resume, 'r2');
     assert.deepEqual(third.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
     assert.equal(world.session.connection?.connects, 3);
+  });
+
+  it('says that the one before has expired, where the node did not know it any more', () => {
+    const world = new World();
+    const node = world.connected({ user: 'alice' });
+    assert.equal(hasExpired(world), false);
+    node.breaks();
+    const same = world.comesBack({ user: 'alice' });
+    assert.equal(hasExpired(world), false);
+    same.breaks();
+    const other = world.comesBack({ user: 'alice', resumed: false });
+    assert.equal(hasExpired(world), true);
+    other.breaks();
+    world.comesBack({ user: 'bob', resumed: false });
+    assert.equal(hasExpired(world), false, "it is another user's");
   });
 
   it('waits with full jitter, longer after each failed round', () => {
