@@ -123,6 +123,17 @@ async fn a_request_that_is_no_session_gets_the_fitting_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_asks_for_the_health_of_its_backend_is_answered_where_sessions_are() {
+    let target = Target::new().await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let answers =
+        [ask(plain(&target).await, request).await, ask(encrypted(&target, "http/1.1").await, request).await];
+    for answer in answers {
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_http_is_refused() {
     let mut target = Target::new().await;
     let noise: Vec<u8> = (0..1000u32).map(|number| (number * 167 % 251) as u8).collect();

@@ -23,6 +23,9 @@ use std::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+/// For a proxy's checks of its backends, which reach no other port.
+const HEALTH_PATH: &str = "/healthz";
+
 type Answer = Response<Full<Bytes>>;
 
 /// The one endpoint, as seen from one HTTP connection.
@@ -53,6 +56,9 @@ impl Endpoint {
 
     /// Answers a request; a good one becomes a session in the background.
     pub fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        if request.uri().path() == HEALTH_PATH && request.method() == Method::GET {
+            return text(StatusCode::OK, "ok\n");
+        }
         let accepted = match self.check(&request) {
             Ok(accepted) => accepted,
             Err((status, message)) => {
@@ -150,10 +156,15 @@ fn accepted_answer(accept_key: Option<String>, subprotocol: Option<&'static str>
     response.body(Full::default()).unwrap_or_else(|_| refusal(StatusCode::BAD_REQUEST, "bad key"))
 }
 
-fn refusal(status: StatusCode, message: &'static str) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from_static(message.as_bytes())));
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn refusal(status: StatusCode, message: &'static str) -> Answer {
+    let mut response = text(status, message);
     if status == StatusCode::UPGRADE_REQUIRED {
         response.headers_mut().insert(UPGRADE, http::HeaderValue::from_static("websocket"));
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, http::HeaderValue::from_static("13"));
