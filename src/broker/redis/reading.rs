@@ -420,5 +420,20 @@ fn cursor_at(id: StreamId) -> Option<Text<128>> {
 /// # Errors
 /// `BadCursor` when it is none.
 pub fn read_cursor(cursor: &str) -> Result<StreamId, BrokerError> {
-    StreamId::parse(cursor).ok_or(BrokerError::BadCursor)
+    // Nothing lies before 0-0, which Redis takes for no place at all.
+    let id = StreamId::parse(cursor).filter(|id| (id.ms, id.sequence) != (0, 0));
+    id.ok_or(BrokerError::BadCursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_before_which_nothing_can_be_is_none() {
+        assert!(read_cursor("1718000000000-3").is_ok());
+        for cursor in ["0-0", "", "-", "+", "1-2-3"] {
+            assert!(matches!(read_cursor(cursor), Err(BrokerError::BadCursor)), "{cursor}");
+        }
+    }
 }
