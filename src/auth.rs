@@ -3,6 +3,7 @@ mod jwks;
 mod keys;
 pub mod mint;
 pub mod pattern;
+pub mod refusals;
 pub mod resume;
 pub mod rights;
 mod token;
@@ -13,7 +14,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use skywave_protocol::channel::Channel;
+use skywave_protocol::{CloseCode, channel::Channel};
 use thiserror::Error;
 
 use crate::config::AuthConfig;
@@ -66,6 +67,35 @@ pub enum AuthError {
     /// Its key may exist, but the keys could not be fetched just now.
     #[error("the keys of tokens cannot be fetched")]
     Unavailable,
+    /// There is none, and no session is let in without.
+    #[error("a token is needed")]
+    Missing,
+    /// It is good, but not of the user whose session is to be resumed.
+    #[error("the session to resume is another user's")]
+    OtherUser,
+}
+
+impl AuthError {
+    /// A few words, out of a fixed number, for logs and metrics.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Expired => "it has expired",
+            Self::Invalid(cause) => cause,
+            Self::Unavailable => "its keys cannot be fetched",
+            Self::Missing => "there is none",
+            Self::OtherUser => "the session to resume is another user's",
+        }
+    }
+
+    /// What a session ends with that comes with such a token.
+    pub fn close_code(self) -> CloseCode {
+        match self {
+            Self::Expired => CloseCode::TokenExpired,
+            Self::Invalid(_) | Self::Missing | Self::OtherUser => CloseCode::Unauthenticated,
+            // Its keys may be there again in a moment.
+            Self::Unavailable => CloseCode::Overloaded,
+        }
+    }
 }
 
 /// Checks tokens with the configured keys.

@@ -20,6 +20,7 @@ pub struct Metrics {
     pub sessions_resumed: IntCounterVec,
     pub sessions_closed: IntCounterVec,
     pub handshakes_refused: IntCounterVec,
+    pub tokens_refused: IntCounterVec,
     pub quic_retries: IntCounter,
     pub subscriptions: IntGauge,
     pub publications: IntCounter,
@@ -186,6 +187,11 @@ impl Metrics {
                 "skywave_handshakes_refused_total",
                 "Transports that did not become a session",
                 "reason",
+            )?,
+            tokens_refused: build.counters(
+                "skywave_tokens_refused_total",
+                "Tokens that were refused, or were missing",
+                "cause",
             )?,
             quic_retries: build.counter(
                 "skywave_quic_retries_total",

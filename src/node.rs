@@ -1,7 +1,7 @@
 //! What all sessions of a node share.
 
 use crate::{
-    auth::{Authenticator, resume::ResumeKey},
+    auth::{AuthError, Authenticator, Grant, refusals::Refusals, resume::ResumeKey},
     broker::{Accepted, Broker, BrokerError, Publish, wall_ms},
     config::Config,
     hub::Hub,
@@ -60,6 +60,7 @@ pub struct Node {
     pub user_quota: Arc<Quota<Arc<str>>>,
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
+    refusals: Refusals,
     draining: AtomicBool,
     started_ms: u64,
 }
@@ -114,6 +115,7 @@ impl Node {
             user_quota: Quota::new(limits.sessions_per_user),
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
+            refusals: Refusals::default(),
             draining: AtomicBool::new(false),
             started_ms: wall_ms(),
             config: parts.config,
@@ -136,6 +138,17 @@ impl Node {
             if accepted.duplicate { &metrics.publications_repeated } else { &metrics.publications }.inc();
             Ok(accepted)
         }
+    }
+
+    /// Checks a token; it may wait for keys to be fetched.
+    pub async fn verify(&self, token: &str) -> Result<Grant, AuthError> {
+        self.authenticator.verify(token).await.inspect_err(|error| self.refused(*error))
+    }
+
+    /// Counts and logs why a session is refused.
+    pub fn refused(&self, error: AuthError) {
+        self.metrics.tokens_refused.with_label_values(&[error.cause()]).inc();
+        self.refusals.log(error);
     }
 
     /// Takes a handshake from this second's.

@@ -14,7 +14,7 @@ mod requests;
 mod subscriptions;
 
 use crate::{
-    auth::Grant,
+    auth::{AuthError, Grant},
     broadcast::encode_frame,
     broker::From,
     hub::outbox::{Outbox, Task},
@@ -54,6 +54,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum End {
     /// The node ends it, with a code.
     Closed(CloseCode),
+    /// Its token is not accepted.
+    Refused(AuthError),
     /// The peer went.
     Gone,
     /// The path broke.
@@ -103,7 +105,7 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             let now = Instant::now().into_std();
             let memory = match end {
                 End::Cut => session.heartbeat.memory_of_cut(now),
-                End::Closed(_) | End::Gone => session.heartbeat.memory(now),
+                End::Closed(_) | End::Refused(_) | End::Gone => session.heartbeat.memory(now),
             };
             let Session { connection, id, subscriptions, joining, pending, places, .. } = session;
             node.path_memories.keep(id.clone(), transport, memory);
@@ -132,6 +134,10 @@ async fn finish<C: Connection>(node: &Node, connection: C, outbox: &Outbox, end:
             connection.close(outbox, farewell::farewell(node, code)).await;
             code.code().to_string()
         }
+        End::Refused(error) => {
+            connection.close(outbox, farewell::refusal(node, error)).await;
+            error.close_code().code().to_string()
+        }
         End::Gone | End::Cut => end.reason().to_owned(),
     }
 }
@@ -148,6 +154,7 @@ impl End {
     fn reason(self) -> &'static str {
         match self {
             Self::Closed(code) => code.reason(),
+            Self::Refused(error) => error.close_code().reason(),
             Self::Gone => "gone",
             Self::Cut => "cut",
         }

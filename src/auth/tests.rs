@@ -243,10 +243,26 @@ async fn a_token_must_say_when_it_ends() {
 #[tokio::test]
 async fn a_token_of_the_future_is_refused_but_for_clocks_that_differ_a_little() {
     let authenticator = with_secret(&[]);
-    for claim in ["nbf", "iat"] {
+    for (claim, cause) in
+        [("nbf", "it is not valid yet (nbf)"), ("iat", "it was issued in the future (iat): clocks differ")]
+    {
         let claims = |begin: u64| json!({"exp": NOW + 600, claim: begin});
         assert!(verify(&authenticator, &claims(NOW + 30)).await.is_ok());
-        assert_eq!(invalid(verify(&authenticator, &claims(NOW + 31)).await), "it is not valid yet");
+        assert_eq!(invalid(verify(&authenticator, &claims(NOW + 31)).await), cause);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_the_wrong_type_is_named() {
+    let authenticator = with_secret(&[]);
+    for (claim, value, cause) in [
+        ("sub", json!(42), "sub is no text"),
+        ("iat", json!("now"), "iat is no number"),
+        ("nbf", json!({}), "nbf is no number"),
+        ("channels", json!("chat:*"), "channels is no list of objects with match and allow"),
+    ] {
+        let claims = json!({"exp": NOW + 60, claim: value});
+        assert_eq!(invalid(verify(&authenticator, &claims).await), cause);
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::keys::Key;
 use super::pattern::Pattern;
@@ -29,13 +29,12 @@ const MAX_SECONDS: f64 = 253_402_300_799.0;
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: Option<String>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    iat: Option<f64>,
+    sub: Option<Value>,
+    exp: Option<Value>,
+    nbf: Option<Value>,
+    iat: Option<Value>,
     info: Option<Box<RawValue>>,
-    #[serde(default)]
-    channels: Vec<ChannelClaim>,
+    channels: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -96,23 +95,34 @@ impl Rules {
 }
 
 fn grant(claims: Claims, now: SystemTime) -> Result<Grant, AuthError> {
-    let expires_at = date(claims.exp.ok_or(AuthError::Invalid("exp is missing"))?)?;
+    let exp = claims.exp.ok_or(AuthError::Invalid("exp is missing"))?;
+    let expires_at = date(&exp, "exp is no number")?;
     if expires_at <= now {
         return Err(AuthError::Expired);
     }
-    for begin in [claims.nbf, claims.iat].into_iter().flatten() {
-        if date(begin)? > now + LEEWAY {
-            return Err(AuthError::Invalid("it is not valid yet"));
+    for (begin, no_number, too_early) in [
+        (claims.nbf, "nbf is no number", "it is not valid yet (nbf)"),
+        (claims.iat, "iat is no number", "it was issued in the future (iat): clocks differ"),
+    ] {
+        let begin = begin.map(|begin| date(&begin, no_number)).transpose()?;
+        if begin.is_some_and(|begin| begin > now + LEEWAY) {
+            return Err(AuthError::Invalid(too_early));
         }
     }
     let info = claims.info.map(|info| Bytes::from(String::from(Box::<str>::from(info))));
     if info.as_ref().is_some_and(|info| info.len() > MAX_INFO_BYTES) {
         return Err(AuthError::Invalid("info is longer than 4,096 bytes"));
     }
-    if claims.channels.len() > MAX_PATTERNS {
+    let listed: Option<Vec<ChannelClaim>> = claims
+        .channels
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|_| AuthError::Invalid("channels is no list of objects with match and allow"))?;
+    let listed = listed.unwrap_or_default();
+    if listed.len() > MAX_PATTERNS {
         return Err(AuthError::Invalid("channels has more than 128 entries"));
     }
-    let channels: Result<Arc<[_]>, _> = claims.channels.into_iter().map(channel).collect();
+    let channels: Result<Arc<[_]>, _> = listed.into_iter().map(channel).collect();
     Ok(Grant {
         user: claims.sub.map(user).transpose()?,
         expires_at: Some(expires_at),
@@ -121,7 +131,8 @@ fn grant(claims: Claims, now: SystemTime) -> Result<Grant, AuthError> {
     })
 }
 
-fn date(seconds: f64) -> Result<SystemTime, AuthError> {
+fn date(claim: &Value, no_number: &'static str) -> Result<SystemTime, AuthError> {
+    let seconds = claim.as_f64().ok_or(AuthError::Invalid(no_number))?;
     if (0.0..=MAX_SECONDS).contains(&seconds) {
         Ok(UNIX_EPOCH + Duration::from_secs_f64(seconds))
     } else {
@@ -129,7 +140,8 @@ fn date(seconds: f64) -> Result<SystemTime, AuthError> {
     }
 }
 
-fn user(name: String) -> Result<Arc<str>, AuthError> {
+fn user(claim: Value) -> Result<Arc<str>, AuthError> {
+    let Value::String(name) = claim else { return Err(AuthError::Invalid("sub is no text")) };
     if name.is_empty() || name.len() > MAX_USER_BYTES || name.chars().any(char::is_control) {
         return Err(AuthError::Invalid("sub must be 1 … 254 bytes without control characters"));
     }

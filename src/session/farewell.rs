@@ -1,6 +1,6 @@
 //! The last frame of a transport that the node ends: why, and when its client may come back.
 
-use crate::node::Node;
+use crate::{auth::AuthError, node::Node};
 use rand::RngExt;
 use skywave_protocol::{CloseCode, frame::Disconnect};
 use std::ops::RangeInclusive;
@@ -18,6 +18,15 @@ pub fn farewell(node: &Node, code: CloseCode) -> Disconnect {
         _ => None,
     };
     Disconnect { retry_after_ms, ..code.into() }
+}
+
+/// What a transport is told last whose token is refused. Why it is, only a developer is told.
+pub fn refusal(node: &Node, error: AuthError) -> Disconnect {
+    let mut disconnect = farewell(node, error.close_code());
+    if node.config.dev {
+        disconnect.reason = format!("{}: {}", disconnect.reason, error.cause()).into();
+    }
+    disconnect
 }
 
 /// All sessions end at once, and arrive elsewhere: no faster than a node takes handshakes.

@@ -113,8 +113,10 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     if node.turns_away() {
         return Err(End::Closed(CloseCode::Drain));
     }
-    let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Closed)?;
-    let resumed = resumed_session(node, connect.resume.as_deref(), &grant).map_err(End::Closed)?;
+    let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Refused)?;
+    let resumed = resumed_session(node, connect.resume.as_deref(), &grant)
+        .inspect_err(|error| node.refused(*error))
+        .map_err(End::Refused)?;
     let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(), 0));
     let resumed = turn > 0;
     let places = places(node, &id, peer.address, &grant).map_err(End::Closed)?;
@@ -160,16 +162,13 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     Ok(Opened { id, grant, wanted, refused, heartbeat, network_kind: network.kind, places })
 }
 
-async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, CloseCode> {
-    let Some(token) = token else {
-        return node.authenticator.anonymous().ok_or(CloseCode::Unauthenticated);
-    };
-    node.authenticator.verify(token).await.map_err(|error| match error {
-        AuthError::Expired => CloseCode::TokenExpired,
-        AuthError::Invalid(_) => CloseCode::Unauthenticated,
-        // Its keys may be there again in a moment.
-        AuthError::Unavailable => CloseCode::Overloaded,
-    })
+async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, AuthError> {
+    match token {
+        Some(token) => node.verify(token).await,
+        None => {
+            node.authenticator.anonymous().ok_or(AuthError::Missing).inspect_err(|error| node.refused(*error))
+        }
+    }
 }
 
 /// The session that the resume secret proves, and which of its transports this is. A broken or expired secret means a fresh session; one of another
@@ -178,12 +177,12 @@ fn resumed_session(
     node: &Node,
     secret: Option<&str>,
     grant: &Grant,
-) -> Result<Option<(SessionId, u64)>, CloseCode> {
+) -> Result<Option<(SessionId, u64)>, AuthError> {
     let Some(resume) = secret.and_then(|secret| node.resume_key.verify(secret, SystemTime::now())) else {
         return Ok(None);
     };
     if resume.user.as_deref() != grant.user.as_deref() {
-        return Err(CloseCode::Unauthenticated);
+        return Err(AuthError::OtherUser);
     }
     Ok(Text::new(&resume.session).ok().map(|id| (id, resume.turn)))
 }

@@ -118,7 +118,7 @@ impl<C: Connection> Session<C> {
     fn refresh(&mut self, request: frame::Refresh) {
         let node = self.node.clone();
         self.pending.begin(Load::Refresh, async move {
-            Done::Refreshed(request.id, node.authenticator.verify(&request.token).await)
+            Done::Refreshed(request.id, node.verify(&request.token).await)
         });
     }
 
@@ -183,7 +183,9 @@ fn request_id(frame: &ClientFrame) -> Option<RequestId> {
 fn refused_token(error: AuthError) -> Refusal {
     match error {
         AuthError::Expired => Refusal::new(ErrorCode::TokenExpired, "the token has expired"),
-        AuthError::Invalid(reason) => Refusal::new(ErrorCode::Unauthenticated, reason),
+        AuthError::Invalid(_) | AuthError::Missing | AuthError::OtherUser => {
+            Refusal::new(ErrorCode::Unauthenticated, error.cause())
+        }
         AuthError::Unavailable => Refusal::new(ErrorCode::Unavailable, error.to_string()),
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 on_every_transport! {
     a_node_that_knows_no_strangers_asks_for_a_token,
     a_token_that_is_not_valid_is_refused,
+    why_a_token_is_refused_is_counted_and_a_developer_is_told,
     a_token_that_has_expired_is_to_be_replaced,
     a_session_tells_whose_it_is_and_until_when,
     a_session_ends_when_its_token_expires,
@@ -50,6 +51,24 @@ async fn a_token_that_is_not_valid_is_refused(way: Way) {
         let refused = refusal(world.options_with(bad)).await;
         assert_eq!(refused.code(), Some(CloseCode::Unauthenticated.code()));
         assert!(!refused.is_transient());
+    }
+}
+
+async fn why_a_token_is_refused_is_counted_and_a_developer_is_told(way: Way) {
+    let world = World::secured(way, &[("AUTH__ISSUER", "login.example")]).await;
+    let from_elsewhere = token("alice", &[]);
+    for (token, cause) in [
+        (None, "there is none"),
+        (Some("nonsense"), "it is malformed"),
+        (Some(from_elsewhere.as_str()), "iss is missing"),
+    ] {
+        let mut peer = Peer::dial(&world).await;
+        let token = token.map(Into::into);
+        peer.send(ClientFrame::Connect(Connect { token, ..connect() })).await;
+        let disconnect = peer.disconnected().await;
+        assert_eq!(disconnect.code, CloseCode::Unauthenticated.code());
+        assert_eq!(disconnect.reason, format!("unauthenticated: {cause}"));
+        assert_eq!(world.metrics().tokens_refused.with_label_values(&[cause]).get(), 1, "{cause}");
     }
 }
 
