@@ -1,13 +1,14 @@
 //! Moving sessions to other nodes: all, some, or a few at a time. A client that is told `drain` opens the new transport
 //! before it leaves the old one, so nothing is lost by it.
 
+mod carrying;
 pub mod destinations;
 mod pace;
 pub mod rebalancing;
 
 use crate::{broadcast::encode_frame, node::Node, session::registry::Attached};
+use carrying::Carrying;
 use destinations::Destinations;
-use pace::Pace;
 use parking_lot::Mutex;
 use skywave_protocol::{
     ServerFrame,
@@ -20,6 +21,14 @@ use tokio::{sync::Notify, task::AbortHandle};
 const TURN: Duration = Duration::from_secs(1);
 /// A client that was asked and did not move is not asked again for so long, unless all are to go.
 const RESPITE: Duration = Duration::from_secs(600);
+/// How often it is looked who has not moved, and whether destinations have changed.
+const REVIEW: Duration = Duration::from_secs(1);
+/// After so long a session has moved, and the record of the node to which it went shows it here.
+const RECORDED: Duration = Duration::from_secs(6);
+/// A session that should have moved and is still here for so long was refused, and is told another place; each time it
+/// is waited for twice as long, up to the longest.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The highest rate of an order.
 pub const MAX_PER_SECOND: u32 = 1_000_000;
@@ -60,6 +69,8 @@ struct State {
     ordered: Vec<(SessionId, u64)>,
     /// What carries out the last order.
     task: Option<AbortHandle>,
+    /// It does so step by step.
+    is_paced: bool,
 }
 
 impl Moving {
@@ -79,7 +90,8 @@ impl Moving {
 
     /// Whether an order is being carried out step by step.
     fn is_under_way(&self) -> bool {
-        self.state.lock().task.as_ref().is_some_and(|task| !task.is_finished())
+        let state = self.state.lock();
+        state.is_paced && state.task.as_ref().is_some_and(|task| !task.is_finished())
     }
 }
 
@@ -110,10 +122,9 @@ pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Durati
 /// # Errors
 /// `Nowhere` when some are to move and no other node is known. All are told to go even then: they may know more.
 pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
-    let mut destinations = Destinations::new(node, order.url.clone());
     let sessions = match order.sessions {
         Some(count) => {
-            if destinations.is_empty() {
+            if Destinations::new(node, order.url.clone()).is_empty() {
                 return Err(Nowhere);
             }
             let mut sessions = fresh(node);
@@ -137,42 +148,11 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
     if let Some(task) = state.task.take() {
         task.abort();
     }
-    match order.per_second {
-        Some(rate) => {
-            let task = tokio::spawn(carry_out(node.clone(), sessions, rate, order.url));
-            state.task = Some(task.abort_handle());
-        }
-        None => {
-            drop(state);
-            let spread = node.config.drain.deadline.as_millis() as u64 / 2;
-            for (session, attached) in sessions {
-                let within = Duration::from_millis(rand::random_range(0..=spread));
-                ask(node, &session, &attached, within, destinations.next(&session, &attached));
-            }
-        }
+    state.is_paced = order.per_second.is_some();
+    let (mut carrying, mut untold) = (Carrying::new(node.clone(), order), sessions);
+    if !state.is_paced {
+        carrying.tell_all(std::mem::take(&mut untold));
     }
+    state.task = Some(tokio::spawn(carrying.run(untold)).abort_handle());
     Ok(count)
-}
-
-/// Asks so many a second. Those that have gone meanwhile do not count.
-async fn carry_out(
-    node: Arc<Node>,
-    sessions: Vec<(SessionId, Attached)>,
-    rate: NonZeroU32,
-    url: Option<Arc<str>>,
-) {
-    let mut sessions = sessions.into_iter();
-    let mut pace = Pace::new(rate);
-    loop {
-        let due = pace.step().await;
-        // What the directory says of the others' loads is fresh enough for one step.
-        let mut destinations = Destinations::new(&node, url.clone());
-        for _ in 0..due {
-            let Some((session, attached)) = sessions.find(|(id, it)| node.sessions.has(id, it.claim.number))
-            else {
-                return;
-            };
-            ask(&node, &session, &attached, TURN, destinations.next(&session, &attached));
-        }
-    }
 }

@@ -33,6 +33,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -183,12 +184,22 @@ impl Server {
 
     /// Moves all sessions off: takes no new ones, tells each when it should have gone, and ends when none is left
     /// or at the deadline.
-    pub async fn drain(mut self) {
+    pub async fn drain(self) {
+        self.drain_until(std::future::pending()).await;
+    }
+
+    /// As [`Self::drain`], with the deadline moved up to the end of `hurry`.
+    pub async fn drain_until(mut self, hurry: impl Future<Output = ()>) {
         let deadline = self.node.config.drain.deadline;
         start_drain(&self.node);
-        if tokio::time::timeout(deadline, self.node.sessions.empty()).await.is_err() {
+        let is_empty = tokio::select! {
+            () = self.node.sessions.empty() => true,
+            () = tokio::time::sleep(deadline) => false,
+            () = hurry => false,
+        };
+        if !is_empty {
             let left = self.node.sessions.len();
-            tracing::info!(sessions = left, "the drain's deadline is here; closing what is left");
+            tracing::info!(sessions = left, "the drain is over; closing what is left");
             self.close_sessions();
             if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.empty()).await.is_err() {
                 tracing::warn!("some transports did not close in time");
@@ -403,7 +414,8 @@ fn bind_all(address: ListenAddress) -> Result<Vec<(TcpListener, SocketAddr)>, St
     Ok(bound)
 }
 
-/// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one stops it at once.
+/// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one closes what is left, a third one stops
+/// it at once.
 ///
 /// # Errors
 /// When it cannot start.
@@ -417,10 +429,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         () = moved_off(server.node()) => {}
     }
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let (hurry, hurried) = oneshot::channel::<()>();
+    let told_twice = async move {
+        signalled().await;
+        drop(hurry);
+        signalled().await;
+    };
     tokio::select! {
-        () = server.drain() => {}
-        _ = terminate.recv() => tracing::warn!("stopped at once"),
-        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+        () = server.drain_until(async { drop(hurried.await) }) => {}
+        () = told_twice => tracing::warn!("stopped at once"),
     }
     Ok(())
 }

@@ -16,10 +16,14 @@ pub struct Destinations {
 enum Choice {
     /// This address for all of them.
     Given(Arc<str>),
-    /// Other nodes of the region.
-    Peers { peers: Vec<Peer>, even: usize },
-    /// Other regions: this address each in turn, the next one first.
-    Regions { urls: Vec<Arc<str>>, next: usize },
+    /// Other nodes of the region while they have places left, then other regions.
+    Known { peers: Vec<Peer>, even: usize, regions: Turns },
+}
+
+/// Other regions: this address each in turn, the next one first.
+struct Turns {
+    urls: Vec<Arc<str>>,
+    next: usize,
 }
 
 struct Peer {
@@ -30,9 +34,15 @@ struct Peer {
     limit: usize,
 }
 
+impl Peer {
+    fn has_room(&self) -> bool {
+        self.load < self.limit
+    }
+}
+
 impl Destinations {
-    /// Where sessions of `node` can go: to `url` if it is given, else to other nodes of the region, else to another
-    /// region.
+    /// Where sessions of `node` can go: to `url` if it is given, else to other nodes of the region, as many as have room
+    /// there, else to another region.
     pub fn new(node: &Node, url: Option<Arc<str>>) -> Self {
         if let Some(url) = url {
             return Self { choice: Choice::Given(url) };
@@ -50,42 +60,91 @@ impl Destinations {
             .collect();
         // Where the region cannot serve its other nodes are of no use either.
         let is_left = node.failover.is_away() && node.failover.standing() != Standing::Deaf;
-        if peers.is_empty() || is_left {
-            return Self::regions(node);
-        }
-        Self { choice: Choice::of(peers, node.sessions.len()) }
+        let peers = if is_left { Vec::new() } else { peers };
+        Self { choice: Choice::of(peers, node.sessions.len(), Turns::of(node)) }
     }
 
+    /// No other node or region is known.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.choice, Choice::Known { peers, regions, .. } if peers.is_empty() && regions.urls.is_empty())
+    }
+
+    /// No session more can be sent to any of them.
+    pub fn is_full(&self) -> bool {
+        matches!(&self.choice, Choice::Known { regions, .. } if self.places() == 0 && regions.urls.is_empty())
+    }
+
+    /// How many sessions the other nodes of the region have room for.
+    pub fn places(&self) -> usize {
+        let Choice::Known { peers, .. } = &self.choice else { return usize::MAX };
+        peers.iter().fold(0, |sum, peer| sum.saturating_add(peer.limit.saturating_sub(peer.load)))
+    }
+
+    /// Where this session goes; `None` when no other node is known that has room.
+    pub fn next(&mut self, session: &SessionId, attached: &Attached) -> Option<Arc<str>> {
+        self.next_but(None, session, attached)
+    }
+
+    /// As [`Self::next`], not to the address `but` where there is another.
+    pub fn next_but(
+        &mut self,
+        but: Option<&str>,
+        session: &SessionId,
+        attached: &Attached,
+    ) -> Option<Arc<str>> {
+        self.choice.next(but, session, attached.user.as_deref())
+    }
+
+    /// Counts a session that is on its way to this address; whether it can still go there.
+    pub fn expects(&mut self, url: &str) -> bool {
+        self.choice.expects(url)
+    }
+}
+
+impl Turns {
     /// The other regions: the nearest of those within reach, or in turn where distances are not known.
-    pub fn regions(node: &Node) -> Self {
+    fn of(node: &Node) -> Self {
         let urls = node.failover.regions(node);
         // Nodes that fail together do not all begin with the same one.
         let next = rand::random_range(0..urls.len().max(1));
-        Self { choice: Choice::Regions { urls, next } }
+        Self { urls, next }
     }
 
-    pub fn is_empty(&self) -> bool {
-        matches!(&self.choice, Choice::Regions { urls, .. } if urls.is_empty())
-    }
-
-    /// Where this session goes; `None` when no other node is known.
-    pub fn next(&mut self, session: &SessionId, attached: &Attached) -> Option<Arc<str>> {
-        self.choice.next(session, attached.user.as_deref())
+    fn next(&mut self) -> Option<Arc<str>> {
+        let url = self.urls.get(self.next % self.urls.len().max(1))?;
+        self.next += 1;
+        Some(url.clone())
     }
 }
 
 impl Choice {
-    fn of(peers: Vec<Peer>, leaving: usize) -> Self {
+    fn of(peers: Vec<Peer>, leaving: usize, regions: Turns) -> Self {
         let sum: usize = peers.iter().map(|peer| peer.load).sum();
         let mean = (sum + leaving) as f64 / peers.len().max(1) as f64;
-        Self::Peers { peers, even: balance::even(mean) }
+        Self::Known { peers, even: balance::even(mean), regions }
     }
 
-    fn next(&mut self, session: &str, user: Option<&str>) -> Option<Arc<str>> {
+    fn expects(&mut self, url: &str) -> bool {
+        match self {
+            Self::Given(given) => **given == *url,
+            Self::Known { peers, regions, .. } => match peers.iter_mut().find(|peer| *peer.url == *url) {
+                Some(peer) => {
+                    peer.load += 1;
+                    peer.load <= peer.limit
+                }
+                None => regions.urls.iter().any(|region| **region == *url),
+            },
+        }
+    }
+
+    fn next(&mut self, but: Option<&str>, session: &str, user: Option<&str>) -> Option<Arc<str>> {
         match self {
             Self::Given(url) => Some(url.clone()),
-            Self::Peers { peers, even } => {
-                let suits = |peer: &&mut Peer| peer.load < (*even).min(peer.limit);
+            Self::Known { peers, even, regions } => {
+                // Who knows no other place may as well try the same one again.
+                let but = but.filter(|but| peers.iter().any(|peer| peer.has_room() && *peer.url != **but));
+                let is_open = |peer: &&mut Peer| peer.has_room() && but != Some(&*peer.url);
+                let suits = |peer: &&mut Peer| is_open(peer) && peer.load < *even;
                 let suited = user.and_then(|user| {
                     let weight = |peer: &&mut Peer| rendezvous::weight(user, &peer.id);
                     peers.iter_mut().filter(suits).max_by_key(weight)
@@ -95,16 +154,14 @@ impl Choice {
                     Some(peer) => peer,
                     None => {
                         let load = |peer: &&mut Peer| (peer.load, rendezvous::weight(session, &peer.id));
-                        peers.iter_mut().min_by_key(load)?
+                        match peers.iter_mut().filter(is_open).min_by_key(load) {
+                            Some(peer) => peer,
+                            None => return regions.next(),
+                        }
                     }
                 };
                 chosen.load += 1;
                 Some(chosen.url.clone())
-            }
-            Self::Regions { urls, next } => {
-                let url = urls.get(*next % urls.len().max(1))?;
-                *next += 1;
-                Some(url.clone())
             }
         }
     }
@@ -115,14 +172,17 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
+    fn peer((number, (load, limit)): (usize, (usize, usize))) -> Peer {
+        Peer { id: format!("n{number}").into(), url: format!("https://n{number}").into(), load, limit }
+    }
+
+    fn turns(urls: &[&str], next: usize) -> Turns {
+        Turns { urls: urls.iter().map(|url| Arc::from(*url)).collect(), next }
+    }
+
     fn choice(loads: &[usize], leaving: usize) -> Choice {
-        let peer = |(number, load): (usize, &usize)| Peer {
-            id: format!("n{number}").into(),
-            url: format!("https://n{number}").into(),
-            load: *load,
-            limit: 100_000,
-        };
-        Choice::of(loads.iter().enumerate().map(peer).collect(), leaving)
+        let peers = loads.iter().map(|load| (*load, 100_000)).enumerate().map(peer).collect();
+        Choice::of(peers, leaving, turns(&[], 0))
     }
 
     fn counts(urls: impl Iterator<Item = Option<Arc<str>>>) -> Vec<usize> {
@@ -136,14 +196,15 @@ mod tests {
     #[test]
     fn sessions_without_a_name_go_where_there_is_most_room() {
         let mut choice = choice(&[100, 0, 40], 120);
-        let sent = counts((0..120).map(|session| choice.next(&session.to_string(), None)));
+        let sent = counts((0..120).map(|session| choice.next(None, &session.to_string(), None)));
         assert_eq!(sent, [80, 40], "until those two are even, the full one gets none");
     }
 
     #[test]
     fn users_go_to_the_node_that_suits_them_but_never_all_to_one() {
         let mut choice = choice(&[10, 10, 10], 600);
-        let sent: Vec<_> = (0..600).map(|user| choice.next("", Some(&format!("user-{user}")))).collect();
+        let sent: Vec<_> =
+            (0..600).map(|user| choice.next(None, "", Some(&format!("user-{user}")))).collect();
         let suited = |user: usize| {
             let weight = |node: &usize| rendezvous::weight(&format!("user-{user}"), &format!("n{node}"));
             format!("https://n{}", (0..3).max_by_key(weight).unwrap())
@@ -156,19 +217,41 @@ mod tests {
     #[test]
     fn a_busy_node_is_passed_over() {
         let mut choice = choice(&[1_000, 10], 100);
-        let sent = counts((0..100).map(|user| choice.next("", Some(&format!("user-{user}")))));
+        let sent = counts((0..100).map(|user| choice.next(None, "", Some(&format!("user-{user}")))));
         assert_eq!(sent, [100]);
     }
 
     #[test]
+    fn no_node_gets_more_than_it_has_places_for_and_other_regions_get_the_rest() {
+        let peers = [(0, 2), (60, 1_000)].into_iter().enumerate().map(peer).collect();
+        let mut choice = Choice::of(peers, 60, turns(&[], 0));
+        let sent = counts((0..60).map(|session| choice.next(None, &session.to_string(), None)));
+        assert_eq!(sent, [2, 58]);
+        for regions in [&["https://us"][..], &[]] {
+            let mut choice = Choice::of(vec![peer((0, (8, 10)))], 9, turns(regions, 0));
+            let sent: Vec<_> = (0..3).map(|_| choice.next(None, "", Some("alice"))).collect();
+            let rest = regions.first().map(|url| Arc::from(*url));
+            assert_eq!(sent, [Some("https://n0".into()), Some("https://n0".into()), rest]);
+        }
+    }
+
+    #[test]
+    fn who_was_refused_is_told_another_place_if_there_is_one() {
+        let mut choice = choice(&[0, 500], 1);
+        assert_eq!(choice.next(Some("https://n0"), "", None).as_deref(), Some("https://n1"));
+        assert!(choice.expects("https://n0") && !choice.expects("https://gone"));
+        let mut choice = self::choice(&[0], 1);
+        assert_eq!(choice.next(Some("https://n0"), "", None).as_deref(), Some("https://n0"));
+    }
+
+    #[test]
     fn regions_have_their_turn_each() {
-        let urls = vec!["https://us".into(), "https://ap".into()];
-        let mut choice = Choice::Regions { urls, next: 1 };
-        let sent: Vec<_> = (0..4).map(|_| choice.next("", None).unwrap()).collect();
+        let mut choice = Choice::of(Vec::new(), 4, turns(&["https://us", "https://ap"], 1));
+        let sent: Vec<_> = (0..4).map(|_| choice.next(None, "", None).unwrap()).collect();
         assert_eq!(
             sent.iter().map(|url| &**url).collect::<Vec<_>>(),
             ["https://ap", "https://us", "https://ap", "https://us"]
         );
-        assert_eq!(Choice::Regions { urls: Vec::new(), next: 0 }.next("", None), None);
+        assert_eq!(Choice::of(Vec::new(), 4, turns(&[], 0)).next(None, "", None), None);
     }
 }

@@ -1,6 +1,6 @@
 //! A node with many more sessions than its peers sheds the surplus, little by little.
 
-use super::{TURN, ask, destinations::Destinations, fresh, leaving};
+use super::{RECORDED, TURN, ask, destinations::Destinations, fresh, leaving};
 use crate::{node::Node, region::balance};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -9,8 +9,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 const INTERVAL: Duration = Duration::from_secs(2);
 /// A session that was asked so lately and is still here is about to go.
 const UNDER_WAY: Duration = Duration::from_secs(10);
-/// After so long it has moved, and the record of the node to which it went shows it here.
-const RECORDED: Duration = Duration::from_secs(6);
 
 /// Sheds surplus sessions, for the node's life.
 pub async fn run(node: Arc<Node>) {
@@ -32,7 +30,7 @@ pub async fn run(node: Arc<Node>) {
             let word = if shedding { "begins to shed sessions" } else { "sheds no more sessions" };
             tracing::info!(surplus, sessions = node.sessions.len(), "this node {word}");
         }
-        sent.add(shed(&node, surplus));
+        sent.add(shed(&node, surplus, unrecorded));
     }
 }
 
@@ -70,13 +68,14 @@ fn surplus(node: &Node, shedding: bool, unrecorded: usize) -> usize {
     balance::surplus(load, balance::mean(loads.into_iter().chain([load + unrecorded])), shedding)
 }
 
-/// Asks the share of the surplus to move that is due now; answers how many.
-fn shed(node: &Node, surplus: usize) -> usize {
+/// Asks the share of the surplus to move that is due now, as far as there is room; answers how many.
+fn shed(node: &Node, surplus: usize, unrecorded: usize) -> usize {
     if surplus == 0 {
         return 0;
     }
-    let due = due(node.sessions.len(), node.config.drain.rebalance_percent_per_second.into(), surplus);
     let mut destinations = Destinations::new(node, None);
+    let surplus = surplus.min(destinations.places().saturating_sub(unrecorded));
+    let due = due(node.sessions.len(), node.config.drain.rebalance_percent_per_second.into(), surplus);
     let sessions: Vec<_> = fresh(node).into_iter().take(due).collect();
     let count = sessions.len();
     for (session, attached) in sessions {

@@ -187,6 +187,72 @@ async fn a_part_is_not_moved_where_there_is_no_other_node() {
     session.is_served().await;
 }
 
+/// How many of the sessions are told to go to each address, next.
+async fn told(sessions: &mut [Session]) -> BTreeMap<String, usize> {
+    let mut told: BTreeMap<String, usize> = BTreeMap::new();
+    for session in sessions {
+        let drain = session.receive("drain").await;
+        *told.entry(drain["url"].as_str().unwrap_or("none").to_owned()).or_default() += 1;
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_drains_sends_no_more_to_another_than_it_has_places_for() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let b = Node::with(&redis, "b", &[("LIMITS__SESSIONS", "2")]).await;
+    let c = Node::start(&redis, "c").await;
+    a.meets(&["a", "b", "c"]).await;
+    let mut sessions = join_all((0..20).map(|_| Session::open(&a))).await;
+    a.call("drain", json!({})).await;
+    assert_eq!(told(&mut sessions).await, BTreeMap::from([(b.url.clone(), 2), (c.url.clone(), 18)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_place_to_go_or_was_refused_there_is_told_a_node_that_joins_while_its_own_drains() {
+    let redis = RedisServer::start().await;
+    let a = Node::with(&redis, "a", &[("DRAIN__DEADLINE", "1s")]).await;
+    let b = Node::with(&redis, "b", &[("LIMITS__SESSIONS", "3")]).await;
+    a.meets(&["a", "b"]).await;
+    let mut sessions = join_all((0..8).map(|_| Session::open(&a))).await;
+    a.call("drain", json!({})).await;
+    assert_eq!(told(&mut sessions).await, BTreeMap::from([(b.url.clone(), 3), ("none".to_owned(), 5)]));
+    // The three are refused.
+    let _full = join_all((0..3).map(|_| Session::open(&b))).await;
+    let c = Node::start(&redis, "c").await;
+    for session in &mut sessions {
+        while session.receive("drain").await["url"] != c.url {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hot_node_sheds_no_more_sessions_than_others_have_places_for() {
+    let redis = RedisServer::start().await;
+    let a = Node::with(&redis, "a", &[("DRAIN__REBALANCE_PERCENT_PER_SECOND", "100")]).await;
+    let b = Node::with(&redis, "b", &[("LIMITS__SESSIONS", "20")]).await;
+    a.meets(&["a", "b"]).await;
+    let _sessions = join_all((0..130).map(|_| Session::open(&a))).await;
+    let shed = || a.server.node().metrics.sessions_shed.get();
+    eventually("it sheds", async || shed() > 0).await;
+    // Another round.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((shed(), b.sessions()), (20, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_asked_twice_to_end_closes_what_is_left_with_a_code() {
+    let redis = RedisServer::start().await;
+    let mut node = Process::start(&redis, "a").await;
+    let mut session = Session::try_at(node.plain, json!({})).await;
+    session.receive("connected").await;
+    node.terminate().await;
+    session.receive("drain").await;
+    node.terminate().await;
+    assert_eq!(session.end().await, u64::from(CloseCode::Shutdown.code()));
+    assert_eq!(soon(node.child.wait()).await.unwrap().code(), Some(0));
+}
+
 /// One of two nodes has all of 130 sessions, and sheds so many percent of them a second.
 async fn sheds_its_surplus_and_then_stops(percent: &str) {
     let redis = RedisServer::start().await;

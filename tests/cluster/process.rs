@@ -6,7 +6,7 @@ use crate::{
 };
 use skywave_client::{CertificateCheck, Client, ClientOptions, TransportChoice};
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{Output, Stdio},
 };
 use tokio::{
@@ -17,6 +17,7 @@ use tokio::{
 pub struct Process {
     pub child: Child,
     url: String,
+    pub plain: SocketAddr,
     admin: String,
 }
 
@@ -32,11 +33,18 @@ impl Process {
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
             // Another process may have taken the port meanwhile: then it ends without a word.
             if let Some(ready) = soon(lines.next_line()).await.unwrap() {
-                let admin = ready.split_once("admin=").unwrap().1;
-                return Self { child, url, admin: format!("http://{admin}") };
+                let (_, places) = ready.split_once("plain=").unwrap();
+                let (plain, admin) = places.split_once(" admin=").unwrap();
+                return Self { child, url, plain: plain.parse().unwrap(), admin: format!("http://{admin}") };
             }
         }
         panic!("the node does not start");
+    }
+
+    /// Asks it to end.
+    pub async fn terminate(&self) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(soon(Command::new("kill").args(["-TERM", &pid]).status()).await.unwrap().success());
     }
 
     /// An anonymous client of it.

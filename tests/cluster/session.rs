@@ -2,6 +2,7 @@
 
 use crate::{json_socket::JsonSocket, token::token, world::Node};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 pub struct Session {
     socket: JsonSocket,
@@ -41,8 +42,13 @@ impl Session {
     }
 
     /// A transport on which `connect` was sent.
-    pub async fn try_with(node: &Node, mut fields: Value) -> Self {
-        let mut socket = JsonSocket::open(node.server.plain().unwrap()).await;
+    pub async fn try_with(node: &Node, fields: Value) -> Self {
+        Self::try_at(node.server.plain().unwrap(), fields).await
+    }
+
+    /// A transport to a plain listener, on which `connect` was sent.
+    pub async fn try_at(place: SocketAddr, mut fields: Value) -> Self {
+        let mut socket = JsonSocket::open(place).await;
         fields["id"] = json!(1);
         socket.send(json!({"connect": fields})).await;
         Self { socket, connected: Value::Null }

@@ -1,0 +1,139 @@
+//! Carrying out an order to move sessions, until all have moved.
+
+use super::{
+    LONGEST_PATIENCE, Order, PATIENCE, RECORDED, REVIEW, TURN, ask, destinations::Destinations, pace::Pace,
+};
+use crate::{node::Node, session::registry::Attached};
+use skywave_protocol::frame::SessionId;
+use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// A session that was told to move, and has not yet.
+struct Told {
+    session: SessionId,
+    attached: Attached,
+    url: Option<Arc<str>>,
+    /// It should have moved by then.
+    due: Instant,
+    /// For how much longer it is waited for before it is told another place.
+    patience: Duration,
+}
+
+impl Told {
+    fn is_overdue(&self) -> bool {
+        Instant::now() > self.due + self.patience
+    }
+}
+
+/// Carries out an order until all have moved: tells those whose turn it is, and tells anew whose destination is none any
+/// more, who was refused there, and who was told none.
+pub struct Carrying {
+    node: Arc<Node>,
+    order: Order,
+    begun: Instant,
+    told: Vec<Told>,
+    /// Where those went who have moved of late: the records of those nodes may not show them yet.
+    moved: VecDeque<(Instant, Arc<str>)>,
+}
+
+impl Carrying {
+    pub fn new(node: Arc<Node>, order: Order) -> Self {
+        Self { node, order, begun: Instant::now(), told: Vec::new(), moved: VecDeque::new() }
+    }
+
+    /// Where sessions can go now, with those counted who are on their way.
+    fn destinations(&mut self) -> Destinations {
+        let mut destinations = Destinations::new(&self.node, self.order.url.clone());
+        while self.moved.pop_front_if(|(at, _)| at.elapsed() >= RECORDED).is_some() {}
+        for (_, url) in &self.moved {
+            destinations.expects(url);
+        }
+        destinations
+    }
+
+    fn tell(&mut self, session: SessionId, attached: Attached, within: Duration, url: Option<Arc<str>>) {
+        ask(&self.node, &session, &attached, within, url.clone());
+        self.told.push(Told { session, attached, url, due: Instant::now() + within, patience: PATIENCE });
+    }
+
+    /// Tells all of them, each a moment within half of the time that a drain takes.
+    pub fn tell_all(&mut self, sessions: Vec<(SessionId, Attached)>) {
+        let spread = self.node.config.drain.deadline / 2;
+        let mut destinations = self.destinations();
+        for (session, attached) in sessions {
+            let url = destinations.next(&session, &attached);
+            self.tell(session, attached, spread.mul_f64(rand::random()), url);
+        }
+    }
+
+    pub async fn run(mut self, sessions: Vec<(SessionId, Attached)>) {
+        let mut untold = VecDeque::from(sessions);
+        let mut pace = Pace::new(self.order.per_second.unwrap_or(NonZeroU32::MIN));
+        let mut review = tokio::time::interval(REVIEW);
+        review.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !(untold.is_empty() && self.told.is_empty()) {
+            tokio::select! {
+                due = pace.step(), if !untold.is_empty() => self.tell_next(&mut untold, due),
+                _ = review.tick() => self.review(),
+            }
+        }
+    }
+
+    /// Tells so many of them. Those that have gone meanwhile do not count.
+    fn tell_next(&mut self, untold: &mut VecDeque<(SessionId, Attached)>, due: u64) {
+        if due == 0 {
+            return;
+        }
+        let mut destinations = self.destinations();
+        for told in &self.told {
+            if let Some(url) = &told.url {
+                destinations.expects(url);
+            }
+        }
+        for _ in 0..due {
+            let node = self.node.clone();
+            let next = std::iter::from_fn(|| untold.pop_front());
+            let Some((session, attached)) =
+                next.into_iter().find(|(id, it)| node.sessions.has(id, it.claim.number))
+            else {
+                return;
+            };
+            let url = destinations.next(&session, &attached);
+            self.tell(session, attached, TURN, url);
+        }
+    }
+
+    fn review(&mut self) {
+        let (here, moved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.told)
+            .into_iter()
+            .partition(|told| self.node.sessions.has(&told.session, told.attached.claim.number));
+        let now = Instant::now();
+        self.moved.extend(moved.into_iter().filter_map(|told| Some((now, told.url?))));
+        let mut destinations = self.destinations();
+        let (on_their_way, others): (Vec<_>, Vec<_>) = here.into_iter().partition(|told| {
+            let is_expected = told.url.as_ref().is_some_and(|url| destinations.expects(url));
+            is_expected && !told.is_overdue()
+        });
+        self.told = on_their_way;
+        let most = self.order.per_second.map_or(usize::MAX, |rate| rate.get() as usize);
+        for (number, told) in others.into_iter().enumerate() {
+            let is_worth = told.is_overdue() || !destinations.is_full();
+            let told = if number < most && is_worth { self.tell_anew(told, &mut destinations) } else { told };
+            self.told.push(told);
+        }
+    }
+
+    /// Tells a session another place than before, if there is one.
+    fn tell_anew(&self, before: Told, destinations: &mut Destinations) -> Told {
+        let Told { session, attached, url, patience, due } = before;
+        let next = destinations.next_but(url.as_deref(), &session, &attached);
+        if next.is_none() && url.is_none() {
+            return Told { session, attached, url, patience, due };
+        }
+        let left = self.node.config.drain.deadline.saturating_sub(self.begun.elapsed());
+        let within = TURN.max(left / 4).mul_f64(rand::random());
+        ask(&self.node, &session, &attached, within, next.clone());
+        let patience = (patience * 2).min(LONGEST_PATIENCE);
+        Told { session, attached, url: next, due: Instant::now() + within, patience }
+    }
+}
