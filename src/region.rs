@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod directory;
 pub mod failover;
 pub mod fencing;
+pub mod identity;
 pub mod inbox;
 pub mod lease;
 pub mod link;

@@ -19,7 +19,7 @@ use crate::{
         mirror::{self, Mirror},
     },
     redis::{self, Redis},
-    region::{Regions, Remote, directory, failover, fencing, inbox},
+    region::{Regions, Remote, directory, failover, fencing, identity::Identity, inbox},
     transport::{self, websocket, webtransport},
 };
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
@@ -62,6 +62,8 @@ pub enum StartError {
     Endpoint(#[from] webtransport::EndpointError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    #[error("another node has the id `{0}` and is alive: `node.id` is to be each node's own")]
+    IdTaken(String),
     #[error("a region's name is too long: {0}")]
     Region(#[from] TooLong),
 }
@@ -243,6 +245,11 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
     let hub = Arc::new(Hub::default());
     let metrics = Metrics::new()?;
     let redis = redis(&config, &metrics).await?;
+    if let Some(redis) = &redis {
+        let id = &config.node.id;
+        let identity = Identity::take(redis, id).await.map_err(|_| StartError::IdTaken(id.clone()))?;
+        tasks.spawn(identity.keep());
+    }
     let other_regions = match &redis {
         Some(redis) if !config.regions.is_empty() => {
             Some(Arc::new(Regions::reach(&config, region.clone(), redis.clone(), &metrics)?))

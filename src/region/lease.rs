@@ -27,6 +27,10 @@ pub struct Candidate {
     holder: Arc<str>,
 }
 
+/// Whoever holds a lease renews it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed;
+
 /// What Redis answers to who asks for a lease.
 enum Answer {
     Held { token: u64 },
@@ -65,6 +69,29 @@ impl Candidate {
             let pause = match self.ask("take", at_least).await {
                 Ok(Answer::Held { token }) => return Lease::new(self.clone(), token, asked + DURATION),
                 Ok(Answer::Taken { left }) => left.clamp(RETRY_INTERVAL, RENEW_INTERVAL),
+                Err(_) => RETRY_INTERVAL,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Takes the lease if it is free, or becomes free when the time is over that its holder has left, of which `waits` is
+    /// told.
+    ///
+    /// # Errors
+    /// `Renewed` when its holder has renewed it meanwhile.
+    pub async fn acquire_unless_renewed(&self, waits: impl Fn(Duration)) -> Result<Lease, Renewed> {
+        let mut has_waited = false;
+        loop {
+            let asked = Instant::now();
+            let pause = match self.ask("take", 0).await {
+                Ok(Answer::Held { token }) => return Ok(Lease::new(self.clone(), token, asked + DURATION)),
+                Ok(Answer::Taken { .. }) if has_waited => return Err(Renewed),
+                Ok(Answer::Taken { left }) => {
+                    has_waited = true;
+                    waits(left);
+                    left + RETRY_INTERVAL
+                }
                 Err(_) => RETRY_INTERVAL,
             };
             tokio::time::sleep(pause).await;

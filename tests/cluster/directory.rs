@@ -1,12 +1,14 @@
 //! Which nodes know of which others, and what clients are told of them.
 
 use crate::{
+    process::Process,
     server::RedisServer,
     session::Session,
     token::token,
-    world::{Node, client, eventually, soon},
+    world::{Node, client, config, eventually, free_url, soon},
 };
 use serde_json::json;
+use skywave::server::{Server, StartError};
 use skywave_client::TransportChoice;
 use std::{
     collections::BTreeMap,
@@ -32,6 +34,26 @@ async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_onc
     };
     // Long before its record would have been renewed, or have expired.
     tokio::time::timeout(Duration::from_secs(1), forgotten).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_with_one_id_the_second_does_not_start() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let second = Server::start(config(&redis, "a", &a.url, "127.0.0.1:0", &[], &[])).await;
+    assert!(matches!(second, Err(StartError::IdTaken(id)) if id == "a"));
+    Session::open(&a).await.is_served().await;
+    // Once the first has left, its id is free.
+    soon(a.server.drain()).await;
+    Server::start(config(&redis, "a", &free_url(), "127.0.0.1:0", &[], &[])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_killed_starts_again_with_its_id() {
+    let redis = RedisServer::start().await;
+    let mut killed = Process::start(&redis, "a").await;
+    soon(killed.child.kill()).await.unwrap();
+    Process::start(&redis, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

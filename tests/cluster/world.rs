@@ -193,7 +193,8 @@ pub fn settings(
     presence.into_iter().chain(variables).collect()
 }
 
-fn config(
+/// The configuration of a node.
+pub fn config(
     redis: &RedisServer,
     id: &str,
     url: &str,
