@@ -7,7 +7,10 @@ pub mod redis;
 
 pub use clock::{HybridClock, wall_ms};
 
-use crate::broadcast::{Event, Publication};
+use crate::{
+    broadcast::{Event, Publication},
+    config::NamespaceConfig,
+};
 use futures_util::future::BoxFuture;
 use skywave_protocol::{
     Channel, ErrorCode, Payload, Point, Position, Text,
@@ -18,6 +21,19 @@ use std::{sync::Arc, time::Duration};
 
 /// The most publications in one [`Chunk`].
 pub const MAX_CHUNK: usize = 256;
+
+/// For how long an idempotency key is remembered at least, in every broker: what clients are told.
+pub const IDEMPOTENCY: Duration = Duration::from_secs(5 * 60);
+/// For how much longer it is, since a publish that was sent in time may be long under way.
+const UNDER_WAY: Duration = Duration::from_secs(60);
+/// The longest for which one is remembered.
+const MAX_KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For how long an idempotency key is remembered: as long as history is, within bounds.
+pub fn key_age(namespace: Option<&NamespaceConfig>) -> Duration {
+    let history_age = namespace.map_or(Duration::ZERO, |namespace| namespace.history_age);
+    history_age.clamp(IDEMPOTENCY + UNDER_WAY, MAX_KEY_AGE)
+}
 
 /// A publication to be accepted.
 #[derive(Debug, Clone)]
@@ -129,6 +145,9 @@ pub enum BrokerError {
     /// A cursor that this broker did not give out.
     #[error("not a cursor")]
     BadCursor,
+    /// No more idempotency keys can be remembered for now; try again.
+    #[error("too many idempotency keys are remembered just now")]
+    TooManyKeys,
     /// The broker cannot be reached now; try again.
     #[error("the broker cannot be reached")]
     Unavailable,
@@ -140,6 +159,7 @@ impl BrokerError {
         match self {
             Self::UnknownNamespace(_) => ErrorCode::UnknownNamespace,
             Self::BadCursor => ErrorCode::BadRequest,
+            Self::TooManyKeys => ErrorCode::RateLimited,
             Self::Unavailable => ErrorCode::Unavailable,
         }
     }

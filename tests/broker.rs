@@ -199,6 +199,7 @@ fn at(position: &Position, offset: u64) -> Position {
 on_every_broker! {
     offsets_begin_at_one_and_have_no_gap,
     a_known_key_is_answered_with_its_first_position_and_published_once,
+    a_key_is_remembered_though_many_others_follow,
     reading_after_a_position_brings_exactly_what_followed,
     an_absent_origin_means_from_its_beginning,
     what_was_trimmed_is_told_and_the_rest_recovered,
@@ -237,6 +238,17 @@ async fn a_known_key_is_answered_with_its_first_position_and_published_once(kind
     assert_eq!((first.offset, first.epoch), (second.offset, second.epoch));
     publish(&*broker, 1).await;
     assert_eq!(broker.delivered(4).await, [1, 2, 3, 4]);
+}
+
+async fn a_key_is_remembered_though_many_others_follow(kind: Kind) {
+    let broker = World::new(kind).await;
+    let first = broker.publish(message(0, Some("first"))).await.unwrap();
+    for thousand in 0..11 {
+        let keyed = |number: u64| broker.publish(message(number, Some(&format!("{thousand} {number}"))));
+        futures_util::future::try_join_all((0..1000).map(keyed)).await.unwrap();
+    }
+    let again = broker.publish(message(0, Some("first"))).await.unwrap();
+    assert!(again.duplicate && again.offset == first.offset);
 }
 
 async fn reading_after_a_position_brings_exactly_what_followed(kind: Kind) {

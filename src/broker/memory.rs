@@ -1,18 +1,21 @@
 //! The broker of a single node: positions, history and idempotency keys in memory.
 
+mod keys;
+
 use super::{
     Accepted, Broker, BrokerError, Chunk, Delivery, From, Lost, MAX_CHUNK, Page, PageLimit, PageOf, Publish,
-    clock::HybridClock,
+    clock::HybridClock, key_age,
 };
 use crate::{
     broadcast::{Broadcast, Event, Publication},
     config::NamespaceConfig,
 };
 use futures_util::future::{self, BoxFuture};
+use keys::{KeyRoom, Keys};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel, Point, Position, Text,
-    frame::{self, GapReason, Key},
+    frame::{self, GapReason},
     position::{Epoch, Origin},
 };
 use std::{
@@ -23,10 +26,8 @@ use std::{
 };
 
 const SHARDS: usize = 64;
-/// Keys are remembered for at least this long, or for the history's age if that is longer.
-const KEY_AGE: Duration = Duration::from_secs(5 * 60);
-/// The most keys that are remembered per channel.
-const MAX_KEYS: usize = 10_000;
+/// The most bytes that idempotency keys take: over a million of them.
+const MAX_KEY_BYTES: usize = 256 << 20;
 /// A channel of which nothing is retained keeps its epoch and offset for this long.
 const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
 
@@ -39,6 +40,7 @@ pub struct MemoryBroker {
     shards: Vec<Shard>,
     hasher: RandomState,
     clock: HybridClock,
+    key_room: Arc<KeyRoom>,
     epochs: Epochs,
 }
 
@@ -80,9 +82,7 @@ struct Log {
     /// Of the newest publication; 0 before the first.
     offset: u64,
     retained: VecDeque<(Instant, Arc<Publication>)>,
-    keys: HashMap<Key, u64>,
-    /// In the order in which they expire.
-    key_times: VecDeque<(Instant, Key)>,
+    keys: Keys,
     used: Instant,
 }
 
@@ -100,6 +100,7 @@ impl MemoryBroker {
             shards,
             hasher: RandomState::new(),
             clock: HybridClock::default(),
+            key_room: KeyRoom::new(MAX_KEY_BYTES),
             epochs: Epochs::new(),
         }
     }
@@ -119,7 +120,7 @@ impl MemoryBroker {
         if let Some(log) = logs.get(channel) {
             return log.clone();
         }
-        let log = Arc::new(Mutex::new(Log::new(self.epochs.of(channel))));
+        let log = Arc::new(Mutex::new(Log::new(self.epochs.of(channel), self.key_room.clone())));
         logs.insert(channel.clone(), log.clone());
         log
     }
@@ -129,7 +130,7 @@ impl MemoryBroker {
         let log = self.shard(channel).lock().get(channel).cloned();
         match log {
             Some(log) => read(&mut log.lock()),
-            None => read(&mut Log::new(self.epochs.of(channel))),
+            None => read(&mut Log::new(self.epochs.of(channel), self.key_room.clone())),
         }
     }
 
@@ -166,11 +167,15 @@ impl MemoryBroker {
         let now = Instant::now();
         log.trim(namespace, now);
         log.used = now;
-        if let Some(offset) = publish.key.as_ref().and_then(|key| log.keys.get(key)) {
-            let (origin, epoch, offset) = (self.origin.clone(), log.epoch.clone(), *offset);
+        if let Some(offset) = publish.key.as_ref().and_then(|key| log.keys.find(key)) {
+            let (origin, epoch, offset) = (self.origin.clone(), log.epoch.clone(), offset);
             return Ok(Accepted { origin, epoch, offset, duplicate: true });
         }
-        log.offset += 1;
+        let offset = log.offset + 1;
+        if let Some(key) = &publish.key {
+            log.keys.remember(key, offset, now).map_err(|keys::Full| BrokerError::TooManyKeys)?;
+        }
+        log.offset = offset;
         let publication = Broadcast::new(frame::Publication {
             channel: publish.channel,
             origin: self.origin.clone(),
@@ -183,11 +188,6 @@ impl MemoryBroker {
         });
         if namespace.history > 0 {
             log.retained.push_back((now, publication.clone()));
-        }
-        if let Some(key) = publish.key {
-            let offset = log.offset;
-            log.keys.insert(key.clone(), offset);
-            log.key_times.push_back((now, key));
         }
         log.trim(namespace, now);
         self.delivery.publication(&publication);
@@ -261,16 +261,9 @@ impl Log {
         Ok(Page { publications, cursor, more })
     }
 
-    fn new(epoch: Epoch) -> Self {
+    fn new(epoch: Epoch, room: Arc<KeyRoom>) -> Self {
         let now = Instant::now();
-        Self {
-            epoch,
-            offset: 0,
-            retained: VecDeque::new(),
-            keys: HashMap::new(),
-            key_times: VecDeque::new(),
-            used: now,
-        }
+        Self { epoch, offset: 0, retained: VecDeque::new(), keys: Keys::new(room), used: now }
     }
 
     fn trim(&mut self, namespace: &NamespaceConfig, now: Instant) {
@@ -280,14 +273,7 @@ impl Log {
         {
             self.retained.pop_front();
         }
-        let key_age = KEY_AGE.max(namespace.history_age);
-        while self.key_times.len() > MAX_KEYS
-            || self.key_times.front().is_some_and(|(time, _)| age(*time) > key_age)
-        {
-            if let Some((_, key)) = self.key_times.pop_front() {
-                self.keys.remove(&key);
-            }
-        }
+        self.keys.forget(key_age(Some(namespace)), now);
     }
 
     /// The offset of the oldest retained publication; the next one to come if none is retained.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     auth::{AuthError, Grant},
     broadcast::encode_frame,
-    broker::wall_ms,
+    broker::{IDEMPOTENCY, wall_ms},
     hub::outbox::Outbox,
     limits::{AddressBlock, Place},
     node::Node,
@@ -238,7 +238,7 @@ fn connected(
             channels_per_session: limits.channels_per_session as u64,
             requests_per_second: u64::from(limits.requests_per_second),
             publishes_per_second: u64::from(limits.publishes_per_second),
-            idempotency_ms: 0,
+            idempotency_ms: IDEMPOTENCY.as_millis() as u64,
         },
         regions: node.alternatives(id),
         // A session that goes on may just have been moved off that node.

@@ -27,6 +27,9 @@ pub struct Subscription {
     pub presence: bool,
 }
 
+/// Keys are forgotten one by one.
+const KEYS_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Why something is not done, for an `error` or an `unsubscribed`.
 #[derive(Debug)]
 pub struct Refusal {
@@ -63,7 +66,8 @@ impl Refusal {
 
 impl std::convert::From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
-        Self::new(error.code(), error.to_string())
+        let retry_after = (error == BrokerError::TooManyKeys).then_some(KEYS_RETRY_AFTER);
+        Self { retry_after, ..Self::new(error.code(), error.to_string()) }
     }
 }
 

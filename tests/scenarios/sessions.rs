@@ -185,6 +185,7 @@ async fn a_session_says_what_it_may_do(way: Way) {
     let world = World::with(way, &settings).await;
     let (_peer, connected) = Peer::connected(&world).await;
     assert_eq!((connected.limits.frame_bytes, connected.limits.channels_per_session), (2048, 7));
+    assert_eq!(connected.limits.idempotency_ms, 300_000);
     assert_eq!(&*connected.region, "eu");
     assert!(!connected.resumed && connected.user.is_none() && connected.expires_at_ms.is_none());
     assert!(connected.heartbeat.interval_ms > 0 && connected.heartbeat.timeout_ms > 0);

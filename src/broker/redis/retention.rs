@@ -1,16 +1,12 @@
 //! How long what a publication leaves in Redis is kept.
 
-use crate::config::NamespaceConfig;
+use crate::{broker::key_age, config::NamespaceConfig};
 use std::time::Duration;
 
 /// The most entries of a partition's log, whatever their age.
 pub const LOG_LENGTH: usize = 1_000_000;
 /// An unused channel keeps its position for at least so long; the scripts change epochs twice as often.
 const POSITION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Idempotency keys are remembered as long as history, within these.
-const KEY_AGE: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(5 * 60)..=Duration::from_secs(24 * 60 * 60);
-
 /// What is kept of the publications of a namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -30,7 +26,7 @@ impl Retention {
             history,
             history_age,
             position_age: POSITION_AGE.max(2 * history_age),
-            key_age: history_age.clamp(*KEY_AGE.start(), *KEY_AGE.end()),
+            key_age: key_age(namespace),
         }
     }
 }
