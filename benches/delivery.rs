@@ -3,7 +3,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use skywave::{
     broadcast::{Broadcast, Publication},
-    broker::{Broker, Delivery, Publish, memory::MemoryBroker},
+    broker::{Broker, Chunk, Delivery, Publish, memory::MemoryBroker},
     config::Config,
     hub::{Hub, Membership, outbox::Outbox},
 };
@@ -56,7 +56,7 @@ fn audience(encoding: Encoding) -> (Arc<Hub>, Vec<(Arc<Outbox>, Membership)>) {
             let outbox = Arc::new(Outbox::new(encoding, OUTBOX_BYTES));
             let membership = hub.join(channel(), &outbox, false);
             outbox.set_position(membership.lane(), Position::new());
-            outbox.fill(membership.lane(), Vec::new(), true);
+            outbox.fill(membership.lane(), &channel(), &Chunk { complete: true, ..Chunk::default() });
             (outbox, membership)
         })
         .collect();

@@ -82,6 +82,9 @@ pub struct Chunk {
     pub publications: Vec<Arc<Publication>>,
     /// More is lost behind these publications, for this reason; the chunk ends before it, and the next one tells it.
     pub loss_ahead: Option<GapReason>,
+    /// Origins whose publications from before are still being brought to the region: what is missing of them is not lost,
+    /// and subscribers are [uncertain](Delivery::uncertain) when all has come.
+    pub coming: Vec<Origin>,
     /// Nothing more was there when it was read.
     pub complete: bool,
     /// How many publications follow on `start` and what is lost, as far as all of them are known to be retained.

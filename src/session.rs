@@ -362,7 +362,7 @@ enum Due {
 
 /// A question is due only while the peer reads its answers.
 fn poll_due(outbox: &Outbox, context: &Context<'_>, fills: bool, asks: bool) -> Poll<Due> {
-    match outbox.poll_task(context, fills) {
+    match outbox.poll_task(context, |_| fills) {
         Poll::Pending if asks && !outbox.is_clogged() => Poll::Ready(Due::Answer),
         task => task.map(Due::Task),
     }

@@ -5,7 +5,7 @@
 use allocation_counter::{AllocationInfo, measure};
 use futures_util::FutureExt;
 use skywave::{
-    broker::{Broker, Delivery, Publish, memory::MemoryBroker},
+    broker::{Broker, Chunk, Delivery, Publish, memory::MemoryBroker},
     config::Config,
     hub::{Hub, Membership, outbox::Outbox},
 };
@@ -42,7 +42,7 @@ impl Room {
             .collect();
         let memberships: Vec<_> = outboxes.iter().map(|outbox| hub.join(channel(), outbox, false)).collect();
         for (outbox, membership) in outboxes.iter().zip(&memberships) {
-            outbox.fill(membership.lane(), Vec::new(), true);
+            outbox.fill(membership.lane(), &channel(), &Chunk { complete: true, ..Chunk::default() });
         }
         Self { broker, outboxes, memberships }
     }

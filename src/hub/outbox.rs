@@ -7,17 +7,22 @@
 
 mod lane;
 mod queues;
+mod sequel;
 
-pub use lane::{Item, LaneId};
+pub use lane::LaneId;
 
-use crate::broadcast::{Broadcast, Broadcastable, Event, Publication, encode_frame};
-use lane::{Lane, LaneState, Verdict, admit};
+use crate::{
+    broadcast::{Broadcast, Broadcastable, Event, Publication},
+    broker::Chunk,
+};
+use lane::{Item, Lane};
 use parking_lot::{Mutex, MutexGuard};
 use queues::Queues;
+use sequel::Room;
 use skywave_protocol::{
-    CloseCode, Encoding, Position, ServerFrame,
+    Channel, CloseCode, Encoding, Position,
     codec::EncodedFrame,
-    frame::{Gap, SessionId},
+    frame::{GapReason, SessionId},
 };
 use std::{
     collections::VecDeque,
@@ -149,35 +154,22 @@ impl Outbox {
         self.queues.lock().lane(id).map(|lane| lane.position.clone())
     }
 
-    /// Brings a part of the history; `complete` when nothing more was there. As much of it is taken as there is room
-    /// for. It goes before all that gathered live; what is in both is sent once.
-    pub fn fill(&self, id: LaneId, items: Vec<Item>, complete: bool) {
+    /// Brings the part of the history that was asked for, as much of it as there is room for, joined with what gathered
+    /// live. Answers why the peer does not get all that follows its position, if so, as far as it is known.
+    pub fn fill(&self, id: LaneId, channel: &Channel, chunk: &Chunk) -> Option<GapReason> {
         let mut queues = self.queues.lock();
         let free = self.max_bytes.saturating_sub(queues.bytes);
-        let Some(lane) = queues.lane(id) else { return };
-        let room = self.fill_room().max(std::mem::take(&mut lane.needs)).min(free);
-        let (mut bytes, mut whole) = (0, complete);
-        for mut item in items {
-            if let Item::Gap(gap) = &mut item {
-                lane.shorten(gap);
-            }
-            let size = self.size(&item);
-            // What is larger than the outbox itself goes alone.
-            if bytes + size > room && (bytes > 0 || free < self.max_bytes) {
-                lane.needs = if bytes == 0 { size } else { 0 };
-                whole = false;
-                break;
-            }
-            bytes += size;
-            lane.backfill.push_back(item);
-        }
-        lane.reading = false;
-        if whole && lane.state == LaneState::Filling {
-            lane.go_live();
-        }
-        queues.bytes += bytes;
+        let lane = queues.lane(id).filter(|lane| lane.is_reading())?;
+        let bytes = self.fill_room().max(lane.needs).min(free);
+        let before = lane.bytes();
+        let room = Room { bytes, is_all: free == self.max_bytes };
+        let loss = lane.fill(channel, chunk, room, self.encoding);
+        let after = lane.bytes();
+        queues.bytes = queues.bytes + after - before;
+        queues.free(0, self.max_bytes);
         queues.settle(id);
         wake(queues);
+        loss
     }
 
     /// The bytes of one fill.
@@ -189,21 +181,20 @@ impl Outbox {
     pub fn close_lane(&self, id: LaneId) {
         let mut queues = self.queues.lock();
         let Some(lane) = queues.lanes.get_mut(id).and_then(Option::take) else { return };
-        let backfill: usize = lane.backfill.iter().map(|item| self.size(item)).sum();
-        queues.bytes -= backfill + lane.live_bytes;
+        queues.bytes -= lane.bytes();
         queues.to_fill.retain(|waiting| *waiting != id);
         queues.closed.push(id);
         wake(queues);
     }
 
-    /// What the session has to do, when there is something; to fill lanes only if it `fills`. Registers for a wake-up
+    /// What the session has to do, when there is something; of the lanes those that `may_fill`. Registers for a wake-up
     /// otherwise.
-    pub fn poll_task(&self, context: &Context<'_>, fills: bool) -> Poll<Task> {
+    pub fn poll_task(&self, context: &Context<'_>, may_fill: impl Fn(LaneId) -> bool) -> Poll<Task> {
         let mut queues = self.queues.lock();
         if let Some(code) = queues.close {
             return Poll::Ready(Task::Close(code));
         }
-        if fills && let Some(id) = queues.fillable(self.max_bytes, self.fill_room()) {
+        if let Some(id) = queues.fillable(self.max_bytes, self.fill_room(), may_fill) {
             return Poll::Ready(Task::Fill(id));
         }
         queues.register(context);
@@ -247,24 +238,18 @@ impl Outbox {
     fn push(&self, id: LaneId, item: Item, size: usize) {
         let mut queues = self.queues.lock();
         let is_frame = matches!(item, Item::Frame(_));
-        match queues.lane(id).map(|lane| lane.state) {
+        match queues.lane(id) {
             None => return,
             // History has it.
-            Some(LaneState::Behind) if !is_frame => return,
+            Some(lane) if lane.is_behind() && !is_frame => return,
             Some(_) => queues.free(size, self.max_bytes),
         }
         let fits = queues.bytes + size <= self.max_bytes;
         let Some(lane) = queues.lane(id) else { return };
-        if lane.state == LaneState::Behind {
-            if is_frame && fits {
-                lane.backfill.push_back(item);
-                queues.bytes += size;
-            }
-        } else if fits {
-            lane.live.push_back(item);
-            lane.live_bytes += size;
+        if fits && (is_frame || !lane.is_behind()) {
+            lane.push(item, size);
             queues.bytes += size;
-        } else if !is_frame {
+        } else if !is_frame && !lane.is_behind() {
             queues.drop_queue(id);
         }
         queues.settle(id);
@@ -355,56 +340,26 @@ impl Outbox {
     /// ready again when there is more.
     pub fn take(&self, id: LaneId) -> Option<EncodedFrame> {
         let mut queues = self.queues.lock();
-        loop {
-            let lane = queues.lane(id)?;
-            lane.settle_doubt();
-            let from_history = !lane.backfill.is_empty();
-            let next = if from_history {
-                lane.backfill.front()
-            } else if lane.state == LaneState::Live {
-                lane.live.front()
-            } else {
-                None
-            };
-            let Some(item) = next else {
-                lane.queued = false;
-                release_if_empty(&mut lane.backfill);
-                release_if_empty(&mut lane.live);
-                if lane.state != LaneState::Live {
-                    // This part of the history is out; the next is due.
-                    queues.settle(id);
-                    wake(queues);
-                }
-                return None;
-            };
-            let size = self.size(item);
-            let verdict = admit(item, &mut lane.position);
-            if verdict == Verdict::Missing && (from_history || lane.verified == 0) {
-                // Something between was lost: history has it, or says that it is gone.
-                let backfill = std::mem::take(&mut lane.backfill);
-                let freed = backfill.iter().map(|item| self.size(item)).sum::<usize>();
-                // What came live stays: where there is no history, nothing else brings it.
-                lane.state = LaneState::Filling;
-                lane.queued = false;
-                queues.bytes -= freed;
-                queues.settle(id);
-                wake(queues);
-                return None;
-            }
-            let item = if from_history { lane.backfill.pop_front() } else { lane.pop_live(size) };
-            queues.bytes -= size;
-            if let (Verdict::Send, Some(item)) = (verdict, item) {
-                self.taken(queues);
-                return Some(self.encoded(item));
-            }
+        let lane = queues.lane(id)?;
+        let before = lane.bytes();
+        let next = lane.next(self.encoding);
+        let freed = before - lane.bytes();
+        lane.queued &= next.is_some();
+        let to_fill = lane.is_to_fill();
+        queues.bytes -= freed;
+        if next.is_some() {
+            self.taken(queues);
+        } else if to_fill {
+            // What waited is out, or something before it is missing: history is asked.
+            queues.settle(id);
+            wake(queues);
         }
+        next
     }
 
     /// Whether more waits on the lane than was taken, or is to come from history.
     pub fn has_backlog(&self, id: LaneId) -> bool {
-        self.queues.lock().lane(id).is_some_and(|lane| {
-            lane.state != LaneState::Live || !lane.backfill.is_empty() || !lane.live.is_empty()
-        })
+        self.queues.lock().lane(id).is_some_and(|lane| lane.has_backlog())
     }
 
     pub fn take_latest(&self) -> Option<EncodedFrame> {
@@ -431,27 +386,6 @@ impl Outbox {
     /// A lane that was closed; its id may be used again from now on.
     pub fn take_closed_lane(&self) -> Option<LaneId> {
         self.queues.lock().closed.pop()
-    }
-
-    fn size(&self, item: &Item) -> usize {
-        match item {
-            Item::Publication(publication) => publication.encoded(self.encoding).len(),
-            Item::Frame(frame) => frame.len(),
-            Item::Gap(gap) => self.encoded_gap(gap).len(),
-        }
-    }
-
-    fn encoded(&self, item: Item) -> EncodedFrame {
-        match item {
-            Item::Publication(publication) => publication.encoded(self.encoding).clone(),
-            Item::Frame(frame) => frame,
-            Item::Gap(gap) => self.encoded_gap(&gap),
-        }
-    }
-
-    /// Gaps are rare, and shortened when they are queued: they are encoded when they are needed.
-    fn encoded_gap(&self, gap: &Gap) -> EncodedFrame {
-        encode_frame(&ServerFrame::Gap(gap.clone()), self.encoding)
     }
 }
 

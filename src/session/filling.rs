@@ -9,33 +9,14 @@ use super::{
 use crate::{
     backoff::Backoff,
     broker::{BrokerError, Chunk, From},
-    hub::{
-        Membership,
-        outbox::{Item, LaneId, Outbox},
-    },
+    hub::outbox::LaneId,
     node::Node,
 };
-use skywave_protocol::{Channel, Position, frame::Gap};
+use skywave_protocol::{Channel, Position};
 use std::{ops::RangeInclusive, time::Duration};
 
 /// Before a broker that cannot be reached is asked again.
 const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
-
-/// Queues a part of the history, as much as there is room for; the rest is read when that is out.
-pub fn fill(outbox: &Outbox, membership: &Membership, chunk: Chunk) {
-    let mut items = Vec::with_capacity(chunk.lost.len() + chunk.publications.len());
-    for lost in chunk.lost {
-        items.push(Item::Gap(Box::new(Gap {
-            channel: membership.channel().clone(),
-            origin: lost.origin,
-            reason: lost.reason,
-            epoch: lost.point.epoch,
-            offset: lost.point.offset,
-        })));
-    }
-    items.extend(chunk.publications.into_iter().map(Item::Publication));
-    outbox.fill(membership.lane(), items, chunk.complete);
-}
 
 /// A part of a history that was read for a lane.
 pub struct Filling {
@@ -82,7 +63,9 @@ impl<C: Connection> Session<C> {
         let subscription = self.subscriptions.get(&channel);
         let Some(subscription) = subscription.filter(|one| one.membership.number() == number) else { return };
         match outcome {
-            Ok(chunk) => fill(&self.outbox, &subscription.membership, chunk),
+            Ok(chunk) => {
+                self.outbox.fill(subscription.membership.lane(), &channel, &chunk);
+            }
             Err(error) => self.end_subscription(&channel, Refusal::from(error).code),
         }
     }

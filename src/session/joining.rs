@@ -3,7 +3,6 @@
 use super::{
     Session,
     connection::Connection,
-    filling::fill,
     pending::{Done, Load, RETRY_AFTER},
     subscriptions::{Refusal, Subscription, ended, require, require_presence},
 };
@@ -242,20 +241,21 @@ impl<C: Connection> Session<C> {
         let may = self.require_all(&channel, wish);
         match (may, outcome) {
             (Ok(()), Ok((chunk, presence))) => {
+                self.outbox.set_position(membership.lane(), chunk.start.clone());
+                // What came live meanwhile may make up for what history lost. Answers overtake what lanes have.
+                let loss = self.outbox.fill(membership.lane(), &channel, &chunk);
                 let subscribed = Subscribed {
                     id,
                     channel: channel.clone(),
                     // Streams do not say whose they are yet.
                     subscription: None,
-                    position: chunk.start.clone(),
-                    recovered: resumes.then_some(chunk.loss().is_none()),
-                    reason: chunk.loss(),
+                    position: chunk.start,
+                    recovered: resumes.then_some(loss.is_none()),
+                    reason: loss,
                     recovers: chunk.follows.filter(|_| resumes),
                     presence,
                 };
                 self.send(&ServerFrame::Subscribed(subscribed));
-                self.outbox.set_position(membership.lane(), chunk.start.clone());
-                fill(&self.outbox, &membership, chunk);
                 self.node.metrics.subscriptions.inc();
                 let subscription = Subscription { membership, stay, presence: wish.presence };
                 self.subscriptions.insert(channel, subscription);

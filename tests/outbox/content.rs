@@ -1,8 +1,9 @@
 //! What goes into an outbox.
 
+use crate::region::Name;
 use skywave::{
     broadcast::{Broadcast, Event, PresenceChanged, Publication},
-    hub::outbox::Item,
+    broker::{Chunk, Lost},
 };
 use skywave_protocol::{Channel, Json, Point, Position, Text, frame};
 use std::sync::Arc;
@@ -53,17 +54,37 @@ pub fn at(offset: u64) -> Position {
     [(Text::new("eu").unwrap(), point)].into_iter().collect()
 }
 
-pub fn history(offsets: std::ops::RangeInclusive<u64>) -> Vec<Item> {
-    offsets.map(|offset| Item::Publication(publication(offset))).collect()
+/// All that there is, after what is lost.
+pub fn whole(lost: &[Lost], publications: impl IntoIterator<Item = Arc<Publication>>) -> Chunk {
+    Chunk { complete: true, ..part(lost, publications) }
+}
+
+/// More is to be read.
+pub fn part(lost: &[Lost], publications: impl IntoIterator<Item = Arc<Publication>>) -> Chunk {
+    let publications = publications.into_iter().collect();
+    Chunk { lost: lost.to_vec(), publications, ..Chunk::default() }
+}
+
+/// The whole history.
+pub fn history(offsets: std::ops::RangeInclusive<u64>) -> Chunk {
+    whole(&[], offsets.map(publication))
 }
 
 /// What is after the last publication seen is lost, up to this one.
-pub fn gap(epoch: &str, offset: u64) -> Item {
-    Item::Gap(Box::new(frame::Gap {
+pub fn gap(epoch: &str, offset: u64) -> Lost {
+    let point = Point { epoch: Text::new(epoch).unwrap(), offset };
+    Lost { origin: Text::new("eu").unwrap(), reason: frame::GapReason::Trimmed, point }
+}
+
+pub fn named(name: Name, size: usize) -> Arc<Publication> {
+    Broadcast::new(frame::Publication {
         channel: Channel::new("chat:1").unwrap(),
-        origin: Text::new("eu").unwrap(),
-        reason: frame::GapReason::Trimmed,
-        epoch: Text::new(epoch).unwrap(),
-        offset,
-    }))
+        origin: name.origin(),
+        epoch: name.point().epoch,
+        offset: name.offset,
+        time_ms: 0,
+        key: None,
+        user: None,
+        data: Json::parse(format!("\"{}\"", "x".repeat(size))).unwrap().into(),
+    })
 }

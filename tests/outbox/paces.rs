@@ -2,10 +2,13 @@
 
 use crate::{
     content::{event, history, sized_publication},
-    reader::{LIMIT, decode, live_lane, outbox, task},
+    reader::{self, LIMIT, decode, live_lane, outbox, task},
 };
 use proptest::prelude::*;
-use skywave::hub::outbox::{Outbox, Task};
+use skywave::{
+    broker::Chunk,
+    hub::outbox::{Outbox, Task},
+};
 use skywave_protocol::ServerFrame;
 
 #[derive(Debug, Clone)]
@@ -55,7 +58,7 @@ proptest! {
             Some(Task::Fill(lane)) => {
                 let after = outbox.position(lane).unwrap().get("eu").map_or(0, |point| point.offset);
                 let last = published.min(after + 4);
-                outbox.fill(lane, history(after + 1..=last), last == published);
+                reader::fill(outbox, lane, &Chunk { complete: last == published, ..history(after + 1..=last) });
                 true
             }
             _ => false,

@@ -1,8 +1,11 @@
 //! What a transport takes out of an outbox.
 
-use crate::content::at;
-use skywave::hub::outbox::{LaneId, Outbox, Task};
-use skywave_protocol::{Encoding, ServerFrame, Text, codec::EncodedFrame};
+use crate::content::{at, whole};
+use skywave::{
+    broker::Chunk,
+    hub::outbox::{LaneId, Outbox, Task},
+};
+use skywave_protocol::{Channel, Encoding, ServerFrame, Text, codec::EncodedFrame, frame::GapReason};
 use std::task::{Context, Poll, Waker};
 
 pub const LIMIT: usize = 4096;
@@ -17,7 +20,7 @@ pub fn outbox() -> Outbox {
 pub fn live_lane(outbox: &Outbox, offset: u64) -> LaneId {
     let lane = outbox.open_lane();
     outbox.set_position(lane, at(offset));
-    outbox.fill(lane, Vec::new(), true);
+    fill(outbox, lane, &whole(&[], []));
     lane
 }
 
@@ -65,8 +68,13 @@ pub fn events(outbox: &Outbox) -> Vec<String> {
 }
 
 pub fn task(outbox: &Outbox) -> Option<Task> {
-    match outbox.poll_task(&Context::from_waker(Waker::noop()), true) {
+    match outbox.poll_task(&Context::from_waker(Waker::noop()), |_| true) {
         Poll::Ready(task) => Some(task),
         Poll::Pending => None,
     }
+}
+
+/// Brings a lane the part of its history that it asked for.
+pub fn fill(outbox: &Outbox, lane: LaneId, chunk: &Chunk) -> Option<GapReason> {
+    outbox.fill(lane, &Channel::new("chat:1").unwrap(), chunk)
 }

@@ -1,10 +1,10 @@
 //! What is dropped, and made good, when a reader is slow.
 
 use crate::{
-    content::{at, changed, event, history, publication, sized_publication},
-    reader::{LIMIT, decode, drain, events, live_lane, outbox, task},
+    content::{at, changed, event, history, part, publication, sized_publication, whole},
+    reader::{LIMIT, decode, drain, events, fill, live_lane, outbox, story, task},
 };
-use skywave::hub::outbox::{Item, Task};
+use skywave::{broker::Chunk, hub::outbox::Task};
 use skywave_protocol::ServerFrame;
 
 #[test]
@@ -38,7 +38,7 @@ fn a_reader_that_fell_behind_gets_all_from_history() {
     while let Some(Task::Fill(lane)) = task(&outbox) {
         let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
         let last = published.min(after + 3);
-        outbox.fill(lane, history(after + 1..=last), last == published);
+        fill(&outbox, lane, &Chunk { complete: last == published, ..history(after + 1..=last) });
         seen.extend(drain(&outbox));
     }
     assert_eq!(seen, (1..=published).collect::<Vec<_>>());
@@ -72,7 +72,7 @@ fn a_channel_that_is_not_taken_costs_another_none_of_its_publications() {
         // That what is dropped is read again makes no difference.
         if let Some(Task::Fill(lane)) = task(&outbox) {
             assert_eq!(lane, stuck);
-            outbox.fill(lane, vec![Item::Publication(sized_publication(1, 500))], false);
+            fill(&outbox, lane, &part(&[], [sized_publication(1, 500)]));
         }
         outbox.publication(other, &sized_publication(offset, 500));
         assert!(outbox.progress().0 <= LIMIT);
@@ -105,13 +105,13 @@ fn a_publication_larger_than_the_outbox_goes_alone() {
     outbox.publication(lane, &publication(1));
     outbox.publication(lane, &sized_publication(2, 2 * LIMIT));
     let mut seen = drain(&outbox);
-    let whole = |after: u64| {
+    let rest = |after: u64| {
         let sizes = [(1, 1), (2, 2 * LIMIT), (3, 1)].into_iter().filter(|(offset, _)| *offset > after);
-        sizes.map(|(offset, size)| Item::Publication(sized_publication(offset, size))).collect()
+        whole(&[], sizes.map(|(offset, size)| sized_publication(offset, size)))
     };
     while let Some(Task::Fill(lane)) = task(&outbox) {
         let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
-        outbox.fill(lane, whole(after), true);
+        fill(&outbox, lane, &rest(after));
         seen.extend(drain(&outbox));
     }
     assert_eq!(seen, [1, 2, 3]);
@@ -123,16 +123,31 @@ fn many_recoveries_at_once_keep_within_the_limit() {
     let lanes: Vec<_> = (0..100).map(|_| outbox.open_lane()).collect();
     for lane in &lanes {
         outbox.set_position(*lane, at(0));
-        outbox.fill(*lane, history(1..=10), true);
+        fill(&outbox, *lane, &history(1..=10));
         assert!(outbox.progress().0 <= LIMIT);
     }
     let mut seen = drain(&outbox);
     while let Some(Task::Fill(lane)) = task(&outbox) {
         let after = outbox.position(lane).unwrap().get("eu").unwrap().offset;
-        outbox.fill(lane, history(after + 1..=10), true);
+        fill(&outbox, lane, &history(after + 1..=10));
         assert!(outbox.progress().0 <= LIMIT);
         seen.extend(drain(&outbox));
     }
     assert_eq!(seen.len(), 10 * lanes.len());
     assert!(lanes.into_iter().all(|lane| outbox.position(lane) == Some(at(10))));
+}
+
+#[test]
+fn a_large_publication_waits_for_no_frame_that_waits_for_it() {
+    let outbox = outbox();
+    let lane = outbox.open_lane();
+    outbox.set_position(lane, at(0));
+    outbox.frame(lane, &changed());
+    let large = || whole(&[], [sized_publication(1, 2 * LIMIT)]);
+    fill(&outbox, lane, &large());
+    assert_eq!(task(&outbox), None);
+    assert_eq!(story(&outbox, lane), ["presence"]);
+    assert_eq!(task(&outbox), Some(Task::Fill(lane)));
+    fill(&outbox, lane, &large());
+    assert_eq!(story(&outbox, lane), ["e 1"]);
 }

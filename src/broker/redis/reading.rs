@@ -128,8 +128,8 @@ pub struct Retained {
 impl Reading {
     /// Where the channel stands.
     pub async fn head(&self, retained: &Retained) -> Result<Chunk, BrokerError> {
-        let answer = self.ask(retained, Part::Nothing, Room::of(0, 0)).await?;
-        Ok(Chunk { start: answer.head.position, complete: true, ..Chunk::default() })
+        let Head { position, coming, .. } = self.ask(retained, Part::Nothing, Room::of(0, 0)).await?.head;
+        Ok(Chunk { start: position, coming, complete: true, ..Chunk::default() })
     }
 
     /// The last `count`, or the oldest of them that fit.

@@ -293,6 +293,7 @@ impl Playback {
         }
         self.chunk.complete = complete;
         self.chunk.follows = complete.then_some(self.chunk.publications.len() as u64);
+        self.chunk.coming = head.coming.clone();
         self.chunk
     }
 

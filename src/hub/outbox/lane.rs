@@ -1,46 +1,153 @@
-//! One subscription's queue in an outbox: history first, then what gathers live, admitted by position.
+//! One subscription's queue in an outbox: what was read of its history first, then what gathers live.
 
-use crate::broadcast::Publication;
-use skywave_protocol::{Admission, Point, Position, codec::EncodedFrame, frame::Gap};
+use super::sequel::{Room, Sequel};
+use crate::{
+    broadcast::{Publication, encode_frame},
+    broker::Chunk,
+};
+use skywave_protocol::{
+    Admission, Channel, Encoding, Point, Position, ServerFrame,
+    codec::EncodedFrame,
+    frame::{Gap, GapReason},
+    position::Origin,
+};
 use std::{collections::VecDeque, sync::Arc};
 
 /// A subscription's queue within an outbox. It is not used again before the transport gave it back.
 pub type LaneId = usize;
 
+/// Queues that grew beyond this give their memory back when they are empty.
+const KEPT_CAPACITY: usize = 64;
+
 /// A publication's frame, or another that has its place among the publications of a channel.
 #[derive(Debug, Clone)]
-pub enum Item {
+pub(super) enum Item {
     Publication(Arc<Publication>),
-    /// Sent in its place; moves nothing.
+    /// Moves nothing.
     Frame(EncodedFrame),
-    /// Sent in its place; delivery of its origin goes on after its point.
-    Gap(Box<Gap>),
+    Loss(Box<Loss>),
+}
+
+/// A gap that is told: delivery of its origin goes on after its point.
+#[derive(Debug, Clone)]
+pub(super) struct Loss {
+    origin: Origin,
+    point: Point,
+    frame: EncodedFrame,
+}
+
+impl Item {
+    pub(super) fn loss(
+        channel: &Channel,
+        origin: &Origin,
+        point: Point,
+        reason: GapReason,
+        encoding: Encoding,
+    ) -> Self {
+        let Point { epoch, offset } = point.clone();
+        let gap = Gap { channel: channel.clone(), origin: origin.clone(), reason, epoch, offset };
+        let frame = encode_frame(&ServerFrame::Gap(gap), encoding);
+        Self::Loss(Box::new(Loss { origin: origin.clone(), point, frame }))
+    }
+
+    /// What goes out; whoever takes it stands at `position` then.
+    pub(super) fn pass(&self, position: &mut Position, encoding: Encoding) -> EncodedFrame {
+        match self {
+            Self::Publication(publication) => {
+                let frame = publication.frame();
+                position.advance(&frame.origin, &frame.epoch, frame.offset);
+            }
+            Self::Frame(_) => {}
+            Self::Loss(loss) => position.set(loss.origin.clone(), loss.point.clone()),
+        }
+        self.encoded(encoding).clone()
+    }
+
+    pub(super) fn size(&self, encoding: Encoding) -> usize {
+        self.encoded(encoding).len()
+    }
+
+    fn encoded(&self, encoding: Encoding) -> &EncodedFrame {
+        match self {
+            Self::Publication(publication) => publication.encoded(encoding),
+            Self::Frame(frame) => frame,
+            Self::Loss(loss) => &loss.frame,
+        }
+    }
+
+    /// What it is to somebody who stands at `position`.
+    pub(super) fn admission(&self, position: &Position) -> Admission {
+        match self {
+            Self::Publication(publication) => {
+                let frame = publication.frame();
+                position.admit(&frame.origin, &frame.epoch, frame.offset)
+            }
+            Self::Frame(_) | Self::Loss(_) => Admission::Next,
+        }
+    }
+
+    fn is_of(&self, origin: &Origin) -> bool {
+        matches!(self, Self::Publication(publication) if publication.frame().origin == *origin)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, item: Item, size: usize) {
+        self.items.push_back(item);
+        self.bytes += size;
+    }
+
+    fn extend(&mut self, items: impl IntoIterator<Item = Item>, encoding: Encoding) {
+        for item in items {
+            let size = item.size(encoding);
+            self.push(item, size);
+        }
+    }
+
+    fn remove(&mut self, index: usize, size: usize) {
+        self.items.remove(index);
+        self.bytes -= size;
+    }
+
+    /// Idle sessions keep no large queues.
+    fn release(&mut self) {
+        if self.items.is_empty() && self.items.capacity() > KEPT_CAPACITY {
+            self.items = VecDeque::new();
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// What its peer was sent last.
     pub(super) position: Position,
-    /// From history, goes first.
-    pub(super) backfill: VecDeque<Item>,
-    pub(super) live: VecDeque<Item>,
-    pub(super) live_bytes: usize,
+    /// From history: all of it follows the position. Goes first.
+    backfill: Queue,
+    /// Is admitted when its turn comes.
+    live: Queue,
+    /// So many of the live items wait at the front for what is missing before them, as it may come yet.
+    held: usize,
+    /// So many of the live items were there when the present reading began: it knows of them.
+    covered: usize,
     /// What the next publication of its history needs, where that is more than a usual fill.
     pub(super) needs: usize,
-    pub(super) state: LaneState,
+    state: LaneState,
     /// The session reads a part of its history just now.
-    pub(super) reading: bool,
+    reading: bool,
+    /// What the peer was sent may not be what there is: history is to be asked.
+    doubted: bool,
     /// It is ready, or the transport's.
     pub(super) queued: bool,
-    /// So many of the live items were there when the present reading began.
-    pub(super) covered: usize,
-    /// So many of the live items have been looked for in history: whatever of them does not follow is past.
-    pub(super) verified: usize,
-    /// After so many of the live items, history has to be asked whether they are followed by others.
-    pub(super) doubt_after: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LaneState {
+enum LaneState {
     /// Its history is being read, part by part; live publications gather behind it.
     Filling,
     /// History has been queued up to what gathers live.
@@ -49,127 +156,186 @@ pub(super) enum LaneState {
     Behind,
 }
 
+enum Verdict {
+    Send,
+    Skip,
+    /// What is missing before it may come yet.
+    Hold,
+    /// What is missing before it has to be looked for in history.
+    Read,
+}
+
 impl Lane {
     /// One that is being filled for the first time.
     pub(super) fn new() -> Self {
         Self {
             position: Position::new(),
-            backfill: VecDeque::new(),
-            live: VecDeque::new(),
-            live_bytes: 0,
+            backfill: Queue::default(),
+            live: Queue::default(),
+            held: 0,
+            covered: 0,
             needs: 0,
             state: LaneState::Filling,
             reading: true,
+            doubted: false,
             queued: false,
-            covered: 0,
-            verified: 0,
-            doubt_after: None,
         }
+    }
+
+    /// All that waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.backfill.bytes + self.live.bytes
+    }
+
+    /// What can be dropped of it, since history has it.
+    pub(super) fn live_bytes(&self) -> usize {
+        self.live.bytes
+    }
+
+    pub(super) fn has_live_publications(&self) -> bool {
+        self.live.items.iter().any(|item| !matches!(item, Item::Frame(_)))
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    pub(super) fn is_behind(&self) -> bool {
+        self.state == LaneState::Behind
+    }
+
+    /// Whether the transport can take something, or only admission can tell.
+    pub(super) fn is_takable(&self) -> bool {
+        !self.backfill.items.is_empty() || self.state == LaneState::Live && self.live.items.len() > self.held
+    }
+
+    /// Whether a part of its history is due, and nothing else before it.
+    pub(super) fn is_to_fill(&self) -> bool {
+        self.state != LaneState::Live && !self.reading && self.backfill.items.is_empty()
+    }
+
+    /// Whether more waits, or is to come from history.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.state != LaneState::Live || self.is_takable()
+    }
+
+    /// Queues what was published, or another frame in its place among that. A lane that is behind takes only these.
+    pub(super) fn push(&mut self, item: Item, size: usize) {
+        let queue = if self.is_behind() { &mut self.backfill } else { &mut self.live };
+        queue.push(item, size);
     }
 
     /// A part of its history is read from now on.
     pub(super) fn begin_reading(&mut self) {
         self.state = LaneState::Filling;
         self.reading = true;
-        self.covered = self.live.len();
-        self.doubt_after = None;
+        self.covered = self.live.items.len();
+        self.doubted = false;
     }
 
-    /// All of its history is there.
-    pub(super) fn go_live(&mut self) {
-        self.state = LaneState::Live;
-        self.verified = std::mem::take(&mut self.covered);
+    /// What it was sent may not be what there is: once all that waits is out, history is asked.
+    pub(super) fn doubt(&mut self) {
+        // Where a reading is still to begin, that will tell.
+        self.doubted = self.state == LaneState::Live || self.reading && !self.is_behind();
         self.settle_doubt();
     }
 
-    /// What it has may not be what there is: once that is out, history is asked.
-    pub(super) fn doubt(&mut self) {
-        // Where a reading is still to begin, that will tell.
-        if self.state == LaneState::Live || self.reading && self.state == LaneState::Filling {
-            self.doubt_after = Some(self.live.len());
-            self.settle_doubt();
-        }
-    }
-
-    /// Has history asked now if what came before a doubt is out.
-    pub(super) fn settle_doubt(&mut self) {
-        if self.state == LaneState::Live && self.backfill.is_empty() && self.doubt_after == Some(0) {
-            self.doubt_after = None;
+    fn settle_doubt(&mut self) {
+        if self.doubted && self.state == LaneState::Live && !self.is_takable() {
+            self.doubted = false;
             self.state = LaneState::Filling;
         }
     }
 
-    pub(super) fn pop_live(&mut self, size: usize) -> Option<Item> {
-        self.live_bytes -= size;
-        self.verified = self.verified.saturating_sub(1);
-        self.doubt_after = self.doubt_after.map(|count| count.saturating_sub(1));
-        self.live.pop_front()
-    }
-
-    /// Leaves out of a gap what gathered live: without history, nothing else brings it.
-    pub(super) fn shorten(&self, gap: &mut Gap) {
-        let mut first = None;
-        for item in self.live.iter().rev() {
-            let Item::Publication(publication) = item else { continue };
-            let frame = publication.frame();
-            if frame.origin != gap.origin || frame.epoch != gap.epoch {
-                continue;
-            }
-            match first {
-                Some(first) if frame.offset.checked_add(1) != Some(first) => break,
-                _ => first = Some(frame.offset),
+    /// The next frame for its peer; `None` when there is none for now.
+    pub(super) fn next(&mut self, encoding: Encoding) -> Option<EncodedFrame> {
+        if let Some(item) = self.backfill.items.pop_front() {
+            let frame = item.pass(&mut self.position, encoding);
+            self.backfill.bytes -= frame.len();
+            return Some(frame);
+        }
+        while self.state == LaneState::Live
+            && let Some(item) = self.live.items.get(self.held)
+        {
+            match self.judge(item) {
+                Verdict::Send => {
+                    let frame = item.pass(&mut self.position, encoding);
+                    self.live.remove(self.held, frame.len());
+                    return Some(frame);
+                }
+                Verdict::Skip => {
+                    let size = item.size(encoding);
+                    self.live.remove(self.held, size);
+                }
+                Verdict::Hold => self.held += 1,
+                Verdict::Read => self.state = LaneState::Filling,
             }
         }
-        if let Some(first) = first.filter(|first| (1..=gap.offset).contains(first)) {
-            gap.offset = first - 1;
+        self.settle_doubt();
+        self.backfill.release();
+        self.live.release();
+        None
+    }
+
+    fn judge(&self, item: &Item) -> Verdict {
+        match item.admission(&self.position) {
+            Admission::Next => Verdict::Send,
+            Admission::Duplicate => Verdict::Skip,
+            Admission::Gap | Admission::NewEpoch => {
+                let Item::Publication(publication) = item else { return Verdict::Send };
+                let mut held = self.live.items.iter().take(self.held).rev();
+                match held.any(|held| held.is_of(&publication.frame().origin)) {
+                    true => Verdict::Hold,
+                    false => Verdict::Read,
+                }
+            }
         }
     }
 
-    /// Whether a part of its history is due, and nothing else before it.
-    pub(super) fn is_to_fill(&self) -> bool {
-        self.state != LaneState::Live && !self.reading && self.backfill.is_empty()
+    /// Joins a part of its history with what gathered live: see [`Sequel`]. Answers why the peer does not get all, if
+    /// so, as far as it is known.
+    pub(super) fn fill(
+        &mut self,
+        channel: &Channel,
+        chunk: &Chunk,
+        room: Room,
+        encoding: Encoding,
+    ) -> Option<GapReason> {
+        let live = std::mem::take(&mut self.live);
+        let mut sequel = Sequel::new(channel, &self.position, &live.items, encoding);
+        let (loss, whole) = sequel.read(chunk, room);
+        self.reading = false;
+        self.needs = sequel.needs;
+        self.backfill.extend(std::mem::take(&mut sequel.items), encoding);
+        let mut held = Vec::new();
+        let is_known =
+            |index| whole && self.state == LaneState::Filling && !self.doubted && index < self.covered;
+        for (index, item) in live.items.iter().enumerate() {
+            if !is_known(index) {
+                sequel.keep(item);
+            } else if !sequel.go_on(item, &chunk.coming) {
+                held.push(item.clone());
+            }
+        }
+        self.held = held.len();
+        let queued = std::mem::take(&mut sequel.items);
+        self.live.extend(held.into_iter().chain(queued), encoding);
+        if whole && self.state == LaneState::Filling && !self.doubted {
+            self.state = LaneState::Live;
+        }
+        self.covered = 0;
+        loss
     }
 
-    /// Drops the live publications, which history has; other frames keep their place. Answers the bytes freed.
-    pub(super) fn fall_behind(&mut self) -> usize {
-        let mut freed = std::mem::take(&mut self.live_bytes);
-        for item in std::mem::take(&mut self.live) {
+    /// Drops the live publications, which history has; other frames keep their place.
+    pub(super) fn fall_behind(&mut self) {
+        for item in std::mem::take(&mut self.live).items {
             if let Item::Frame(frame) = &item {
-                freed -= frame.len();
-                self.backfill.push_back(item);
+                let size = frame.len();
+                self.backfill.push(item, size);
             }
         }
         self.state = LaneState::Behind;
-        (self.covered, self.verified, self.doubt_after) = (0, 0, None);
-        freed
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Send,
-    Skip,
-    Missing,
-}
-
-/// Moves `position` over the item, if it may be sent.
-pub(super) fn admit(item: &Item, position: &mut Position) -> Verdict {
-    match item {
-        Item::Frame(_) => Verdict::Send,
-        Item::Gap(gap) => {
-            position.set(gap.origin.clone(), Point { epoch: gap.epoch.clone(), offset: gap.offset });
-            Verdict::Send
-        }
-        Item::Publication(publication) => {
-            let frame = publication.frame();
-            match position.admit(&frame.origin, &frame.epoch, frame.offset) {
-                Admission::Next => {
-                    position.advance(&frame.origin, &frame.epoch, frame.offset);
-                    Verdict::Send
-                }
-                Admission::Duplicate => Verdict::Skip,
-                Admission::Gap | Admission::NewEpoch => Verdict::Missing,
-            }
-        }
+        (self.held, self.covered, self.doubted) = (0, 0, false);
     }
 }

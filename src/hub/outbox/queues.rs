@@ -2,7 +2,7 @@
 
 use super::{
     Counts,
-    lane::{Item, Lane, LaneId, LaneState},
+    lane::{Lane, LaneId},
 };
 use crate::broadcast::Event;
 use skywave_protocol::{CloseCode, Encoding, codec::EncodedFrame};
@@ -50,9 +50,8 @@ impl Queues {
     /// Brings a lane that changed to those whom it concerns: the transport, or the session that fills it.
     pub(super) fn settle(&mut self, id: LaneId) {
         let Some(lane) = self.lane(id) else { return };
-        let takable = !lane.backfill.is_empty() || lane.state == LaneState::Live && !lane.live.is_empty();
         let to_fill = lane.is_to_fill();
-        if takable && !lane.queued {
+        if lane.is_takable() && !lane.queued {
             lane.queued = true;
             self.ready.push_back(id);
         } else if to_fill && !self.to_fill.contains(&id) {
@@ -60,26 +59,30 @@ impl Queues {
         }
     }
 
-    /// A lane that can be filled now, and is from now on being filled.
-    pub(super) fn fillable(&mut self, max_bytes: usize, fill_room: usize) -> Option<LaneId> {
-        while let Some(id) = self.to_fill.front().copied() {
-            let bytes = self.bytes;
-            let Some(lane) = self.lane(id).filter(|lane| lane.is_to_fill()) else {
-                // It has other frames to send first, and comes back when they are out.
-                self.to_fill.pop_front();
-                continue;
-            };
-            if bytes > 0 && bytes + fill_room.max(lane.needs) > max_bytes {
-                if self.drop_what_hinders(max_bytes) {
-                    continue;
-                }
+    /// A lane that can be filled now, of those that `may` be; it is from now on being filled.
+    pub(super) fn fillable(
+        &mut self,
+        max_bytes: usize,
+        fill_room: usize,
+        may: impl Fn(LaneId) -> bool,
+    ) -> Option<LaneId> {
+        loop {
+            // Others have frames to send first, and come back when they are out.
+            let lanes = &self.lanes;
+            let is_to_fill = |id: &LaneId| lanes[*id].as_ref().is_some_and(Lane::is_to_fill);
+            self.to_fill.retain(is_to_fill);
+            let index = self.to_fill.iter().position(|id| may(*id))?;
+            let (id, bytes) = (self.to_fill[index], self.bytes);
+            let lane = self.lane(id)?;
+            if bytes == 0 || bytes + fill_room.max(lane.needs) <= max_bytes {
+                lane.begin_reading();
+                self.to_fill.remove(index);
+                return Some(id);
+            }
+            if !self.drop_what_hinders(max_bytes) {
                 return None;
             }
-            lane.begin_reading();
-            self.to_fill.pop_front();
-            return Some(id);
         }
-        None
     }
 
     /// Makes room for `size`: events are dropped first, then the queues of the lanes that hold most, so that a
@@ -89,34 +92,35 @@ impl Queues {
             self.drop_events();
         }
         while self.bytes + size > max_bytes {
-            let Some(largest) = self.largest_lane(|_, _| true) else { return };
+            let Some(largest) = self.largest_lane(|_, lane| lane.has_live_publications()) else { return };
             self.drop_queue(largest);
         }
     }
 
-    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, or
-    /// more than half of all, which may be that nobody reads it. Whether there was one.
+    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, be it
+    /// frames that go first then, or more than half of all, which may be that nobody reads it. Whether there was one.
     pub(super) fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
-        let waiting = self.largest_lane(|id, _| self.to_fill.contains(&id));
-        let victim = waiting.or_else(|| self.largest_lane(|_, lane| lane.live_bytes > max_bytes / 2));
+        let waiting = self.largest_lane(|id, lane| self.to_fill.contains(&id) && lane.live_bytes() > 0);
+        let is_unread = |lane: &Lane| lane.live_bytes() > max_bytes / 2 && lane.has_live_publications();
+        let victim = waiting.or_else(|| self.largest_lane(|_, lane| is_unread(lane)));
         victim.map(|id| self.drop_queue(id)).is_some()
     }
 
-    /// Of the lanes that have live publications and are `wanted`, the one with the most bytes.
+    /// Of the lanes that are `wanted`, the one with the most live bytes.
     pub(super) fn largest_lane(&self, wanted: impl Fn(LaneId, &Lane) -> bool) -> Option<LaneId> {
         let lanes = self.lanes.iter().enumerate().filter_map(|(id, lane)| Some((id, lane.as_ref()?)));
-        let filled = lanes.filter(|(id, lane)| {
-            wanted(*id, lane) && lane.live.iter().any(|item| !matches!(item, Item::Frame(_)))
-        });
-        filled.max_by_key(|(_, lane)| lane.live_bytes).map(|(id, _)| id)
+        let wanted = lanes.filter(|(id, lane)| wanted(*id, lane));
+        wanted.max_by_key(|(_, lane)| lane.live_bytes()).map(|(id, _)| id)
     }
 
     /// Drops a lane's live publications; they are read from history later.
     pub(super) fn drop_queue(&mut self, id: LaneId) {
         let Some(lane) = self.lane(id) else { return };
-        let freed = lane.fall_behind();
-        self.bytes -= freed;
-        self.counts.queues_dropped += 1;
+        let before = lane.bytes();
+        lane.fall_behind();
+        let after = lane.bytes();
+        self.bytes = self.bytes + after - before;
+        self.counts.queues_dropped += u64::from(after < before);
         self.settle(id);
     }
 

@@ -1,0 +1,426 @@
+//! A node's outbox against the region, whatever comes in whatever order.
+
+use crate::{
+    content::{changed, named},
+    peer::Peer,
+    reader::decode,
+    region::{Name, OTHER, Region, Seen, position},
+};
+use proptest::prelude::*;
+use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
+use skywave::{
+    broker::Chunk,
+    hub::outbox::{LaneId, Outbox, Task},
+};
+use skywave_protocol::{Encoding, Text};
+use std::task::{Context, Poll, Waker};
+
+const CHANNELS: usize = 2;
+/// However much there is to be delivered, it is within so many rounds of reading and taking.
+const MAX_ROUNDS: usize = 300;
+
+#[derive(Debug, Clone)]
+struct World {
+    max_bytes: usize,
+    regions: [Region; CHANNELS],
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// What happens in the region, which the node does not notice.
+    Publish {
+        channel: usize,
+        origin: usize,
+        size: usize,
+    },
+    BeginEpoch {
+        channel: usize,
+        origin: usize,
+        kept: bool,
+    },
+    BeginReplay {
+        channel: usize,
+    },
+    EndReplay {
+        channel: usize,
+    },
+    /// What the node hears.
+    Hear {
+        channel: usize,
+        count: usize,
+    },
+    Miss {
+        channel: usize,
+    },
+    Repeat {
+        channel: usize,
+        count: usize,
+    },
+    Doubt {
+        channel: usize,
+    },
+    Presence {
+        channel: usize,
+    },
+    /// What its sessions do.
+    Join {
+        channel: usize,
+        from: Start,
+    },
+    Leave {
+        channel: usize,
+    },
+    Poll,
+    Answer {
+        channel: usize,
+        most: usize,
+    },
+    Fill {
+        channel: usize,
+    },
+    FillLate {
+        channel: usize,
+    },
+    /// What its transport does.
+    Take {
+        count: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Start {
+    Head,
+    Beginning,
+    /// With so many of the last publications seen, heard here or not.
+    Missing(usize),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let channel = || 0..CHANNELS;
+    let origin = || prop_oneof![3 => Just(0), 1 => Just(OTHER)];
+    let size = prop_oneof![8 => Just(1usize), 3 => 200usize..700, 1 => Just(5000)];
+    let start = prop_oneof![Just(Start::Head), Just(Start::Beginning), (0usize..8).prop_map(Start::Missing)];
+    prop_oneof![
+        12 => (channel(), origin(), size).prop_map(|(channel, origin, size)| Step::Publish { channel, origin, size }),
+        1 => (channel(), origin(), any::<bool>()).prop_map(|(channel, origin, kept)| Step::BeginEpoch { channel, origin, kept }),
+        1 => channel().prop_map(|channel| Step::BeginReplay { channel }),
+        1 => channel().prop_map(|channel| Step::EndReplay { channel }),
+        8 => (channel(), 1usize..6).prop_map(|(channel, count)| Step::Hear { channel, count }),
+        1 => channel().prop_map(|channel| Step::Miss { channel }),
+        1 => (channel(), 1usize..6).prop_map(|(channel, count)| Step::Repeat { channel, count }),
+        1 => channel().prop_map(|channel| Step::Doubt { channel }),
+        1 => channel().prop_map(|channel| Step::Presence { channel }),
+        3 => (channel(), start).prop_map(|(channel, from)| Step::Join { channel, from }),
+        1 => channel().prop_map(|channel| Step::Leave { channel }),
+        6 => Just(Step::Poll),
+        4 => (channel(), 0usize..6).prop_map(|(channel, most)| Step::Answer { channel, most }),
+        4 => channel().prop_map(|channel| Step::Fill { channel }),
+        1 => channel().prop_map(|channel| Step::FillLate { channel }),
+        6 => (1usize..12).prop_map(|count| Step::Take { count }),
+    ]
+}
+
+impl ReferenceStateMachine for World {
+    type State = Self;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Self> {
+        let max_bytes = prop_oneof![Just(4096), Just(1 << 20)];
+        let history = || prop_oneof![Just(0usize), Just(1), 2usize..6, Just(100)];
+        let world = |(max_bytes, one, other)| World { max_bytes, regions: [one, other].map(Region::new) };
+        (max_bytes, history(), history()).prop_map(world).boxed()
+    }
+
+    fn transitions(_: &Self) -> BoxedStrategy<Step> {
+        steps().boxed()
+    }
+
+    fn apply(mut world: Self, step: &Step) -> Self {
+        match *step {
+            Step::Publish { channel, origin, size } => world.regions[channel].publish(origin, size),
+            Step::BeginEpoch { channel, origin, kept } => world.regions[channel].begin_epoch(origin, kept),
+            Step::BeginReplay { channel } => world.regions[channel].is_coming = true,
+            Step::EndReplay { channel } => world.regions[channel].is_coming = false,
+            _ => {}
+        }
+        world
+    }
+}
+
+/// A node with one session, and who reads it.
+struct Node {
+    outbox: Outbox,
+    channels: [Subscribed; CHANNELS],
+}
+
+#[derive(Default)]
+struct Subscribed {
+    /// So much of the region's log was heard.
+    heard: usize,
+    /// Something happened that the node is yet to notice.
+    is_uncertain: bool,
+    lane: Option<LaneId>,
+    start: Seen,
+    peer: Peer,
+    reading: Option<Reading>,
+    last: Option<Chunk>,
+}
+
+struct Reading {
+    from: Seen,
+    is_first: bool,
+    /// How long the region's log was when it answered.
+    answer: Option<(Chunk, usize)>,
+}
+
+impl Node {
+    fn hear(&mut self, channel: usize, region: &Region, count: usize) {
+        for _ in 0..count {
+            let subscribed = &mut self.channels[channel];
+            let Some((name, size)) = region.log.get(subscribed.heard).copied() else { return };
+            subscribed.heard += 1;
+            if region.is_heard(name) {
+                self.deliver(channel, name, size);
+            }
+        }
+    }
+
+    fn deliver(&mut self, channel: usize, name: Name, size: usize) {
+        let Some(lane) = self.channels[channel].lane else { return };
+        let before = self.outbox.progress().0;
+        self.outbox.publication(lane, &named(name, size));
+        let is_kept = self.outbox.progress().0 != before && !self.forget_dropped();
+        // Of what comes while a queue is dropped, nothing is kept.
+        if is_kept {
+            self.channels[channel].peer.heard.insert(name);
+        }
+    }
+
+    /// What was dropped is no longer there. Whether anything was.
+    fn forget_dropped(&mut self) -> bool {
+        let is_dropped = self.outbox.take_counts().queues_dropped > 0;
+        if is_dropped {
+            self.channels.iter_mut().for_each(|one| one.peer.heard.clear());
+        }
+        is_dropped
+    }
+
+    fn doubt(&mut self, channel: usize) {
+        self.channels[channel].is_uncertain = false;
+        if let Some(lane) = self.channels[channel].lane {
+            self.outbox.doubt(lane);
+        }
+    }
+
+    fn join(&mut self, channel: usize, region: &Region, from: &Start) {
+        let subscribed = &mut self.channels[channel];
+        if subscribed.lane.is_some() {
+            return;
+        }
+        subscribed.lane = Some(self.outbox.open_lane());
+        let seen = match from {
+            Start::Head => region.head(),
+            Start::Beginning => Seen::new(),
+            Start::Missing(count) => region.after(region.log.len().saturating_sub(*count)),
+        };
+        let start = Chunk { start: position(&seen), complete: true, ..Chunk::default() };
+        let answer = matches!(from, Start::Head).then_some((start, 0));
+        subscribed.start = seen.clone();
+        subscribed.peer = Peer { seen: seen.clone(), ..Peer::default() };
+        subscribed.reading = Some(Reading { from: seen, is_first: true, answer });
+    }
+
+    fn leave(&mut self, channel: usize) {
+        let subscribed = &mut self.channels[channel];
+        subscribed.reading = None;
+        if let Some(lane) = subscribed.lane.take() {
+            self.outbox.close_lane(lane);
+            while self.outbox.take_closed_lane().is_some() {}
+        }
+    }
+
+    /// Begins to read what is asked for. Whether anything was.
+    fn poll(&mut self) -> bool {
+        let mut begun = false;
+        while let Poll::Ready(task) = self.outbox.poll_task(&Context::from_waker(Waker::noop()), |_| true) {
+            let Task::Fill(lane) = task else { panic!("{task:?}") };
+            let subscribed = self.channels.iter_mut().find(|one| one.lane == Some(lane)).unwrap();
+            assert!(subscribed.reading.is_none(), "a lane is read once at a time");
+            let from = subscribed.peer.seen.clone();
+            assert_eq!(
+                self.outbox.position(lane),
+                Some(position(&from)),
+                "the lane stands where its peer does"
+            );
+            subscribed.reading = Some(Reading { from, is_first: false, answer: None });
+            begun = true;
+        }
+        self.forget_dropped();
+        begun
+    }
+
+    fn answer(&mut self, channel: usize, region: &Region, most: usize) {
+        if let Some(reading) = &mut self.channels[channel].reading {
+            reading.answer = Some((region.read(&reading.from, most), region.log.len()));
+        }
+    }
+
+    fn fill(&mut self, channel: usize, region: &Region) {
+        let subscribed = &mut self.channels[channel];
+        let (Some(lane), Some(reading)) = (subscribed.lane, subscribed.reading.take()) else { return };
+        let (chunk, length) =
+            reading.answer.unwrap_or_else(|| (region.read(&reading.from, 256), region.log.len()));
+        // Nothing is told as lost before the node heard all that the answer knows of.
+        if chunk.loss().is_some() {
+            let count = length.saturating_sub(subscribed.heard);
+            self.hear(channel, region, count);
+        }
+        if reading.is_first {
+            self.outbox.set_position(lane, chunk.start.clone());
+        }
+        crate::reader::fill(&self.outbox, lane, &chunk);
+        self.channels[channel].last = Some(chunk);
+        self.forget_dropped();
+    }
+
+    /// Takes frames as a transport does, lane by lane. How many there were.
+    fn take(&mut self, most: usize) -> usize {
+        let mut taken = 0;
+        while let Some(lane) = self.outbox.ready_lane() {
+            while taken < most {
+                let Some(frame) = self.outbox.take(lane) else { break };
+                let subscribed = self.channels.iter_mut().find(|one| one.lane == Some(lane)).unwrap();
+                subscribed.peer.take(&decode(frame));
+                taken += 1;
+            }
+            if taken == most {
+                self.outbox.put_back(lane);
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Everything that is under way ends.
+    fn settle(&mut self, regions: &[Region; CHANNELS]) {
+        for round in 0.. {
+            assert!(round < MAX_ROUNDS, "it does not come to an end");
+            for (channel, region) in regions.iter().enumerate() {
+                self.hear(channel, region, region.log.len());
+                if self.channels[channel].is_uncertain {
+                    self.doubt(channel);
+                }
+                self.answer(channel, region, 256);
+                self.fill(channel, region);
+            }
+            let taken = self.take(usize::MAX);
+            // To look for what there is to read may set other frames free.
+            if !self.poll() && taken + self.take(usize::MAX) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+struct Machine;
+
+impl StateMachineTest for Machine {
+    type SystemUnderTest = Node;
+    type Reference = World;
+
+    fn init_test(world: &World) -> Node {
+        let outbox = Outbox::new(Encoding::Json, world.max_bytes);
+        outbox.identify(Text::new("me").unwrap());
+        Node { outbox, channels: Default::default() }
+    }
+
+    fn apply(mut node: Node, world: &World, step: Step) -> Node {
+        let region = |channel: usize| &world.regions[channel];
+        match step {
+            Step::Publish { .. } | Step::BeginReplay { .. } => {}
+            Step::BeginEpoch { channel, .. } | Step::EndReplay { channel } => {
+                node.channels[channel].is_uncertain = true
+            }
+            Step::Hear { channel, count } => node.hear(channel, region(channel), count),
+            Step::Miss { channel } => {
+                let subscribed = &mut node.channels[channel];
+                if subscribed.heard < region(channel).log.len() {
+                    subscribed.heard += 1;
+                    subscribed.is_uncertain = true;
+                }
+            }
+            Step::Repeat { channel, count } => {
+                let end = node.channels[channel].heard;
+                for (name, size) in &region(channel).log[end.saturating_sub(count)..end] {
+                    // A loss may have been told by now of what was heard before the lane was there.
+                    let was_there = node.channels[channel].peer.heard.contains(name);
+                    if region(channel).is_heard(*name) {
+                        node.deliver(channel, *name, *size);
+                    }
+                    if !was_there {
+                        node.channels[channel].peer.heard.remove(name);
+                    }
+                }
+            }
+            Step::Doubt { channel } => node.doubt(channel),
+            Step::Presence { channel } => {
+                if let Some(lane) = node.channels[channel].lane {
+                    node.outbox.frame(lane, &changed());
+                    node.forget_dropped();
+                }
+            }
+            Step::Join { channel, from } => node.join(channel, region(channel), &from),
+            Step::Leave { channel } => node.leave(channel),
+            Step::Poll => {
+                node.poll();
+            }
+            Step::Answer { channel, most } => node.answer(channel, region(channel), most),
+            Step::Fill { channel } => node.fill(channel, region(channel)),
+            Step::FillLate { channel } => {
+                let subscribed = &node.channels[channel];
+                if let (Some(lane), None, Some(chunk)) =
+                    (subscribed.lane, &subscribed.reading, &subscribed.last)
+                {
+                    crate::reader::fill(&node.outbox, lane, chunk);
+                }
+            }
+            Step::Take { count } => {
+                node.take(count);
+            }
+        }
+        node
+    }
+
+    fn check_invariants(node: &Node, world: &World) {
+        assert!(node.outbox.progress().0 <= world.max_bytes.max(6000));
+    }
+
+    fn teardown(mut node: Node, world: World) {
+        node.settle(&world.regions);
+        for (subscribed, region) in node.channels.iter().zip(&world.regions) {
+            for head in region.heads.iter().filter(|head| head.origin != OTHER || !region.is_coming) {
+                let seen = subscribed.peer.seen.get(&head.origin);
+                // Whoever began at the beginning is told of another one with its first publication.
+                let begins = head.offset == 0 && !subscribed.start.contains_key(&head.origin);
+                let is_there = subscribed.lane.is_none() || seen == Some(head) || begins;
+                assert!(is_there, "{head:?} was not reached: {:?}", subscribed.peer);
+            }
+        }
+    }
+}
+
+/// `PROPTEST_CASES` says how many.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 2000;
+    }
+    config
+}
+
+prop_state_machine! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_peer_gets_all_that_there_is_once_and_in_order_and_is_told_the_rest(sequential 1..60 => Machine);
+}
