@@ -56,7 +56,7 @@ fn audience(encoding: Encoding) -> (Arc<Hub>, Vec<(Arc<Outbox>, Membership)>) {
             let outbox = Arc::new(Outbox::new(encoding, OUTBOX_BYTES));
             let membership = hub.join(channel(), &outbox, false);
             outbox.set_position(membership.lane(), Position::new());
-            outbox.fill(membership.lane(), &channel(), &Chunk { complete: true, ..Chunk::default() });
+            outbox.fill(membership.lane(), &Chunk { complete: true, ..Chunk::default() });
             (outbox, membership)
         })
         .collect();

@@ -46,7 +46,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// No other subscription of this node has it.
+    /// No other subscription of this node has it; later ones have larger ones.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -84,7 +84,8 @@ impl Hub {
 
     /// Subscribes; publications gather in the new lane until it is filled.
     pub fn join(self: &Arc<Self>, channel: Channel, outbox: &Arc<Outbox>, presence: bool) -> Membership {
-        let lane = outbox.open_lane();
+        let number = self.joined.fetch_add(1, Ordering::Relaxed);
+        let lane = outbox.open_lane(channel.clone(), number);
         let subscriber = Subscriber { outbox: outbox.clone(), lane, presence };
         let mut channels = self.shard(&channel).write();
         match channels.get_mut(&channel) {
@@ -94,7 +95,6 @@ impl Hub {
             }
         }
         drop(channels);
-        let number = self.joined.fetch_add(1, Ordering::Relaxed);
         Membership { hub: self.clone(), outbox: outbox.clone(), channel, lane, number }
     }
 

@@ -42,7 +42,7 @@ impl Room {
             .collect();
         let memberships: Vec<_> = outboxes.iter().map(|outbox| hub.join(channel(), outbox, false)).collect();
         for (outbox, membership) in outboxes.iter().zip(&memberships) {
-            outbox.fill(membership.lane(), &channel(), &Chunk { complete: true, ..Chunk::default() });
+            outbox.fill(membership.lane(), &Chunk { complete: true, ..Chunk::default() });
         }
         Self { broker, outboxes, memberships }
     }

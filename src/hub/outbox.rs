@@ -12,7 +12,7 @@ mod sequel;
 pub use lane::LaneId;
 
 use crate::{
-    broadcast::{Broadcast, Broadcastable, Event, Publication},
+    broadcast::{Broadcast, Broadcastable, Event, Publication, encode_frame},
     broker::Chunk,
 };
 use lane::{Item, Lane};
@@ -20,9 +20,9 @@ use parking_lot::{Mutex, MutexGuard};
 use queues::Queues;
 use sequel::Room;
 use skywave_protocol::{
-    Channel, CloseCode, Encoding, Position,
+    Channel, CloseCode, Encoding, Position, ServerFrame,
     codec::EncodedFrame,
-    frame::{GapReason, SessionId},
+    frame::{GapReason, SessionId, Stream},
 };
 use std::{
     collections::VecDeque,
@@ -125,10 +125,10 @@ impl Outbox {
         wake(queues);
     }
 
-    /// Opens a lane that holds its publications back until it has been filled.
-    pub fn open_lane(&self) -> LaneId {
+    /// Opens a lane for a subscription, which holds its publications back until it has been filled.
+    pub fn open_lane(&self, channel: Channel, subscription: u64) -> LaneId {
         let mut queues = self.queues.lock();
-        let lane = Lane::new();
+        let lane = Lane::new(Stream { channel, subscription });
         let closed = &queues.closed;
         let free = queues.lanes.iter().enumerate().find(|(id, lane)| lane.is_none() && !closed.contains(id));
         match free.map(|(id, _)| id) {
@@ -156,14 +156,14 @@ impl Outbox {
 
     /// Brings the part of the history that was asked for, as much of it as there is room for, joined with what gathered
     /// live. Answers why the peer does not get all that follows its position, if so, as far as it is known.
-    pub fn fill(&self, id: LaneId, channel: &Channel, chunk: &Chunk) -> Option<GapReason> {
+    pub fn fill(&self, id: LaneId, chunk: &Chunk) -> Option<GapReason> {
         let mut queues = self.queues.lock();
         let free = self.max_bytes.saturating_sub(queues.bytes);
         let lane = queues.lane(id).filter(|lane| lane.is_reading())?;
         let bytes = self.fill_room().max(lane.needs).min(free);
         let before = lane.bytes();
         let room = Room { bytes, is_all: free == self.max_bytes };
-        let loss = lane.fill(channel, chunk, room, self.encoding);
+        let loss = lane.fill(chunk, room, self.encoding);
         let after = lane.bytes();
         queues.bytes = queues.bytes + after - before;
         queues.free(0, self.max_bytes);
@@ -355,6 +355,12 @@ impl Outbox {
             wake(queues);
         }
         next
+    }
+
+    /// What a stream of the lane begins with: whose it is.
+    pub fn opening(&self, id: LaneId) -> Option<EncodedFrame> {
+        let stream = self.queues.lock().lane(id)?.stream.clone();
+        Some(encode_frame(&ServerFrame::Stream(stream), self.encoding))
     }
 
     /// Whether more waits on the lane than was taken, or is to come from history.

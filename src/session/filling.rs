@@ -64,7 +64,7 @@ impl<C: Connection> Session<C> {
         let Some(subscription) = subscription.filter(|one| one.membership.number() == number) else { return };
         match outcome {
             Ok(chunk) => {
-                self.outbox.fill(subscription.membership.lane(), &channel, &chunk);
+                self.outbox.fill(subscription.membership.lane(), &chunk);
             }
             Err(error) => self.end_subscription(&channel, Refusal::from(error).code),
         }

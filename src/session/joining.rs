@@ -243,7 +243,7 @@ impl<C: Connection> Session<C> {
             (Ok(()), Ok((chunk, presence))) => {
                 self.outbox.set_position(membership.lane(), chunk.start.clone());
                 // What came live meanwhile may make up for what history lost. Answers overtake what lanes have.
-                let loss = self.outbox.fill(membership.lane(), &channel, &chunk);
+                let loss = self.outbox.fill(membership.lane(), &chunk);
                 let subscribed = Subscribed {
                     id,
                     channel: channel.clone(),

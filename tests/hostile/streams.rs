@@ -333,7 +333,9 @@ async fn a_channel_whose_stream_is_stopped_goes_on_on_the_control_stream() {
     }
     let mut header = vec![0; 3];
     stream.read_exact(&mut header).await.unwrap();
-    let first = soon(next_frame(&mut stream, &mut FrameBuffer::new(1 << 16))).await.unwrap();
+    let mut frames = FrameBuffer::new(1 << 16);
+    assert!(soon(next_frame(&mut stream, &mut frames)).await.unwrap()["stream"].is_object());
+    let first = soon(next_frame(&mut stream, &mut frames)).await.unwrap();
     assert_eq!(data(&first), "first");
     stream.stop(VarInt::from_u32(7)).unwrap();
     goes_on(&mut control).await;

@@ -5,7 +5,7 @@ use crate::{
     webtransport::{RawSession, next_frame},
     world::soon,
 };
-use quinn::{RecvStream, TransportConfig, VarInt};
+use quinn::{ReadError, RecvStream, TransportConfig, VarInt};
 use serde_json::json;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
 use skywave_protocol::framing::FrameBuffer;
@@ -15,6 +15,8 @@ const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// A channel's stream as its subscriber reads it.
 pub struct ChannelStream {
+    /// Whose it is.
+    pub subscription: u64,
     stream: RecvStream,
     buffer: FrameBuffer,
 }
@@ -27,7 +29,10 @@ impl ChannelStream {
             let mut header = [0; 3];
             soon(stream.read_exact(&mut header)).await.unwrap();
             if header == [0x40, 0x54, session.id() as u8] {
-                return Self { stream, buffer: FrameBuffer::new(MAX_FRAME_BYTES) };
+                let mut buffer = FrameBuffer::new(MAX_FRAME_BYTES);
+                let opening = soon(next_frame(&mut stream, &mut buffer)).await.unwrap();
+                let subscription = opening["stream"]["subscription"].as_u64().unwrap();
+                return Self { subscription, stream, buffer };
             }
         }
     }
@@ -37,6 +42,60 @@ impl ChannelStream {
         let frame = soon(next_frame(&mut self.stream, &mut self.buffer)).await.expect("the stream ended");
         let publication = &frame["publication"];
         (publication["channel"].as_str().unwrap().to_owned(), publication["offset"].as_u64().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_says_whose_it_is_and_is_reset_with_its_subscription() {
+    let world = World::new(&[]).await;
+    let session = RawSession::open(world.server.public().unwrap(), TransportConfig::default()).await;
+    let mut control = session.connect(json!({})).await;
+    let mut last = None;
+    for count in 1..=3 {
+        control.send(&json!({"subscribe": {"id": 2, "channel": "chat:1"}})).await;
+        let name = control.frame().await["subscribed"]["subscription"].as_u64();
+        assert!(name.is_some() && name > last, "{name:?} after {last:?}");
+        last = name;
+        world.publish("chat:1", number(count)).await;
+        let mut stream = ChannelStream::accept(&session).await;
+        assert_eq!(Some(stream.subscription), name);
+        assert_eq!(stream.next().await, ("chat:1".to_owned(), count));
+        control.send(&json!({"unsubscribe": {"id": 3, "channel": "chat:1"}})).await;
+        assert!(control.frame().await["unsubscribed"].is_object());
+        let end = soon(stream.stream.read_chunk(1, true)).await;
+        assert!(matches!(end, Err(ReadError::Reset(_))), "{end:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_control_stream_a_subscriptions_frames_stand_between_its_begin_and_its_end() {
+    const ROUNDS: u64 = 20;
+    let world =
+        World::new(&[("CHANNELS__CHAT__HISTORY", "100"), ("LIMITS__REQUESTS_PER_SECOND", "1000")]).await;
+    let mut transport = TransportConfig::default();
+    transport.max_concurrent_uni_streams(VarInt::from_u32(1));
+    // The node is blocked after every other frame.
+    transport.stream_receive_window(VarInt::from_u32(1500));
+    let session = RawSession::open(world.server.public().unwrap(), transport).await;
+    let mut control = session.connect(json!({})).await;
+    for _ in 0..20 {
+        world.publish("chat:1", Json::of(&"x".repeat(1000)).unwrap()).await;
+    }
+    for _ in 0..ROUNDS {
+        control.send(&json!({"subscribe": {"id": 2, "channel": "chat:1", "history": 10}})).await;
+        control.send(&json!({"unsubscribe": {"id": 3, "channel": "chat:1"}})).await;
+    }
+    let (mut is_subscribed, mut ended) = (false, 0);
+    while ended < ROUNDS {
+        world.publish("chat:1", Json::of(&"x".repeat(1000)).unwrap()).await;
+        let frame = control.frame().await;
+        match frame.as_object().and_then(|frame| frame.keys().next()).map(String::as_str) {
+            Some("subscribed") => is_subscribed = true,
+            Some("unsubscribed") => (is_subscribed, ended) = (false, ended + 1),
+            Some("publication" | "gap") => assert!(is_subscribed, "{frame}"),
+            Some("ping") => {}
+            _ => panic!("{frame}"),
+        }
     }
 }
 

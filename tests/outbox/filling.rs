@@ -2,7 +2,7 @@
 
 use crate::{
     content::{at, changed, gap, history, part, publication, publication_of, whole},
-    reader::{decode, drain, fill, live_lane, outbox, story, task},
+    reader::{decode, drain, fill, live_lane, open_lane, outbox, story, task},
 };
 use skywave::{broker::Chunk, hub::outbox::Task};
 use skywave_protocol::{ServerFrame, Text, frame::GapReason};
@@ -10,7 +10,7 @@ use skywave_protocol::{ServerFrame, Text, frame::GapReason};
 #[test]
 fn live_publications_wait_until_the_history_is_in() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(2));
     outbox.publication(lane, &publication(5));
     assert!(drain(&outbox).is_empty());
@@ -21,7 +21,7 @@ fn live_publications_wait_until_the_history_is_in() {
 #[test]
 fn what_is_both_in_history_and_live_is_sent_once() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(0));
     for offset in 2..=4 {
         outbox.publication(lane, &publication(offset));
@@ -33,7 +33,7 @@ fn what_is_both_in_history_and_live_is_sent_once() {
 #[test]
 fn history_in_parts_is_asked_for_part_by_part() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(0));
     outbox.publication(lane, &publication(5));
     fill(&outbox, lane, &part(&[], (1..=2).map(publication)));
@@ -60,7 +60,7 @@ fn a_missing_publication_is_fetched_and_never_skipped() {
 #[test]
 fn a_gap_moves_the_position_in_its_place() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(1));
     fill(&outbox, lane, &whole(&[gap("e", 7)], [publication(8)]));
     assert_eq!(outbox.ready_lane(), Some(lane));
@@ -116,7 +116,7 @@ fn what_is_left_of_an_earlier_epoch_is_past() {
 #[test]
 fn a_doubt_asks_history_once_what_waits_is_out() {
     let outbox = outbox();
-    let (idle, busy, filling) = (live_lane(&outbox, 5), live_lane(&outbox, 5), outbox.open_lane());
+    let (idle, busy, filling) = (live_lane(&outbox, 5), live_lane(&outbox, 5), open_lane(&outbox));
     outbox.set_position(filling, at(5));
     outbox.publication(busy, &publication(6));
     outbox.frame(busy, &changed());
@@ -144,7 +144,7 @@ fn a_doubt_asks_history_once_what_waits_is_out() {
 #[test]
 fn a_gap_is_told_once_though_more_was_published_than_history_holds() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(5));
     for offset in 8..=12 {
         outbox.publication(lane, &publication(offset));
@@ -159,7 +159,7 @@ fn a_gap_is_told_once_though_more_was_published_than_history_holds() {
 #[test]
 fn nothing_is_told_as_lost_that_comes_live() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(15_878));
     // The node hears late: what the peer has from another node comes once more.
     for offset in 15_876..=15_880 {
@@ -173,7 +173,7 @@ fn nothing_is_told_as_lost_that_comes_live() {
 #[test]
 fn a_lane_never_goes_behind_what_its_peer_holds() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(9));
     outbox.publication(lane, &publication(8));
     fill(&outbox, lane, &whole(&[gap("e", 7)], [publication(8), publication(9), publication(10)]));
@@ -203,7 +203,7 @@ fn what_came_during_a_replay_is_kept_for_what_may_come_before_it() {
 #[test]
 fn the_last_of_an_epoch_comes_before_another_is_told() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(5));
     outbox.publication(lane, &publication(6));
     fill(&outbox, lane, &whole(&[gap("x", 0)], [publication_of("x", 1, 1)]));

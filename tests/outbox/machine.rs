@@ -3,7 +3,7 @@
 use crate::{
     content::{changed, named},
     peer::Peer,
-    reader::decode,
+    reader::{decode, open_lane},
     region::{Name, OTHER, Region, Seen, position},
 };
 use proptest::prelude::*;
@@ -217,7 +217,7 @@ impl Node {
         if subscribed.lane.is_some() {
             return;
         }
-        subscribed.lane = Some(self.outbox.open_lane());
+        subscribed.lane = Some(open_lane(&self.outbox));
         let seen = match from {
             Start::Head => region.head(),
             Start::Beginning => Seen::new(),

@@ -16,9 +16,13 @@ pub fn outbox() -> Outbox {
     outbox
 }
 
+pub fn open_lane(outbox: &Outbox) -> LaneId {
+    outbox.open_lane(Channel::new("chat:1").unwrap(), 7)
+}
+
 /// A lane that is live from `offset` on.
 pub fn live_lane(outbox: &Outbox, offset: u64) -> LaneId {
-    let lane = outbox.open_lane();
+    let lane = open_lane(outbox);
     outbox.set_position(lane, at(offset));
     fill(outbox, lane, &whole(&[], []));
     lane
@@ -76,5 +80,5 @@ pub fn task(outbox: &Outbox) -> Option<Task> {
 
 /// Brings a lane the part of its history that it asked for.
 pub fn fill(outbox: &Outbox, lane: LaneId, chunk: &Chunk) -> Option<GapReason> {
-    outbox.fill(lane, &Channel::new("chat:1").unwrap(), chunk)
+    outbox.fill(lane, chunk)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     content::{at, changed, event, history, part, publication, sized_publication, whole},
-    reader::{LIMIT, decode, drain, events, fill, live_lane, outbox, story, task},
+    reader::{LIMIT, decode, drain, events, fill, live_lane, open_lane, outbox, story, task},
 };
 use skywave::{broker::Chunk, hub::outbox::Task};
 use skywave_protocol::ServerFrame;
@@ -120,7 +120,7 @@ fn a_publication_larger_than_the_outbox_goes_alone() {
 #[test]
 fn many_recoveries_at_once_keep_within_the_limit() {
     let outbox = outbox();
-    let lanes: Vec<_> = (0..100).map(|_| outbox.open_lane()).collect();
+    let lanes: Vec<_> = (0..100).map(|_| open_lane(&outbox)).collect();
     for lane in &lanes {
         outbox.set_position(*lane, at(0));
         fill(&outbox, *lane, &history(1..=10));
@@ -140,7 +140,7 @@ fn many_recoveries_at_once_keep_within_the_limit() {
 #[test]
 fn a_large_publication_waits_for_no_frame_that_waits_for_it() {
     let outbox = outbox();
-    let lane = outbox.open_lane();
+    let lane = open_lane(&outbox);
     outbox.set_position(lane, at(0));
     outbox.frame(lane, &changed());
     let large = || whole(&[], [sized_publication(1, 2 * LIMIT)]);

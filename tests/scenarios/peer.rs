@@ -105,10 +105,15 @@ impl Peer {
         self.next_via().await.map(|(frame, _)| frame)
     }
 
-    /// The next frame and on what it came.
+    /// The next frame and on what it came. What a stream begins with is passed over: other ways have none.
     pub async fn next_via(&mut self) -> Result<(ServerFrame, Via), Closed> {
-        let Received { frame, via } = soon(self.receiver.receive()).await?;
-        Ok((self.encoding.decode_server(&frame).unwrap(), via))
+        loop {
+            let Received { frame, via } = soon(self.receiver.receive()).await?;
+            match self.encoding.decode_server(&frame).unwrap() {
+                ServerFrame::Stream(_) => {}
+                frame => return Ok((frame, via)),
+            }
+        }
     }
 
     /// The next frame that `pick` takes; the others are passed over.

@@ -8,7 +8,7 @@ use crate::{
 use skywave_protocol::{
     Admission, Channel, Encoding, Point, Position, ServerFrame,
     codec::EncodedFrame,
-    frame::{Gap, GapReason},
+    frame::{Gap, GapReason, Stream},
     position::Origin,
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -125,6 +125,8 @@ impl Queue {
 
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// Whose it is.
+    pub(super) stream: Stream,
     /// What its peer was sent last.
     pub(super) position: Position,
     /// From history: all of it follows the position. Goes first.
@@ -167,8 +169,9 @@ enum Verdict {
 
 impl Lane {
     /// One that is being filled for the first time.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self {
+            stream,
             position: Position::new(),
             backfill: Queue::default(),
             live: Queue::default(),
@@ -294,15 +297,9 @@ impl Lane {
 
     /// Joins a part of its history with what gathered live: see [`Sequel`]. Answers why the peer does not get all, if
     /// so, as far as it is known.
-    pub(super) fn fill(
-        &mut self,
-        channel: &Channel,
-        chunk: &Chunk,
-        room: Room,
-        encoding: Encoding,
-    ) -> Option<GapReason> {
+    pub(super) fn fill(&mut self, chunk: &Chunk, room: Room, encoding: Encoding) -> Option<GapReason> {
         let live = std::mem::take(&mut self.live);
-        let mut sequel = Sequel::new(channel, &self.position, &live.items, encoding);
+        let mut sequel = Sequel::new(&self.stream.channel, &self.position, &live.items, encoding);
         let (loss, whole) = sequel.read(chunk, room);
         self.reading = false;
         self.needs = sequel.needs;

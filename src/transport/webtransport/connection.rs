@@ -301,11 +301,11 @@ impl Streams {
                     return Ok(());
                 }
                 let Some(frame) = outbox.take(id) else { return Ok(()) };
-                self.queue(context, quic, id, frame.prefixed());
+                self.queue(context, quic, outbox, id, frame.prefixed());
             }
-            let mut written = self.poll_lane(context, id)?;
+            let mut written = self.poll_lane(context, quic, outbox, id)?;
             if written.is_pending() && !outbox.has_backlog(id) && self.may_try_reserve(id) {
-                written = with_reserve(quic, || self.poll_lane(context, id))?;
+                written = with_reserve(quic, || self.poll_lane(context, quic, outbox, id))?;
             }
             if written.is_pending() {
                 if let Some(lane) = &mut self.lanes[id] {
@@ -324,7 +324,14 @@ impl Streams {
     }
 
     /// Puts a frame next on the lane, on a stream that is opened for its first one.
-    fn queue(&mut self, context: &mut Context<'_>, quic: &quinn::Connection, id: LaneId, frame: Bytes) {
+    fn queue(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        outbox: &Outbox,
+        id: LaneId,
+        frame: Bytes,
+    ) {
         self.has_written = true;
         if let Some(lane) = &mut self.lanes[id] {
             lane.frame = frame.clone();
@@ -336,9 +343,11 @@ impl Streams {
         let opened = pin!(quic.open_uni()).poll(context);
         let (carrier, unwritten) = match opened {
             Poll::Ready(Ok(stream)) => {
-                let mut first = Vec::with_capacity(frame.len() + 16);
+                let opening = outbox.opening(id).map(|opening| opening.prefixed()).unwrap_or_default();
+                let mut first = Vec::with_capacity(opening.len() + frame.len() + 16);
                 write_varint(UNIDIRECTIONAL_HEADER, &mut first);
                 write_varint(self.session_id, &mut first);
+                first.extend_from_slice(&opening);
                 first.extend_from_slice(&frame);
                 (Carrier::Stream(stream), first.into())
             }
@@ -348,7 +357,13 @@ impl Streams {
         self.lanes[id] = Some(lane);
     }
 
-    fn poll_lane(&mut self, context: &mut Context<'_>, id: LaneId) -> Result<Poll<()>, WriteError> {
+    fn poll_lane(
+        &mut self,
+        context: &mut Context<'_>,
+        quic: &quinn::Connection,
+        outbox: &Outbox,
+        id: LaneId,
+    ) -> Result<Poll<()>, WriteError> {
         let Some(lane) = &mut self.lanes[id] else { return Ok(Poll::Ready(())) };
         if let Carrier::Stream(stream) = &mut lane.carrier {
             let before = lane.unwritten.len();
@@ -367,9 +382,12 @@ impl Streams {
                 Poll::Pending => return Ok(Poll::Pending),
             }
         }
-        let Some(control) = &mut self.control else { return Ok(Poll::Pending) };
-        // A frame that was begun comes first, then this one is the control stream's.
-        if poll_write(&mut control.send, context, &mut self.unwritten)?.is_pending() {
+        // What was queued for it comes first: order says there to which subscription a frame belongs.
+        self.flush_control(context, quic, outbox)?;
+        let (Some(control), Some(lane)) = (&mut self.control, &mut self.lanes[id]) else {
+            return Ok(Poll::Pending);
+        };
+        if !self.unwritten.is_empty() {
             return Ok(Poll::Pending);
         }
         self.unwritten = std::mem::take(&mut lane.unwritten);
@@ -382,9 +400,9 @@ impl Streams {
         self.blocked.retain(|blocked| *blocked != id);
         let Some(lane) = self.lanes.get_mut(id).and_then(Option::take) else { return };
         if let Carrier::Stream(mut stream) = lane.carrier {
-            // Half a frame is worth nothing; a stream at a frame's end ends in order. Either fails only on a
-            // stream that the peer stopped already.
-            let _ = if lane.unwritten.is_empty() { stream.finish() } else { stream.reset(NO_ERROR) };
+            // Nobody waits for what is left of the subscription, which would only hold up the next one. It fails only on
+            // a stream that the peer stopped already.
+            let _ = stream.reset(NO_ERROR);
         }
     }
 
