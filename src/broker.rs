@@ -194,6 +194,11 @@ pub trait Broker: Send + Sync {
     /// Reads at most [`MAX_CHUNK`] publications.
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>>;
 
+    /// Which channels fail together: what does not answer for one of another partition may answer for this one.
+    fn partition(&self, _channel: &Channel) -> u16 {
+        0
+    }
+
     /// A page within `limit`, and with one publication at least if there is one.
     fn history(
         &self,

@@ -17,7 +17,7 @@ use crate::{
     auth::{AuthError, Grant},
     broadcast::encode_frame,
     broker::From,
-    hub::outbox::{Outbox, Task},
+    hub::outbox::{LaneId, Outbox, Task},
     limits::TokenBucket,
     node::Node,
 };
@@ -41,8 +41,6 @@ use std::{
 use subscriptions::Subscription;
 use tokio::time::{Instant, Sleep};
 
-/// The most channels of one session whose history is read at a time.
-const MAX_FILLS: usize = 4;
 /// So many bad requests within [`BAD_REQUEST_WINDOW`] end the session.
 const MAX_BAD_REQUESTS: u32 = 10;
 const BAD_REQUEST_WINDOW: Duration = Duration::from_secs(60);
@@ -79,7 +77,7 @@ struct Session<C> {
     pending: Pending,
     questions: Questions,
     /// How many of those that are pending fill a lane.
-    fills: usize,
+    fills: filling::Fills,
     requests: TokenBucket,
     publishes: TokenBucket,
     heartbeat: Heartbeat,
@@ -181,7 +179,7 @@ impl<C: Connection> Session<C> {
             joining: HashMap::new(),
             unread: VecDeque::new(),
             reads: 0,
-            fills: 0,
+            fills: filling::Fills::default(),
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,
             places: opened.places,
@@ -198,11 +196,13 @@ impl<C: Connection> Session<C> {
                 Ok(wake_at) => set_timer(timer.as_mut(), wake_at),
                 Err(code) => return End::Closed(code),
             }
-            let (fills, asks) = (self.fills < MAX_FILLS, self.questions.is_due());
+            let (fills, subscriptions, broker) = (&self.fills, &self.subscriptions, &*self.node.broker);
+            let may_fill = |lane| fills.may_begin(lane, subscriptions, broker);
+            let asks = self.questions.is_due();
             tokio::select! {
                 // An end that was asked for comes before more traffic.
                 biased;
-                due = poll_fn(|context| poll_due(&self.outbox, context, fills, asks)) => match due {
+                due = poll_fn(|context| poll_due(&self.outbox, context, may_fill, asks)) => match due {
                     Due::Task(Task::Close(code)) => return End::Closed(code),
                     Due::Task(Task::Fill(lane)) => self.start_filling(lane),
                     Due::Answer => if let Err(code) = self.begin_answer() {
@@ -361,8 +361,13 @@ enum Due {
 }
 
 /// A question is due only while the peer reads its answers.
-fn poll_due(outbox: &Outbox, context: &Context<'_>, fills: bool, asks: bool) -> Poll<Due> {
-    match outbox.poll_task(context, |_| fills) {
+fn poll_due(
+    outbox: &Outbox,
+    context: &Context<'_>,
+    may_fill: impl Fn(LaneId) -> bool,
+    asks: bool,
+) -> Poll<Due> {
+    match outbox.poll_task(context, may_fill) {
         Poll::Pending if asks && !outbox.is_clogged() => Poll::Ready(Due::Answer),
         task => task.map(Due::Task),
     }
@@ -403,6 +408,14 @@ impl Progress {
         if bytes == 0 || taken != self.taken {
             *self = Self { taken, moved: now };
         }
-        now.saturating_duration_since(self.moved) >= STALL_TIMEOUT
+        if now.saturating_duration_since(self.moved) < STALL_TIMEOUT {
+            return false;
+        }
+        // What waits for its history does not wait for the peer.
+        if !outbox.is_takable() {
+            self.moved = now;
+            return false;
+        }
+        true
     }
 }

@@ -45,8 +45,10 @@ use tokio::{
 };
 
 /// The most readers of histories who ask Redis at a time, when many resume: publications go between them. Each holds half
-/// a megabyte at most.
+/// a megabyte at most. Partitions have equal parts, so that those whose server does not answer leave the others room.
 const MAX_READERS: usize = 64;
+/// Of each partition at least.
+const MIN_READERS: usize = 4;
 
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
@@ -105,11 +107,13 @@ impl RedisBroker {
         tasks.spawn(Subscription::start(&redis, events, listener, reconnects("events")).await?);
 
         let (commands, spare) = (reading.commands.clone(), redis.commands.clone());
+        let partitions = usize::from(keys.partitions());
+        let share = MAX_READERS.div_ceil(partitions.max(1)).max(MIN_READERS);
         let resuming = Arc::new(Resuming {
             reading: Reading { commands, spare, keys, own: origin.clone(), others, marks },
             cache,
             turns: Mutex::default(),
-            readers: Semaphore::new(MAX_READERS),
+            readers: (0..partitions).map(|_| Semaphore::new(share)).collect(),
         });
         Ok(Self {
             origin,
@@ -231,7 +235,7 @@ impl Broker for RedisBroker {
             match from {
                 From::Head => resuming.reading.head(&retained).await,
                 From::Latest(count) => {
-                    let _reader = resuming.reader().await?;
+                    let _reader = resuming.reader(&retained.channel).await?;
                     resuming.reading.latest(&retained, count).await
                 }
                 From::Position(position) => resuming.after(&retained, position).await,
@@ -251,7 +255,7 @@ impl Broker for RedisBroker {
         };
         let resuming = self.resuming.clone();
         Box::pin(async move {
-            let (_reader, reading) = (resuming.reader().await?, &resuming.reading);
+            let (_reader, reading) = (resuming.reader(&retained.channel).await?, &resuming.reading);
             match page {
                 PageOf::Last => reading.page(&retained, None, limit).await,
                 PageOf::Before(cursor) => reading.page(&retained, Some(read_cursor(&cursor)?), limit).await,
@@ -262,6 +266,10 @@ impl Broker for RedisBroker {
                 }
             }
         })
+    }
+
+    fn partition(&self, channel: &Channel) -> u16 {
+        self.redis.keys.partition(channel)
     }
 
     fn is_available(&self) -> bool {
@@ -294,13 +302,15 @@ struct Resuming {
     reading: Reading,
     cache: Arc<Cache>,
     turns: Mutex<HashMap<Channel, Arc<tokio::sync::Mutex<()>>>>,
-    readers: Semaphore,
+    /// By partition.
+    readers: Vec<Semaphore>,
 }
 
 impl Resuming {
     /// A place among those who ask Redis.
-    async fn reader(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
-        self.readers.acquire().await.map_err(|_| BrokerError::Unavailable)
+    async fn reader(&self, channel: &Channel) -> Result<SemaphorePermit<'_>, BrokerError> {
+        let readers = &self.readers[usize::from(self.reading.keys.partition(channel))];
+        readers.acquire().await.map_err(|_| BrokerError::Unavailable)
     }
 
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
@@ -313,7 +323,7 @@ impl Resuming {
         if let Some(chunk) = self.cache.serve(channel, &position) {
             return Ok(chunk);
         }
-        let _reader = self.reader().await?;
+        let _reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
         // What is still to come of other regions is not in the window.

@@ -4,23 +4,42 @@ use super::{
     Session,
     connection::Connection,
     pending::{Done, Load},
-    subscriptions::Refusal,
+    subscriptions::{Refusal, Subscription},
 };
 use crate::{
     backoff::Backoff,
-    broker::{BrokerError, Chunk, From},
+    broker::{Broker, BrokerError, Chunk, From},
     hub::outbox::LaneId,
     node::Node,
 };
 use skywave_protocol::{Channel, Position};
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 /// Before a broker that cannot be reached is asked again.
 const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 
+/// The partitions of which the history of a channel is being read: of one channel at a time each, so that a server that
+/// does not answer holds up no other's channels, and what is read at once stays bounded.
+#[derive(Default)]
+pub struct Fills(Vec<u16>);
+
+impl Fills {
+    /// Whether a lane's history may be read now.
+    pub fn may_begin(
+        &self,
+        lane: LaneId,
+        subscriptions: &HashMap<Channel, Subscription>,
+        broker: &dyn Broker,
+    ) -> bool {
+        let subscription = subscriptions.values().find(|one| one.membership.lane() == lane);
+        subscription.is_none_or(|one| !self.0.contains(&broker.partition(one.membership.channel())))
+    }
+}
+
 /// A part of a history that was read for a lane.
 pub struct Filling {
     channel: Channel,
+    partition: u16,
     /// Of the membership for which it was read.
     number: u64,
     outcome: Result<Chunk, BrokerError>,
@@ -49,16 +68,17 @@ impl<C: Connection> Session<C> {
         let Some(position) = self.outbox.position(lane) else { return };
         let membership = &subscription.membership;
         let (node, channel, number) = (self.node.clone(), membership.channel().clone(), membership.number());
-        self.fills += 1;
+        let partition = node.broker.partition(&channel);
+        self.fills.0.push(partition);
         self.pending.begin(Load::Reading, async move {
             let outcome = read_on(&node, &channel, position).await;
-            Done::Read(Filling { channel, number, outcome })
+            Done::Read(Filling { channel, partition, number, outcome })
         });
     }
 
     pub(super) fn finish_filling(&mut self, filling: Filling) {
-        self.fills -= 1;
-        let Filling { channel, number, outcome } = filling;
+        let Filling { channel, partition, number, outcome } = filling;
+        self.fills.0.retain(|reading| *reading != partition);
         // It may have been left meanwhile, and subscribed to again.
         let subscription = self.subscriptions.get(&channel);
         let Some(subscription) = subscription.filter(|one| one.membership.number() == number) else { return };

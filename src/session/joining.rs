@@ -247,8 +247,7 @@ impl<C: Connection> Session<C> {
                 let subscribed = Subscribed {
                     id,
                     channel: channel.clone(),
-                    // Streams do not say whose they are yet.
-                    subscription: None,
+                    subscription: Some(membership.number()),
                     position: chunk.start,
                     recovered: resumes.then_some(loss.is_none()),
                     reason: loss,

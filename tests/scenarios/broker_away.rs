@@ -27,7 +27,7 @@ use skywave_protocol::{
     frame::{self, Connect, HistoryRequest},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -39,6 +39,10 @@ use tokio::{sync::watch, task::JoinHandle};
 /// A broker in memory of which something is not as it should be.
 trait Faulty: Send + Sync {
     fn memory(&self) -> &MemoryBroker;
+
+    fn partition(&self, channel: &Channel) -> u16 {
+        self.memory().partition(channel)
+    }
 
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
         self.memory().publish(publish)
@@ -61,6 +65,10 @@ trait Faulty: Send + Sync {
 struct FaultyBroker<F>(Arc<F>);
 
 impl<F: Faulty> Broker for FaultyBroker<F> {
+    fn partition(&self, channel: &Channel) -> u16 {
+        self.0.partition(channel)
+    }
+
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
         self.0.publish(publish)
     }
@@ -195,6 +203,29 @@ impl Faulty for Held {
     }
 }
 
+/// Has another partition for some channels, which answers no more reads once it hangs.
+struct Divided {
+    memory: MemoryBroker,
+    hangs: AtomicBool,
+}
+
+impl Faulty for Divided {
+    fn memory(&self) -> &MemoryBroker {
+        &self.memory
+    }
+
+    fn partition(&self, channel: &Channel) -> u16 {
+        u16::from(channel.starts_with("chat:other"))
+    }
+
+    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+        if self.hangs.load(Ordering::Acquire) && self.partition(channel) == 1 {
+            return future::pending().boxed();
+        }
+        self.memory.read(channel, from)
+    }
+}
+
 /// A node, its broker and its hub.
 fn node<F: Faulty + 'static>(broker: impl FnOnce(MemoryBroker) -> F) -> (Arc<Node>, Arc<F>, Arc<Hub>) {
     node_with(&[], broker)
@@ -226,8 +257,12 @@ fn node_with<F: Faulty + 'static>(
 }
 
 fn publication(epoch: &str, offset: u64) -> Arc<Publication> {
+    publication_on("chat:1", epoch, offset)
+}
+
+fn publication_on(name: &str, epoch: &str, offset: u64) -> Arc<Publication> {
     Broadcast::new(frame::Publication {
-        channel: channel("chat:1"),
+        channel: channel(name),
         origin: Text::new("local").unwrap(),
         epoch: Text::new(epoch).unwrap(),
         offset,
@@ -286,6 +321,32 @@ async fn a_broker_that_is_away_for_a_while_costs_a_subscriber_nothing() {
     for offset in 4..=5 {
         assert_eq!(next_offset(&mut peer).await, offset);
     }
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_whose_server_does_not_answer_hold_up_no_others() {
+    let (node, divided, hub) = node(|memory| Divided { memory, hangs: AtomicBool::new(false) });
+    let (mut peer, listening) = dial(node).await;
+    let others: Vec<_> = (0..20).map(|number| format!("chat:other{number}")).collect();
+    let mut connect = connect_to([("chat:1", SubscribeOptions::default())]);
+    connect.subscriptions.extend(others.iter().map(|name| (channel(name), SubscribeOptions::default())));
+    peer.send(ClientFrame::Connect(connect)).await;
+    assert!(matches!(peer.next().await, Ok(ServerFrame::Connected(_))));
+    let mut epochs = BTreeMap::new();
+    for _ in 0..=others.len() {
+        let Ok(ServerFrame::Subscribed(one)) = peer.next().await else { panic!("not subscribed") };
+        epochs.insert(one.channel.to_string(), one.position.get("local").unwrap().epoch.to_string());
+    }
+    divided.hangs.store(true, Ordering::Release);
+    // The first one is missing of each: all histories have to be read.
+    for name in &others {
+        hub.publication(&publication_on(name, &epochs[name], 2));
+    }
+    let (channel, data) = (channel("chat:1"), json(1).into());
+    hub.publication(&publication("x", 7));
+    soon(divided.publish(Publish { channel, data, key: None, user: None })).await.unwrap();
+    assert_eq!(next_offset(&mut peer).await, 1);
     listening.abort();
 }
 
