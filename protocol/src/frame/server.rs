@@ -103,6 +103,14 @@ pub enum GapReason {
     UnknownPosition,
     /// More publications are missing than may be recovered.
     TooFarBehind,
+    /// One that this version does not know: a newer node's. The gap is one all the same.
+    #[serde(other)]
+    Other,
+}
+
+impl GapReason {
+    /// Those that have a name.
+    pub const ALL: [Self; 4] = [Self::Trimmed, Self::EpochChanged, Self::UnknownPosition, Self::TooFarBehind];
 }
 
 /// A reply to `unsubscribe`, or, without id, the end of a subscription with its code.
