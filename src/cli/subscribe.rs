@@ -117,7 +117,7 @@ fn to_frame(channel: &Channel, event: ChannelEvent) -> ServerFrame {
             position: subscribed.position,
             recovered: subscribed.recovered,
             reason: subscribed.reason,
-            recovers: None,
+            recovers: subscribed.recovers,
             presence: subscribed.presence,
         }),
         ChannelEvent::Publication(publication) => ServerFrame::Publication(publication),
@@ -159,7 +159,10 @@ fn print_readable(channel: &Channel, event: &ChannelEvent) -> anyhow::Result<()>
             let lost = subscribed.reason.map(|reason| format!(", but not all: {reason:?}"));
             let how = match (subscribed.recovered, lost) {
                 (None, _) => String::new(),
-                (Some(_), lost) => format!(" again, and recovered{}", lost.unwrap_or_default()),
+                (Some(_), lost) => {
+                    let count = subscribed.recovers.map(|count| format!(" {count}"));
+                    format!(" again, and recovered{}{}", count.unwrap_or_default(), lost.unwrap_or_default())
+                }
             };
             tell(&one_line(&format!("subscribed to {channel}{how}")));
             Ok(())

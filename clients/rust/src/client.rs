@@ -14,6 +14,7 @@ use skywave_protocol::{
         self, Call, History, HistoryRequest, Key, MAX_HISTORY_LIMIT, Network, Presence, PresenceRequest,
         Publication, Published, Slot, SubscribeOptions,
     },
+    position::MAX_ORIGINS,
 };
 use std::{
     borrow::Cow,
@@ -116,13 +117,14 @@ impl Client {
     /// subscription per channel.
     ///
     /// # Errors
-    /// `already_subscribed`; what the node answers; `timeout`.
+    /// `bad_request` for a name or options out of bounds; `already_subscribed`; what the node answers; `timeout`.
     pub async fn subscribe(
         &self,
         channel: &str,
         options: SubscribeOptions,
     ) -> Result<Subscription, RequestError> {
         let channel = parse(channel)?;
+        check(&options)?;
         let id = self.settings.subscriptions.fetch_add(1, Ordering::Relaxed);
         let (events, receiver) = mpsc::channel(self.settings.subscription_queue);
         let ended = Arc::new(OnceLock::new());
@@ -306,15 +308,17 @@ impl Client {
         self.status.borrow().connected().cloned()
     }
 
-    /// The round-trip time to the node: QUIC's own on WebTransport, the smoothed time from request to
-    /// reply on WebSocket. `None` without a connection or a sample.
+    /// The round-trip time to the node: QUIC's own on WebTransport, the smoothed time from request to reply on
+    /// WebSocket, or where that is shorter, since QUIC does not know when this process was suspended. `None` without a
+    /// connection or a sample.
     pub fn rtt(&self) -> Option<Duration> {
         let path = self.path.borrow();
         let path = path.as_ref()?;
-        path.control.rtt().or_else(|| match path.reply_time_us.load(Ordering::Relaxed) {
+        let reply_time = match path.reply_time_us.load(Ordering::Relaxed) {
             0 => None,
             micros => Some(Duration::from_micros(micros)),
-        })
+        };
+        path.control.rtt().into_iter().chain(reply_time).min()
     }
 
     /// Makes the connection vanish without a word to the node, as when the network is gone; the client
@@ -385,6 +389,18 @@ impl HistoryRange {
     pub fn last(limit: u32) -> Self {
         Self { limit, ..Self::default() }
     }
+}
+
+/// A node refuses a whole `connect` for what is out of bounds in one of its subscriptions.
+fn check(options: &SubscribeOptions) -> Result<(), RequestError> {
+    let out_of_bounds = |message| Err(RequestError::local(ErrorCode::BadRequest, message));
+    if options.history.is_some_and(|history| !(1..=MAX_HISTORY_LIMIT).contains(&history)) {
+        return out_of_bounds("a subscription begins with the last 1 … 1,000 publications");
+    }
+    if options.position.as_ref().is_some_and(|position| position.len() > MAX_ORIGINS) {
+        return out_of_bounds("a position names at most 64 origins");
+    }
+    Ok(())
 }
 
 /// Moves `position` behind what was read.

@@ -30,7 +30,7 @@ use publishes::Publishes;
 use requests::Requests;
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
-    frame::{self, Key, Network, Published, SubscribeOptions},
+    frame::{self, Key, Network, Published, SessionId, SubscribeOptions},
 };
 use std::{
     borrow::Cow,
@@ -38,12 +38,17 @@ use std::{
     future::pending,
     ops::ControlFlow,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
+/// While the time of something is taken, the task wakes so often, to know whether it ran all the time.
+const PULSE: Duration = Duration::from_millis(500);
+/// Who wakes so late was suspended with its process or machine: times that span this say nothing of the network.
+const LEAST_SUSPENSION: Duration = Duration::from_millis(500);
 /// Commands that wait for the task.
 const COMMAND_QUEUE: usize = 256;
 
@@ -141,6 +146,8 @@ struct Session {
     /// Who waits for the first session.
     first: Option<Outcome>,
     resume: Option<Arc<str>>,
+    /// The last one's public id.
+    session: Option<SessionId>,
     /// Whose session it was last; none before the first one, nobody's when anonymous.
     user: Option<Option<Arc<str>>>,
     /// The node that served last.
@@ -165,6 +172,8 @@ struct Session {
     connects: u64,
     /// Counts every `connect` that was sent: nodes tell by it which transport is the session's newest.
     last_attempt: u64,
+    /// When the task last noticed that it was suspended.
+    suspended_at: Option<Instant>,
     preferred_at: Option<Instant>,
     /// The node's limit on frames in bytes; 0: none.
     frame_limit: u64,
@@ -214,6 +223,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         path,
         first: Some(first),
         resume: None,
+        session: None,
         user: None,
         node: None,
         channels: HashMap::new(),
@@ -232,6 +242,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         attempts: 0,
         connects: 0,
         last_attempt: 0,
+        suspended_at: None,
         preferred_at: None,
         frame_limit: USUAL_FRAME_LIMIT,
         options,
@@ -252,7 +263,12 @@ impl Session {
     async fn run(mut self) {
         self.open(Purpose::Connect, None, None);
         let end = loop {
-            let input = self.input().await;
+            let deadline = self.next_deadline();
+            let input = self.input(deadline).await;
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now > deadline + LEAST_SUSPENSION) {
+                self.suspended_at = Some(now);
+            }
             if let ControlFlow::Break(end) = self.handle(input) {
                 break end;
             }
@@ -261,8 +277,7 @@ impl Session {
     }
 
     /// Waits for the next thing to do. Nothing is lost when another branch is quicker.
-    async fn input(&mut self) -> Input {
-        let deadline = self.next_deadline();
+    async fn input(&mut self, deadline: Option<Instant>) -> Input {
         let Self { orders, live, retiring, opening, wakeups, fetching, .. } = self;
         tokio::select! {
             received = receive(live.as_mut()) => Input::Received(Which::Live, received),
@@ -325,6 +340,11 @@ impl Session {
 
     // ---- time
 
+    /// Whether what began then has run without a suspension.
+    fn ran_since(&self, begun: Instant) -> bool {
+        self.suspended_at.is_none_or(|suspended| suspended < begun)
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
@@ -332,11 +352,24 @@ impl Session {
         let release = self.live.as_ref().and_then(|live| self.publishes.next_release(live.number));
         let expiry = self.publishes.next_expiry(self.live.as_ref().map(|live| live.number));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
+        let measuring = !self.requests.is_empty() || self.opening.is_some();
+        let pulse = measuring.then(|| Instant::now() + PULSE);
         let next_move = self.next_move.as_ref().map(|next| next.at);
-        [connected, nudge, look, release, expiry, retiring, self.reconnect_at, next_move, self.refresh_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            connected,
+            nudge,
+            look,
+            release,
+            expiry,
+            pulse,
+            retiring,
+            self.reconnect_at,
+            next_move,
+            self.refresh_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn timer(&mut self) -> ControlFlow<End> {

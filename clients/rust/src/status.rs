@@ -40,6 +40,9 @@ pub struct Connected {
     pub user: Option<Arc<str>>,
     /// Whether the node knew the session.
     pub resumed: bool,
+    /// The session before, if this is not its continuation: it could not be resumed any more, or was another user's.
+    /// Subscriptions go on from their positions all the same; presence begins anew.
+    pub former: Option<SessionId>,
     /// When the token expires, in milliseconds since 1970.
     pub expires_at_ms: Option<u64>,
     pub limits: Limits,

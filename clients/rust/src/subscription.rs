@@ -42,6 +42,8 @@ pub struct Subscribed {
     /// Absent on a fresh subscription; `false` when some origin could not be recovered.
     pub recovered: Option<bool>,
     pub reason: Option<GapReason>,
+    /// How many publications after the position follow from what is retained, where the node says so.
+    pub recovers: Option<u64>,
     /// Who is there, for those who asked for it.
     pub presence: Option<Members>,
 }

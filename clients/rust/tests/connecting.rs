@@ -118,6 +118,21 @@ over_both_transports! {
         node.no_further_connection(Duration::from_millis(300)).await;
     }
 
+    async fn a_session_that_could_not_be_resumed_is_named(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, _) = node.client(options).await;
+        assert_eq!(client.connected().unwrap().former, None);
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        let session = frame::SessionId::new("s2").unwrap();
+        let connected = frame::Connected { session, resumed: false, ..connected_frame(&connect) };
+        peer.send(ServerFrame::Connected(connected));
+        connected_again(&client, 2).await;
+        assert_eq!(client.connected().unwrap().former.as_deref(), Some("s1"));
+    }
+
     async fn another_user_gets_a_session_of_their_own(kind: TransportKind) {
         let mut node = Node::start().await;
         let mut options = node.options(kind);

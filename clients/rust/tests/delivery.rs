@@ -7,7 +7,7 @@ mod node;
 use node::*;
 use skywave_client::{ChannelEvent, Client, Gap, GapReason, SubscribeOptions, Subscription, TransportKind};
 use skywave_protocol::{
-    ClientFrame, CloseCode, ErrorCode, ServerFrame, frame,
+    ClientFrame, CloseCode, ErrorCode, Point, ServerFrame, frame,
     position::{Epoch, Origin},
 };
 use std::time::Duration;
@@ -196,10 +196,13 @@ over_both_transports! {
         let (peer, connect) = node.welcome().await;
         assert_eq!(connect.resume.as_deref(), Some("secret"));
         assert_eq!(connect.subscriptions[&channel("chat:1")].position, Some(position(1)));
-        peer.send(subscribed(None, "chat:1", 1, Some(true)));
+        let ServerFrame::Subscribed(frame) = subscribed(None, "chat:1", 1, Some(true)) else { panic!("no answer") };
+        peer.send(ServerFrame::Subscribed(frame::Subscribed { recovers: Some(1), ..frame }));
         peer.send_on_stream("chat:1", publication("chat:1", 2));
         match event(&mut room).await {
-            ChannelEvent::Subscribed(subscribed) => assert_eq!(subscribed.recovered, Some(true)),
+            ChannelEvent::Subscribed(subscribed) => {
+                assert_eq!((subscribed.recovered, subscribed.recovers), (Some(true), Some(1)));
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(offsets(&mut room, 1).await, [2]);
@@ -619,6 +622,26 @@ async fn a_frame_over_the_nodes_limit_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_no_node_would_take_is_refused_before_it_is_sent() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, mut peer, _room) = subscribed_client(&mut node, options, 0).await;
+    let point = Point { epoch: Epoch::new("e1").unwrap(), offset: 1 };
+    let crowded = (0..65).map(|index| (Origin::new(format!("r{index}")).unwrap(), point.clone())).collect();
+    let bad = [
+        SubscribeOptions { history: Some(0), ..Default::default() },
+        SubscribeOptions { history: Some(1_001), ..Default::default() },
+        SubscribeOptions { position: Some(crowded), ..Default::default() },
+    ];
+    for options in bad {
+        let refused = client.subscribe("chat:2", options).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::BadRequest.code());
+    }
+    assert_eq!(client.subscribe("chat:\u{7}", Default::default()).await.unwrap_err().code, 107);
+    subscribe(&client, &mut peer, "chat:2", 0).await;
+}
+
+#[tokio::test]
 async fn one_client_has_one_subscription_per_channel() {
     let mut node = Node::start().await;
     let options = node.options(TransportKind::WebSocket);
@@ -651,6 +674,25 @@ async fn without_an_answer_a_request_times_out() {
     options.request_timeout = Duration::from_millis(50);
     let (client, _peer, _) = node.client(options).await;
     assert_eq!(client.presence("chat:1").await.unwrap_err().code, ErrorCode::Timeout.code());
+}
+
+#[tokio::test]
+async fn a_suspension_is_not_taken_for_a_slow_network() {
+    let mut node = Node::start().await;
+    let options = node.options(TransportKind::WebSocket);
+    let (client, mut peer, _) = node.client(options).await;
+    for suspended in [false, true] {
+        let (published, ()) = tokio::join!(client.publish("chat:1", json("1")), async {
+            let publish = peer.publish().await;
+            if suspended {
+                // Time goes on, and nothing in this process does.
+                std::thread::sleep(Duration::from_millis(1_500));
+            }
+            peer.send(published(&publish, 1));
+        });
+        published.unwrap();
+    }
+    assert!(client.rtt().unwrap() < Duration::from_millis(100), "{:?}", client.rtt());
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ impl Entry {
             position,
             recovered: subscribed.recovered,
             reason: subscribed.reason,
+            recovers: subscribed.recovers,
             presence: subscribed.presence,
         }))
     }

@@ -116,8 +116,10 @@ impl Session {
                     self.candidates.failed(&opening.targets[index].url);
                 }
                 let target = opening.targets.swap_remove(index);
-                self.candidates.measured(&target.url, took);
-                self.memory.remember(&target.url, target.plan, connection.kind, Instant::now());
+                if self.ran_since(begun) {
+                    self.candidates.measured(&target.url, took);
+                    self.memory.remember(&target.url, target.plan, connection.kind, Instant::now());
+                }
                 let mut deadline = begun + self.options.connect_timeout;
                 if !opening.targets.is_empty() {
                     deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
@@ -204,6 +206,7 @@ impl Session {
         self.resume = Some(connected.resume.clone());
         self.schedule_refresh(connected.expires_at_ms);
         self.publish_status(&live, &connected);
+        self.session = Some(connected.session.clone());
         if self.user.replace(connected.user.clone()).is_some_and(|before| before != connected.user) {
             // Nobody publishes in another one's name.
             self.publishes.fail_all(&RequestError::another_user());
@@ -245,6 +248,7 @@ impl Session {
             session: connected.session.clone(),
             user: connected.user.clone(),
             resumed: connected.resumed,
+            former: self.session.clone().filter(|former| *former != connected.session),
             expires_at_ms: connected.expires_at_ms,
             limits: connected.limits,
             connects: self.connects,

@@ -48,6 +48,10 @@ impl Requests {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     pub fn insert(&mut self, id: RequestId, waiter: Waiter, connection: u64) {
         self.pending.insert(id, Pending { waiter, connection, sent_at: Instant::now() });
     }

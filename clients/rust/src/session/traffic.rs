@@ -126,7 +126,9 @@ impl Session {
     /// Takes the request that a reply belongs to.
     fn reply(&mut self, which: Which, id: RequestId) -> Option<Pending> {
         let pending = self.requests.take(id)?;
-        if let Some(live) = self.connection(which) {
+        if self.ran_since(pending.sent_at)
+            && let Some(live) = self.connection(which)
+        {
             live.replied(pending.sent_at.elapsed());
         }
         Some(pending)
