@@ -2580,7 +2580,12 @@ var Courier = class {
   }
   /** Sends what earlier pages left, before anything new. */
   async #takeUp() {
-    const entries = await this.#outbox.load();
+    const entries = await this.#outbox.load((left) => {
+      if (!this.#outgoing.isClosed) void this.#deliverAll(left);
+    });
+    await this.#deliverAll(entries);
+  }
+  async #deliverAll(entries) {
     this.#count += entries.length;
     let sent = Promise.resolve();
     for (let at = 0; at < entries.length; at += this.#limit) {

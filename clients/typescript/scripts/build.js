@@ -13,7 +13,7 @@ const INTERNAL = `
   positionOf presenceChanged publishes refreshAt releaseAll replyMs requests resumeAt sendOn sendPublishes sendWaiting
   sentAt sentOn settle spare stateChanged switchTo tokenExpires trusted upAt upFailed wasSent withdraw woke
   purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs whenOver avoidedUntil worked
-  address answer ask deliver dial ended expire failed frame held isCongested link listen live needs parts payload problem promise query
+  address answer ask deliver dial ended expire failed frame isCongested link listen live needs parts payload problem promise
   refuse schedule until urls early plan reader refusal refused pacer tried isBehind filled taken reply lost tick stop expires only route since take frames opening fail choose due hasAny giveUp isTold stayUntil keyMs isConnected remembers`;
 
 const names = INTERNAL.trim().split(/\s+/);

@@ -84,7 +84,13 @@ export class Courier {
 
   /** Sends what earlier pages left, before anything new. */
   async #takeUp(): Promise<void> {
-    const entries = await this.#outbox.load();
+    const entries = await this.#outbox.load((left) => {
+      if (!this.#outgoing.isClosed) void this.#deliverAll(left);
+    });
+    await this.#deliverAll(entries);
+  }
+
+  async #deliverAll(entries: readonly OutboxEntry[]): Promise<void> {
     this.#count += entries.length;
     // No more at once than the session's queue takes.
     let sent: Promise<unknown> = Promise.resolve();

@@ -1,13 +1,19 @@
 /** An outbox in IndexedDB: what was published survives the page, the browser and the battery. */
 import { requestError } from './errors.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
+import { randomKey } from './outgoing.js';
 
 const STORE = 'publications';
 
 interface Stored extends OutboxEntry {
   /** In the order of their acceptance. */
   readonly number?: number;
+  /** The page whose it is, by the name of the lock that the page holds as long as it lives. */
+  readonly owner?: string | undefined;
 }
+
+/** The lock of this page for each database: one page may have several clients, one after the other. */
+const owners = new Map<string, Promise<string | undefined>>();
 
 export interface IndexedDbOutboxOptions {
   /** The database's name; one for each user, whose publications these are. `skywave` by default. */
@@ -38,28 +44,91 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
       throw error;
     }
   };
-  return {
-    async load() {
-      let stored: Stored[] = [];
-      await run('readonly', (store) => {
-        when(store.getAll() as IDBRequest<Stored[]>, (all) => (stored = all));
+  /** Makes those of `from` this page's, in one transaction, so that no other page does. */
+  const claim = async (owner: string | undefined, from: ReadonlySet<string | undefined>): Promise<OutboxEntry[]> => {
+    const claimed: OutboxEntry[] = [];
+    await run('readwrite', (store) => {
+      when(store.getAll() as IDBRequest<Stored[]>, (all) => {
+        for (const entry of all.filter((one) => from.has(one.owner))) {
+          if (entry.owner !== owner) store.put({ ...entry, owner });
+          claimed.push(withoutOwner(entry));
+        }
       });
-      return stored.map(({ channel, key, data, sentAtMs }) => ({ channel, key, data, sentAtMs }));
+    });
+    return claimed;
+  };
+  return {
+    async load(left) {
+      const owner = await own(name);
+      let all: Stored[] = [];
+      await run('readonly', (store) => {
+        when(store.getAll() as IDBRequest<Stored[]>, (stored) => (all = stored));
+      });
+      const known = new Set(all.map((entry) => entry.owner));
+      for (const other of owner === undefined ? [] : await living()) {
+        if (other === owner || !known.delete(other)) continue;
+        whenEnded(other, async () => {
+          left(await claim(owner, new Set([other])));
+        });
+      }
+      return claim(owner, known);
     },
-    add: ({ channel, key, data, sentAtMs }) =>
-      run('readwrite', (store) => {
+    async add({ channel, key, data, sentAtMs }) {
+      const owner = await own(name);
+      await run('readwrite', (store) => {
         when(store.index('key').get(key) as IDBRequest<Stored | undefined>, (known) => {
-          if (known === undefined) store.add({ channel, key, data, sentAtMs });
+          if (known === undefined) store.add({ channel, key, data, sentAtMs, owner });
           else if (known.sentAtMs === undefined) store.put({ ...known, sentAtMs });
         });
-      }),
+      });
+    },
     remove: (key) =>
       run('readwrite', (store) => {
-        when(store.index('key').getKey(key), (number) => {
-          if (number !== undefined) store.delete(number);
-        });
+        when(store.index('key').getKey(key), (number) => number !== undefined && store.delete(number));
       }),
   };
+}
+
+function locks(): LockManager | undefined {
+  return (globalThis as { navigator?: { locks?: LockManager } }).navigator?.locks;
+}
+
+/** The locks of all pages that live. */
+async function living(): Promise<string[]> {
+  const { held = [] } = (await locks()?.query()) ?? {};
+  return held.flatMap(({ name = [] }) => name);
+}
+
+/** Its lock is granted once a page has ended. */
+function whenEnded(page: string, then: () => Promise<void>): void {
+  locks()
+    ?.request(page, {}, then)
+    .catch(() => undefined);
+}
+
+function withoutOwner({ channel, key, data, sentAtMs }: Stored): OutboxEntry {
+  return { channel, key, data, sentAtMs };
+}
+
+/** Names this page, once it holds its lock; without locks no page is told from another. */
+function own(database: string): Promise<string | undefined> {
+  const held = owners.get(database) ?? holdLock(`${database}:outbox:${randomKey()}`);
+  owners.set(database, held);
+  return held;
+}
+
+function holdLock(name: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const held = locks()?.request(name, {}, () => {
+      resolve(name);
+      // Until the page ends.
+      return new Promise(() => undefined);
+    });
+    if (held === undefined) resolve(undefined);
+    else held.catch(() => {
+      resolve(undefined);
+    });
+  });
 }
 
 function open(given: IDBFactory | undefined, name: string, gone: () => void): Promise<IDBDatabase> {
@@ -88,7 +157,7 @@ function open(given: IDBFactory | undefined, name: string, gone: () => void): Pr
 }
 
 /** Calls `then` with what a request gives. One that fails ends its transaction, which tells it. */
-function when<Result>(request: IDBRequest<Result>, then: (result: Result) => void): void {
+function when<Result>(request: IDBRequest<Result>, then: (result: Result) => unknown): void {
   request.onsuccess = () => {
     then(request.result);
   };

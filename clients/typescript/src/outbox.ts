@@ -13,8 +13,11 @@ export interface OutboxEntry {
 
 /** A store of publications. What fails there is told to whoever publishes. */
 export interface Outbox {
-  /** All entries, oldest first. */
-  load(): Promise<readonly OutboxEntry[]>;
+  /**
+   * All entries that are for this page to publish, oldest first. `left` may be called later, with what other pages leave
+   * when they end.
+   */
+  load(left: (entries: readonly OutboxEntry[]) => void): Promise<readonly OutboxEntry[]>;
   /** Adds an entry, or takes note of when one with the same key was sent. */
   add(entry: OutboxEntry): Promise<void>;
   remove(key: string): Promise<void>;

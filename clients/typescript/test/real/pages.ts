@@ -35,7 +35,7 @@ export function describePages(stage: Stage): void {
         const outbox = skywave.indexedDbOutbox();
         kit.create('a', 'ws://127.0.0.1:9', { ...given, outbox });
         kit.say('a', name, 1, 2, 3);
-        while ((await outbox.load()).length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+        while ((await outbox.load(() => undefined)).length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
       },
       [channel, options] as const,
     );
@@ -48,7 +48,7 @@ export function describePages(stage: Stage): void {
         const delivered: (number | undefined)[] = [];
         client.on('delivered', ({ published }) => delivered.push(published?.offset));
         while (delivered.length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
-        return { delivered, entries: (await outbox.load()).length };
+        return { delivered, entries: (await outbox.load(() => undefined)).length };
       },
       [urls, options] as const,
     );

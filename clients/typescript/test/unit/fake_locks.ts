@@ -38,6 +38,10 @@ export class FakeLocks {
     });
   }
 
+  query(): Promise<LockManagerSnapshot> {
+    return Promise.resolve({ held: this.names.map((name) => ({ name })), pending: [] });
+  }
+
   /** Ends whoever holds a lock, as a browser does with a tab that crashes: nothing of it runs any more. */
   crash(name: string): void {
     this.#held.get(name)?.end();

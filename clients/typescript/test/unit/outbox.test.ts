@@ -6,6 +6,8 @@ import type { SkywaveError } from '../../src/errors.js';
 import { indexedDbOutbox } from '../../src/indexeddb_outbox.js';
 import type { Outbox, OutboxEntry } from '../../src/outbox.js';
 import { Outgoing } from '../../src/outgoing.js';
+import { FakeIndexedDb } from './fake_indexeddb.js';
+import { FakeLocks } from './fake_locks.js';
 import { type FakeTransport, World } from './world.js';
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -17,6 +19,7 @@ class MemoryOutbox implements Outbox {
   failures: Error[] = [];
   /** What adding waits for, by key. */
   readonly holds = new Map<string, Promise<void>>();
+  #left: (entries: readonly OutboxEntry[]) => void = () => undefined;
 
   constructor(...keys: string[]) {
     for (const key of keys) this.entries.set(key, { channel: 'chat:1', key, data: '1' });
@@ -27,7 +30,13 @@ class MemoryOutbox implements Outbox {
     if (failure !== undefined) throw failure;
   }
 
-  async load(): Promise<OutboxEntry[]> {
+  leaves(entry: OutboxEntry): void {
+    this.entries.set(entry.key, entry);
+    this.#left([entry]);
+  }
+
+  async load(left: (entries: readonly OutboxEntry[]) => void): Promise<OutboxEntry[]> {
+    this.#left = left;
     await settled();
     this.#fail();
     return [...this.entries.values()];
@@ -243,6 +252,17 @@ describe('a publication in an outbox', () => {
     for (const key of ['before', 'after']) assert.equal(stage.outbox.entries.get(key)?.sentAtMs, stage.world.time, key);
   });
 
+  it('that another page leaves when it ends is published, and told', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    await settled();
+    const node = stage.world.connected();
+    stage.outbox.leaves({ channel: 'chat:1', data: '1', key: 'left' });
+    await settled();
+    assert.deepEqual(keys(node), ['left']);
+    await answer(node);
+    assert.deepEqual(stage.delivered.map(({ key }) => key), ['left']);
+  });
+
   it('is kept for the next page when the client is closed', async () => {
     const stage = new Stage(new MemoryOutbox());
     const published = stage.publish('a');
@@ -255,6 +275,48 @@ describe('a publication in an outbox', () => {
 });
 
 describe('an outbox in IndexedDB', () => {
+  it('gives a page what is its own or was left by pages that have ended, and what others leave when they end', async () => {
+    const locks = new FakeLocks();
+    locks.install();
+    const { factory } = new FakeIndexedDb();
+    const page = async (): Promise<{ outbox: Outbox; loaded: string[]; left: string[]; lock: string | undefined }> => {
+      const before = new Set(locks.names);
+      pages += 1;
+      // Each page has the module for itself.
+      const { indexedDbOutbox: open } = (await import(`../../src/indexeddb_outbox.js?page=${pages}`)) as { indexedDbOutbox: typeof indexedDbOutbox };
+      const outbox = open({ factory });
+      const left: string[] = [];
+      const loaded = await outbox.load((entries) => left.push(...entries.map(({ key }) => key)));
+      return { outbox, loaded: loaded.map(({ key }) => key), left, lock: locks.names.find((name) => !before.has(name)) };
+    };
+    let pages = 0;
+    const entry = { channel: 'chat:1', data: '1' };
+    const first = await page();
+    await first.outbox.add({ ...entry, key: 'a' });
+    const second = await page();
+    assert.deepEqual(second.loaded, [], 'the first page is there');
+    await second.outbox.add({ ...entry, key: 'b' });
+    locks.crash(first.lock ?? '');
+    while (second.left.length === 0) await settled();
+    assert.deepEqual(second.left, ['a']);
+    const third = await page();
+    assert.deepEqual(third.loaded, [], 'all is of the second one now');
+    locks.crash(second.lock ?? '');
+    while (third.left.length === 0) await settled();
+    assert.deepEqual(third.left, ['a', 'b']);
+    await third.outbox.remove('a');
+    locks.crash(third.lock ?? '');
+    assert.deepEqual((await page()).loaded, ['b']);
+  });
+
+  it('gives a page everything where pages cannot be told from each other', async () => {
+    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+    const { factory } = new FakeIndexedDb();
+    await indexedDbOutbox({ factory, name: 'no locks' }).add({ channel: 'chat:1', data: '1', key: 'a' });
+    const loaded = await indexedDbOutbox({ factory, name: 'no locks' }).load(() => undefined);
+    assert.deepEqual(loaded.map(({ key }) => key), ['a']);
+  });
+
   it('that could not be opened is opened anew by the next use', async () => {
     let opened = 0;
     const factory = {
@@ -268,7 +330,7 @@ describe('an outbox in IndexedDB', () => {
       },
     } as unknown as IDBFactory;
     const outbox = indexedDbOutbox({ factory });
-    await assert.rejects(outbox.load(), { message: 'failure 1' });
+    await assert.rejects(outbox.load(() => undefined), { message: 'failure 1' });
     await assert.rejects(outbox.add({ channel: 'chat:1', key: 'a', data: '1' }), { message: 'failure 2' });
   });
 });
