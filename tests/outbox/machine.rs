@@ -223,7 +223,8 @@ impl Node {
             Start::Beginning => Seen::new(),
             Start::Missing(count) => region.after(region.log.len().saturating_sub(*count)),
         };
-        let start = Chunk { start: position(&seen), complete: true, ..Chunk::default() };
+        let coming = if region.is_coming { vec![region.heads[OTHER].origin()] } else { Vec::new() };
+        let start = Chunk { start: position(&seen), coming, complete: true, ..Chunk::default() };
         let answer = matches!(from, Start::Head).then_some((start, 0));
         subscribed.start = seen.clone();
         subscribed.peer = Peer { seen: seen.clone(), ..Peer::default() };
@@ -423,4 +424,45 @@ prop_state_machine! {
 
     #[test]
     fn a_peer_gets_all_that_there_is_once_and_in_order_and_is_told_the_rest(sequential 1..60 => Machine);
+}
+
+/// What the steps lead to, whatever is under way then being brought to its end.
+fn run(history: [usize; CHANNELS], steps: Vec<Step>) {
+    let world = World { max_bytes: 4096, regions: history.map(Region::new) };
+    Machine::test_sequential(config(), world, steps, None);
+}
+
+#[test]
+fn what_waits_during_a_replay_is_not_told_as_lost_by_what_history_has_behind_it() {
+    let channel = 0;
+    let steps = vec![
+        Step::Join { channel, from: Start::Head },
+        Step::Fill { channel },
+        Step::BeginReplay { channel },
+        Step::BeginEpoch { channel, origin: OTHER, kept: false },
+        Step::Doubt { channel },
+        Step::Publish { channel, origin: OTHER, size: 1 },
+        Step::Hear { channel, count: 1 },
+        Step::Poll,
+        Step::Publish { channel, origin: 0, size: 1 },
+        Step::Fill { channel },
+        Step::Publish { channel, origin: OTHER, size: 1 },
+    ];
+    run([1, 0], steps);
+}
+
+#[test]
+fn what_waits_during_a_replay_gives_way_to_what_needs_all_the_room() {
+    let (channel, other) = (0, 1);
+    let steps = vec![
+        Step::Publish { channel: other, origin: OTHER, size: 1 },
+        Step::Publish { channel, origin: 0, size: 1 },
+        Step::Join { channel, from: Start::Beginning },
+        Step::BeginReplay { channel: other },
+        Step::Hear { channel: other, count: 1 },
+        Step::Join { channel: other, from: Start::Beginning },
+        Step::Publish { channel, origin: 0, size: 5000 },
+        Step::Publish { channel: other, origin: OTHER, size: 1 },
+    ];
+    run([1, 0], steps);
 }

@@ -120,6 +120,9 @@ impl Region {
             reading.chunk.complete = whole.into_iter().all(|whole| whole);
         }
         let names = reading.names;
+        if self.is_coming {
+            chunk.coming.push(self.heads[OTHER].origin());
+        }
         let size = |name: &Name| self.log.iter().find(|(one, _)| one == name).unwrap().1;
         chunk.publications = names.iter().map(|name| crate::content::named(*name, size(name))).collect();
         chunk

@@ -212,6 +212,11 @@ impl Lane {
         !self.backfill.items.is_empty() || self.state == LaneState::Live && self.live.items.len() > self.held
     }
 
+    /// Whether some of it waits for what may come before it.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held > 0
+    }
+
     /// Whether a part of its history is due, and nothing else before it.
     pub(super) fn is_to_fill(&self) -> bool {
         self.state != LaneState::Live && !self.reading && self.backfill.items.is_empty()

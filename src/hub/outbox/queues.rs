@@ -98,11 +98,14 @@ impl Queues {
     }
 
     /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, be it
-    /// frames that go first then, or more than half of all, which may be that nobody reads it. Whether there was one.
+    /// frames that go first then; what waits for a replay; or more than half of all, which may be that nobody reads it.
+    /// Whether there was one.
     pub(super) fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
         let waiting = self.largest_lane(|id, lane| self.to_fill.contains(&id) && lane.live_bytes() > 0);
         let is_unread = |lane: &Lane| lane.live_bytes() > max_bytes / 2 && lane.has_live_publications();
-        let victim = waiting.or_else(|| self.largest_lane(|_, lane| is_unread(lane)));
+        let victim = waiting
+            .or_else(|| self.largest_lane(|_, lane| lane.is_holding()))
+            .or_else(|| self.largest_lane(|_, lane| is_unread(lane)));
         victim.map(|id| self.drop_queue(id)).is_some()
     }
 
