@@ -449,7 +449,6 @@ function byteLength(text2) {
 var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
 var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
 var flag = (value) => typeof value === "boolean";
-var oneOf = (...values) => (value) => values.includes(value);
 function isFields(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -481,7 +480,7 @@ function isPosition(value) {
   return position(value, () => false) && !/\\ud[89a-f]/i.test(JSON.stringify(value));
 }
 var heartbeat = { interval_ms: u64, timeout_ms: u64 };
-var reason = oneOf("trimmed", "epoch_changed", "unknown_position", "too_far_behind");
+var reason = text(64);
 var members = {
   count: u64,
   members: list(object({ session: name64, "user?": text(), since_ms: u64 }))

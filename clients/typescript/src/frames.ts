@@ -66,8 +66,8 @@ export interface Heartbeat {
   timeout_ms: number;
 }
 
-/** Why publications are missing for good. */
-export type GapReason = 'trimmed' | 'epoch_changed' | 'unknown_position' | 'too_far_behind';
+/** Why publications are missing for good; a later node may know other reasons. */
+export type GapReason = 'trimmed' | 'epoch_changed' | 'unknown_position' | 'too_far_behind' | (string & {});
 
 /** What a node sends. */
 export interface ServerFrames {
