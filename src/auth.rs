@@ -82,7 +82,7 @@ impl AuthError {
             Self::Expired => "it has expired",
             Self::Invalid(cause) => cause,
             Self::Unavailable => "its keys cannot be fetched",
-            Self::Missing => "there is none",
+            Self::Missing => "no token was given",
             Self::OtherUser => "the session to resume is another user's",
         }
     }

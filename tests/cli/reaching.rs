@@ -52,13 +52,15 @@ async fn a_token_comes_from_a_flag_a_file_or_the_environment_and_is_never_shown(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_wants_a_token_says_what_helps() {
     let node = Node::secured().await;
-    for (more, expected) in
-        [(&[][..], "give it in SKYWAVE_TOKEN"), (&["--token", "forged"], "does not accept this token")]
-    {
+    let given = ["--token", "forged"];
+    for (more, cause, expected) in [
+        (&[][..], "no token was given (3503)", "give it in SKYWAVE_TOKEN"),
+        (&given[..], "it is malformed (3503)", "does not accept this token"),
+    ] {
         let output = node.run(&[&PUBLISH[..], &["--insecure"], more].concat()).await;
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let told = stderr(&output);
-        assert!(told.contains("unauthenticated (3503)") && told.contains(expected), "{told}");
+        assert!(told.contains(cause) && told.contains(expected), "{told}");
         assert!(!told.contains("forged"), "{told}");
     }
 }

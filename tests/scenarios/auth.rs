@@ -58,7 +58,7 @@ async fn why_a_token_is_refused_is_counted_and_a_developer_is_told(way: Way) {
     let world = World::secured(way, &[("AUTH__ISSUER", "login.example")]).await;
     let from_elsewhere = token("alice", &[]);
     for (token, cause) in [
-        (None, "there is none"),
+        (None, "no token was given"),
         (Some("nonsense"), "it is malformed"),
         (Some(from_elsewhere.as_str()), "iss is missing"),
     ] {

@@ -65,7 +65,8 @@ impl Strays {
 async fn discard(mut stream: RecvStream) -> bool {
     match read_varint_from(&mut stream).await {
         Ok(kind) if HTTP3_STREAMS.contains(&kind) => {
-            while let Ok(Some(_)) = stream.read_chunk(READ_CHUNK_BYTES, false).await {}
+            // In order, as the beginning was read: what quinn reads out of order after that, it may count twice.
+            while let Ok(Some(_)) = stream.read_chunk(READ_CHUNK_BYTES, true).await {}
             return false;
         }
         // Whether it can still be stopped matters to nobody.
