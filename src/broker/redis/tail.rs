@@ -10,6 +10,7 @@ use super::{
     entry::{self, Logged},
     lag::{Lag, Log},
     marks::Marks,
+    promises::Promises,
 };
 use crate::{
     backoff::Backoff,
@@ -46,6 +47,7 @@ pub struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
+    pub promises: Arc<Promises>,
 }
 
 impl Feed {
@@ -261,7 +263,8 @@ impl Tail {
             if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }
-            if partition.coming.iter().any(|region| !coming.contains(region)) {
+            let has_arrived = partition.coming.iter().any(|region| !coming.contains(region));
+            if has_arrived || coming.is_empty() && self.feed.promises.redeem(partition.number) {
                 arrived.insert(partition.number);
             }
             partition.coming = coming;
