@@ -2,7 +2,7 @@
 
 use crate::{
     on_every_transport,
-    peer::{Peer, channel, connect_to, from_the_beginning, id},
+    peer::{Peer, channel, connect, connect_to, from_the_beginning, id},
     world::{Way, World, json, refused, soon, token},
 };
 use skywave::auth::rights::Right;
@@ -23,6 +23,7 @@ on_every_transport! {
     the_history_of_a_user_channel_is_its_users_alone,
     a_cursor_that_the_node_did_not_give_is_refused,
     a_page_that_would_be_too_large_is_cut_and_goes_on_by_cursor,
+    a_client_reads_on_where_a_page_was_cut,
 }
 
 async fn published(way: Way, count: u64) -> World {
@@ -143,7 +144,8 @@ async fn a_cursor_that_the_node_did_not_give_is_refused(way: Way) {
     assert_eq!(refused(soon(client.history("chat:1", range)).await), ErrorCode::BadRequest);
 }
 
-async fn a_page_that_would_be_too_large_is_cut_and_goes_on_by_cursor(way: Way) {
+/// 30 publications of 4 KB, where an answer may have a quarter of 64 KB.
+async fn large_publications(way: Way) -> World {
     let settings = [
         ("CHANNELS__CHAT__HISTORY", "100"),
         ("LIMITS__FRAME_BYTES", "8192"),
@@ -154,14 +156,36 @@ async fn a_page_that_would_be_too_large_is_cut_and_goes_on_by_cursor(way: Way) {
     for _ in 0..30 {
         soon(client.publish("chat:1", json("x".repeat(4000)))).await.unwrap();
     }
-    let mut range = HistoryRange::last(30);
-    let mut count = 0;
+    world
+}
+
+async fn a_page_that_would_be_too_large_is_cut_and_goes_on_by_cursor(way: Way) {
+    let world = large_publications(way).await;
+    let (mut peer, _connected) = Peer::open(&world, connect()).await;
+    let (mut count, mut before) = (0, None);
     loop {
-        let page = soon(client.history("chat:1", range)).await.unwrap();
+        let request =
+            frame::HistoryRequest { id: id(9), channel: channel("chat:1"), limit: 30, after: None, before };
+        peer.send(ClientFrame::History(request)).await;
+        let page = peer
+            .until(|frame| match frame {
+                ServerFrame::History(page) => Some(page),
+                _ => None,
+            })
+            .await;
         assert!(!page.publications.is_empty() && page.publications.len() < 30);
         count += page.publications.len();
-        let Some(cursor) = page.cursor else { break };
-        range = HistoryRange { limit: 30, before: Some(cursor.to_string()), after: None };
+        before = page.cursor;
+        if !page.more {
+            break;
+        }
     }
     assert_eq!(count, 30);
+}
+
+async fn a_client_reads_on_where_a_page_was_cut(way: Way) {
+    let world = large_publications(way).await;
+    let page = soon(world.client().await.history("chat:1", HistoryRange::last(30))).await.unwrap();
+    assert_eq!(page.publications.len(), 30);
+    assert!(page.publications.is_sorted_by_key(|publication| publication.offset));
 }
