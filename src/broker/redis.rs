@@ -9,7 +9,6 @@ pub mod entry;
 pub mod events;
 mod lag;
 mod marks;
-mod promises;
 mod reading;
 mod recovery;
 pub mod retention;
@@ -28,7 +27,6 @@ use events::Events;
 use futures_util::future::{self, BoxFuture};
 use marks::Marks;
 use parking_lot::Mutex;
-use promises::Promises;
 pub use reading::point_of;
 use reading::{CHUNK, Reading, Retained, read_cursor};
 use recovery::ChunkLimit;
@@ -96,13 +94,7 @@ impl RedisBroker {
 
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
-        let promises = Arc::new(Promises::new(keys.partitions()));
-        let feed = Feed {
-            delivery: delivery.clone(),
-            cache: cache.clone(),
-            marks: marks.clone(),
-            promises: promises.clone(),
-        };
+        let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
         let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
         let mut following = Vec::new();
         for (pulse, tail) in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
@@ -120,7 +112,6 @@ impl RedisBroker {
         let resuming = Arc::new(Resuming {
             reading: Reading { commands, spare, keys, own: origin.clone(), others, marks },
             cache,
-            promises,
             turns: Mutex::default(),
             readers: (0..partitions).map(|_| Semaphore::new(share)).collect(),
         });
@@ -241,18 +232,14 @@ impl Broker for RedisBroker {
         };
         let resuming = self.resuming.clone();
         Box::pin(async move {
-            let chunk = match from {
-                From::Head => resuming.reading.head(&retained).await?,
+            match from {
+                From::Head => resuming.reading.head(&retained).await,
                 From::Latest(count) => {
                     let _reader = resuming.reader(&retained.channel).await?;
-                    resuming.reading.latest(&retained, count).await?
+                    resuming.reading.latest(&retained, count).await
                 }
-                From::Position(position) => resuming.after(&retained, position).await?,
-            };
-            if !chunk.coming.is_empty() {
-                resuming.promises.give(resuming.reading.keys.partition(&retained.channel));
+                From::Position(position) => resuming.after(&retained, position).await,
             }
-            Ok(chunk)
         })
     }
 
@@ -314,7 +301,6 @@ fn accepted(value: Value) -> Result<Accepted, Malformed> {
 struct Resuming {
     reading: Reading,
     cache: Arc<Cache>,
-    promises: Arc<Promises>,
     turns: Mutex<HashMap<Channel, Arc<tokio::sync::Mutex<()>>>>,
     /// By partition.
     readers: Vec<Semaphore>,

@@ -10,7 +10,6 @@ use super::{
     entry::{self, Logged},
     lag::{Lag, Log},
     marks::Marks,
-    promises::Promises,
 };
 use crate::{
     backoff::Backoff,
@@ -47,7 +46,6 @@ pub struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
-    pub promises: Arc<Promises>,
 }
 
 impl Feed {
@@ -263,8 +261,7 @@ impl Tail {
             if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }
-            let has_arrived = partition.coming.iter().any(|region| !coming.contains(region));
-            if has_arrived || coming.is_empty() && self.feed.promises.redeem(partition.number) {
+            if partition.coming.iter().any(|region| !coming.contains(region)) {
                 arrived.insert(partition.number);
             }
             partition.coming = coming;
