@@ -1,6 +1,9 @@
 //! One subscription's queue in an outbox: what was read of its history first, then what gathers live.
 
-use super::sequel::{Room, Sequel};
+use super::{
+    release_if_empty,
+    sequel::{Room, Sequel},
+};
 use crate::{
     broadcast::{Publication, encode_frame},
     broker::Chunk,
@@ -15,9 +18,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 /// A subscription's queue within an outbox. It is not used again before the transport gave it back.
 pub type LaneId = usize;
-
-/// Queues that grew beyond this give their memory back when they are empty.
-const KEPT_CAPACITY: usize = 64;
 
 /// A publication's frame, or another that has its place among the publications of a channel.
 #[derive(Debug, Clone)]
@@ -113,13 +113,6 @@ impl Queue {
     fn remove(&mut self, index: usize, size: usize) {
         self.items.remove(index);
         self.bytes -= size;
-    }
-
-    /// Idle sessions keep no large queues.
-    fn release(&mut self) {
-        if self.items.is_empty() && self.items.capacity() > KEPT_CAPACITY {
-            self.items = VecDeque::new();
-        }
     }
 }
 
@@ -280,8 +273,8 @@ impl Lane {
             }
         }
         self.settle_doubt();
-        self.backfill.release();
-        self.live.release();
+        release_if_empty(&mut self.backfill.items);
+        release_if_empty(&mut self.live.items);
         None
     }
 
