@@ -87,6 +87,8 @@ const SUBSCRIBING = ['publication', 'event', 'presence', 'subscribed', 'gap'] as
 const WAITING = ['invalid', 'error'] as const;
 const USUAL_QUEUE = 1_024;
 const USUAL_HISTORY = 100;
+/** How many members a node lists. */
+const MOST_MEMBERS = 1_000;
 /** How many keys of one's own publications are remembered. */
 const REMEMBERED_KEYS = 1_000;
 
@@ -139,7 +141,7 @@ export class Channel<Message = unknown, Event = unknown> {
     // Several components may name the channel: what one leaves out is what another has said.
     const named = Object.entries(options).filter(([, value]) => value !== undefined);
     this.#options = { ...this.#options, ...(Object.fromEntries(named) as typeof options) };
-    if (isMore) this.#begin(this.#earliest('filled'));
+    if (isMore) this.#beginAgain();
   }
 
   // ---- subscribing
@@ -254,7 +256,7 @@ export class Channel<Message = unknown, Event = unknown> {
     if (position === undefined || !this.#isSubscribed) return;
     reading.filled = position;
     this.#options = { ...this.#options, position: undefined };
-    this.#begin(this.#earliest('filled'));
+    this.#beginAgain();
   }
 
   /** Somebody has come who takes what comes, even if others do not. */
@@ -267,20 +269,29 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading: Reading<Publication<Message>>): void {
     if (!this.#isSubscribed) return;
-    if (reading.isBehind) this.#begin(this.#earliest('filled'));
+    if (reading.isBehind) this.#beginAgain();
     else this.#outgoing.resume(this.name);
   }
 
-  /** Subscribes, or does so anew from another position. */
+  /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
+  #beginAgain(): void {
+    for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
+    this.#begin(this.#earliest('filled'));
+  }
+
   #begin(position: Position | undefined): void {
-    for (const reading of this.#readings) reading.isBehind = false;
     this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
-  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
+  /**
+   * Where the slowest is; what one that is behind was not given is asked for later. One that has been given nothing yet begins
+   * where the subscription does.
+   */
   #earliest(of: 'filled' | 'taken'): Position | undefined {
     let position = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other } of this.#readings) if (position && other) position = earlier(other, position);
+    for (const { [of]: other, isBehind } of this.#readings) {
+      if (position && other && (of === 'taken' || !isBehind)) position = earlier(other, position);
+    }
     return position;
   }
 
@@ -336,7 +347,8 @@ export class Channel<Message = unknown, Event = unknown> {
         for (const { session } of left) this.#members.delete(session);
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
-        if (count !== this.#members.size) void this.#askMembers();
+        // Of more than that a node does not tell the names.
+        if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
       },
       refused: (error) => {
         // What stood is taken up again, and what was asked for in vain is not.
@@ -365,9 +377,10 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #gap(gap: Gap): void {
-    const isNew = !isPast(this.#heard, gap);
+    let isNew = !isPast(this.#heard, gap);
     if (isNew) this.#heard = moved(this.#heard, gap);
-    for (const reading of this.#readings) reading.pass(gap);
+    // What a reader that has gone back does not get is lost as well, though others have it.
+    for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
     if (isNew) this.#events.emit('gap', gap);
   }
 

@@ -45,9 +45,11 @@ export class Reading<T extends Place> implements AsyncIterableIterator<T, undefi
     this.#wake();
   }
 
-  /** What lies before the place will never come. */
-  pass(place: Place): void {
-    if (!this.isBehind && !isPast(this.filled, place)) this.filled = moved(this.filled, place);
+  /** What lies before the place will never come. Answers whether that is new to it. */
+  pass(place: Place): boolean {
+    const isNew = !this.isBehind && !isPast(this.filled, place);
+    if (isNew) this.filled = moved(this.filled, place);
+    return isNew;
   }
 
   /** No more will come. An error is thrown to the reader once it has read what waits. */

@@ -278,6 +278,19 @@ describe('a channel', () => {
     assert.equal(node.all('presence').length, 1, 'nothing is missing');
   });
 
+  it('asks for no list of more members than a node lists', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const members = Array.from({ length: 1_000 }, (_, number) => ({ session: `s${number}`, since_ms: 0 }));
+    channel.on('presence', () => undefined);
+    await settled();
+    confirm(stage, 0, { count: 1_500, members });
+    node.says(['presence_changed', { channel: 'chat:1', count: 1_499, joined: [], left: [] }]);
+    assert.equal(node.all('presence').length, 0);
+    node.says(['presence_changed', { channel: 'chat:1', count: 999, joined: [], left: [] }]);
+    assert.equal(node.all('presence').length, 1);
+  });
+
   it('with a schema gives what fits it, and tells the rest', async () => {
     const stage = connected({ schema: text });
     const { channel, node } = stage;

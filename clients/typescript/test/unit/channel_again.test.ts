@@ -83,6 +83,44 @@ describe('a subscription that begins again', () => {
     assert.equal((await later.next()).value?.data, 3);
   });
 
+  it('goes back for an iteration that is behind as far as that one is, and no further', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    const abandoned = channel.publications();
+    const good = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(publication(1), publication(2));
+    await good.next();
+    await good.next();
+    node.says(publication(3), publication(4), publication(5));
+    await good.next();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 4 } });
+    told(stage);
+    await abandoned.next();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+  });
+
+  it('tells what an iteration has lost, though its listeners have heard it', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const gaps: number[] = [];
+    channel.on('gap', ({ offset }) => gaps.push(offset));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3, 4, 5].map((offset) => publication(offset)));
+    await reading.next();
+    const { id, position = {} } = node.last('subscribe');
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: false, reason: 'trimmed' }]);
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', reason: 'trimmed', epoch: 'e', offset: 5 }], publication(6));
+    assert.deepEqual(gaps, [5]);
+    await reading.next();
+    assert.equal((await reading.next()).value?.data, 6);
+  });
+
   it('that was asked for in vain does not come back with the next connection', async () => {
     const { world, node, channel } = connected();
     const asked = channel.subscribe();
