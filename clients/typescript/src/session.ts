@@ -158,7 +158,7 @@ export class Session implements TrafficHost {
     const now = this.now();
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
-    if (live !== undefined && now >= live.deadAt) this.#lost(live, ending(undefined, 'silence'));
+    if (live?.isDead(now)) this.#lost(live, ending(undefined, 'silence'));
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.opening;

@@ -7,6 +7,8 @@ import type { Subscription } from './subscription.js';
 
 /** The limit on frames until a node has told its own. */
 const USUAL_FRAME_BYTES = 65_536;
+/** Who looks so late was held up, and has not read yet what came meanwhile: it may come for so long again. */
+const LATE_MS = 50;
 /** The least time without a word after which a connection counts as dead, whatever the node says. */
 const LEAST_PATIENCE_MS = 1_000;
 
@@ -40,6 +42,8 @@ export class Link {
   #spareUntil = 0;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
+  /** Until when it still may be heard, for one who looked late. */
+  #lastChance = 0;
 
   constructor(address: Address, transport: Transport, now: number) {
     this.address = address;
@@ -56,6 +60,7 @@ export class Link {
   heard(now: number): void {
     this.#heardAt = now;
     this.#checkedBy = Infinity;
+    this.#lastChance = 0;
   }
 
   /** Takes the heartbeat's times from `connected` or a `ping`. */
@@ -80,6 +85,12 @@ export class Link {
 
   /** When the connection counts as dead unless something comes. */
   get deadAt(): number {
-    return Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+    return this.#lastChance || Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+  }
+
+  /** Whether it is dead by now. */
+  isDead(now: number): boolean {
+    if (this.#lastChance === 0 && now - this.deadAt > LATE_MS) this.#lastChance = now + LATE_MS;
+    return now >= this.deadAt;
   }
 }

@@ -6,7 +6,8 @@ import type { Session } from '../session.js';
 /** Tells the node of the network. On another one, learns at once whether the connection still stands. */
 export function networkChanged(session: Session, network: Network, isOther: boolean): void {
   session.network = network;
-  session.live?.send(['network', network]);
+  // The one that is being opened was told of the network before.
+  for (const link of [session.live, session.opening?.link]) link?.send(['network', network]);
   if (!isOther) return;
   if (session.due?.purpose === 'up') session.due = { ...session.due, at: session.now() };
   session.check();

@@ -261,6 +261,22 @@ describe('a heartbeat', () => {
     assert.ok(!node.isClosed);
   });
 
+  it('counts though it is read late, by a page that was busy when the time was over', () => {
+    const world = new World();
+    const node = world.connected();
+    world.session.check();
+    world.time += 2_500;
+    world.session.tick();
+    node.says(['error', { id: node.last('unsubscribe').id, code: 104, reason: 'not_subscribed', message: '', transient: false }]);
+    world.pass(1_000);
+    assert.equal(world.session.state, 'connected');
+    world.session.check();
+    world.time += 2_500;
+    world.session.tick();
+    world.pass(50);
+    assert.ok(node.isClosed, 'nothing came');
+  });
+
   it('may be late by one time-out more after a sleep, while the path is checked', () => {
     const world = new World();
     const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
@@ -293,6 +309,15 @@ describe('a change of the network', () => {
     assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
     world.pass(2_000);
     assert.ok(node.isClosed);
+  });
+
+  it('is told to a node, too, that is about to answer `connect`', () => {
+    const world = new World();
+    world.session.connect();
+    const node = world.opens();
+    networkChanged(world.session, { background: true }, false);
+    node.welcomes();
+    assert.deepEqual(node.all('network'), [{ background: true }]);
   });
 
   it('ends a wait for the next attempt', () => {
