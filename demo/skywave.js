@@ -288,9 +288,11 @@ var Reading = class {
     this.#queue.push({ value, after });
     this.#wake();
   }
-  /** What lies before the place will never come. */
+  /** What lies before the place will never come. Answers whether that is new to it. */
   pass(place2) {
-    if (!this.isBehind && !isPast(this.filled, place2)) this.filled = moved(this.filled, place2);
+    const isNew = !this.isBehind && !isPast(this.filled, place2);
+    if (isNew) this.filled = moved(this.filled, place2);
+    return isNew;
   }
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error) {
@@ -553,6 +555,7 @@ var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
 var WAITING = ["invalid", "error"];
 var USUAL_QUEUE = 1024;
 var USUAL_HISTORY = 100;
+var MOST_MEMBERS = 1e3;
 var REMEMBERED_KEYS = 1e3;
 var Channel = class {
   name;
@@ -594,7 +597,7 @@ var Channel = class {
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     const named = Object.entries(options).filter(([, value]) => value !== void 0);
     this.#options = { ...this.#options, ...Object.fromEntries(named) };
-    if (isMore) this.#begin(this.#earliest("filled"));
+    if (isMore) this.#beginAgain();
   }
   // ---- subscribing
   /** Whether the subscription stands. */
@@ -693,7 +696,7 @@ var Channel = class {
     if (position2 === void 0 || !this.#isSubscribed) return;
     reading.filled = position2;
     this.#options = { ...this.#options, position: void 0 };
-    this.#begin(this.#earliest("filled"));
+    this.#beginAgain();
   }
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted() {
@@ -704,18 +707,26 @@ var Channel = class {
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading) {
     if (!this.#isSubscribed) return;
-    if (reading.isBehind) this.#begin(this.#earliest("filled"));
+    if (reading.isBehind) this.#beginAgain();
     else this.#outgoing.resume(this.name);
   }
-  /** Subscribes, or does so anew from another position. */
+  /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
+  #beginAgain() {
+    for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
+    this.#begin(this.#earliest("filled"));
+  }
   #begin(position2) {
-    for (const reading of this.#readings) reading.isBehind = false;
     this.#outgoing.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
-  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
+  /**
+   * Where the slowest is; what one that is behind was not given is asked for later. One that has been given nothing yet begins
+   * where the subscription does.
+   */
   #earliest(of) {
     let position2 = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other } of this.#readings) if (position2 && other) position2 = earlier(other, position2);
+    for (const { [of]: other, isBehind } of this.#readings) {
+      if (position2 && other && (of === "taken" || !isBehind)) position2 = earlier(other, position2);
+    }
     return position2;
   }
   /** Looks whether to subscribe once the application has done what it is doing: it may be about to change it again. */
@@ -766,7 +777,7 @@ var Channel = class {
         for (const { session } of left) this.#members.delete(session);
         for (const member of joined) this.#members.set(member.session, toMember(member));
         this.#presence(count, joined.map(toMember), left.map(toMember));
-        if (count !== this.#members.size) void this.#askMembers();
+        if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
       },
       refused: (error) => {
         this.#isKept &&= this.isSubscribed;
@@ -791,9 +802,9 @@ var Channel = class {
     if (isNew) this.#events.emit("publication", publication2);
   }
   #gap(gap) {
-    const isNew = !isPast(this.#heard, gap);
+    let isNew = !isPast(this.#heard, gap);
     if (isNew) this.#heard = moved(this.#heard, gap);
-    for (const reading of this.#readings) reading.pass(gap);
+    for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
     if (isNew) this.#events.emit("gap", gap);
   }
   #confirmed({ recovered, reason: reason2, recovers, presence }, position2) {
@@ -1043,6 +1054,7 @@ function fullJitter({ firstMs, maxMs }, attempt, random) {
 
 // src/session/link.ts
 var USUAL_FRAME_BYTES = 65536;
+var LATE_MS = 50;
 var LEAST_PATIENCE_MS = 1e3;
 var Link = class {
   address;
@@ -1074,6 +1086,8 @@ var Link = class {
   #spareUntil = 0;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
+  /** Until when it still may be heard, for one who looked late. */
+  #lastChance = 0;
   constructor(address, transport, now) {
     this.address = address;
     this.transport = transport;
@@ -1087,6 +1101,7 @@ var Link = class {
   heard(now) {
     this.#heardAt = now;
     this.#checkedBy = Infinity;
+    this.#lastChance = 0;
   }
   /** Takes the heartbeat's times from `connected` or a `ping`. */
   beats({ interval_ms, timeout_ms }) {
@@ -1106,7 +1121,12 @@ var Link = class {
   }
   /** When the connection counts as dead unless something comes. */
   get deadAt() {
-    return Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+    return this.#lastChance || Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+  }
+  /** Whether it is dead by now. */
+  isDead(now) {
+    if (this.#lastChance === 0 && now - this.deadAt > LATE_MS) this.#lastChance = now + LATE_MS;
+    return now >= this.deadAt;
   }
 };
 
@@ -1244,10 +1264,11 @@ var Pacer = class {
 // src/session/publishes.ts
 var LONGEST_HOLD_MS = 1e3;
 var USUAL_KEY_MS = 3e5;
+var LONGEST_WAY_MS = 1e4;
 var Publishes = class {
   pacer = new Pacer();
-  /** How long the nodes remember a key at least. */
-  keyMs = USUAL_KEY_MS;
+  /** How long the nodes remember a key at least, less what a publish may be under way. */
+  keyMs;
   #limit;
   #backoff;
   #random;
@@ -1261,10 +1282,25 @@ var Publishes = class {
     this.#limit = limit;
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
+    this.remembers();
   }
   /** The node says how long it remembers a key; 0 where it does not say. */
-  remembers(keyMs = 0) {
-    this.keyMs = keyMs > 0 ? keyMs : USUAL_KEY_MS;
+  remembers(saidMs = 0) {
+    const keyMs = saidMs || USUAL_KEY_MS;
+    this.keyMs = keyMs - Math.min(keyMs / 10, LONGEST_WAY_MS);
+  }
+  /**
+   * When a publish that was sent, and is not under way on `connection`, is given up: once its key is forgotten it would take
+   * effect again.
+   */
+  #expiresAt({ sentOn, sentAt }, connection) {
+    return sentAt === void 0 || connection !== void 0 && sentOn === connection ? Infinity : sentAt + this.keyMs;
+  }
+  /** Gives up what must not be sent again. */
+  expire(connection, now) {
+    for (const [number, waiting] of this.#waiting) {
+      if (this.#expiresAt(waiting, connection) <= now || (waiting.sentAt ?? 0) > now + this.keyMs) this.refuse(number, new OutcomeUnknownError());
+    }
   }
   /** Takes one in and gives its number; a full queue answers it at once. */
   push(publish) {
@@ -1286,10 +1322,6 @@ var Publishes = class {
     const taken = [];
     for (const [number, waiting] of this.#waiting) {
       if (this.#readyAt(number, waiting, connection) > now) continue;
-      if (waiting.sentAt !== void 0 && now - waiting.sentAt >= this.keyMs) {
-        this.refuse(number, new OutcomeUnknownError());
-        continue;
-      }
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold2 = this.#holds.get(publish.channel);
@@ -1335,11 +1367,14 @@ var Publishes = class {
   releaseAll() {
     this.#holds.clear();
   }
-  /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
+  /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
   nextAt(connection) {
-    let at = Infinity;
-    for (const [number, waiting] of this.#waiting) at = Math.min(at, this.#readyAt(number, waiting, connection));
-    return Math.max(at, this.pacer.nextAt);
+    let [at, expiresAt] = [Infinity, Infinity];
+    for (const [number, waiting] of this.#waiting) {
+      if (connection !== void 0) at = Math.min(at, this.#readyAt(number, waiting, connection));
+      expiresAt = Math.min(expiresAt, this.#expiresAt(waiting, connection));
+    }
+    return Math.min(expiresAt, Math.max(at, this.pacer.nextAt));
   }
   /** Answers all of them with the same error. */
   failAll(error) {
@@ -1352,7 +1387,7 @@ var Publishes = class {
 
 // src/session/round_trips.ts
 var LOOK_MS = 1e3;
-var LATE_MS = 500;
+var LATE_MS2 = 500;
 var RoundTrips = class {
   /** In milliseconds; 0: none yet. */
   smoothedMs = 0;
@@ -1364,7 +1399,7 @@ var RoundTrips = class {
     this.nextAt = now + LOOK_MS;
   }
   look(now) {
-    if (now - this.nextAt > LATE_MS) this.#suspendedAt = now;
+    if (now - this.nextAt > LATE_MS2) this.#suspendedAt = now;
     this.nextAt = now + LOOK_MS;
   }
   /** The reply to what was sent then has come. */
@@ -1568,33 +1603,35 @@ var Traffic = class {
         this.#channelFrame(link, body.channel, frame, stream);
         break;
       case "subscribed":
-        this.#take(body.id);
+        this.#replied(frame, body.id);
         this.#confirmed(link, body);
         break;
       case "unsubscribed":
+        this.#replied(frame, body.id);
         this.#unsubscribed(link, body);
         break;
       case "error":
         this.#take(body.id)?.failed?.(toError(body));
         break;
       default:
-        if ("id" in body) this.#replied(this.#take(body.id), frame);
+        if ("id" in body) this.#replied(frame, body.id);
     }
   }
-  #replied(request, [name, body]) {
+  #replied([name, body], id2) {
+    const request = this.#take(id2);
     if (name === request?.reply) request.done?.(body);
     else request?.failed?.(requestError("internal", "unexpected reply"));
   }
   #channelFrame(link, channel2, frame, stream) {
-    const phase = link.phases.get(channel2);
+    const phase = link === this.#host.live ? link.phases.get(channel2) : void 0;
     const fate = phase?.fate(stream);
-    if (fate === "deliver") this.#deliver(link, channel2, frame);
+    if (fate === "deliver") this.#deliver(channel2, frame);
     else if (phase && fate === "hold" && !hold(phase.held, frame, stream)) this.#host.fault(link, "too much too early");
   }
-  #deliver(link, channel2, frame) {
+  #deliver(channel2, frame) {
     const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
     if (delivery === "full") this.#pause(channel2, Infinity);
-    else if (delivery === "out_of_order") this.#host.fault(link, "a publication is missing");
+    else if (delivery === "out_of_order") this.#refused(channel2, requestError("unavailable", "a publication is missing"));
   }
   #confirmed(link, body) {
     const { id: id2 = BY_CONNECT, channel: channel2, subscription = -1 } = body;
@@ -1615,7 +1652,6 @@ var Traffic = class {
       if (link === this.#host.live) this.#refused(channel2, error);
       return;
     }
-    this.#take(id2);
     this.#left(link, channel2, id2);
   }
   /** The node has let the channel go. */
@@ -1684,6 +1720,7 @@ var Traffic = class {
       this.#host.now(),
       (id2) => ["subscribe", { id: id2, channel: channel2, ...subscription.request() }],
       {
+        reply: "subscribed",
         failed: (error) => {
           const phase2 = live.phases.get(channel2);
           if (phase2 !== void 0 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
@@ -1720,6 +1757,7 @@ var Traffic = class {
   /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live, channel2) {
     const request = this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {
+      reply: "unsubscribed",
       failed: (error) => {
         if (live.phases.get(channel2)?.leaving !== request) return;
         if (!error.transient) this.#left(live, channel2, request ?? BY_CONNECT);
@@ -1776,7 +1814,8 @@ var Traffic = class {
     return number;
   }
   sendPublishes() {
-    const { live } = this.#host;
+    const { live, state } = this.#host;
+    if (state !== "disconnected") this.publishes.expire(live, this.#host.now());
     if (live === void 0) return;
     for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
       this.#sendPublish(live, number, publish);
@@ -1813,20 +1852,20 @@ var Traffic = class {
   }
   // ---- time
   get nextAt() {
-    const { live } = this.#host;
+    const { live, state } = this.#host;
     let at = this.requests.nextAt;
+    if (state !== "disconnected") at = Math.min(at, this.publishes.nextAt(live));
     if (live === void 0) return at;
-    at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return Math.min(at, ...live.leaveAgainAt.values());
   }
   tick(now) {
     this.requests.expire(now);
+    this.sendPublishes();
     const { live } = this.#host;
     if (live === void 0) return;
     this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
-    this.sendPublishes();
   }
   /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
   refuse(error) {
@@ -1966,7 +2005,7 @@ var Session = class {
     const now = this.now();
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
-    if (live !== void 0 && now >= live.deadAt) this.#lost(live, ending(void 0, "silence"));
+    if (live?.isDead(now)) this.#lost(live, ending(void 0, "silence"));
     if (this.#retiring !== void 0 && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.opening;
@@ -3500,7 +3539,7 @@ function followPage(follower, page = globalThis) {
 // src/session/network.ts
 function networkChanged(session, network, isOther) {
   session.network = network;
-  session.live?.send(["network", network]);
+  for (const link of [session.live, session.opening?.link]) link?.send(["network", network]);
   if (!isOther) return;
   if (session.due?.purpose === "up") session.due = { ...session.due, at: session.now() };
   session.check();

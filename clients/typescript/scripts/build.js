@@ -14,7 +14,8 @@ const INTERNAL = `
   sentAt sentOn settle spare stateChanged switchTo tokenExpires trusted upAt upFailed wasSent withdraw woke
   purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs whenOver avoidedUntil worked
   address answer ask deliver dial ended expire failed frame isCongested link listen live needs parts payload problem promise
-  refuse schedule until urls early plan reader refusal refused pacer tried isBehind filled taken reply lost tick stop expires only route since take frames opening fail choose due hasAny giveUp isTold stayUntil keyMs isConnected remembers`;
+  refuse schedule until urls early plan reader refusal refused pacer tried isBehind filled taken reply lost tick stop expires only route since take frames opening fail choose due hasAny giveUp isTold stayUntil keyMs isConnected remembers
+  isDead leaving leaveAgainAt newestSubscription confirm fate pass cancel`;
 
 const names = INTERNAL.trim().split(/\s+/);
 rmSync('dist', { recursive: true, force: true });

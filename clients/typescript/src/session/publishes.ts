@@ -14,6 +14,8 @@ const LONGEST_HOLD_MS = 1_000;
 
 /** How long nodes remember a key that do not say so. */
 const USUAL_KEY_MS = 300_000;
+/** How much of it is set aside for the time that a publish is under way, at most; a tenth of a short one. */
+const LONGEST_WAY_MS = 10_000;
 
 /** What is to be published, and whom to tell. */
 export interface Publish {
@@ -45,8 +47,8 @@ interface Hold {
 
 export class Publishes {
   readonly pacer = new Pacer();
-  /** How long the nodes remember a key at least. */
-  keyMs = USUAL_KEY_MS;
+  /** How long the nodes remember a key at least, less what a publish may be under way. */
+  keyMs!: number;
   readonly #limit: number;
   readonly #backoff: Backoff;
   readonly #random: () => number;
@@ -61,11 +63,29 @@ export class Publishes {
     this.#limit = limit;
     this.#backoff = { ...backoff, maxMs: Math.min(backoff.maxMs, LONGEST_HOLD_MS) };
     this.#random = random;
+    this.remembers();
   }
 
   /** The node says how long it remembers a key; 0 where it does not say. */
-  remembers(keyMs = 0): void {
-    this.keyMs = keyMs > 0 ? keyMs : USUAL_KEY_MS;
+  remembers(saidMs = 0): void {
+    const keyMs = saidMs || USUAL_KEY_MS;
+    this.keyMs = keyMs - Math.min(keyMs / 10, LONGEST_WAY_MS);
+  }
+
+  /**
+   * When a publish that was sent, and is not under way on `connection`, is given up: once its key is forgotten it would take
+   * effect again.
+   */
+  #expiresAt({ sentOn, sentAt }: Waiting, connection: Link | undefined): number {
+    return sentAt === undefined || (connection !== undefined && sentOn === connection) ? Infinity : sentAt + this.keyMs;
+  }
+
+  /** Gives up what must not be sent again. */
+  expire(connection: Link | undefined, now: number): void {
+    for (const [number, waiting] of this.#waiting) {
+      // A clock that was ahead has noted a time to come.
+      if (this.#expiresAt(waiting, connection) <= now || (waiting.sentAt ?? 0) > now + this.keyMs) this.refuse(number, new OutcomeUnknownError());
+    }
   }
 
   /** Takes one in and gives its number; a full queue answers it at once. */
@@ -90,11 +110,6 @@ export class Publishes {
     const taken: [number, Publish][] = [];
     for (const [number, waiting] of this.#waiting) {
       if (this.#readyAt(number, waiting, connection) > now) continue;
-      // Once its key is forgotten it would take effect again.
-      if (waiting.sentAt !== undefined && now - waiting.sentAt >= this.keyMs) {
-        this.refuse(number, new OutcomeUnknownError());
-        continue;
-      }
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold = this.#holds.get(publish.channel);
@@ -149,11 +164,14 @@ export class Publishes {
     this.#holds.clear();
   }
 
-  /** When the next of those that are not sent on `connection` may go out: perhaps a moment ago already. */
-  nextAt(connection: Link): number {
-    let at = Infinity;
-    for (const [number, waiting] of this.#waiting) at = Math.min(at, this.#readyAt(number, waiting, connection));
-    return Math.max(at, this.pacer.nextAt);
+  /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
+  nextAt(connection: Link | undefined): number {
+    let [at, expiresAt] = [Infinity, Infinity];
+    for (const [number, waiting] of this.#waiting) {
+      if (connection !== undefined) at = Math.min(at, this.#readyAt(number, waiting, connection));
+      expiresAt = Math.min(expiresAt, this.#expiresAt(waiting, connection));
+    }
+    return Math.min(expiresAt, Math.max(at, this.pacer.nextAt));
   }
 
   /** Answers all of them with the same error. */

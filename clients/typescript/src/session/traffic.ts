@@ -5,6 +5,7 @@ import { RequestError, requestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { toError, toPublished } from '../messages.js';
 import type { Link } from './link.js';
+import type { State } from './state.js';
 import { BY_CONNECT, hold, Phase } from './phase.js';
 import { type Publish, Publishes } from './publishes.js';
 import { type Query, type Request, Requests } from './requests.js';
@@ -27,6 +28,7 @@ export interface TrafficHost {
   random(): number;
   /** The connection that carries the session. */
   readonly live: Link | undefined;
+  readonly state: State;
   /** What the connection says further cannot be trusted. */
   fault(link: Link, problem: string): void;
 }
@@ -64,36 +66,39 @@ export class Traffic {
         this.#channelFrame(link, body.channel, frame, stream);
         break;
       case 'subscribed':
-        this.#take(body.id);
+        this.#replied(frame, body.id);
         this.#confirmed(link, body);
         break;
       case 'unsubscribed':
+        this.#replied(frame, body.id);
         this.#unsubscribed(link, body);
         break;
       case 'error':
         this.#take(body.id)?.failed?.(toError(body));
         break;
       default:
-        if ('id' in body) this.#replied(this.#take(body.id), frame);
+        if ('id' in body) this.#replied(frame, body.id);
     }
   }
 
-  #replied(request: Request | undefined, [name, body]: ServerFrame): void {
+  #replied([name, body]: ServerFrame, id: number | undefined): void {
+    const request = this.#take(id);
     if (name === request?.reply) request.done?.(body as never);
     else request?.failed?.(requestError('internal', 'unexpected reply'));
   }
 
   #channelFrame(link: Link, channel: string, frame: ServerFrame, stream: number | undefined): void {
-    const phase = link.phases.get(channel);
+    // One that retires brings nothing that the live one does not.
+    const phase = link === this.#host.live ? link.phases.get(channel) : undefined;
     const fate = phase?.fate(stream);
-    if (fate === 'deliver') this.#deliver(link, channel, frame);
+    if (fate === 'deliver') this.#deliver(channel, frame);
     else if (phase && fate === 'hold' && !hold(phase.held, frame, stream)) this.#host.fault(link, 'too much too early');
   }
 
-  #deliver(link: Link, channel: string, frame: ServerFrame): void {
+  #deliver(channel: string, frame: ServerFrame): void {
     const delivery = this.#subscriptions.get(channel)?.deliver(frame);
     if (delivery === 'full') this.#pause(channel, Infinity);
-    else if (delivery === 'out_of_order') this.#host.fault(link, 'a publication is missing');
+    else if (delivery === 'out_of_order') this.#refused(channel, requestError('unavailable', 'a publication is missing'));
   }
 
   #confirmed(link: Link, body: ServerFrames['subscribed']): void {
@@ -118,7 +123,6 @@ export class Traffic {
       if (link === this.#host.live) this.#refused(channel, error);
       return;
     }
-    this.#take(id);
     this.#left(link, channel, id);
   }
 
@@ -197,6 +201,7 @@ export class Traffic {
       this.#host.now(),
       (id) => ['subscribe', { id, channel, ...subscription.request() }],
       {
+        reply: 'subscribed',
         failed: (error) => {
           const phase = live.phases.get(channel);
           if (phase !== undefined && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
@@ -239,6 +244,7 @@ export class Traffic {
   /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live: Link, channel: string): void {
     const request = this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {
+      reply: 'unsubscribed',
       failed: (error) => {
         if (live.phases.get(channel)?.leaving !== request) return;
         if (!error.transient) this.#left(live, channel, request ?? BY_CONNECT);
@@ -304,7 +310,9 @@ export class Traffic {
   }
 
   sendPublishes(): void {
-    const { live } = this.#host;
+    const { live, state } = this.#host;
+    // Without the wish for a connection it is kept as it is.
+    if (state !== 'disconnected') this.publishes.expire(live, this.#host.now());
     if (live === undefined) return;
     for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
       this.#sendPublish(live, number, publish);
@@ -347,21 +355,21 @@ export class Traffic {
   // ---- time
 
   get nextAt(): number {
-    const { live } = this.#host;
+    const { live, state } = this.#host;
     let at = this.requests.nextAt;
+    if (state !== 'disconnected') at = Math.min(at, this.publishes.nextAt(live));
     if (live === undefined) return at;
-    at = Math.min(at, this.publishes.nextAt(live));
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return Math.min(at, ...live.leaveAgainAt.values());
   }
 
   tick(now: number): void {
     this.requests.expire(now);
+    this.sendPublishes();
     const { live } = this.#host;
     if (live === undefined) return;
     this.#leaveAgain(live, now);
     for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
-    this.sendPublishes();
   }
 
   /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */

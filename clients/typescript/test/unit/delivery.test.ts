@@ -69,11 +69,13 @@ describe('a subscription', () => {
     const reader = world.subscribe('chat:1');
     const node = world.connected();
     node.says(publication(1), publication(3));
-    assert.ok(node.isClosed, 'what this connection says further cannot be trusted');
-    const next = world.comesBack();
-    assert.deepEqual(next.last('connect').subscriptions, { 'chat:1': { position: { eu: { epoch: 'e', offset: 1 } } } });
-    next.says(publication(2), publication(3));
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    world.pass(1_000);
+    const { id, position = {} } = node.last('subscribe');
+    assert.deepEqual(position, { eu: { epoch: 'e', offset: 1 } });
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }], publication(2), publication(3));
     assert.deepEqual(reader.publications, [1, 2, 3]);
+    assert.equal(world.dials.length, 1, 'the other channels notice nothing');
   });
 
   it('gets nothing that comes after its end, and all of its next life', () => {

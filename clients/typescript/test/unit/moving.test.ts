@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { lost } from '../../src/errors.js';
 import type { ServerFrame } from '../../src/frames.js';
 import { networkChanged } from '../../src/session/network.js';
-import { World } from './world.js';
+import { publication, World } from './world.js';
 
 describe('a move', () => {
   it('from a node that drains goes to the address that it names, within half of the time', () => {
@@ -156,6 +156,27 @@ describe('a move', () => {
 });
 
 describe('a request that was not answered before a move', () => {
+  it('keeps it though a channel begins again on the new one, from before what the old one brings', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    const node = world.connected();
+    node.says(publication(1), publication(2));
+    let answer: unknown;
+    world.session.traffic.ask({
+      frame: (id) => ['call', { id, method: 'x', data: '1' }],
+      isRepeatable: false,
+      reply: 'result',
+      done: (body: unknown) => (answer = body),
+      failed: () => undefined,
+    });
+    world.switchTo('websocket', () => undefined);
+    world.opens('websocket').welcomes();
+    world.session.traffic.subscribe('chat:1', { position: { eu: { epoch: 'e', offset: 1 } } }, reader);
+    node.says(publication(3));
+    node.says(['result', { id: node.last('call').id, data: 5 }]);
+    assert.deepEqual(answer, { id: node.last('call').id, data: 5 });
+  });
+
   it('is asked again on the new connection when the old one goes', () => {
     const world = new World();
     const node = world.connected();

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { OutcomeUnknownError } from '../../src/errors.js';
+import type { ServerFrame } from '../../src/frames.js';
 import type { FakeTransport } from './world.js';
 import { World } from './world.js';
 
@@ -120,7 +121,7 @@ describe('a publish', () => {
 
   it('that was sent is not sent again once the nodes may have forgotten its key, and says that it may have taken effect', () => {
     for (const [limits, keyMs] of [[{}, 300_000], [{ idempotency_ms: 0 }, 300_000], [{ idempotency_ms: 60_000 }, 60_000]] as const) {
-      for (const [waitMs, isSent] of [[keyMs - 5_000, true], [keyMs, false]] as const) {
+      for (const [waitMs, isSent] of [[keyMs - 12_000, true], [keyMs - 5_000, false]] as const) {
         const world = new World();
         const node = world.connected();
         const published = world.publish('chat:1', 1);
@@ -134,6 +135,34 @@ describe('a publish', () => {
         assert.equal(later.error, undefined, 'what was never sent has no time to keep');
       }
     }
+  });
+
+  it('that was sent is given up without a connection, too, but not where none is wanted', () => {
+    for (const isWanted of [true, false]) {
+      const world = new World();
+      const node = world.connected();
+      const published = world.publish('chat:1', 1);
+      if (isWanted) node.breaks();
+      else world.session.disconnect();
+      world.pass(300_000);
+      assert.equal(published.error instanceof OutcomeUnknownError, isWanted);
+      if (!isWanted) world.session.connect();
+      world.pass(1);
+      assert.ok(published.error instanceof OutcomeUnknownError);
+    }
+  });
+
+  it('that an earlier page sent, by a clock that was ahead, is not sent again', () => {
+    const world = new World();
+    const node = world.connected();
+    let error: Error | undefined;
+    const sentAtMs = world.time + 3_600_000;
+    const failed = (reason: Error): void => {
+      error = reason;
+    };
+    world.session.traffic.publish({ channel: 'chat:1', data: '1', key: 'k', sentAtMs, done: () => undefined, failed });
+    assert.ok(error instanceof OutcomeUnknownError);
+    assert.deepEqual(keys(node), []);
   });
 
   it('that the node fails at for the moment again and again is given up once its key may be forgotten', () => {
@@ -249,6 +278,26 @@ describe('a request', () => {
     const next = world.comesBack();
     next.says(['history', { id: next.last('history').id, channel: 'chat:1', publications: [] }]);
     assert.ok(harmless.reply);
+  });
+
+  it('fails when its reply is another kind of frame, even one that says something of a channel', () => {
+    const replies: ((id: number) => ServerFrame)[] = [
+      (id) => ['subscribed', { id, channel: 'chat:1', position: {} }],
+      (id) => ['unsubscribed', { id, channel: 'chat:1' }],
+    ];
+    for (const reply of replies) {
+      const world = new World();
+      const node = world.connected();
+      let error: Error | undefined;
+      const request = { isRepeatable: true, reply: 'history', done: () => undefined } as const;
+      world.session.traffic.ask({
+        ...request,
+        frame: (id) => ['history', { id, channel: 'chat:1', limit: 1 }],
+        failed: (reason) => (error = reason),
+      });
+      node.says(reply(node.last('history').id));
+      assert.equal(error?.message, 'unexpected reply');
+    }
   });
 
   it('fails when no reply comes in time', () => {
