@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-typescript acceptance browsers redis lint bench memory faults latency cost browser-latency bench-tools fuzz help
+.PHONY: run demo-regions test test-rust test-typescript acceptance browsers redis lint bench memory faults fault-clients latency cost browser-latency bench-tools fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -53,9 +53,13 @@ memory: ## The node's memory per idle session, for the README
 	target/release/skywave-load memory
 
 FAULTS ?=
-faults: redis bench-tools ## Break nodes, Redis and links of three regions, and check what arrives; FAULTS="--quick --fault node-killed"
+faults: redis bench-tools $(if $(findstring --browsers 0,$(FAULTS)),,fault-clients) ## Break nodes, Redis and links of three regions, and check what arrives; FAULTS="--quick --fault node-killed"
 	cargo build --release -p skywave -p skywave-regions
 	target/release/skywave-regions faults $(FAULTS)
+
+# The TypeScript client and what drives it in Chromium.
+fault-clients: browsers
+	cd clients/typescript && npm ci --no-audit --no-fund && npm run build && npx tsc
 
 LATENCY ?=
 latency: redis bench-tools ## How late publications cross regions, and how fast a link catches up; LATENCY="--loss-percent 0 --wan relay"

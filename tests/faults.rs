@@ -7,7 +7,7 @@ use skywave_regions::{
     traffic::Load,
     wan::Conditions,
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Breaks something in three regions of two nodes each, all bridged.
 async fn keeps_every_guarantee(fault: Fault) {
@@ -15,7 +15,13 @@ async fn keeps_every_guarantee(fault: Fault) {
         binary: env!("CARGO_BIN_EXE_skywave").into(),
         regions: 3,
         wan: Conditions::RELAY,
-        load: Load { clients: 1, channels: 4, pause: Duration::from_millis(200) },
+        load: Load {
+            clients: 1,
+            browsers: 0,
+            package: PathBuf::new(),
+            channels: 4,
+            pause: Duration::from_millis(200),
+        },
         seed: 1,
         quick: true,
     };

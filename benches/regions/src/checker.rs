@@ -1,7 +1,8 @@
 //! What was acknowledged against what each subscriber received: nothing lost in silence, repeated or out of order.
 
+use serde::Deserialize;
 use skywave_client::{
-    Channel, Gap, Published,
+    Channel, Published,
     protocol::position::{Epoch, Origin},
 };
 use std::collections::{HashMap, HashSet};
@@ -14,7 +15,7 @@ pub struct Identity {
 }
 
 /// Where a publication stands on its channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Place {
     pub origin: Origin,
     pub epoch: Epoch,
@@ -146,10 +147,9 @@ impl Reader {
         self.points.insert(origin, (epoch, offset));
     }
 
-    /// The application was told of a gap.
-    pub fn gap(&mut self, gap: &Gap) {
+    /// The application was told that nothing more comes up to here.
+    pub fn gap(&mut self, Place { origin, epoch, offset }: Place) {
         self.gaps += 1;
-        let (origin, epoch, offset) = (gap.origin.clone(), gap.epoch.clone(), gap.offset);
         let mut tell = |epoch: &Epoch, after, upto| {
             self.told.push(Told { origin: origin.clone(), epoch: epoch.clone(), after, upto });
         };
@@ -207,7 +207,6 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skywave_client::GapReason;
 
     fn channel() -> Channel {
         Channel::new("chat:1").unwrap()
@@ -219,16 +218,6 @@ mod tests {
 
     fn place(origin: &str, epoch: &str, offset: u64) -> Place {
         Place { origin: Origin::new(origin).unwrap(), epoch: Epoch::new(epoch).unwrap(), offset }
-    }
-
-    fn gap(epoch: &str, offset: u64) -> Gap {
-        Gap {
-            channel: channel(),
-            origin: Origin::new("eu").unwrap(),
-            reason: GapReason::Trimmed,
-            epoch: Epoch::new(epoch).unwrap(),
-            offset,
-        }
     }
 
     /// Numbers 1 to `count` were acknowledged at the same offsets of epoch `a`.
@@ -284,7 +273,7 @@ mod tests {
     #[test]
     fn a_gap_tells_of_what_lies_before_it_and_of_nothing_else() {
         let mut reader = reader(&[1]);
-        reader.gap(&gap("a", 3));
+        reader.gap(place("eu", "a", 3));
         reader.publication(identity(5), place("eu", "a", 5));
         let verdict = reader.verdict(&ledger(5));
         assert_eq!((verdict.told, verdict.told_of_going_epoch), (2, 2));
@@ -294,7 +283,7 @@ mod tests {
     #[test]
     fn a_new_epoch_tells_of_the_rest_of_the_old_one() {
         let mut reader = reader(&[1, 2]);
-        reader.gap(&gap("b", 0));
+        reader.gap(place("eu", "b", 0));
         reader.publication(identity(5), place("eu", "b", 1));
         let mut ledger = ledger(4);
         ledger.acknowledge(&channel(), identity(5), place("eu", "b", 1));
@@ -313,7 +302,7 @@ mod tests {
     #[test]
     fn an_epoch_that_came_and_went_between_gaps_is_told() {
         let mut reader = reader(&[1]);
-        reader.gap(&gap("c", 0));
+        reader.gap(place("eu", "c", 0));
         let mut ledger = ledger(1);
         ledger.acknowledge(&channel(), identity(2), place("eu", "b", 1));
         ledger.acknowledge(&channel(), identity(3), place("eu", "c", 1));

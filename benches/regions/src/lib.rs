@@ -1,6 +1,7 @@
 //! Several regions on one machine, broken on purpose: real nodes, real Redis, a network that can be cut, and a checker
 //! that knows everything that was acknowledged.
 
+pub mod browsers;
 pub mod certificate;
 pub mod checker;
 pub mod cost;
@@ -16,8 +17,10 @@ pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod report;
+pub mod scene;
 pub mod site;
 pub mod stream;
 pub mod traffic;
+pub mod user;
 pub mod wan;
 pub mod world;

@@ -95,9 +95,15 @@ struct FaultsArguments {
     quick: bool,
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     regions: u8,
-    /// Clients on each node and transport
+    /// Rust clients on each node and transport
     #[arg(long, default_value_t = 4)]
     clients: usize,
+    /// Clients in Chromium on each node and transport; with 0 no Chromium is needed
+    #[arg(long, default_value_t = 2)]
+    browsers: usize,
+    /// Where the TypeScript client is built, for those in Chromium
+    #[arg(long, default_value = "clients/typescript")]
+    package: PathBuf,
     /// Between two publishes of a client, on average, in milliseconds
     #[arg(long, default_value_t = 500)]
     pause_ms: u64,
@@ -148,6 +154,8 @@ async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
         wan: arguments.wan,
         load: Load {
             clients: arguments.clients,
+            browsers: arguments.browsers,
+            package: arguments.package,
             channels: 6,
             pause: Duration::from_millis(arguments.pause_ms),
         },

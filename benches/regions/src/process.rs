@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
 
@@ -23,7 +23,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it at `site`; its standard error, and its standard output unless that is piped, go to the end of `log`.
+    /// Starts it at `site`; its standard error goes to the end of `log`, and its standard output unless that and its
+    /// standard input are `piped`.
     pub async fn start(
         site: &Site,
         name: &str,
@@ -32,16 +33,23 @@ impl Process {
         piped: bool,
     ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let out = if piped { Stdio::piped() } else { log.try_clone()?.into() };
-        command.stdin(Stdio::null()).stdout(out).stderr(log).kill_on_drop(true);
+        let (input, out) = match piped {
+            true => (Stdio::piped(), Stdio::piped()),
+            false => (Stdio::null(), log.try_clone()?.into()),
+        };
+        command.stdin(input).stdout(out).stderr(log).kill_on_drop(true);
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         // A child is in the network of the thread that makes it.
         let child = site.run(async move { command.spawn() }).await?;
         Ok(Self { child: child.with_context(|| format!("cannot start {program}"))?, name: name.to_owned() })
     }
 
-    pub fn stdout(&mut self) -> Option<tokio::process::ChildStdout> {
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
+    }
+
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub fn has_ended(&mut self) -> bool {

@@ -1,7 +1,8 @@
 //! What a fault did: counts and times, as a row of a table and as JSON.
 
 use crate::{
-    traffic::{KINDS, Outcome, Service},
+    traffic::{Outcome, Service},
+    user::Kind,
     wan::Carriage,
 };
 use serde::{Serialize, Serializer};
@@ -29,12 +30,13 @@ pub struct Report {
     pub told_though_kept: u64,
     pub gaps: u64,
     pub faults: Vec<String>,
-    pub transports: Vec<Served>,
+    pub served: Vec<Served>,
 }
 
-/// The clients of one transport that the fault affected.
+/// The clients of one kind and transport that the fault affected.
 #[derive(Debug, Serialize)]
 pub struct Served {
+    pub client: &'static str,
     pub transport: &'static str,
     pub affected: usize,
     pub never_served: usize,
@@ -83,18 +85,19 @@ impl Report {
     pub fn new(
         (fault, may_lose): (String, bool),
         seed: u64,
-        clients: usize,
+        (kinds, clients): (&[Kind], usize),
         services: &[Service],
         outcome: Outcome,
         wan: Carriage,
         took: Duration,
     ) -> Self {
-        let transports = KINDS.map(|kind| {
-            let of_kind: Vec<&Service> = services.iter().filter(|service| service.kind == kind).collect();
+        let served = kinds.iter().map(|kind| {
+            let of_kind: Vec<&Service> = services.iter().filter(|service| service.kind == *kind).collect();
             let served: Vec<u64> =
                 of_kind.iter().filter_map(|service| service.served_after).map(milliseconds).collect();
             Served {
-                transport: kind.name(),
+                client: kind.runtime.name(),
+                transport: kind.transport.name(),
                 affected: of_kind.len(),
                 never_served: of_kind.len() - served.len(),
                 served_after_ms: Times(served),
@@ -105,6 +108,7 @@ impl Report {
                     .unwrap_or(0),
             }
         });
+        let all_served: Vec<Served> = served.collect();
         let verdict = outcome.verdict;
         let mut faults = outcome.faults;
         let named =
@@ -120,8 +124,10 @@ impl Report {
         if outcome.unanswered > 0 {
             faults.push(format!("publishes without an answer: {}", outcome.unanswered));
         }
-        for served in transports.iter().filter(|served| served.never_served > 0) {
-            faults.push(format!("never served over {}: {}", served.transport, served.never_served));
+        for Served { client, transport, never_served, .. } in &all_served {
+            if *never_served > 0 {
+                faults.push(format!("never served, {client} over {transport}: {never_served}"));
+            }
         }
         if verdict.told > 0 && !may_lose {
             faults.push(format!("told as lost, though Redis lost nothing: {}", verdict.told));
@@ -148,7 +154,7 @@ impl Report {
             told_though_kept: verdict.told_of_going_epoch,
             gaps: verdict.gaps,
             faults,
-            transports: transports.into(),
+            served: all_served,
         }
     }
 
@@ -169,7 +175,7 @@ impl Report {
         self.told_though_kept += other.told_though_kept;
         self.gaps += other.gaps;
         self.faults.extend(other.faults);
-        for (own, other) in self.transports.iter_mut().zip(other.transports) {
+        for (own, other) in self.served.iter_mut().zip(other.served) {
             own.affected += other.affected;
             own.never_served += other.never_served;
             own.served_after_ms.0.extend(other.served_after_ms.0);
@@ -183,14 +189,14 @@ impl Report {
     }
 
     pub const HEADER: &str = "\
-| fault | acknowledged | delivered | lost | repeated | out of order | told | of these, still in their Redis | transport | affected | served again after p50 | p99 | max | slowest publish |
-|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|";
+| fault | acknowledged | delivered | lost | repeated | out of order | told | of these, still in their Redis | client | transport | affected | served again after p50 | p99 | max | slowest publish |
+|---|--:|--:|--:|--:|--:|--:|--:|---|---|--:|--:|--:|--:|--:|";
 }
 
-/// The rows of the table, one for each transport.
+/// The rows of the table, one for each kind of client and transport.
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, served) in self.transports.iter().enumerate() {
+        for (number, served) in self.served.iter().enumerate() {
             if number == 0 {
                 write!(
                     formatter,
@@ -215,7 +221,8 @@ impl fmt::Display for Report {
             };
             write!(
                 formatter,
-                "| {} | {}{never} | {} | {} | {} | {} |",
+                "| {} | {} | {}{never} | {} | {} | {} | {} |",
+                served.client,
                 served.transport,
                 served.affected,
                 seconds(p50),

@@ -1,18 +1,17 @@
-//! Clients everywhere, on both transports: all publish and all subscribe, and each knows when it was served.
+//! Clients everywhere, of both kinds and on both transports: all publish and all subscribe, and each knows when it was
+//! served.
 
 use crate::{
-    checker::{Identity, Ledger, Place, Reader, Verdict},
-    site::Site,
-    world::World,
+    browsers::Browsers,
+    checker::{Identity, Ledger, Reader, Verdict},
+    user::{Ear, Heard, Invitation, Kind, Runtime, User},
+    world::{Region, World},
 };
-use anyhow::Context;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use skywave_client::{
-    CertificateCheck, Channel, ChannelEvent, Client, ClientOptions, Json, Network, Payload, SubscribeOptions,
-    Subscription, TransportChoice, TransportKind,
-};
+use skywave_client::Channel;
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -24,26 +23,45 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub const KINDS: [TransportKind; 2] = [TransportKind::WebTransport, TransportKind::WebSocket];
-const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// After the last fault is healed, how long publishes may wait for their answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
 /// How much goes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Load {
-    /// On each node and transport.
+    /// Rust clients on each node and transport.
     pub clients: usize,
+    /// Clients in Chromium on each node and transport.
+    pub browsers: usize,
+    /// Where the TypeScript client is built, for those in Chromium.
+    pub package: PathBuf,
     pub channels: usize,
     /// Between two publishes of one client, by chance from half to one and a half of it.
     pub pause: Duration,
 }
 
+impl Load {
+    fn on_each_node(&self) -> [(Runtime, usize); 2] {
+        [(Runtime::Rust, self.clients), (Runtime::Chromium, self.browsers)]
+    }
+
+    /// Which kinds of clients there are.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let present = self.on_each_node().into_iter().filter(|(_, count)| *count > 0);
+        present.flat_map(|(runtime, _)| runtime.kinds()).collect()
+    }
+
+    /// How many clients a node has when nothing is broken.
+    pub fn of_node(&self) -> usize {
+        self.on_each_node().into_iter().map(|(runtime, count)| count * runtime.kinds().len()).sum()
+    }
+}
+
 /// One client, and what it went through.
 struct Member {
-    client: Client,
-    kind: TransportKind,
+    user: User,
+    kind: Kind,
     stamps: Stamps,
 }
 
@@ -76,6 +94,7 @@ impl Shared {
 pub struct Traffic {
     shared: Arc<Shared>,
     members: Vec<Arc<Member>>,
+    browsers: Vec<Browsers>,
     publishers: JoinSet<()>,
     readers: JoinSet<()>,
 }
@@ -83,7 +102,7 @@ pub struct Traffic {
 /// How long a client was not served.
 #[derive(Debug, Clone, Copy)]
 pub struct Service {
-    pub kind: TransportKind,
+    pub kind: Kind,
     /// From the fault to the first acknowledgement and the first publication after it; `None`: never.
     pub served_after: Option<Duration>,
     pub slowest_publish: Duration,
@@ -102,7 +121,10 @@ pub struct Outcome {
 
 impl Traffic {
     /// Connects all clients, subscribes them and begins to publish.
-    pub async fn start(world: &World, load: Load, seed: u64) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When not all of them come.
+    pub async fn start(world: &World, load: &Load, seed: u64) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             begun: Instant::now(),
             mark: AtomicU64::new(u64::MAX),
@@ -111,28 +133,20 @@ impl Traffic {
             readers: Mutex::default(),
             faults: Mutex::default(),
         });
+        let mut traffic = Self {
+            shared,
+            members: Vec::new(),
+            browsers: Vec::new(),
+            publishers: JoinSet::new(),
+            readers: JoinSet::new(),
+        };
         let channels: Vec<Channel> = (0..load.channels)
             .map(|number| Channel::new(&format!("chat:{number}")))
             .collect::<Result<_, _>>()?;
-        let mut traffic =
-            Self { shared, members: Vec::new(), publishers: JoinSet::new(), readers: JoinSet::new() };
-        let mut subscriptions = Vec::new();
-        for (site, options, kind) in clients(world, load) {
-            let connecting = timeout(START_TIMEOUT, Client::connect(options));
-            let client = site.run(connecting).await?.context("no session")??;
-            let member = Arc::new(Member { client, kind, stamps: Stamps::default() });
-            let number = traffic.members.len();
-            for channel in [0, 1].map(|offset| &channels[(number + offset) % channels.len()]) {
-                let subscription = member.client.subscribe(channel, SubscribeOptions::default()).await?;
-                subscriptions.push((member.clone(), subscription));
-            }
-            traffic.members.push(member);
-        }
+        let users = traffic.invite(world, load, &channels).await?;
         // Nobody publishes before everybody is there.
-        for (member, subscription) in subscriptions {
-            let reader = Arc::new(Mutex::new(Reader::new(subscription.channel().clone())));
-            traffic.shared.readers.lock().push(reader.clone());
-            traffic.readers.spawn(read(traffic.shared.clone(), member, subscription, reader));
+        for (kind, user, ears) in users {
+            traffic.admit(kind, user, ears);
         }
         for (number, member) in traffic.members.iter().enumerate() {
             let random = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
@@ -143,15 +157,65 @@ impl Traffic {
         Ok(traffic)
     }
 
+    /// Opens all clients, each with subscriptions to two of the channels.
+    async fn invite(
+        &mut self,
+        world: &World,
+        load: &Load,
+        channels: &[Channel],
+    ) -> anyhow::Result<Vec<(Kind, User, Vec<Ear>)>> {
+        let mut users = Vec::new();
+        let mut pairs = (0..)
+            .map(|number| [0, 1].map(|offset| channels[(number + offset) % channels.len()].clone()).to_vec());
+        for (runtime, count) in load.on_each_node() {
+            for region in &world.regions {
+                let mut invited = invitations(world, region, runtime, count);
+                for (one, channels) in invited.iter_mut().zip(&mut pairs) {
+                    one.channels = channels;
+                }
+                match runtime {
+                    Runtime::Rust => {
+                        for one in invited {
+                            let kind = one.kind;
+                            let (user, ears) = region.site.run(User::of_rust(one)).await??;
+                            users.push((kind, user, ears));
+                        }
+                    }
+                    Runtime::Chromium if invited.is_empty() => {}
+                    Runtime::Chromium => {
+                        let name = format!("chromium-{}", region.name);
+                        let opening =
+                            Browsers::open(&name, &region.site, &load.package, world.directory(), &invited);
+                        let (browsers, opened) = opening.await?;
+                        self.browsers.push(browsers);
+                        users.extend(invited.iter().zip(opened).map(|(one, (tab, heard))| {
+                            let (user, ears) = User::of_chromium(tab, heard);
+                            (one.kind, user, ears)
+                        }));
+                    }
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    fn admit(&mut self, kind: Kind, user: User, ears: Vec<Ear>) {
+        let member = Arc::new(Member { user, kind, stamps: Stamps::default() });
+        for ear in ears {
+            let reader = Arc::new(Mutex::new(Reader::new(ear.channel.clone())));
+            self.shared.readers.lock().push(reader.clone());
+            self.readers.spawn(read(self.shared.clone(), member.clone(), ear, reader));
+        }
+        self.members.push(member);
+    }
+
     pub fn clients(&self) -> usize {
         self.members.len()
     }
 
     /// The clients that `nodes` serve now.
     pub fn on(&self, nodes: &[&str]) -> Vec<usize> {
-        let on = |member: &Arc<Member>| {
-            member.client.connected().is_some_and(|connected| nodes.contains(&&*connected.node))
-        };
+        let on = |member: &Arc<Member>| member.user.node().is_some_and(|node| nodes.contains(&&*node));
         (0..self.members.len()).filter(|index| on(&self.members[*index])).collect()
     }
 
@@ -207,10 +271,13 @@ impl Traffic {
         sleep(Duration::from_millis(500)).await;
         let verdict = self.verdict();
         self.readers.shutdown().await;
-        for member in &self.members {
-            member.client.close().await;
+        for member in std::mem::take(&mut self.members) {
+            member.user.close().await;
         }
-        let faults = std::mem::take(&mut *self.shared.faults.lock());
+        let mut faults = std::mem::take(&mut *self.shared.faults.lock());
+        for browsers in self.browsers {
+            faults.extend(browsers.close().await.err().map(|error| error.to_string()));
+        }
         Outcome { acknowledged: self.shared.ledger.lock().len(), unanswered, verdict, faults }
     }
 
@@ -224,28 +291,21 @@ impl Traffic {
     }
 }
 
-/// The clients of each node. Every other one knows its own node alone, and learns of the rest.
-fn clients(world: &World, load: Load) -> Vec<(Site, ClientOptions, TransportKind)> {
-    let mut clients = Vec::new();
-    for region in &world.regions {
-        for node in &region.nodes {
-            for (number, kind) in (0..load.clients).flat_map(|number| KINDS.map(|kind| (number, kind))) {
-                let mut options = ClientOptions::new(node.url());
-                if number % 2 == 1 {
-                    let peers = region.nodes.iter().filter(|peer| peer.name != node.name);
-                    options.urls.extend(peers.map(|peer| peer.url()));
-                }
-                options.transport = match kind {
-                    TransportKind::WebTransport => TransportChoice::WebTransport,
-                    TransportKind::WebSocket => TransportChoice::WebSocket,
-                };
-                options.certificate = CertificateCheck::Sha256(vec![world.certificate.sha256]);
-                options.network = Network { background: Some(false), ..Network::default() };
-                clients.push((region.site.clone(), options, kind));
+/// The clients of a region's nodes. Every other one knows its own node alone, and learns of the rest.
+fn invitations(world: &World, region: &Region, runtime: Runtime, count: usize) -> Vec<Invitation> {
+    let mut invited = Vec::new();
+    for node in &region.nodes {
+        for (number, kind) in (0..count).flat_map(|number| runtime.kinds().map(|kind| (number, kind))) {
+            let mut urls = vec![node.url()];
+            if number % 2 == 1 {
+                let peers = region.nodes.iter().filter(|peer| peer.name != node.name);
+                urls.extend(peers.map(|peer| peer.url()));
             }
+            let certificate_sha256 = world.certificate.sha256;
+            invited.push(Invitation { kind, urls, certificate_sha256, channels: Vec::new() });
         }
     }
-    clients
+    invited
 }
 
 /// Publishes until it is told to stop, each when the one before is answered.
@@ -262,15 +322,10 @@ async fn publish(
         sleep(pause.mul_f64(random.random_range(0.5..1.5))).await;
         number += 1;
         let begun = shared.now();
-        let data = match Json::of(&(publisher, number, begun)) {
-            Ok(data) => data,
-            Err(error) => return shared.faults.lock().push(error.to_string()),
-        };
-        match member.client.publish(&channel, data).await {
-            Ok(published) => {
+        match member.user.publish(&channel, (publisher, number, begun)).await {
+            Ok(place) => {
                 let now = shared.now();
-                let identity = Identity { publisher, number };
-                shared.ledger.lock().acknowledge(&channel, identity, Place::from(&published));
+                shared.ledger.lock().acknowledge(&channel, Identity { publisher, number }, place);
                 let mark = shared.mark.load(Ordering::Acquire);
                 if now >= mark {
                     member.stamps.slowest_publish.fetch_max(now - begun, Ordering::AcqRel);
@@ -291,42 +346,17 @@ fn stamp(stamp: &AtomicU64, now: u64) {
     let _ = stamp.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
 }
 
-async fn read(
-    shared: Arc<Shared>,
-    member: Arc<Member>,
-    mut subscription: Subscription,
-    reader: Arc<Mutex<Reader>>,
-) {
-    while let Some(event) = subscription.next().await {
-        match event {
-            ChannelEvent::Publication(publication) => {
-                let Some((publisher, number, sent)) = content(&publication.data) else {
-                    shared.faults.lock().push(format!("{:?} is no message", publication.data));
-                    continue;
-                };
-                let place = Place {
-                    origin: publication.origin,
-                    epoch: publication.epoch,
-                    offset: publication.offset,
-                };
+async fn read(shared: Arc<Shared>, member: Arc<Member>, mut ear: Ear, reader: Arc<Mutex<Reader>>) {
+    while let Some(heard) = ear.next().await {
+        match heard {
+            Heard::Publication((publisher, number, sent), place) => {
                 reader.lock().publication(Identity { publisher, number }, place);
                 if sent >= shared.mark.load(Ordering::Acquire) {
                     stamp(&member.stamps.received, shared.now());
                 }
             }
-            ChannelEvent::Gap(gap) => reader.lock().gap(&gap),
-            ChannelEvent::Unsubscribed { code, reason } => {
-                let channel = subscription.channel();
-                shared.faults.lock().push(format!("{} ended: {reason} ({code:?})", &**channel));
-            }
-            _ => {}
+            Heard::Gap(place) => reader.lock().gap(place),
+            Heard::Wrong(reason) => shared.faults.lock().push(format!("{}: {reason}", &*ear.channel)),
         }
-    }
-}
-
-fn content(data: &Payload) -> Option<(u32, u64, u64)> {
-    match data {
-        Payload::Json(json) => serde_json::from_str(json.get()).ok(),
-        _ => None,
     }
 }

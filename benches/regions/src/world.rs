@@ -226,6 +226,11 @@ impl World {
         }
     }
 
+    /// Where the logs of all processes are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Keeps the logs of all processes, and says where.
     pub fn keep_logs(&mut self) -> &Path {
         self.directory.disable_cleanup(true);

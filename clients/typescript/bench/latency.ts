@@ -5,8 +5,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Page } from 'playwright-core';
 import { TestNode } from '../test/real/node.js';
+import { Chromium } from './chromium.js';
 import { clock } from './clock.js';
-import { FarBrowser } from './far_browser.js';
 import { BUSY, CHANNELS, type Counts, type Load, LOADS, Publisher, QUIET } from './loads.js';
 import { Quantiles } from './quantiles.js';
 import { type Kind, type Measured, table, write } from './report.js';
@@ -60,7 +60,7 @@ async function checkClocks(tabs: Map<Kind, Page>): Promise<number> {
   return most;
 }
 
-async function openTab(browser: FarBrowser, node: TestNode, address: string, kind: Kind): Promise<Page> {
+async function openTab(browser: Chromium, node: TestNode, address: string, kind: Kind): Promise<Page> {
   const tab = await browser.open();
   const place = `${address}:${node.places.public.split(':').pop() ?? ''}`;
   await tab.evaluate(
@@ -126,7 +126,7 @@ async function main(): Promise<void> {
   const [first] = LOADS;
   if (first === undefined) throw new Error('no load');
   const node = await TestNode.start({ SKYWAVE_LISTEN__PUBLIC: `${address}:0` });
-  const browser = await FarBrowser.launch(enter);
+  const browser = await Chromium.launch({ module: './bench/tab.ts', className: 'Recorder', name: 'recorder' }, enter);
   say(`Chromium ${browser.version}, ${conditions}`);
   const publisher = await Publisher.open(`ws://${node.places.plain}`);
   const tabs = new Map<Kind, Page>();

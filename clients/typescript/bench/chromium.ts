@@ -1,4 +1,4 @@
-/** Chromium at the far end of a path: it reaches the node only through that, and this script by pipes. */
+/** Chromium, with tabs that run a script of ours; it is told what to do by pipes alone. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,29 +12,39 @@ const ARGUMENTS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable
 /** Nothing listens there: the page is brought by the pipes, and loopback is a secure context. */
 const ORIGIN = 'http://localhost';
 
-export class FarBrowser {
+/** What tabs run: the instance of a class, under a name. */
+export interface TabScript {
+  /** The class's module, from the package's directory. */
+  readonly module: string;
+  readonly className: string;
+  /** The global variable that holds the instance. */
+  readonly name: string;
+}
+
+export class Chromium {
   readonly #browser: Browser;
   readonly #script: string;
+  readonly #name: string;
 
-  private constructor(browser: Browser, script: string) {
+  private constructor(browser: Browser, script: string, name: string) {
     this.#browser = browser;
     this.#script = script;
+    this.#name = name;
   }
 
-  /** `enter` is the command that starts programs at the far end. */
-  static async launch(enter: string): Promise<FarBrowser> {
-    const directory = mkdtempSync(join(tmpdir(), 'skywave-latency-'));
+  /** `enter` is a command that starts programs in another network; without one, Chromium is in this one. */
+  static async launch(script: TabScript, enter = ''): Promise<Chromium> {
+    const directory = mkdtempSync(join(tmpdir(), 'skywave-chromium-'));
     process.once('exit', () => {
       rmSync(directory, { recursive: true, force: true });
     });
     try {
       const executable = join(directory, 'chromium');
       writeFileSync(executable, `#!/bin/sh\nexec ${enter} '${CHROMIUM}' "$@"\n`, { mode: 0o755 });
-      const script = await bundle();
       const browser = await chromium.launch({ executablePath: executable, args: ARGUMENTS, timeout: LAUNCH_TIMEOUT_MS });
-      return new FarBrowser(browser, script);
+      return new Chromium(browser, await bundle(script), script.name);
     } catch (error) {
-      throw new Error(`cannot start Chromium (${CHROMIUM}; CHROMIUM_BIN names another) at the far end`, { cause: error });
+      throw new Error(`cannot start Chromium (${CHROMIUM}; CHROMIUM_BIN names another)`, { cause: error });
     }
   }
 
@@ -42,10 +52,11 @@ export class FarBrowser {
     return this.#browser.version();
   }
 
-  /** A tab with a `recorder`. It takes the node's development certificate on TCP as well. */
-  async open(): Promise<Page> {
+  /** A tab with a profile of its own, in which the script has run. It takes development certificates on TCP as well. */
+  async open(prepare: (page: Page) => Promise<unknown> = () => Promise.resolve()): Promise<Page> {
     const context = await this.#browser.newContext({ ignoreHTTPSErrors: true });
     const page = await context.newPage();
+    await prepare(page);
     await page.route(`${ORIGIN}/**`, (route) => {
       const isScript = route.request().url().endsWith('/script.js');
       return route.fulfill(
@@ -55,7 +66,7 @@ export class FarBrowser {
       );
     });
     await page.goto(ORIGIN);
-    await page.waitForFunction('globalThis.recorder !== undefined');
+    await page.waitForFunction(`globalThis.${this.#name} !== undefined`);
     return page;
   }
 
@@ -64,12 +75,12 @@ export class FarBrowser {
   }
 }
 
-async function bundle(): Promise<string> {
+async function bundle({ module, className, name }: TabScript): Promise<string> {
   const { outputFiles } = await build({
     stdin: {
       contents: `
-        import { Recorder } from './bench/tab.ts';
-        globalThis.recorder = new Recorder();`,
+        import { ${className} } from '${module}';
+        globalThis.${name} = new ${className}();`,
       resolveDir: process.cwd(),
     },
     bundle: true,
