@@ -24,6 +24,9 @@ export class Courier {
   #stored: Promise<unknown> = Promise.resolve();
   /** Settled, and still in the store because that failed. */
   readonly #stale = new Set<string>();
+  /** How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in order. */
+  #underWay = 0;
+  readonly #waiting: (() => void)[] = [];
 
   /** `limit`: how many may be in the outbox. */
   constructor(outbox: Outbox, outgoing: Outgoing, limit: number, delivered: (one: Delivered) => void) {
@@ -85,19 +88,14 @@ export class Courier {
   /** Sends what earlier pages left, before anything new. */
   async #takeUp(): Promise<void> {
     const entries = await this.#outbox.load((left) => {
-      if (!this.#outgoing.isClosed) void this.#deliverAll(left);
+      if (!this.#outgoing.isClosed) this.#deliverAll(left);
     });
-    await this.#deliverAll(entries);
+    this.#deliverAll(entries);
   }
 
-  async #deliverAll(entries: readonly OutboxEntry[]): Promise<void> {
+  #deliverAll(entries: readonly OutboxEntry[]): void {
     this.#count += entries.length;
-    // No more at once than the session's queue takes.
-    let sent: Promise<unknown> = Promise.resolve();
-    for (let at = 0; at < entries.length; at += this.#limit) {
-      await sent;
-      sent = Promise.all(entries.slice(at, at + this.#limit).map((entry) => this.#deliver(entry)));
-    }
+    for (const entry of entries) void this.#deliver(entry);
   }
 
   async #deliver(entry: OutboxEntry): Promise<void> {
@@ -114,8 +112,11 @@ export class Courier {
     const sent = (sentAtMs: number): void => {
       if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => undefined);
     };
+    await this.#place();
     try {
-      const published = await this.#sent(entry, sent, abandoned);
+      const published = await this.#sent(entry, sent, abandoned).finally(() => {
+        this.#leave();
+      });
       await noted;
       await this.#settled(entry.key);
       return published;
@@ -125,6 +126,19 @@ export class Courier {
       if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
     }
+  }
+
+  /** Waits for a place in the session's queue: an earlier page may have left more than it takes. */
+  async #place(): Promise<void> {
+    if (this.#underWay >= this.#limit) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#underWay += 1;
+  }
+
+  /** Gives the place to whoever has waited for the longest time. */
+  #leave(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#underWay -= 1;
+    else next();
   }
 
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */

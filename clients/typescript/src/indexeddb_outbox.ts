@@ -60,18 +60,17 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
   return {
     async load(left) {
       const owner = await own(name);
+      const watch = watcher(name, owner, async (ended) => {
+        left(await claim(owner, new Set([ended])));
+      });
+      whenAnotherComes(name, watch);
       let all: Stored[] = [];
       await run('readonly', (store) => {
         when(store.getAll() as IDBRequest<Stored[]>, (stored) => (all = stored));
       });
-      const known = new Set(all.map((entry) => entry.owner));
-      for (const other of owner === undefined ? [] : await living()) {
-        if (other === owner || !known.delete(other)) continue;
-        whenEnded(other, async () => {
-          left(await claim(owner, new Set([other])));
-        });
-      }
-      return claim(owner, known);
+      const ended = new Set(all.map((entry) => entry.owner));
+      for (const other of await watch()) if (other !== owner) ended.delete(other);
+      return claim(owner, ended);
     },
     async add({ channel, key, data, sentAtMs }) {
       const owner = await own(name);
@@ -93,10 +92,41 @@ function locks(): LockManager | undefined {
   return (globalThis as { navigator?: { locks?: LockManager } }).navigator?.locks;
 }
 
+/** What the locks of a database's pages begin with. */
+function pagesOf(database: string): string {
+  return `${database}:outbox:`;
+}
+
 /** The locks of all pages that live. */
-async function living(): Promise<string[]> {
+async function living(database: string): Promise<string[]> {
   const { held = [] } = (await locks()?.query()) ?? {};
-  return held.flatMap(({ name = [] }) => name);
+  return held.flatMap(({ name = '' }) => (name.startsWith(pagesOf(database)) ? name : []));
+}
+
+/** Waits for the end of all other pages that live by the time when it is called, and answers which they are. */
+function watcher(database: string, owner: string | undefined, ended: (page: string) => Promise<void>): () => Promise<string[]> {
+  const watched = new Set([owner]);
+  return async function watch() {
+    const others = owner === undefined ? [] : await living(database);
+    for (const other of others) {
+      if (watched.has(other)) continue;
+      watched.add(other);
+      whenEnded(other, async () => {
+        // It may have been the only one to know of a page that came later.
+        await watch();
+        await ended(other);
+      });
+    }
+    return others;
+  };
+}
+
+/** Each page takes a lock from the one that came before it, which learns of it by that. */
+function whenAnotherComes(database: string, then: () => Promise<unknown>): void {
+  locks()
+    ?.request(`${database}:outbox`, { steal: true }, () => new Promise(() => undefined))
+    .catch(then)
+    .catch(() => undefined);
 }
 
 /** Its lock is granted once a page has ended. */
@@ -112,7 +142,7 @@ function withoutOwner({ channel, key, data, sentAtMs }: Stored): OutboxEntry {
 
 /** Names this page, once it holds its lock; without locks no page is told from another. */
 function own(database: string): Promise<string | undefined> {
-  const held = owners.get(database) ?? holdLock(`${database}:outbox:${randomKey()}`);
+  const held = owners.get(database) ?? holdLock(`${pagesOf(database)}${randomKey()}`);
   owners.set(database, held);
   return held;
 }

@@ -1,16 +1,21 @@
 /** Web Locks for tests in Node: as the standard has them, for all tabs of one process. */
+import { AsyncLocalStorage } from 'node:async_hooks';
 
 interface Request {
+  readonly tab: object | undefined;
   readonly run: () => unknown;
   readonly signal: AbortSignal | undefined;
   readonly settle: (result: Promise<unknown>) => void;
 }
 
 interface Held {
+  readonly tab: object | undefined;
   readonly end: (error?: Error) => void;
 }
 
 export class FakeLocks {
+  /** Whose code runs, where a test tells tabs apart. */
+  readonly tab = new AsyncLocalStorage<object>();
   readonly #held = new Map<string, Held>();
   readonly #waiting = new Map<string, Request[]>();
 
@@ -22,7 +27,7 @@ export class FakeLocks {
   request(name: string, { signal, steal = false }: LockOptions, run: () => unknown): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) throw new DOMException('aborted', 'AbortError');
-      const request: Request = { run, signal, settle: (result) => void result.then(resolve, reject) };
+      const request: Request = { tab: this.tab.getStore(), run: AsyncLocalStorage.bind(run), signal, settle: (result) => void result.then(resolve, reject) };
       const queue = this.#waiting.get(name) ?? [];
       this.#waiting.set(name, queue);
       signal?.addEventListener('abort', () => {
@@ -44,7 +49,11 @@ export class FakeLocks {
 
   /** Ends whoever holds a lock, as a browser does with a tab that crashes: nothing of it runs any more. */
   crash(name: string): void {
-    this.#held.get(name)?.end();
+    const held = this.#held.get(name);
+    if (held?.tab !== undefined) {
+      for (const queue of this.#waiting.values()) queue.splice(0, queue.length, ...queue.filter(({ tab }) => tab !== held.tab));
+    }
+    held?.end();
   }
 
   /** The locks that are held. */
@@ -65,7 +74,7 @@ export class FakeLocks {
           else reject(error);
           this.#grant(name);
         };
-        const held: Held = { end };
+        const held: Held = { tab: request.tab, end };
         this.#held.set(name, held);
         // As in browsers, the lock is told of later.
         queueMicrotask(() => {

@@ -263,6 +263,27 @@ describe('a publication in an outbox', () => {
     assert.deepEqual(stage.delivered.map(({ key }) => key), ['left']);
   });
 
+  it('that another page leaves waits for its turn when there are many, and none is dropped', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    await settled();
+    const own = stage.publish('own');
+    while (kept(stage).length === 0) await settled();
+    for (const key of ['a', 'b', 'c', 'd', 'e']) stage.outbox.leaves({ channel: 'chat:1', key, data: '1' });
+    for (let turn = 0; turn < 5; turn += 1) await settled();
+    assert.deepEqual(kept(stage), ['own', 'a', 'b', 'c', 'd', 'e']);
+    assert.equal(stage.delivered.length, 0);
+    const node = stage.world.connected();
+    for (let offset = 0; offset < 6; offset += 1) {
+      while (node.all('publish').length <= offset) await settled();
+      const id = node.all('publish')[offset]?.id ?? 0;
+      node.says(['published', { id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset }]);
+    }
+    await own;
+    assert.deepEqual(new Set(keys(node)), new Set(['own', 'a', 'b', 'c', 'd', 'e']));
+    while (stage.delivered.length < 5) await settled();
+    assert.ok(stage.delivered.every(({ error }) => error === undefined));
+  });
+
   it('is kept for the next page when the client is closed', async () => {
     const stage = new Stage(new MemoryOutbox());
     const published = stage.publish('a');
@@ -286,7 +307,7 @@ describe('an outbox in IndexedDB', () => {
       const { indexedDbOutbox: open } = (await import(`../../src/indexeddb_outbox.js?page=${pages}`)) as { indexedDbOutbox: typeof indexedDbOutbox };
       const outbox = open({ factory });
       const left: string[] = [];
-      const loaded = await outbox.load((entries) => left.push(...entries.map(({ key }) => key)));
+      const loaded = await locks.tab.run({}, () => outbox.load((entries) => left.push(...entries.map(({ key }) => key))));
       return { outbox, loaded: loaded.map(({ key }) => key), left, lock: locks.names.find((name) => !before.has(name)) };
     };
     let pages = 0;
@@ -307,6 +328,29 @@ describe('an outbox in IndexedDB', () => {
     await third.outbox.remove('a');
     locks.crash(third.lock ?? '');
     assert.deepEqual((await page()).loaded, ['b']);
+  });
+
+  it('that a page leaves which came later is published by one that was there before, whoever else has ended', async () => {
+    const locks = new FakeLocks();
+    locks.install();
+    const { factory } = new FakeIndexedDb();
+    const pages: { outbox: Outbox; left: string[]; lock: string }[] = [];
+    for (const number of [1, 2, 3]) {
+      const { indexedDbOutbox: open } = (await import(`../../src/indexeddb_outbox.js?later=${number}`)) as { indexedDbOutbox: typeof indexedDbOutbox };
+      const before = new Set(locks.names);
+      const outbox = open({ factory });
+      const left: string[] = [];
+      await locks.tab.run({}, () => outbox.load((entries) => left.push(...entries.map(({ key }) => key))));
+      pages.push({ outbox, left, lock: locks.names.find((name) => !before.has(name) && name !== 'skywave:outbox') ?? '' });
+      await settled();
+    }
+    const [first, second, third] = pages;
+    await third?.outbox.add({ channel: 'chat:1', data: '1', key: 'a' });
+    locks.crash(second?.lock ?? '');
+    for (let turn = 0; turn < 20; turn += 1) await settled();
+    locks.crash(third?.lock ?? '');
+    for (let turn = 0; turn < 20; turn += 1) await settled();
+    assert.deepEqual(first?.left, ['a']);
   });
 
   it('gives a page everything where pages cannot be told from each other', async () => {
