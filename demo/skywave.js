@@ -196,6 +196,122 @@ function toPublication(wire, data) {
   return { data, channel: channel2, origin, epoch, offset, timeMs, key: key2, user };
 }
 
+// src/shapes.ts
+var MAX_LIST = 1e5;
+var MAX_ORIGINS = 64;
+var encoder;
+function toUtf8(text2) {
+  encoder ??= new TextEncoder();
+  return encoder.encode(text2);
+}
+function byteLength(text2) {
+  return toUtf8(text2).length;
+}
+function isText(text2, maxBytes) {
+  return byteLength(text2) <= maxBytes && !/\p{Cs}/u.test(text2);
+}
+var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
+var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
+var flag = (value) => typeof value === "boolean";
+function isFields(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+var object = (shape, ...more) => (value, reader3) => {
+  if (!isFields(value)) return false;
+  for (const [name, check2] of Object.entries(shape)) {
+    const field = name.replace("?", "");
+    const isOptional = field !== name;
+    if (isOptional && (value[field] ?? void 0) === void 0) Reflect.deleteProperty(value, field);
+    else if (!Object.hasOwn(value, field) || !check2(value[field], reader3)) return false;
+  }
+  return more.every((check2) => check2(value, reader3));
+};
+var list = (check2) => (value, reader3) => Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check2(item, reader3));
+var payload = (body, reader3) => reader3(body);
+var id = integer(1, 4294967295);
+var u64 = integer(0);
+var name32 = text(32);
+var name64 = text(64);
+var channel = text(255);
+var code = integer(0, 65535);
+var point = object({ epoch: name32, offset: u64 });
+var position = (value, reader3) => {
+  if (!isFields(value)) return false;
+  const entries = Object.entries(value);
+  return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader3) && point(at, reader3));
+};
+function isPosition(value) {
+  return position(value, () => false) && !/\\ud[89a-f]/i.test(JSON.stringify(value));
+}
+var heartbeat = { interval_ms: u64, timeout_ms: u64 };
+var reason = text(64);
+var members = {
+  count: u64,
+  members: list(object({ session: name64, "user?": text(), since_ms: u64 }))
+};
+var memberList = members.members;
+var place = { channel, origin: name32, epoch: name32, offset: u64 };
+var publication = object({ ...place, time_ms: u64, "key?": name64, "user?": text() }, payload);
+var SHAPES = {
+  connected: object({
+    id,
+    session: name64,
+    resume: text(),
+    node: text(),
+    region: name32,
+    "user?": text(),
+    "expires_at_ms?": u64,
+    resumed: flag,
+    heartbeat: object(heartbeat),
+    limits: object({
+      // The others are the node's own business.
+      frame_bytes: u64,
+      publishes_per_second: u64,
+      "idempotency_ms?": u64
+    }),
+    regions: list(object({ name: name32, url: text() })),
+    "prefer_url?": text()
+  }),
+  subscribed: object({
+    "id?": id,
+    channel,
+    "subscription?": u64,
+    position,
+    "recovered?": flag,
+    "reason?": reason,
+    "recovers?": u64,
+    "presence?": object(members)
+  }),
+  unsubscribed: object({ "id?": id, channel, "code?": code, "reason?": text() }),
+  stream: object({ channel, subscription: u64 }),
+  published: object({ id, ...place }),
+  history: object({ id, channel, publications: list(publication), "cursor?": text(128), "more?": flag }),
+  presence: object({ id, channel, ...members }),
+  result: object({ id }, payload),
+  refreshed: object({ id, expires_at_ms: u64 }),
+  publication,
+  event: object({ channel, session: name64, "user?": text(), "slot?": name64 }, payload),
+  gap: object({ ...place, reason }),
+  presence_changed: object({ channel, count: u64, joined: memberList, left: memberList }),
+  ping: object({ seq: integer(0, 4294967295), ...heartbeat }),
+  drain: object({ after_ms: u64, "url?": text() }),
+  error: object({
+    "id?": id,
+    code,
+    reason: text(),
+    message: text(),
+    transient: flag,
+    "retry_after_ms?": u64
+  }),
+  disconnect: object({ code, reason: text(), reconnect: flag, "retry_after_ms?": u64 })
+};
+function isKnown(name) {
+  return Object.hasOwn(SHAPES, name);
+}
+function fits(name, body, reader3) {
+  return SHAPES[name](body, reader3);
+}
+
 // src/payload.ts
 function toPayload(data) {
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
@@ -204,6 +320,9 @@ function toPayload(data) {
   const { constructor } = Object(data);
   check(text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object"), "a payload is a JSON value or bytes");
   return text2;
+}
+function checkText(text2, maxBytes) {
+  check(isText(text2 ?? "", maxBytes), `a text of at most ${maxBytes} bytes`);
 }
 function textOf(data) {
   try {
@@ -437,119 +556,6 @@ function randomKey() {
   return [...words].map((word) => word.toString(36)).join("");
 }
 
-// src/shapes.ts
-var MAX_LIST = 1e5;
-var MAX_ORIGINS = 64;
-var encoder;
-function toUtf8(text2) {
-  encoder ??= new TextEncoder();
-  return encoder.encode(text2);
-}
-function byteLength(text2) {
-  return toUtf8(text2).length;
-}
-var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
-var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
-var flag = (value) => typeof value === "boolean";
-function isFields(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-var object = (shape, ...more) => (value, reader3) => {
-  if (!isFields(value)) return false;
-  for (const [name, check2] of Object.entries(shape)) {
-    const field = name.replace("?", "");
-    const isOptional = field !== name;
-    if (isOptional && (value[field] ?? void 0) === void 0) Reflect.deleteProperty(value, field);
-    else if (!Object.hasOwn(value, field) || !check2(value[field], reader3)) return false;
-  }
-  return more.every((check2) => check2(value, reader3));
-};
-var list = (check2) => (value, reader3) => Array.isArray(value) && value.length <= MAX_LIST && value.every((item) => check2(item, reader3));
-var payload = (body, reader3) => reader3(body);
-var id = integer(1, 4294967295);
-var u64 = integer(0);
-var name32 = text(32);
-var name64 = text(64);
-var channel = text(255);
-var code = integer(0, 65535);
-var point = object({ epoch: name32, offset: u64 });
-var position = (value, reader3) => {
-  if (!isFields(value)) return false;
-  const entries = Object.entries(value);
-  return entries.length <= MAX_ORIGINS && entries.every(([origin, at]) => name32(origin, reader3) && point(at, reader3));
-};
-function isPosition(value) {
-  return position(value, () => false) && !/\\ud[89a-f]/i.test(JSON.stringify(value));
-}
-var heartbeat = { interval_ms: u64, timeout_ms: u64 };
-var reason = text(64);
-var members = {
-  count: u64,
-  members: list(object({ session: name64, "user?": text(), since_ms: u64 }))
-};
-var memberList = members.members;
-var place = { channel, origin: name32, epoch: name32, offset: u64 };
-var publication = object({ ...place, time_ms: u64, "key?": name64, "user?": text() }, payload);
-var SHAPES = {
-  connected: object({
-    id,
-    session: name64,
-    resume: text(),
-    node: text(),
-    region: name32,
-    "user?": text(),
-    "expires_at_ms?": u64,
-    resumed: flag,
-    heartbeat: object(heartbeat),
-    limits: object({
-      // The others are the node's own business.
-      frame_bytes: u64,
-      publishes_per_second: u64,
-      "idempotency_ms?": u64
-    }),
-    regions: list(object({ name: name32, url: text() })),
-    "prefer_url?": text()
-  }),
-  subscribed: object({
-    "id?": id,
-    channel,
-    "subscription?": u64,
-    position,
-    "recovered?": flag,
-    "reason?": reason,
-    "recovers?": u64,
-    "presence?": object(members)
-  }),
-  unsubscribed: object({ "id?": id, channel, "code?": code, "reason?": text() }),
-  stream: object({ channel, subscription: u64 }),
-  published: object({ id, ...place }),
-  history: object({ id, channel, publications: list(publication), "cursor?": text(128), "more?": flag }),
-  presence: object({ id, channel, ...members }),
-  result: object({ id }, payload),
-  refreshed: object({ id, expires_at_ms: u64 }),
-  publication,
-  event: object({ channel, session: name64, "user?": text(), "slot?": name64 }, payload),
-  gap: object({ ...place, reason }),
-  presence_changed: object({ channel, count: u64, joined: memberList, left: memberList }),
-  ping: object({ seq: integer(0, 4294967295), ...heartbeat }),
-  drain: object({ after_ms: u64, "url?": text() }),
-  error: object({
-    "id?": id,
-    code,
-    reason: text(),
-    message: text(),
-    transient: flag,
-    "retry_after_ms?": u64
-  }),
-  disconnect: object({ code, reason: text(), reconnect: flag, "retry_after_ms?": u64 })
-};
-function isKnown(name) {
-  return Object.hasOwn(SHAPES, name);
-}
-function fits(name, body, reader3) {
-  return SHAPES[name](body, reader3);
-}
-
 // src/channel.ts
 var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
 var WAITING = ["invalid", "error"];
@@ -593,7 +599,7 @@ var Channel = class {
   configure(options) {
     const { history, position: position2 } = options;
     if (history) checkPage(history);
-    check(position2 === void 0 || isPosition(position2), "a position is a map of origin → epoch and offset");
+    checkPosition(position2);
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     const named = Object.entries(options).filter(([, value]) => value !== void 0);
     this.#options = { ...this.#options, ...Object.fromEntries(named) };
@@ -876,7 +882,7 @@ var Channel = class {
    */
   async publish(data, { key: key2 = randomKey(), signal } = {}) {
     validate(this.#options.schema, data);
-    check(byteLength(key2) <= 64, "a key has at most 64 bytes");
+    checkText(key2, 64);
     const payload2 = toPayload(data);
     if (this.#options.echo === false) this.#remember(key2);
     return this.#outgoing.publish(this.name, payload2, key2, signal);
@@ -892,7 +898,7 @@ var Channel = class {
    */
   emit(data, { slot } = {}) {
     validate(this.#options.eventSchema, data);
-    check(byteLength(slot ?? "") <= 64, "a slot has at most 64 bytes");
+    checkText(slot, 64);
     return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
   }
   /** Reads retained publications. */
@@ -909,12 +915,15 @@ var Channel = class {
   }
 };
 function checkPage(count, after, before = "") {
-  const isRight = Number.isInteger(count) && count >= 1 && count <= 1e3 && byteLength(before) <= 128 && !(after && before);
-  check(isRight, "a page has 1 to 1,000, `after` or `before`");
+  checkPosition(after);
+  checkText(before, 128);
+  check(Number.isInteger(count) && count >= 1 && count <= 1e3 && !(after && before), "a page has 1 to 1,000, `after` or `before`");
+}
+function checkPosition(position2) {
+  check(position2 === void 0 || isPosition(position2), "a position maps origins to epoch and offset");
 }
 function checkName(name) {
-  const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  const isRight = isShaped && byteLength(name) <= 255 && !/[\p{Cc}\p{Cs}]/u.test(name);
+  const isRight = /^(@|[a-z0-9_-]{1,32}:)\P{Cc}+$/u.test(name) && isText(name, 255);
   check(isRight, "a channel is `namespace:name` or `@user`");
 }
 
@@ -1299,7 +1308,7 @@ var Publishes = class {
   /** Gives up what must not be sent again. */
   expire(connection, now) {
     for (const [number, waiting] of this.#waiting) {
-      if (this.#expiresAt(waiting, connection) <= now || (waiting.sentAt ?? 0) > now + this.keyMs) this.refuse(number, new OutcomeUnknownError());
+      if (this.#expiresAt(waiting, connection) <= now) this.refuse(number, new OutcomeUnknownError());
     }
   }
   /** Takes one in and gives its number; a full queue answers it at once. */
@@ -2532,7 +2541,8 @@ var SkywaveCore = class {
   }
   /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */
   async call(method, data = null, { deadlineMs, schema, signal } = {}) {
-    const fields = { method, deadline_ms: deadlineMs, data: toPayload(data) };
+    checkText(method, 128);
+    const fields = { method, deadline_ms: deadlineMs && Math.ceil(deadlineMs), data: toPayload(data) };
     const body = await this.outgoing.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
@@ -2552,6 +2562,7 @@ var SkywaveCore = class {
 };
 
 // src/courier.ts
+var CLOCKS_DIFFER_MS = 1e4;
 var Courier = class {
   #outbox;
   #outgoing;
@@ -2565,6 +2576,9 @@ var Courier = class {
   #stored = Promise.resolve();
   /** Settled, and still in the store because that failed. */
   #stale = /* @__PURE__ */ new Set();
+  /** How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in order. */
+  #underWay = 0;
+  #waiting = [];
   /** `limit`: how many may be in the outbox. */
   constructor(outbox, outgoing, limit, delivered) {
     this.#outbox = outbox;
@@ -2619,21 +2633,20 @@ var Courier = class {
   /** Sends what earlier pages left, before anything new. */
   async #takeUp() {
     const entries = await this.#outbox.load((left) => {
-      if (!this.#outgoing.isClosed) void this.#deliverAll(left);
+      if (!this.#outgoing.isClosed) this.#deliverAll(left);
     });
-    await this.#deliverAll(entries);
+    this.#deliverAll(entries);
   }
-  async #deliverAll(entries) {
+  #deliverAll(entries) {
     this.#count += entries.length;
-    let sent = Promise.resolve();
-    for (let at = 0; at < entries.length; at += this.#limit) {
-      await sent;
-      sent = Promise.all(entries.slice(at, at + this.#limit).map((entry) => this.#deliver(entry)));
-    }
+    for (const entry of entries) void this.#deliver(entry);
   }
   async #deliver(entry) {
+    const { sentAtMs } = entry;
+    const isDoubtful = sentAtMs !== void 0 && sentAtMs > this.#outgoing.now() + CLOCKS_DIFFER_MS;
     try {
-      this.#delivered({ ...entry, published: await this.#send(entry, entry.sentAtMs !== void 0) });
+      const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== void 0);
+      this.#delivered({ ...entry, published });
     } catch (error) {
       this.#delivered({ ...entry, error });
     }
@@ -2644,8 +2657,11 @@ var Courier = class {
     const sent = (sentAtMs) => {
       if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => void 0);
     };
+    await this.#place();
     try {
-      const published = await this.#sent(entry, sent, abandoned);
+      const published = await this.#sent(entry, sent, abandoned).finally(() => {
+        this.#leave();
+      });
       await noted;
       await this.#settled(entry.key);
       return published;
@@ -2654,6 +2670,17 @@ var Courier = class {
       if (!this.#outgoing.isClosed) await this.#settled(entry.key);
       throw error;
     }
+  }
+  /** Waits for a place in the session's queue: an earlier page may have left more than it takes. */
+  async #place() {
+    if (this.#underWay >= this.#limit) await new Promise((resolve) => this.#waiting.push(resolve));
+    else this.#underWay += 1;
+  }
+  /** Gives the place to whoever has waited for the longest time. */
+  #leave() {
+    const next = this.#waiting.shift();
+    if (next === void 0) this.#underWay -= 1;
+    else next();
   }
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
   #sent(entry, sent, abandoned) {
@@ -3146,7 +3173,7 @@ function openWebSocket(url, encoding, given, signal) {
   return new Promise((resolve, reject) => {
     const constructor = given ?? globalThis.WebSocket;
     if (constructor === void 0) {
-      throw requestError("bad_request", "no WebSocket here: give one as the option `WebSocket`, in Node 20 that of the package `ws`");
+      throw requestError("bad_request", "no WebSocket here: the option `WebSocket` takes one, in Node 20 that of `ws`");
     }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = "arraybuffer";

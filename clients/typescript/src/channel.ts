@@ -14,13 +14,13 @@ import {
   toMember,
   toPublication,
 } from './messages.js';
-import { toPayload } from './payload.js';
+import { checkText, toPayload } from './payload.js';
 import { earlier, isPast, moved, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
 import { type Outgoing, randomKey } from './outgoing.js';
-import { byteLength, isPosition } from './shapes.js';
+import { isPosition, isText } from './shapes.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
   /** Begin with the last so many publications; at most 1,000. */
@@ -136,7 +136,7 @@ export class Channel<Message = unknown, Event = unknown> {
   configure(options: ChannelOptions<Message, Event>): void {
     const { history, position } = options;
     if (history) checkPage(history);
-    check(position === undefined || isPosition(position), 'a position is a map of origin → epoch and offset');
+    checkPosition(position);
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     // Several components may name the channel: what one leaves out is what another has said.
     const named = Object.entries(options).filter(([, value]) => value !== undefined);
@@ -464,7 +464,7 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   async publish(data: Message, { key = randomKey(), signal }: PublishOptions = {}): Promise<Published> {
     validate(this.#options.schema, data);
-    check(byteLength(key) <= 64, 'a key has at most 64 bytes');
+    checkText(key, 64);
     const payload = toPayload(data);
     if (this.#options.echo === false) this.#remember(key);
     return this.#outgoing.publish(this.name, payload, key, signal);
@@ -482,7 +482,7 @@ export class Channel<Message = unknown, Event = unknown> {
    */
   emit(data: Event, { slot }: { readonly slot?: string } = {}): boolean {
     validate(this.#options.eventSchema, data);
-    check(byteLength(slot ?? '') <= 64, 'a slot has at most 64 bytes');
+    checkText(slot, 64);
     return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
   }
 
@@ -503,14 +503,18 @@ export class Channel<Message = unknown, Event = unknown> {
 
 /** @throws RequestError for what a node does not give at once. */
 function checkPage(count: number, after?: Position, before = ''): void {
-  const isRight = Number.isInteger(count) && count >= 1 && count <= 1_000 && byteLength(before) <= 128 && !(after && before);
-  check(isRight, 'a page has 1 to 1,000, `after` or `before`');
+  checkPosition(after);
+  checkText(before, 128);
+  check(Number.isInteger(count) && count >= 1 && count <= 1_000 && !(after && before), 'a page has 1 to 1,000, `after` or `before`');
+}
+
+/** @throws RequestError for what is no position. */
+function checkPosition(position: Position | undefined): void {
+  check(position === undefined || isPosition(position), 'a position maps origins to epoch and offset');
 }
 
 /** @throws RequestError for what is no channel's name. */
 function checkName(name: string): void {
-  const isShaped = /^(@.+|[a-z0-9_-]{1,32}:.+)$/su.test(name);
-  // Half of a surrogate pair is no text: the node would refuse the whole frame.
-  const isRight = isShaped && byteLength(name) <= 255 && !/[\p{Cc}\p{Cs}]/u.test(name);
+  const isRight = /^(@|[a-z0-9_-]{1,32}:)\P{Cc}+$/u.test(name) && isText(name, 255);
   check(isRight, 'a channel is `namespace:name` or `@user`');
 }

@@ -8,7 +8,7 @@ import { Engine, type GetToken } from './engine.js';
 import { requestError, type SkywaveError } from './errors.js';
 import { Outgoing } from './outgoing.js';
 import type { Parts } from './parts.js';
-import { toPayload } from './payload.js';
+import { checkText, toPayload } from './payload.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { Session } from './session.js';
@@ -189,7 +189,8 @@ export class SkywaveCore {
     data: unknown = null,
     { deadlineMs, schema, signal }: CallOptions<Result> = {},
   ): Promise<Result> {
-    const fields = { method, deadline_ms: deadlineMs, data: toPayload(data) };
+    checkText(method, 128);
+    const fields = { method, deadline_ms: deadlineMs && Math.ceil(deadlineMs), data: toPayload(data) };
     const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }

@@ -11,6 +11,9 @@ export interface Delivered extends OutboxEntry {
   readonly error?: SkywaveError;
 }
 
+/** By so much the clocks of two pages may differ. */
+const CLOCKS_DIFFER_MS = 10_000;
+
 export class Courier {
   readonly #outbox: Outbox;
   readonly #outgoing: Outgoing;
@@ -99,8 +102,12 @@ export class Courier {
   }
 
   async #deliver(entry: OutboxEntry): Promise<void> {
+    const { sentAtMs } = entry;
+    // Sent at a time to come, by a clock that was ahead: nobody knows how long ago that was.
+    const isDoubtful = sentAtMs !== undefined && sentAtMs > this.#outgoing.now() + CLOCKS_DIFFER_MS;
     try {
-      this.#delivered({ ...entry, published: await this.#send(entry, entry.sentAtMs !== undefined) });
+      const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== undefined);
+      this.#delivered({ ...entry, published });
     } catch (error) {
       this.#delivered({ ...entry, error: error as SkywaveError });
     }

@@ -1,6 +1,7 @@
 /** What an application sends: any JSON value, or bytes. */
 import { check } from './errors.js';
 import type { Payload } from './frames.js';
+import { isText } from './shapes.js';
 
 /**
  * The payload for a value: bytes for an `ArrayBuffer` or a view of one, JSON for all else.
@@ -14,6 +15,11 @@ export function toPayload(data: unknown): Payload {
   const { constructor } = Object(data) as { constructor?: { readonly name: string } };
   check(text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object'), 'a payload is a JSON value or bytes');
   return text;
+}
+
+/** @throws RequestError for text that no node would take. */
+export function checkText(text: string | undefined, maxBytes: number): void {
+  check(isText(text ?? '', maxBytes), `a text of at most ${maxBytes} bytes`);
 }
 
 /** The JSON text of a value. There is none of functions, symbols and `undefined`, and of what is circular. */

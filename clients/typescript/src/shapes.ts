@@ -26,6 +26,11 @@ export function byteLength(text: string): number {
   return toUtf8(text).length;
 }
 
+/** Whether a node takes it for text of that size: half of a surrogate pair is none. */
+export function isText(text: string, maxBytes: number): boolean {
+  return byteLength(text) <= maxBytes && !/\p{Cs}/u.test(text);
+}
+
 const integer =
   (least: number, most = 2 ** 64): Check =>
   (value) =>

@@ -83,8 +83,7 @@ export class Publishes {
   /** Gives up what must not be sent again. */
   expire(connection: Link | undefined, now: number): void {
     for (const [number, waiting] of this.#waiting) {
-      // A clock that was ahead has noted a time to come.
-      if (this.#expiresAt(waiting, connection) <= now || (waiting.sentAt ?? 0) > now + this.keyMs) this.refuse(number, new OutcomeUnknownError());
+      if (this.#expiresAt(waiting, connection) <= now) this.refuse(number, new OutcomeUnknownError());
     }
   }
 

@@ -209,6 +209,19 @@ describe('a channel', () => {
     assert.deepEqual(node.last('subscribe'), { id: node.last('subscribe').id, channel: 'chat:1' });
   });
 
+  it('asks for nothing in words that no node takes for text, since the tenth time would end the session', async () => {
+    const { channel, node } = connected();
+    const half = '\ud83d';
+    for (const key of [half, 'x'.repeat(65)]) {
+      await assert.rejects(channel.publish(1, { key }), { code: 107 });
+      assert.throws(() => channel.emit(1, { slot: key }), { code: 107 });
+    }
+    await assert.rejects(channel.history({ before: half }), { code: 107 });
+    await assert.rejects(channel.history({ after: { eu: 5 } as never }), { code: 107 });
+    await channel.publish('half', { key: 'é😀', signal: AbortSignal.timeout(1) }).catch(() => undefined);
+    assert.deepEqual(node.sent.map(([name]) => name), ['connect', 'publish']);
+  });
+
   it('ends its iterations when they are not wanted any more, and with an error when it is refused', async () => {
     const stage = connected();
     const { channel, node } = stage;

@@ -152,19 +152,6 @@ describe('a publish', () => {
     }
   });
 
-  it('that an earlier page sent, by a clock that was ahead, is not sent again', () => {
-    const world = new World();
-    const node = world.connected();
-    let error: Error | undefined;
-    const sentAtMs = world.time + 3_600_000;
-    const failed = (reason: Error): void => {
-      error = reason;
-    };
-    world.session.traffic.publish({ channel: 'chat:1', data: '1', key: 'k', sentAtMs, done: () => undefined, failed });
-    assert.ok(error instanceof OutcomeUnknownError);
-    assert.deepEqual(keys(node), []);
-  });
-
   it('that the node fails at for the moment again and again is given up once its key may be forgotten', () => {
     const world = new World();
     const limits = { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: 10_000 };
