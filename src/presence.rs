@@ -13,6 +13,7 @@ use crate::{
     config::NamespaceConfig,
     hub::Hub,
     redis::{ConnectError, Redis},
+    session::claim::Claim,
 };
 use futures_util::future::BoxFuture;
 use memory::MemoryRoster;
@@ -23,15 +24,7 @@ use skywave_protocol::{
     frame::{Member, Members, SessionId},
     heartbeat::HeartbeatConfig,
 };
-use std::{
-    collections::BTreeMap,
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use telling::Telling;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -74,7 +67,6 @@ pub struct Presence {
     schedule: Arc<Schedule>,
     telling: Arc<Telling>,
     roster: Box<dyn Roster>,
-    transports: AtomicU64,
 }
 
 /// A session's presence on a channel. Dropped, it ends after the namespace's grace period, unless
@@ -83,20 +75,20 @@ pub struct Stay {
     presence: Arc<Presence>,
     channel: Channel,
     session: SessionId,
-    transport: u64,
+    claim: Claim,
 }
 
 impl Stay {
     /// Leaves without grace: the session went on purpose.
     pub fn leave(self) {
-        self.presence.depart(&self.channel, &self.session, self.transport, Duration::ZERO);
+        self.presence.depart(&self.channel, &self.session, self.claim, Duration::ZERO);
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
         let grace = self.presence.namespace(&self.channel).map_or(Duration::ZERO, |one| one.presence_grace);
-        self.presence.depart(&self.channel, &self.session, self.transport, grace);
+        self.presence.depart(&self.channel, &self.session, self.claim, grace);
     }
 }
 
@@ -108,7 +100,7 @@ impl Presence {
         let schedule = Arc::new(Schedule::default());
         let telling = Arc::new(Telling::new(hub, namespaces.clone(), schedule.clone()));
         let roster = Box::new(MemoryRoster::new(shards.clone(), telling.clone()));
-        Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) })
+        Arc::new(Self { namespaces, shards, schedule, telling, roster })
     }
 
     /// Presence of a node that shares its channels with those that use the same Redis. When the node is gone, its
@@ -132,28 +124,28 @@ impl Presence {
         let holder = format!("{node}.{:010x}", rand::random::<u64>() >> 24).into();
         let parts = (shards.clone(), hub, telling.clone());
         let roster = Box::new(RedisRoster::start(redis, holder, lease, parts, tasks).await?);
-        Ok(Arc::new(Self { namespaces, shards, schedule, telling, roster, transports: AtomicU64::new(1) }))
+        Ok(Arc::new(Self { namespaces, shards, schedule, telling, roster }))
     }
 
     fn namespace(&self, channel: &Channel) -> Option<&NamespaceConfig> {
         self.namespaces.get(channel.namespace()).filter(|namespace| namespace.presence)
     }
 
-    /// The session is on the channel from now on. `None` where the namespace has no presence.
+    /// The session is on the channel from now on, by the transport with this claim; unless it is there by a newer
+    /// transport, which stays. `None` where the namespace has no presence.
     pub fn arrive(
         self: &Arc<Self>,
         channel: &Channel,
-        session: &SessionId,
+        (session, claim): (&SessionId, Claim),
         user: Option<Arc<str>>,
         data: Option<Json>,
     ) -> Option<Stay> {
         self.namespace(channel)?;
-        let transport = self.transports.fetch_add(1, Ordering::Relaxed);
         let mut residents = self.shards.of(channel).lock();
-        let returns = residents.take_up(channel, session, transport);
+        let returns = residents.take_up(channel, session, claim);
         if !returns {
             let member = Member { session: session.clone(), user, data, since_ms: wall_ms() };
-            residents.insert(channel, Resident::new(member, transport));
+            residents.insert(channel, Resident::new(member, claim));
         }
         match residents.get(channel, session) {
             // Who came back in time is nothing to tell.
@@ -161,12 +153,12 @@ impl Presence {
             Some(resident) => self.roster.arrived(&residents, channel, resident),
             None => {}
         }
-        Some(Stay { presence: self.clone(), channel: channel.clone(), session: session.clone(), transport })
+        Some(Stay { presence: self.clone(), channel: channel.clone(), session: session.clone(), claim })
     }
 
-    fn depart(&self, channel: &Channel, session: &SessionId, transport: u64, grace: Duration) {
+    fn depart(&self, channel: &Channel, session: &SessionId, claim: Claim, grace: Duration) {
         let leaves_at = Instant::now() + grace;
-        if self.shards.of(channel).lock().leave_at(channel, session, transport, leaves_at) {
+        if self.shards.of(channel).lock().leave_at(channel, session, claim, leaves_at) {
             self.schedule.add(leaves_at, Due::Leave(channel.clone(), session.clone()));
         }
     }

@@ -22,6 +22,7 @@ use crate::{
     node::Node,
 };
 use bytes::Bytes;
+use claim::Claim;
 use connection::{Connection, Incoming};
 use joining::Joining;
 use pending::{Done, Pending};
@@ -66,6 +67,8 @@ struct Session<C> {
     connection: C,
     outbox: Arc<Outbox>,
     id: SessionId,
+    /// Tells its transports apart.
+    claim: Claim,
     grant: Grant,
     subscriptions: HashMap<Channel, Subscription>,
     /// Channels that count as subscribed to, but are not answered yet.
@@ -174,6 +177,7 @@ impl<C: Connection> Session<C> {
             connection,
             outbox,
             id: opened.id,
+            claim: opened.claim,
             grant: opened.grant,
             subscriptions: HashMap::new(),
             joining: HashMap::new(),

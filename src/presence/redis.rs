@@ -5,7 +5,6 @@
 //! node failed to say it says again later; what it failed to hear it finds out by comparing (see [`upkeep`]).
 
 mod answers;
-mod clock;
 mod held;
 mod holding;
 mod lists;
@@ -23,15 +22,15 @@ use crate::{
     broker::BrokerError,
     hub::Hub,
     redis::{ConnectError, Malformed, Redis, heard::Heard, subscription, subscription::Subscription},
+    session,
 };
 use answers::Claimed;
-use clock::Clock;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
 use lists::Lists;
 use parking_lot::Mutex;
 use redis::Value;
-use requests::{Announce, Claim, Release, Requests};
+use requests::{Announce, Hold, Release, Requests};
 use rooms::Rooms;
 use skywave_protocol::{
     Channel,
@@ -72,7 +71,6 @@ struct Shared {
 #[derive(Default)]
 struct Partition {
     life: Option<String>,
-    clock: Clock,
     heard: Heard,
     /// Redis may not know all that this node holds, or knows what it does not.
     doubtful: bool,
@@ -96,13 +94,13 @@ struct Call {
 struct Arrival {
     channel: Channel,
     session: SessionId,
-    number: u64,
+    claim: session::claim::Claim,
 }
 
 impl Arrival {
     fn of(channel: &Channel, resident: &Resident) -> Self {
         let session = resident.member.session.clone();
-        Self { channel: channel.clone(), session, number: resident.arrival }
+        Self { channel: channel.clone(), session, claim: resident.claim }
     }
 }
 
@@ -145,8 +143,8 @@ impl RedisRoster {
 impl Roster for RedisRoster {
     fn arrived(&self, _residents: &Residents, channel: &Channel, resident: &Resident) {
         let partition = self.0.requests.keys.partition(channel);
-        let claim = Claim::of(channel, resident, &self.0.partition(partition).lock().clock);
-        let request = self.0.requests.arrive(partition, Announce::Joined, vec![claim]);
+        let hold = Hold::of(channel, resident);
+        let request = self.0.requests.arrive(partition, Announce::Joined, vec![hold]);
         let outcome = Box::pin(self.0.redis.commands.call(request));
         self.0.follow(Call { partition, arrival: Some(Arrival::of(channel, resident)), outcome });
     }
@@ -157,8 +155,8 @@ impl Roster for RedisRoster {
 
     fn departed(&self, _residents: &Residents, channel: &Channel, resident: Resident) {
         let partition = self.0.requests.keys.partition(channel);
-        let release =
-            Release { channel: channel.clone(), session: resident.member.session, stay: resident.stay };
+        let Resident { member, claim, stay, .. } = resident;
+        let release = Release { channel: channel.clone(), session: member.session, claim: Some(claim), stay };
         let request = self.0.requests.depart(partition, vec![release]);
         let outcome = Box::pin(self.0.redis.commands.call(request));
         self.0.follow(Call { partition, arrival: None, outcome });
@@ -227,8 +225,8 @@ impl Shared {
     }
 
     fn claimed(&self, arrival: &Arrival, claimed: Claimed) {
-        let Arrival { channel, session, number } = arrival;
-        self.shards.of(channel).lock().claimed(channel, session, *number, claimed.stay, claimed.since_ms);
+        let Arrival { channel, session, claim } = arrival;
+        self.shards.of(channel).lock().claimed(channel, session, *claim, claimed.stay, claimed.since_ms);
     }
 
     /// Takes note of the news of that number. Whether all was heard that came before, and what was told is what was.
@@ -277,7 +275,7 @@ impl subscription::Listener for Listener {
         shared.learn(partition, &news.life);
         for held in news.taken.iter().filter(|held| *held.holder != *shared.requests.holder) {
             let mut residents = shared.shards.of(&news.channel).lock();
-            residents.taken(&news.channel, &held.member.session, held.stay);
+            residents.taken(&news.channel, &held.member.session, held.claim, held.stay);
         }
         let settled = shared.follows(partition, news.number);
         shared.rooms.heard(news, settled);

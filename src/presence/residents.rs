@@ -1,6 +1,6 @@
 //! The members that are here by this node, those included whose transport has just ended.
 
-use crate::redis::keys::partition_of;
+use crate::{redis::keys::partition_of, session::claim::Claim};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,
@@ -13,21 +13,19 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub struct Resident {
     pub member: Member,
-    /// The transport that holds it now, by its number. No other arrival has the same, and an older one's end does not
-    /// end it.
-    pub arrival: u64,
-    pub arrived_at: Instant,
+    /// That of the transport which holds it now. An older one neither takes it over nor ends it.
+    pub claim: Claim,
     /// With nodes that share a Redis: the stay that Redis answered, which grows whenever the session passes to another
-    /// node; 0 before.
+    /// node; 0 before. It counts beside nodes of the version before, which tell no claims.
     pub stay: u64,
-    /// The last stay by which another node took the session over.
+    /// The last stay by which such a node took the session over.
     taken: u64,
     leaves_at: Option<Instant>,
 }
 
 impl Resident {
-    pub fn new(member: Member, arrival: u64) -> Self {
-        Self { member, arrival, arrived_at: Instant::now(), stay: 0, taken: 0, leaves_at: None }
+    pub fn new(member: Member, claim: Claim) -> Self {
+        Self { member, claim, stay: 0, taken: 0, leaves_at: None }
     }
 }
 
@@ -58,13 +56,16 @@ pub struct Residents {
 }
 
 impl Residents {
-    /// Another transport of a session that is here holds it from now on. `false` when the session is not here.
-    pub fn take_up(&mut self, channel: &Channel, session: &SessionId, transport: u64) -> bool {
+    /// Another transport of a session that is here holds it from now on, unless a newer one does. `false` when the
+    /// session is not here.
+    pub fn take_up(&mut self, channel: &Channel, session: &SessionId, claim: Claim) -> bool {
         let Some(resident) = self.get_mut(channel, session) else { return false };
-        (resident.arrival, resident.arrived_at) = (transport, Instant::now());
-        // It may have been elsewhere since the last one was answered.
-        resident.stay = 0;
-        resident.leaves_at = None;
+        if resident.claim <= claim {
+            resident.claim = claim;
+            // It may have been elsewhere since the last one was answered.
+            resident.stay = 0;
+            resident.leaves_at = None;
+        }
         true
     }
 
@@ -76,9 +77,9 @@ impl Residents {
     }
 
     /// Begins the session's absence, if this transport still holds it.
-    pub fn leave_at(&mut self, channel: &Channel, session: &SessionId, transport: u64, at: Instant) -> bool {
+    pub fn leave_at(&mut self, channel: &Channel, session: &SessionId, claim: Claim, at: Instant) -> bool {
         match self.get_mut(channel, session) {
-            Some(one) if one.arrival == transport && one.leaves_at.is_none() => {
+            Some(one) if one.claim == claim && one.leaves_at.is_none() => {
                 one.leaves_at = Some(at);
                 true
             }
@@ -110,16 +111,16 @@ impl Residents {
         self.channels.get_mut(channel)?.get_mut(session)
     }
 
-    /// Redis answered that the session is here since `stay`; with 0, that another node has it by a later stay.
+    /// Redis answered that the session is here since `stay`; with 0, that another node has it by a newer transport.
     pub fn claimed(
         &mut self,
         channel: &Channel,
         session: &SessionId,
-        arrival: u64,
+        claim: Claim,
         stay: u64,
         since_ms: u64,
     ) {
-        let Some(resident) = self.get_mut(channel, session).filter(|one| one.arrival == arrival) else {
+        let Some(resident) = self.get_mut(channel, session).filter(|one| one.claim == claim) else {
             return;
         };
         resident.stay = resident.stay.max(stay);
@@ -130,11 +131,17 @@ impl Residents {
     }
 
     /// Another node took the session over. It is not here any more, unless it came back since.
-    pub fn taken(&mut self, channel: &Channel, session: &SessionId, stay: u64) {
+    pub fn taken(&mut self, channel: &Channel, session: &SessionId, claim: Option<Claim>, stay: u64) {
         let Some(resident) = self.get_mut(channel, session) else { return };
-        resident.taken = resident.taken.max(stay);
-        // Before the answer it is not known which came first.
-        if resident.stay > 0 && resident.taken > resident.stay {
+        let is_elsewhere = match claim {
+            Some(claim) => claim > resident.claim,
+            None => {
+                resident.taken = resident.taken.max(stay);
+                // Before the answer it is not known which came first.
+                resident.stay > 0 && resident.taken > resident.stay
+            }
+        };
+        if is_elsewhere {
             self.remove(channel, session);
         }
     }

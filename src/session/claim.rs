@@ -1,10 +1,14 @@
 //! Which of a session's transports is the newest: one order that every node and every region's Redis decides alike.
 
+use serde::{Deserialize, Serialize};
+
 /// What a transport claims its session with; of two claims the greater one is newer, whichever arrives last.
 ///
 /// All of it is settled when the transport opens, so that the order does not depend on when, where or how often a claim
-/// is heard: of any number of transports all agree on the same one. `region/claim.lua` compares in the same order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// is heard: of any number of transports all agree on the same one. `region/claim.lua` and presence, in
+/// `presence/redis/rooms.lua`, compare in the same order. It is stored as a list of its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "[u64; 4]", into = "[u64; 4]")]
 pub struct Claim {
     /// How many times its client had sent `connect` by then; 0 from a client that does not count.
     pub attempt: u64,
@@ -15,6 +19,18 @@ pub struct Claim {
     pub since_ms: u64,
     /// Names the transport: begins anywhere in each process, so that no two have the same.
     pub number: u64,
+}
+
+impl From<[u64; 4]> for Claim {
+    fn from([attempt, turn, since_ms, number]: [u64; 4]) -> Self {
+        Self { attempt, turn, since_ms, number }
+    }
+}
+
+impl From<Claim> for [u64; 4] {
+    fn from(Claim { attempt, turn, since_ms, number }: Claim) -> Self {
+        [attempt, turn, since_ms, number]
+    }
 }
 
 #[cfg(test)]

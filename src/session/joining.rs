@@ -224,7 +224,7 @@ impl<C: Connection> Session<C> {
     fn arrive(&self, channel: &Channel) -> Option<Stay> {
         let info = self.grant.info.as_ref().and_then(|info| String::from_utf8(info.to_vec()).ok());
         let data = info.and_then(|info| Json::parse(info).ok());
-        self.node.presence.arrive(channel, &self.id, self.grant.user.clone(), data)
+        self.node.presence.arrive(channel, (&self.id, self.claim), self.grant.user.clone(), data)
     }
 
     /// Answers `subscribed`, behind which come the publications; then does what the client asked of the channel

@@ -2,6 +2,7 @@
 
 use super::{
     End, MAX_BAD_REQUESTS,
+    claim::Claim,
     connection::{Connection, Incoming},
     registry::{self, Attached},
 };
@@ -33,6 +34,7 @@ const MAX_ATTEMPT: u64 = (1 << 53) - 1;
 /// What is known of a session once it is open.
 pub struct Opened {
     pub id: SessionId,
+    pub claim: Claim,
     pub grant: Grant,
     /// What it is to be subscribed to.
     pub wanted: BTreeMap<Channel, SubscribeOptions>,
@@ -159,7 +161,8 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let wanted = connect.subscriptions;
-    Ok(Opened { id, grant, wanted, refused, heartbeat, network_kind: network.kind, places })
+    let claim = attached.claim;
+    Ok(Opened { id, claim, grant, wanted, refused, heartbeat, network_kind: network.kind, places })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, AuthError> {

@@ -11,13 +11,20 @@ use skywave::{
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
+    session::claim::Claim,
 };
 use skywave_protocol::{
     Channel, Text,
     frame::{Members, SessionId},
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use tokio::task::JoinSet;
+
+/// Each arrival is a later attempt than those before.
+static ATTEMPTS: AtomicU64 = AtomicU64::new(1_000);
 
 /// Dropped, its node is gone without a farewell.
 pub struct Crowd {
@@ -65,7 +72,13 @@ impl Crowd {
 
     /// A session comes to `chat:1`.
     pub fn arrives(&self, name: &str) -> Stay {
-        self.presence.arrive(&channel(), &named(name), None, None).unwrap()
+        self.arrives_by(name, ATTEMPTS.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// As [`Self::arrives`], by the so-manieth attempt of its client.
+    pub fn arrives_by(&self, name: &str, attempt: u64) -> Stay {
+        let claim = Claim { attempt, turn: 0, since_ms: 0, number: attempt };
+        self.presence.arrive(&channel(), (&named(name), claim), None, None).unwrap()
     }
 
     /// Who is on `chat:1`.

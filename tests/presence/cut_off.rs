@@ -7,7 +7,7 @@ use crate::{
     world::{AT_ONCE, Watcher, eventually, node, room, set},
 };
 use skywave::{presence::Stay, server::Server};
-use std::{slice, time::Duration};
+use std::slice;
 
 const QUICK: [(&str, &str); 2] = [AT_ONCE, ("CHANNELS__CHAT__PRESENCE_GRACE", "200ms")];
 
@@ -55,7 +55,6 @@ impl Scene {
     async fn travels(&mut self) -> ([Stay; 2], Stay) {
         self.path.cut();
         let left_behind = ["traveller", "another"].map(|name| self.cut_off.arrives(name));
-        a_while().await;
         let here = self.other.arrives("traveller");
         self.is_told_of("traveller").await;
         (left_behind, here)
@@ -68,11 +67,6 @@ impl Scene {
         drop(they_leave);
         self.is_told_that_only_this_one_left("another").await;
     }
-}
-
-/// Longer than an arrival may take to count as one that happens now; shorter than what ends a connection.
-async fn a_while() {
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +97,6 @@ async fn a_session_that_comes_back_to_a_node_that_missed_its_going_is_there_by_t
     scene.path.reset();
     let there = scene.other.arrives("traveller");
     scene.is_held("traveller", "other").await;
-    a_while().await;
     let _back = scene.cut_off.arrives("traveller");
     drop(first);
     scene.path.heal();

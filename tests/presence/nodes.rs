@@ -1,10 +1,15 @@
 //! What nodes of a region say alike while all goes well.
 
 use crate::{
+    crowd::{Crowd, named},
     server::RedisServer,
     world::{Guest, TRANSPORTS, WEBSOCKET, Watcher, client, eventually, node, node_with, session, set, soon},
 };
 use skywave_client::SubscribeOptions;
+
+/// A short absence is told after 100 ms.
+const SHORT: [(&str, &str); 2] =
+    [("CHANNELS__CHAT__PRESENCE_BATCH", "0s"), ("CHANNELS__CHAT__PRESENCE_GRACE", "100ms")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_two_nodes_see_each_other() {
@@ -64,8 +69,7 @@ async fn those_who_come_by_several_nodes_are_told_together() {
 async fn a_session_that_moves_to_another_node_is_not_told() {
     for transport in TRANSPORTS {
         let redis = RedisServer::start().await;
-        let short = [("CHANNELS__CHAT__PRESENCE_BATCH", "0s"), ("CHANNELS__CHAT__PRESENCE_GRACE", "100ms")];
-        let (old, new) = (node_with(&redis, &short).await, node_with(&redis, &short).await);
+        let (old, new) = (node_with(&redis, &SHORT).await, node_with(&redis, &SHORT).await);
         let guest = Guest::of(client(&[&old, &new], transport).await).await;
         let before = guest.session();
         let mut watcher = Watcher::on(&new).await;
@@ -77,4 +81,31 @@ async fn a_session_that_moves_to_another_node_is_not_told() {
         let third = watcher.is_told_first_of_one_who_comes(&new, 3).await;
         assert_eq!(watcher.asks().await, (set(&[before, watcher.session(), third.session()]), 3));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_arrives_late_takes_its_session_from_no_newer_one() {
+    let redis = RedisServer::start().await;
+    let node = node(&redis).await;
+    let mut watcher = Watcher::on(&node).await;
+    let (here, there) = (
+        Crowd::by("here", &redis.url(), &redis, &SHORT).await,
+        Crowd::by("there", &redis.url(), &redis, &SHORT).await,
+    );
+    let first = here.arrives_by("traveller", 1);
+    watcher.gather_of(&[named("traveller")]).await;
+    let _newest = there.arrives_by("traveller", 3);
+    there.is_answered().await;
+    // It was long under way, to another node and to the same one.
+    for crowd in [&here, &there] {
+        drop(crowd.arrives_by("traveller", 2));
+        crowd.is_answered().await;
+    }
+    drop(first);
+    // Whoever leaves last is told first, and alone.
+    let other = here.arrives("other");
+    watcher.gather_of(&[named("other")]).await;
+    drop(other);
+    assert_eq!(watcher.next().await, (set(&[]), set(&[named("other")]), 2));
+    assert_eq!(watcher.asks().await, (set(&[named("traveller"), watcher.session()]), 2));
 }

@@ -104,6 +104,27 @@ async fn a_session_that_moves_to_another_region_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_arrives_late_takes_its_session_from_no_newer_one_of_another_region() {
+    let patience = Duration::from_secs(30);
+    let mut link = Link::start(patience).await;
+    let (from, to) = (link.eu.url(), link.us.url());
+    link.mirror("eu", &from, &to, patience).await;
+    let (eu, us) = (Crowd::on(&link.eu, &QUICK).await, Crowd::on(&link.us, &QUICK).await);
+    let node = node(&link.eu).await;
+    let mut watcher = Watcher::on(&node).await;
+    let _newest = us.arrives_by("traveller", 3);
+    watcher.gather_of(&[named("traveller")]).await;
+    drop(eu.arrives_by("traveller", 2));
+    eu.is_answered().await;
+    // Whoever leaves last is told first, and alone.
+    let other = eu.arrives("other");
+    watcher.gather_of(&[named("other")]).await;
+    drop(other);
+    assert_eq!(watcher.next().await, (set(&[]), set(&[named("other")]), 2));
+    assert_eq!(watcher.asks().await.0, set(&[named("traveller"), watcher.session()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_region_that_is_cut_off_leave_together_and_come_back() {
     let link = Link::start(Duration::from_secs(3)).await;
     let us = Crowd::on(&link.us, &QUICK).await;

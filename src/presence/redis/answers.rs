@@ -12,7 +12,7 @@ use skywave_protocol::{
 };
 use std::collections::HashMap;
 
-/// Since when a claimed session is held; a stay of 0 when another has it by a later one.
+/// Since when a claimed session is held; a stay of 0 when another has it by a newer transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claimed {
     pub stay: u64,
@@ -39,8 +39,6 @@ pub struct Renewed {
     pub held: usize,
     /// The lease had run out, or was not there.
     pub lapsed: bool,
-    /// What the clock of Redis says.
-    pub now_ms: u64,
     /// The number of the news that were said last.
     pub said: u64,
 }
@@ -48,10 +46,10 @@ pub struct Renewed {
 /// # Errors
 /// When it is something else.
 pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
-    let [life, held, lapsed, now, said] = parts(value)?;
+    let [life, held, lapsed, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
-    let (lapsed, now_ms, said) = (number(lapsed)? != 0, number(now)?, number(said)?);
-    Ok(Renewed { life: reply::text(life)?, held, lapsed, now_ms, said })
+    let (lapsed, said) = (number(lapsed)? != 0, number(said)?);
+    Ok(Renewed { life: reply::text(life)?, held, lapsed, said })
 }
 
 /// The holder that was swept, if one was; there may be more.

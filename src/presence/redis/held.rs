@@ -1,6 +1,6 @@
 //! A member as it stands in Redis, and the changes that scripts tell of.
 
-use crate::redis::Malformed;
+use crate::{redis::Malformed, session::claim::Claim};
 use serde::{Deserialize, Deserializer, Serialize};
 use skywave_protocol::{
     Channel, Json, Text,
@@ -8,9 +8,12 @@ use skywave_protocol::{
 };
 use std::sync::Arc;
 
-/// What a member shows besides its session and since when it is there.
+/// What a member shows besides its session and since when it is there, behind the claim of its transport: scripts look for
+/// that at the beginning.
 #[derive(Serialize, Deserialize)]
 struct Details {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim: Option<Claim>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
@@ -22,9 +25,15 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Json>, D::Error
     Json::deserialize(value).map(Some)
 }
 
-/// A member's details as text.
-pub fn details(member: &Member) -> String {
-    let details = Details { user: member.user.clone(), data: member.data.clone() };
+/// A claim as it stands in the details.
+pub fn claim(claim: Claim) -> String {
+    let [attempt, turn, since_ms, number] = claim.into();
+    format!("[{attempt},{turn},{since_ms},{number}]")
+}
+
+/// A member's details as text. Nodes of the version before tell no claim.
+pub fn details(member: &Member, claim: Option<Claim>) -> String {
+    let details = Details { claim, user: member.user.clone(), data: member.data.clone() };
     serde_json::to_string(&details).unwrap_or_else(|error| {
         tracing::error!(%error, "a member is shown without details");
         "{}".to_owned()
@@ -37,6 +46,8 @@ pub struct Held {
     pub holder: String,
     /// Grows whenever the session passes to another holder.
     pub stay: u64,
+    /// Of the transport that is there; absent where a node of the version before holds it.
+    pub claim: Option<Claim>,
     pub member: Member,
 }
 
@@ -50,10 +61,10 @@ impl Held {
         let mut word = || words.next().ok_or(Malformed("member"));
         let (holder, stay, since, details) = (word()?, word()?, word()?, word()?);
         let number = |text: &str| text.parse().map_err(|_| Malformed("member"));
-        let Details { user, data } = serde_json::from_str(details).map_err(|_| Malformed("member"))?;
+        let Details { claim, user, data } = serde_json::from_str(details).map_err(|_| Malformed("member"))?;
         let session: SessionId = Text::new(session).map_err(|_| Malformed("session"))?;
         let member = Member { session, user, data, since_ms: number(since)? };
-        Ok(Self { holder: holder.to_owned(), stay: number(stay)?, member })
+        Ok(Self { holder: holder.to_owned(), stay: number(stay)?, claim, member })
     }
 }
 
@@ -147,11 +158,21 @@ mod tests {
             member(Some(""), Some("null")),
             member(Some("a b\n\0ü"), Some(r#"{"name": "A  B", "n": 1.50}"#)),
         ] {
-            let value = format!("node.1 17 5 {}", details(&member));
-            let held = Held::parse("s1", &value).unwrap();
-            assert_eq!((held.holder.as_str(), held.stay), ("node.1", 17));
-            assert_eq!(held.member, member);
+            for claim in [None, Some(Claim::from([1, 0, (1 << 53) - 1, 7]))] {
+                let value = format!("node.1 17 5 {}", details(&member, claim));
+                let held = Held::parse("s1", &value).unwrap();
+                assert_eq!((held.holder.as_str(), held.stay, held.claim), ("node.1", 17, claim));
+                assert_eq!(held.member, member);
+            }
         }
+    }
+
+    #[test]
+    fn details_begin_with_the_claim_as_scripts_look_for_it() {
+        let written = claim(Claim::from([3, 2, 1, 0]));
+        assert_eq!(written, "[3,2,1,0]");
+        let details = details(&member(Some("alice"), None), Some(Claim::from([3, 2, 1, 0])));
+        assert!(details.starts_with(&format!("{{\"claim\":{written}")), "{details}");
     }
 
     #[test]

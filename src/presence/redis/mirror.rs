@@ -10,7 +10,7 @@ use super::{
     answers::{Census, Renewed},
     held::{Held, News, details},
     holding::{CLAIMS, Place, release_others},
-    requests::{Announce, Claim, Release, Requests},
+    requests::{Announce, Hold, Release, Requests},
     unreadable,
 };
 use crate::{
@@ -249,16 +249,20 @@ impl Session<'_> {
             self.missed.store(true, Ordering::Release);
         }
         let own = |list: Vec<Held>| list.into_iter().filter(|held| !held.holder.starts_with('@'));
-        let claims = |list| own(list).map(|held| claim(&channel, held)).collect::<Vec<_>>();
+        let holds = |list| own(list).map(|held| hold(&channel, held)).collect::<Vec<_>>();
         let requests = &self.mirror.here;
-        let (joined, again) = (claims(joined), claims(back.into_iter().chain(taken).collect()));
-        for (announce, claims) in [(Announce::Joined, joined), (Announce::Back, again)] {
-            if !claims.is_empty() {
-                self.under_way.push(self.mirror.call(requests.arrive(number, announce, claims)));
+        let (joined, again) = (holds(joined), holds(back.into_iter().chain(taken).collect()));
+        for (announce, holds) in [(Announce::Joined, joined), (Announce::Back, again)] {
+            if !holds.is_empty() {
+                self.under_way.push(self.mirror.call(requests.arrive(number, announce, holds)));
             }
         }
-        let release =
-            |held: Held| Release { channel: channel.clone(), session: held.member.session, stay: held.stay };
+        let release = |Held { claim, stay, member, .. }: Held| Release {
+            channel: channel.clone(),
+            session: member.session,
+            claim,
+            stay,
+        };
         let left: Vec<_> = own(left).map(release).collect();
         if !left.is_empty() {
             self.under_way.push(self.mirror.call(requests.depart(number, left)));
@@ -432,29 +436,28 @@ impl Mirror {
         found: Vec<(Channel, Held)>,
         held: &mut HashSet<Place>,
     ) -> Result<(), BrokerError> {
-        let mut claims = Vec::new();
+        let mut holds = Vec::new();
         for (channel, one) in found {
             if self.here.keys.partition(&channel) == number {
                 held.insert((channel.clone(), one.member.session.clone()));
-                claims.push(claim(&channel, one));
+                holds.push(hold(&channel, one));
             }
         }
-        while !claims.is_empty() {
-            let rest = claims.split_off(claims.len().min(CLAIMS));
-            self.call(self.here.arrive(number, Announce::Back, std::mem::replace(&mut claims, rest))).await?;
+        while !holds.is_empty() {
+            let rest = holds.split_off(holds.len().min(CLAIMS));
+            self.call(self.here.arrive(number, Announce::Back, std::mem::replace(&mut holds, rest))).await?;
         }
         Ok(())
     }
 }
 
-fn claim(channel: &Channel, held: Held) -> Claim {
-    Claim {
+fn hold(channel: &Channel, held: Held) -> Hold {
+    Hold {
         channel: channel.clone(),
         // A stay of 0 would be an arrival here.
         stay: held.stay.max(1),
-        arrived_ms: 0,
         since_ms: held.member.since_ms,
-        details: details(&held.member),
+        details: details(&held.member, held.claim),
         session: held.member.session,
     }
 }

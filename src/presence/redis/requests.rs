@@ -1,9 +1,10 @@
 //! What a holder of presence asks of Redis.
 
-use super::{clock::Clock, held};
+use super::held;
 use crate::{
     presence::{MAX_MEMBERS, residents::Resident},
     redis::{Keys, Request, Script},
+    session::claim::Claim,
 };
 use skywave_protocol::{Channel, frame::SessionId};
 use std::{sync::Arc, time::Duration};
@@ -16,27 +17,25 @@ const SCANNED: usize = 500;
 const SCANNED_AFAR: usize = 2_000;
 
 /// That a session is on a channel.
-pub struct Claim {
+pub struct Hold {
     pub channel: Channel,
     pub session: SessionId,
     /// 0 for an arrival, which is not answered yet.
     pub stay: u64,
-    /// When an arrival was, by Redis' clock; 0 where that is not known.
-    pub arrived_ms: u64,
     pub since_ms: u64,
+    /// As [`held::details`] has them.
     pub details: String,
 }
 
-impl Claim {
-    pub fn of(channel: &Channel, resident: &Resident, clock: &Clock) -> Self {
+impl Hold {
+    pub fn of(channel: &Channel, resident: &Resident) -> Self {
         let member = &resident.member;
         Self {
             channel: channel.clone(),
             session: member.session.clone(),
             stay: resident.stay,
-            arrived_ms: clock.at(resident.arrived_at),
             since_ms: member.since_ms,
-            details: held::details(member),
+            details: held::details(member, Some(resident.claim)),
         }
     }
 }
@@ -53,6 +52,8 @@ pub enum Announce {
 pub struct Release {
     pub channel: Channel,
     pub session: SessionId,
+    /// Of the last transport whose stay ends; absent for any, or where `stay` says it.
+    pub claim: Option<Claim>,
     /// The last one that ends; 0 for any.
     pub stay: u64,
 }
@@ -82,31 +83,32 @@ impl Requests {
         number(self.lease.as_millis() as u64)
     }
 
-    /// All claims are of one partition. Answers stay and since when of each.
-    pub fn arrive(&self, partition: u16, announce: Announce, claims: Vec<Claim>) -> Request {
+    /// All are of one partition. Answers stay and since when of each.
+    pub fn arrive(&self, partition: u16, announce: Announce, holds: Vec<Hold>) -> Request {
         let announce: &[u8] = match announce {
             Announce::Joined => b"joined",
             Announce::Back => b"back",
         };
         let head = [self.holder.as_bytes().to_vec(), self.lease_ms(), announce.to_vec()];
-        let claims = claims.into_iter().flat_map(|claim| {
+        let holds = holds.into_iter().flat_map(|hold| {
             [
-                claim.channel.as_bytes().to_vec(),
-                claim.session.as_bytes().to_vec(),
-                number(claim.stay),
-                number(claim.arrived_ms),
-                number(claim.since_ms),
-                claim.details.into_bytes(),
+                hold.channel.as_bytes().to_vec(),
+                hold.session.as_bytes().to_vec(),
+                number(hold.stay),
+                number(hold.since_ms),
+                hold.details.into_bytes(),
             ]
         });
-        self.script(Script::Arrive, partition, head.into_iter().chain(claims))
+        self.script(Script::Arrive, partition, head.into_iter().chain(holds))
     }
 
     /// All releases are of one partition.
     pub fn depart(&self, partition: u16, releases: Vec<Release>) -> Request {
         let head = [self.holder.as_bytes().to_vec()];
         let releases = releases.into_iter().flat_map(|one| {
-            [one.channel.as_bytes().to_vec(), one.session.as_bytes().to_vec(), number(one.stay)]
+            let claim = one.claim.map(held::claim).unwrap_or_default();
+            let (channel, session) = (one.channel.as_bytes().to_vec(), one.session.as_bytes().to_vec());
+            [channel, session, number(one.stay), claim.into_bytes()]
         });
         self.script(Script::Depart, partition, head.into_iter().chain(releases))
     }
@@ -120,6 +122,7 @@ impl Requests {
         let release = |(channel, session): &(Channel, SessionId)| Release {
             channel: channel.clone(),
             session: session.clone(),
+            claim: None,
             stay: 0,
         };
         let releases: Vec<_> = places.map(release).collect();

@@ -4,7 +4,7 @@
 -- ARGV[3] what the names of the partition's other keys begin with, and the pub/sub channel of changes
 --
 -- `ARGV[3]:CHANNEL` (hash): session → `holder stay since_ms details`. A holder is a node, and the stay a number that
--- grows whenever a session passes to another holder. `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
+-- grows whenever a session passes to another holder. The details begin with the claim of the session's transport. `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
 local LISTED = 1000 -- the most changes of a kind that are said of one channel; the count is exact
 
 local function room(channel)
@@ -23,14 +23,45 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Who holds the session on the channel, since which stay; nothing if nobody does.
+-- The fields of a claim (`session/claim.rs`), in the order in which they count; nothing where there is none.
+local function fields(text)
+  local attempt, turn, since_ms, number = string.match(text, '^%[(%d+),(%d+),(%d+),(%d+)%]')
+  return attempt and { tonumber(attempt), tonumber(turn), tonumber(since_ms), tonumber(number) }
+end
+
+-- That of the transport of which these are the details.
+local function claim_of(details)
+  return fields(string.match(details, '^{"claim":(.*)$') or '')
+end
+
+-- Who holds the session on the channel, by which transport, since which stay; nothing if nobody does.
 local function held(channel, session)
   local value = redis.call('HGET', room(channel), session)
   if not value then
     return nil
   end
   local holder, stay, since, details = string.match(value, '^(%S+) (%d+) (%d+) (.*)$')
-  return { value = value, holder = holder or '?', stay = tonumber(stay) or 0, since = since, details = details }
+  return {
+    value = value,
+    holder = holder or '?',
+    stay = tonumber(stay) or 0,
+    since = since,
+    claim = claim_of(details or ''),
+  }
+end
+
+-- Whether a session is held by a later transport than another one's, of which this is said. Nodes of the version before
+-- tell no claims: beside them an arrival counts as it is read, and what is said again by its stay.
+local function is_later(found, other)
+  if not found.claim or not other.claim then
+    return not other.arrives and (found.stay > other.stay or not other.is_own and found.stay == other.stay)
+  end
+  for field = 1, 4 do
+    if found.claim[field] ~= other.claim[field] then
+      return found.claim[field] > other.claim[field]
+    end
+  end
+  return false
 end
 
 local changes, changed = {}, {}

@@ -8,7 +8,7 @@ use super::{
     Arrival, Shared, answers,
     answers::Renewed,
     holding::{CLAIMS, Place, release_others},
-    requests::{Announce, Claim},
+    requests::{Announce, Hold},
     unreadable,
 };
 use crate::broker::BrokerError;
@@ -70,7 +70,6 @@ impl Shared {
 
     /// Renews the leases of all partitions; whether they ran on since the last time.
     async fn renew(&self) -> bool {
-        let asked_at = Instant::now();
         let calls = self.numbers().map(|partition| {
             let residents = self.shards.part(partition).lock();
             // Counted and called in one step, so that Redis has been told of them all.
@@ -81,14 +80,13 @@ impl Shared {
         let outcomes = join_all(calls).await;
         outcomes.into_iter().fold(true, |steady, (partition, held, outcome)| {
             let renewed = outcome.and_then(|value| answers::renewed(value).map_err(unreadable));
-            renewed.is_ok_and(|renewed| self.renewed(partition, held, asked_at, &renewed)) && steady
+            renewed.is_ok_and(|renewed| self.renewed(partition, held, &renewed)) && steady
         })
     }
 
-    fn renewed(&self, partition: u16, held: usize, asked_at: Instant, renewed: &Renewed) -> bool {
+    fn renewed(&self, partition: u16, held: usize, renewed: &Renewed) -> bool {
         self.learn(partition, &renewed.life);
         let mut known = self.partition(partition).lock();
-        known.clock.read(asked_at, renewed.now_ms);
         if known.heard.counted(renewed.said) {
             known.compare_at.get_or_insert_with(Instant::now);
         }
@@ -143,16 +141,15 @@ impl Shared {
     async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
         let (arrivals, call) = {
             let residents = self.shards.part(partition).lock();
-            let clock = self.partition(partition).lock().clock;
             let here = sessions.iter().filter_map(|(channel, session)| {
                 let resident = residents.get(channel, session)?;
-                Some((Arrival::of(channel, resident), Claim::of(channel, resident, &clock)))
+                Some((Arrival::of(channel, resident), Hold::of(channel, resident)))
             });
-            let (arrivals, claims): (Vec<_>, Vec<_>) = here.unzip();
-            if claims.is_empty() {
+            let (arrivals, holds): (Vec<_>, Vec<_>) = here.unzip();
+            if holds.is_empty() {
                 return Ok(());
             }
-            (arrivals, self.redis.commands.call(self.requests.arrive(partition, Announce::Back, claims)))
+            (arrivals, self.redis.commands.call(self.requests.arrive(partition, Announce::Back, holds)))
         };
         let claimed = answers::claimed(call.await?).map_err(unreadable)?;
         for (arrival, claimed) in arrivals.iter().zip(claimed) {
