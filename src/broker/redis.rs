@@ -9,6 +9,8 @@ pub mod entry;
 pub mod events;
 mod lag;
 mod marks;
+mod progress;
+mod promises;
 mod reading;
 mod recovery;
 pub mod retention;
@@ -19,7 +21,8 @@ use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
     redis::{
-        ConnectError, Malformed, Redis, Request, Script, pulse::Pulse, reply, subscription::Subscription,
+        ConnectError, Malformed, Redis, Request, Script, connection::TIMEOUT, pulse::Pulse, reply,
+        subscription::Subscription,
     },
 };
 use cache::{Cache, CacheLimit};
@@ -27,6 +30,8 @@ use events::Events;
 use futures_util::future::{self, BoxFuture};
 use marks::Marks;
 use parking_lot::Mutex;
+use progress::Progress;
+use promises::Promises;
 pub use reading::point_of;
 use reading::{CHUNK, Reading, Retained, read_cursor};
 use recovery::ChunkLimit;
@@ -94,7 +99,15 @@ impl RedisBroker {
 
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
-        let feed = Feed { delivery: delivery.clone(), cache: cache.clone(), marks: marks.clone() };
+        let progress = Arc::new(Progress::new(keys.partitions()));
+        let promises = Arc::new(Promises::new(keys.partitions()));
+        let feed = Feed {
+            delivery: delivery.clone(),
+            cache: cache.clone(),
+            marks: marks.clone(),
+            progress: progress.clone(),
+            promises: promises.clone(),
+        };
         let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
         let mut following = Vec::new();
         for (pulse, tail) in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
@@ -112,6 +125,8 @@ impl RedisBroker {
         let resuming = Arc::new(Resuming {
             reading: Reading { commands, spare, keys, own: origin.clone(), others, marks },
             cache,
+            progress,
+            promises,
             turns: Mutex::default(),
             readers: (0..partitions).map(|_| Semaphore::new(share)).collect(),
         });
@@ -232,14 +247,18 @@ impl Broker for RedisBroker {
         };
         let resuming = self.resuming.clone();
         Box::pin(async move {
-            match from {
-                From::Head => resuming.reading.head(&retained).await,
+            let chunk = match from {
+                From::Head => resuming.reading.head(&retained).await?,
                 From::Latest(count) => {
                     let _reader = resuming.reader(&retained.channel).await?;
-                    resuming.reading.latest(&retained, count).await
+                    resuming.reading.latest(&retained, count).await?
                 }
-                From::Position(position) => resuming.after(&retained, position).await,
+                From::Position(position) => resuming.after(&retained, position).await?,
+            };
+            if !chunk.coming.is_empty() {
+                resuming.promises.give(resuming.reading.keys.partition(&retained.channel));
             }
+            Ok(chunk)
         })
     }
 
@@ -301,6 +320,8 @@ fn accepted(value: Value) -> Result<Accepted, Malformed> {
 struct Resuming {
     reading: Reading,
     cache: Arc<Cache>,
+    progress: Arc<Progress>,
+    promises: Arc<Promises>,
     turns: Mutex<HashMap<Channel, Arc<tokio::sync::Mutex<()>>>>,
     /// By partition.
     readers: Vec<Semaphore>,
@@ -313,6 +334,17 @@ impl Resuming {
         readers.acquire().await.map_err(|_| BrokerError::Unavailable)
     }
 
+    /// Waits until this node has delivered all that is in the channel's log now.
+    ///
+    /// # Errors
+    /// `Unavailable` when that takes too long: as long as the log cannot be read, nobody knows what is lost.
+    async fn log_was_read(&self, channel: &Channel) -> Result<(), BrokerError> {
+        let partition = self.reading.keys.partition(channel);
+        let Some(newest) = self.reading.newest_of_log(partition).await? else { return Ok(()) };
+        let passes = self.progress.passes(partition, newest);
+        tokio::time::timeout(TIMEOUT, passes).await.map_err(|_| BrokerError::Unavailable)
+    }
+
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
@@ -323,9 +355,13 @@ impl Resuming {
         if let Some(chunk) = self.cache.serve(channel, &position) {
             return Ok(chunk);
         }
-        let _reader = self.reader(channel).await?;
+        let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
+        drop(reader);
+        if chunk.loss().is_some() {
+            self.log_was_read(channel).await?;
+        }
         // What is still to come of other regions is not in the window.
         if chunk.complete && head.coming.is_empty() {
             self.cache.fill(channel, &chunk, head.position, retained.age);

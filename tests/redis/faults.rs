@@ -4,8 +4,12 @@ use crate::{
     server::RedisServer,
     world::{Node, at, channel, eventually, message, offsets, soon},
 };
-use skywave::broker::{Broker, BrokerError, From};
-use skywave_protocol::frame::GapReason;
+use skywave::{
+    broker::{Broker, BrokerError, From},
+    metrics::Metrics,
+    redis::Redis,
+};
+use skywave_protocol::{Text, frame::GapReason};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -188,6 +192,44 @@ async fn what_was_trimmed_from_the_log_meanwhile_is_looked_for_though_nothing_fo
     eventually("a doubt", async || node.doubts() == 1).await;
     let chunk = node.read(&at(&epoch, 1)).await;
     assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 2));
+}
+
+#[tokio::test]
+async fn what_the_log_is_still_to_bring_is_there_before_a_loss_is_told() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let log = log(&server).await;
+    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {offset}");
+    let position = log.replace("log", "pos:chat:1");
+    // The history lacks them, as that of a channel without any does.
+    let lines = [entry(2), entry(3), format!("HSET {position} eu {epoch}:3")];
+    behind_the_tails(&server, &lines).await;
+    let chunk = node.read(&at(&epoch, 1)).await;
+    assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 3));
+    let delivered = node.delivered("chat:1");
+    assert!(delivered.iter().map(|(_, offset, _)| *offset).eq(1..=3), "{delivered:?}");
+}
+
+#[tokio::test]
+async fn who_was_told_that_more_is_to_come_reads_again_however_soon_it_has_come() {
+    let server = RedisServer::start().await;
+    let mut settings = crate::world::settings(&server);
+    let us = Redis::connect(&settings.address, "us", Metrics::new().unwrap().redis).await.unwrap();
+    settings.options.others.insert(Text::new("us").unwrap(), us);
+    for partition in 0..4 {
+        server.run::<()>(&format!("HSET sky:{{{partition}}}:cursor us begun")).await;
+    }
+    let node = Node::with(settings).await.unwrap();
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let cursor = log(&server).await.replace("log", "cursor");
+    server.run::<()>(&format!("HSET {cursor} us:replay 9-9")).await;
+    assert_eq!(node.read(&at(&epoch, 0)).await.coming, [Text::new("us").unwrap()]);
+    assert_eq!(node.doubts(), 0);
+    server.run::<()>(&format!("HDEL {cursor} us:replay")).await;
+    eventually("a doubt", async || node.doubts() == 1).await;
 }
 
 #[tokio::test]

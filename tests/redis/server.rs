@@ -158,6 +158,25 @@ impl RedisServer {
         line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse().unwrap())
     }
 
+    /// From now on keeps the commands that clients give it, for [`Self::given`].
+    pub async fn keep_commands(&self) {
+        self.run::<()>("CONFIG SET slowlog-max-len 10000 slowlog-log-slower-than 0").await;
+        self.run::<()>("SLOWLOG RESET").await;
+    }
+
+    /// How many commands clients gave it that begin with these words; what scripts do is not among them.
+    pub async fn given(&self, words: &[&str]) -> usize {
+        type Entry = (u64, u64, u64, Vec<Vec<u8>>, String, String);
+        let entries: Vec<Entry> = self.run("SLOWLOG GET -1").await;
+        let begins = |given: &[Vec<u8>]| {
+            words
+                .iter()
+                .enumerate()
+                .all(|(at, word)| given.get(at).is_some_and(|given| given == word.as_bytes()))
+        };
+        entries.iter().filter(|(_, _, _, given, ..)| begins(given)).count()
+    }
+
     /// Whether it takes writes; not while it is just becoming a master, when all its connections are closed.
     pub async fn is_master(&self) -> bool {
         let role = self.try_run_words::<Vec<redis::Value>>(&["ROLE"]).await;

@@ -275,6 +275,19 @@ impl Reading {
         Ok(Page { publications, cursor, more })
     }
 
+    /// The last entry of a partition's log, if it holds any.
+    pub async fn newest_of_log(&self, partition: u16) -> Result<Option<StreamId>, BrokerError> {
+        let log = self.keys.log(partition);
+        let request = Request::command([b"XREVRANGE", log.as_bytes(), b"+", b"-", b"COUNT", b"1"]);
+        let newest = self.commands.call(request).await?;
+        let Value::Array(entries) = newest else { return Err(BrokerError::Unavailable) };
+        let id = entries.into_iter().next().map(|entry| reply::parts(entry).map(|(id, _)| id)).transpose();
+        id.map_err(|error| {
+            tracing::error!(%error, partition, "the log's last entry cannot be read");
+            BrokerError::Unavailable
+        })
+    }
+
     async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {
         let mut read = self.commands.call(self.request(retained, part, room)).await;
         if read == Err(BrokerError::Unavailable) && !self.commands.is_available() && self.spare.is_available()

@@ -10,6 +10,8 @@ use super::{
     entry::{self, Logged},
     lag::{Lag, Log},
     marks::Marks,
+    progress::Progress,
+    promises::Promises,
 };
 use crate::{
     backoff::Backoff,
@@ -46,6 +48,8 @@ pub struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
+    pub progress: Arc<Progress>,
+    pub promises: Arc<Promises>,
 }
 
 impl Feed {
@@ -224,6 +228,8 @@ impl Tail {
                     self.feed.take(&logged);
                 }
             }
+            let partition = &self.partitions[index];
+            self.feed.progress.reached(partition.number, partition.last);
         }
         Ok(())
     }
@@ -257,11 +263,13 @@ impl Tail {
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
             let log = Log { newest, oldest: StreamId::parse(&oldest), added, length };
             let is_another_life = partition.learn(life, born, newest);
+            self.feed.progress.reached(partition.number, partition.last);
             partition.serial = serial;
             if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }
-            if partition.coming.iter().any(|region| !coming.contains(region)) {
+            let has_come = partition.coming.iter().any(|region| !coming.contains(region));
+            if has_come || coming.is_empty() && self.feed.promises.redeem(partition.number) {
                 arrived.insert(partition.number);
             }
             partition.coming = coming;
