@@ -1345,7 +1345,7 @@ var Publishes = class {
   /** When one may go out on `connection`, as far as its channel is concerned. */
   #readyAt(number, { publish, sentOn }, connection) {
     const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
-    return sentOn === connection || tried !== number ? Infinity : until;
+    return connection === void 0 || sentOn === connection || tried !== number ? Infinity : until;
   }
   answer(number, published) {
     this.#remove(number)?.done(published);
@@ -1378,12 +1378,12 @@ var Publishes = class {
   }
   /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
   nextAt(connection) {
-    let [at, expiresAt] = [Infinity, Infinity];
+    let at = Infinity;
     for (const [number, waiting] of this.#waiting) {
-      if (connection !== void 0) at = Math.min(at, this.#readyAt(number, waiting, connection));
-      expiresAt = Math.min(expiresAt, this.#expiresAt(waiting, connection));
+      const readyAt = Math.max(this.#readyAt(number, waiting, connection), this.pacer.nextAt);
+      at = Math.min(at, readyAt, this.#expiresAt(waiting, connection));
     }
-    return Math.min(expiresAt, Math.max(at, this.pacer.nextAt));
+    return at;
   }
   /** Answers all of them with the same error. */
   failAll(error) {
@@ -2142,7 +2142,7 @@ var Session = class {
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === void 0 || link.address === address);
-      for (const target of tried) this.route.failed(target);
+      for (const target of tried) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live !== void 0) this.#stay(purpose, isFinal, this.live, error);
@@ -2151,7 +2151,7 @@ var Session = class {
       this.#comeBack(error, 0);
     } else if (isFinal) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
@@ -2725,7 +2725,7 @@ var Candidates = class {
   #current;
   /** `given` has at least one. */
   constructor(given) {
-    this.#known = given.map((address) => ({ address, isGiven: true, failed: false }));
+    this.#known = given.map((address) => ({ address, isGiven: true, failed: false, restsUntil: 0 }));
     this.#current = given[0];
   }
   /** Where the session is, or was last, or was sent to. */
@@ -2733,16 +2733,21 @@ var Candidates = class {
     return this.#current;
   }
   /** Whether nobody is left to be tried in this round. */
-  get isExhausted() {
-    return this.#known.every((candidate) => candidate.failed);
+  isExhausted(now) {
+    return this.#known.every(({ failed, restsUntil }) => failed || now < restsUntil);
+  }
+  /** Until when nobody wants to be asked. */
+  get restsUntil() {
+    return Math.min(...this.#known.map(({ restsUntil }) => restsUntil));
   }
   /**
    * Whom to try in this round: the current one, then the others, the fastest first. Of those in a region nobody has
-   * been to the order in which they were told counts.
+   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is everybody.
    */
-  order() {
+  order(now) {
     const rank = (candidate) => candidate.address.key === this.#current.key ? -1 : this.#estimate(candidate) ?? Infinity;
-    const left = this.#known.filter((candidate) => !candidate.failed);
+    const isAnybody = this.isExhausted(now);
+    const left = this.#known.filter(({ failed, restsUntil }) => !failed && (isAnybody || now >= restsUntil));
     const ranked = left.map((candidate) => ({ candidate, rank: rank(candidate) }));
     ranked.sort((a, b) => a.rank === b.rank ? 0 : a.rank - b.rank);
     return ranked.map(({ candidate }) => candidate.address);
@@ -2762,10 +2767,10 @@ var Candidates = class {
     if (candidate === void 0) return;
     candidate.handshakeMs = candidate.handshakeMs === void 0 ? tookMs : (candidate.handshakeMs * 3 + tookMs) / 4;
   }
-  /** `address` is not to be tried again in this round. */
-  failed(address) {
+  /** `address` is not to be tried again in this round, nor before `restsUntil`. */
+  failed(address, restsUntil = 0) {
     const candidate = this.#find(address);
-    if (candidate !== void 0) candidate.failed = true;
+    if (candidate !== void 0) Object.assign(candidate, { failed: true, restsUntil });
   }
   /** From here on everybody may be tried again. */
   beginRound() {
@@ -2776,13 +2781,13 @@ var Candidates = class {
     this.go(address);
     this.beginRound();
     const candidate = this.#find(address);
-    if (candidate !== void 0) candidate.region = region;
+    if (candidate !== void 0) Object.assign(candidate, { region, restsUntil: 0 });
   }
   /** Goes to `address` first from now on. */
   go(address) {
     if (this.#find(address) === void 0) {
       if (this.#known.filter((one) => !one.isGiven).length >= MAX_LEARNED) this.#known.pop();
-      this.#known.push({ address, isGiven: false, failed: false });
+      this.#known.push({ address, isGiven: false, failed: false, restsUntil: 0 });
     }
     this.#current = address;
   }
@@ -2795,7 +2800,7 @@ var Candidates = class {
       const same = (candidate) => candidate.address.key === address.key;
       const before = known.find(same);
       if (before !== void 0) before.region = region;
-      else if (known.length < most) known.push({ ...former.find(same) ?? { address, isGiven: false, failed: false }, region });
+      else if (known.length < most) known.push({ ...former.find(same) ?? { address, isGiven: false, failed: false, restsUntil: 0 }, region });
     }
     this.#known = known;
     if (this.#find(this.#current) === void 0) {
@@ -2876,6 +2881,7 @@ function load(storage) {
 // src/session/route.ts
 var STAGGER_MS = 200;
 var NAMED_HEAD_START_MS = 1e3;
+var LONGEST_REST_MS = 36e5;
 var LEAST_STAY_MS = 5e3;
 var PREFERENCE_INTERVAL_MS = 6e4;
 var Route = class {
@@ -2896,7 +2902,7 @@ var Route = class {
   }
   /** Whether nobody is left to be tried in this round. */
   get isExhausted() {
-    return this.#candidates.isExhausted;
+    return this.#candidates.isExhausted(this.#world.now());
   }
   /** From here on everybody may be tried again. */
   beginRound() {
@@ -2904,8 +2910,8 @@ var Route = class {
   }
   /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
   targets(named, leaving) {
-    if (this.#candidates.isExhausted) this.#candidates.beginRound();
-    const order = this.#candidates.order();
+    if (this.isExhausted) this.beginRound();
+    const order = this.#candidates.order(this.#world.now());
     if (named === void 0) return order.map((address) => this.#target(address));
     const others = order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key);
     return [named, ...others].map((address) => this.#target(address));
@@ -2936,9 +2942,14 @@ var Route = class {
     this.#memory.remember(address, plan, kind, this.#world.network(), this.#world.now());
   }
   /** It is not to be tried again in this round. */
-  failed(target) {
+  failed({ address }, { retryAfterMs } = {}) {
     this.#isSentOn = false;
-    this.#candidates.failed(target.address);
+    this.#candidates.failed(address, retryAfterMs && this.#world.now() + Math.min(retryAfterMs, LONGEST_REST_MS));
+  }
+  /** What whoever may be asked the soonest said of it. */
+  soonest() {
+    const restMs = this.#candidates.restsUntil - this.#world.now();
+    return restMs > 0 ? { retryAfterMs: restMs } : {};
   }
   /** The session is there; `regions`: where else it could go. */
   arrived(address, region, regions) {

@@ -12,6 +12,8 @@ interface Candidate {
   handshakeMs?: number;
   /** Whether it failed since the last success or full round. */
   failed: boolean;
+  /** Until when it does not want to be asked. */
+  restsUntil: number;
 }
 
 export class Candidates {
@@ -21,7 +23,7 @@ export class Candidates {
 
   /** `given` has at least one. */
   constructor(given: readonly [Address, ...Address[]]) {
-    this.#known = given.map((address) => ({ address, isGiven: true, failed: false }));
+    this.#known = given.map((address) => ({ address, isGiven: true, failed: false, restsUntil: 0 }));
     this.#current = given[0];
   }
 
@@ -31,18 +33,24 @@ export class Candidates {
   }
 
   /** Whether nobody is left to be tried in this round. */
-  get isExhausted(): boolean {
-    return this.#known.every((candidate) => candidate.failed);
+  isExhausted(now: number): boolean {
+    return this.#known.every(({ failed, restsUntil }) => failed || now < restsUntil);
+  }
+
+  /** Until when nobody wants to be asked. */
+  get restsUntil(): number {
+    return Math.min(...this.#known.map(({ restsUntil }) => restsUntil));
   }
 
   /**
    * Whom to try in this round: the current one, then the others, the fastest first. Of those in a region nobody has
-   * been to the order in which they were told counts.
+   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is everybody.
    */
-  order(): Address[] {
+  order(now: number): Address[] {
     const rank = (candidate: Candidate): number =>
       candidate.address.key === this.#current.key ? -1 : (this.#estimate(candidate) ?? Infinity);
-    const left = this.#known.filter((candidate) => !candidate.failed);
+    const isAnybody = this.isExhausted(now);
+    const left = this.#known.filter(({ failed, restsUntil }) => !failed && (isAnybody || now >= restsUntil));
     const ranked = left.map((candidate) => ({ candidate, rank: rank(candidate) }));
     ranked.sort((a, b) => (a.rank === b.rank ? 0 : a.rank - b.rank));
     return ranked.map(({ candidate }) => candidate.address);
@@ -66,10 +74,10 @@ export class Candidates {
     candidate.handshakeMs = candidate.handshakeMs === undefined ? tookMs : (candidate.handshakeMs * 3 + tookMs) / 4;
   }
 
-  /** `address` is not to be tried again in this round. */
-  failed(address: Address): void {
+  /** `address` is not to be tried again in this round, nor before `restsUntil`. */
+  failed(address: Address, restsUntil = 0): void {
     const candidate = this.#find(address);
-    if (candidate !== undefined) candidate.failed = true;
+    if (candidate !== undefined) Object.assign(candidate, { failed: true, restsUntil });
   }
 
   /** From here on everybody may be tried again. */
@@ -82,14 +90,14 @@ export class Candidates {
     this.go(address);
     this.beginRound();
     const candidate = this.#find(address);
-    if (candidate !== undefined) candidate.region = region;
+    if (candidate !== undefined) Object.assign(candidate, { region, restsUntil: 0 });
   }
 
   /** Goes to `address` first from now on. */
   go(address: Address): void {
     if (this.#find(address) === undefined) {
       if (this.#known.filter((one) => !one.isGiven).length >= MAX_LEARNED) this.#known.pop();
-      this.#known.push({ address, isGiven: false, failed: false });
+      this.#known.push({ address, isGiven: false, failed: false, restsUntil: 0 });
     }
     this.#current = address;
   }
@@ -103,7 +111,7 @@ export class Candidates {
       const same = (candidate: Candidate): boolean => candidate.address.key === address.key;
       const before = known.find(same);
       if (before !== undefined) before.region = region;
-      else if (known.length < most) known.push({ ...(former.find(same) ?? { address, isGiven: false, failed: false }), region });
+      else if (known.length < most) known.push({ ...(former.find(same) ?? { address, isGiven: false, failed: false, restsUntil: 0 }), region });
     }
     this.#known = known;
     if (this.#find(this.#current) === undefined) {

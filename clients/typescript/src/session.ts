@@ -8,7 +8,7 @@ import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { Link } from './session/link.js';
 import { hold } from './session/phase.js';
 import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
-import type { Router } from './session/router.js';
+import type { Router, Told } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { TokenSchedule } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
@@ -299,7 +299,7 @@ export class Session implements TrafficHost {
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
       const tried = targets.filter(({ address }) => link === undefined || link.address === address);
-      for (const target of tried) this.route.failed(target);
+      for (const target of tried) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live, error);
@@ -309,7 +309,7 @@ export class Session implements TrafficHost {
       this.#comeBack(error, 0);
     } else if (isFinal) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
@@ -336,7 +336,7 @@ export class Session implements TrafficHost {
   }
 
   /** How long to wait: longer each time, and no sooner than the node said, at random, so that not all come at once. */
-  #backOff(error?: SkywaveError): number {
+  #backOff(error?: Told): number {
     const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
     this.#failures += 1;
     const toldMs = Math.min(error?.retryAfterMs ?? 0, HOUR_MS);

@@ -122,9 +122,9 @@ export class Publishes {
   }
 
   /** When one may go out on `connection`, as far as its channel is concerned. */
-  #readyAt(number: number, { publish, sentOn }: Waiting, connection: Link): number {
+  #readyAt(number: number, { publish, sentOn }: Waiting, connection: Link | undefined): number {
     const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
-    return sentOn === connection || tried !== number ? Infinity : until;
+    return connection === undefined || sentOn === connection || tried !== number ? Infinity : until;
   }
 
   answer(number: number, published: Published): void {
@@ -165,12 +165,12 @@ export class Publishes {
 
   /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
   nextAt(connection: Link | undefined): number {
-    let [at, expiresAt] = [Infinity, Infinity];
+    let at = Infinity;
     for (const [number, waiting] of this.#waiting) {
-      if (connection !== undefined) at = Math.min(at, this.#readyAt(number, waiting, connection));
-      expiresAt = Math.min(expiresAt, this.#expiresAt(waiting, connection));
+      const readyAt = Math.max(this.#readyAt(number, waiting, connection), this.pacer.nextAt);
+      at = Math.min(at, readyAt, this.#expiresAt(waiting, connection));
     }
-    return Math.min(expiresAt, Math.max(at, this.pacer.nextAt));
+    return at;
   }
 
   /** Answers all of them with the same error. */

@@ -4,12 +4,14 @@ import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
 import type { Due, Target } from './opening.js';
-import type { Router } from './router.js';
+import type { Router, Told } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
 export const STAGGER_MS = 200;
 /** By how much a node to which another one has sent this client is ahead of those it knows. */
 const NAMED_HEAD_START_MS = 1_000;
+/** The longest time that a node may keep a client away, in case it says something absurd. */
+const LONGEST_REST_MS = 3_600_000;
 /** The least time on WebSocket before WebTransport is tried again. */
 const LEAST_STAY_MS = 5_000;
 /** The least time between two moves to a node that another one prefers. */
@@ -52,7 +54,7 @@ export class Route implements Router {
 
   /** Whether nobody is left to be tried in this round. */
   get isExhausted(): boolean {
-    return this.#candidates.isExhausted;
+    return this.#candidates.isExhausted(this.#world.now());
   }
 
   /** From here on everybody may be tried again. */
@@ -62,8 +64,8 @@ export class Route implements Router {
 
   /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
   targets(named?: Address, leaving?: Address): Target[] {
-    if (this.#candidates.isExhausted) this.#candidates.beginRound();
-    const order = this.#candidates.order();
+    if (this.isExhausted) this.beginRound();
+    const order = this.#candidates.order(this.#world.now());
     if (named === undefined) return order.map((address) => this.#target(address));
     const others = order.filter(({ key }) => key !== named.key && key !== leaving?.key);
     return [named, ...others].map((address) => this.#target(address));
@@ -100,9 +102,15 @@ export class Route implements Router {
   }
 
   /** It is not to be tried again in this round. */
-  failed(target: Target): void {
+  failed({ address }: Target, { retryAfterMs }: Told = {}): void {
     this.#isSentOn = false;
-    this.#candidates.failed(target.address);
+    this.#candidates.failed(address, retryAfterMs && this.#world.now() + Math.min(retryAfterMs, LONGEST_REST_MS));
+  }
+
+  /** What whoever may be asked the soonest said of it. */
+  soonest(): Told {
+    const restMs = this.#candidates.restsUntil - this.#world.now();
+    return restMs > 0 ? { retryAfterMs: restMs } : {};
   }
 
   /** The session is there; `regions`: where else it could go. */

@@ -4,6 +4,11 @@ import type { TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
 import type { Due, Target } from './opening.js';
 
+/** What a node has said of when to come back. */
+export interface Told {
+  readonly retryAfterMs?: number | undefined;
+}
+
 /** Where a session goes. One that learns nothing on its way leaves out what it would be told, and where that leads. */
 export interface Router {
   /** Whether nobody is left to be tried in this round. */
@@ -20,8 +25,10 @@ export interface Router {
   headStartMs?(first: Address | undefined, isNamed: boolean): number;
   /** A handshake completed. */
   dialed?(target: Target, kind: TransportKind, tookMs: number): void;
-  /** It is not to be tried again in this round. */
-  failed(target: Target): void;
+  /** It is not to be tried again in this round, nor sooner than it has said. */
+  failed(target: Target, told?: Told): void;
+  /** What whoever may be asked the soonest has said, once all have failed. */
+  soonest?(): Told;
   /** The session is there; `regions`: where else it could go. */
   arrived(address: Address, region: string, regions: readonly { name: string; url: string }[]): void;
   /** A node that is gone had named this one. */

@@ -6,7 +6,7 @@ import { Candidates } from '../../src/candidates.js';
 
 const at = (name: string): Address => parseAddress(`https://${name}`);
 const names = (candidates: Candidates): string[] =>
-  candidates.order().map(({ websocket }) => new URL(websocket ?? '').hostname);
+  candidates.order(0).map(({ websocket }) => new URL(websocket ?? '').hostname);
 
 /** At `a` in `eu`, after a handshake of 20 ms. */
 function atA(): Candidates {
@@ -41,7 +41,7 @@ describe('candidates', () => {
     for (const name of ['b', 'a', 'c']) candidates.failed(at(name));
     assert.deepEqual(names(candidates), ['d']);
     candidates.failed(at('d'));
-    assert.ok(candidates.isExhausted);
+    assert.ok(candidates.isExhausted(0));
     candidates.beginRound();
     assert.equal(names(candidates).length, 4);
   });

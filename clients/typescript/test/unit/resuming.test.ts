@@ -1,10 +1,13 @@
 /** How a session comes back: by its newest secret, at the right time, to the right node. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseAddress } from '../../src/address.js';
+import { type Address, parseAddress } from '../../src/address.js';
 import { lost, TokenError } from '../../src/errors.js';
+import type { ServerFrame } from '../../src/frames.js';
 import { networkChanged } from '../../src/session/network.js';
 import { publication, World } from './world.js';
+
+const FULL: ServerFrame = ['disconnect', { code: 3006, reason: 'overloaded', reconnect: true, retry_after_ms: 60_000 }];
 
 const hasExpired = ({ session }: World): boolean | undefined => session.connection?.hasExpired;
 
@@ -137,9 +140,26 @@ describe('a session', () => {
   it('is at another node at once when one has no room for a while', () => {
     const world = new World({ addresses: [parseAddress('https://a.example'), parseAddress('https://b.example')] });
     world.session.connect();
-    world.opens().says(['disconnect', { code: 3006, reason: 'overloaded', reconnect: true, retry_after_ms: 60_000 }]);
+    world.opens().says(FULL);
     world.pass(0);
     assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+  });
+
+  it('does not come back sooner to the one that has no room, and waits no longer for another that is gone', () => {
+    for (const isLast of [true, false]) {
+      const world = new World({ addresses: ['a', 'b'].map((name) => parseAddress(`https://${name}.example`)) as [Address, Address] });
+      world.session.connect();
+      if (!isLast) {
+        world.opens('webtransport', { index: 0 }).says(FULL);
+        world.pass(0);
+        world.fails();
+      } else world.opens('webtransport', { index: 0, failed: [1] }).says(FULL);
+      const before = world.dials.length;
+      world.pass(30_000);
+      const tried = world.dials.slice(before).flatMap(({ request }) => request.targets.map(({ address }) => address.key));
+      assert.ok(tried.length > 0, 'nobody is tried');
+      assert.ok(tried.every((key) => key.includes('b.example')), tried.join());
+    }
   });
 
   it('gives up a connection that does not answer `connect`', () => {
