@@ -59,6 +59,20 @@ over_both_transports! {
         assert!(matches!(Client::connect(options).await, Err(ConnectError::Dial(_))));
     }
 
+    async fn a_change_of_the_network_reaches_a_node_that_is_about_to_answer(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, _gone, _) = node.client(node.options(kind)).await;
+        client.cut().await.unwrap();
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        let hidden = frame::Network { background: Some(true), ..frame::Network::default() };
+        client.network(hidden.clone()).await.unwrap();
+        // Commands are taken in their order: behind this one the change is known.
+        assert!(client.switch(kind).await.is_err());
+        peer.send(connected(&connect));
+        assert_eq!(peer.frame().await, ClientFrame::Network(hidden));
+    }
+
     async fn a_refusal_is_told_with_its_code(kind: TransportKind) {
         let mut node = Node::start().await;
         let (refused, ()) = tokio::join!(Client::connect(node.options(kind)), async {

@@ -13,11 +13,11 @@ use crate::{
     options::{TokenError, TokenSource},
     staggered::{Pace, STAGGER, Winner},
     status::{Connected, Status},
-    transport::TransportKind,
+    transport::{Lane, TransportKind},
     url::NodeUrl,
 };
 use skywave_protocol::{
-    Channel, CloseCode, Text,
+    Channel, ClientFrame, CloseCode, Text,
     frame::{self, ClientInfo, Connect, Network, SubscribeOptions},
 };
 use std::{
@@ -76,7 +76,8 @@ impl Session {
         if self.live.is_none() {
             self.status.send_replace(Status::Connecting { attempt: self.attempts });
         }
-        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), step });
+        let network = self.options.network.clone();
+        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), network, step });
     }
 
     /// Nodes in the order in which they are tried; at least one.
@@ -126,6 +127,7 @@ impl Session {
                 }
                 let connect = self.connect_frame(token);
                 opening.channels = self.asked(&connect);
+                opening.network = self.options.network.clone();
                 opening.step = opening::greet(connection, connect, deadline);
                 opening.targets = vec![target];
                 self.opening = Some(opening);
@@ -181,7 +183,7 @@ impl Session {
 
     pub(super) fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
         let Established { connection, connected, early } = established;
-        let Opening { mut targets, purpose, channels, .. } = opening;
+        let Opening { mut targets, purpose, channels, network, .. } = opening;
         let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
         let mut phases = Phases::default();
@@ -195,6 +197,9 @@ impl Session {
         let mut live =
             Live::new(self.connects, self.last_attempt, url.clone(), connection, &connected, phases);
         live.stay(pace);
+        if network != self.options.network {
+            live.send_or_log(&ClientFrame::Network(self.options.network.clone()), Lane::Reliable);
+        }
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url, connected.region.clone());

@@ -12,7 +12,7 @@ use crate::{
 use futures_util::future::BoxFuture;
 use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ServerFrame,
-    frame::{Connect, Connected},
+    frame::{Connect, Connected, Network},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -51,6 +51,8 @@ pub(super) struct Opening {
     pub purpose: Purpose,
     /// The channels that `connect` asks for, with the ids of their subscriptions.
     pub channels: Vec<(Channel, u64)>,
+    /// What `connect` tells of the network.
+    pub network: Network,
     pub step: BoxFuture<'static, Step>,
 }
 

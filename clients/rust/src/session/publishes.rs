@@ -7,7 +7,7 @@ use skywave_protocol::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -49,9 +49,34 @@ pub(super) struct Waiting {
     reply: Reply,
     /// The connection on which it was sent last.
     sent: Option<u64>,
-    /// When it was sent first, and until when it may be sent again.
-    first_sent: Option<Instant>,
-    expires_at: Option<Instant>,
+    /// When it was sent first, and for how long after that it may be sent again.
+    first_sent: Option<Moment>,
+    life: Duration,
+}
+
+impl Waiting {
+    fn has_expired(&self, now: Moment) -> bool {
+        self.first_sent.is_some_and(|sent| sent.age(now) >= self.life)
+    }
+}
+
+/// A moment by two clocks: the one may stand still while the machine sleeps, the other may be set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long ago it was, by the clock that says more.
+    fn age(self, now: Self) -> Duration {
+        let steady = now.steady.saturating_duration_since(self.steady);
+        now.wall.duration_since(self.wall).unwrap_or_default().max(steady)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,20 +109,20 @@ impl Publishes {
         self.next += 1;
         self.waiting.insert(
             number,
-            Waiting { channel, data, key, reply, sent: None, first_sent: None, expires_at: None },
+            Waiting { channel, data, key, reply, sent: None, first_sent: None, life: Duration::MAX },
         );
         Some(number)
     }
 
     /// The publish `number`, if it may go out now on `connection`; it then counts as sent there.
-    pub fn send(&mut self, number: u64, connection: u64, now: Instant) -> Option<&Waiting> {
+    pub fn send(&mut self, number: u64, connection: u64, now: Moment) -> Option<&Waiting> {
         let waiting = self.waiting.get_mut(&number)?;
-        let expired = waiting.expires_at.is_some_and(|at| at <= now);
-        if expired || self.holds.get(&waiting.channel).is_some_and(|hold| now < hold.until) {
+        let held = self.holds.get(&waiting.channel).is_some_and(|hold| now.steady < hold.until);
+        if held || waiting.has_expired(now) {
             return None;
         }
-        let expiry = *waiting.first_sent.get_or_insert(now) + self.key_life;
-        waiting.expires_at = Some(waiting.expires_at.map_or(expiry, |before| before.min(expiry)));
+        waiting.first_sent.get_or_insert(now);
+        waiting.life = waiting.life.min(self.key_life);
         waiting.sent = Some(connection);
         Some(waiting)
     }
@@ -167,15 +192,14 @@ impl Publishes {
 
     /// Gives up what was sent too long ago to be sent again, since it might be published twice; what is under way on
     /// `connection` may still be answered.
-    pub fn expire(&mut self, connection: Option<u64>, now: Instant) {
+    pub fn expire(&mut self, connection: Option<u64>, now: Moment) {
         let stale = |waiting: &Waiting| {
-            waiting.expires_at.is_some_and(|at| at <= now)
-                && (connection.is_none() || waiting.sent != connection)
+            waiting.has_expired(now) && (connection.is_none() || waiting.sent != connection)
         };
         let expired: Vec<u64> =
             self.waiting.iter().filter(|(_, waiting)| stale(waiting)).map(|(number, _)| *number).collect();
         for number in expired {
-            self.refuse(number, RequestError::outcome_unknown(), now);
+            self.refuse(number, RequestError::outcome_unknown(), now.steady);
         }
     }
 
@@ -187,7 +211,7 @@ impl Publishes {
         }
         let waiting = self.waiting.values();
         let idle = waiting.filter(|waiting| connection.is_none() || waiting.sent != connection);
-        idle.filter_map(|waiting| waiting.expires_at).min()
+        idle.filter_map(|waiting| Some(waiting.first_sent?.steady + waiting.life)).min()
     }
 
     /// Forgets all holds: the node that caused them is no longer asked.
@@ -230,7 +254,7 @@ mod tests {
         let number = publishes.push(channel, data, Key::new("k").unwrap(), reply).unwrap();
         for connection in 0..100 {
             let now = Instant::now();
-            assert!(publishes.send(number, connection, now).is_some());
+            assert!(publishes.send(number, connection, Moment::now()).is_some());
             publishes.failed(number, connection, RequestError::not_connected(), Backoff::default(), now);
             let release = publishes.next_release(connection).unwrap();
             assert!(release - now <= LONGEST_HOLD);
@@ -249,15 +273,29 @@ mod tests {
             publishes.push(Channel::new("chat:1").unwrap(), data, Key::new(key).unwrap(), reply).unwrap();
             answers.push(answer);
         }
-        assert!(publishes.send(0, 1, Instant::now()).is_some());
+        assert!(publishes.send(0, 1, Moment::now()).is_some());
         assert_eq!(publishes.next_expiry(None), Some(Instant::now() + Duration::from_millis(900)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        publishes.expire(Some(1), Instant::now());
+        publishes.expire(Some(1), Moment::now());
         assert!(answers[0].try_recv().is_err());
-        assert!(publishes.send(0, 2, Instant::now()).is_none());
-        publishes.expire(Some(2), Instant::now());
+        assert!(publishes.send(0, 2, Moment::now()).is_none());
+        publishes.expire(Some(2), Moment::now());
         assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
-        assert!(publishes.send(1, 2, Instant::now()).is_some());
+        assert!(publishes.send(1, 2, Moment::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_is_given_up_after_a_sleep_during_which_the_steady_clock_stood_still() {
+        let mut publishes = Publishes::new(1);
+        let (reply, mut answer) = oneshot::channel();
+        let data = Json::of(&1).unwrap().into();
+        publishes.push(Channel::new("chat:1").unwrap(), data, Key::new("k").unwrap(), reply).unwrap();
+        let before = Moment::now();
+        assert!(publishes.send(0, 1, before).is_some());
+        let after = Moment { wall: before.wall + Duration::from_secs(3600), ..before };
+        assert!(publishes.send(0, 2, after).is_none());
+        publishes.expire(Some(2), after);
+        assert_eq!(answer.try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,12 +305,12 @@ mod tests {
         let data = Json::of(&1).unwrap().into();
         let channel = Channel::new("chat:1").unwrap();
         let number = publishes.push(channel, data, Key::new("k").unwrap(), reply).unwrap();
-        assert!(publishes.send(number, 1, Instant::now()).is_some());
+        assert!(publishes.send(number, 1, Moment::now()).is_some());
         let now = Instant::now();
         publishes.failed(number, 1, RequestError::not_connected(), Backoff::default(), now);
         tokio::time::advance(2 * LONGEST_HOLD).await;
         assert!(publishes.next_release(1).is_some_and(|release| release <= Instant::now()));
-        assert!(publishes.send(number, 1, Instant::now()).is_some());
+        assert!(publishes.send(number, 1, Moment::now()).is_some());
         assert_eq!(publishes.next_release(1), None);
     }
 }

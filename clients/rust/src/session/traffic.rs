@@ -4,6 +4,7 @@ use super::{
     End, Session, Which,
     connection::Live,
     phases::Arrival,
+    publishes::Moment,
     requests::{Pending, Waiter},
 };
 use crate::{
@@ -202,7 +203,7 @@ impl Session {
             return;
         }
         let number = self.live.as_ref().map(|live| live.number);
-        self.publishes.expire(number, Instant::now());
+        self.publishes.expire(number, Moment::now());
         let Some(number) = number else { return };
         for publish in self.publishes.unsent(number) {
             self.send_publish(publish);
@@ -211,7 +212,7 @@ impl Session {
 
     pub(super) fn send_publish(&mut self, number: u64) {
         let Some(live) = self.live.as_mut() else { return };
-        let Some(waiting) = self.publishes.send(number, live.number, Instant::now()) else { return };
+        let Some(waiting) = self.publishes.send(number, live.number, Moment::now()) else { return };
         let id = self.requests.next_id();
         let frame = ClientFrame::Publish(Publish {
             id,
