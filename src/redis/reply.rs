@@ -60,6 +60,12 @@ pub fn parts(entry: Value) -> Result<(StreamId, Vec<Value>), Malformed> {
     Ok((id, fields))
 }
 
+/// How many bytes the fields of an entry hold.
+pub fn size(fields: &[Value]) -> usize {
+    let of_one = |value: &Value| if let Value::BulkString(bytes) = value { bytes.len() } else { 0 };
+    fields.iter().map(of_one).sum()
+}
+
 /// The streams that a read gives, each with its name and its entries; none when nothing came in time.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 //! for the latest holder of the lease: a node that takes over repeats nothing and skips nothing.
 
 mod apply;
+mod backlog;
 mod course;
 mod crossing;
 pub mod cursor;
@@ -22,16 +23,16 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    broker::BrokerError,
     config::NamespaceConfig,
     metrics::LinkMetrics,
     redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
 };
 use apply::{Applying, Mode, Outcome};
-use course::{Course, Interruption, Link, done, is_trimmed};
+use backlog::Backlog;
+use course::{CATCHING_UP, Course, Interruption, Link, done, is_trimmed};
 use cursor::Cursor;
 use futures_util::{
-    StreamExt, TryStreamExt,
+    StreamExt, TryStreamExt, future,
     stream::{self, FuturesUnordered},
 };
 use listening::Listening;
@@ -188,8 +189,8 @@ impl Bridge {
         let places = self.places(&link, &heads, self.cursors().await?).await?;
         let courses: FuturesUnordered<_> = (0..)
             .zip(heads.into_iter().zip(places))
-            .map(|(partition, (head, Place { stored, cursor }))| {
-                Course::new(&link, partition, stored, cursor).run(head)
+            .map(|(partition, (head, Place { stored, cursor, backlog }))| {
+                Course::new(&link, partition, stored, cursor).run(head, backlog)
             })
             .collect();
         let watching = watch::watch(&link, &self.remote.redis, &self.lag);
@@ -206,63 +207,86 @@ impl Bridge {
     }
 
     /// Where each partition goes on, once all is made up for that the log does not hold.
-    async fn places(
+    async fn places<'a>(
         &self,
-        link: &Link,
+        link: &'a Link,
         heads: &[Head],
         cursors: Vec<String>,
-    ) -> Result<Vec<Place>, Interruption> {
-        let mut purposes = HashMap::new();
-        let mut places = Vec::with_capacity(heads.len());
+    ) -> Result<Vec<Place<'a>>, Interruption> {
+        let mut asked = Vec::with_capacity(heads.len());
         for (partition, (head, stored)) in (0..).zip(heads.iter().zip(cursors)) {
-            let place = match Cursor::parse(&stored) {
-                Some(cursor) => Place { cursor: cursor.in_life(&head.life, head.born), stored },
-                None => Place { cursor: self.beginning(partition, head), stored: String::new() },
-            };
-            let until = place.cursor.id;
+            asked.push(self.place(link, partition, head, stored));
+        }
+        let mut places: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).try_collect().await?;
+        let mut purposes = HashMap::new();
+        for (partition, place) in (0..).zip(&mut places) {
             if place.stored.is_empty() {
-                purposes.insert(partition, Purpose::Fill { until });
-            } else if is_trimmed(head, until) {
+                purposes.insert(partition, Purpose::Fill { until: place.cursor.id });
+            } else if let Some(until) = place.lost_until() {
                 // So that what is repaired is applied in the life in which it is read.
-                let place = settle(link, partition, &place, place.cursor.clone()).await?;
-                let until = head.oldest.unwrap_or(head.newest.next()).previous();
-                purposes.insert(partition, Purpose::Repair { cursor: place.cursor, until });
+                place.settle(link, partition, place.cursor.clone()).await?;
+                purposes.insert(partition, Purpose::Repair { cursor: place.cursor.clone(), until });
             }
-            places.push(place);
         }
-        if !purposes.is_empty() {
-            tracing::warn!(
-                region = link.region(),
-                partitions = purposes.len(),
-                "positions and histories are read: the log does not hold all that is missing here"
-            );
+        if purposes.is_empty() {
+            return Ok(places);
         }
-        survey(link, &purposes).await?;
+        tracing::warn!(
+            region = link.region(),
+            partitions = purposes.len(),
+            "positions and histories are read: the log does not hold all that is missing here"
+        );
+        let mut reading = Vec::new();
+        for place in &mut places {
+            reading.extend(place.backlog.as_mut().map(Backlog::read_ahead));
+        }
+        let read_ahead = stream::iter(reading).buffer_unordered(CATCHING_UP).try_collect::<()>();
+        future::try_join(survey(link, &purposes), read_ahead).await?;
         for (partition, purpose) in purposes {
             let place = &mut places[usize::from(partition)];
-            *place = match purpose {
+            match purpose {
                 Purpose::Fill { .. } => begin(link, partition, place, &heads[usize::from(partition)]).await?,
                 Purpose::Repair { cursor, until } => {
-                    let reached = Cursor { id: until, ..cursor.clone() };
-                    let place = Place { stored: cursor.to_string(), cursor };
-                    settle(link, partition, &place, reached).await?
+                    place.settle(link, partition, Cursor { id: until, ..cursor }).await?;
                 }
-            };
+            }
         }
         Ok(places)
     }
 
-    /// Where the link begins in a partition of which this region's Redis knows nothing: where it is known to have got to,
-    /// should Redis have lost it, as far as the log still reaches back; else now.
-    fn beginning(&self, partition: u16, head: &Head) -> Cursor {
-        let Some(reached) = self.reached.lock().get(&partition).cloned() else {
-            return Cursor { life: head.life.clone(), id: head.newest, count: head.count };
+    /// Where a partition goes on, as far as it is known without going through its channels.
+    async fn place<'a>(
+        &self,
+        link: &'a Link,
+        partition: u16,
+        head: &Head,
+        stored: String,
+    ) -> Result<Place<'a>, Interruption> {
+        let known = Cursor::parse(&stored);
+        let stored = if known.is_some() { stored } else { String::new() };
+        let cursor = known.map(|cursor| cursor.in_life(&head.life, head.born));
+        let mut cursor = cursor.unwrap_or_else(|| self.beginning(partition, head));
+        let backlog = if head.is_reached_by(cursor.id) {
+            None
+        } else if is_trimmed(head, cursor.id) {
+            let backlog = Backlog::whole(link, partition).await?;
+            if stored.is_empty() {
+                cursor.id = backlog.begins_after();
+            }
+            Some(backlog)
+        } else {
+            Some(Backlog::new(link, partition, cursor.id, head.clone()))
         };
-        let mut cursor = reached.in_life(&head.life, head.born);
-        if is_trimmed(head, cursor.id) {
-            cursor.id = head.oldest.unwrap_or(head.newest.next()).previous();
+        Ok(Place { stored, cursor, backlog })
+    }
+
+    /// Where the link begins in a partition of which this region's Redis knows nothing: where it is known to have got to,
+    /// should Redis have lost it; else now.
+    fn beginning(&self, partition: u16, head: &Head) -> Cursor {
+        match self.reached.lock().get(&partition) {
+            Some(reached) => reached.in_life(&head.life, head.born),
+            None => Cursor { life: head.life.clone(), id: head.newest, count: head.count },
         }
-        cursor
     }
 
     /// Remembers how far a link got, should this region's Redis forget it.
@@ -314,14 +338,13 @@ async fn heads(link: &Link) -> Result<Vec<Head>, Interruption> {
     stream::iter(partitions).map(ask).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
-/// Moves the cursor without applying anything.
-async fn settle(link: &Link, partition: u16, from: &Place, to: Cursor) -> Result<Place, Interruption> {
-    let outcome = link.applying.apply(partition, &from.stored, &to, &[], Mode::Log).await;
-    moved(outcome, to)
-}
-
 /// Begins a partition that was filled in; `earlier` is where the log stood before.
-async fn begin(link: &Link, partition: u16, place: &Place, earlier: &Head) -> Result<Place, Interruption> {
+async fn begin(
+    link: &Link,
+    partition: u16,
+    place: &mut Place<'_>,
+    earlier: &Head,
+) -> Result<(), Interruption> {
     let part = Part { after: StreamId::MIN, until: None, count: 0 };
     let head = link.log.pull(partition, part).await?.head;
     if head.life != place.cursor.life {
@@ -331,19 +354,34 @@ async fn begin(link: &Link, partition: u16, place: &Place, earlier: &Head) -> Re
     // Its last publication, as far as it says so: others come into its log without an end.
     let last = head.last_own.unwrap_or(earlier.newest);
     let replay = (last > place.cursor.id).then_some(last);
-    moved(link.applying.begin(partition, &place.cursor, replay).await, place.cursor.clone())
-}
-
-fn moved(outcome: Result<Outcome, BrokerError>, to: Cursor) -> Result<Place, Interruption> {
-    done(outcome).map(|_| Place { stored: to.to_string(), cursor: to })
+    done(link.applying.begin(partition, &place.cursor, replay).await)?;
+    place.stored = place.cursor.to_string();
+    Ok(())
 }
 
 /// Where a partition goes on.
-struct Place {
-    /// The cursor as it stands in this region's Redis.
+struct Place<'a> {
+    /// The cursor as it stands in this region's Redis; empty where there is none.
     stored: String,
     /// The same, in the life that the log is in now.
     cursor: Cursor,
+    /// What the log holds behind it.
+    backlog: Option<Backlog<'a>>,
+}
+
+impl Place<'_> {
+    /// Up to where the log has lost what is behind the cursor, if it has.
+    fn lost_until(&self) -> Option<StreamId> {
+        let backlog = self.backlog.as_ref()?;
+        is_trimmed(&backlog.head, self.cursor.id).then(|| backlog.begins_after())
+    }
+
+    /// Moves the cursor without applying anything.
+    async fn settle(&mut self, link: &Link, partition: u16, to: Cursor) -> Result<(), Interruption> {
+        done(link.applying.apply(partition, &self.stored, &to, &[], Mode::Log).await)?;
+        (self.stored, self.cursor) = (to.to_string(), to);
+        Ok(())
+    }
 }
 
 async fn next<F: Future>(mut futures: FuturesUnordered<F>) -> Option<F::Output> {

@@ -5,10 +5,15 @@ use crate::{
     deployment::{CHANNEL, Deployment},
     json_socket::JsonSocket,
     patience::eventually,
+    world::channel,
 };
 use serde_json::json;
-use skywave::redis::{keys::partition_of, script::Script};
+use skywave::redis::{Keys, keys::partition_of, script::Script};
 use skywave_protocol::Channel;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_takes_over_from_a_leader_that_ends() {
@@ -128,6 +133,40 @@ async fn a_link_goes_on_when_nothing_is_left_of_what_it_missed() {
     let numbers = || deployment.region("eu").numbers(CHANNEL, "us");
     eventually("the last publication", async || numbers().last() == Some(&30)).await;
     assert_eq!(numbers(), (1..=30).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_catches_up_from_a_log_that_goes_on_losing_its_oldest_entries() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
+    let (us, path) = (deployment.region("us"), deployment.path("eu", "us"));
+    let log = Keys::new("sky".into(), 4).log(partition_of(&channel(), 4));
+    let last = AtomicU64::new(10);
+    let publishing = async {
+        for number in 11.. {
+            us.insist(CHANNEL, number, &number.to_string()).await;
+            us.redis.run::<u64>(&format!("XTRIM {log} MAXLEN = 20")).await;
+            last.store(number, Ordering::Release);
+        }
+    };
+    let healing = async {
+        path.cut();
+        path.reset();
+        eventually("a log that does not reach back", async || last.load(Ordering::Acquire) > 100).await;
+        // Long enough for the log to move on while the other region's channels are gone through.
+        path.delay(Duration::from_millis(30));
+        path.heal();
+        let healed_at = last.load(Ordering::Acquire);
+        let arrived = || deployment.region("eu").numbers(CHANNEL, "us");
+        eventually("what is published now", async || arrived().last() > Some(&(healed_at + 100))).await;
+        let numbers = arrived();
+        assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{numbers:?}");
+    };
+    tokio::select! {
+        () = publishing => {}
+        () = healing => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

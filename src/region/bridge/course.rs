@@ -2,11 +2,11 @@
 
 use super::{
     apply::{Applying, MAX_ENTRIES, Mode, Outcome, Step, Tally},
+    backlog::{Backlog, Stretch},
     crossing::{self, Heard},
     cursor::{Cursor, Hearing},
     mailbox::Mailbox,
-    pull::{Head, MAX_VISITED, Part, PullError, Pulled, RemoteLog},
-    slices::{Slice, Slices},
+    pull::{Head, Part, PullError, RemoteLog},
 };
 use crate::{
     broker::{BrokerError, redis::entry::Carried},
@@ -14,15 +14,12 @@ use crate::{
     redis::{Malformed, StreamId},
 };
 use ::redis::Value;
-use futures_util::{StreamExt, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use tokio::sync::Semaphore;
 
-/// How many slices of a partition's log are read at once.
-const READS: usize = 8;
 /// How many partitions catch up at once.
-const CATCHING_UP: usize = 16;
+pub const CATCHING_UP: usize = 16;
 /// How many applications of backlog are under way: what this region accepts goes between them.
 const APPLICATIONS: usize = 2;
 
@@ -188,18 +185,18 @@ impl<'a> Course<'a> {
         *self.desk().progress.lock() = Progress { cursor: Some(self.cursor.clone()), live };
     }
 
-    /// Never ends by itself. `head` is where the log stood after the mailbox was opened.
-    pub async fn run(mut self, head: Head) -> Interruption {
-        let Err(interruption) = self.go(head).await;
+    /// Never ends by itself. `head` is where the log stood after the mailbox was opened, `backlog` what of it is behind
+    /// the cursor, if anything is.
+    pub async fn run(mut self, head: Head, backlog: Option<Backlog<'a>>) -> Interruption {
+        let Err(interruption) = self.go(head, backlog).await;
         interruption
     }
 
-    async fn go(&mut self, head: Head) -> Result<Infallible, Interruption> {
+    async fn go(&mut self, head: Head, backlog: Option<Backlog<'a>>) -> Result<Infallible, Interruption> {
         self.tell(false);
-        if !head.is_reached_by(self.cursor.id) {
-            self.catch_up(Some(head)).await?;
-        } else {
-            self.settle(&head).await?;
+        match backlog {
+            Some(backlog) => self.catch_up(Some(backlog)).await?,
+            None => self.settle(&head).await?,
         }
         loop {
             self.tell(true);
@@ -222,72 +219,41 @@ impl<'a> Course<'a> {
     }
 
     /// Reads the log until whatever comes after it is in the mailbox.
-    async fn catch_up(&mut self, mut head: Option<Head>) -> Result<(), Interruption> {
+    async fn catch_up(&mut self, mut backlog: Option<Backlog<'a>>) -> Result<(), Interruption> {
         let _turn = self.link.catching_up.acquire().await;
         loop {
-            let head = match head.take() {
-                Some(head) => head,
+            let mut backlog = match backlog.take() {
+                Some(backlog) => backlog,
                 None => {
                     self.desk().mailbox.open();
-                    self.pull(Part { after: self.cursor.id, until: None, count: 0 }).await?.head
+                    let nothing = Part { after: self.cursor.id, until: None, count: 0 };
+                    let head = self.link.log.pull(self.partition, nothing).await?.head;
+                    Backlog::new(self.link, self.partition, self.cursor.id, head)
                 }
             };
-            self.check(&head, self.cursor.id)?;
-            self.read(&head).await?;
+            self.check(&backlog.head)?;
+            while let Some(stretch) = backlog.next().await? {
+                self.take(stretch).await?;
+            }
             // It was read up to there.
-            self.cursor.count = head.count;
+            self.cursor.count = backlog.head.count;
             if !self.desk().mailbox.is_overflowed() {
                 return Ok(());
             }
         }
     }
 
-    async fn pull(&self, part: Part) -> Result<Pulled, PullError> {
-        self.link.log.pull(self.partition, part).await
-    }
-
-    /// Whether the log still is the one that the cursor belongs to, and holds all that comes after `id`. What it does not
+    /// Whether the log still is the one that the cursor belongs to, and holds all that comes after it. What it does not
     /// is made up for when the link begins anew.
-    fn check(&self, head: &Head, id: StreamId) -> Result<(), Interruption> {
+    fn check(&self, head: &Head) -> Result<(), Interruption> {
         if head.life != self.cursor.life {
             return Err(Interruption::LifeChanged);
         }
-        if is_trimmed(head, id) { Err(Interruption::Trimmed) } else { Ok(()) }
+        if is_trimmed(head, self.cursor.id) { Err(Interruption::Trimmed) } else { Ok(()) }
     }
 
-    /// Applies the log up to where it stands, several slices under way.
-    async fn read(&mut self, head: &Head) -> Result<(), Interruption> {
-        let mut slices = Slices::new(self.cursor.id, head.newest, MAX_VISITED);
-        if let Some(oldest) = head.oldest {
-            slices.skip_to(oldest);
-        }
-        let (link, partition) = (self.link, self.partition);
-        let read = |Slice { after, until }| async move {
-            let part = Part { after, until: Some(until), count: MAX_VISITED };
-            link.log.pull(partition, part).await.map(|pulled| (pulled, after, until))
-        };
-        let mut reading = FuturesOrdered::new();
-        // A few to begin with: the first answers tell how wide a slice may be.
-        reading.extend(slices.by_ref().take(2).map(read));
-        while let Some(answer) = reading.next().await {
-            let (pulled, after, until) = answer?;
-            self.check(&pulled.head, after)?;
-            slices.learn(pulled.visited, pulled.exhausted);
-            if !pulled.exhausted {
-                reading.push_front(read(Slice { after: pulled.last, until }));
-            }
-            while reading.len() < READS {
-                let Some(slice) = slices.next() else { break };
-                reading.push_back(read(slice));
-            }
-            let reached = if pulled.exhausted { until } else { pulled.last };
-            self.take(pulled, reached).await?;
-        }
-        Ok(())
-    }
-
-    /// Applies what was read, up to `reached`.
-    async fn take(&mut self, pulled: Pulled, reached: StreamId) -> Result<(), Interruption> {
+    /// Applies what was read.
+    async fn take(&mut self, Stretch { pulled, reached, .. }: Stretch) -> Result<(), Interruption> {
         let mut cursor = self.cursor.clone();
         let mut steps = Vec::new();
         for (id, fields) in pulled.entries {
