@@ -15,9 +15,12 @@ use redis::{
     aio::{PubSub, PubSubSink, PubSubStream},
 };
 use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
 
 /// A subscription is tried this often.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(5);
+/// For so long what was said before may come first, on a path on which much waits.
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Takes what is said on the channels of a [`Subscription`], in order. Never blocks.
 pub trait Listener: Send + 'static {
@@ -39,10 +42,10 @@ pub struct Hearing {
     probe: String,
 }
 
-/// What a trial showed.
-enum Verdict {
-    /// What was said elsewhere was not heard.
-    Deaf,
+/// What came of saying something elsewhere.
+enum Trial {
+    /// It has to be heard.
+    Said,
     Broken,
     /// Nothing could be said elsewhere, and the connection lives.
     Unknown,
@@ -71,22 +74,35 @@ impl Hearing {
                 return "the server is none of those that have keys any more";
             }
             let mut trial = std::pin::pin!(try_once(&redis, &server, &probe, &mut sink));
+            let (mut said_at, mut heard_at) = (None, Instant::now());
             loop {
+                let deaf_at = said_at.map(|said_at| is_deaf_at(said_at, heard_at));
                 tokio::select! {
                     message = messages.next() => match message {
                         Some(message) if message.get_channel_name() == probe => break,
-                        Some(message) => hear(&message),
+                        Some(message) => {
+                            heard_at = Instant::now();
+                            hear(&message);
+                        }
                         None => return "the connection broke",
                     },
-                    verdict = &mut trial => match verdict {
-                        Verdict::Deaf => return "nothing is heard of what is said elsewhere",
-                        Verdict::Broken => return "the connection does not answer",
-                        Verdict::Unknown => break,
+                    trial = &mut trial, if deaf_at.is_none() => match trial {
+                        Trial::Said => said_at = Some(Instant::now()),
+                        Trial::Broken => return "the connection does not answer",
+                        Trial::Unknown => break,
                     },
+                    () = sleep_until(deaf_at.unwrap_or(heard_at)), if deaf_at.is_some() => {
+                        return "nothing is heard of what is said elsewhere";
+                    }
                 }
             }
         }
     }
+}
+
+/// When a subscription counts as deaf to what was said at some time: what was said before comes first.
+fn is_deaf_at(said_at: Instant, heard_at: Instant) -> Instant {
+    (said_at.max(heard_at) + TIMEOUT).min(said_at + BACKLOG_PATIENCE)
 }
 
 /// Hears for some time; `None` when the connection broke.
@@ -112,15 +128,14 @@ async fn hear_for(
 }
 
 /// Says something elsewhere, which has to be heard in time.
-async fn try_once(redis: &Redis, server: &str, probe: &str, sink: &mut PubSubSink) -> Verdict {
+async fn try_once(redis: &Redis, server: &str, probe: &str, sink: &mut PubSubSink) -> Trial {
     let said = redis.commands.call_elsewhere(Request::command(["PUBLISH", probe, ""]), server);
     if said.await.is_ok() {
-        tokio::time::sleep(TIMEOUT).await;
-        return Verdict::Deaf;
+        return Trial::Said;
     }
     match tokio::time::timeout(TIMEOUT, sink.ping::<redis::Value>()).await {
-        Ok(Ok(_)) => Verdict::Unknown,
-        Ok(Err(_)) | Err(_) => Verdict::Broken,
+        Ok(Ok(_)) => Trial::Unknown,
+        Ok(Err(_)) | Err(_) => Trial::Broken,
     }
 }
 
@@ -167,5 +182,20 @@ impl<L: Listener> Subscription<L> {
             self.reconnects.inc();
             self.listener.resumed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_not_deaf_while_what_was_said_before_still_comes() {
+        let said_at = Instant::now();
+        let after = |seconds| said_at + Duration::from_secs(seconds);
+        assert_eq!(is_deaf_at(said_at, said_at - Duration::from_secs(9)), said_at + TIMEOUT);
+        assert_eq!(is_deaf_at(said_at, after(7)), after(7) + TIMEOUT);
+        // A server may be heard all the while that hears no other one.
+        assert_eq!(is_deaf_at(said_at, after(29)), after(30));
     }
 }
