@@ -159,6 +159,23 @@ async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_log_of_which_more_waits_than_one_answer_carries_is_followed_in_parts() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    // Redis ends connections for which more waits, as a slow path does after a while.
+    server.run_words::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "normal 2000000 0 0"]).await;
+    let (log, payload) = (log(&server).await, "7".repeat(50_000));
+    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {payload}");
+    let entries: Vec<_> = (2..=100).map(entry).collect();
+    behind_the_tails(&server, &entries).await;
+    node.deliveries(100).await;
+    assert!(node.delivered("chat:1").iter().map(|(_, offset, _)| *offset).eq(1..=100));
+    assert_eq!(node.reconnects("tail"), 1);
+}
+
+#[tokio::test]
 async fn what_was_trimmed_from_the_log_meanwhile_is_still_in_the_history() {
     let server = RedisServer::start().await;
     let (node, other) = (Node::new(&server).await, Node::new(&server).await);

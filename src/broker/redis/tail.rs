@@ -5,6 +5,8 @@
 //! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
 //! subscribers fill from history.
 
+mod portion;
+
 use super::{
     cache::Cache,
     entry::{self, Logged},
@@ -25,6 +27,7 @@ use crate::{
     },
 };
 use futures_util::future::try_join_all;
+use portion::{Came, Portion};
 use prometheus::IntCounter;
 use redis::{Pipeline, Value};
 use skywave_protocol::Channel;
@@ -35,8 +38,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most entries of one partition that are read at once.
-const MAX_ENTRIES: usize = 64;
 /// How long a read waits for entries; then the connection is known to live.
 const BLOCK: Duration = Duration::from_secs(1);
 /// How often it is asked whether the partitions still are in the life that is known.
@@ -79,6 +80,7 @@ pub struct Tail {
     pulse: Arc<Pulse>,
     partitions: Vec<Partition>,
     index: HashMap<String, usize>,
+    portion: Portion,
     lives_after: Instant,
 }
 
@@ -145,7 +147,8 @@ impl Tail {
         let reconnects = metrics.reconnects.with_label_values(&["tail"]);
         let (endpoint, keys, others) = (endpoint.clone(), keys.clone(), others.to_owned());
         let pulse = Arc::new(Pulse::new(true));
-        Self { endpoint, keys, others, feed, reconnects, pulse, partitions, index, lives_after }
+        let portion = Portion::FIRST;
+        Self { endpoint, keys, others, feed, reconnects, pulse, partitions, index, portion, lives_after }
     }
 
     async fn run(mut self, mut connection: Connection) {
@@ -174,6 +177,8 @@ impl Tail {
         let mut connection = self.endpoint.connect_for(log, "tail", &self.keys).await?;
         // Reads block; they have their own time-out.
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
+        // What came last may have been too much.
+        self.portion = Portion::FIRST;
         self.learn_lives(&mut connection).await?;
         Ok(connection)
     }
@@ -198,7 +203,7 @@ impl Tail {
 
     fn read_command(&self, wait: Option<Duration>) -> redis::Cmd {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(MAX_ENTRIES);
+        command.arg("COUNT").arg(self.portion.entries());
         if let Some(wait) = wait {
             command.arg("BLOCK").arg(wait.as_millis() as u64);
         }
@@ -213,11 +218,15 @@ impl Tail {
     }
 
     fn deliver(&mut self, reply: Value) -> Result<(), Malformed> {
+        let mut came = Came::default();
         for (name, entries) in reply::streams(reply)? {
             let index = *self.index.get(&name).ok_or(Malformed("stream"))?;
             self.partitions[index].lag.saw(entries.len());
+            came.entries += entries.len();
+            came.most = came.most.max(entries.len());
             for entry in entries {
                 let (id, fields) = reply::parts(entry)?;
+                came.bytes += reply::size(&fields);
                 self.partitions[index].last = id;
                 let logged = entry::logged(id, fields);
                 if let Err(error) | Ok(Logged::Unreadable(_, error)) = &logged {
@@ -231,6 +240,7 @@ impl Tail {
             let partition = &self.partitions[index];
             self.feed.progress.reached(partition.number, partition.last);
         }
+        self.portion.learn(came);
         Ok(())
     }
 

@@ -1,0 +1,84 @@
+//! How much of the logs is read at once: as much as waits, within what a connection carries in a moment.
+
+/// What one read had better bring, in bytes.
+const BYTES: usize = 1 << 20;
+/// How many entries one read had better bring: they are delivered in one go.
+const ENTRIES: usize = 1_024;
+
+/// How many entries of each log are asked for. Redis knows no bound in bytes, so it begins with one entry, and grows while
+/// more waits: whatever waits, and however slow the path is, something arrives in time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Portion(usize);
+
+/// What came of the logs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Came {
+    /// Entries of all logs.
+    pub entries: usize,
+    /// Of the log of which most came.
+    pub most: usize,
+    /// Of all entries.
+    pub bytes: usize,
+}
+
+impl Portion {
+    /// To begin with.
+    pub const FIRST: Self = Self(1);
+
+    /// At least one.
+    pub fn entries(&self) -> usize {
+        self.0
+    }
+
+    /// Twice as much as came is asked for next, if that fits.
+    pub fn learn(&mut self, came: Came) {
+        let fits = |limit: usize, came_in_all: usize| came.most.saturating_mul(limit) / came_in_all.max(1);
+        let room = fits(BYTES, came.bytes).min(fits(ENTRIES, came.entries));
+        self.0 = came.most.saturating_mul(2).min(room).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads logs in which so many entries of a size wait, in each the same; gives the largest read, and how many there were.
+    fn read_all(logs: usize, mut waiting: usize, size: usize) -> (Came, usize) {
+        let (mut portion, mut largest, mut reads) = (Portion::FIRST, Came::default(), 0);
+        while waiting > 0 {
+            let most = portion.entries().min(waiting);
+            let came = Came { entries: logs * most, most, bytes: logs * most * size };
+            portion.learn(came);
+            waiting -= most;
+            reads += 1;
+            if came.bytes > largest.bytes {
+                largest = came;
+            }
+        }
+        (largest, reads)
+    }
+
+    #[test]
+    fn small_entries_are_read_by_the_thousand() {
+        let (largest, reads) = read_all(1, 10_000, 200);
+        assert_eq!((largest.entries, reads), (ENTRIES, 19));
+    }
+
+    #[test]
+    fn no_read_brings_more_than_its_bytes_unless_one_entry_of_each_log_does() {
+        for (logs, size) in [(1, 60_000), (16, 1_000), (16, 60_000), (64, 300)] {
+            let (largest, _) = read_all(logs, 1_000, size);
+            assert!(largest.bytes <= BYTES.max(logs * size) && largest.entries <= ENTRIES, "{largest:?}");
+        }
+        assert_eq!(read_all(16, 100, 10 << 20).0.entries, 16);
+    }
+
+    #[test]
+    fn after_a_quiet_time_a_read_is_small_again() {
+        let mut portion = Portion(ENTRIES);
+        portion.learn(Came { entries: 3, most: 3, bytes: 600 });
+        assert_eq!(portion, Portion(6));
+        portion.learn(Came::default());
+        assert_eq!(portion, Portion::FIRST);
+    }
+}
