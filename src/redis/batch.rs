@@ -3,6 +3,7 @@
 use super::{
     connection::{Connection, Request, is_fatal, is_of_replica},
     redirect::{self, Redirect},
+    reply,
 };
 use crate::broker::BrokerError;
 use futures_util::FutureExt;
@@ -69,17 +70,18 @@ pub struct Outcome {
     pub replica: bool,
 }
 
-/// Hands a batch to the connection before it returns; the answers come later.
-pub fn start(connection: &Connection, batch: Vec<Call>) -> UnderWay {
-    let mut pipeline = Pipeline::with_capacity(batch.len().max(1));
+/// Hands a batch to the connection before it returns; the answers come later. On trial, the server is asked as well what it
+/// is: whoever only reads is not refused by a replica.
+pub fn start(connection: &Connection, batch: Vec<Call>, is_trial: bool) -> UnderWay {
+    let mut pipeline = Pipeline::with_capacity(batch.len() + usize::from(is_trial));
     for call in &batch {
         if call.asking {
             pipeline.cmd("ASKING");
         }
         pipeline.add_command(connection.command(&call.request));
     }
-    if batch.is_empty() {
-        pipeline.add_command(connection.command(&Request::command(["PING"])));
+    if is_trial {
+        pipeline.cmd("ROLE");
     }
     let mut commands = connection.commands.clone();
     let exchange = async move {
@@ -105,7 +107,7 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
     let mut outcome = Outcome { answered: Vec::with_capacity(batch.len()), ..Outcome::default() };
     let mut fatal = None;
     let mut values = values.into_iter();
-    // A ping has no call.
+    // A trial has no call.
     for call in batch.into_iter().map(Some).chain(std::iter::repeat_with(|| None)) {
         if call.as_ref().is_some_and(|call| call.asking) {
             // ASKING was answered.
@@ -115,9 +117,12 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
         let error = match value {
             Value::ServerError(error) => error,
             value => {
-                if let Some(call) = call {
-                    outcome.answered.push((call.request.name(), call.made_at));
-                    call.finish(Ok(value));
+                match call {
+                    Some(call) => {
+                        outcome.answered.push((call.request.name(), call.made_at));
+                        call.finish(Ok(value));
+                    }
+                    None => outcome.replica |= !reply::is_of_master(&value),
                 }
                 continue;
             }
@@ -131,7 +136,10 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
             (None, call) => {
                 outcome.replica |= is_of_replica(&error);
                 let said = if is_fatal(&error) { &mut fatal } else { &mut outcome.refused };
-                said.get_or_insert_with(|| error.to_string());
+                // A user that may not ask what the server is learns it by what is refused.
+                if call.is_some() || is_fatal(&error) {
+                    said.get_or_insert_with(|| error.to_string());
+                }
                 drop(call);
             }
         }
@@ -199,5 +207,15 @@ mod tests {
         assert!(refused.refused.is_some() && refused.answered.is_empty() && !refused.replica);
         let replica = finish(vec![call(false).0], vec![error("READONLY it is a replica")]).unwrap();
         assert!(replica.refused.is_some() && replica.replica);
+    }
+
+    #[test]
+    fn a_server_is_a_replica_that_says_so_though_it_refuses_nothing() {
+        let role = |role: &str| Value::Array(vec![Value::BulkString(role.into()), Value::Int(0)]);
+        let tried = |answer| finish(vec![call(false).0], vec![Value::Okay, answer]).unwrap();
+        assert!(!tried(role("master")).replica);
+        assert!(tried(role("slave")).replica);
+        let forbidden = tried(error("NOPERM no permissions to run the 'role' command"));
+        assert!(!forbidden.replica && forbidden.refused.is_none());
     }
 }

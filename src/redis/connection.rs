@@ -38,6 +38,8 @@ pub enum ConnectError {
     Unidentified(&'static str),
     #[error("this node has {ours} partitions, the deployment has {theirs}: `broker.partitions` is fixed")]
     Partitions { ours: u16, theirs: String },
+    #[error("the server is a replica")]
+    Replica,
     #[error("the server answered with {0}")]
     Malformed(#[from] Malformed),
 }
@@ -80,7 +82,6 @@ impl Request {
             Some(b"XADD") => "xadd",
             Some(b"XRANGE") => "xrange",
             Some(b"XREVRANGE") => "xrevrange",
-            Some(b"PING") => "ping",
             _ => "other",
         }
     }
@@ -225,6 +226,19 @@ impl Connection {
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
         load_scripts(&mut commands, &exist).await?;
         Ok(Self { commands, run })
+    }
+
+    /// For who only reads, whom a replica does not refuse: the master may be elsewhere by now.
+    ///
+    /// # Errors
+    /// `Replica` when the server is one, as far as it may be asked.
+    pub async fn require_master(&mut self) -> Result<(), ConnectError> {
+        match redis::cmd("ROLE").query_async::<Value>(&mut self.commands).await {
+            Ok(role) if reply::is_of_master(&role) => Ok(()),
+            Ok(_) => Err(ConnectError::Replica),
+            Err(error) if error.code() == Some("NOPERM") => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The command for a request on this connection.

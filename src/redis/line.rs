@@ -24,8 +24,8 @@ const MAX_WAITING: usize = 16_384;
 const MAX_BATCH: usize = 256;
 /// The most batches under way.
 const MAX_UNDER_WAY: usize = 8;
-/// An idle connection is tried this often.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A connection is tried this often, whether it is idle or not.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Errors of single commands are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -177,7 +177,7 @@ impl Pipe {
         let mut under_way: FuturesUnordered<UnderWay> = FuturesUnordered::new();
         let mut batch = Vec::new();
         let begun = Instant::now();
-        let mut log_after = begun;
+        let (mut log_after, mut try_at) = (begun, begun + TRIAL_INTERVAL);
         let mut unused = false;
         let end = loop {
             let free = under_way.len() < MAX_UNDER_WAY;
@@ -211,12 +211,17 @@ impl Pipe {
                         unused = true;
                         continue;
                     }
+                    let is_trial = Instant::now() >= try_at;
+                    if is_trial {
+                        try_at = Instant::now() + TRIAL_INTERVAL;
+                    }
                     self.pulse.asked();
-                    under_way.push(batch::start(connection, std::mem::take(&mut batch)));
+                    under_way.push(batch::start(connection, std::mem::take(&mut batch), is_trial));
                 }
-                () = tokio::time::sleep(PING_INTERVAL), if idle => {
+                () = tokio::time::sleep_until(try_at), if idle => {
+                    try_at = Instant::now() + TRIAL_INTERVAL;
                     self.pulse.asked();
-                    under_way.push(batch::start(connection, Vec::new()));
+                    under_way.push(batch::start(connection, Vec::new(), true));
                 }
             }
         };

@@ -66,6 +66,12 @@ pub fn size(fields: &[Value]) -> usize {
     fields.iter().map(of_one).sum()
 }
 
+/// Whether a master answered ROLE.
+pub fn is_of_master(answer: &Value) -> bool {
+    let Value::Array(role) = answer else { return false };
+    matches!(role.first(), Some(Value::BulkString(role)) if role == b"master")
+}
+
 /// The streams that a read gives, each with its name and its entries; none when nothing came in time.
 ///
 /// # Errors

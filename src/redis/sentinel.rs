@@ -68,9 +68,11 @@ impl Sentinels {
         let (host, port) = address(question.query_async(&mut sentinel).await?)?;
         let master = self.dialling.client(self.master.clone().set_addr(moved(&self.master, host, port)))?;
         let mut connection = master.get_multiplexed_async_connection_with_config(&config).await?;
-        match redis::cmd("ROLE").query_async(&mut connection).await? {
-            Value::Array(role) if role.first().is_some_and(is_master) => Ok(master),
-            _ => Err(ConnectError::NoMaster(self.service.clone())),
+        let role = redis::cmd("ROLE").query_async(&mut connection).await?;
+        if reply::is_of_master(&role) {
+            Ok(master)
+        } else {
+            Err(ConnectError::NoMaster(self.service.clone()))
         }
     }
 }
@@ -83,10 +85,6 @@ fn address(answer: Value) -> Result<(String, u16), ConnectError> {
     };
     let port = reply::text(port)?.parse().map_err(|_| Malformed("port"))?;
     Ok((reply::text(host)?, port))
-}
-
-fn is_master(role: &Value) -> bool {
-    matches!(role, Value::BulkString(role) if role == b"master")
 }
 
 /// The address, with what else is known of how to reach such a server.

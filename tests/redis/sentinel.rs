@@ -3,9 +3,10 @@
 use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
     server::{RedisServer, free_port},
-    world::{Node, eventually, settings_at, soon},
+    world::{Node, at, eventually, offsets, settings_at, soon},
 };
 use skywave::{
+    broker::Broker,
     config::Secret,
     redis::{ConnectError, Endpoint, Keys},
 };
@@ -17,11 +18,15 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 /// Three sentinels, two of which agree that a master is gone when it is silent for half a second.
 struct Sentinels {
@@ -116,13 +121,52 @@ async fn a_replica_that_is_promoted_goes_on_and_its_new_epoch_is_told() {
     assert!((told_before || told) && last == count);
 }
 
+/// An address that leads to another server from some moment on, as a name or a virtual address does: connections that
+/// stand stay where they are.
+async fn address(target: Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = (Ipv4Addr::LOCALHOST, target.load(Ordering::Acquire));
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(target).await?;
+                copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_demoted_is_left_by_who_only_reads_though_connections_stand() {
+    let master = RedisServer::start().await;
+    let replica = replica_of(&master).await;
+    let target = Arc::new(AtomicU16::new(master.port()));
+    let url = format!("redis://127.0.0.1:{}", address(target.clone()).await);
+    let node = Node::with(settings_at(&url)).await.unwrap();
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    eventually("replication", async || replica.run::<u64>("EXISTS sky:partitions").await == 1).await;
+    // It hears nothing of a master; who reads what is said next is led there once more.
+    master.run::<()>("REPLICAOF 127.0.0.1 1").await;
+    eventually("the tail", async || node.reconnects("tail") == 1 && node.broker.deaf_for().is_zero()).await;
+    replica.run::<()>("REPLICAOF NO ONE").await;
+    target.store(replica.port(), Ordering::Release);
+    let accepted = node.insist("chat:1", 2, "k").await;
+    assert_ne!(accepted.epoch, epoch);
+    let seen = at(&epoch, 1);
+    eventually("what the new master has", async || offsets(&node.read(&seen).await) == [accepted.offset])
+        .await;
+    node.deliveries(2).await;
+}
+
 #[tokio::test]
 async fn a_service_that_no_sentinel_knows_is_named() {
     let master = RedisServer::start().await;
     let (sentinel, port, _directory) = Sentinels::launch(master.port());
     let sentinels = Sentinels { running: vec![(sentinel, port, _directory)] };
-    eventually("the sentinel", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-        .await;
+    eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let url = sentinels.url().replace("/main", "/other");
     let refused = Node::with(settings_at(&url)).await.err().unwrap();
     assert!(matches!(&refused, ConnectError::NoMaster(service) if service == "other"), "{refused}");
@@ -139,8 +183,7 @@ async fn a_master_on_the_other_side_of_the_world_is_found() {
     let far_master = far(master.port()).await;
     let (sentinel, port, directory) = Sentinels::launch(far_master.address().port());
     let _sentinels = Sentinels { running: vec![(sentinel, port, directory)] };
-    eventually("the sentinel", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-        .await;
+    eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let far_sentinel = far(port).await;
     let url = format!("redis+sentinel://{}/main", far_sentinel.address());
     let endpoint = Endpoint::new(&Secret::new(url), None).unwrap();

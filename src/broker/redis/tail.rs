@@ -196,6 +196,7 @@ impl Tail {
             wait = Some(BLOCK);
             self.deliver(reply)?;
             if Instant::now() >= self.lives_after {
+                connection.require_master().await?;
                 self.learn_lives(connection).await?;
             }
         }

@@ -157,6 +157,7 @@ impl Listener {
             silent_reads = if streams.is_empty() { silent_reads + 1 } else { 0 };
             if silent_reads >= PATIENCE {
                 last = None;
+                connection.require_master().await?;
             }
             for entry in streams.into_iter().flat_map(|(_, entries)| entries) {
                 let (id, fields) = reply::parts(entry).map_err(ConnectError::from)?;
