@@ -110,7 +110,7 @@ impl RedisBroker {
         };
         let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
         let mut following = Vec::new();
-        for (pulse, tail) in Tail::start(&endpoint, &keys, &others, &feed, &metrics).await? {
+        for (pulse, tail) in Tail::start(&endpoint, &keys, (&others, log_age), &feed, &metrics).await? {
             following.push(pulse);
             tasks.spawn(tail);
         }

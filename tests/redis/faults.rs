@@ -2,14 +2,14 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets, soon},
+    world::{Node, at, channel, eventually, message, offsets, settings, soon},
 };
 use skywave::{
-    broker::{Broker, BrokerError, From},
+    broker::{Broker, BrokerError, From, Publish},
     metrics::Metrics,
     redis::Redis,
 };
-use skywave_protocol::{Text, frame::GapReason};
+use skywave_protocol::{Json, Text, frame::GapReason};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -325,6 +325,33 @@ async fn a_redis_that_takes_no_writes_after_a_restart_is_read_from_and_nobody_is
         let chunk = node.read(&at(&epoch, 2)).await;
         assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::EpochChanged, 0));
     }
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_takes_publications_again_once_its_logs_are_old() {
+    let server = RedisServer::start().await;
+    let mut settings = settings(&server);
+    settings.options.log_age = Duration::from_secs(1);
+    let node = Node::with(settings).await.unwrap();
+    let memory: String = server.run("INFO memory").await;
+    let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let room = used.parse::<u64>().unwrap() + (4 << 20);
+    server.run::<()>(&format!("CONFIG SET maxmemory {room}")).await;
+    let publish = async || {
+        let data = Json::parse(format!("\"{}\"", "x".repeat(20_000))).unwrap().into();
+        node.broker.publish(Publish { data, ..message("bench:1", 0, None) }).await
+    };
+    while publish().await.is_ok() {}
+    // One alone may find room by chance.
+    eventually("room", async || {
+        for _ in 0..20 {
+            if publish().await.is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
 }
 
 #[tokio::test]

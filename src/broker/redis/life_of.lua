@@ -4,9 +4,14 @@
 -- ARGV[4] the life that the node knows, or '' · [5] the last id of the log that it has seen in it: where the log ends
 -- before it, the same server has gone back in time, and another life begins · [6] the serial of that life: where an
 -- earlier life is told, a server is back that others took over from meanwhile, and another one begins, too
+-- [7] log_age_ms: what is older goes, as it does with each publication: a Redis that is full takes none, and has to get room
 -- Answers {life, its serial, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
 -- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
 -- a replay goes on}.
+if has_log then
+  local oldest_ms = math.max(0, now_ms - tonumber(ARGV[7]))
+  redis.pcall('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f', oldest_ms), 'LIMIT', 100000)
+end
 local log = log_info()
 local seen = tonumber(ARGV[6])
 if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) or serial < seen then

@@ -75,6 +75,7 @@ pub struct Tail {
     keys: Keys,
     /// The other regions, separated by commas.
     others: String,
+    log_age: Duration,
     feed: Feed,
     reconnects: IntCounter,
     pulse: Arc<Pulse>,
@@ -111,14 +112,14 @@ impl Tail {
     pub async fn start(
         endpoint: &Endpoint,
         keys: &Keys,
-        others: &str,
+        (others, log_age): (&str, Duration),
         feed: &Feed,
         metrics: &RedisMetrics,
     ) -> Result<Vec<(Arc<Pulse>, impl Future<Output = ()> + Send + 'static)>, ConnectError> {
         let all: Vec<_> = (0..keys.partitions()).collect();
         let at_once = if endpoint.is_undivided() { all.len() } else { 1 };
         let tails = all.chunks(at_once).map(async |partitions| {
-            let mut tail = Self::of(partitions, (endpoint, keys, others), feed.clone(), metrics);
+            let mut tail = Self::of(partitions, (endpoint, keys), (others, log_age), feed.clone(), metrics);
             let connection = tail.connect().await?;
             Ok((tail.pulse.clone(), tail.run(connection)))
         });
@@ -128,7 +129,8 @@ impl Tail {
     /// `partitions`: at least one.
     fn of(
         partitions: &[u16],
-        (endpoint, keys, others): (&Endpoint, &Keys, &str),
+        (endpoint, keys): (&Endpoint, &Keys),
+        (others, log_age): (&str, Duration),
         feed: Feed,
         metrics: &RedisMetrics,
     ) -> Self {
@@ -148,7 +150,19 @@ impl Tail {
         let (endpoint, keys, others) = (endpoint.clone(), keys.clone(), others.to_owned());
         let pulse = Arc::new(Pulse::new(true));
         let portion = Portion::FIRST;
-        Self { endpoint, keys, others, feed, reconnects, pulse, partitions, index, portion, lives_after }
+        Self {
+            endpoint,
+            keys,
+            others,
+            log_age,
+            feed,
+            reconnects,
+            pulse,
+            partitions,
+            index,
+            portion,
+            lives_after,
+        }
     }
 
     async fn run(mut self, mut connection: Connection) {
@@ -257,8 +271,9 @@ impl Tail {
                 keys.push(self.keys.cursor(partition.number));
             }
             let known = partition.life.clone().unwrap_or_default();
-            let args = [self.others.clone(), known, partition.last.to_string(), partition.serial.to_string()];
-            let args = args.map(String::into_bytes).into();
+            let (last, serial) = (partition.last.to_string(), partition.serial.to_string());
+            let age_ms = self.log_age.as_millis().to_string();
+            let args = [self.others.clone(), known, last, serial, age_ms].map(String::into_bytes).into();
             let request = Request::Script { script: Script::LifeOf, keys, args };
             pipeline.add_command(connection.command(&request));
         }
