@@ -59,11 +59,16 @@ impl Script {
                 concat!(
                     include_str!("../broker/redis/life.lua"),
                     include_str!("../broker/redis/writing.lua"),
+                    include_str!("../broker/redis/begun.lua"),
                     include_str!("../broker/redis/publish.lua")
                 )
             }
             Self::Read => {
-                concat!(include_str!("../broker/redis/life.lua"), include_str!("../broker/redis/read.lua"))
+                concat!(
+                    include_str!("../broker/redis/life.lua"),
+                    include_str!("../broker/redis/begun.lua"),
+                    include_str!("../broker/redis/read.lua")
+                )
             }
             Self::LifeOf => concat!(
                 include_str!("../broker/redis/life.lua"),

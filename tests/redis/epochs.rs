@@ -201,6 +201,26 @@ async fn a_log_that_went_back_in_time_is_read_from_its_new_beginning() {
 }
 
 #[tokio::test]
+async fn a_position_that_vanishes_leads_no_reader_back() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let mut epoch = String::new();
+    for number in 1..=3 {
+        epoch = node.publish(number).await.epoch.to_string();
+    }
+    node.deliveries(3).await;
+    let key = node.redis.keys.position(&channel());
+    server.run::<u64>(&format!("DEL {key}")).await;
+    // What it has is not told as something that does not exist, nor brought again.
+    let chunk = node.read(&at(&epoch, 3)).await;
+    let lost = &chunk.lost[0];
+    assert_eq!((lost.reason, lost.point.offset, chunk.publications.len()), (GapReason::EpochChanged, 0, 0));
+    assert_ne!(*lost.point.epoch, *epoch);
+    let accepted = node.publish(4).await;
+    assert_eq!((accepted.epoch, accepted.offset), (lost.point.epoch.clone(), 1));
+}
+
+#[tokio::test]
 async fn whatever_single_key_vanishes_no_position_is_given_twice_and_nothing_is_lost_in_silence() {
     // Alone, and the position with what would tell that there was one.
     for gone in

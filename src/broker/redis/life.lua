@@ -68,7 +68,7 @@ elseif now_ms - since > TURN_MS or now_ms < since then
   begin_turn()
 end
 
--- Of positions that begin.
-local function fresh_epoch()
-  return life == '' and 'unknown' or life .. '.' .. string.format('%.0f', turn)
+-- Of positions that begin, in this turn or so many later.
+local function fresh_epoch(later)
+  return life == '' and 'unknown' or life .. '.' .. string.format('%.0f', turn + (later or 0))
 end

@@ -20,27 +20,6 @@ if KEYS[6] then
   end
 end
 
--- Marks the channel as begun in this epoch; whether it, or for all that is known another one, was so before. Four bits
--- stand for a channel, and one more for the bitmap: where that is not set, the bitmap was lost.
-local PLACES = 262144
-local function has_begun()
-  local epoch, begun = fresh_epoch(), redis.call('HGET', KEYS[1], 'begun')
-  if begun == '' then
-    redis.call('DEL', KEYS[5])
-    redis.call('SETBIT', KEYS[5], PLACES, 1)
-    redis.call('HSET', KEYS[1], 'begun', epoch)
-  elseif begun ~= epoch or redis.call('GETBIT', KEYS[5], PLACES) == 0 then
-    -- Or it began under the version before this one, which marks nothing.
-    return true
-  end
-  local digest, marks = redis.sha1hex(ARGV[4]), 0
-  for first = 1, 20, 5 do
-    local place = tonumber(string.sub(digest, first, first + 4), 16) % PLACES
-    marks = marks + redis.call('SETBIT', KEYS[5], place, 1)
-  end
-  return marks == 4
-end
-
 local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
 if last then
@@ -51,12 +30,10 @@ if last then
 end
 if not epoch then
   -- A position that is not there though its channel has begun was evicted or deleted: its offsets are not given again.
-  if has_begun() then
-    if not begin_turn() then
-      return refused
-    end
-    has_begun()
+  if has_begun(KEYS[5], ARGV[4]) and not begin_turn() then
+    return refused
   end
+  mark_begun(KEYS[5], ARGV[4])
   epoch, offset = fresh_epoch(), 1
 end
 local offset_text = string.format('%.0f', offset)

@@ -1,12 +1,12 @@
 -- Reads where a channel stands and a part of its history.
 --
--- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] cursor (hash), if there are other regions
+-- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] begun (bitmap) · KEYS[6] cursor (hash), if there are other regions
 -- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] `count:room:look`: how many entries, how
 -- many bytes of payloads are answered and how many looked at; what has no room comes with `null` for a payload. One entry
 -- comes in any case, whole if there is any room
--- ARGV[6] history_age_ms · [7] the other regions, separated by commas · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
+-- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
 -- backward; no more is read than it misses.
--- Answers {life, epoch of an origin without position, positions, entries, the count that was asked for, or theirs where
+-- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that was asked for, or theirs where
 -- no more may be looked at, how many of them are whole, for each origin
 -- that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told}.
@@ -23,9 +23,9 @@ for index = 1, #stored, 2 do
   end
 end
 -- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
-if KEYS[5] then
+if KEYS[6] then
   for region in string.gmatch(ARGV[7], '[^,]+') do
-    local held = redis.call('HMGET', KEYS[5], region, region .. ':replay')
+    local held = redis.call('HMGET', KEYS[6], region, region .. ':replay')
     if not held[1] and not known[region] then
       positions[#positions + 1], positions[#positions + 2] = region, 'unknown:0'
     end
@@ -35,6 +35,17 @@ if KEYS[5] then
     end
   end
 end
+
+-- As publish.lua will have it: a position that is not there though its channel has begun is followed by another turn.
+local function next_epoch()
+  for index = 2, #positions, 2 do
+    if string.sub(positions[index], 1, #life + 1) == life .. '.' then
+      return fresh_epoch()
+    end
+  end
+  return fresh_epoch(has_begun(KEYS[5], ARGV[8]) and 1 or 0)
+end
+
 local count, room, look = string.match(ARGV[5], '^(%d+):(%d+):(%d+)$')
 count, room, look = tonumber(count), tonumber(room), tonumber(look)
 local whole = 0
@@ -42,7 +53,7 @@ local whole = 0
 -- How many publications lie between the reader's position and the head; nil when that cannot be told.
 local function missing()
   local seen = {}
-  for index = 8, #ARGV, 2 do
+  for index = 9, #ARGV, 2 do
     seen[ARGV[index]] = ARGV[index + 1]
   end
   local sum = 0
@@ -93,7 +104,7 @@ local oldest_ms = math.max(0, now_ms - tonumber(ARGV[6]))
 local oldest = string.format('%.0f', oldest_ms)
 local entries = {}
 if ARGV[3] == 'backward' then
-  if #ARGV > 7 then
+  if #ARGV > 8 then
     count = math.min(count, missing() or count)
   end
   if count > 0 then
@@ -106,4 +117,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = read_from('XRANGE', bound, '+')
 end
-return { life, fresh_epoch(), positions, entries, count, whole, filled, coming, over and '1' or '0' }
+return { life, next_epoch(), positions, entries, count, whole, filled, coming, over and '1' or '0' }

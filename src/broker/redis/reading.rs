@@ -311,8 +311,9 @@ impl Reading {
             Part::From(id) => ("forward", id.to_string()),
         };
         let age_ms = age.unwrap_or_default().as_millis();
+        let (age_ms, others) = (age_ms.to_string(), self.others.clone());
         let mut args: Vec<Vec<u8>> =
-            [order.to_owned(), bound, room.to_string(), age_ms.to_string(), self.others.clone()]
+            [order.to_owned(), bound, room.to_string(), age_ms, others, channel.to_string()]
                 .map(String::into_bytes)
                 .into();
         if let Part::Missing(position) = part {
@@ -327,6 +328,7 @@ impl Reading {
             self.keys.log(partition),
             self.keys.position(channel),
             self.keys.history(channel),
+            self.keys.begun(partition),
         ];
         if !self.others.is_empty() {
             keys.push(self.keys.cursor(partition));
