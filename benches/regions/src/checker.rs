@@ -64,6 +64,7 @@ pub struct Reader {
     numbers: HashMap<(u32, Origin), u64>,
     told: Vec<Told>,
     gaps: u64,
+    retold: u64,
 }
 
 /// Publications that a `gap` said would not come: offsets after `after` up to `upto`.
@@ -73,6 +74,8 @@ struct Told {
     epoch: Epoch,
     after: u64,
     upto: u64,
+    /// Whether that epoch went on.
+    is_going: bool,
 }
 
 /// How a subscriber stands against the ledger.
@@ -87,15 +90,17 @@ pub struct Verdict {
     pub reordered: Vec<Identity>,
     /// Acknowledged, never received, and a `gap` said so.
     pub told: u64,
-    /// Those of `told` whose epoch goes on: the Redis of their origin has not lost them.
+    /// Those of `told` whose epoch went on when a gap told of them: the Redis of their origin had not lost them.
     pub told_of_going_epoch: u64,
     pub gaps: u64,
+    /// Gaps up to where the subscriber already was: they tell of nothing, or of the same again.
+    pub retold: u64,
 }
 
 impl Verdict {
     /// Whether every guarantee was kept.
     pub fn is_kept(&self) -> bool {
-        self.lost.is_empty() && self.repeated.is_empty() && self.reordered.is_empty()
+        self.lost.is_empty() && self.repeated.is_empty() && self.reordered.is_empty() && self.retold == 0
     }
 
     pub fn add(&mut self, other: Self) {
@@ -106,6 +111,7 @@ impl Verdict {
         self.told += other.told;
         self.told_of_going_epoch += other.told_of_going_epoch;
         self.gaps += other.gaps;
+        self.retold += other.retold;
     }
 }
 
@@ -121,6 +127,7 @@ impl Reader {
             numbers: HashMap::new(),
             told: Vec::new(),
             gaps: 0,
+            retold: 0,
         }
     }
 
@@ -150,22 +157,26 @@ impl Reader {
     /// The application was told that nothing more comes up to here.
     pub fn gap(&mut self, Place { origin, epoch, offset }: Place) {
         self.gaps += 1;
-        let mut tell = |epoch: &Epoch, after, upto| {
-            self.told.push(Told { origin: origin.clone(), epoch: epoch.clone(), after, upto });
+        if self.points.get(&origin).is_some_and(|(current, last)| *current == epoch && *last >= offset) {
+            self.retold += 1;
+            return;
+        }
+        let mut tell = |epoch: &Epoch, after, upto, is_going| {
+            self.told.push(Told { origin: origin.clone(), epoch: epoch.clone(), after, upto, is_going });
         };
         match self.points.get(&origin) {
-            Some((current, last)) if *current == epoch => tell(&epoch, *last, offset),
+            Some((current, last)) if *current == epoch => tell(&epoch, *last, offset, true),
             Some((former, last)) => {
-                tell(former, *last, u64::MAX);
-                tell(&epoch, 0, offset);
+                tell(former, *last, u64::MAX, false);
+                tell(&epoch, 0, offset, true);
             }
-            None => tell(&epoch, 0, offset),
+            None => tell(&epoch, 0, offset, true),
         }
         self.points.insert(origin, (epoch, offset));
     }
 
-    /// Whether a gap said that what stands at `place` would not come.
-    fn is_told(&self, place: &Place) -> bool {
+    /// Whether gaps said that what stands at `place` would not come, and if so, whether its epoch went on then.
+    fn told(&self, place: &Place) -> Option<bool> {
         let mut of_origin = self.told.iter().filter(|told| told.origin == place.origin).peekable();
         let (any, here) = (of_origin.peek().is_some(), self.points.get(&place.origin));
         let mut epochs = of_origin.clone().map(|told| &told.epoch);
@@ -173,10 +184,10 @@ impl Reader {
         let passed_over = any
             && here.is_some_and(|(epoch, _)| *epoch != place.epoch)
             && !epochs.any(|epoch| *epoch == place.epoch);
-        passed_over
-            || of_origin.any(|told| {
-                told.epoch == place.epoch && told.after < place.offset && place.offset <= told.upto
-            })
+        let covers = |told: &&Told| {
+            told.epoch == place.epoch && told.after < place.offset && place.offset <= told.upto
+        };
+        if passed_over { Some(false) } else { of_origin.find(covers).map(|told| told.is_going) }
     }
 
     pub fn verdict(&self, ledger: &Ledger) -> Verdict {
@@ -185,18 +196,17 @@ impl Reader {
             repeated: self.repeated.clone(),
             reordered: self.reordered.clone(),
             gaps: self.gaps,
+            retold: self.retold,
             ..Verdict::default()
         };
         for (identity, place) in ledger.on(&self.channel) {
-            match (self.received.contains(identity), self.is_told(place)) {
+            match (self.received.contains(identity), self.told(place)) {
                 (true, _) => {}
-                (false, true) => {
+                (false, Some(is_going)) => {
                     verdict.told += 1;
-                    let point = self.points.get(&place.origin);
-                    verdict.told_of_going_epoch +=
-                        u64::from(point.is_some_and(|(epoch, _)| *epoch == place.epoch));
+                    verdict.told_of_going_epoch += u64::from(is_going);
                 }
-                (false, false) => verdict.lost.push(*identity),
+                (false, None) => verdict.lost.push(*identity),
             }
         }
         verdict.lost.sort_unstable();
@@ -281,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_told_once() {
+        let mut reader = reader(&[1]);
+        for _ in 0..3 {
+            reader.gap(place("eu", "a", 3));
+        }
+        reader.gap(place("eu", "a", 2));
+        let verdict = reader.verdict(&ledger(3));
+        assert_eq!((verdict.gaps, verdict.retold, verdict.told), (4, 3, 2));
+    }
+
+    #[test]
     fn a_new_epoch_tells_of_the_rest_of_the_old_one() {
         let mut reader = reader(&[1, 2]);
         reader.gap(place("eu", "b", 0));
@@ -290,6 +311,15 @@ mod tests {
         let verdict = reader.verdict(&ledger);
         assert!(verdict.is_kept());
         assert_eq!((verdict.told, verdict.told_of_going_epoch), (2, 0));
+    }
+
+    #[test]
+    fn what_a_gap_tells_of_an_epoch_that_goes_on_was_there_whatever_comes_later() {
+        let mut reader = reader(&[1]);
+        reader.gap(place("eu", "a", 2));
+        reader.gap(place("eu", "b", 0));
+        let verdict = reader.verdict(&ledger(3));
+        assert_eq!((verdict.told, verdict.told_of_going_epoch), (2, 1));
     }
 
     #[test]

@@ -35,6 +35,14 @@ pub enum Fault {
     RedisFailover,
     /// A region's Redis stands still again and again, for up to 1.5 s
     RedisSlow,
+    /// A region's Redis refuses writes from its start after it was killed, for 10 s, and can be read
+    RedisRefusesWrites,
+    /// A region's Redis loses all that it has, three times, and nobody is disconnected
+    RedisFlushed,
+    /// Of a region's Redis Cluster, a master on which another region listens stands still for 2.2 s, three times
+    ClusterMasterHangs,
+    /// What a node asks of its Redis is 300 ms late, and what it follows is not; the other node of its region is killed
+    CommandsSlow,
     /// A node with a clock that is 90 s ahead takes part
     ClockOff,
     /// All links of a region are cut for 30 s; its clients still reach it
@@ -45,6 +53,8 @@ pub enum Fault {
     OneWayCut,
     /// The node that leads a bridge is killed
     LeaderKilled,
+    /// A region's nodes learn one by one of another region, of 50,000 channels
+    LinkBegins,
     /// All of a region is killed, and comes back later
     RegionDead,
 }
@@ -92,6 +102,8 @@ impl Fault {
             | Self::LogsTrimmed
             | Self::OneWayCut
             | Self::LeaderKilled
+            | Self::ClusterMasterHangs
+            | Self::LinkBegins
             | Self::RedisAway
             | Self::RegionDead => 2,
             _ => 1,
@@ -100,7 +112,7 @@ impl Fault {
 
     /// Whether Redis itself loses what was acknowledged, so that clients have to be told.
     fn may_lose(self) -> bool {
-        matches!(self, Self::RedisWiped | Self::RedisFailover)
+        matches!(self, Self::RedisWiped | Self::RedisFlushed | Self::RedisFailover)
     }
 
     /// Why it cannot be shown on this machine, or with so few regions.
@@ -113,6 +125,15 @@ impl Fault {
             Self::ClockOff if clock_library().is_none() => Some("it takes libfaketime: install it"),
             _ => None,
         }
+    }
+
+    /// Who publishes from the beginning on.
+    fn publishers(self, world: &World, traffic: &Traffic) -> Vec<usize> {
+        let regions = world.regions.iter().skip(usize::from(self == Self::LinkBegins));
+        // What a region accepts before another one knows of it, that one's subscribers do not get.
+        let nodes: Vec<&str> =
+            regions.flat_map(|region| &region.nodes).map(|node| node.name.as_str()).collect();
+        traffic.on(&nodes)
     }
 
     /// Starts regions and traffic, breaks something, heals it, and checks.
@@ -129,17 +150,26 @@ impl Fault {
             durable: true,
             wan: settings.wan,
             sentinels: self == Self::RedisFailover,
+            cluster: self == Self::ClusterMasterHangs,
+            detour: self == Self::CommandsSlow,
+            late_link: self == Self::LinkBegins,
             clock_offset: if self == Self::ClockOff { CLOCK_OFFSET_SECONDS } else { 0 },
             sessions: (self == Self::NodeFull).then_some(settings.load.of_node()),
             seed: settings.seed,
         };
         let mut world = World::start(&plan).await.context("cannot start the regions")?;
-        let traffic = Traffic::start(&world, &settings.load, settings.seed).await?;
+        let mut traffic = Traffic::start(&world, &settings.load, settings.seed).await?;
         let clients = traffic.clients();
+        traffic.publish(&self.publishers(&world, &traffic))?;
         sleep(WARM_UP).await;
         let random = SmallRng::seed_from_u64(settings.seed);
-        let mut scene = Scene { world: &mut world, traffic: &traffic, settings, random };
-        let affected = scene.play(self).await?;
+        let mut scene = Scene { world: &mut world, traffic: &mut traffic, settings, random };
+        let affected = match scene.play(self).await {
+            Ok(affected) => affected,
+            Err(error) => {
+                return Err(error.context(format!("the logs stay in {}", world.keep_logs().display())));
+            }
+        };
         traffic.served(&affected, SERVICE_TIMEOUT).await;
         sleep(settings.time(5.0, 2.0)).await;
         let services: Vec<_> = affected.iter().map(|client| traffic.service(*client)).collect();

@@ -4,6 +4,7 @@
 pub mod browsers;
 pub mod certificate;
 pub mod checker;
+pub mod cluster;
 pub mod cost;
 pub mod faults;
 pub mod latency;
@@ -18,6 +19,7 @@ pub mod redis;
 pub mod relay;
 pub mod report;
 pub mod scene;
+pub mod seeding;
 pub mod site;
 pub mod stream;
 pub mod traffic;

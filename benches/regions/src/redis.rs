@@ -1,6 +1,6 @@
-//! A region's Redis: one server, or two with three sentinels; each with its own directory.
+//! A region's Redis: one server, two with three sentinels, or one of a cluster's; each with its own directory.
 
-use crate::{process::Process, site::Site};
+use crate::{cluster, process::Process, site::Site};
 use anyhow::{Context, bail};
 use redis::{Client, FromRedisValue};
 use std::{
@@ -18,6 +18,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_ATTEMPTS: usize = 10;
 /// The name under which sentinels watch the master.
 const MASTER: &str = "sky";
+/// Writes each acknowledged command to disk first.
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// One server.
 pub struct Redis {
@@ -32,7 +34,12 @@ pub struct Redis {
 impl Redis {
     /// Writes each acknowledged command to disk first.
     pub async fn durable(name: &str, site: &Site, directory: &Path) -> anyhow::Result<Self> {
-        Self::start(name, site, directory, &["--appendonly", "yes", "--appendfsync", "always"]).await
+        Self::start(name, site, directory, &DURABLE).await
+    }
+
+    /// The same, as a server of a cluster that it still has to join.
+    pub async fn of_cluster(name: &str, site: &Site, directory: &Path) -> anyhow::Result<Self> {
+        Self::start(name, site, directory, &[&DURABLE[..], &cluster::SETTINGS].concat()).await
     }
 
     pub async fn start(name: &str, site: &Site, directory: &Path, settings: &[&str]) -> anyhow::Result<Self> {
@@ -58,6 +65,10 @@ impl Redis {
         // A replica gets what it misses over a socket, without a file.
         command.args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"]);
         command.arg("--dir").arg(&self.directory).args(&self.settings);
+        if self.settings.iter().any(|setting| setting == cluster::SETTINGS[0]) {
+            // By default 10,000 above its own, which there may not be.
+            command.args(["--cluster-port", &self.site.free_port().await?.to_string()]);
+        }
         let log = self.directory.with_extension("log");
         let mut process = Process::start(&self.site, &self.name, command, &log, false).await?;
         let deadline = Instant::now() + START_TIMEOUT;
@@ -110,6 +121,12 @@ impl Redis {
         bail!("{} does not start again", self.name)
     }
 
+    /// The same with further settings, which it keeps.
+    pub async fn relaunch_with(&mut self, settings: &[&str]) -> anyhow::Result<()> {
+        self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
+        self.relaunch().await
+    }
+
     /// Stops the process where it is, connections open, or lets it go on.
     pub fn freeze(&self, frozen: bool) -> anyhow::Result<()> {
         let process = self.process.as_ref().with_context(|| format!("{} is not running", self.name))?;
@@ -131,9 +148,8 @@ impl Sentinels {
     pub async fn watch(region: &'static str, master: &Redis, directory: &Path) -> anyhow::Result<Self> {
         let (site, host, port) =
             (master.site.clone(), master.site.address().to_string(), master.port.to_string());
-        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
         let of_master = ["--replicaof", &host, &port];
-        let replica = Redis::start("replica", &site, directory, &[&durable[..], &of_master].concat()).await?;
+        let replica = Redis::start("replica", &site, directory, &[&DURABLE[..], &of_master].concat()).await?;
         let deadline = Instant::now() + START_TIMEOUT;
         while !replica.run::<String>("INFO replication").await?.contains("master_link_status:up") {
             if Instant::now() > deadline {

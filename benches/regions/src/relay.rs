@@ -28,6 +28,8 @@ const CHUNKS_ON_THEIR_WAY: usize = 256;
 /// What a lost segment costs: the least retransmission time-out in common use (Linux: `TCP_RTO_MIN`).
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 const MAX_FLOWS: usize = 4096;
+/// How nodes name the connections to Redis by which they publish, subscribe and lead, as the first that they say.
+const COMMANDS: &[u8] = b"skywave-commands";
 /// How often a closed port is looked at.
 const REFUSAL_POLL: Duration = Duration::from_millis(50);
 
@@ -78,6 +80,8 @@ pub struct Relay {
 struct Shared {
     target: watch::Sender<SocketAddr>,
     weather: watch::Sender<Weather>,
+    /// What is added to the way there of connections for commands.
+    commands_late: watch::Sender<Duration>,
     random: Mutex<SmallRng>,
 }
 
@@ -115,6 +119,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             target: watch::Sender::new(target),
             weather: watch::Sender::new(weather),
+            commands_late: watch::Sender::new(Duration::ZERO),
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
         });
         Self { address, shared, tasks: JoinSet::new() }
@@ -139,6 +144,11 @@ impl Relay {
 
     pub fn set(&self, change: impl FnOnce(&mut Weather)) {
         self.shared.weather.send_modify(change);
+    }
+
+    /// Makes what a node asks of its Redis this late, and nothing of what it follows.
+    pub fn delay_commands(&self, by: Duration) {
+        self.shared.commands_late.send_replace(by);
     }
 
     /// Cuts or heals both directions.
@@ -218,13 +228,18 @@ impl Shared {
     ) {
         let mut buffer = vec![0; CHUNK_BYTES];
         let mut due = Instant::now();
+        let mut is_for_commands = false;
         loop {
             let length = match from.read(&mut buffer).await {
                 Ok(length @ 1..) => length,
                 Ok(0) | Err(_) => return,
             };
             let way = self.way(direction);
-            let late = if self.chance(way.loss) { way.delay + RETRANSMISSION } else { Duration::ZERO };
+            let mut late = if self.chance(way.loss) { way.delay + RETRANSMISSION } else { Duration::ZERO };
+            if let Direction::There = direction {
+                is_for_commands |= buffer[..length].windows(COMMANDS.len()).any(|part| part == COMMANDS);
+                late += if is_for_commands { *self.commands_late.borrow() } else { Duration::ZERO };
+            }
             due = due.max(Instant::now() + self.delay(way) + late);
             if chunks.send((due, buffer[..length].to_vec())).await.is_err() {
                 return;

@@ -29,6 +29,8 @@ pub struct Report {
     /// Those of `told` that the Redis of their origin still has.
     pub told_though_kept: u64,
     pub gaps: u64,
+    /// Those of `gaps` that told of nothing new.
+    pub retold: u64,
     pub faults: Vec<String>,
     pub served: Vec<Served>,
 }
@@ -135,6 +137,9 @@ impl Report {
             let kept = verdict.told_of_going_epoch;
             faults.push(format!("told as lost, though the Redis of their origin has them: {kept}"));
         }
+        if verdict.retold > 0 {
+            faults.push(format!("gaps up to where the subscriber was already: {}", verdict.retold));
+        }
         let late =
             services.iter().filter_map(|service| service.served_after).filter(|after| *after > LONGEST);
         faults.extend(late.map(|after| format!("served again only after {after:?}")));
@@ -153,6 +158,7 @@ impl Report {
             told: verdict.told,
             told_though_kept: verdict.told_of_going_epoch,
             gaps: verdict.gaps,
+            retold: verdict.retold,
             faults,
             served: all_served,
         }
@@ -174,6 +180,7 @@ impl Report {
         self.told += other.told;
         self.told_though_kept += other.told_though_kept;
         self.gaps += other.gaps;
+        self.retold += other.retold;
         self.faults.extend(other.faults);
         for (own, other) in self.served.iter_mut().zip(other.served) {
             own.affected += other.affected;

@@ -2,17 +2,25 @@
 
 use crate::{
     faults::{Fault, HIT, SERVICE_TIMEOUT, Settings},
+    seeding::seed,
     traffic::Traffic,
     world::{PARTITIONS, World},
 };
 use anyhow::Context;
-use rand::{RngExt, rngs::SmallRng};
+use rand::{RngExt, rngs::SmallRng, seq::IndexedRandom};
+use skywave_client::CertificateCheck;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+/// How long a master stands still: long enough for the others to give up their connections to it.
+const HANGING: Duration = Duration::from_millis(2_200);
+const COMMANDS_LATE: Duration = Duration::from_millis(300);
+/// How long a link may take to begin.
+const BEGINNING: Duration = Duration::from_secs(600);
+
 pub struct Scene<'a> {
     pub world: &'a mut World,
-    pub traffic: &'a Traffic,
+    pub traffic: &'a mut Traffic,
     pub settings: &'a Settings,
     pub random: SmallRng,
 }
@@ -33,10 +41,15 @@ impl Scene<'_> {
             Fault::RedisAway => self.kill_redis(self.settings.time(20.0, 10.0), false).await,
             Fault::RedisFailover => self.fail_over().await,
             Fault::RedisSlow => self.slow_redis().await,
+            Fault::RedisRefusesWrites => self.refuse_writes().await,
+            Fault::RedisFlushed => self.flush_redis().await,
+            Fault::ClusterMasterHangs => self.hang_masters().await,
+            Fault::CommandsSlow => self.slow_commands().await,
             Fault::ClockOff => self.go_on().await,
             Fault::RegionCut => self.cut_region(false).await,
             Fault::LogsTrimmed => self.cut_region(true).await,
             Fault::OneWayCut => self.cut_one_way().await,
+            Fault::LinkBegins => self.begin_link().await,
             Fault::RegionDead => self.kill_region().await,
         }
     }
@@ -150,6 +163,77 @@ impl Scene<'_> {
         Ok(affected)
     }
 
+    async fn refuse_writes(&mut self) -> anyhow::Result<Vec<usize>> {
+        let affected = self.clients_of(HIT);
+        let redis = &mut self.world.regions[HIT].redis;
+        redis.kill().await?;
+        self.traffic.mark();
+        // It has no replica.
+        redis.relaunch_with(&["--min-replicas-to-write", "1"]).await?;
+        sleep(self.settings.time(10.0, 5.0)).await;
+        let nodes = self.nodes_of(HIT);
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        self.traffic.are_served(&affected, &nodes).await;
+        self.world.regions[HIT].redis.run::<()>("CONFIG SET min-replicas-to-write 0").await?;
+        Ok(affected)
+    }
+
+    async fn flush_redis(&mut self) -> anyhow::Result<Vec<usize>> {
+        let affected = self.clients_of(HIT);
+        self.traffic.mark();
+        for _ in 0..3 {
+            self.world.regions[HIT].redis.run::<()>("FLUSHALL").await?;
+            // What is accepted until the links have begun anew is lost with the next one.
+            sleep(self.settings.time(10.0, 8.0)).await;
+        }
+        Ok(affected)
+    }
+
+    async fn hang_masters(&mut self) -> anyhow::Result<Vec<usize>> {
+        let affected = self.clients_of(HIT);
+        self.traffic.mark();
+        for _ in 0..3 {
+            let hanging = self.listened_to().await?;
+            let master = self.world.regions[HIT].masters().nth(hanging).context("no such master")?;
+            master.freeze(true)?;
+            sleep(HANGING).await;
+            master.freeze(false)?;
+            sleep(self.settings.time(5.0, 3.0)).await;
+        }
+        Ok(affected)
+    }
+
+    /// The number of a master on which another region hears what this one accepts.
+    async fn listened_to(&mut self) -> anyhow::Result<usize> {
+        let mut listened_to = Vec::new();
+        for (number, master) in self.world.regions[HIT].masters().enumerate() {
+            if !master.run::<Vec<String>>("PUBSUB CHANNELS sky:*:out").await?.is_empty() {
+                listened_to.push(number);
+            }
+        }
+        listened_to.choose(&mut self.random).copied().context("no other region listens")
+    }
+
+    async fn slow_commands(&mut self) -> anyhow::Result<Vec<usize>> {
+        let affected = self.clients_of(HIT);
+        let other = self.nodes_of(HIT).pop().context("no node")?;
+        let detour = |scene: &Self, late| -> anyhow::Result<()> {
+            scene.world.regions[HIT].detour.as_ref().context("no detour")?.delay_commands(late);
+            Ok(())
+        };
+        detour(self, COMMANDS_LATE)?;
+        self.traffic.mark();
+        sleep(self.settings.time(5.0, 2.0)).await;
+        // Its sessions come to the slow one, and read there what they missed.
+        self.world.node(&other)?.kill().await?;
+        self.traffic.mark();
+        self.traffic.served(&affected, SERVICE_TIMEOUT).await;
+        sleep(self.settings.time(5.0, 2.0)).await;
+        self.world.node(&other)?.start().await?;
+        detour(self, Duration::ZERO)?;
+        Ok(affected)
+    }
+
     async fn go_on(&mut self) -> anyhow::Result<Vec<usize>> {
         let affected = self.clients_of(HIT);
         self.traffic.mark();
@@ -190,6 +274,25 @@ impl Scene<'_> {
         self.traffic.mark();
         sleep(self.settings.time(30.0, 8.0)).await;
         self.world.set_way(from, to, true);
+        Ok(affected)
+    }
+
+    async fn begin_link(&mut self) -> anyhow::Result<Vec<usize>> {
+        let (affected, there) = (self.clients_of(HIT + 1), self.clients_of(HIT));
+        let (region, certificate) = (&self.world.regions[HIT], self.world.certificate.sha256);
+        let (site, url) = (region.site.clone(), region.nodes[0].url());
+        let count = if self.settings.quick { 5_000 } else { 50_000 };
+        seed(&site, &url, CertificateCheck::Sha256(vec![certificate]), count).await?;
+        self.world.configure(None);
+        self.traffic.mark();
+        for name in self.nodes_of(HIT + 1) {
+            let node = self.world.node(&name)?;
+            node.drain()?;
+            node.drained().await?;
+            node.start().await?;
+        }
+        self.world.bridged(None, BEGINNING).await?;
+        self.traffic.publish(&there)?;
         Ok(affected)
     }
 

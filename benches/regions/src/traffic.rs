@@ -7,6 +7,7 @@ use crate::{
     user::{Ear, Heard, Invitation, Kind, Runtime, User},
     world::{Region, World},
 };
+use anyhow::Context;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave_client::Channel;
@@ -25,6 +26,8 @@ use tokio::{
 
 /// After the last fault is healed, how long publishes may wait for their answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer from what is retained may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
 /// How much goes on.
@@ -62,6 +65,8 @@ impl Load {
 struct Member {
     user: User,
     kind: Kind,
+    /// Where it publishes.
+    channel: Channel,
     stamps: Stamps,
 }
 
@@ -97,6 +102,9 @@ pub struct Traffic {
     browsers: Vec<Browsers>,
     publishers: JoinSet<()>,
     readers: JoinSet<()>,
+    /// Between two publishes of a client.
+    pause: Duration,
+    seed: u64,
 }
 
 /// How long a client was not served.
@@ -120,7 +128,7 @@ pub struct Outcome {
 }
 
 impl Traffic {
-    /// Connects all clients, subscribes them and begins to publish.
+    /// Connects all clients and subscribes them; nobody publishes yet.
     ///
     /// # Errors
     /// When not all of them come.
@@ -139,22 +147,31 @@ impl Traffic {
             browsers: Vec::new(),
             publishers: JoinSet::new(),
             readers: JoinSet::new(),
+            pause: load.pause,
+            seed,
         };
         let channels: Vec<Channel> = (0..load.channels)
             .map(|number| Channel::new(&format!("chat:{number}")))
             .collect::<Result<_, _>>()?;
         let users = traffic.invite(world, load, &channels).await?;
-        // Nobody publishes before everybody is there.
         for (kind, user, ears) in users {
-            traffic.admit(kind, user, ears);
-        }
-        for (number, member) in traffic.members.iter().enumerate() {
-            let random = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
-            let (shared, channel) = (traffic.shared.clone(), channels[number % channels.len()].clone());
-            let publisher = u32::try_from(number)?;
-            traffic.publishers.spawn(publish(shared, member.clone(), publisher, channel, load.pause, random));
+            traffic.admit(kind, user, ears)?;
         }
         Ok(traffic)
+    }
+
+    /// From now on these clients publish.
+    ///
+    /// # Errors
+    /// When there are too many of them for their numbers.
+    pub fn publish(&mut self, clients: &[usize]) -> anyhow::Result<()> {
+        for number in clients {
+            let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(*number as u64);
+            let (shared, member) = (self.shared.clone(), self.members[*number].clone());
+            let random = SmallRng::seed_from_u64(seed);
+            self.publishers.spawn(publish(shared, member, u32::try_from(*number)?, self.pause, random));
+        }
+        Ok(())
     }
 
     /// Opens all clients, each with subscriptions to two of the channels.
@@ -199,14 +216,16 @@ impl Traffic {
         Ok(users)
     }
 
-    fn admit(&mut self, kind: Kind, user: User, ears: Vec<Ear>) {
-        let member = Arc::new(Member { user, kind, stamps: Stamps::default() });
+    fn admit(&mut self, kind: Kind, user: User, ears: Vec<Ear>) -> anyhow::Result<()> {
+        let channel = ears.first().context("no subscription")?.channel.clone();
+        let member = Arc::new(Member { user, kind, channel, stamps: Stamps::default() });
         for ear in ears {
             let reader = Arc::new(Mutex::new(Reader::new(ear.channel.clone())));
             self.shared.readers.lock().push(reader.clone());
             self.readers.spawn(read(self.shared.clone(), member.clone(), ear, reader));
         }
         self.members.push(member);
+        Ok(())
     }
 
     pub fn clients(&self) -> usize {
@@ -217,6 +236,24 @@ impl Traffic {
     pub fn on(&self, nodes: &[&str]) -> Vec<usize> {
         let on = |member: &Arc<Member>| member.user.node().is_some_and(|node| nodes.contains(&&*node));
         (0..self.members.len()).filter(|index| on(&self.members[*index])).collect()
+    }
+
+    /// Holds that these clients can read what is retained, and are served by one of `nodes`.
+    pub async fn are_served(&self, clients: &[usize], nodes: &[&str]) {
+        let on_nodes = self.on(nodes);
+        let away = clients.iter().filter(|client| !on_nodes.contains(client)).count();
+        let mut faults = Vec::new();
+        if away > 0 {
+            faults.push(format!("sent away, though all could be read: {away} of {}", clients.len()));
+        }
+        for member in clients.iter().map(|client| &self.members[*client]) {
+            match timeout(READ_TIMEOUT, member.user.read_back(&member.channel)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => faults.push(format!("history of {}: {error}", &*member.channel)),
+                Err(_) => faults.push(format!("history of {} does not come", &*member.channel)),
+            }
+        }
+        self.shared.faults.lock().extend(faults);
     }
 
     /// The fault is there: from here on the time is taken.
@@ -313,19 +350,18 @@ async fn publish(
     shared: Arc<Shared>,
     member: Arc<Member>,
     publisher: u32,
-    channel: Channel,
     pause: Duration,
     mut random: SmallRng,
 ) {
-    let mut number = 0;
+    let (mut number, channel) = (0, &member.channel);
     while !shared.stopping.load(Ordering::Acquire) {
         sleep(pause.mul_f64(random.random_range(0.5..1.5))).await;
         number += 1;
         let begun = shared.now();
-        match member.user.publish(&channel, (publisher, number, begun)).await {
+        match member.user.publish(channel, (publisher, number, begun)).await {
             Ok(place) => {
                 let now = shared.now();
-                shared.ledger.lock().acknowledge(&channel, Identity { publisher, number }, place);
+                shared.ledger.lock().acknowledge(channel, Identity { publisher, number }, place);
                 let mark = shared.mark.load(Ordering::Acquire);
                 if now >= mark {
                     member.stamps.slowest_publish.fetch_max(now - begun, Ordering::AcqRel);
@@ -335,7 +371,7 @@ async fn publish(
                 }
             }
             Err(error) => {
-                return shared.faults.lock().push(format!("publish {number} on {}: {error}", &*channel));
+                return shared.faults.lock().push(format!("publish {number} on {}: {error}", &**channel));
             }
         }
     }

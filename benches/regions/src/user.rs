@@ -2,8 +2,8 @@
 
 use crate::{browsers::Tab, checker::Place};
 use skywave_client::{
-    CertificateCheck, Channel, ChannelEvent, Client, ClientOptions, Json, Network, Payload, SubscribeOptions,
-    Subscription, TransportChoice, TransportKind,
+    CertificateCheck, Channel, ChannelEvent, Client, ClientOptions, HistoryRange, Json, Network, Payload,
+    SubscribeOptions, Subscription, TransportChoice, TransportKind,
 };
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
@@ -127,6 +127,17 @@ impl User {
             Self::Rust(client) => Ok((&client.publish(channel, Json::of(&message)?).await?).into()),
             Self::Chromium(tab) => tab.publish(channel, message).await,
         }
+    }
+
+    /// Reads the last publication that is retained; of a tab this is not asked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn read_back(&self, channel: &Channel) -> anyhow::Result<()> {
+        if let Self::Rust(client) = self {
+            client.history(channel, HistoryRange::last(1)).await?;
+        }
+        Ok(())
     }
 
     /// A tab is closed with its browser.

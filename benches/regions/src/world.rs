@@ -2,6 +2,7 @@
 
 use crate::{
     certificate::Certificate,
+    cluster,
     node::Node,
     redis::{Redis, Sentinels},
     relay::{Relay, Weather},
@@ -9,6 +10,7 @@ use crate::{
     wan::{Carrier, Conditions, Wan},
 };
 use anyhow::{Context, bail};
+use redis::FromRedisValue;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -22,6 +24,8 @@ use tokio::time::{Instant, sleep};
 pub const REGIONS: [&str; 3] = ["eu", "us", "ap"];
 /// Of each region's log, as nodes have it by default.
 pub const PARTITIONS: u16 = 16;
+/// Of a cluster.
+const MASTERS: usize = 3;
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Every node of every region knows it.
 const SESSION_SECRET: &str = "a secret that the nodes of all regions share";
@@ -44,6 +48,12 @@ pub struct Plan {
     pub wan: Conditions,
     /// Whether the first region's Redis has a replica and sentinels.
     pub sentinels: bool,
+    /// Whether the first region's Redis is a cluster of three masters.
+    pub cluster: bool,
+    /// Whether the first region's first node has a path of its own to its Redis.
+    pub detour: bool,
+    /// Whether the second region's nodes do not know of the first region yet.
+    pub late_link: bool,
     /// By how many seconds the first region's second node is off.
     pub clock_offset: i32,
     /// The most sessions of each of the first region's nodes, where it is not the default.
@@ -62,6 +72,9 @@ impl Plan {
             durable: false,
             wan,
             sentinels: false,
+            cluster: false,
+            detour: false,
+            late_link: false,
             clock_offset: 0,
             sessions: None,
             seed: 1,
@@ -73,10 +86,44 @@ impl Plan {
 pub struct Region {
     pub name: &'static str,
     pub redis: Redis,
+    /// The other masters of its cluster, if it is one.
+    pub others: Vec<Redis>,
     pub nodes: Vec<Node>,
     pub site: Site,
     /// What nodes connect to that ask no sentinels: it leads to whoever is the master.
     pub entrance: Relay,
+    /// What its first node connects to instead.
+    pub detour: Option<Relay>,
+}
+
+impl Region {
+    /// All servers that have keys.
+    pub fn masters(&self) -> impl Iterator<Item = &Redis> {
+        std::iter::once(&self.redis).chain(&self.others)
+    }
+
+    /// Runs a command with a key, on the server that has it.
+    ///
+    /// # Errors
+    /// When that server refuses it.
+    pub async fn ask<T: FromRedisValue + Send + 'static>(&self, line: &str) -> anyhow::Result<T> {
+        for master in self.masters() {
+            match master.run(line).await {
+                Err(error) if has_moved(&error) => {}
+                answer => return answer,
+            }
+        }
+        bail!("no server of {} has this key: {line}", self.name)
+    }
+
+    fn cluster_url(&self) -> String {
+        let addresses: Vec<String> = self.masters().map(|master| master.address().to_string()).collect();
+        format!("redis+cluster://{}", addresses.join(","))
+    }
+}
+
+fn has_moved(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<redis::RedisError>().is_some_and(|error| error.code() == Some("MOVED"))
 }
 
 /// All of it; everything ends when it is dropped.
@@ -85,6 +132,8 @@ pub struct World {
     pub wan: Wan,
     pub certificate: Certificate,
     pub sentinels: Option<Sentinels>,
+    plan: Plan,
+    links: Links,
     directory: TempDir,
 }
 
@@ -104,29 +153,38 @@ impl World {
             }
             _ => None,
         };
-        let mut world =
-            Self { regions, wan, certificate: Certificate::create(directory.path())?, sentinels, directory };
-        let links = world.link(plan).await?;
-        world.configure(&links, plan);
-        if plan.clock_offset != 0 {
-            world.node("eu-2")?.offset_clock(plan.clock_offset);
+        let certificate = Certificate::create(directory.path())?;
+        let (plan, links) = (plan.clone(), Links::new());
+        let mut world = Self { regions, wan, certificate, sentinels, plan, links, directory };
+        world.links = world.link().await?;
+        let late = world.plan.late_link.then_some((REGIONS[1], REGIONS[0]));
+        world.configure(late);
+        if world.plan.clock_offset != 0 {
+            let offset = world.plan.clock_offset;
+            world.node("eu-2")?.offset_clock(offset);
         }
         for region in 0..world.regions.len() {
             world.start_nodes(region).await?;
         }
-        let bridged = world.bridged(plan.partitions).await;
+        let bridged = world.bridged(late, BRIDGE_TIMEOUT).await;
         bridged.with_context(|| format!("the logs stay in {}", world.keep_logs().display()))?;
         Ok(world)
     }
 
     /// Waits until every region has a cursor in every log of the others: what was published before is history.
-    async fn bridged(&self, partitions: u16) -> anyhow::Result<()> {
-        let deadline = Instant::now() + BRIDGE_TIMEOUT;
+    /// The nodes of the region `late.0` do not know of `late.1`.
+    pub async fn bridged(
+        &self,
+        late: Option<(&'static str, &'static str)>,
+        limit: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
         for here in &self.regions {
-            for there in self.regions.iter().filter(|there| there.name != here.name) {
-                for partition in 0..partitions {
+            let others = self.regions.iter().filter(|there| there.name != here.name);
+            for there in others.filter(|there| late != Some((here.name, there.name))) {
+                for partition in 0..self.plan.partitions {
                     let line = format!("HEXISTS sky:{{{partition}}}:cursor {}", there.name);
-                    while !here.redis.run::<bool>(&line).await? {
+                    while !here.ask::<bool>(&line).await? {
                         if Instant::now() > deadline {
                             bail!("{} is not bridged to {}", there.name, here.name);
                         }
@@ -139,14 +197,16 @@ impl World {
     }
 
     /// Where each region's nodes reach each other region's Redis.
-    async fn link(&mut self, plan: &Plan) -> anyhow::Result<Links> {
-        let mut links = Links::new();
+    async fn link(&mut self) -> anyhow::Result<Links> {
+        let (mut links, plan) = (Links::new(), &self.plan);
         for from in &self.regions {
             for to in self.regions.iter().filter(|to| to.name != from.name) {
                 let sentinels = self.sentinels.as_ref().filter(|sentinels| sentinels.region() == to.name);
                 let url = match sentinels {
                     // Addresses that sentinels tell lead past a relay.
                     Some(sentinels) if plan.wan.carrier == Carrier::Packets => sentinels.url(),
+                    // So do those that a cluster tells, which has no other.
+                    _ if !to.others.is_empty() => to.cluster_url(),
                     _ => {
                         let target = to.entrance.address();
                         let path = self.wan.path(from.name, to.name, target, plan.wan, plan.seed);
@@ -159,7 +219,9 @@ impl World {
         Ok(links)
     }
 
-    fn configure(&mut self, links: &Links, plan: &Plan) {
+    /// Tells all nodes, at their next start, of all regions. Those of the region `late.0` are not told of `late.1`.
+    pub fn configure(&mut self, late: Option<(&'static str, &'static str)>) {
+        let (plan, links) = (&self.plan, &self.links);
         let urls: Vec<(&str, String)> = self
             .regions
             .iter()
@@ -169,6 +231,7 @@ impl World {
             let sentinels = self.sentinels.as_ref().filter(|sentinels| sentinels.region() == region.name);
             let redis = match sentinels {
                 Some(sentinels) => sentinels.url(),
+                None if !region.others.is_empty() => region.cluster_url(),
                 None => format!("redis://{}", region.entrance.address()),
             };
             let mut common = settings(region.name, &redis, plan.partitions);
@@ -180,15 +243,18 @@ impl World {
             {
                 common.push((key.to_owned(), file.display().to_string()));
             }
-            for (name, url) in urls.iter().filter(|(name, _)| *name != region.name) {
+            let others = urls.iter().filter(|(name, _)| *name != region.name);
+            for (name, url) in others.filter(|(name, _)| late != Some((region.name, *name))) {
                 let link = &links[&(region.name, *name)];
                 let key = |key: &str| format!("REGIONS__{}__{key}", name.to_uppercase());
                 common.push((key("REDIS"), link.clone()));
                 common.push((key("URL"), url.clone()));
             }
+            let mut detour = region.detour.as_ref().map(|path| format!("redis://{}", path.address()));
             for node in &mut region.nodes {
+                let path = detour.take().map(|url| ("BROKER__URL", url));
                 let own = [("NODE__ID", node.name.clone()), ("NODE__URL", node.url())];
-                let own = own.map(|(key, value)| (key.to_owned(), value));
+                let own = own.into_iter().chain(path).map(|(key, value)| (key.to_owned(), value));
                 node.configure(common.iter().cloned().chain(own).collect());
             }
         }
@@ -240,18 +306,30 @@ impl World {
 
 async fn region(name: &'static str, site: Site, plan: &Plan, directory: &Path) -> anyhow::Result<Region> {
     let file = format!("redis-{name}");
+    let is_first = name == REGIONS[0];
+    let mut others = Vec::new();
     let redis = match plan.durable {
+        true if plan.cluster && is_first => {
+            let mut masters = Vec::new();
+            for number in 1..=MASTERS {
+                masters.push(Redis::of_cluster(&format!("{file}-{number}"), &site, directory).await?);
+            }
+            cluster::join(&masters).await?;
+            others = masters.split_off(1);
+            masters.remove(0)
+        }
         true => Redis::durable(&file, &site, directory).await?,
         false => Redis::start(&file, &site, directory, &[]).await?,
     };
-    let entrance = Relay::tcp(site.address(), redis.address(), Weather::CLEAR, plan.seed);
-    let entrance = site.run(entrance).await??;
+    let path = || Relay::tcp(site.address(), redis.address(), Weather::CLEAR, plan.seed);
+    let entrance = site.run(path()).await??;
+    let detour = if plan.detour && is_first { Some(site.run(path()).await??) } else { None };
     let mut nodes = Vec::new();
     for number in 1..=plan.nodes_per_region {
         let node = format!("{name}-{number}");
         nodes.push(Node::new(&node, name, &site, &plan.binary, directory, plan.seed).await?);
     }
-    Ok(Region { name, redis, nodes, site, entrance })
+    Ok(Region { name, redis, others, nodes, site, entrance, detour })
 }
 
 /// What all nodes of a region have in common.
