@@ -31,7 +31,7 @@ use lists::Lists;
 use parking_lot::Mutex;
 use redis::Value;
 use requests::{Announce, Hold, Release, Requests};
-use rooms::Rooms;
+use rooms::{Footing, Rooms};
 use skywave_protocol::{
     Channel,
     frame::{Members, SessionId},
@@ -80,6 +80,18 @@ struct Partition {
     mismatches: u8,
     /// What was told may not be what is.
     compare_at: Option<Instant>,
+    /// Redis lost what it knew, and knows all again by then.
+    restored_at: Option<Instant>,
+}
+
+impl Partition {
+    fn footing(&self) -> Footing {
+        match self.compare_at {
+            None => Footing::Settled,
+            Some(_) if self.restored_at.is_some_and(|at| at > Instant::now()) => Footing::Restoring,
+            Some(_) => Footing::Missed,
+        }
+    }
 }
 
 /// A change that was sent to Redis.
@@ -229,14 +241,21 @@ impl Shared {
         self.shards.of(channel).lock().claimed(channel, session, *claim, claimed.stay, claimed.since_ms);
     }
 
-    /// Takes note of the news of that number. Whether all was heard that came before, and what was told is what was.
-    fn follows(&self, partition: u16, number: u64) -> bool {
+    /// Takes note of the news of that number.
+    fn follow_news(&self, partition: u16, number: u64) -> Footing {
         let mut known = self.partition(partition).lock();
         if known.heard.news(number) {
             known.compare_at.get_or_insert_with(Instant::now);
             self.hurry.notify_one();
         }
-        known.compare_at.is_none()
+        known.footing()
+    }
+
+    /// How an answer about a channel from this life of its partition relates to what was told.
+    fn footing(&self, channel: &Channel, life: &str) -> Footing {
+        let partition = self.requests.keys.partition(channel);
+        self.learn(partition, life);
+        self.partition(partition).lock().footing()
     }
 
     /// Takes note of the life of a partition. Another one than before means that Redis may have lost what it knew.
@@ -249,7 +268,8 @@ impl Shared {
         known.heard = Heard::default();
         if lost {
             known.doubtful = true;
-            known.compare_at = Some(Instant::now() + RESTORED);
+            known.restored_at = Some(Instant::now() + RESTORED);
+            known.compare_at = known.restored_at;
             drop(known);
             self.hurry.notify_one();
         }
@@ -277,8 +297,8 @@ impl subscription::Listener for Listener {
             let mut residents = shared.shards.of(&news.channel).lock();
             residents.taken(&news.channel, &held.member.session, held.claim, held.stay);
         }
-        let settled = shared.follows(partition, news.number);
-        shared.rooms.heard(news, settled);
+        let footing = shared.follow_news(partition, news.number);
+        shared.rooms.heard(news, footing);
     }
 
     fn resumed(&mut self) {

@@ -1,12 +1,23 @@
 //! A Redis that is away, forgets, or holds what no node wrote.
 
 use crate::{
-    crowd::Crowd,
+    crowd::{Crowd, named},
     relay::Relay,
     server::RedisServer,
     world::{AT_ONCE, Guest, Watcher, eventually, node, room, set, soon},
 };
+use futures_util::future::join_all;
 use std::time::Duration;
+
+/// Waits until Redis knows so many members again.
+async fn are_back(redis: &RedisServer, members: u64) {
+    eventually("their return", async || {
+        let rooms = (0..4).map(|partition| format!("HLEN sky:{{{partition}}}:presence:chat:1"));
+        let counts = join_all(rooms.map(async |room| redis.run::<u64>(&room).await)).await;
+        counts.into_iter().sum::<u64>() == members
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_back_after_redis_lost_its_data() {
@@ -16,11 +27,7 @@ async fn members_are_back_after_redis_lost_its_data() {
     let mut watcher = Watcher::on(&here).await;
     let all = set(&[one.session(), other.session(), watcher.session()]);
     redis.restart().await;
-    let are_back = async || {
-        let presence = watcher.client.presence("chat:1").await;
-        presence.is_ok_and(|presence| presence.count == 3)
-    };
-    eventually("their return", are_back).await;
+    are_back(&redis, 3).await;
     assert_eq!(watcher.asks().await, (all, 3));
     // Nobody was told to have left or joined.
     watcher.is_told_first_of_one_who_comes(&there, 4).await;
@@ -33,9 +40,29 @@ async fn members_are_back_after_redis_was_flushed() {
     let guest = Guest::on(&there).await;
     let mut watcher = Watcher::on(&here).await;
     redis.run::<()>("FLUSHALL").await;
-    eventually("their return", async || watcher.asks().await.1 == 2).await;
+    // Meanwhile they count as there.
+    assert_eq!(watcher.asks().await.1, 2);
+    are_back(&redis, 2).await;
     assert_eq!(watcher.asks().await.0, set(&[guest.session(), watcher.session()]));
     watcher.is_told_first_of_one_who_comes(&there, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_just_after_redis_was_flushed_knows_everyone() {
+    let redis = RedisServer::start().await;
+    let (here, there) = (node(&redis).await, Crowd::on(&redis, &[AT_ONCE]).await);
+    let names: Vec<_> = (0..8).map(|number| named(&format!("session {number}"))).collect();
+    let _stays: Vec<_> = names.iter().map(|name| there.arrives(name)).collect();
+    let mut first = Watcher::on(&here).await;
+    first.sees(&names).await;
+    redis.run::<()>("FLUSHALL").await;
+    let mut second = Watcher::on(&here).await;
+    are_back(&redis, 10).await;
+    let last = Guest::on(&here).await;
+    let both = [first.session(), second.session()];
+    for (watcher, other) in both.into_iter().zip([&mut second, &mut first]) {
+        other.sees(&[&names[..], &[watcher, last.session()]].concat()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,12 +73,12 @@ impl Shared {
             }
             let begun = Instant::now();
             self.rooms.lists(&channel);
-            let listed = self.ask(&channel).await.map(|(_, members)| Arc::new(members));
-            let mut pause = Duration::ZERO;
-            if let Ok(members) = &listed {
-                self.rooms.listed(&channel, members);
-                pause = PAUSE.saturating_mul(members.members.len() as u32);
-            }
+            let listed = self.ask(&channel).await.map(|(life, members)| {
+                let footing = self.footing(&channel, &life);
+                Arc::new(self.rooms.listed(&channel, members, footing))
+            });
+            let listing = listed.as_ref().map_or(0, |members| members.members.len() as u32);
+            let pause = PAUSE.saturating_mul(listing);
             for answer in waiting {
                 // Who does not wait any more does not need it.
                 let _ = answer.send(listed.clone());

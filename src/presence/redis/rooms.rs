@@ -28,32 +28,43 @@ pub struct Rooms {
     rooms: Mutex<HashMap<Channel, Room>>,
 }
 
-/// One channel, as its subscribers know it once all that waits has been told.
+/// How what Redis says of a channel relates to what its subscribers were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Footing {
+    /// They are alike.
+    Settled,
+    /// Some of what was said may not have been heard.
+    Missed,
+    /// Redis lost what it knew, and nodes say it again.
+    Restoring,
+}
+
+/// One channel, as all of its subscribers know it once all that waits has been told: lists are given and changes told so
+/// that this stays true, whatever Redis forgot.
 #[derive(Default)]
 struct Room {
-    /// All of its members while they are few; only then can it be said who was missed.
+    /// All of its members while they are few; only then can it be said who was missed, and what is known already.
     everyone: Option<HashMap<SessionId, Member>>,
     count: Option<u64>,
 }
 
 impl Room {
-    fn joined(&mut self, held: Held) -> Change {
-        if let Some(everyone) = &mut self.everyone {
-            everyone.insert(held.member.session.clone(), held.member.clone());
-        }
+    /// Takes someone in; whether that is new, as far as is known.
+    fn join(&mut self, member: &Member) -> bool {
+        let Some(everyone) = &mut self.everyone else { return true };
+        let is_new = everyone.insert(member.session.clone(), member.clone()).is_none();
         self.everyone.take_if(|everyone| everyone.len() > MAX_MEMBERS);
-        Change::Joined(held.member)
+        is_new
     }
 
-    fn left(&mut self, held: Held) -> Change {
-        if let Some(everyone) = &mut self.everyone {
-            everyone.remove(&held.member.session);
-        }
-        Change::Left(held.member)
+    /// The same for someone who left.
+    fn leave(&mut self, member: &Member) -> bool {
+        self.everyone.as_mut().is_none_or(|everyone| everyone.remove(&member.session).is_some())
     }
 
-    fn lacks(&self, session: &SessionId) -> bool {
-        self.everyone.as_ref().is_some_and(|everyone| !everyone.contains_key(session))
+    /// How many are there by what is known, if that is all of them.
+    fn known(&self) -> Option<u64> {
+        self.everyone.as_ref().map(|everyone| everyone.len() as u64)
     }
 
     /// Takes `members` for who is there; answers how that differs.
@@ -81,12 +92,11 @@ impl Rooms {
         Self { hub, telling, rooms: Mutex::default() }
     }
 
-    /// Tells the channel's subscribers what changed. Until things are `settled`, numbers alone are not told.
-    pub fn heard(&self, news: News, settled: bool) {
+    /// Tells the channel's subscribers what changed. Until things are settled, numbers alone are not told.
+    pub fn heard(&self, news: News, footing: Footing) {
         let News { channel, count, joined, back, left, swept, .. } = news;
-        let watched = self.hub.is_watched(&channel);
         let mut rooms = self.rooms.lock();
-        if !watched {
+        if !self.hub.is_watched(&channel) {
             // Whoever watches later asks who is there.
             rooms.remove(&channel);
             return;
@@ -95,15 +105,20 @@ impl Rooms {
         // A full list may not name everyone.
         let is_full = |list: &[Held]| list.len() >= MAX_MEMBERS;
         room.everyone.take_if(|_| is_full(&joined) || is_full(&back) || is_full(&left));
-        let mut changes: Vec<_> = joined.into_iter().map(|one| room.joined(one)).collect();
-        for one in back {
-            if room.lacks(&one.member.session) {
-                changes.push(room.joined(one));
-            }
+        let (mut changes, mut repeats) = (Vec::new(), false);
+        for Held { member, .. } in joined {
+            repeats |= !room.join(&member);
+            changes.push(Change::Joined(member));
         }
-        changes.extend(left.into_iter().map(|one| room.left(one)));
+        let missed = back.into_iter().filter(|one| room.everyone.is_some() && room.join(&one.member));
+        changes.extend(missed.map(|one| Change::Joined(one.member)));
+        for Held { member, .. } in left {
+            repeats |= !room.leave(&member);
+            changes.push(Change::Left(member));
+        }
+        let count = room.known().filter(|_| footing == Footing::Restoring).unwrap_or(count);
         let least = if swept { SWEEP_BATCH } else { Duration::ZERO };
-        let differs = settled && room.count.is_some_and(|told| told != count);
+        let differs = footing == Footing::Settled && room.count.is_some_and(|told| told != count);
         if changes.is_empty() && differs {
             // Those who are back come in parts.
             room.count = Some(count);
@@ -111,6 +126,10 @@ impl Rooms {
         } else if !changes.is_empty() {
             room.count = Some(count);
             self.telling.add(&channel, changes, count, least);
+            if repeats {
+                // What is known already does not cancel out with what follows.
+                self.telling.listed(&channel, Duration::ZERO);
+            }
         } else if self.telling.correct(&channel, count) {
             room.count = Some(count);
         }
@@ -123,17 +142,35 @@ impl Rooms {
         }
     }
 
-    /// A subscriber is told who is there; from that on it can be said who was missed.
-    pub fn listed(&self, channel: &Channel, members: &Members) {
-        if self.hub.is_watched(channel) {
-            self.telling.listed(channel, LAG);
-            let mut rooms = self.rooms.lock();
-            let room = rooms.entry(channel.clone()).or_default();
-            room.count.get_or_insert(members.count);
-            if room.everyone.is_none() {
-                room.replace(members);
-            }
+    /// What whoever asked is told of who is there; from that on it can be said who was missed. While Redis may not know
+    /// all of them again, those are there as well whom subscribers know: so what all are told later is right for this one.
+    pub fn listed(&self, channel: &Channel, members: Members, footing: Footing) -> Members {
+        let mut rooms = self.rooms.lock();
+        if !self.hub.is_watched(channel) {
+            return members;
         }
+        self.telling.listed(channel, LAG);
+        let room = rooms.entry(channel.clone()).or_default();
+        if room.everyone.is_none() {
+            room.replace(&members);
+        } else if footing == Footing::Restoring {
+            return self.completed(channel, room, members);
+        }
+        room.count.get_or_insert(members.count);
+        members
+    }
+
+    /// These, and all that are known besides; the others are told whom they did not know.
+    fn completed(&self, channel: &Channel, room: &mut Room, members: Members) -> Members {
+        let new: Vec<_> = members.members.iter().filter(|one| room.join(one)).cloned().collect();
+        let Some(everyone) = &room.everyone else { return members };
+        let known = Members { count: everyone.len() as u64, members: everyone.values().cloned().collect() };
+        if !new.is_empty() {
+            room.count = Some(known.count);
+            let changes = new.into_iter().map(Change::Joined).collect();
+            self.telling.add(channel, changes, known.count, Duration::ZERO);
+        }
+        known
     }
 
     /// Tells how who is there differs from what was told.
@@ -149,13 +186,8 @@ impl Rooms {
 
     /// The watched channels; the others are forgotten.
     pub fn watched(&self) -> Vec<Channel> {
-        let channels: Vec<_> = self.rooms.lock().keys().cloned().collect();
-        let (watched, others): (Vec<_>, Vec<_>) =
-            channels.into_iter().partition(|channel| self.hub.is_watched(channel));
         let mut rooms = self.rooms.lock();
-        for channel in others {
-            rooms.remove(&channel);
-        }
-        watched
+        rooms.retain(|channel, _| self.hub.is_watched(channel));
+        rooms.keys().cloned().collect()
     }
 }

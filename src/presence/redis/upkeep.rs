@@ -9,6 +9,7 @@ use super::{
     answers::Renewed,
     holding::{CLAIMS, Place, release_others},
     requests::{Announce, Hold},
+    rooms::Footing,
     unreadable,
 };
 use crate::broker::BrokerError;
@@ -218,9 +219,8 @@ impl Shared {
             known.compare_at.get_or_insert_with(Instant::now);
             return;
         };
-        self.learn(partition, &life);
         // In another life the nodes have to say first what they hold.
-        if self.partition(partition).lock().compare_at.is_none() {
+        if self.footing(channel, &life) == Footing::Settled {
             self.rooms.compare(channel, &members);
         }
     }
