@@ -99,6 +99,7 @@ pub struct LinkBeatMetrics {
     pub rtt: HistogramVec,
     pub phi: GaugeVec,
     pub up: IntGaugeVec,
+    pub refused: IntGaugeVec,
     pub suspicions: IntCounterVec,
     pub recoveries: IntCounterVec,
     pub lag: GaugeVec,
@@ -125,6 +126,11 @@ impl LinkBeatMetrics {
             up: build.gauges(
                 "skywave_link_up",
                 "1 while beats go both ways, as far as this region knows",
+                "link",
+            )?,
+            refused: build.gauges(
+                "skywave_link_refused",
+                "1 while the Redis that this node was given for another region does not say that it is that region's",
                 "link",
             )?,
             suspicions: build.counters(

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod layout;
 mod line;
 mod lines;
+pub mod ownership;
 pub mod pulse;
 mod redirect;
 pub mod reply;
@@ -23,7 +24,10 @@ use crate::{
     config::{BrokerConfig, Secret},
     metrics::RedisMetrics,
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
+use ownership::Ownership;
+use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -44,12 +48,14 @@ pub struct Address {
     pub prefix: String,
     /// Of the region's log; the same on all nodes.
     pub partitions: u16,
+    /// Whose nodes share it.
+    pub region: Origin,
 }
 
 impl Address {
-    /// A Redis of the deployment to which this configuration belongs.
-    pub fn of(broker: &BrokerConfig, url: Secret, ca: Option<PathBuf>) -> Self {
-        Self { url, ca, prefix: broker.prefix.clone(), partitions: broker.partitions }
+    /// A region's Redis, of the deployment to which this configuration belongs.
+    pub fn of(region: Origin, broker: &BrokerConfig, url: Secret, ca: Option<PathBuf>) -> Self {
+        Self { url, ca, prefix: broker.prefix.clone(), partitions: broker.partitions, region }
     }
 }
 
@@ -64,15 +70,14 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects. `name` tells its connection from others in metrics, logs and `CLIENT LIST`.
+    /// Connects to the Redis of this node's region. `name` tells its connection from others in metrics, logs and `CLIENT LIST`.
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
     pub async fn connect(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(&address.url, address.ca.as_ref())?;
-        let keys = Keys::new(address.prefix.clone(), address.partitions);
-        let connections = endpoint.connect_to_all(name, &keys).await?;
-        Ok(Self::with(endpoint, keys, name, metrics, Some(connections)))
+        let endpoint = Endpoint::new(address, Ownership::of_own(address))?;
+        let connections = endpoint.connect_to_all(name).await?;
+        Ok(Self::watched(endpoint, name, metrics, Some(connections)))
     }
 
     /// Further connections to the same servers, for calls that need no place in the order of the others.
@@ -80,32 +85,41 @@ impl Redis {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn beside(&self, name: &str) -> Result<Self, ConnectError> {
-        let (endpoint, keys, metrics) = (self.endpoint.clone(), self.keys.clone(), self.metrics.clone());
-        let connections = endpoint.connect_to_all(name, &keys).await?;
-        Ok(Self::with(endpoint, keys, name, metrics, Some(connections)))
+        let (endpoint, metrics) = (self.endpoint.clone(), self.metrics.clone());
+        let connections = endpoint.connect_to_all(name).await?;
+        let (commands, lines) = Commands::new(endpoint.clone(), name.into(), Some(connections), &metrics);
+        Ok(Self::with(endpoint, commands, metrics, [lines.boxed()]))
     }
 
-    /// As [`Self::connect`], without waiting: until the first connection is made, calls fail as unavailable.
+    /// Connects to another region's Redis without waiting: until the first connection is made, and while the Redis does not
+    /// say that it is that region's, calls fail as unavailable.
     ///
     /// # Errors
     /// When the URL makes no sense.
     pub fn reach(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(&address.url, address.ca.as_ref())?;
-        let keys = Keys::new(address.prefix.clone(), address.partitions);
-        Ok(Self::with(endpoint, keys, name, metrics, None))
+        let endpoint = Endpoint::new(address, Ownership::of_other(address))?;
+        Ok(Self::watched(endpoint, name, metrics, None))
     }
 
-    fn with(
+    /// With a task that looks again and again whose the Redis is.
+    fn watched(
         endpoint: Endpoint,
-        keys: Keys,
         name: &str,
         metrics: RedisMetrics,
         connections: Option<Connections>,
     ) -> Self {
-        let (commands, lines) =
-            Commands::new(endpoint.clone(), keys.clone(), name.into(), connections, &metrics);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(lines);
-        Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks) }
+        let (commands, lines) = Commands::new(endpoint.clone(), name.into(), connections, &metrics);
+        let watching = endpoint.ownership.clone().watch(commands.clone());
+        Self::with(endpoint, commands, metrics, [lines.boxed(), watching.boxed()])
+    }
+
+    fn with<const COUNT: usize>(
+        endpoint: Endpoint,
+        commands: Commands,
+        metrics: RedisMetrics,
+        tasks: [BoxFuture<'static, ()>; COUNT],
+    ) -> Self {
+        let keys = endpoint.ownership.keys.clone();
+        Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks.into_iter().collect()) }
     }
 }

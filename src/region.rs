@@ -15,7 +15,7 @@ pub mod rendezvous;
 use crate::{
     config::Config,
     metrics::Metrics,
-    redis::{Address, ConnectError, Redis},
+    redis::{Address, ConnectError, Redis, ownership::Stranger},
 };
 use bridge::Bridge;
 use lease::Candidate;
@@ -32,6 +32,13 @@ pub struct Remote {
     pub url: Arc<str>,
     /// Its Redis; calls fail as unavailable while it cannot be reached.
     pub redis: Redis,
+}
+
+impl Remote {
+    /// Why its Redis is not used; `None` while it is, or nothing is known of it.
+    pub fn stranger(&self) -> Option<Stranger> {
+        self.redis.endpoint.ownership.stranger()
+    }
 }
 
 /// All regions of the deployment, seen from this one.
@@ -55,9 +62,9 @@ impl Regions {
         metrics: &Metrics,
     ) -> Result<Self, ConnectError> {
         let remotes = config.regions.iter().map(|region| {
-            let address = Address::of(&config.broker, region.redis.clone(), region.ca.clone());
-            let name =
+            let name: Origin =
                 Text::new(&region.name).map_err(|_| ConnectError::Url("the region's name is too long"))?;
+            let address = Address::of(name.clone(), &config.broker, region.redis.clone(), region.ca.clone());
             let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;
             Ok(Remote { name, url: region.url.as_str().into(), redis })
         });

@@ -244,7 +244,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         .collect::<Result<_, TooLong>>()?;
     let hub = Arc::new(Hub::default());
     let metrics = Metrics::new()?;
-    let redis = redis(&config, &metrics).await?;
+    let redis = redis(&config, region.clone(), &metrics).await?;
     if let Some(redis) = &redis {
         let id = &config.node.id;
         let identity = Identity::take(redis, id).await.map_err(|_| StartError::IdTaken(id.clone()))?;
@@ -289,12 +289,12 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
 }
 
 /// The region's Redis, if the configuration names one.
-async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
+async fn redis(config: &Config, region: Origin, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
     let url = match (config.broker.kind, &config.broker.url) {
         (BrokerKind::Redis, Some(url)) => url.clone(),
         _ => return Ok(None),
     };
-    let address = redis::Address::of(&config.broker, url, config.broker.ca.clone());
+    let address = redis::Address::of(region, &config.broker, url, config.broker.ca.clone());
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 

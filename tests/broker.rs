@@ -145,7 +145,8 @@ impl World {
             return Self { broker, recorder, _redis: None };
         }
         let (url, prefix, keep) = redis_of(kind).await;
-        let address = Address { url: Secret::new(url), ca: None, prefix, partitions: 4 };
+        let region = origin.clone();
+        let address = Address { url: Secret::new(url), ca: None, prefix, partitions: 4, region };
         let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
         let options = Options {
             log_age: Duration::from_secs(60),

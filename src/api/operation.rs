@@ -4,6 +4,7 @@ use super::{Api, command::Command, failure::Failure};
 use crate::{
     node::Node,
     region::{
+        Remote,
         directory::{NodeState, Record},
         link::{Condition, LinkState},
     },
@@ -88,12 +89,15 @@ struct ListedLink {
     lagging: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     leader: Option<Arc<str>>,
+    /// Why this node does not use the other region's Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 impl ListedLink {
-    fn new(region: Origin, link: LinkState) -> Self {
+    fn new(remote: &Remote, link: LinkState) -> Self {
         Self {
-            region,
+            region: remote.name.clone(),
             state: link.condition(),
             outbound: link.outbound.into(),
             inbound: link.inbound.into(),
@@ -102,15 +106,22 @@ impl ListedLink {
             lag_ms: u64::try_from(link.lag.as_millis()).unwrap_or(u64::MAX),
             lagging: link.lagging,
             leader: link.leader,
+            refused: remote.stranger().map(|stranger| stranger.to_string()),
         }
     }
 }
 
 fn links(node: &Node) -> Vec<ListedLink> {
-    let Some(links) = &node.links else { return Vec::new() };
+    let (Some(links), Some(regions)) = (&node.links, &node.other_regions) else { return Vec::new() };
     let states = links.states();
     let states = states.borrow();
-    states.iter().map(|(region, link)| ListedLink::new(region.clone(), link.clone())).collect()
+    let listed = |remote: &Remote| {
+        let link = states.get(&remote.name).cloned().unwrap_or_default();
+        ListedLink::new(remote, link)
+    };
+    let mut listed: Vec<_> = regions.remotes.iter().map(listed).collect();
+    listed.sort_unstable_by(|one, other| one.region.cmp(&other.region));
+    listed
 }
 
 impl Command for Info {

@@ -57,6 +57,14 @@ impl RedisUrl {
             _ => Err(EXPECTED),
         }
     }
+
+    /// Where a URL leads, to be shown: without login and parameters, which may hold passwords.
+    pub fn place(text: &str) -> String {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("redis", text));
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        format!("{scheme}://{rest}")
+    }
 }
 
 struct Parts<'a> {
@@ -165,6 +173,18 @@ mod tests {
     fn a_clusters_servers_share_a_login() {
         let expected = RedisUrl::Cluster(secrets(&["redis://u:p@a:1", "redis://u:p@b"]));
         assert_eq!(RedisUrl::parse("redis+cluster://u:p@a:1,b"), Ok(expected));
+    }
+
+    #[test]
+    fn a_place_is_shown_without_what_is_secret() {
+        for (url, place) in [
+            ("redis://localhost", "redis://localhost"),
+            ("rediss://u:p%40@h:1/2", "rediss://h:1/2"),
+            ("redis://:p@[::1]:6380", "redis://[::1]:6380"),
+            ("redis+sentinel://u:p@a,b:1/main/3?sentinel_password=q", "redis+sentinel://a,b:1/main/3"),
+        ] {
+            assert_eq!(RedisUrl::place(url), place);
+        }
     }
 
     #[test]

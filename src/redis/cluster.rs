@@ -5,6 +5,7 @@ use super::{
     endpoint::{Dialling, Endpoint},
     hedging,
     layout::{Layout, Server},
+    ownership::Ownership,
     reply::{self, Malformed},
     sentinel::moved,
     slot::{SLOTS, Slots},
@@ -38,6 +39,7 @@ const MAX_HOST_BYTES: usize = 253;
 #[derive(Debug)]
 pub struct Cluster {
     dialling: Dialling,
+    ownership: Arc<Ownership>,
     /// Those of the configuration.
     seeds: Vec<Client>,
     /// As its servers are reached, but for host and port.
@@ -53,12 +55,17 @@ pub struct Cluster {
 impl Cluster {
     /// # Errors
     /// When a URL cannot be read.
-    pub fn new(dialling: Dialling, seeds: &[Secret]) -> Result<Self, ConnectError> {
+    pub fn new(
+        dialling: Dialling,
+        seeds: &[Secret],
+        ownership: Arc<Ownership>,
+    ) -> Result<Self, ConnectError> {
         let infos = seeds.iter().map(Dialling::info).collect::<Result<Vec<_>, _>>()?;
         let like = infos.first().cloned().ok_or(ConnectError::Url("a cluster has a server"))?;
         let seeds = infos.into_iter().map(|info| dialling.client(info)).collect::<Result<_, _>>()?;
         Ok(Self {
             dialling,
+            ownership,
             seeds,
             like,
             masters: ArcSwap::default(),
@@ -119,7 +126,7 @@ impl Cluster {
                 None if servers.len() < MAX_SERVERS => {
                     let client = self.client(host, port)?;
                     clients.push(client.clone());
-                    servers.push(Server { name: name.clone(), endpoint: Endpoint::of_member(client) });
+                    servers.push(Server { name: name.clone(), endpoint: self.member(client) });
                     let number = (servers.len() - 1) as u16;
                     numbers.insert(name, number);
                     number
@@ -130,6 +137,10 @@ impl Cluster {
         }
         let slots = Slots::of_ranges(owned).ok_or(ConnectError::Unidentified("slots, all of them"))?;
         Ok((Layout { servers, slots }, clients))
+    }
+
+    fn member(&self, client: Client) -> Endpoint {
+        Endpoint::of_member(client, self.ownership.clone())
     }
 
     fn client(&self, host: String, port: u16) -> Result<Client, ConnectError> {
@@ -145,7 +156,7 @@ impl Cluster {
         let port = port.parse().map_err(|_| Malformed("port"))?;
         let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;
         let name = name_of(&host, port).into();
-        Ok(Server { name, endpoint: Endpoint::of_member(self.client(host, port)?) })
+        Ok(Server { name, endpoint: self.member(self.client(host, port)?) })
     }
 }
 
@@ -203,7 +214,8 @@ fn checked(host: &str) -> Result<Option<String>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Address, *};
+    use skywave_protocol::Text;
 
     fn text(text: &str) -> Value {
         Value::BulkString(text.into())
@@ -242,7 +254,11 @@ mod tests {
 
     #[test]
     fn an_ask_leads_to_a_server_by_its_name() {
-        let cluster = Cluster::new(Dialling::default(), &[Secret::new("redis://u:p@a:1")]).unwrap();
+        let url = Secret::new("redis://u:p@a:1");
+        let region = Text::new("eu").unwrap();
+        let address = Address { url: url.clone(), ca: None, prefix: "sky".to_owned(), partitions: 1, region };
+        let ownership = Ownership::of_own(&address);
+        let cluster = Cluster::new(Dialling::default(), &[url], ownership).unwrap();
         assert_eq!(&*cluster.server("10.0.0.1:7001").unwrap().name, "10.0.0.1:7001");
         for bad in ["", "a", "a:", ":1", "a:70000", "a b:1"] {
             assert!(cluster.server(bad).is_err(), "{bad}");

@@ -4,9 +4,9 @@ use super::{
     batch::{Answer, Call},
     connection::Request,
     endpoint::Endpoint,
-    keys::Keys,
     layout::Connections,
     lines::{Keeper, Switchboard},
+    ownership::Ownership,
 };
 use crate::{broker::BrokerError, metrics::RedisMetrics};
 use redis::Value;
@@ -22,6 +22,7 @@ const MAX_BYTES: usize = 64 << 20;
 /// Where calls are made.
 #[derive(Clone)]
 pub struct Commands {
+    ownership: Arc<Ownership>,
     switchboard: Switchboard,
     room: Arc<Semaphore>,
     begun: Instant,
@@ -31,26 +32,29 @@ impl Commands {
     /// The place for calls, and the task that serves it.
     pub fn new(
         endpoint: Endpoint,
-        keys: Keys,
         name: Arc<str>,
         connections: Option<Connections>,
         metrics: &RedisMetrics,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (switchboard, keeper) = Keeper::new(endpoint, keys, name, connections, metrics);
+        let ownership = endpoint.ownership.clone();
+        let (switchboard, keeper) = Keeper::new(endpoint, name, connections, metrics);
         let room = Arc::new(Semaphore::new(MAX_BYTES));
-        (Self { switchboard, room, begun: Instant::now() }, keeper.run())
+        (Self { ownership, switchboard, room, begun: Instant::now() }, keeper.run())
     }
 
-    /// Whether Redis can be reached, as far as is known; of a cluster, all servers that have keys.
+    /// Whether Redis can be reached, and is the one that it is taken for, as far as is known; of a cluster, all servers
+    /// that have keys.
     pub fn is_available(&self) -> bool {
-        self.switchboard.is_available()
+        self.ownership.is_recognized() && self.switchboard.is_available()
     }
 
     /// How long Redis has been silent: zero while it answers. An idle connection is tried each second; a Redis that
     /// does not answer for two is unavailable, and from then on its last answer counts. A cluster is as silent as the
-    /// most silent of its servers: a session's channels are on all of them.
+    /// most silent of its servers: a session's channels are on all of them. A Redis that turns out to be another one is
+    /// as good as silent.
     pub fn away_for(&self) -> Duration {
-        self.switchboard.away_for().unwrap_or_else(|| self.begun.elapsed())
+        let silent_for = self.switchboard.away_for().unwrap_or_else(|| self.begun.elapsed());
+        silent_for.max(self.ownership.refused_for())
     }
 
     /// Makes a call now; it takes effect after those for the same key that were made before.
@@ -64,6 +68,16 @@ impl Commands {
             queued?;
             answered.await.unwrap_or(Err(BrokerError::Unavailable))
         }
+    }
+
+    /// Makes a call in a Redis of which it is not known whether it is the one that it is taken for.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be reached, or refuses.
+    pub(super) async fn call_unrecognized(&self, request: Request) -> Result<Value, BrokerError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue_unrecognized(request, Some(answer), None)?;
+        answered.await.unwrap_or(Err(BrokerError::Unavailable))
     }
 
     /// Makes a call of no key on a server with slots, on another one than `server` if there is any.
@@ -90,6 +104,18 @@ impl Commands {
     }
 
     fn queue(
+        &self,
+        request: Request,
+        answer: Option<Answer>,
+        elsewhere: Option<&str>,
+    ) -> Result<(), BrokerError> {
+        if !self.ownership.is_recognized() {
+            return Err(BrokerError::Unavailable);
+        }
+        self.queue_unrecognized(request, answer, elsewhere)
+    }
+
+    fn queue_unrecognized(
         &self,
         request: Request,
         answer: Option<Answer>,

@@ -1,7 +1,7 @@
 //! A connection to Redis, and what is known of the server at its other end.
 
 use super::{
-    keys::Keys,
+    ownership::{Inscription, Ownership, Stranger},
     reply::{self, Malformed},
     script::{ALL_SCRIPTS, Script},
     slot::slot_of,
@@ -36,10 +36,12 @@ pub enum ConnectError {
     Version(String),
     #[error("the server does not tell its {0}")]
     Unidentified(&'static str),
-    #[error("this node has {ours} partitions, the deployment has {theirs}: `broker.partitions` is fixed")]
-    Partitions { ours: u16, theirs: String },
     #[error("the server is a replica")]
     Replica,
+    #[error(transparent)]
+    Stranger(#[from] Stranger),
+    #[error("it is not known yet whose the Redis is")]
+    Unrecognized,
     #[error("the server answered with {0}")]
     Malformed(#[from] Malformed),
 }
@@ -118,13 +120,15 @@ impl Request {
     }
 }
 
-fn introduction(name: &str, keys: &Keys) -> Pipeline {
+fn introduction(name: &str, ownership: &Ownership) -> Pipeline {
     let mut pipeline = Pipeline::new();
     pipeline.ignore_errors();
     pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("skywave-{name}"));
     pipeline.cmd("INFO").arg("server");
     pipeline.cmd("INFO").arg("memory");
-    pipeline.cmd("GET").arg(keys.partition_count());
+    for key in ownership.questions() {
+        pipeline.cmd("GET").arg(key);
+    }
     pipeline.cmd("SCRIPT").arg("EXISTS").arg(&ALL_SCRIPTS.map(Script::hash));
     pipeline
 }
@@ -159,22 +163,32 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Stores the number of partitions where there is none yet; gives what somebody else stored meanwhile. A server that takes
-/// no writes for now, and knows the number, is not asked this.
-async fn store_partitions(commands: &mut MultiplexedConnection, keys: &Keys) -> Result<Value, RedisError> {
-    let mut command = redis::cmd("SET");
-    command.arg(keys.partition_count()).arg(keys.partitions()).arg("NX").arg("GET");
-    command.query_async(commands).await
-}
-
-fn check_partitions(keys: &Keys, stored: Value) -> Result<(), ConnectError> {
-    // Nothing was stored: now it is.
-    if stored == Value::Nil {
-        return Ok(());
+/// Puts in whose the Redis is; what stands there then. A server that takes no writes for now is used all the same: whoever
+/// connects once it takes them puts it in.
+async fn enter(
+    commands: &mut MultiplexedConnection,
+    ownership: &Ownership,
+) -> Result<Inscription, ConnectError> {
+    let mut pipeline = Pipeline::new();
+    pipeline.ignore_errors();
+    for (key, value) in ownership.entries() {
+        pipeline.cmd("SET").arg(key).arg(value).arg("NX");
     }
-    let theirs = reply::text(stored)?;
-    let ours = keys.partitions();
-    if theirs == ours.to_string() { Ok(()) } else { Err(ConnectError::Partitions { ours, theirs }) }
+    for key in ownership.questions() {
+        pipeline.cmd("GET").arg(key);
+    }
+    let replies: Vec<Result<Value, RedisError>> = pipeline.query_async(commands).await?;
+    let Ok([name, number, partitions, region]) = <[_; 4]>::try_from(replies) else {
+        return Err(ConnectError::Unidentified("region"));
+    };
+    for entered in [name, number] {
+        if let Err(error) = entered
+            && !refuses_writes(&error)
+        {
+            return Err(error.into());
+        }
+    }
+    Ok(Inscription::read(partitions?, region?)?)
 }
 
 /// A connection for commands.
@@ -193,12 +207,12 @@ impl Connection {
     pub async fn introduce(
         mut commands: MultiplexedConnection,
         name: &str,
-        keys: &Keys,
+        ownership: &Ownership,
         alone: bool,
     ) -> Result<Self, ConnectError> {
-        let introduction = introduction(name, keys);
+        let introduction = introduction(name, ownership);
         let replies: Vec<Result<Value, RedisError>> = introduction.query_async(&mut commands).await?;
-        let Ok([name, server, memory, partitions, scripts]) = <[_; 5]>::try_from(replies) else {
+        let Ok([name, server, memory, partitions, region, scripts]) = <[_; 6]>::try_from(replies) else {
             return Err(ConnectError::Unidentified("state"));
         };
         if let Err(error) = name {
@@ -213,15 +227,16 @@ impl Connection {
         if let Ok(memory) = memory {
             warn_of_eviction(&reply::text(memory)?);
         }
-        match partitions {
-            // Another server has the key, and tells.
-            Err(error) if is_elsewhere(&error) => {}
-            Ok(Value::Nil) => match store_partitions(&mut commands, keys).await {
-                // Whoever connects once it takes writes stores it.
-                Err(error) if refuses_writes(&error) => {}
-                stored => check_partitions(keys, stored?)?,
-            },
-            partitions => check_partitions(keys, partitions?)?,
+        match (partitions, region) {
+            // Another server has the keys, and tells.
+            (Err(error), _) | (_, Err(error)) if is_elsewhere(&error) => {}
+            (partitions, region) => {
+                let mut found = Inscription::read(partitions?, region?)?;
+                if ownership.is_to_be_entered(&found) {
+                    found = enter(&mut commands, ownership).await?;
+                }
+                ownership.recognize(&found)?;
+            }
         }
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
         load_scripts(&mut commands, &exist).await?;

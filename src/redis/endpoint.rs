@@ -1,10 +1,11 @@
 //! Where a Redis is found, and how it is connected to.
 
 use super::{
+    Address,
     cluster::Cluster,
     connection::{ConnectError, Connection, TIMEOUT},
-    keys::Keys,
     layout::{Connections, Layout, Server},
+    ownership::Ownership,
     reply::Malformed,
     sentinel::Sentinels,
 };
@@ -19,7 +20,11 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 /// A Redis that nodes share.
 #[derive(Debug, Clone)]
-pub struct Endpoint(Arc<Place>);
+pub struct Endpoint {
+    place: Arc<Place>,
+    /// Whose it is to be.
+    pub ownership: Arc<Ownership>,
+}
 
 #[derive(Debug)]
 enum Place {
@@ -75,25 +80,23 @@ impl Dialling {
 }
 
 impl Endpoint {
-    /// `authorities` is a PEM file with those that vouch for the servers over TLS.
-    ///
     /// # Errors
-    /// When the URL or the file cannot be read.
-    pub fn new(url: &Secret, authorities: Option<&PathBuf>) -> Result<Self, ConnectError> {
-        let dialling = Dialling::new(authorities)?;
-        let place = match RedisUrl::parse(url.expose()).map_err(ConnectError::Url)? {
+    /// When the URL or the file with the authorities cannot be read.
+    pub fn new(address: &Address, ownership: Arc<Ownership>) -> Result<Self, ConnectError> {
+        let dialling = Dialling::new(address.ca.as_ref())?;
+        let place = match RedisUrl::parse(address.url.expose()).map_err(ConnectError::Url)? {
             RedisUrl::Server(url) => Place::Server(dialling.client(Dialling::info(&url)?)?),
             RedisUrl::Sentinel { sentinels, service, master } => {
                 Place::Sentinel(Sentinels::new(dialling, &sentinels, service, &master)?)
             }
-            RedisUrl::Cluster(seeds) => Place::Cluster(Cluster::new(dialling, &seeds)?),
+            RedisUrl::Cluster(seeds) => Place::Cluster(Cluster::new(dialling, &seeds, ownership.clone())?),
         };
-        Ok(Self(Arc::new(place)))
+        Ok(Self { place: Arc::new(place), ownership })
     }
 
     /// One of a cluster's servers by itself.
-    pub fn of_member(client: Client) -> Self {
-        Self(Arc::new(Place::Member(client)))
+    pub fn of_member(client: Client, ownership: Arc<Ownership>) -> Self {
+        Self { place: Arc::new(Place::Member(client)), ownership }
     }
 
     /// The servers that there are now, and which has which keys.
@@ -101,7 +104,7 @@ impl Endpoint {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn layout(&self) -> Result<Layout, ConnectError> {
-        match &*self.0 {
+        match &*self.place {
             Place::Cluster(cluster) => cluster.layout().await,
             Place::Server(_) | Place::Member(_) | Place::Sentinel(_) => Ok(Layout::of_one(self.clone())),
         }
@@ -112,7 +115,7 @@ impl Endpoint {
     /// # Errors
     /// When it is none, or there can be no other server.
     pub fn neighbour(&self, address: &str) -> Result<Server, ConnectError> {
-        match &*self.0 {
+        match &*self.place {
             Place::Cluster(cluster) => cluster.server(address),
             Place::Server(_) | Place::Member(_) | Place::Sentinel(_) => Err(Malformed("redirection").into()),
         }
@@ -120,20 +123,20 @@ impl Endpoint {
 
     /// Whether one command may have keys of several partitions.
     pub fn is_undivided(&self) -> bool {
-        !matches!(&*self.0, Place::Cluster(_))
+        !matches!(&*self.place, Place::Cluster(_))
     }
 
     /// The server to be used now, and its name in the layout; of a cluster, any of the masters.
     async fn server(&self) -> Result<(Client, Arc<str>), ConnectError> {
         let alone = |client| (client, "".into());
-        match &*self.0 {
+        match &*self.place {
             Place::Server(client) | Place::Member(client) => Ok(alone(client.clone())),
             Place::Sentinel(sentinels) => sentinels.master().await.map(alone),
             Place::Cluster(cluster) => {
                 let layout = cluster.layout().await?;
                 let server = layout.servers.choose(&mut rand::rng());
                 let server = server.ok_or(ConnectError::Unidentified("masters"))?;
-                match &*server.endpoint.0 {
+                match &*server.endpoint.place {
                     Place::Member(client) => Ok((client.clone(), server.name.clone())),
                     _ => Err(ConnectError::Unidentified("masters")),
                 }
@@ -146,29 +149,29 @@ impl Endpoint {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub(super) async fn connect(&self, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
+    pub(super) async fn connect(&self, name: &str) -> Result<Connection, ConnectError> {
         let (server, _) = self.server().await?;
         let commands = server.get_multiplexed_async_connection_with_config(&Dialling::config()).await?;
-        let alone = matches!(&*self.0, Place::Server(_) | Place::Sentinel(_));
-        Connection::introduce(commands, name, keys, alone).await
+        let alone = matches!(&*self.place, Place::Server(_) | Place::Sentinel(_));
+        Connection::introduce(commands, name, &self.ownership, alone).await
     }
 
     /// As [`Self::connect`], to the server that has a key.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect_for(&self, key: &str, name: &str, keys: &Keys) -> Result<Connection, ConnectError> {
+    pub async fn connect_for(&self, key: &str, name: &str) -> Result<Connection, ConnectError> {
         let layout = self.layout().await?;
-        layout.servers[layout.slots.server_of(key.as_bytes())].endpoint.connect(name, keys).await
+        layout.servers[layout.slots.server_of(key.as_bytes())].endpoint.connect(name).await
     }
 
     /// As [`Self::connect`], to all servers.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect_to_all(&self, name: &str, keys: &Keys) -> Result<Connections, ConnectError> {
+    pub async fn connect_to_all(&self, name: &str) -> Result<Connections, ConnectError> {
         let layout = self.layout().await?;
-        let all = layout.servers.iter().map(|server| server.endpoint.connect(name, keys));
+        let all = layout.servers.iter().map(|server| server.endpoint.connect(name));
         Ok(Connections { all: try_join_all(all).await?, layout })
     }
 

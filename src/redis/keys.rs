@@ -17,6 +17,10 @@ impl Keys {
         Self { prefix, partitions: partitions.max(1) }
     }
 
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub fn partitions(&self) -> u16 {
         self.partitions
     }
@@ -167,6 +171,11 @@ impl Keys {
     pub fn partition_count(&self) -> String {
         format!("{}:partitions", self.prefix)
     }
+
+    /// The name of the region whose Redis it is, on the server that has [`Self::partition_count`].
+    pub fn region(&self) -> String {
+        format!("{}:{{{}}}:region", self.prefix, self.partition_count())
+    }
 }
 
 /// The partition of a channel where there are so many, at least one.
@@ -188,7 +197,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::slot::slot_of, *};
     use skywave_protocol::Text;
 
     #[test]
@@ -209,6 +218,13 @@ mod tests {
         for name in [keys.log(partition), keys.position(&channel), keys.history(&channel)] {
             assert!(name.starts_with(&tag), "{name}");
         }
+    }
+
+    #[test]
+    fn one_server_of_a_cluster_has_all_that_tells_whose_a_redis_is() {
+        let keys = Keys::new("sky".into(), 16);
+        let slot = |key: String| slot_of(key.as_bytes());
+        assert_eq!(slot(keys.region()), slot(keys.partition_count()));
     }
 
     #[test]

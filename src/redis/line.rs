@@ -8,7 +8,6 @@ use super::{
     batch::{self, Broken, Call, Outcome, UnderWay},
     connection::{ConnectError, Connection, RECONNECT_PAUSE},
     endpoint::Endpoint,
-    keys::Keys,
     lines::{Sign, Switchboard},
     pulse::Pulse,
 };
@@ -42,7 +41,6 @@ pub struct Line {
 /// What the lines of one Redis have in common.
 #[derive(Clone)]
 pub struct Wiring {
-    pub keys: Keys,
     pub name: Arc<str>,
     pub switchboard: Switchboard,
     pub reconnects: IntCounter,
@@ -50,9 +48,9 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    pub fn new(keys: Keys, name: Arc<str>, switchboard: Switchboard, metrics: &RedisMetrics) -> Self {
+    pub fn new(name: Arc<str>, switchboard: Switchboard, metrics: &RedisMetrics) -> Self {
         let reconnects = metrics.reconnects.with_label_values(&[&name]);
-        Self { keys, name, switchboard, reconnects, durations: metrics.command_duration.clone() }
+        Self { name, switchboard, reconnects, durations: metrics.command_duration.clone() }
     }
 
     /// A line to a server, and the task that serves it.
@@ -140,11 +138,11 @@ impl Pipe {
     async fn reconnect(&mut self) -> Option<Connection> {
         let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
-            let (endpoint, Wiring { keys, name, .. }) = (self.endpoint.clone(), self.wiring.clone());
+            let (endpoint, name) = (self.endpoint.clone(), self.wiring.name.clone());
             let pause = backoff.pause();
             let attempt = async move {
                 tokio::time::sleep(pause).await;
-                endpoint.connect(&name, &keys).await
+                endpoint.connect(&name).await
             };
             tokio::pin!(attempt);
             let outcome = loop {
@@ -160,7 +158,7 @@ impl Pipe {
                     }
                     return Some(connection);
                 }
-                Err(error @ ConnectError::Partitions { .. }) => tracing::error!(%error, "Redis is of no use"),
+                Err(ConnectError::Stranger(_)) => self.endpoint.ownership.tell(),
                 Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
             }
         }

@@ -6,7 +6,6 @@
 
 use super::{
     endpoint::Endpoint,
-    keys::Keys,
     layout::{Connections, Layout, Server},
     line::{Line, Wiring},
     slot::Slots,
@@ -118,7 +117,6 @@ impl Keeper {
     /// Lines to those with whom there are connections, if any.
     pub fn new(
         endpoint: Endpoint,
-        keys: Keys,
         name: Arc<str>,
         connections: Option<Connections>,
         metrics: &RedisMetrics,
@@ -127,7 +125,7 @@ impl Keeper {
         let table = Table { slots: Slots::of_one(), lines: Vec::new(), by_name: HashMap::new() };
         let switchboard =
             Switchboard(Arc::new(Shared { table: ArcSwap::from_pointee(table), signs: sender }));
-        let wiring = Wiring::new(keys, name, switchboard.clone(), metrics);
+        let wiring = Wiring::new(name, switchboard.clone(), metrics);
         let (layout, lines, guests) = (None, HashMap::new(), HashMap::new());
         let mut keeper = Self { endpoint, wiring, signs, layout, lines, guests, pipes: JoinSet::new() };
         if let Some(Connections { layout, all }) = connections {

@@ -53,8 +53,9 @@ enum Trial {
 
 impl Hearing {
     /// # Errors
-    /// See [`ConnectError`].
+    /// See [`ConnectError`]. Nothing is heard of a Redis that is not known to be the one that it is taken for.
     pub async fn open(redis: &Redis, channels: &[String]) -> Result<Self, ConnectError> {
+        redis.endpoint.ownership.check()?;
         let probe = redis.keys.probe(rand::random());
         let mut channels = channels.to_vec();
         channels.push(probe.clone());

@@ -202,6 +202,9 @@ impl Bridge {
                 _ => Err(Interruption::Subscription("the task ended")),
             },
             never = watching => match never {},
+            stranger = self.remote.redis.endpoint.ownership.refused() => {
+                Err(Interruption::Connect(stranger.into()))
+            }
             interruption = saying => Err(interruption),
         }
     }

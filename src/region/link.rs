@@ -71,6 +71,10 @@ impl Links {
                 set(&self.metrics.up, state.condition() == Condition::Up);
                 set(&self.metrics.lagging, state.lagging);
             }
+            for remote in &self.regions.remotes {
+                let refused = self.metrics.refused.with_label_values(&[&*remote.name]);
+                refused.set(remote.stranger().is_some().into());
+            }
             self.states.send_if_modified(|known| {
                 let changed = *known != states;
                 *known = states;

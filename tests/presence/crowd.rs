@@ -40,6 +40,7 @@ pub fn address(redis: &RedisServer, settings: &[(&str, &str)]) -> Address {
         ca: None,
         prefix: config.broker.prefix.clone(),
         partitions: config.broker.partitions,
+        region: Text::new(&config.node.region).unwrap(),
     }
 }
 

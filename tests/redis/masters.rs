@@ -5,12 +5,12 @@ use crate::{
     nodes::{self, client, config_on, node_of, read_on, subscribe},
     patience::{eventually, soon},
     server::RedisServer,
-    world::{Node, message, settings_at},
+    world::{Node, message, settings_at, settings_in},
 };
 use futures_util::future::join_all;
 use skywave::{
-    broker::{Accepted, Broker, redis::events},
-    redis::Request,
+    broker::{Accepted, Broker, BrokerError, redis::events},
+    redis::{Redis, Request},
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::{Channel, Json, Text, frame::Event};
@@ -28,6 +28,33 @@ const CHANNELS: [&str; 4] = ["chat:0", "chat:1", "chat:2", "chat:3"];
 
 async fn node_on(cluster: &RedisCluster) -> Node {
     Node::with(settings_at(&cluster.url())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_another_region_is_used_on_none_of_its_masters() {
+    let cluster = RedisCluster::start().await;
+    let eu = node_on(&cluster).await;
+    let address = settings_in("us", &cluster.url()).address;
+    let taken_for_us = Redis::reach(&address, "remote-us", eu.metrics.redis.clone()).unwrap();
+    let ownership = &taken_for_us.endpoint.ownership;
+    let reached = async || {
+        let mut reached = 0;
+        for master in &cluster.masters {
+            let clients: String = master.run("CLIENT LIST").await;
+            reached += usize::from(clients.contains("skywave-remote-us"));
+        }
+        reached
+    };
+    eventually("the refusal", async || ownership.stranger().is_some()).await;
+    eventually("those without the name", async || reached().await >= 2).await;
+    for partition in 0..4 {
+        let key = taken_for_us.keys.log(partition);
+        let call = taken_for_us.commands.call(Request::command(["XLEN", &key]));
+        assert_eq!(call.await, Err(BrokerError::Unavailable));
+    }
+    let address = settings_at(&cluster.url()).address;
+    let right = Redis::reach(&address, "remote-eu", eu.metrics.redis.clone()).unwrap();
+    eventually("the right one", async || right.commands.is_available()).await;
 }
 
 /// The number of the master that had a channel at the beginning.

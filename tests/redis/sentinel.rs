@@ -7,8 +7,7 @@ use crate::{
 };
 use skywave::{
     broker::Broker,
-    config::Secret,
-    redis::{ConnectError, Endpoint, Keys},
+    redis::{ConnectError, Endpoint, ownership::Ownership},
 };
 use skywave_client::TransportChoice;
 use skywave_regions::relay::{Relay, Way, Weather};
@@ -186,7 +185,8 @@ async fn a_master_on_the_other_side_of_the_world_is_found() {
     eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let far_sentinel = far(port).await;
     let url = format!("redis+sentinel://{}/main", far_sentinel.address());
-    let endpoint = Endpoint::new(&Secret::new(url), None).unwrap();
-    let connection = endpoint.connect_for("sky:key", "test", &Keys::new("sky".to_owned(), 1)).await;
+    let address = settings_at(&url).address;
+    let endpoint = Endpoint::new(&address, Ownership::of_own(&address)).unwrap();
+    let connection = endpoint.connect_for("sky:key", "test").await;
     assert!(connection.is_ok(), "{:?}", connection.err());
 }

@@ -2,11 +2,11 @@
 
 use crate::{
     server::{FREE_PORT, RedisServer},
-    world::{Node, settings, soon},
+    world::{Node, eventually, settings, settings_in, soon},
 };
 use skywave::{
     config::Secret,
-    redis::{Address, ConnectError},
+    redis::{Address, ConnectError, ownership::Stranger},
 };
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,47 @@ async fn another_number_of_partitions_is_refused() {
     let server = RedisServer::start().await;
     let _first = Node::new(&server).await;
     let refused = connect(&server, |address| address.partitions = 8).await.err().unwrap();
-    assert!(matches!(refused, ConnectError::Partitions { ours: 8, .. }), "{refused}");
+    assert!(refused.to_string().contains("this node has 8 partitions"), "{refused}");
     // Another deployment may share the server.
     let other = connect(&server, |address| {
         address.partitions = 8;
         address.prefix = "other".to_owned();
     });
     assert_eq!(other.await.unwrap().publish(1).await.offset, 1);
+}
+
+#[tokio::test]
+async fn another_regions_redis_is_refused_with_its_name_and_no_password() {
+    let server = RedisServer::start().await;
+    server.run::<()>("CONFIG SET requirepass secret").await;
+    let url = Secret::new(format!("redis://:secret@127.0.0.1:{}", server.port()));
+    let as_region = |name: &str, url: &Secret| {
+        let mut settings = settings_in(name, url.expose());
+        settings.address.url = url.clone();
+        soon(Node::with(settings))
+    };
+    let _first = as_region("eu", &url).await.unwrap();
+    let refused = as_region("us", &url).await.err().unwrap();
+    assert!(matches!(refused, ConnectError::Stranger(Stranger::Own { .. })), "{refused:?}");
+    let sentence = refused.to_string();
+    for word in ["region `us`", "belongs to region `eu`", "sky:{sky:partitions}:region", "redis://127.0.0.1"]
+    {
+        assert!(sentence.contains(word), "{sentence}");
+    }
+    assert!(!sentence.contains("secret"), "{sentence}");
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_its_data_says_again_whose_it_is() {
+    let server = RedisServer::start().await;
+    let _node = Node::new(&server).await;
+    server.run::<()>("FLUSHALL").await;
+    let stands = async |key: &str| server.run::<Option<String>>(&format!("GET {key}")).await;
+    eventually("the name", async || {
+        let name = stands("sky:{sky:partitions}:region").await;
+        name.as_deref() == Some("eu") && stands("sky:partitions").await.as_deref() == Some("4")
+    })
+    .await;
 }
 
 #[tokio::test]

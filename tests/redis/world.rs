@@ -64,21 +64,31 @@ pub fn settings(server: &RedisServer) -> Settings {
     settings_at(&server.url())
 }
 
+/// Of a node of another region than `eu`.
+pub fn settings_in(region: &str, url: &str) -> Settings {
+    let mut settings = settings_at(url);
+    settings.options.origin = Text::new(region).unwrap();
+    settings.address.region = settings.options.origin.clone();
+    settings
+}
+
 pub fn settings_at(url: &str) -> Settings {
     let mut namespaces = Config::load(None, true, [] as [(&str, &str); 0]).unwrap().channels;
     let chat = namespaces.get_mut("chat").unwrap();
     chat.history = 1_000;
     chat.history_age = Duration::from_secs(600);
-    let address = Address { url: Secret::new(url), ca: None, prefix: "sky".to_owned(), partitions: 4 };
+    let origin = Text::new("eu").unwrap();
+    let address = Address {
+        url: Secret::new(url),
+        ca: None,
+        prefix: "sky".to_owned(),
+        partitions: 4,
+        region: origin.clone(),
+    };
     let log_age = Duration::from_secs(600);
     Settings {
         address,
-        options: Options {
-            log_age,
-            origin: Text::new("eu").unwrap(),
-            namespaces,
-            others: std::collections::BTreeMap::new(),
-        },
+        options: Options { log_age, origin, namespaces, others: std::collections::BTreeMap::new() },
     }
 }
 

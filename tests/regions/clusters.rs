@@ -4,7 +4,7 @@ use crate::{
     cluster::{RedisCluster, close_slot, move_keys, open_slot},
     deployment::Delivered,
     patience::{eventually, soon},
-    world::{Node as Ear, message, settings_at},
+    world::{Node as Ear, message, settings_in},
 };
 use futures_util::future::join_all;
 use skywave::{
@@ -13,7 +13,7 @@ use skywave::{
     redis::Request,
     server::{Server, StartError},
 };
-use skywave_protocol::{Channel, Text};
+use skywave_protocol::Channel;
 use std::{io, io::Write, time::Duration};
 
 /// Of several partitions, on different masters.
@@ -21,9 +21,7 @@ const CHANNELS: [&str; 6] = ["chat:0", "chat:1", "chat:2", "chat:3", "chat:4", "
 
 /// A region without nodes: what is published on it is said to others all the same.
 async fn ear(name: &str, cluster: &RedisCluster) -> Ear {
-    let mut settings = settings_at(&cluster.url());
-    settings.options.origin = Text::new(name).unwrap();
-    Ear::with(settings).await.unwrap()
+    Ear::with(settings_in(name, &cluster.url())).await.unwrap()
 }
 
 async fn node(name: &str, own: &RedisCluster, (other, there): (&str, &RedisCluster)) -> Server {

@@ -3,7 +3,7 @@
 use crate::{
     relay::Relay,
     server::RedisServer,
-    world::{Node as Ear, eventually, settings, soon},
+    world::{Node as Ear, eventually, settings_in, soon},
 };
 use skywave::{
     broker::{Accepted, BrokerError, Publish},
@@ -55,6 +55,23 @@ impl Deployment {
     /// As [`Self::with`], on servers that run, which the nodes use with a login.
     pub async fn on(servers: Vec<(&'static str, RedisServer)>, login: &'static str, changes: &str) -> Self {
         let names: Vec<_> = servers.iter().map(|(name, _)| *name).collect();
+        let mut deployment = Self::without_nodes(servers, login, changes).await;
+        for name in &names {
+            deployment.add_node(name).await;
+        }
+        for name in &names {
+            deployment.bridged(name).await;
+        }
+        deployment
+    }
+
+    /// As [`Self::on`], without nodes: only the ears are there.
+    pub async fn without_nodes(
+        servers: Vec<(&'static str, RedisServer)>,
+        login: &'static str,
+        changes: &str,
+    ) -> Self {
+        let names: Vec<_> = servers.iter().map(|(name, _)| *name).collect();
         let mut paths = BTreeMap::new();
         for from in &names {
             for (to, server) in &servers {
@@ -67,12 +84,6 @@ impl Deployment {
         for (name, redis) in servers {
             let ear = ear(name, &redis).await;
             deployment.regions.push(Region { name, redis, nodes: Vec::new(), ear });
-        }
-        for name in &names {
-            deployment.add_node(name).await;
-        }
-        for name in &names {
-            deployment.bridged(name).await;
         }
         deployment
     }
@@ -232,9 +243,7 @@ impl Deployment {
 }
 
 pub async fn ear(name: &str, redis: &RedisServer) -> Ear {
-    let mut settings = settings(redis);
-    settings.options.origin = Text::new(name).unwrap();
-    Ear::with(settings).await.unwrap()
+    Ear::with(settings_in(name, &redis.url())).await.unwrap()
 }
 
 impl Region {

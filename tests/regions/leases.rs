@@ -1,17 +1,18 @@
 //! Leases: one holder at a time, and tokens that tell an earlier one.
 
-use crate::server::{PATIENCE, RedisServer};
+use crate::{
+    server::{PATIENCE, RedisServer},
+    world::settings,
+};
 use skywave::{
-    config::Secret,
     metrics::Metrics,
-    redis::{Address, Redis},
+    redis::Redis,
     region::lease::{Candidate, Lease},
 };
 use std::time::{Duration, Instant};
 
 async fn redis(server: &RedisServer) -> Redis {
-    let address =
-        Address { url: Secret::new(server.url()), ca: None, prefix: "sky".to_owned(), partitions: 4 };
+    let address = settings(server).address;
     Redis::connect(&address, "test", Metrics::new().unwrap().redis).await.unwrap()
 }
 

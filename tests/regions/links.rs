@@ -24,8 +24,9 @@ use tokio::{sync::watch, task::JoinSet};
 const LAG_LIMIT: Duration = Duration::from_secs(1);
 const SUSPECTED_WITHIN: Duration = Duration::from_millis(5_000);
 
-fn address(url: String) -> Address {
-    Address { url: Secret::new(url), prefix: "sky".to_owned(), partitions: 4, ca: None }
+fn address(region: &str, url: String) -> Address {
+    let region = Text::new(region).unwrap();
+    Address { url: Secret::new(url), prefix: "sky".to_owned(), partitions: 4, ca: None, region }
 }
 
 /// A node, as far as its region's link to one other region is concerned.
@@ -44,9 +45,10 @@ impl Node {
     async fn new(node: &str, server: &RedisServer, other: &'static str, path: &Relay) -> Self {
         let (own, _) = node.split_once('-').unwrap();
         let metrics = Metrics::new().unwrap();
-        let local = Redis::connect(&address(server.url()), "commands", metrics.redis.clone()).await.unwrap();
+        let local =
+            Redis::connect(&address(own, server.url()), "commands", metrics.redis.clone()).await.unwrap();
         let name = format!("remote-{other}");
-        let redis = Redis::reach(&address(path.url()), &name, metrics.redis.clone()).unwrap();
+        let redis = Redis::reach(&address(other, path.url()), &name, metrics.redis.clone()).unwrap();
         let remote = Remote { name: Text::new(other).unwrap(), url: "https://localhost".into(), redis };
         let regions = Arc::new(Regions { own: Text::new(own).unwrap(), local, remotes: vec![remote] });
         let links = Arc::new(Links::new(regions.clone(), node.into(), metrics.link_beats.clone(), LAG_LIMIT));

@@ -21,6 +21,7 @@ mod json_socket;
 mod leases;
 mod links;
 mod metrics;
+mod ownership;
 #[path = "../redis/patience.rs"]
 mod patience;
 mod process;

@@ -23,6 +23,8 @@ pub struct Weather {
     pub back: bool,
     /// Each way.
     pub delay: Duration,
+    /// Of this machine, where new connections lead.
+    port: u16,
     /// Counts resets.
     resets: u64,
 }
@@ -45,9 +47,9 @@ impl Relay {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let fair = Weather { there: true, back: true, delay: Duration::ZERO, resets: 0 };
+        let fair = Weather { there: true, back: true, delay: Duration::ZERO, port, resets: 0 };
         let weather = Arc::new(watch::Sender::new(fair));
-        let accepting = tokio::spawn(accept(listener, port, weather.clone()));
+        let accepting = tokio::spawn(accept(listener, weather.clone()));
         Self { address, weather, accepting }
     }
 
@@ -74,19 +76,24 @@ impl Relay {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
 
+    /// Ends every connection; those that are made from then on lead to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.weather.send_modify(|weather| (weather.port, weather.resets) = (port, weather.resets + 1));
+    }
+
     /// Ends every connection.
     pub fn reset(&self) {
         self.weather.send_modify(|weather| weather.resets += 1);
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, weather: Arc<watch::Sender<Weather>>) {
+async fn accept(listener: TcpListener, weather: Arc<watch::Sender<Weather>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((client, _)) = accepted {
-                    connections.spawn(pass(client, port, weather.subscribe()));
+                    connections.spawn(pass(client, weather.subscribe()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -94,7 +101,8 @@ async fn accept(listener: TcpListener, port: u16, weather: Arc<watch::Sender<Wea
     }
 }
 
-async fn pass(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
+async fn pass(client: TcpStream, weather: watch::Receiver<Weather>) {
+    let port = weather.borrow().port;
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();

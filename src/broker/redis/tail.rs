@@ -188,7 +188,7 @@ impl Tail {
 
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let log = &self.partitions[0].log;
-        let mut connection = self.endpoint.connect_for(log, "tail", &self.keys).await?;
+        let mut connection = self.endpoint.connect_for(log, "tail").await?;
         // Reads block; they have their own time-out.
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
         // What came last may have been too much.

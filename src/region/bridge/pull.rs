@@ -155,7 +155,7 @@ impl RemoteLog {
         metrics: &RedisMetrics,
     ) -> Result<Self, ConnectError> {
         let name = format!("bridge-{region}");
-        let lanes = (0..keys.partitions().clamp(1, LANES)).map(|_| endpoint.connect_to_all(&name, &keys));
+        let lanes = (0..keys.partitions().clamp(1, LANES)).map(|_| endpoint.connect_to_all(&name));
         let mut lanes = try_join_all(lanes).await?;
         for connection in lanes.iter_mut().flat_map(|lane| &mut lane.all) {
             connection.commands.set_response_timeout(TIMEOUT);

@@ -136,7 +136,7 @@ impl Listener {
     }
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
-        let mut connection = self.redis.endpoint.connect_for(&self.key, &self.name, &self.redis.keys).await?;
+        let mut connection = self.redis.endpoint.connect_for(&self.key, &self.name).await?;
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
         Ok(connection)
     }
