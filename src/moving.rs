@@ -117,6 +117,19 @@ pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Durati
     attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
 }
 
+/// Moves all sessions off a node that cannot serve, each told a moment within half of `time`, and told anew where
+/// destinations change. Ends when all have moved; where there is no other place, they stay, until there is one.
+pub async fn leave(node: Arc<Node>, time: Duration) {
+    while Destinations::new(&node, None).is_empty() {
+        tokio::time::sleep(REVIEW).await;
+    }
+    node.metrics.failovers.inc();
+    let mut carrying = Carrying::new(node.clone(), Order::default(), time);
+    carrying.may_stay = true;
+    carrying.tell_all(node.sessions.all());
+    carrying.run(Vec::new()).await;
+}
+
 /// Begins to move sessions as ordered; answers how many. A new order takes the place of the one before.
 ///
 /// # Errors
@@ -149,7 +162,8 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
         task.abort();
     }
     state.is_paced = order.per_second.is_some();
-    let (mut carrying, mut untold) = (Carrying::new(node.clone(), order), sessions);
+    let deadline = node.config.drain.deadline;
+    let (mut carrying, mut untold) = (Carrying::new(node.clone(), order, deadline), sessions);
     if !state.is_paced {
         carrying.tell_all(std::mem::take(&mut untold));
     }

@@ -31,14 +31,19 @@ pub struct Carrying {
     node: Arc<Node>,
     order: Order,
     begun: Instant,
+    /// All are to have moved within this time, unless step by step.
+    time: Duration,
+    /// Who has nowhere else to go is left in peace.
+    pub may_stay: bool,
     told: Vec<Told>,
     /// Where those went who have moved of late: the records of those nodes may not show them yet.
     moved: VecDeque<(Instant, Arc<str>)>,
 }
 
 impl Carrying {
-    pub fn new(node: Arc<Node>, order: Order) -> Self {
-        Self { node, order, begun: Instant::now(), told: Vec::new(), moved: VecDeque::new() }
+    pub fn new(node: Arc<Node>, order: Order, time: Duration) -> Self {
+        let (told, moved) = (Vec::new(), VecDeque::new());
+        Self { node, order, begun: Instant::now(), time, may_stay: false, told, moved }
     }
 
     /// Where sessions can go now, with those counted who are on their way.
@@ -56,9 +61,9 @@ impl Carrying {
         self.told.push(Told { session, attached, url, due: Instant::now() + within, patience: PATIENCE });
     }
 
-    /// Tells all of them, each a moment within half of the time that a drain takes.
+    /// Tells all of them, each a moment within half of the time.
     pub fn tell_all(&mut self, sessions: Vec<(SessionId, Attached)>) {
-        let spread = self.node.config.drain.deadline / 2;
+        let spread = self.time / 2;
         let mut destinations = self.destinations();
         for (session, attached) in sessions {
             let url = destinations.next(&session, &attached);
@@ -127,13 +132,16 @@ impl Carrying {
     fn tell_anew(&self, before: Told, destinations: &mut Destinations) -> Told {
         let Told { session, attached, url, patience, due } = before;
         let next = destinations.next_but(url.as_deref(), &session, &attached);
+        let longer = (patience * 2).min(LONGEST_PATIENCE);
         if next.is_none() && url.is_none() {
             return Told { session, attached, url, patience, due };
         }
-        let left = self.node.config.drain.deadline.saturating_sub(self.begun.elapsed());
+        if self.may_stay && (next.is_none() || next == url) {
+            return Told { session, attached, url, patience: longer, due: Instant::now() };
+        }
+        let left = self.time.saturating_sub(self.begun.elapsed());
         let within = TURN.max(left / 4).mul_f64(rand::random());
         ask(&self.node, &session, &attached, within, next.clone());
-        let patience = (patience * 2).min(LONGEST_PATIENCE);
-        Told { session, attached, url: next, due: Instant::now() + within, patience }
+        Told { session, attached, url: next, due: Instant::now() + within, patience: longer }
     }
 }

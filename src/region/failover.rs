@@ -1,6 +1,6 @@
 //! Leaving a region that cannot serve: its Redis is away, or its links to all others are cut; or a node that cannot.
 
-use crate::{config::Isolated, moving::destinations::Destinations, node::Node};
+use crate::{config::Isolated, moving, node::Node};
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::{
@@ -10,12 +10,15 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
 
 /// All has to be well for so long before a node that was left takes sessions again, so that nothing flaps.
 const RETURN_AFTER: Duration = Duration::from_secs(3);
-/// The sessions of a node that is left are told to move within this time, each at its own moment.
-const SPREAD: Duration = Duration::from_secs(1);
+/// The sessions of a node that is left are to have moved within this time; each is told its own moment in the first half.
+const LEFT_WITHIN: Duration = Duration::from_secs(2);
 /// Whether Redis answers at all is known by then.
 const TRIED_WITHIN: Duration = Duration::from_millis(1_500);
 /// How often it is looked, at most and at least.
@@ -155,6 +158,8 @@ pub async fn run(node: Arc<Node>) {
         tokio::time::interval((away_after / 8).clamp(*LOOK_INTERVAL.start(), *LOOK_INTERVAL.end()));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut well_since = None;
+    // What moves the sessions off while the node cannot serve.
+    let mut leaving = JoinSet::new();
     loop {
         interval.tick().await;
         let before = node.failover.standing();
@@ -171,7 +176,7 @@ pub async fn run(node: Arc<Node>) {
             }
         };
         if before != after {
-            turn(&node, before, after);
+            turn(&node, before, after, &mut leaving);
         }
     }
 }
@@ -193,7 +198,7 @@ fn trouble(node: &Node, before: Standing, away_after: Duration) -> Option<Standi
     leaves.then_some(Standing::Isolated)
 }
 
-fn turn(node: &Node, before: Standing, after: Standing) {
+fn turn(node: &Arc<Node>, before: Standing, after: Standing, leaving: &mut JoinSet<()>) {
     node.failover.set(after);
     node.metrics.away.set(i64::from(after != Standing::Well));
     node.directory.refresh();
@@ -202,25 +207,15 @@ fn turn(node: &Node, before: Standing, after: Standing) {
         Standing::Returning => tracing::info!("all is well again; sessions are taken if it stays so"),
         Standing::BrokerAway | Standing::Deaf | Standing::Isolated => {
             tracing::warn!(reason = after.word(), sessions = node.sessions.len(), "this node cannot serve");
-            // Who has been told is on its way, and a new reason sends nobody elsewhere.
-            if matches!(before, Standing::Well | Standing::Returning) {
-                leave(node);
-            }
         }
     }
-}
-
-/// Tells all sessions to go to another region, or to another node if only this one is deaf. Where there is none, they
-/// stay: nothing better is to be had.
-fn leave(node: &Node) {
-    let mut destinations = Destinations::new(node, None);
-    if destinations.is_empty() {
-        return;
-    }
-    node.metrics.failovers.inc();
-    for (session, attached) in node.sessions.all() {
-        let within = SPREAD.mul_f64(rand::random());
-        crate::moving::ask(node, &session, &attached, within, destinations.next(&session, &attached));
+    let is_well = |standing| matches!(standing, Standing::Well | Standing::Returning);
+    match (is_well(before), is_well(after)) {
+        // A new reason sends nobody elsewhere who is on the way.
+        (true, false) => drop(leaving.spawn(moving::leave(node.clone(), LEFT_WITHIN))),
+        // Who is still here stays.
+        (false, true) => *leaving = JoinSet::new(),
+        (true, true) | (false, false) => {}
     }
 }
 

@@ -66,6 +66,20 @@ async fn the_sessions_of_a_node_without_redis_go_to_the_other_region_until_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_a_node_that_cannot_serve_are_told_another_region_when_theirs_is_gone_as_well() {
+    let [(mut eu_redis, eu), us, ap] = regions(["eu", "us", "ap"], &[QUICKLY]).await;
+    eu.reaches_the_others().await;
+    let mut session = Session::open(&eu).await;
+    eu_redis.kill();
+    let first = session.receive("drain").await["url"].clone();
+    let mut others = [us, ap];
+    others.sort_by_key(|(_, node)| first != *node.url);
+    let [(mut gone, _first), (_redis, left)] = others;
+    gone.kill();
+    assert_eq!(session.receive("drain").await["url"], left.url);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_there_is_no_other_region_sessions_stay() {
     let mut redis = RedisServer::durable().await;
     let node = Node::with(&redis, "a", &[QUICKLY]).await;
