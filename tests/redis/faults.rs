@@ -328,6 +328,26 @@ async fn a_redis_that_takes_no_writes_after_a_restart_is_read_from_and_nobody_is
 }
 
 #[tokio::test]
+async fn while_another_life_is_due_and_cannot_begin_nobody_reads_again_and_again() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let mut lines: Vec<_> =
+        (0..4).map(|partition| format!("HSET sky:{{{partition}}}:life run another")).collect();
+    lines.push("CONFIG SET min-replicas-to-write 1".to_owned());
+    server.transaction(&lines).await;
+    let chunk = node.read(&at(&epoch, 0)).await;
+    assert!(!chunk.coming.is_empty());
+    // The lives are looked at every few seconds.
+    let asked = server.calls("xinfo|stream").await;
+    eventually("a look at the lives", async || server.calls("xinfo|stream").await > asked).await;
+    assert_eq!(node.doubts(), 0);
+    server.run::<()>("CONFIG SET min-replicas-to-write 0").await;
+    eventually("the other life", async || node.doubts() == 1).await;
+}
+
+#[tokio::test]
 async fn a_redis_that_is_full_takes_publications_again_once_its_logs_are_old() {
     let server = RedisServer::start().await;
     let mut settings = settings(&server);

@@ -18,7 +18,8 @@ if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) or serial < 
   serial = math.max(serial, seen)
   begin_life()
 end
-local coming = {}
+-- As read.lua tells it: of this region itself while the life that is due cannot begin.
+local coming = { over and '' or nil }
 if KEYS[3] then
   for region in string.gmatch(ARGV[3], '[^,]+') do
     local held = redis.call('HMGET', KEYS[3], region, region .. ':replay')
