@@ -204,11 +204,12 @@ impl Tail {
         // The first answer comes at once: it says whether this connection may read.
         let mut wait = None;
         loop {
-            let command = self.read_command(wait);
+            let (command, asked) = (self.read_command(wait), Instant::now());
             let reply = connection.commands.send_packed_command(&command).await?.extract_error()?;
             self.pulse.connected();
             wait = Some(BLOCK);
-            self.deliver(reply)?;
+            let came = self.deliver(reply)?;
+            self.portion.learn(Came { is_late: asked.elapsed() > BLOCK, ..came });
             if Instant::now() >= self.lives_after {
                 connection.require_master().await?;
                 self.learn_lives(connection).await?;
@@ -232,7 +233,7 @@ impl Tail {
         command
     }
 
-    fn deliver(&mut self, reply: Value) -> Result<(), Malformed> {
+    fn deliver(&mut self, reply: Value) -> Result<Came, Malformed> {
         let mut came = Came::default();
         for (name, entries) in reply::streams(reply)? {
             let index = *self.index.get(&name).ok_or(Malformed("stream"))?;
@@ -255,8 +256,7 @@ impl Tail {
             let partition = &self.partitions[index];
             self.feed.progress.reached(partition.number, partition.last);
         }
-        self.portion.learn(came);
-        Ok(())
+        Ok(came)
     }
 
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below

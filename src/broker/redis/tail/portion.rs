@@ -6,7 +6,7 @@ const BYTES: usize = 1 << 20;
 const ENTRIES: usize = 1_024;
 
 /// How many entries of each log are asked for. Redis knows no bound in bytes, so it begins with one entry, and grows while
-/// more waits: whatever waits, and however slow the path is, something arrives in time.
+/// more waits and answers come soon: whatever waits, and however slow the path is, something arrives in time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Portion(usize);
 
@@ -19,6 +19,8 @@ pub struct Came {
     pub most: usize,
     /// Of all entries.
     pub bytes: usize,
+    /// The answer took longer than it may wait for entries.
+    pub is_late: bool,
 }
 
 impl Portion {
@@ -30,11 +32,12 @@ impl Portion {
         self.0
     }
 
-    /// Twice as much as came is asked for next, if that fits.
+    /// Twice as much as came is asked for next, if that fits, or half of what came late.
     pub fn learn(&mut self, came: Came) {
         let fits = |limit: usize, came_in_all: usize| came.most.saturating_mul(limit) / came_in_all.max(1);
         let room = fits(BYTES, came.bytes).min(fits(ENTRIES, came.entries));
-        self.0 = came.most.saturating_mul(2).min(room).max(1);
+        let wanted = if came.is_late { came.most / 2 } else { came.most.saturating_mul(2) };
+        self.0 = wanted.min(room).max(1);
     }
 }
 
@@ -47,7 +50,7 @@ mod tests {
         let (mut portion, mut largest, mut reads) = (Portion::FIRST, Came::default(), 0);
         while waiting > 0 {
             let most = portion.entries().min(waiting);
-            let came = Came { entries: logs * most, most, bytes: logs * most * size };
+            let came = Came { entries: logs * most, most, bytes: logs * most * size, is_late: false };
             portion.learn(came);
             waiting -= most;
             reads += 1;
@@ -74,9 +77,19 @@ mod tests {
     }
 
     #[test]
+    fn on_a_slow_path_no_read_is_much_larger_than_what_arrives_in_time() {
+        let (mut portion, in_time) = (Portion::FIRST, 20);
+        for _ in 0..100 {
+            let most = portion.entries();
+            assert!(most <= 2 * in_time);
+            portion.learn(Came { entries: most, most, bytes: 1_000 * most, is_late: most > in_time });
+        }
+    }
+
+    #[test]
     fn after_a_quiet_time_a_read_is_small_again() {
         let mut portion = Portion(ENTRIES);
-        portion.learn(Came { entries: 3, most: 3, bytes: 600 });
+        portion.learn(Came { entries: 3, most: 3, bytes: 600, is_late: false });
         assert_eq!(portion, Portion(6));
         portion.learn(Came::default());
         assert_eq!(portion, Portion::FIRST);
