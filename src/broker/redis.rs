@@ -21,7 +21,7 @@ use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
     redis::{
-        ConnectError, Malformed, Redis, Request, Script, connection::TIMEOUT, pulse::Pulse, reply,
+        ConnectError, Malformed, Redis, Request, Script, StreamId, connection::TIMEOUT, pulse::Pulse, reply,
         subscription::Subscription,
     },
 };
@@ -334,15 +334,21 @@ impl Resuming {
         readers.acquire().await.map_err(|_| BrokerError::Unavailable)
     }
 
-    /// Waits until this node has delivered all that is in the channel's log now.
+    /// The last entry of the channel's log, if this node has not delivered it yet.
+    async fn unread(&self, channel: &Channel) -> Result<Option<StreamId>, BrokerError> {
+        let partition = self.reading.keys.partition(channel);
+        let newest = self.reading.newest_of_log(partition).await?;
+        Ok(newest.filter(|newest| !self.progress.has_passed(partition, *newest)))
+    }
+
+    /// Waits until this node has delivered the log up to an entry.
     ///
     /// # Errors
-    /// `Unavailable` when that takes too long: as long as the log cannot be read, nobody knows what is lost.
-    async fn log_was_read(&self, channel: &Channel) -> Result<(), BrokerError> {
+    /// `Unavailable` when it is not read on: as long as the log cannot be read, nobody knows what is lost.
+    async fn log_was_read(&self, channel: &Channel, up_to: StreamId) -> Result<(), BrokerError> {
         let partition = self.reading.keys.partition(channel);
-        let Some(newest) = self.reading.newest_of_log(partition).await? else { return Ok(()) };
-        let passes = self.progress.passes(partition, newest);
-        tokio::time::timeout(TIMEOUT, passes).await.map_err(|_| BrokerError::Unavailable)
+        let was_read = self.progress.passes(partition, up_to, TIMEOUT).await;
+        if was_read { Ok(()) } else { Err(BrokerError::Unavailable) }
     }
 
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
@@ -351,22 +357,25 @@ impl Resuming {
             return Ok(chunk);
         }
         let turn = Turn::of(self, channel);
-        let _guard = turn.lock.lock().await;
+        let guard = turn.lock.lock().await;
         if let Some(chunk) = self.cache.serve(channel, &position) {
             return Ok(chunk);
         }
         let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
+        // What is told as lost may stand in the part of the log that is still to be read.
+        let unread = if chunk.loss().is_some() { self.unread(channel).await? } else { None };
         drop(reader);
-        if chunk.loss().is_some() {
-            self.log_was_read(channel).await?;
-        }
-        // What is still to come of other regions is not in the window.
-        if chunk.complete && head.coming.is_empty() {
+        // Nor is what is still to come of other regions in the window.
+        if unread.is_none() && chunk.complete && head.coming.is_empty() {
             self.cache.fill(channel, &chunk, head.position, retained.age);
         }
         drop(expected);
+        drop(guard);
+        if let Some(newest) = unread {
+            self.log_was_read(channel, newest).await?;
+        }
         Ok(chunk)
     }
 }
