@@ -10,8 +10,11 @@ export type News =
   /** The subscription is over. */
   | { ended: { channel: string; reason: string } };
 
-// Carries it out of the tab.
-declare const tell: (news: News[]) => Promise<void>;
+// Carries text out of the tab.
+declare const tell: (text: string) => void;
+
+/** What comes within so long goes together: each telling costs more than what it tells. */
+const TELLING_MS = 20;
 
 const place = ({ origin, epoch, offset }: Published): Published => ({ origin, epoch, offset });
 
@@ -19,7 +22,6 @@ const place = ({ origin, epoch, offset }: Published): Published => ({ origin, ep
 export class FaultMember {
   #client: Skywave | undefined;
   #news: News[] = [];
-  #isTelling = false;
 
   /** Connects and subscribes; answers once all subscriptions stand. */
   async open(urls: string[], options: SkywaveOptions, channels: string[]): Promise<void> {
@@ -55,19 +57,12 @@ export class FaultMember {
     this.#client?.close();
   }
 
-  /** What comes while it tells goes together. */
   #tell(news: News): void {
     this.#news.push(news);
-    if (!this.#isTelling) void this.#tellAll();
-  }
-
-  async #tellAll(): Promise<void> {
-    this.#isTelling = true;
-    while (this.#news.length > 0) {
-      const all = this.#news;
+    if (this.#news.length > 1) return;
+    setTimeout(() => {
+      tell(JSON.stringify(this.#news));
       this.#news = [];
-      await tell(all);
-    }
-    this.#isTelling = false;
+    }, TELLING_MS);
   }
 }
