@@ -1,7 +1,6 @@
 //! Faults: what breaks, who is affected, how it is healed.
 
 use crate::{
-    browsers,
     node::clock_library,
     report::Report,
     scene::Scene,
@@ -119,21 +118,16 @@ impl Fault {
     pub fn hindrance(self, settings: &Settings) -> Option<&'static str> {
         match self {
             _ if self.regions_needed() > settings.regions => Some("it takes two regions"),
-            _ if settings.load.browsers > 0 && browsers::script(&settings.load.package).is_none() => {
-                Some("the TypeScript client is not built: use `make faults`, or --browsers 0")
-            }
             Self::ClockOff if clock_library().is_none() => Some("it takes libfaketime: install it"),
             _ => None,
         }
     }
 
-    /// Who publishes from the beginning on.
+    /// Who publishes from the beginning on: what a region accepts before another one knows of it, that one's
+    /// subscribers do not get.
     fn publishers(self, world: &World, traffic: &Traffic) -> Vec<usize> {
         let regions = world.regions.iter().skip(usize::from(self == Self::LinkBegins));
-        // What a region accepts before another one knows of it, that one's subscribers do not get.
-        let nodes: Vec<&str> =
-            regions.flat_map(|region| &region.nodes).map(|node| node.name.as_str()).collect();
-        traffic.on(&nodes)
+        regions.flat_map(|region| traffic.of(region.name)).collect()
     }
 
     /// Starts regions and traffic, breaks something, heals it, and checks.

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use skywave_regions::{
-    cost,
+    browsers, cost,
     faults::{Fault, Settings},
     latency,
     report::Report,
@@ -148,6 +148,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn faults(arguments: FaultsArguments) -> anyhow::Result<ExitCode> {
     let regions = usize::from(arguments.regions);
+    if arguments.browsers > 0 && browsers::script(&arguments.package).is_none() {
+        anyhow::bail!("the TypeScript client is not built: use `make faults`, or --browsers 0");
+    }
     let settings = Settings {
         binary: arguments.node,
         regions,

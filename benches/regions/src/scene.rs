@@ -278,7 +278,7 @@ impl Scene<'_> {
     }
 
     async fn begin_link(&mut self) -> anyhow::Result<Vec<usize>> {
-        let (affected, there) = (self.clients_of(HIT + 1), self.clients_of(HIT));
+        let affected = self.clients_of(HIT + 1);
         let (region, certificate) = (&self.world.regions[HIT], self.world.certificate.sha256);
         let (site, url) = (region.site.clone(), region.nodes[0].url());
         let count = if self.settings.quick { 5_000 } else { 50_000 };
@@ -292,7 +292,7 @@ impl Scene<'_> {
             node.start().await?;
         }
         self.world.bridged(None, BEGINNING).await?;
-        self.traffic.publish(&there)?;
+        self.traffic.publish(&self.traffic.of(self.world.regions[HIT].name))?;
         Ok(affected)
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave_client::Channel;
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -65,6 +65,8 @@ impl Load {
 struct Member {
     user: User,
     kind: Kind,
+    /// The region that it came to.
+    home: &'static str,
     /// Where it publishes.
     channel: Channel,
     stamps: Stamps,
@@ -153,9 +155,20 @@ impl Traffic {
         let channels: Vec<Channel> = (0..load.channels)
             .map(|number| Channel::new(&format!("chat:{number}")))
             .collect::<Result<_, _>>()?;
-        let users = traffic.invite(world, load, &channels).await?;
-        for (kind, user, ears) in users {
-            traffic.admit(kind, user, ears)?;
+        // Each with subscriptions to two of the channels.
+        let mut pairs = (0..)
+            .map(|number| [0, 1].map(|offset| channels[(number + offset) % channels.len()].clone()).to_vec());
+        for (runtime, count) in load.on_each_node() {
+            for region in &world.regions {
+                let mut invited = invitations(world, region, runtime, count);
+                for (one, channels) in invited.iter_mut().zip(&mut pairs) {
+                    one.channels = channels;
+                }
+                match runtime {
+                    Runtime::Rust => traffic.invite(region, invited).await?,
+                    Runtime::Chromium => traffic.open_tabs(world, region, &load.package, invited).await?,
+                }
+            }
         }
         Ok(traffic)
     }
@@ -174,51 +187,40 @@ impl Traffic {
         Ok(())
     }
 
-    /// Opens all clients, each with subscriptions to two of the channels.
-    async fn invite(
-        &mut self,
-        world: &World,
-        load: &Load,
-        channels: &[Channel],
-    ) -> anyhow::Result<Vec<(Kind, User, Vec<Ear>)>> {
-        let mut users = Vec::new();
-        let mut pairs = (0..)
-            .map(|number| [0, 1].map(|offset| channels[(number + offset) % channels.len()].clone()).to_vec());
-        for (runtime, count) in load.on_each_node() {
-            for region in &world.regions {
-                let mut invited = invitations(world, region, runtime, count);
-                for (one, channels) in invited.iter_mut().zip(&mut pairs) {
-                    one.channels = channels;
-                }
-                match runtime {
-                    Runtime::Rust => {
-                        for one in invited {
-                            let kind = one.kind;
-                            let (user, ears) = region.site.run(User::of_rust(one)).await??;
-                            users.push((kind, user, ears));
-                        }
-                    }
-                    Runtime::Chromium if invited.is_empty() => {}
-                    Runtime::Chromium => {
-                        let name = format!("chromium-{}", region.name);
-                        let opening =
-                            Browsers::open(&name, &region.site, &load.package, world.directory(), &invited);
-                        let (browsers, opened) = opening.await?;
-                        self.browsers.push(browsers);
-                        users.extend(invited.iter().zip(opened).map(|(one, (tab, heard))| {
-                            let (user, ears) = User::of_chromium(tab, heard);
-                            (one.kind, user, ears)
-                        }));
-                    }
-                }
-            }
+    async fn invite(&mut self, region: &Region, invited: Vec<Invitation>) -> anyhow::Result<()> {
+        for one in invited {
+            let kind = one.kind;
+            let (user, ears) = region.site.run(User::of_rust(one)).await??;
+            self.admit(region, kind, user, ears)?;
         }
-        Ok(users)
+        Ok(())
     }
 
-    fn admit(&mut self, kind: Kind, user: User, ears: Vec<Ear>) -> anyhow::Result<()> {
+    async fn open_tabs(
+        &mut self,
+        world: &World,
+        region: &Region,
+        package: &Path,
+        invited: Vec<Invitation>,
+    ) -> anyhow::Result<()> {
+        if invited.is_empty() {
+            return Ok(());
+        }
+        let name = format!("chromium-{}", region.name);
+        let opening = Browsers::open(&name, &region.site, package, world.directory(), &invited);
+        let (browsers, opened) = opening.await?;
+        self.browsers.push(browsers);
+        for (one, (tab, heard)) in invited.iter().zip(opened) {
+            let (user, ears) = User::of_chromium(tab, heard);
+            self.admit(region, one.kind, user, ears)?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, region: &Region, kind: Kind, user: User, ears: Vec<Ear>) -> anyhow::Result<()> {
         let channel = ears.first().context("no subscription")?.channel.clone();
-        let member = Arc::new(Member { user, kind, channel, stamps: Stamps::default() });
+        let member = Member { user, kind, home: region.name, channel, stamps: Stamps::default() };
+        let member = Arc::new(member);
         for ear in ears {
             let reader = Arc::new(Mutex::new(Reader::new(ear.channel.clone())));
             self.shared.readers.lock().push(reader.clone());
@@ -230,6 +232,11 @@ impl Traffic {
 
     pub fn clients(&self) -> usize {
         self.members.len()
+    }
+
+    /// The clients that came to a region at the beginning.
+    pub fn of(&self, region: &str) -> Vec<usize> {
+        (0..self.members.len()).filter(|index| self.members[*index].home == region).collect()
     }
 
     /// The clients that `nodes` serve now.
