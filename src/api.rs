@@ -10,7 +10,7 @@ mod operation;
 mod publications;
 mod sessions;
 
-use crate::{demo, node::Node};
+use crate::{demo, node::Node, transport::canonical};
 use axum::{Router, http::StatusCode, middleware, response::Response, routing::get};
 use command::command;
 use failure::Failure;
@@ -72,6 +72,7 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, places: Places) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, address)) => {
+                let address = canonical(address);
                 let router = router.clone();
                 connections.spawn(async move {
                     serve(router, stream, address).await;

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 use skywave_protocol::{CONNECT_PATH, frame::Region};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The page's files by path: content type and content.
 const FILES: [(&str, &str, &str); 9] = [
@@ -54,12 +54,10 @@ impl PageConfig {
     }
 }
 
-/// Where this machine reaches a listener that may be bound to all of its addresses.
+/// Where this machine reaches a listener that may be bound to all of its addresses, which are those of IPv4 at least.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let loopback =
-            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     address
 }
@@ -122,7 +120,7 @@ mod tests {
 
     fn places() -> Places {
         Places {
-            public: Some("0.0.0.0:4433".parse().unwrap()),
+            public: Some("[::]:4433".parse().unwrap()),
             plain: Some("[::1]:8081".parse().unwrap()),
             certificate_sha256: Some("ab".repeat(32)),
         }

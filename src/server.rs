@@ -9,7 +9,7 @@ use crate::{
         redis::{self as redis_broker, RedisBroker},
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
-    config::{BrokerKind, Config, ListenAddress},
+    config::{BrokerKind, Config},
     hub::Hub,
     metrics::Metrics,
     moving::{self, Order, rebalancing},
@@ -20,7 +20,10 @@ use crate::{
     },
     redis::{self, Redis},
     region::{Regions, Remote, directory, failover, fencing, identity::Identity, inbox},
-    transport::{self, websocket, webtransport},
+    transport::{
+        sockets::{self, Bound, ListenError},
+        websocket, webtransport,
+    },
 };
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
 use std::{
@@ -31,7 +34,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
     task::JoinSet,
@@ -40,8 +42,6 @@ use tokio_rustls::TlsAcceptor;
 
 /// How often expired history is thrown away, on channels that nobody publishes to.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
-/// How many ports are tried where any will do.
-const PORT_ATTEMPTS: usize = 16;
 /// How long transports may take to close once they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -50,8 +50,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum StartError {
     #[error("Redis: {0}")]
     Redis(#[from] redis::ConnectError),
-    #[error("cannot listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error(transparent)]
     Auth(#[from] SetupError),
     #[error(transparent)]
@@ -108,8 +108,8 @@ impl Server {
         let resolver = Arc::new(resolver(&self.node.config)?);
         self.tasks.spawn(resolver.clone().run());
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
-        for (tcp, udp, bound) in with_free_port(address, bind_public)? {
-            self.public.get_or_insert(bound);
+        for Bound { socket: (tcp, udp), address } in sockets::bind_both(address)? {
+            self.public.get_or_insert(address);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
@@ -122,8 +122,8 @@ impl Server {
 
     fn listen_plain(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.plain else { return Ok(()) };
-        for (tcp, bound) in with_free_port(address, bind_all)? {
-            self.plain.get_or_insert(bound);
+        for Bound { socket: tcp, address } in sockets::bind(address)? {
+            self.plain.get_or_insert(address);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, None));
         }
         Ok(())
@@ -136,8 +136,8 @@ impl Server {
             plain: self.plain,
             certificate_sha256: self.certificate_sha256(),
         };
-        for (tcp, bound) in with_free_port(address, bind_all)? {
-            self.admin.get_or_insert(bound);
+        for Bound { socket: tcp, address } in sockets::bind(address)? {
+            self.admin.get_or_insert(address);
             self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
         }
         Ok(())
@@ -371,54 +371,6 @@ fn tls(
         .with_cert_resolver(resolver);
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
-}
-
-/// Binds with `bind`. Where any port will do, one of which a part is taken is given up for another.
-fn with_free_port<T>(
-    address: ListenAddress,
-    bind: impl Fn(ListenAddress) -> Result<T, StartError>,
-) -> Result<T, StartError> {
-    let any_port = address.sockets().iter().all(|socket| socket.port() == 0);
-    let in_use = |error: &StartError| matches!(error, StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
-    for _ in 1..PORT_ATTEMPTS {
-        match bind(address) {
-            Err(error) if any_port && in_use(&error) => {}
-            outcome => return outcome,
-        }
-    }
-    bind(address)
-}
-
-/// Binds TCP, which takes the port, and UDP, which follows it.
-fn bind_public(
-    address: ListenAddress,
-) -> Result<Vec<(TcpListener, transport::UdpSocket, SocketAddr)>, StartError> {
-    let follow = |(tcp, bound)| match transport::bind_udp(bound) {
-        Ok(udp) => Ok((tcp, udp, bound)),
-        Err(source) => Err(StartError::Listen { address: bound, source }),
-    };
-    bind_all(address)?.into_iter().map(follow).collect()
-}
-
-/// Binds each address of `address`; those after the first take its port, and are left out where the machine lacks
-/// their family.
-fn bind_all(address: ListenAddress) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
-    let mut bound: Vec<(TcpListener, SocketAddr)> = Vec::new();
-    for mut wanted in address.sockets() {
-        if let Some((_, first)) = bound.first() {
-            wanted.set_port(first.port());
-        }
-        let listening =
-            transport::bind_tcp(wanted).and_then(|tcp| tcp.local_addr().map(|local| (tcp, local)));
-        match listening {
-            Ok(pair) => bound.push(pair),
-            Err(error) if !bound.is_empty() && error.kind() == io::ErrorKind::AddrNotAvailable => {
-                tracing::info!(address = %wanted, "this machine lacks the address; left out");
-            }
-            Err(source) => return Err(StartError::Listen { address: wanted, source }),
-        }
-    }
-    Ok(bound)
 }
 
 /// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one closes what is left, a third one stops

@@ -15,7 +15,7 @@ use super::terminal::{one_line, print_line, tell};
 use super::{UsageError, usage};
 
 /// Where a node on this machine is asked.
-const DEFAULT_ADMIN: &str = "http://127.0.0.1:8080";
+const DEFAULT_ADMIN: &str = "http://localhost:8080";
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often it is asked how far it is.
@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 pub struct DrainArguments {
-    /// The node's admin listener; else SKYWAVE_ADMIN, else http://127.0.0.1:8080
+    /// The node's admin listener; else SKYWAVE_ADMIN, else http://localhost:8080
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// The node's auth.api_key; else SKYWAVE_API_KEY. Others on this machine can see a command line

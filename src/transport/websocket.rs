@@ -3,7 +3,7 @@
 mod connection;
 mod handshake;
 
-use super::set_nodelay;
+use super::{canonical, set_nodelay};
 use crate::{
     limits::{AddressBlock, Quota},
     node::Node,
@@ -40,7 +40,7 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAccep
     let connections = Quota::new(sessions.saturating_mul(2).saturating_add(SPARE_CONNECTIONS));
     loop {
         let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((stream, address)) => (stream, canonical(address)),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

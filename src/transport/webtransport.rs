@@ -10,7 +10,7 @@ mod parameters;
 mod strays;
 mod streams;
 
-use super::UdpSocket;
+use super::{canonical, sockets::UdpSocket};
 use crate::{node::Node, session};
 use connection::WebTransportConnection;
 use handshake::HandshakeError;
@@ -106,7 +106,7 @@ pub async fn listen(node: Arc<Node>, endpoint: Endpoint) {
         handshakes.fetch_add(1, Ordering::Relaxed);
         let (node, handshakes) = (node.clone(), handshakes.clone());
         tokio::spawn(async move {
-            let address = incoming.remote_address();
+            let address = canonical(incoming.remote_address());
             // Boxed: the handshake's state is large and gone once the session runs.
             let established = Box::pin(establish(&node, incoming)).await;
             handshakes.fetch_sub(1, Ordering::Relaxed);

@@ -67,7 +67,7 @@ impl Node {
     ) -> Option<Self> {
         let place = url.replace("https://localhost", "127.0.0.1");
         match Server::start(config(redis, id, url, &place, settings, others)).await {
-            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => None,
+            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => None,
             server => Some(Self { server: server.unwrap(), id: id.to_owned(), url: url.to_owned() }),
         }
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 fn dev_starts_alone_on_loopback_and_open_to_this_machine() {
     let config = Config::load(None, true, NO_ENVIRONMENT).unwrap();
     assert_eq!(config.listen.public, Some(ListenAddress::Localhost(4433)));
-    assert_eq!(config.listen.plain.unwrap().to_string(), "127.0.0.1:8081");
-    assert_eq!(config.listen.admin.unwrap().to_string(), "127.0.0.1:8080");
+    assert_eq!(config.listen.plain, Some(ListenAddress::Localhost(8081)));
+    assert_eq!(config.listen.admin, Some(ListenAddress::Localhost(8080)));
     assert!(
         [config.listen.public, config.listen.plain, config.listen.admin]
             .iter()
@@ -41,6 +41,16 @@ fn localhost_listens_on_both_loopback_addresses_with_one_port() {
 }
 
 #[test]
+fn all_addresses_are_those_of_ipv6_and_ipv4_and_are_no_loopback() {
+    let address: ListenAddress = "[::]:4433".parse().unwrap();
+    assert_eq!(address, ListenAddress::Any(4433));
+    assert_eq!(address.to_string(), "[::]:4433");
+    assert!(!address.is_loopback());
+    let ipv4: ListenAddress = "0.0.0.0:4433".parse().unwrap();
+    assert_eq!(ipv4.sockets(), ["0.0.0.0:4433".parse().unwrap()]);
+}
+
+#[test]
 fn dev_leaves_what_is_written_alone() {
     let text = r#"
         [listen]
@@ -63,8 +73,9 @@ fn dev_leaves_what_is_written_alone() {
 #[test]
 fn defaults_are_the_documented_ones() {
     let config = load_environment(&[]).unwrap();
-    assert_eq!(config.listen.public.unwrap().to_string(), "0.0.0.0:4433");
+    assert_eq!(config.listen.public, Some(ListenAddress::Any(4433)));
     assert_eq!(config.listen.plain, None);
+    assert_eq!(config.listen.admin, Some(ListenAddress::Localhost(8080)));
     assert_eq!(config.node.region, "local");
     assert!(!config.auth.anonymous);
     let limits = &config.limits;

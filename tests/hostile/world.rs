@@ -32,7 +32,7 @@ pub fn config(settings: &[(&str, &str)]) -> Config {
 pub async fn start(settings: &[(&str, &str)]) -> Server {
     for _ in 0..10 {
         match Server::start(config(settings)).await {
-            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
             started => return started.unwrap(),
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
+mod families;
 mod half_open;
 mod handshakes;
 mod paths;

@@ -53,7 +53,7 @@ pub async fn node_of(config: &Config) -> Server {
     for _ in 0..10 {
         match Server::start(config.clone()).await {
             // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
             started => return started.unwrap(),
         }
     }

@@ -16,7 +16,7 @@ use skywave::{
     metrics::Metrics,
     node::{Node, Parts},
     presence::Presence,
-    transport::{bind_tcp, websocket},
+    transport::websocket,
 };
 use skywave_client::{
     Channel, Encoding, SubscribeOptions,
@@ -28,13 +28,14 @@ use skywave_protocol::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// A broker in memory of which something is not as it should be.
 trait Faulty: Send + Sync {
@@ -529,7 +530,7 @@ async fn a_token_that_grants_less_meanwhile_ends_what_is_being_subscribed_to() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_on_while_its_new_token_is_checked() {
     // The keys of tokens are with somebody who does not answer.
-    let keys = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let keys = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", keys.local_addr().unwrap());
     let (node, ..) = node_with(&[("AUTH__JWKS_URL", &url)], Held::but(&["chat:1"]));
     let (mut peer, listening) = connect(node).await;
@@ -624,7 +625,7 @@ async fn connect(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
 }
 
 async fn dial(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
-    let listener = bind_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
     let listening = tokio::spawn(websocket::listen(node, listener, None));
     let dialer = Dialer::new(DialOptions { encoding: Encoding::Json, ..DialOptions::default() }).unwrap();

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     hub::outbox::{LaneId, Outbox},
     session::connection::{Connection, Incoming},
+    transport::canonical,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
@@ -99,7 +100,7 @@ enum Carrier {
 impl WebTransportConnection {
     pub fn new(quic: quinn::Connection, established: Established, max_frame_bytes: usize) -> Self {
         Self {
-            address: quic.remote_address(),
+            address: canonical(quic.remote_address()),
             quic,
             encoding: established.encoding,
             streams: Streams::new(established, max_frame_bytes),
@@ -512,7 +513,7 @@ impl Connection for WebTransportConnection {
                 biased;
                 incoming = poll_fn(|context| {
                     // Looked at whenever there is anything to do, since nobody is woken for it.
-                    let now_at = quic.remote_address();
+                    let now_at = canonical(quic.remote_address());
                     if *address != now_at {
                         *address = now_at;
                         return Poll::Ready(Incoming::Moved(now_at));

@@ -16,6 +16,14 @@ export function describeChoice(stage: Stage): void {
     assert.equal(await tab.evaluate(() => kit.client('a').connection?.transport), 'webtransport');
   });
 
+  test('WebTransport is taken at localhost, whichever of its addresses the browser resolves it to', async () => {
+    for (const listener of ['localhost:0', '[::]:0']) {
+      const [tab, node] = [await stage.tab(), await stage.start({ SKYWAVE_LISTEN__PUBLIC: listener })];
+      const { options } = reach(node, 'webtransport');
+      await open(tab, 'a', { urls: `https://localhost:${node.places.public.split(':').pop() ?? ''}`, options });
+    }
+  });
+
   test('WebSocket carries on when UDP is blocked half-way, and WebTransport again when it is not', async () => {
     const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
     const { urls, options } = auto(reach(stage.node, 'webtransport', relay));
