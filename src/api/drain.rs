@@ -2,7 +2,7 @@
 
 use super::{Api, command::Command, failure::Failure};
 use crate::{
-    config::https_origin,
+    config::nodes_url,
     moving::{self, MAX_PER_SECOND, Order},
 };
 use axum::http::StatusCode;
@@ -64,7 +64,7 @@ impl Drain {
             let rate = NonZeroU32::new(rate).filter(|rate| rate.get() <= MAX_PER_SECOND);
             rate.ok_or_else(|| bad(format!("`sessions_per_second` is 1 to {MAX_PER_SECOND}")))
         };
-        let url = |url: String| match https_origin(&url) {
+        let url = |url: String| match nodes_url(&url) {
             Ok(url) if url.len() <= MAX_URL_BYTES => Ok(Arc::from(url)),
             Ok(_) => Err(bad(format!("`url` has more than {MAX_URL_BYTES} bytes"))),
             Err(expected) => Err(bad(format!("`url`: {expected}"))),

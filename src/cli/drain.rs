@@ -38,7 +38,7 @@ pub struct DrainArguments {
     /// Move so many a second, such as 50/s; else all within half of the node's drain.deadline
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<u32>,
-    /// Where to, https://HOST[:PORT]; else to the nodes of the region that suit them
+    /// Where to, https://HOST[:PORT][/PATH]; else to the nodes of the region that suit them
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     /// Wait until they have moved
@@ -122,7 +122,7 @@ impl Admin {
         };
         let url =
             Url::parse(&given).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url = url.ok_or_else(|| usage("--admin: expected http://HOST[:PORT]"))?;
+        let url = url.ok_or_else(|| usage("--admin: expected http://HOST[:PORT][/PATH]"))?;
         let from_file =
             arguments.api_key_file.as_deref().map(|path| read_secret(path, "API key")).transpose()?;
         let api_key = match arguments.api_key.clone().or(from_file) {
@@ -142,15 +142,24 @@ impl Admin {
         )
     }
 
+    /// Where a command is: below whatever path a proxy has the listener under.
+    fn endpoint(&self, command: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/api/v1/{command}", self.url.path().trim_end_matches('/')));
+        url
+    }
+
     async fn call(&self, command: &str, body: &Value) -> Result<Value, CallError> {
         let unreachable = |error: reqwest::Error| CallError::Unreachable {
             host: self.host(),
             reason: reason(&error.without_url()),
         };
         let no_node = || CallError::NoNode(self.host());
-        let url = self.url.join(&format!("/api/v1/{command}")).map_err(|_| no_node())?;
-        let mut request =
-            self.http.post(url).header("content-type", "application/json").body(body.to_string());
+        let mut request = self
+            .http
+            .post(self.endpoint(command))
+            .header("content-type", "application/json")
+            .body(body.to_string());
         if let Some(key) = &self.api_key {
             request = request.header("x-api-key", key.expose());
         }
@@ -231,6 +240,18 @@ fn tell_over(line: &str, last: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_below_the_path_of_the_address() {
+        let endpoint = |url: &str| {
+            let http = reqwest::Client::new();
+            Admin { http, url: url.parse().unwrap(), api_key: None }.endpoint("drain").to_string()
+        };
+        assert_eq!(endpoint("http://localhost:8080"), "http://localhost:8080/api/v1/drain");
+        for address in ["https://example.com/nodes/eu-1", "https://example.com/nodes/eu-1/"] {
+            assert_eq!(endpoint(address), "https://example.com/nodes/eu-1/api/v1/drain");
+        }
+    }
 
     #[test]
     fn a_rate_is_a_number_a_second() {

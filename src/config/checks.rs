@@ -2,6 +2,7 @@
 use std::net::IpAddr;
 
 use reqwest::Url;
+use skywave_protocol::CONNECT_PATH;
 
 use super::section::is_loopback;
 
@@ -20,15 +21,23 @@ pub(super) fn identifier(text: &str, max_bytes: usize, wide: bool) -> Result<Str
     Err(format!("expected 1 … {max_bytes} of {alphabet}"))
 }
 
-/// `https://HOST[:PORT]`, without a trailing slash.
-pub(crate) fn https_origin(text: &str) -> Result<String, &'static str> {
-    let expected = "expected https://HOST[:PORT] without a path";
+/// `https://HOST[:PORT][/PATH]`, under which nodes have [`CONNECT_PATH`], said or left out; one text for one place: in
+/// lower case, without a port that goes without saying, a slash at its end, or what is below PATH.
+pub(crate) fn nodes_url(text: &str) -> Result<String, &'static str> {
+    let expected = "expected https://HOST[:PORT][/PATH]";
     let url = Url::parse(text).map_err(|_| expected)?;
-    if url.scheme() == "https" && is_bare(&url) {
-        Ok(text.trim_end_matches('/').to_owned())
-    } else {
-        Err(expected)
+    if url.scheme() != "https" || !url.has_host() || url.query().is_some() || has_more_than_a_place(&url) {
+        return Err(expected);
     }
+    let path = url.path().trim_end_matches('/');
+    let base = path.strip_suffix(CONNECT_PATH).unwrap_or(path).trim_end_matches('/');
+    Ok(url.origin().ascii_serialization() + base)
+}
+
+/// The path in what [`nodes_url`] gave: empty, or from its first slash on.
+pub(super) fn base_path(url: &str) -> &str {
+    let place = url.strip_prefix("https://").unwrap_or(url);
+    place.find('/').map_or("", |at| &place[at..])
 }
 
 /// The origin of a web page as browsers send it: `https://HOST[:PORT]`, or `http://…`.
@@ -43,12 +52,11 @@ pub(super) fn web_origin(text: &str) -> Result<String, &'static str> {
 }
 
 fn is_bare(url: &Url) -> bool {
-    url.has_host()
-        && url.path() == "/"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none()
+    url.has_host() && url.path() == "/" && url.query().is_none() && !has_more_than_a_place(url)
+}
+
+fn has_more_than_a_place(url: &Url) -> bool {
+    url.fragment().is_some() || !url.username().is_empty() || url.password().is_some()
 }
 
 /// `https://…`, or `http://…` on this machine.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::checks::{https_origin, identifier};
+use super::checks::{base_path, identifier, nodes_url};
 use super::section::{Section, is_loopback};
 
 /// `[node]`: who this node is.
@@ -15,7 +15,7 @@ pub struct NodeConfig {
     pub id: String,
     /// `region`: the region of this node; 1 … 32 of `a-z 0-9 _ -`. Default: `local`.
     pub region: String,
-    /// `url`: where clients reach this node, `https://HOST[:PORT]`. Absent: no client is ever told to come here.
+    /// `url`: where clients reach this node, `https://HOST[:PORT][/PATH]`. Absent: no client is ever told to come here.
     pub url: Option<String>,
 }
 
@@ -26,8 +26,15 @@ impl NodeConfig {
             region: section
                 .parsed("region", |text| identifier(text, 32, false))
                 .unwrap_or_else(|| "local".to_owned()),
-            url: section.parsed("url", https_origin),
+            url: section.parsed("url", nodes_url),
         }
+    }
+
+    /// A request's path as it is below the path of [`Self::url`]: a proxy that has the node there may pass it on whole,
+    /// or take that off.
+    pub fn path_below<'p>(&self, path: &'p str) -> &'p str {
+        let base = self.url.as_deref().map_or("", base_path);
+        path.strip_prefix(base).filter(|below| below.starts_with('/')).unwrap_or(path)
     }
 }
 

@@ -3,7 +3,7 @@ use std::{path::PathBuf, time::Duration};
 
 use skywave_protocol::heartbeat::HeartbeatConfig;
 
-use super::checks::{https_origin, identifier};
+use super::checks::{identifier, nodes_url};
 use super::redis_url::RedisUrl;
 use super::secret::Secret;
 use super::section::Section;
@@ -86,7 +86,7 @@ pub struct RegionConfig {
     pub redis: Secret,
     /// `ca`: a PEM file with the authorities that vouch for it over TLS. Default: those of the system.
     pub ca: Option<PathBuf>,
-    /// `url`: where clients reach that region, `https://HOST[:PORT]`.
+    /// `url`: where clients reach that region, `https://HOST[:PORT][/PATH]`.
     pub url: String,
 }
 
@@ -95,7 +95,7 @@ impl RegionConfig {
         let name = section.parsed("name", |text| identifier(text, 32, false));
         let redis = redis(section, "redis");
         let ca = section.text("ca").map(PathBuf::from);
-        let url = section.parsed("url", https_origin);
+        let url = section.parsed("url", nodes_url);
         for (key, is_set) in [
             ("name", section.is_set("name")),
             ("redis", section.is_set("redis") || section.is_set("redis_file")),

@@ -170,6 +170,21 @@ async fn those_who_leave_spread_over_the_live_peers_and_go_where_they_are_told()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sessions_move_to_a_node_under_a_path_that_its_region_knows_or_an_operator_names() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::under("/realtime/", &redis, "b", &[]).await);
+    a.meets(&["a", "b"]).await;
+    for order in [json!({"sessions": 2}), json!({"sessions": 2, "url": b.url})] {
+        let clients = join_all(BOTH.map(async |transport| client(&[&a], None, transport).await)).await;
+        assert_eq!(a.call("drain", order).await, json!({"sessions": 2}));
+        eventually("both have moved", async || {
+            clients.iter().all(|client| node_of(client).as_deref() == Some("b"))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_part_is_not_moved_where_there_is_no_other_node() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;

@@ -49,15 +49,20 @@ impl Node {
 
     /// A node with some keys set, as by environment: `LIMITS__SESSIONS`.
     pub async fn with(redis: &RedisServer, id: &str, settings: &[(&str, &str)]) -> Self {
+        Self::under("", redis, id, settings).await
+    }
+
+    /// A node whose address has a path.
+    pub async fn under(path: &str, redis: &RedisServer, id: &str, settings: &[(&str, &str)]) -> Self {
         for _ in 0..10 {
-            if let Some(node) = Self::at(&free_url(), redis, id, settings, &[]).await {
+            if let Some(node) = Self::at(&(free_url() + path), redis, id, settings, &[]).await {
                 return node;
             }
         }
         panic!("no port is free for both TCP and UDP");
     }
 
-    /// A node at an address, beside other regions; none when another process has taken the port.
+    /// A node at an address, which may have a path, beside other regions; none when another process has taken the port.
     pub async fn at(
         url: &str,
         redis: &RedisServer,
@@ -65,7 +70,9 @@ impl Node {
         settings: &[(&str, &str)],
         others: &[Other<'_>],
     ) -> Option<Self> {
-        let place = url.replace("https://localhost", "127.0.0.1");
+        let (_, place) = url.split_once("https://localhost").unwrap();
+        let port = place.split('/').next().unwrap();
+        let place = format!("127.0.0.1{port}");
         match Server::start(config(redis, id, url, &place, settings, others)).await {
             Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => None,
             server => Some(Self { server: server.unwrap(), id: id.to_owned(), url: url.to_owned() }),

@@ -25,6 +25,27 @@ fn a_region_is_set_or_completed_by_the_environment() {
 }
 
 #[test]
+fn nodes_may_be_under_a_path_and_one_place_is_always_written_alike() {
+    for (given, expected) in [
+        ("https://Example.com:443", "https://example.com"),
+        ("https://example.com/", "https://example.com"),
+        ("https://example.com:4433/v1/connect", "https://example.com:4433"),
+        ("https://example.com/realtime", "https://example.com/realtime"),
+        ("https://example.com/realtime//", "https://example.com/realtime"),
+        ("https://example.com/apps/realtime/v1/connect/", "https://example.com/apps/realtime"),
+        ("https://[::1]:4433/realtime/", "https://[::1]:4433/realtime"),
+    ] {
+        let text = format!(
+            "[node]\nurl = \"{given}\"\n[broker]\nkind = \"redis\"\nurl = \"redis://localhost\"\n[auth]\n\
+             session_secret = \"{SECRET}\"\n[[regions]]\nname = \"us\"\nredis = \"redis://us\"\nurl = \"{given}\"\n"
+        );
+        let config = load(&text, true).unwrap();
+        assert_eq!(config.node.url.as_deref(), Some(expected), "{given}");
+        assert_eq!(config.regions[0].url, expected, "{given}");
+    }
+}
+
+#[test]
 fn a_redis_broker_needs_its_url_and_a_shared_session_secret() {
     let messages = messages(load("[broker]\nkind = \"redis\"\n", true));
     assert!(messages.iter().any(|message| message.contains("broker.url: is missing")), "{messages:?}");

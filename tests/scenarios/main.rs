@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
+mod addresses;
 mod auth;
 mod broker_away;
 mod channels;

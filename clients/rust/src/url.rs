@@ -99,6 +99,11 @@ impl NodeUrl {
         }
     }
 
+    /// Where sessions are, without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split('?').next().unwrap_or_default()
+    }
+
     /// The URL of a WebTransport session; the encoding stands in its query, MessagePack is the default.
     pub(crate) fn webtransport(&self, encoding: Encoding) -> String {
         let parameter = match encoding {
@@ -125,8 +130,7 @@ impl fmt::Display for NodeUrl {
             Scheme::Ws => "ws",
         };
         // The query may carry what is nobody else's business.
-        let path = self.path_and_query.split('?').next().unwrap_or_default();
-        write!(formatter, "{scheme}://{}{path}", self.authority())
+        write!(formatter, "{scheme}://{}{}", self.authority(), self.path())
     }
 }
 

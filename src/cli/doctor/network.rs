@@ -72,7 +72,8 @@ where
     let failed = |error: hyper::Error| format!("no answer to an HTTP request: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let driver = tokio::spawn(connection);
-    let request = Request::get("/")
+    // Only below its path is it sure to be the node, or what stands before it.
+    let request = Request::get(url.path())
         .header(header::HOST, url.authority())
         .header(header::USER_AGENT, "skywave-doctor")
         .body(Empty::<Bytes>::new())

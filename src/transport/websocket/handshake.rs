@@ -56,7 +56,8 @@ impl Endpoint {
 
     /// Answers a request; a good one becomes a session in the background.
     pub fn answer(&self, mut request: Request<Incoming>) -> Answer {
-        if request.uri().path() == HEALTH_PATH && request.method() == Method::GET {
+        let path = self.node.config.node.path_below(request.uri().path());
+        if path == HEALTH_PATH && request.method() == Method::GET {
             return text(StatusCode::OK, "ok\n");
         }
         let accepted = match self.check(&request) {
@@ -86,7 +87,7 @@ impl Endpoint {
     }
 
     fn check(&self, request: &Request<Incoming>) -> Result<Accepted, (StatusCode, &'static str)> {
-        if request.uri().path() != CONNECT_PATH {
+        if self.node.config.node.path_below(request.uri().path()) != CONNECT_PATH {
             return Err((StatusCode::NOT_FOUND, "sessions are at /v1/connect"));
         }
         let headers = request.headers();
