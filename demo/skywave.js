@@ -52,9 +52,6 @@ var CloseCode = {
 function isTransient(code2) {
   return code2 === 100 || code2 >= 110 && code2 <= 112;
 }
-function shouldReconnect(code2) {
-  return code2 === void 0 || code2 < 3500 || code2 > 3999;
-}
 
 // src/errors.ts
 var CODES = {
@@ -303,7 +300,7 @@ var SHAPES = {
     transient: flag,
     "retry_after_ms?": u64
   }),
-  disconnect: object({ code, reason: text(), reconnect: flag, "retry_after_ms?": u64 })
+  disconnect: object({ code, reason: text(), "message?": text(), reconnect: flag, "retry_after_ms?": u64 })
 };
 function isKnown(name) {
   return Object.hasOwn(SHAPES, name);
@@ -1196,10 +1193,10 @@ function hold(held, frame, stream) {
 }
 
 // src/session/opening.ts
-function ending(code2, reason2, reconnect = shouldReconnect(code2), retryAfterMs) {
-  const isTold = code2 !== void 0 && code2 >= 3e3 && code2 <= 3999;
-  const message = isTold ? `ended by the node: ${reason2} (${code2})` : `connection lost: ${reason2}`;
-  return new ConnectionError(isTold ? code2 : 110, isTold ? reason2 : "unavailable", message, reconnect, { retryAfterMs });
+function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 < 3500, retry_after_ms: retryAfterMs }) {
+  if (code2 < 3e3 || code2 > 3999) return lost(`connection lost: ${reason2}`);
+  const text2 = `ended by the node: ${reason2} (${code2})${message ? `: ${message}` : ""}`;
+  return new ConnectionError(code2, reason2, text2, reconnect, { retryAfterMs });
 }
 
 // src/session/tokens.ts
@@ -2014,7 +2011,7 @@ var Session = class {
     const now = this.now();
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
-    if (live?.isDead(now)) this.#lost(live, ending(void 0, "silence"));
+    if (live?.isDead(now)) this.#lost(live, ending({ reason: "silence" }));
     if (this.#retiring !== void 0 && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.opening;
@@ -2213,7 +2210,7 @@ var Session = class {
         this.settle();
       },
       ended: (code2, reason2) => {
-        this.#ended(link, ending(code2, reason2));
+        this.#ended(link, ending({ code: code2, reason: reason2 }));
         this.settle();
       }
     };
@@ -2224,7 +2221,7 @@ var Session = class {
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === "connected" && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === "disconnect") this.fail(opening, toEnding(body));
+    else if (name === "disconnect") this.fail(opening, ending(body));
     else if (name === "error" && body.id === link.connectId) {
       this.fail(opening, toError(body));
     } else if (!hold(link.early, frame, stream)) this.fault(link, "too much too early");
@@ -2235,7 +2232,7 @@ var Session = class {
     if (name === "ping") {
       link.beats(body);
       link.send(["pong", { seq: body.seq }], "datagram");
-    } else if (name === "disconnect") this.#ended(link, toEnding(body));
+    } else if (name === "disconnect") this.#ended(link, ending(body));
     else if (name !== "drain") this.traffic.frame(link, frame, stream);
     else if (link === this.live) this.#drain(link, body);
   }
@@ -2322,9 +2319,6 @@ var Session = class {
 };
 function isNeeded({ purpose }) {
   return purpose === "connect" || purpose === "drain";
-}
-function toEnding({ code: code2, reason: reason2, reconnect, retry_after_ms }) {
-  return ending(code2, reason2, reconnect, retry_after_ms);
 }
 
 // src/within.ts

@@ -310,9 +310,9 @@ fn session_frame() -> BoxedStrategy<ServerFrame> {
         }),
         (number(), option::of(shared()))
             .prop_map(|(after_ms, url)| ServerFrame::Drain(Drain { after_ms, url })),
-        (any::<u16>(), words(), any::<bool>(), option::of(number())).prop_map(
-            |(code, reason, reconnect, retry_after_ms)| {
-                ServerFrame::Disconnect(Disconnect { code, reason, reconnect, retry_after_ms })
+        (any::<u16>(), words(), option::of(words()), any::<bool>(), option::of(number())).prop_map(
+            |(code, reason, message, reconnect, retry_after_ms)| {
+                ServerFrame::Disconnect(Disconnect { code, reason, message, reconnect, retry_after_ms })
             }
         ),
     ]

@@ -250,14 +250,17 @@ impl Patient {
                     report.node = Some(node);
                     return;
                 }
-                Answer::Refused { code, reason } => refused = refused.or(Some((code, reason))),
+                Answer::Refused { code, reason, message } => {
+                    refused = refused.or(Some((code, reason, message)));
+                }
             }
         }
         report.add(match refused {
-            Some((code, reason)) => {
+            Some((code, reason, message)) => {
                 let advice = connection::refusal_advice(code, self.token.is_some());
                 let advice = advice.unwrap_or("the node is there, but takes no session now: see its log");
-                Check::failed("node", format!("it refuses the session: {reason} ({code})"), advice)
+                let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+                Check::failed("node", format!("it refuses the session: {reason} ({code}){message}"), advice)
             }
             None => Check::skipped("node", "no session, so it said nothing"),
         });

@@ -23,9 +23,7 @@ pub fn farewell(node: &Node, code: CloseCode) -> Disconnect {
 /// What a transport is told last whose token is refused. Why it is, only a developer is told.
 pub fn refusal(node: &Node, error: AuthError) -> Disconnect {
     let mut disconnect = farewell(node, error.close_code());
-    if node.config.dev {
-        disconnect.reason = format!("{}: {}", disconnect.reason, error.cause()).into();
-    }
+    disconnect.message = node.config.dev.then(|| error.cause().into());
     disconnect
 }
 

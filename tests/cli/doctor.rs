@@ -128,5 +128,8 @@ async fn a_node_that_wants_a_token_is_reached_all_the_same() {
     assert_eq!(output.status.code(), Some(0), "{report}");
     assert_eq!(marks(&report, TRANSPORTS), "✓✓✓✓", "{report}");
     assert_eq!(mark(&report, "node"), '✗', "{report}");
-    assert!(report.contains("no token was given (3503)") && report.contains("SKYWAVE_TOKEN"), "{report}");
+    assert!(
+        report.contains("unauthenticated (3503): no token was given") && report.contains("SKYWAVE_TOKEN"),
+        "{report}"
+    );
 }

@@ -54,8 +54,8 @@ async fn a_node_that_wants_a_token_says_what_helps() {
     let node = Node::secured().await;
     let given = ["--token", "forged"];
     for (more, cause, expected) in [
-        (&[][..], "no token was given (3503)", "give it in SKYWAVE_TOKEN"),
-        (&given[..], "it is malformed (3503)", "does not accept this token"),
+        (&[][..], "refused: unauthenticated (3503): no token was given", "give it in SKYWAVE_TOKEN"),
+        (&given[..], "refused: unauthenticated (3503): it is malformed", "does not accept this token"),
     ] {
         let output = node.run(&[&PUBLISH[..], &["--insecure"], more].concat()).await;
         assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -22,10 +22,12 @@ pub enum ConnectError {
     #[error("{0}")]
     Dial(#[from] Arc<RaceError>),
     /// The node was reached and refused the session, or the connection ended before it was open.
-    #[error("refused: {reason} ({code})")]
+    #[error("refused: {}", described(*code, reason, message.as_deref()))]
     Refused {
         code: u16,
         reason: Cow<'static, str>,
+        /// For a developer, where the node said more.
+        message: Option<Cow<'static, str>>,
         reconnect: bool,
         /// That node is not to be asked sooner, where it said so.
         retry_after: Option<Duration>,
@@ -41,6 +43,12 @@ pub enum ConnectError {
     Busy,
     #[error("the client is closed")]
     Closed,
+}
+
+/// A node's reason with its code, and what it said beside it.
+fn described(code: u16, reason: &str, message: Option<&str>) -> String {
+    let message = message.map(|message| format!(": {message}")).unwrap_or_default();
+    format!("{reason} ({code}){message}")
 }
 
 impl ConnectError {

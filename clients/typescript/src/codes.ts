@@ -47,11 +47,3 @@ export const CloseCode = {
 export function isTransient(code: number): boolean {
   return code === 100 || (code >= 110 && code <= 112);
 }
-
-/**
- * Whether a client comes back after this close code, known to it or not. Codes outside of Skywave's ranges are a
- * transport's own (a lost connection, a proxy): it does.
- */
-export function shouldReconnect(code: number | undefined): boolean {
-  return code === undefined || code < 3500 || code > 3999;
-}

@@ -118,7 +118,7 @@ export interface ServerFrames {
     transient: boolean;
     retry_after_ms?: number;
   };
-  disconnect: { code: number; reason: string; reconnect: boolean; retry_after_ms?: number };
+  disconnect: { code: number; reason: string; message?: string; reconnect: boolean; retry_after_ms?: number };
 }
 
 /** A frame: its name and its fields. */

@@ -158,7 +158,7 @@ export class Session implements TrafficHost {
     const now = this.now();
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
-    if (live?.isDead(now)) this.#lost(live, ending(undefined, 'silence'));
+    if (live?.isDead(now)) this.#lost(live, ending({ reason: 'silence' }));
     if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
     const opening = this.opening;
@@ -382,7 +382,7 @@ export class Session implements TrafficHost {
         this.settle();
       },
       ended: (code, reason) => {
-        this.#ended(link, ending(code, reason));
+        this.#ended(link, ending({ code, reason }));
         this.settle();
       },
     };
@@ -394,7 +394,7 @@ export class Session implements TrafficHost {
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
-    else if (name === 'disconnect') this.fail(opening, toEnding(body));
+    else if (name === 'disconnect') this.fail(opening, ending(body));
     else if (name === 'error' && body.id === link.connectId) {
       this.fail(opening, toError(body));
     } else if (!hold(link.early, frame, stream)) this.fault(link, 'too much too early');
@@ -406,7 +406,7 @@ export class Session implements TrafficHost {
     if (name === 'ping') {
       link.beats(body);
       link.send(['pong', { seq: body.seq }], 'datagram');
-    } else if (name === 'disconnect') this.#ended(link, toEnding(body));
+    } else if (name === 'disconnect') this.#ended(link, ending(body));
     else if (name !== 'drain') this.traffic.frame(link, frame, stream);
     else if (link === this.live) this.#drain(link, body);
   }
@@ -507,8 +507,4 @@ export class Session implements TrafficHost {
 /** Whether the session cannot stay where it is. */
 function isNeeded({ purpose }: Opening): boolean {
   return purpose === 'connect' || purpose === 'drain';
-}
-
-function toEnding({ code, reason, reconnect, retry_after_ms }: ServerFrames['disconnect']): ConnectionError {
-  return ending(code, reason, reconnect, retry_after_ms);
 }

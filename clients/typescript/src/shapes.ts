@@ -149,7 +149,7 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
     transient: flag,
     'retry_after_ms?': u64,
   }),
-  disconnect: object({ code, reason: text(), reconnect: flag, 'retry_after_ms?': u64 }),
+  disconnect: object({ code, reason: text(), 'message?': text(), reconnect: flag, 'retry_after_ms?': u64 }),
 };
 
 /** Whether a node sends frames of this name. */

@@ -272,6 +272,9 @@ impl Error {
 pub struct Disconnect {
     pub code: u16,
     pub reason: Cow<'static, str>,
+    /// For a developer, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Cow<'static, str>>,
     pub reconnect: bool,
     /// Not to come back sooner, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,6 +286,7 @@ impl From<CloseCode> for Disconnect {
         Self {
             code: code.code(),
             reason: code.reason().into(),
+            message: None,
             reconnect: code.reconnect(),
             retry_after_ms: None,
         }

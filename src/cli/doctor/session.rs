@@ -1,4 +1,5 @@
 //! The doctor's sessions: one over each transport, timed.
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,7 @@ impl fmt::Display for Times {
 /// The node's answer to `connect`.
 pub enum Answer {
     Connected(Box<NodeSays>),
-    Refused { code: u16, reason: String },
+    Refused { code: u16, reason: String, message: Option<String> },
 }
 
 /// What a node says of itself and of the session. The session's secret is left out.
@@ -200,7 +201,7 @@ async fn greet(connection: &mut Connection, token: Option<&Secret>) -> Result<An
         let received = match connection.receiver.receive().await {
             Ok(received) => received,
             Err(Closed { code: Some(code), reason }) if code >= 3000 => {
-                return Ok(Answer::Refused { code, reason });
+                return Ok(Answer::Refused { code, reason, message: None });
             }
             Err(closed) => {
                 let closed = sent.err().unwrap_or(closed);
@@ -212,10 +213,12 @@ async fn greet(connection: &mut Connection, token: Option<&Secret>) -> Result<An
                 return Ok(Answer::Connected(Box::new(connected.into())));
             }
             Ok(ServerFrame::Disconnect(last)) => {
-                return Ok(Answer::Refused { code: last.code, reason: last.reason.into_owned() });
+                let message = last.message.map(Cow::into_owned);
+                return Ok(Answer::Refused { code: last.code, reason: last.reason.into_owned(), message });
             }
             Ok(ServerFrame::Error(error)) => {
-                return Ok(Answer::Refused { code: error.code, reason: error.reason.into_owned() });
+                let message = Some(error.message.into_owned());
+                return Ok(Answer::Refused { code: error.code, reason: error.reason.into_owned(), message });
             }
             Ok(_) => {}
             Err(error) => return Err(Failure::Silent(format!("this is no Skywave node: {error}"))),

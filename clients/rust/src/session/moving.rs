@@ -9,7 +9,10 @@ use crate::{
     transport::{Closed, TransportKind},
     url::NodeUrl,
 };
-use skywave_protocol::{CloseCode, frame::Drain};
+use skywave_protocol::{
+    CloseCode,
+    frame::{Disconnect, Drain},
+};
 use std::{borrow::Cow, ops::ControlFlow, time::Duration};
 use tokio::time::Instant;
 
@@ -23,7 +26,7 @@ impl Session {
     pub(super) fn lost(&mut self, closed: Closed) -> ControlFlow<End> {
         let Some(live) = self.live.take() else { return ControlFlow::Continue(()) };
         let (code, reason, reconnect) = match &live.disconnect {
-            Some(last) => (Some(last.code), last.reason.clone(), last.reconnect),
+            Some(last) => (Some(last.code), told(last), last.reconnect),
             None => (closed.code, Cow::Owned(closed.reason.clone()), closed.reconnect()),
         };
         tracing::debug!(?code, %reason, "connection lost");
@@ -139,4 +142,12 @@ impl Session {
 /// Closes a connection beside the session.
 fn close_aside(old: Live) {
     tokio::spawn(old.close());
+}
+
+/// All that a node says of why it ends a connection.
+fn told(last: &Disconnect) -> Cow<'static, str> {
+    match &last.message {
+        Some(message) => format!("{}: {message}", last.reason).into(),
+        None => last.reason.clone(),
+    }
 }

@@ -121,6 +121,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                 return Err(ConnectError::Refused {
                     code: disconnect.code,
                     reason: disconnect.reason,
+                    message: disconnect.message,
                     reconnect: disconnect.reconnect,
                     retry_after: disconnect.retry_after_ms.map(Duration::from_millis),
                 });
@@ -129,6 +130,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                 return Err(ConnectError::Refused {
                     code: error.code,
                     reason: error.reason,
+                    message: Some(error.message),
                     reconnect: error.transient,
                     retry_after: error.retry_after_ms.map(Duration::from_millis),
                 });
@@ -156,6 +158,7 @@ fn refused(closed: Closed) -> ConnectError {
             code,
             reconnect: closed.reconnect(),
             reason: closed.reason.into(),
+            message: None,
             retry_after: None,
         },
         _ => ConnectError::Lost(closed.reason),

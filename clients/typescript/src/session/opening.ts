@@ -1,9 +1,9 @@
 /** Opening a connection: whom to try, why, and what came of it. */
 import type { Address } from '../address.js';
-import { ConnectionError, type SkywaveError } from '../errors.js';
+import { ConnectionError, lost, type SkywaveError } from '../errors.js';
 import type { Plan } from '../race_memory.js';
 import type { Transport, TransportKind } from '../transport.js';
-import { shouldReconnect } from '../codes.js';
+import type { ServerFrames } from '../frames.js';
 import type { Link } from './link.js';
 
 /**
@@ -63,9 +63,13 @@ export interface Opening {
   readonly settle?: ((error?: SkywaveError) => void) | undefined;
 }
 
+/** How a connection ended, as the node's last frame or the transport says. */
+type Ending = Pick<ServerFrames['disconnect'], 'reason'> & Partial<Omit<ServerFrames['disconnect'], 'code'>> & { code?: number | undefined };
+
 /** The end of a connection, as an error. */
-export function ending(code: number | undefined, reason: string, reconnect = shouldReconnect(code), retryAfterMs?: number): ConnectionError {
-  const isTold = code !== undefined && code >= 3000 && code <= 3999;
-  const message = isTold ? `ended by the node: ${reason} (${code})` : `connection lost: ${reason}`;
-  return new ConnectionError(isTold ? code : 110, isTold ? reason : 'unavailable', message, reconnect, { retryAfterMs });
+export function ending({ code = 0, reason, message, reconnect = code < 3500, retry_after_ms: retryAfterMs }: Ending): ConnectionError {
+  // Any other code is the transport's own: whatever broke it, the client comes back.
+  if (code < 3000 || code > 3999) return lost(`connection lost: ${reason}`);
+  const text = `ended by the node: ${reason} (${code})${message ? `: ${message}` : ''}`;
+  return new ConnectionError(code, reason, text, reconnect, { retryAfterMs });
 }

@@ -228,6 +228,15 @@ describe('a session', () => {
     assert.equal(world.session.state, 'disconnected');
   });
 
+  it('that a node for development refuses tells why, beside the word for the code', () => {
+    const world = new World();
+    world.session.connect();
+    world.opens().says(['disconnect', { code: 3503, reason: 'unauthenticated', message: 'it is malformed', reconnect: false }]);
+    const { error } = world.told.at(-1) ?? {};
+    assert.equal(error?.reason, 'unauthenticated');
+    assert.equal(error.message, 'ended by the node: unauthenticated (3503): it is malformed');
+  });
+
   it('that somebody else took over stops', () => {
     const world = new World();
     const node = world.connected();
