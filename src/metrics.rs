@@ -20,7 +20,7 @@ pub struct Metrics {
     pub sessions_resumed: IntCounterVec,
     pub sessions_closed: IntCounterVec,
     pub handshakes_refused: IntCounterVec,
-    pub tokens_refused: IntCounterVec,
+    pub refusals: IntCounterVec,
     pub quic_retries: IntCounter,
     pub subscriptions: IntGauge,
     pub publications: IntCounter,
@@ -194,9 +194,9 @@ impl Metrics {
                 "Transports that did not become a session",
                 "reason",
             )?,
-            tokens_refused: build.counters(
-                "skywave_tokens_refused_total",
-                "Tokens that were refused, or were missing",
+            refusals: build.counters(
+                "skywave_refusals_total",
+                "Tokens, resume secrets, origins of pages and API keys that were not accepted",
                 "cause",
             )?,
             quic_retries: build.counter(

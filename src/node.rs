@@ -1,7 +1,11 @@
 //! What all sessions of a node share.
 
 use crate::{
-    auth::{AuthError, Authenticator, Grant, refusals::Refusals, resume::ResumeKey},
+    auth::{
+        AuthError, Authenticator, Grant,
+        refusals::{Refusal, Refusals},
+        resume::ResumeKey,
+    },
     broker::{Accepted, Broker, BrokerError, Publish, wall_ms},
     config::Config,
     hub::Hub,
@@ -142,13 +146,22 @@ impl Node {
 
     /// Checks a token; it may wait for keys to be fetched.
     pub async fn verify(&self, token: &str) -> Result<Grant, AuthError> {
-        self.authenticator.verify(token).await.inspect_err(|error| self.refused(*error))
+        self.authenticator.verify(token).await.inspect_err(|error| self.refused(Refusal::Token(*error)))
     }
 
-    /// Counts and logs why a session is refused.
-    pub fn refused(&self, error: AuthError) {
-        self.metrics.tokens_refused.with_label_values(&[error.cause()]).inc();
-        self.refusals.log(error);
+    /// Counts and logs what is not accepted of somebody who comes.
+    pub fn refused(&self, refusal: Refusal<'_>) {
+        self.metrics.refusals.with_label_values(&[refusal.cause()]).inc();
+        self.refusals.log(refusal);
+    }
+
+    /// Whether a page of this origin may connect; a refusal is counted and logged.
+    pub fn allows_origin(&self, origin: Option<&str>) -> bool {
+        let is_allowed = self.config.auth.allows_origin(origin);
+        if let Some(origin) = origin.filter(|_| !is_allowed) {
+            self.refused(Refusal::Origin(origin));
+        }
+        is_allowed
     }
 
     /// Takes a handshake from this second's.

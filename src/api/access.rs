@@ -1,6 +1,7 @@
 //! Who may use the admin listener: those with the key, and no web page that merely found it.
 
 use super::{Api, failure::Failure};
+use crate::auth::refusals::Refusal;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     extract::{Request, State},
@@ -17,6 +18,7 @@ pub async fn require_key(State(api): State<Api>, request: Request, next: Next) -
     if let Some(key) = &api.node.config.auth.api_key {
         let given = request.headers().get("x-api-key").map_or(&b""[..], |value| value.as_bytes());
         if verify_slices_are_equal(given, key.expose().as_bytes()).is_err() {
+            api.node.refused(Refusal::ApiKey);
             return Failure::new(ErrorCode::Unauthenticated, "the header X-API-Key lacks the key").into();
         }
     }
@@ -29,6 +31,7 @@ pub async fn require_local_host(State(api): State<Api>, request: Request, next: 
     let config = &api.node.config;
     let relies_on_loopback = config.dev || config.auth.api_key.is_none();
     if relies_on_loopback && !is_for_local_host(&request) {
+        api.node.refused(Refusal::Host);
         let message =
             "without an API key and with --dev, only requests to localhost or a loopback address are taken";
         return Failure::new(ErrorCode::Forbidden, message).with_status(StatusCode::FORBIDDEN).into();

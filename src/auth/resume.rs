@@ -18,6 +18,25 @@ const DOMAIN: &[u8] = b"skywave resume v1\0";
 /// HMAC-SHA256 (RFC 2104).
 const TAG_BYTES: usize = 32;
 
+/// Why a resume secret is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumeError {
+    /// It is none, or was not signed with this node's `auth.session_secret`.
+    Invalid,
+    /// It was good.
+    Expired,
+}
+
+impl ResumeError {
+    /// A few words, out of a fixed number, for logs and metrics.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Invalid => "the resume secret is broken, or of other nodes",
+            Self::Expired => "the resume secret has expired",
+        }
+    }
+}
+
 /// The key that signs and checks resume secrets.
 pub struct ResumeKey(hmac::Key);
 
@@ -53,8 +72,17 @@ impl ResumeKey {
         BASE64_URL_SAFE_NO_PAD.encode(signed)
     }
 
-    /// Checks a secret. `None`: it is broken, forged or expired.
-    pub fn verify(&self, secret: &str, now: SystemTime) -> Option<Resume> {
+    /// Checks a secret.
+    ///
+    /// # Errors
+    /// It is broken, forged or expired.
+    pub fn verify(&self, secret: &str, now: SystemTime) -> Result<Resume, ResumeError> {
+        let (expires_at, resume) = self.signed(secret).ok_or(ResumeError::Invalid)?;
+        if seconds(now) < expires_at { Ok(resume) } else { Err(ResumeError::Expired) }
+    }
+
+    /// What a secret says and until when, in seconds since 1970, if it was signed with this key.
+    fn signed(&self, secret: &str) -> Option<(u64, Resume)> {
         if secret.len() > MAX_RESUME_BYTES {
             return None;
         }
@@ -63,7 +91,7 @@ impl ResumeKey {
         hmac::verify(&self.0, &[DOMAIN, signed].concat(), tag).ok()?;
         let Claims(expires_at, session, user, turn) = serde_json::from_slice(signed).ok()?;
         let resume = Resume { session: session.into_owned(), user: user.map(|user| user.into_owned()), turn };
-        (seconds(now) < expires_at).then_some(resume)
+        Some((expires_at, resume))
     }
 
     fn sign(&self, signed: &[u8]) -> hmac::Tag {
@@ -93,15 +121,15 @@ mod tests {
         let secret = key().issue("s-1", Some("alice"), 7, now());
         let resume = Resume { session: "s-1".into(), user: Some("alice".into()), turn: 7 };
         let last = now() + RESUME_LIFETIME - Duration::from_secs(1);
-        assert_eq!(key().verify(&secret, now()), Some(resume.clone()));
-        assert_eq!(key().verify(&secret, last), Some(resume));
-        assert_eq!(key().verify(&secret, now() + RESUME_LIFETIME), None);
+        assert_eq!(key().verify(&secret, now()), Ok(resume.clone()));
+        assert_eq!(key().verify(&secret, last), Ok(resume));
+        assert_eq!(key().verify(&secret, now() + RESUME_LIFETIME), Err(ResumeError::Expired));
     }
 
     #[test]
     fn another_session_secret_does_not_accept_it() {
         let other = ResumeKey::new(&Secret::new("another-secret-of-32-bytes-or-more"));
-        assert_eq!(other.verify(&key().issue("s-1", None, 1, now()), now()), None);
+        assert_eq!(other.verify(&key().issue("s-1", None, 1, now()), now()), Err(ResumeError::Invalid));
     }
 
     #[test]
@@ -109,7 +137,8 @@ mod tests {
         let mut signed = b"[99999999999,\"s-1\",null,1]".to_vec();
         let tag = hmac::sign(&key().0, &signed);
         signed.extend_from_slice(tag.as_ref());
-        assert_eq!(key().verify(&BASE64_URL_SAFE_NO_PAD.encode(signed), now()), None);
+        let forged = BASE64_URL_SAFE_NO_PAD.encode(signed);
+        assert_eq!(key().verify(&forged, now()), Err(ResumeError::Invalid));
     }
 
     proptest! {
@@ -122,7 +151,7 @@ mod tests {
             let secret = key().issue(&session, user.as_deref(), turn, now());
             let resume = key().verify(&secret, now());
             if secret.len() <= MAX_RESUME_BYTES {
-                prop_assert_eq!(resume, Some(Resume { session, user, turn }));
+                prop_assert_eq!(resume, Ok(Resume { session, user, turn }));
             }
         }
 
@@ -132,12 +161,13 @@ mod tests {
             let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(secret).unwrap();
             let index = index.index(bytes.len());
             bytes[index] ^= other;
-            prop_assert_eq!(key().verify(&BASE64_URL_SAFE_NO_PAD.encode(bytes), now()), None);
+            let other = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+            prop_assert_eq!(key().verify(&other, now()), Err(ResumeError::Invalid));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in ".*") {
-            prop_assert_eq!(key().verify(&text, now()), None);
+            prop_assert_eq!(key().verify(&text, now()), Err(ResumeError::Invalid));
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     registry::{self, Attached},
 };
 use crate::{
-    auth::{AuthError, Grant},
+    auth::{AuthError, Grant, refusals::Refusal},
     broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
     hub::outbox::Outbox,
@@ -117,7 +117,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     }
     let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Refused)?;
     let resumed = resumed_session(node, connect.resume.as_deref(), &grant)
-        .inspect_err(|error| node.refused(*error))
+        .inspect_err(|error| node.refused(Refusal::Token(*error)))
         .map_err(End::Refused)?;
     let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(), 0));
     let resumed = turn > 0;
@@ -169,7 +169,8 @@ async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, AuthErr
     match token {
         Some(token) => node.verify(token).await,
         None => {
-            node.authenticator.anonymous().ok_or(AuthError::Missing).inspect_err(|error| node.refused(*error))
+            let anonymous = node.authenticator.anonymous().ok_or(AuthError::Missing);
+            anonymous.inspect_err(|error| node.refused(Refusal::Token(*error)))
         }
     }
 }
@@ -181,9 +182,9 @@ fn resumed_session(
     secret: Option<&str>,
     grant: &Grant,
 ) -> Result<Option<(SessionId, u64)>, AuthError> {
-    let Some(resume) = secret.and_then(|secret| node.resume_key.verify(secret, SystemTime::now())) else {
-        return Ok(None);
-    };
+    let verified = secret.map(|secret| node.resume_key.verify(secret, SystemTime::now()));
+    let verified = verified.transpose().inspect_err(|error| node.refused(Refusal::Resume(*error)));
+    let Ok(Some(resume)) = verified else { return Ok(None) };
     if resume.user.as_deref() != grant.user.as_deref() {
         return Err(AuthError::OtherUser);
     }

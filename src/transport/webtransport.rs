@@ -125,7 +125,7 @@ async fn establish(node: &Node, incoming: Incoming) -> Result<WebTransportConnec
     let patience = node.config.limits.connect_timeout;
     let shaking = async {
         let connection = incoming.await?;
-        handshake::accept(&connection, &node.config).await
+        handshake::accept(&connection, node).await
     };
     tokio::time::timeout(patience, shaking).await.unwrap_or(Err(HandshakeError::Timeout))
 }

@@ -16,6 +16,8 @@ async fn with_a_key_configured_only_those_who_have_it_get_in() {
         let message = refused.failure(401, "unauthenticated");
         assert!(!message.contains(KEY));
     }
+    let refusals = &world.server.node().metrics.refusals;
+    assert_eq!(refusals.with_label_values(&["the API key is missing or another one"]).get(), 6);
     let request = world.posting("info", "{}").header("x-api-key", KEY);
     world.send(request).await.result();
 }

@@ -68,7 +68,7 @@ async fn why_a_token_is_refused_is_counted_and_a_developer_is_told(way: Way) {
         let disconnect = peer.disconnected().await;
         assert_eq!(disconnect.code, CloseCode::Unauthenticated.code());
         assert_eq!((&*disconnect.reason, disconnect.message.as_deref()), ("unauthenticated", Some(cause)));
-        assert_eq!(world.metrics().tokens_refused.with_label_values(&[cause]).get(), 1, "{cause}");
+        assert_eq!(world.refused_for(cause), 1, "{cause}");
     }
 }
 
@@ -207,6 +207,7 @@ async fn a_page_of_a_foreign_origin_is_refused(way: Way) {
             _ => assert!(matches!(race.websocket, Some(DialError::Refused { status: 403 }))),
         }
     }
+    assert_eq!(world.refused_for("the page's origin is not allowed"), 4);
 }
 
 async fn a_page_of_an_allowed_origin_and_an_app_without_one_are_let_in(way: Way) {

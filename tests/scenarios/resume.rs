@@ -156,6 +156,7 @@ async fn a_resume_secret_of_another_deployment_gives_a_fresh_session(way: Way) {
     let (_peer, connected) = Peer::open(&world, Connect { resume: Some(foreign.into()), ..connect() }).await;
     assert!(!connected.resumed);
     assert_ne!(&*connected.session, "theirs");
+    assert_eq!(world.refused_for("the resume secret is broken, or of other nodes"), 1);
 }
 
 async fn an_expired_resume_secret_gives_a_fresh_session(way: Way) {
@@ -166,6 +167,7 @@ async fn an_expired_resume_secret_gives_a_fresh_session(way: Way) {
     let (_peer, connected) = Peer::open(&world, Connect { resume: Some(old.into()), ..connect() }).await;
     assert!(!connected.resumed);
     assert_ne!(&*connected.session, "old");
+    assert_eq!(world.refused_for("the resume secret has expired"), 1);
 }
 
 async fn the_resume_secret_of_another_user_is_refused(way: Way) {

@@ -150,6 +150,11 @@ impl World {
         self.metrics().sessions_closed.with_label_values(&[&code.code().to_string()]).get()
     }
 
+    /// How often something was not accepted for this cause.
+    pub fn refused_for(&self, cause: &str) -> u64 {
+        self.metrics().refusals.with_label_values(&[cause]).get()
+    }
+
     pub async fn client(&self) -> Client {
         connect(self.options()).await
     }

@@ -106,7 +106,7 @@ impl Endpoint {
             Some(origin) => Some(origin.to_str().map_err(|_| (StatusCode::BAD_REQUEST, "bad origin"))?),
             None => None,
         };
-        if !self.node.config.auth.allows_origin(origin) {
+        if !self.node.allows_origin(origin) {
             return Err((StatusCode::FORBIDDEN, "this origin is not allowed"));
         }
         let offered = subprotocols(headers).ok_or((StatusCode::BAD_REQUEST, "bad subprotocols"))?;

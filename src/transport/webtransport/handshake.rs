@@ -4,7 +4,7 @@ use super::{
     connection::WebTransportConnection,
     streams::{read_varint_from, write_varint},
 };
-use crate::config::Config;
+use crate::node::Node;
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use skywave_protocol::{CONNECT_PATH, Encoding};
 use std::borrow::Cow;
@@ -82,14 +82,11 @@ pub struct Established {
 
 /// Speaks HTTP/3 until a session is accepted. The client's settings are not waited for: of the drafts that it may name
 /// there, all that are spoken here have one wire format.
-pub async fn accept(
-    connection: &Connection,
-    config: &Config,
-) -> Result<WebTransportConnection, HandshakeError> {
+pub async fn accept(connection: &Connection, node: &Node) -> Result<WebTransportConnection, HandshakeError> {
     let settings = send_settings(connection).await?;
     let (mut send, mut receive) = connection.accept_bi().await?;
     let headers = read_headers(&mut receive).await?;
-    let encoding = match check(&headers, config) {
+    let encoding = match check(&headers, node) {
         Ok(encoding) => encoding,
         Err(status) => {
             respond(&mut send, status).await?;
@@ -102,7 +99,7 @@ pub async fn accept(
     };
     respond(&mut send, 200).await?;
     let established = Established { settings, session_send: send, session_receive: receive, encoding };
-    Ok(WebTransportConnection::new(connection.clone(), established, config.limits.frame_bytes))
+    Ok(WebTransportConnection::new(connection.clone(), established, node.config.limits.frame_bytes))
 }
 
 async fn send_settings(connection: &Connection) -> Result<SendStream, HandshakeError> {
@@ -140,7 +137,7 @@ async fn read_headers(stream: &mut RecvStream) -> Result<Headers, HandshakeError
 }
 
 /// What a request asks for; the status to refuse it with if it is good HTTP/3 but asks for no session here.
-fn check(request: &Headers, config: &Config) -> Result<Encoding, u16> {
+fn check(request: &Headers, node: &Node) -> Result<Encoding, u16> {
     if request.get(":method").ok_or(400u16)? != "CONNECT" {
         return Err(405);
     }
@@ -153,10 +150,10 @@ fn check(request: &Headers, config: &Config) -> Result<Encoding, u16> {
     request.get(":authority").ok_or(400u16)?;
     let target = request.get(":path").ok_or(400u16)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    if config.node.path_below(path) != CONNECT_PATH {
+    if node.config.node.path_below(path) != CONNECT_PATH {
         return Err(404);
     }
-    if !config.auth.allows_origin(request.get("origin")) {
+    if !node.allows_origin(request.get("origin")) {
         return Err(403);
     }
     match query.split('&').find_map(|pair| pair.strip_prefix("encoding=")) {
