@@ -1,14 +1,14 @@
 //! Which nodes know of which others, and what clients are told of them.
 
 use crate::{
-    process::Process,
+    process::{self, Process},
     server::RedisServer,
     session::Session,
     token::token,
     world::{Node, client, config, eventually, free_url, soon},
 };
 use serde_json::json;
-use skywave::server::{Server, StartError};
+use skywave::server::Server;
 use skywave_client::TransportChoice;
 use std::{
     collections::BTreeMap,
@@ -37,11 +37,15 @@ async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_onc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_nodes_with_one_id_the_second_does_not_start() {
+async fn of_two_nodes_with_one_id_the_second_says_what_it_waits_for_and_exits_with_1() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;
-    let second = Server::start(config(&redis, "a", &a.url, "127.0.0.1:0", &[], &[])).await;
-    assert!(matches!(second, Err(StartError::IdTaken(id)) if id == "a"));
+    let second = process::serve(&redis, "a").await;
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    let told = String::from_utf8(second.stderr).unwrap();
+    let waits = told.find("a node with this `node.id` was here; waiting for its lease to end").unwrap();
+    let ends = told.find("another node has the id `a` and is alive").unwrap();
+    assert!(waits < ends && second.stdout.is_empty(), "{told}");
     Session::open(&a).await.is_served().await;
     // Once the first has left, its id is free.
     soon(a.server.drain()).await;

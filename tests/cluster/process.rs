@@ -55,6 +55,14 @@ impl Process {
     }
 }
 
+/// Runs a node that is to end by itself to its end.
+pub async fn serve(redis: &RedisServer, id: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
+    let settings = settings(redis, id, "https://localhost", "127.0.0.1:0", &[]);
+    command.args(["serve", "--dev"]).env_clear().envs(settings).kill_on_drop(true);
+    soon(command.stdin(Stdio::null()).output()).await.unwrap()
+}
+
 /// Runs `skywave drain` for this node to its end.
 pub async fn drain(node: &Process, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
