@@ -1203,6 +1203,7 @@ function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 <
 var LEAST_INTERVAL_MS = 200;
 var LEAST_RETRY_MS = 1e3;
 var SHARE_OF_LIFE = 0.75;
+var SHORTEST_LIFE_MS = 1e4;
 var TokenSchedule = class {
   refreshAt = Infinity;
   /** Gives up the fetch that is on its way. */
@@ -1216,11 +1217,11 @@ var TokenSchedule = class {
    */
   expires(at, now, token) {
     const lifeMs = lifeOf(token);
-    let leftMs = Math.min((at ?? Infinity) - now, lifeMs || Infinity);
-    if (leftMs <= 0) leftMs = lifeMs || Infinity;
+    let leftMs = Math.min((at ?? Infinity) - now, lifeMs);
+    if (leftMs <= 0) leftMs = lifeMs;
     this.#expiresAt = now + leftMs;
-    this.#old = leftMs < lifeMs / 2 ? this.#old + 1 : 0;
-    this.#schedule(now, this.#old > 0 ? Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE) : LEAST_INTERVAL_MS);
+    this.#old = leftMs < (lifeMs < Infinity ? lifeMs / 2 : SHORTEST_LIFE_MS) ? this.#old + 1 : 0;
+    this.#schedule(now, Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE));
   }
   /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
   failed(now) {
@@ -1240,10 +1241,10 @@ function lifeOf(token = "") {
   try {
     const claims = atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"));
     const { iat, exp } = JSON.parse(claims);
-    return Math.max((exp - iat) * 1e3, 0) || 0;
+    if (exp > iat) return (exp - iat) * 1e3;
   } catch {
-    return 0;
   }
+  return Infinity;
 }
 
 // src/session/pacer.ts

@@ -9,6 +9,7 @@ mod phases;
 mod publishes;
 mod requests;
 mod subscribing;
+mod tokens;
 mod traffic;
 
 use crate::{
@@ -40,6 +41,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use tokens::TokenSchedule;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -126,6 +128,15 @@ enum Wakeup {
     Leave(Channel, u64),
 }
 
+/// A token that the application brings by itself.
+struct Brought {
+    refresh: RequestId,
+    /// How long it lives, if it tells.
+    life: Option<Duration>,
+    /// The fixed one before it, for when the node refuses this one.
+    former: Option<Arc<str>>,
+}
+
 /// A move that is due.
 struct Move {
     at: Instant,
@@ -161,9 +172,9 @@ struct Session {
     reconnect_at: Option<Instant>,
     next_move: Option<Move>,
     wakeups: FuturesUnordered<BoxFuture<'static, Wakeup>>,
-    refresh_at: Option<Instant>,
-    /// The fixed token before the one that this request brings, for when the node refuses that.
-    former_token: Option<(RequestId, Arc<str>)>,
+    tokens: TokenSchedule,
+    /// The token that the application brought last.
+    brought: Option<Brought>,
     fetching: Option<BoxFuture<'static, Result<Option<Arc<str>>, TokenError>>>,
     /// Failures in a row, for the backoff.
     failures: u32,
@@ -235,8 +246,8 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         reconnect_at: None,
         next_move: None,
         wakeups: FuturesUnordered::new(),
-        refresh_at: None,
-        former_token: None,
+        tokens: TokenSchedule::default(),
+        brought: None,
         fetching: None,
         failures: 0,
         attempts: 0,
@@ -365,7 +376,7 @@ impl Session {
             retiring,
             self.reconnect_at,
             next_move,
-            self.refresh_at,
+            self.tokens.refresh_at(),
         ]
         .into_iter()
         .flatten()
@@ -384,8 +395,7 @@ impl Session {
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }
-        if self.refresh_at.is_some_and(|at| at <= now) {
-            self.refresh_at = None;
+        if self.tokens.take_due(now) {
             let tokens = self.options.token.clone();
             self.fetching = Some(Box::pin(async move { tokens.token().await }));
         }

@@ -5,6 +5,7 @@ use super::{
     connection::Live,
     opening::{self, Established, Opening, Purpose, Step, Target},
     phases::{Phase, Phases},
+    tokens::life_of,
 };
 use crate::{
     backoff::Backoff,
@@ -30,8 +31,6 @@ use tokio::time::Instant;
 
 /// What a `connect` may take apart from its subscriptions: token, resume secret and the rest.
 const CONNECT_BYTES: usize = 16 * 1024;
-/// The least time before a token is fetched again, however short tokens live.
-const LEAST_REFRESH_INTERVAL: Duration = Duration::from_millis(200);
 /// By how much a node to which another one has sent this client is ahead of those it knows.
 const NAMED_HEAD_START: Duration = Duration::from_secs(1);
 /// How long `connected` may take after the handshake when there are other nodes.
@@ -77,7 +76,7 @@ impl Session {
             self.status.send_replace(Status::Connecting { attempt: self.attempts });
         }
         let network = self.options.network.clone();
-        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), network, step });
+        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), network, life: None, step });
     }
 
     /// Nodes in the order in which they are tried; at least one.
@@ -125,6 +124,7 @@ impl Session {
                 if !opening.targets.is_empty() {
                     deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
                 }
+                opening.life = token.as_deref().and_then(life_of);
                 let connect = self.connect_frame(token);
                 opening.channels = self.asked(&connect);
                 opening.network = self.options.network.clone();
@@ -183,7 +183,7 @@ impl Session {
 
     pub(super) fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
         let Established { connection, connected, early } = established;
-        let Opening { mut targets, purpose, channels, network, .. } = opening;
+        let Opening { mut targets, purpose, channels, network, life, .. } = opening;
         let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
         let mut phases = Phases::default();
@@ -209,7 +209,7 @@ impl Session {
         self.frame_limit = connected.limits.frame_bytes;
         self.publishes.remembered_for(Duration::from_millis(connected.limits.idempotency_ms));
         self.resume = Some(connected.resume.clone());
-        self.schedule_refresh(connected.expires_at_ms);
+        self.schedule_refresh(connected.expires_at_ms, life);
         self.publish_status(&live, &connected);
         self.session = Some(connected.session.clone());
         if self.user.replace(connected.user.clone()).is_some_and(|before| before != connected.user) {
@@ -357,16 +357,14 @@ impl Session {
         }
     }
 
-    /// Fetches a new token when three quarters of the old one's life from now are over.
-    pub(super) fn schedule_refresh(&mut self, expires_at_ms: Option<u64>) {
-        self.refresh_at = None;
+    /// The node has taken a token that lives for `life`, if it tells: plans when the next one is fetched.
+    pub(super) fn schedule_refresh(&mut self, expires_at_ms: Option<u64>, life: Option<Duration>) {
+        self.tokens.stop();
         let (Some(expires_at_ms), TokenSource::Callback(_)) = (expires_at_ms, &self.options.token) else {
             return;
         };
-        let expiry = UNIX_EPOCH.checked_add(Duration::from_millis(expires_at_ms));
-        let left = expiry.and_then(|expiry| expiry.duration_since(SystemTime::now()).ok());
-        let wait = left.unwrap_or_default().mul_f64(0.75).max(LEAST_REFRESH_INTERVAL);
-        self.refresh_at = Instant::now().checked_add(wait);
+        let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.tokens.taken(Duration::from_millis(expires_at_ms), life, today, Instant::now());
     }
 }
 

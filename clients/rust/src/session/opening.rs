@@ -53,6 +53,8 @@ pub(super) struct Opening {
     pub channels: Vec<(Channel, u64)>,
     /// What `connect` tells of the network.
     pub network: Network,
+    /// How long the token lives that `connect` has, if it tells.
+    pub life: Option<Duration>,
     pub step: BoxFuture<'static, Step>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::RequestError;
 use skywave_protocol::{Channel, ErrorCode, RequestId, ServerFrame};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 /// How many requests other than publishes may wait.
@@ -15,8 +15,8 @@ pub(super) enum Waiter {
     Publish(u64),
     Subscribe(Channel),
     Unsubscribe(Channel),
-    /// The client's own refresh of its token.
-    Refresh,
+    /// The client's own refresh, with a token that lives so long, if it tells.
+    Refresh(Option<Duration>),
     Reply(oneshot::Sender<Result<ServerFrame, RequestError>>),
 }
 

@@ -1,11 +1,12 @@
 //! What goes over a connection: frames to their channels and waiters, requests to the wire.
 
 use super::{
-    End, Session, Which,
+    Brought, End, Session, Which,
     connection::Live,
     phases::Arrival,
     publishes::Moment,
     requests::{Pending, Waiter},
+    tokens::life_of,
 };
 use crate::{
     error::RequestError,
@@ -139,14 +140,18 @@ impl Session {
         match self.reply(which, id).map(|pending| pending.waiter) {
             Some(Waiter::Reply(reply)) => {
                 if let ServerFrame::Refreshed(refreshed) = &frame {
-                    self.schedule_refresh(Some(refreshed.expires_at_ms));
+                    let life = self
+                        .brought
+                        .take_if(|brought| brought.refresh == id)
+                        .and_then(|brought| brought.life);
+                    self.schedule_refresh(Some(refreshed.expires_at_ms), life);
                 }
                 // Nobody waits any more: it came too late.
                 let _ = reply.send(Ok(frame));
             }
-            Some(Waiter::Refresh) => {
+            Some(Waiter::Refresh(life)) => {
                 if let ServerFrame::Refreshed(refreshed) = &frame {
-                    self.schedule_refresh(Some(refreshed.expires_at_ms));
+                    self.schedule_refresh(Some(refreshed.expires_at_ms), life);
                 }
             }
             _ => {}
@@ -160,8 +165,8 @@ impl Session {
         };
         let Some(Pending { waiter, connection, .. }) = self.reply(which, id) else { return };
         let error = RequestError::from(error);
-        if let Some((_, former)) =
-            self.former_token.take_if(|(refresh, _)| *refresh == id && !error.transient)
+        if let Some(Brought { former: Some(former), .. }) =
+            self.brought.take_if(|brought| brought.refresh == id && !error.transient)
             && let TokenSource::Fixed(fixed) = &mut self.options.token
         {
             *fixed = former;
@@ -173,7 +178,10 @@ impl Session {
             Waiter::Subscribe(channel) if which == Which::Live => self.subscribe_failed(&channel, id, error),
             Waiter::Unsubscribe(channel) if which == Which::Live => self.unsubscribe_failed(&channel, error),
             Waiter::Subscribe(_) | Waiter::Unsubscribe(_) => {}
-            Waiter::Refresh => tracing::warn!(%error, "the token was not refreshed"),
+            Waiter::Refresh(_) => {
+                tracing::warn!(%error, "the token was not refreshed");
+                self.tokens.failed(Instant::now());
+            }
             Waiter::Reply(reply) => {
                 let _ = reply.send(Err(error));
             }
@@ -262,8 +270,9 @@ impl Session {
             TokenSource::Fixed(fixed) => Some(mem::replace(fixed, token.clone())),
             TokenSource::None | TokenSource::Callback(_) => None,
         };
-        let id = self.request(Box::new(move |id| ClientFrame::Refresh(Refresh { id, token })), reply);
-        self.former_token = former.map(|former| (id, former));
+        let life = life_of(&token);
+        let refresh = self.request(Box::new(move |id| ClientFrame::Refresh(Refresh { id, token })), reply);
+        self.brought = Some(Brought { refresh, life, former });
     }
 
     pub(super) fn network(&mut self, hint: Network) {
@@ -280,12 +289,15 @@ impl Session {
         match token {
             Ok(Some(token)) => {
                 let id = self.requests.next_id();
+                let life = life_of(&token);
                 live.send_or_log(&ClientFrame::Refresh(Refresh { id, token }), Lane::Reliable);
-                self.requests.insert(id, Waiter::Refresh, live.number);
+                self.requests.insert(id, Waiter::Refresh(life), live.number);
             }
             Ok(None) => {}
-            // The node will say when the old one has expired; the source is asked again then.
-            Err(error) => tracing::warn!(%error, "no new token ahead of expiry"),
+            Err(error) => {
+                tracing::warn!(%error, "no new token ahead of expiry");
+                self.tokens.failed(Instant::now());
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ const LEAST_INTERVAL_MS = 200;
 const LEAST_RETRY_MS = 1_000;
 /** A token is fetched when so much of its life from now is over. */
 const SHARE_OF_LIFE = 0.75;
+/** Whoever makes tokens makes none that live shorter: where one seems to, the clock may be wrong. */
+const SHORTEST_LIFE_MS = 10_000;
 
 export class TokenSchedule {
   refreshAt = Infinity;
@@ -21,12 +23,12 @@ export class TokenSchedule {
    */
   expires(at: number | undefined, now: number, token: string | undefined): void {
     const lifeMs = lifeOf(token);
-    let leftMs = Math.min((at ?? Infinity) - now, lifeMs || Infinity);
-    if (leftMs <= 0) leftMs = lifeMs || Infinity;
+    let leftMs = Math.min((at ?? Infinity) - now, lifeMs);
+    if (leftMs <= 0) leftMs = lifeMs;
     this.#expiresAt = now + leftMs;
     // Either it was kept somewhere for long, or the clock is wrong: then the next one seems as old.
-    this.#old = leftMs < lifeMs / 2 ? this.#old + 1 : 0;
-    this.#schedule(now, this.#old > 0 ? Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE) : LEAST_INTERVAL_MS);
+    this.#old = leftMs < (lifeMs < Infinity ? lifeMs / 2 : SHORTEST_LIFE_MS) ? this.#old + 1 : 0;
+    this.#schedule(now, Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE));
   }
 
   /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
@@ -46,14 +48,14 @@ export class TokenSchedule {
   }
 }
 
-/** How long a JSON Web Token lives in all, in milliseconds; 0 for one that does not tell. */
+/** How long a JSON Web Token lives in all, in milliseconds; for ever as far as one tells that only the node understands. */
 function lifeOf(token = ''): number {
   try {
     const claims = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));
     const { iat, exp } = JSON.parse(claims) as { iat: number; exp: number };
-    return Math.max((exp - iat) * 1_000, 0) || 0;
+    if (exp > iat) return (exp - iat) * 1_000;
   } catch {
-    // To be understood by the node alone.
-    return 0;
+    // It is none.
   }
+  return Infinity;
 }

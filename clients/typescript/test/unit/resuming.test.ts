@@ -412,6 +412,21 @@ describe('a token', () => {
     assert.equal(world.tokenRequests.length, 0, 'the node says when it has expired');
   });
 
+  it('whose life nobody can tell, and that seems to end at once, is fetched less and less often', () => {
+    const world = new World({ canRefresh: true });
+    const node = world.connected({ expires_at_ms: world.time + 100, heartbeat: { interval_ms: 3_600_000, timeout_ms: 1_000 } });
+    let count = 0;
+    const end = world.time + 600_000;
+    while (world.time < end) {
+      world.pass(100);
+      if (world.tokenRequests.length === 0) continue;
+      world.tokenRequests.shift()?.('opaque');
+      node.says(['refreshed', { id: node.last('refresh').id, expires_at_ms: world.time + 100 }]);
+      count += 1;
+    }
+    assert.ok(count > 3 && count < 13, String(count));
+  });
+
   it('that could not be had is fetched again while the old one lives', () => {
     const world = new World({ canRefresh: true });
     world.connected({ expires_at_ms: world.time + 40_000, heartbeat: { interval_ms: 90_000, timeout_ms: 90_000 } });
