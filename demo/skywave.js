@@ -134,6 +134,7 @@ function messageOf(error) {
 
 // src/emitter.ts
 var Emitter = class {
+  /** And how to forget the signal of each. */
   #listeners = /* @__PURE__ */ new Map();
   #removed;
   /** `removed` is called after a listener has gone. */
@@ -151,23 +152,24 @@ var Emitter = class {
     const own = (event) => {
       listener(event);
     };
-    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
-    this.#listeners.set(name, listeners.add(own));
+    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Map();
+    this.#listeners.set(name, listeners);
     const remove = () => {
+      listeners.get(own)?.();
       listeners.delete(own);
-      forget();
       this.#removed?.();
     };
-    const forget = onAbort(signal, remove);
+    listeners.set(own, onAbort(signal, remove));
     return remove;
   }
   /** Nobody listens any more. */
   clear() {
+    for (const listeners of this.#listeners.values()) for (const forget of listeners.values()) forget();
     this.#listeners.clear();
     this.#removed?.();
   }
   emit(name, event) {
-    for (const listener of [...this.#listeners.get(name) ?? []]) {
+    for (const listener of [...this.#listeners.get(name)?.keys() ?? []]) {
       try {
         listener(event);
       } catch (error) {
@@ -1050,7 +1052,7 @@ function endpoint(address) {
   return url;
 }
 function noAddress(given) {
-  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://realtime.example.com`);
+  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://example.com`);
 }
 
 // src/backoff.ts
@@ -1131,7 +1133,7 @@ var Link = class {
   }
   /** Whether it is dead by now. */
   isDead(now) {
-    if (this.#lastChance === 0 && now - this.deadAt > LATE_MS) this.#lastChance = now + LATE_MS;
+    if (now - this.deadAt > LATE_MS) this.#lastChance ||= now + LATE_MS;
     return now >= this.deadAt;
   }
 };
@@ -1294,7 +1296,7 @@ var Publishes = class {
   /** The node says how long it remembers a key; 0 where it does not say. */
   remembers(saidMs = 0) {
     const keyMs = saidMs || USUAL_KEY_MS;
-    this.keyMs = keyMs - Math.min(keyMs / 10, LONGEST_WAY_MS);
+    this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
   /**
    * When a publish that was sent, and is not under way on `connection`, is given up: once its key is forgotten it would take
@@ -2866,7 +2868,8 @@ function load(storage) {
   try {
     const stored = JSON.parse(storage?.getItem(STORAGE_KEY) ?? "[]");
     for (const [name, { avoidUntil, avoidanceMs }] of stored.slice(0, MAX_ENTRIES)) {
-      if (Number.isFinite(avoidUntil) && Number.isFinite(avoidanceMs)) lost2.set(name, { avoidUntil, avoidanceMs });
+      if (!Number.isFinite(avoidUntil) || !Number.isFinite(avoidanceMs)) continue;
+      lost2.set(name, { avoidUntil: Math.min(avoidUntil, Date.now() + avoidanceMs), avoidanceMs });
     }
   } catch {
   }
@@ -3179,7 +3182,7 @@ function openWebSocket(url, encoding, given, signal) {
   return new Promise((resolve, reject) => {
     const constructor = given ?? globalThis.WebSocket;
     if (constructor === void 0) {
-      throw requestError("bad_request", "no WebSocket here: the option `WebSocket` takes one, in Node 20 that of `ws`");
+      throw requestError("bad_request", "no WebSocket here: the option `WebSocket` takes one, in Node 20 `ws`");
     }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = "arraybuffer";

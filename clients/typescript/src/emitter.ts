@@ -10,7 +10,8 @@ export interface ListenOptions {
 }
 
 export class Emitter<Events> {
-  readonly #listeners = new Map<keyof Events, Set<Listener<never>>>();
+  /** And how to forget the signal of each. */
+  readonly #listeners = new Map<keyof Events, Map<Listener<never>, () => void>>();
   readonly #removed: (() => void) | undefined;
 
   /** `removed` is called after a listener has gone. */
@@ -31,25 +32,26 @@ export class Emitter<Events> {
     const own: Listener<Events[Name]> = (event) => {
       listener(event);
     };
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners.add(own));
+    const listeners = this.#listeners.get(name) ?? new Map<Listener<never>, () => void>();
+    this.#listeners.set(name, listeners);
     const remove = (): void => {
+      listeners.get(own)?.();
       listeners.delete(own);
-      forget();
       this.#removed?.();
     };
-    const forget = onAbort(signal, remove);
+    listeners.set(own, onAbort(signal, remove));
     return remove;
   }
 
   /** Nobody listens any more. */
   clear(): void {
+    for (const listeners of this.#listeners.values()) for (const forget of listeners.values()) forget();
     this.#listeners.clear();
     this.#removed?.();
   }
 
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])] as Listener<Events[Name]>[]) {
+    for (const listener of [...(this.#listeners.get(name)?.keys() ?? [])] as Listener<Events[Name]>[]) {
       try {
         listener(event);
       } catch (error) {

@@ -96,7 +96,9 @@ function load(storage: MemoryStorage | undefined): Map<string, Remembered> {
   try {
     const stored = JSON.parse(storage?.getItem(STORAGE_KEY) ?? '[]') as [string, Remembered][];
     for (const [name, { avoidUntil, avoidanceMs }] of stored.slice(0, MAX_ENTRIES)) {
-      if (Number.isFinite(avoidUntil) && Number.isFinite(avoidanceMs)) lost.set(name, { avoidUntil, avoidanceMs });
+      if (!Number.isFinite(avoidUntil) || !Number.isFinite(avoidanceMs)) continue;
+      // Noted by a clock that was ahead it would be avoided for as long as that.
+      lost.set(name, { avoidUntil: Math.min(avoidUntil, Date.now() + avoidanceMs), avoidanceMs });
     }
   } catch {
     // Another version's, or somebody else's.

@@ -90,7 +90,7 @@ export class Link {
 
   /** Whether it is dead by now. */
   isDead(now: number): boolean {
-    if (this.#lastChance === 0 && now - this.deadAt > LATE_MS) this.#lastChance = now + LATE_MS;
+    if (now - this.deadAt > LATE_MS) this.#lastChance ||= now + LATE_MS;
     return now >= this.deadAt;
   }
 }

@@ -69,7 +69,7 @@ export class Publishes {
   /** The node says how long it remembers a key; 0 where it does not say. */
   remembers(saidMs = 0): void {
     const keyMs = saidMs || USUAL_KEY_MS;
-    this.keyMs = keyMs - Math.min(keyMs / 10, LONGEST_WAY_MS);
+    this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
 
   /**

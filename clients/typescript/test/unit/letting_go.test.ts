@@ -1,5 +1,6 @@
 /** Channels that nobody uses any more are let go. */
 import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -101,6 +102,15 @@ describe('a channel', () => {
     await client.channel('chat:1').subscribe();
     client.close();
     assert.deepEqual(errors, [110]);
+  });
+
+  it('leaves nothing with the signals of its listeners once it is released', async () => {
+    const channel = client.channel('chat:1');
+    const { signal } = new AbortController();
+    for (const name of ['publication', 'error'] as const) channel.on(name, () => undefined, { signal });
+    await settled();
+    channel.release();
+    assert.equal(getEventListeners(signal, 'abort').length, 0);
   });
 
   it('is as new once it is released', async () => {

@@ -1,8 +1,10 @@
 /** Moves without a gap: the new connection stands before the old one goes. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { parseAddress } from '../../src/address.js';
 import { lost } from '../../src/errors.js';
 import type { ServerFrame } from '../../src/frames.js';
+import { RaceMemory } from '../../src/race_memory.js';
 import { networkChanged } from '../../src/session/network.js';
 import { publication, World } from './world.js';
 
@@ -228,6 +230,15 @@ describe('the choice of a transport', () => {
     };
     assert.equal(planIn('office'), 'websocket');
     assert.equal(planIn('home'), 'webtransport');
+  });
+
+  it('does not avoid WebTransport for years because a clock was ahead when it lost', () => {
+    const now = Date.now();
+    const address = parseAddress('https://a.example');
+    const kept = JSON.stringify([[` ${address.key}`, { avoidUntil: now + 1e11, avoidanceMs: 30_000 }]]);
+    const memory = new RaceMemory({ getItem: () => kept, setItem: () => undefined });
+    assert.equal(memory.plan(address, 'auto', 500, '', now).first, 'websocket');
+    assert.equal(memory.plan(address, 'auto', 500, '', now + 31_000).first, 'webtransport');
   });
 
   it('goes up to WebTransport when UDP comes back, and stays away longer after each failure', () => {
