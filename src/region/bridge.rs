@@ -9,6 +9,7 @@ mod backlog;
 mod course;
 mod crossing;
 pub mod cursor;
+mod forgotten;
 mod listening;
 mod mailbox;
 mod pull;
@@ -186,7 +187,9 @@ impl Bridge {
         let saying = listening::say_events(&link.applying, said);
         // Only now, as the mailboxes are open: what comes behind the heads is in them.
         let heads = heads(&link).await?;
-        let places = self.places(&link, &heads, self.cursors().await?).await?;
+        let cursors = self.cursors().await?;
+        forgotten::tell(&link, &heads, &cursors).await?;
+        let places = self.places(&link, &heads, cursors).await?;
         let courses: FuturesUnordered<_> = (0..)
             .zip(heads.into_iter().zip(places))
             .map(|(partition, (head, Place { stored, cursor, backlog }))| {

@@ -97,7 +97,8 @@ impl Applying {
         self.call(self.request(partition, "", to, &[], (Mode::Log, &replay))).await
     }
 
-    /// Passes over all of a channel up to `point`, which nobody has any more, while the cursor stands at `cursor`.
+    /// Passes over all of a channel up to `point`, which nobody has any more, while the cursor stands at `cursor`, as it is
+    /// stored here.
     ///
     /// # Errors
     /// See [`Self::apply`].
@@ -105,7 +106,7 @@ impl Applying {
         &self,
         channel: &Channel,
         point: &Point,
-        cursor: &Cursor,
+        cursor: &str,
         retention: Retention,
     ) -> Result<Outcome, BrokerError> {
         let names = &self.local.keys;
@@ -113,7 +114,7 @@ impl Applying {
         let args = [
             self.region.to_string(),
             self.token.to_string(),
-            cursor.to_string(),
+            cursor.to_owned(),
             channel.to_string(),
             point.epoch.to_string(),
             point.offset.to_string(),

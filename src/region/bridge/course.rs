@@ -42,7 +42,7 @@ pub enum Interruption {
     LifeChanged,
     #[error("the other region's log was trimmed before all of it was read")]
     Trimmed,
-    #[error("the other region's keys have moved between its servers")]
+    #[error("keys have moved between the servers of a region")]
     KeysMoved,
 }
 

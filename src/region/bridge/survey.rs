@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::redis::{entry::Carried, retention::Retention},
-    redis::{Malformed, Request, Script, StreamId, reply},
+    redis::{Keys, Malformed, Request, Script, StreamId, reply},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
@@ -82,18 +82,30 @@ async fn survey_server(
     }
 }
 
-/// A step through a server's keys: where the next begins, and the channels that were found.
+/// A step through the keys of one of the other region's servers.
 async fn scan(
     link: &Link,
     server: usize,
     cursor: &str,
 ) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
+    let request = scan_request(&link.applying.local.keys, cursor);
+    scanned(link, link.log.ask_server(server, &request).await?)
+}
+
+/// A step through the keys of a server that are positions.
+pub fn scan_request(keys: &Keys, cursor: &str) -> Request {
+    let (pattern, count) = (keys.positions(), SCANNED_AT_ONCE.to_string());
+    Request::command(["SCAN", cursor, "MATCH", &pattern, "COUNT", &count])
+}
+
+/// What a [`scan_request`] answers: where the next step begins, and the channels that were found.
+///
+/// # Errors
+/// When it is none.
+pub fn scanned(link: &Link, answer: Value) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
     let keys = &link.applying.local.keys;
-    let pattern = keys.positions();
-    let count = SCANNED_AT_ONCE.to_string();
-    let request = Request::command(["SCAN", cursor, "MATCH", &pattern, "COUNT", &count]);
     let malformed = |error: Malformed| Interruption::Pull(error.into());
-    let Value::Array(parts) = link.log.ask_server(server, &request).await? else {
+    let Value::Array(parts) = answer else {
         return Err(malformed(Malformed("scan")));
     };
     let Ok([next, Value::Array(names)]) = <[Value; 2]>::try_from(parts) else {
@@ -137,7 +149,7 @@ async fn make_up(
             Purpose::Repair { cursor, .. } => {
                 repair(link, partition, cursor, answer.entries).await?;
                 if is_last && answer.published.is_some_and(|published| published <= until) {
-                    lose(link, &channel, &answer.position, cursor, retention).await?;
+                    lose(link, &channel, &answer.position, &cursor.to_string(), retention).await?;
                 }
             }
         }
@@ -245,12 +257,24 @@ async fn repair(
     Ok(())
 }
 
-/// Tells what of a channel neither the log nor the history holds any more: all up to `position`.
-async fn lose(
+/// Where a channel stands in the other region; '' where that knows nothing of it.
+///
+/// # Errors
+/// See [`Interruption`].
+pub async fn position(link: &Link, partition: u16, channel: &Channel) -> Result<String, Interruption> {
+    Ok(ask(link, partition, channel, (StreamId::MIN, StreamId::MIN, 0)).await?.position)
+}
+
+/// Tells what of a channel neither the log nor the history holds any more: all up to `position`; `cursor` is where the
+/// link stands, as it is stored here.
+///
+/// # Errors
+/// See [`Interruption`].
+pub async fn lose(
     link: &Link,
     channel: &Channel,
     position: &str,
-    cursor: &Cursor,
+    cursor: &str,
     retention: Retention,
 ) -> Result<(), Interruption> {
     let Some(point) = crate::broker::redis::point_of(position) else {

@@ -129,6 +129,7 @@ mod tests {
             newest: id(newest_ms),
             oldest: None,
             trimmed: false,
+            fresh_epoch: "life.0".to_owned(),
         }
     }
 

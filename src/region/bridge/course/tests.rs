@@ -41,6 +41,7 @@ impl Region {
             newest: self.last(),
             oldest: self.accepted.first().map(|first| first.id),
             trimmed: false,
+            fresh_epoch: "life.0".to_owned(),
         }
     }
 }

@@ -1,0 +1,108 @@
+//! Tells what another region has forgotten: its Redis lost data, and with them channels that are known here.
+//!
+//! What was accepted there and had not crossed is lost. Where something follows on a channel its new epoch shows that;
+//! on one that is quiet from then on, nothing would.
+
+use super::{
+    course::{Interruption, Link},
+    cursor::Cursor,
+    pull::Head,
+    survey,
+};
+use crate::{
+    broker::redis::retention::Retention,
+    redis::{Request, connection::Connection, reply},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use redis::Value;
+use skywave_protocol::Channel;
+use std::collections::HashMap;
+
+/// How many channels are asked for at once; answers are short.
+const CHANNELS_AT_ONCE: usize = 1_024;
+
+/// A partition of a log that does not go as far any more as it did.
+struct Setback<'a> {
+    /// As it stands in this region's Redis.
+    cursor: &'a str,
+    head: &'a Head,
+}
+
+impl<'a> Setback<'a> {
+    fn of(cursor: &'a str, head: &'a Head) -> Option<Self> {
+        let reached = Cursor::parse(cursor)?;
+        (reached.life != head.life && head.born < reached.id).then_some(Self { cursor, head })
+    }
+}
+
+/// Goes through the channels of this region, where the other one has been set back, and has subscribers told of those that
+/// it does not know any more. `cursors` are those that stand here.
+///
+/// # Errors
+/// See [`Interruption`]; then it is to be done again.
+pub async fn tell(link: &Link, heads: &[Head], cursors: &[String]) -> Result<(), Interruption> {
+    let stands = heads.iter().zip(cursors).map(|(head, cursor)| Setback::of(cursor, head));
+    let setbacks: HashMap<u16, _> =
+        (0..).zip(stands).filter_map(|(partition, setback)| Some((partition, setback?))).collect();
+    if setbacks.is_empty() {
+        return Ok(());
+    }
+    let region = link.region();
+    tracing::warn!(region, partitions = setbacks.len(), "the other region lost data: what it forgot is told");
+    let endpoint = &link.applying.local.endpoint;
+    let away = |_| Interruption::LocalAway;
+    let servers = endpoint.connect_to_all(&format!("survey-{region}")).await.map_err(away)?;
+    for server in &servers.all {
+        go_through(link, server, &setbacks).await?;
+    }
+    // What moved from one server to another may have been passed by on both.
+    let is_unmoved = servers.layout.is_like(&endpoint.layout().await.map_err(away)?);
+    if is_unmoved { Ok(()) } else { Err(Interruption::KeysMoved) }
+}
+
+async fn go_through(
+    link: &Link,
+    server: &Connection,
+    setbacks: &HashMap<u16, Setback<'_>>,
+) -> Result<(), Interruption> {
+    let mut cursor = "0".to_owned();
+    loop {
+        let command = server.command(&survey::scan_request(&link.applying.local.keys, &cursor));
+        let answer = server.commands.clone().send_packed_command(&command).await;
+        let answer = answer.and_then(Value::extract_error).map_err(|_| Interruption::LocalAway)?;
+        let (next, channels) = survey::scanned(link, answer)?;
+        let mut work = Vec::with_capacity(channels.len());
+        for (partition, channel) in channels {
+            if let Some(setback) = setbacks.get(&partition) {
+                work.push(tell_of(link, partition, channel, setback));
+            }
+        }
+        stream::iter(work).buffer_unordered(CHANNELS_AT_ONCE).try_collect::<()>().await?;
+        if next == "0" {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}
+
+/// A channel that stands in an earlier life here and nowhere there: it begins anew.
+async fn tell_of(
+    link: &Link,
+    partition: u16,
+    channel: Channel,
+    setback: &Setback<'_>,
+) -> Result<(), Interruption> {
+    let local = &link.applying.local;
+    let key = local.keys.position(&channel);
+    let stands = local.commands.call(Request::command(["HGET", &key, link.region()])).await;
+    let Ok(stands) = reply::text(stands.map_err(|_| Interruption::LocalAway)?) else { return Ok(()) };
+    if stands.starts_with(&format!("{}.", setback.head.life)) {
+        return Ok(());
+    }
+    if !survey::position(link, partition, &channel).await?.is_empty() {
+        return Ok(());
+    }
+    let retention = Retention::of(link.applying.namespaces.get(channel.namespace()));
+    let beginning = format!("{}:0", setback.head.fresh_epoch);
+    survey::lose(link, &channel, &beginning, setback.cursor, retention).await
+}
