@@ -38,7 +38,8 @@ pub enum Fault {
     RedisRefusesWrites,
     /// A region's Redis loses all that it has, three times, and nobody is disconnected
     RedisFlushed,
-    /// Of a region's Redis Cluster, a master on which another region listens stands still for 2.2 s, three times
+    /// Of a region's Redis Cluster, a master on which another region listens, and which has no channels, stands still for
+    /// 2.2 s, three times
     ClusterMasterHangs,
     /// What a node asks of its Redis is 300 ms late, and what it follows is not; the other node of its region is killed
     CommandsSlow,
@@ -83,6 +84,8 @@ pub(crate) const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(30);
 /// Long enough for the first pings, by which clients learn how long to wait.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// Several channels share each of them, and one of a cluster's masters has none.
+const CLUSTER_PARTITIONS: u16 = 2;
 const CLOCK_OFFSET_SECONDS: i32 = 90;
 /// The region that faults hit first.
 pub(crate) const HIT: usize = 0;
@@ -140,7 +143,7 @@ impl Fault {
             binary: settings.binary.clone(),
             regions: settings.regions,
             nodes_per_region: 2,
-            partitions: PARTITIONS,
+            partitions: if self == Self::ClusterMasterHangs { CLUSTER_PARTITIONS } else { PARTITIONS },
             durable: true,
             wan: settings.wan,
             sentinels: self == Self::RedisFailover,

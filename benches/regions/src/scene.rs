@@ -7,7 +7,7 @@ use crate::{
     world::{PARTITIONS, World},
 };
 use anyhow::Context;
-use rand::{RngExt, rngs::SmallRng, seq::IndexedRandom};
+use rand::{RngExt, rngs::SmallRng};
 use skywave_client::CertificateCheck;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -203,15 +203,27 @@ impl Scene<'_> {
         Ok(affected)
     }
 
-    /// The number of a master on which another region hears what this one accepts.
+    /// The number of a master that has no channels, on which another region hears what this one accepts.
     async fn listened_to(&mut self) -> anyhow::Result<usize> {
-        let mut listened_to = Vec::new();
-        for (number, master) in self.world.regions[HIT].masters().enumerate() {
-            if !master.run::<Vec<String>>("PUBSUB CHANNELS sky:*:out").await?.is_empty() {
-                listened_to.push(number);
+        let region = &self.world.regions[HIT];
+        let deadline = Instant::now() + SERVICE_TIMEOUT;
+        loop {
+            for (number, master) in region.masters().enumerate() {
+                let listened_to: Vec<String> = master.run("PUBSUB CHANNELS sky:*:out").await?;
+                let has_log = async |partition: u16| {
+                    master.run::<u64>(&format!("EXISTS sky:{{{partition}}}:log")).await.is_ok()
+                };
+                if !listened_to.is_empty() && !has_log(0).await && !has_log(1).await {
+                    return Ok(number);
+                }
             }
+            anyhow::ensure!(Instant::now() < deadline, "no other region listens to such a master");
+            // Whoever listens chooses by chance.
+            for master in region.masters() {
+                master.run::<u64>("CLIENT KILL TYPE pubsub").await?;
+            }
+            sleep(Duration::from_secs(2)).await;
         }
-        listened_to.choose(&mut self.random).copied().context("no other region listens")
     }
 
     async fn slow_commands(&mut self) -> anyhow::Result<Vec<usize>> {
