@@ -326,6 +326,35 @@ async fn a_broker_that_is_away_for_a_while_costs_a_subscriber_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_live_makes_up_for_a_history_that_was_overtaken_while_it_was_asked_for() {
+    let settings = [("CHANNELS__CHAT__HISTORY", "1")];
+    let (node, away, hub) = node_with(&settings, |memory| Away {
+        memory,
+        is_away: AtomicBool::new(false),
+        refused: AtomicUsize::new(0),
+    });
+    let (mut peer, listening) = connect(node).await;
+    subscribed_epoch(&mut peer).await;
+    away.is_away.store(true, Ordering::Release);
+    hub.uncertain(&|_| true);
+    eventually("a reading", || away.refused.load(Ordering::Acquire) > 0).await;
+    let publish = async |number| {
+        let (channel, data) = (channel("chat:1"), json(number).into());
+        soon(away.publish(Publish { channel, data, key: None, user: None })).await.unwrap();
+    };
+    for number in 1..=50 {
+        publish(number).await;
+    }
+    away.is_away.store(false, Ordering::Release);
+    for offset in 1..=50 {
+        assert_eq!(next_offset(&mut peer).await, offset);
+    }
+    publish(51).await;
+    assert_eq!(next_offset(&mut peer).await, 51);
+    listening.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn channels_whose_server_does_not_answer_hold_up_no_others() {
     let (node, divided, hub) = node(|memory| Divided { memory, hangs: AtomicBool::new(false) });
     let (mut peer, listening) = dial(node).await;
