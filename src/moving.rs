@@ -69,8 +69,8 @@ struct State {
     ordered: Vec<(SessionId, u64)>,
     /// What carries out the last order.
     task: Option<AbortHandle>,
-    /// It does so step by step.
-    is_paced: bool,
+    /// That is to move all sessions, who are told at once.
+    is_full: bool,
 }
 
 impl Moving {
@@ -88,10 +88,10 @@ impl Moving {
         }
     }
 
-    /// Whether an order is being carried out step by step.
-    fn is_under_way(&self) -> bool {
+    /// Whether all sessions have been told to go, and are told anew as long as they are here.
+    fn is_moving_all(&self) -> bool {
         let state = self.state.lock();
-        state.is_paced && state.task.as_ref().is_some_and(|task| !task.is_finished())
+        state.is_full && state.task.as_ref().is_some_and(|task| !task.is_finished())
     }
 }
 
@@ -144,7 +144,7 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
             sessions.truncate(count);
             sessions
         }
-        None if node.is_draining() && order.is_plain() && !node.moving.is_under_way() => {
+        None if order.is_plain() && node.moving.is_moving_all() => {
             return Ok(node.sessions.len());
         }
         None => {
@@ -161,10 +161,11 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
     if let Some(task) = state.task.take() {
         task.abort();
     }
-    state.is_paced = order.per_second.is_some();
+    let is_paced = order.per_second.is_some();
+    state.is_full = order.sessions.is_none() && !is_paced;
     let deadline = node.config.drain.deadline;
     let (mut carrying, mut untold) = (Carrying::new(node.clone(), order, deadline), sessions);
-    if !state.is_paced {
+    if !is_paced {
         carrying.tell_all(std::mem::take(&mut untold));
     }
     state.task = Some(tokio::spawn(carrying.run(untold)).abort_handle());

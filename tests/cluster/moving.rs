@@ -242,6 +242,22 @@ async fn who_has_no_place_to_go_or_was_refused_there_is_told_a_node_that_joins_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ends_moves_all_though_it_was_told_to_move_a_part_while_it_drained() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let mut sessions = join_all((0..4).map(|_| Session::open(&a))).await;
+    a.call("drain", json!({})).await;
+    assert_eq!(told(&mut sessions).await, BTreeMap::from([("none".to_owned(), 4)]));
+    a.call("drain", json!({"sessions": 1, "url": "https://localhost:1"})).await;
+    let b = Node::start(&redis, "b").await;
+    a.meets(&["a", "b"]).await;
+    skywave::server::start_drain(a.server.node());
+    for session in &mut sessions {
+        while session.receive("drain").await["url"] != b.url {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hot_node_sheds_no_more_sessions_than_others_have_places_for() {
     let redis = RedisServer::start().await;
     let a = Node::with(&redis, "a", &[("DRAIN__REBALANCE_PERCENT_PER_SECOND", "100")]).await;
