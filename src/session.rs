@@ -10,6 +10,7 @@ pub mod path_memories;
 mod pending;
 mod questions;
 pub mod registry;
+mod renewal;
 mod requests;
 mod subscriptions;
 
@@ -27,6 +28,7 @@ use connection::{Connection, Incoming};
 use joining::Joining;
 use pending::{Done, Pending};
 use questions::Questions;
+use renewal::Renewal;
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
     frame::{Error, Ping, RequestId, SessionId},
@@ -88,6 +90,7 @@ struct Session<C> {
     network_kind: Option<Text<32>>,
     bad_requests: BadRequests,
     progress: Progress,
+    renewal: Renewal,
     places: opening::Places,
 }
 
@@ -171,6 +174,7 @@ impl<C: Connection> Session<C> {
             publishes: TokenBucket::new(limits.publishes_per_second, now),
             bad_requests: BadRequests { count: 0, since: now },
             progress: Progress { taken: 0, moved: now },
+            renewal: Renewal::new(SystemTime::now()),
             pending: Pending::new(limits.outbox_bytes),
             questions: Questions::default(),
             node,
@@ -245,10 +249,11 @@ impl<C: Connection> Session<C> {
 
     /// Does what the clock asks for. Answers when it has to be asked again, at the latest.
     fn beat(&mut self) -> Result<Instant, CloseCode> {
-        let now = Instant::now().into_std();
-        if self.grant.expires_at.is_some_and(|at| at <= SystemTime::now()) {
+        let (now, date) = (Instant::now().into_std(), SystemTime::now());
+        if self.grant.expires_at.is_some_and(|at| at <= date) {
             return Err(CloseCode::TokenExpired);
         }
+        self.renew(date);
         if let Some(at) = self.connection.last_sent() {
             self.heartbeat.sent(at);
         }

@@ -12,6 +12,7 @@ mod moving;
 mod patience;
 mod process;
 mod questions;
+mod renewal;
 #[path = "../redis/server.rs"]
 mod server;
 mod session;

@@ -23,11 +23,17 @@ pub struct Process {
 
 impl Process {
     pub async fn start(redis: &RedisServer, id: &str) -> Self {
+        Self::start_with(redis, id, &[]).await
+    }
+
+    /// As [`Self::start`], with these variables in its environment.
+    pub async fn start_with(redis: &RedisServer, id: &str, variables: &[(&str, String)]) -> Self {
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let (url, place) = (format!("https://localhost:{port}"), format!("127.0.0.1:{port}"));
             let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
             command.args(["serve", "--dev"]).env_clear().envs(settings(redis, id, &url, &place, &[]));
+            command.envs(variables.iter().cloned());
             command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
             let mut child = command.spawn().unwrap();
             let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -39,6 +45,10 @@ impl Process {
             }
         }
         panic!("the node does not start");
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Asks it to end.

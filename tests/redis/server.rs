@@ -3,6 +3,7 @@
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use std::{
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -21,6 +22,22 @@ pub struct RedisServer {
     port: u16,
     settings: Vec<String>,
     environment: Vec<(&'static str, String)>,
+}
+
+/// What gives a process a clock of its own, which the file `clock` in the directory moves.
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub fn clock_in(directory: &Path) -> Vec<(&'static str, String)> {
+    let directories = std::fs::read_dir("/usr/lib").unwrap();
+    let libraries = directories.map(|entry| entry.unwrap().path().join("faketime/libfaketime.so.1"));
+    let library = libraries.into_iter().find(|path| path.exists()).expect("libfaketime is needed");
+    let clock = directory.join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    vec![
+        ("LD_PRELOAD", format!("{}:libc.so.6", library.display())),
+        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
 }
 
 #[allow(dead_code, reason = "each test binary uses a part")]
@@ -43,18 +60,8 @@ impl RedisServer {
     /// A server with a clock of its own, which [`Self::set_clock`] moves. It takes libfaketime, which `make test`
     /// installs; with glibc's allocator, since jemalloc asks for the time before libfaketime is ready.
     pub async fn with_clock() -> Self {
-        let directories = std::fs::read_dir("/usr/lib").unwrap();
-        let libraries = directories.map(|entry| entry.unwrap().path().join("faketime/libfaketime.so.1"));
-        let library = libraries.into_iter().find(|path| path.exists()).expect("libfaketime is needed");
         let directory = tempfile::tempdir().unwrap();
-        let clock = directory.path().join("clock");
-        std::fs::write(&clock, "+0").unwrap();
-        let environment = vec![
-            ("LD_PRELOAD", format!("{}:libc.so.6", library.display())),
-            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ];
+        let environment = clock_in(directory.path());
         Self::of(directory, Vec::new(), environment).await
     }
 
