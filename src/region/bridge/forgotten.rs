@@ -11,9 +11,8 @@ use super::{
 };
 use crate::{
     broker::redis::retention::Retention,
-    redis::{Request, connection::Connection, reply},
+    redis::{Request, reply},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
 use skywave_protocol::Channel;
 use std::collections::HashMap;
@@ -53,36 +52,19 @@ pub async fn tell(link: &Link, heads: &[Head], cursors: &[String]) -> Result<(),
     let away = |_| Interruption::LocalAway;
     let servers = endpoint.connect_to_all(&format!("survey-{region}")).await.map_err(away)?;
     for server in &servers.all {
-        go_through(link, server, &setbacks).await?;
+        let ask = |request| async move {
+            let answer = server.commands.clone().send_packed_command(&server.command(&request)).await;
+            answer.and_then(Value::extract_error).map_err(|_| Interruption::LocalAway)
+        };
+        let work = |partition, channel| {
+            let setback = setbacks.get(&partition)?;
+            Some(tell_of(link, partition, channel, setback))
+        };
+        survey::go_through(link, CHANNELS_AT_ONCE, ask, work).await?;
     }
     // What moved from one server to another may have been passed by on both.
     let is_unmoved = servers.layout.is_like(&endpoint.layout().await.map_err(away)?);
     if is_unmoved { Ok(()) } else { Err(Interruption::KeysMoved) }
-}
-
-async fn go_through(
-    link: &Link,
-    server: &Connection,
-    setbacks: &HashMap<u16, Setback<'_>>,
-) -> Result<(), Interruption> {
-    let mut cursor = "0".to_owned();
-    loop {
-        let command = server.command(&survey::scan_request(&link.applying.local.keys, &cursor));
-        let answer = server.commands.clone().send_packed_command(&command).await;
-        let answer = answer.and_then(Value::extract_error).map_err(|_| Interruption::LocalAway)?;
-        let (next, channels) = survey::scanned(link, answer)?;
-        let mut work = Vec::with_capacity(channels.len());
-        for (partition, channel) in channels {
-            if let Some(setback) = setbacks.get(&partition) {
-                work.push(tell_of(link, partition, channel, setback));
-            }
-        }
-        stream::iter(work).buffer_unordered(CHANNELS_AT_ONCE).try_collect::<()>().await?;
-        if next == "0" {
-            return Ok(());
-        }
-        cursor = next;
-    }
 }
 
 /// A channel that stands in an earlier life here and nowhere there: it begins anew.

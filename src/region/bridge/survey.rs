@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::redis::{entry::Carried, retention::Retention},
-    redis::{Keys, Malformed, Request, Script, StreamId, reply},
+    redis::{Malformed, Request, Script, StreamId, reply},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
@@ -54,27 +54,40 @@ pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(),
         return Ok(());
     }
     for server in 0..link.log.servers() {
-        survey_server(link, server, purposes).await?;
+        let ask = |request| async move { Ok(link.log.ask_server(server, &request).await?) };
+        let work = |partition, channel| {
+            let purpose = purposes.get(&partition)?;
+            Some(make_up(link, partition, channel, purpose))
+        };
+        go_through(link, CHANNELS_AT_ONCE, ask, work).await?;
     }
     // What moved from one server to another may have been passed by on both.
     if link.log.is_unmoved().await? { Ok(()) } else { Err(Interruption::KeysMoved) }
 }
 
-async fn survey_server(
+/// Goes through the channels of which a server has positions, a step through its keys after the other. `ask` puts a request
+/// to that server; `work` is what is to be done for a channel of a partition, if anything is, for `at_once` at a time.
+///
+/// # Errors
+/// See [`Interruption`].
+pub async fn go_through<A, W>(
     link: &Link,
-    server: usize,
-    purposes: &HashMap<u16, Purpose>,
-) -> Result<(), Interruption> {
+    at_once: usize,
+    ask: impl Fn(Request) -> A,
+    work: impl Fn(u16, Channel) -> Option<W>,
+) -> Result<(), Interruption>
+where
+    A: Future<Output = Result<Value, Interruption>>,
+    W: Future<Output = Result<(), Interruption>>,
+{
+    let (pattern, count) = (link.applying.local.keys.positions(), SCANNED_AT_ONCE.to_string());
     let mut cursor = "0".to_owned();
     loop {
-        let (next, channels) = scan(link, server, &cursor).await?;
-        let mut work = Vec::with_capacity(channels.len());
-        for (partition, channel) in channels {
-            if let Some(purpose) = purposes.get(&partition) {
-                work.push(make_up(link, partition, channel, purpose));
-            }
-        }
-        stream::iter(work).buffer_unordered(CHANNELS_AT_ONCE).try_collect::<()>().await?;
+        let request = Request::command(["SCAN", &cursor, "MATCH", &pattern, "COUNT", &count]);
+        let (next, channels) = scanned(link, ask(request).await?)?;
+        let work: Vec<_> =
+            channels.into_iter().filter_map(|(partition, channel)| work(partition, channel)).collect();
+        stream::iter(work).buffer_unordered(at_once).try_collect::<()>().await?;
         if next == "0" {
             return Ok(());
         }
@@ -82,27 +95,8 @@ async fn survey_server(
     }
 }
 
-/// A step through the keys of one of the other region's servers.
-async fn scan(
-    link: &Link,
-    server: usize,
-    cursor: &str,
-) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
-    let request = scan_request(&link.applying.local.keys, cursor);
-    scanned(link, link.log.ask_server(server, &request).await?)
-}
-
-/// A step through the keys of a server that are positions.
-pub fn scan_request(keys: &Keys, cursor: &str) -> Request {
-    let (pattern, count) = (keys.positions(), SCANNED_AT_ONCE.to_string());
-    Request::command(["SCAN", cursor, "MATCH", &pattern, "COUNT", &count])
-}
-
-/// What a [`scan_request`] answers: where the next step begins, and the channels that were found.
-///
-/// # Errors
-/// When it is none.
-pub fn scanned(link: &Link, answer: Value) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
+/// What SCAN answers: where the next step begins, and the channels that were found.
+fn scanned(link: &Link, answer: Value) -> Result<(String, Vec<(u16, Channel)>), Interruption> {
     let keys = &link.applying.local.keys;
     let malformed = |error: Malformed| Interruption::Pull(error.into());
     let Value::Array(parts) = answer else {
