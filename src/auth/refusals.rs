@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(refusals.due("another", now), Some(0));
         assert_eq!(refusals.due("one", now + LOG_INTERVAL), Some(1_000));
     }
+
     #[test]
     fn the_log_tells_the_cause_and_which_origin_to_allow_and_nothing_that_is_secret() {
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -11,6 +11,7 @@ use skywave::{
 };
 use skywave_protocol::{Json, Text, frame::GapReason};
 use std::{
+    fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -136,6 +137,11 @@ async fn log(server: &RedisServer) -> String {
     panic!("there is no log");
 }
 
+/// The command that puts a publication into the log alone, as if its history and position had lost it.
+fn entry(log: &str, epoch: &str, offset: u64, payload: impl Display) -> String {
+    format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {payload}")
+}
+
 #[tokio::test]
 async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
     let server = RedisServer::start().await;
@@ -143,7 +149,7 @@ async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
     let epoch = node.publish(1).await.epoch;
     node.deliveries(1).await;
     let log = log(&server).await;
-    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {offset}");
+    let entry = |offset| entry(&log, &epoch, offset, offset);
     behind_the_tails(&server, &[entry(2), entry(3)]).await;
     node.deliveries(3).await;
     let delivered = node.delivered("chat:1");
@@ -167,7 +173,7 @@ async fn a_log_of_which_more_waits_than_one_answer_carries_is_followed_in_parts(
     // Redis ends connections for which more waits, as a slow path does after a while.
     server.run_words::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "normal 2000000 0 0"]).await;
     let (log, payload) = (log(&server).await, "7".repeat(50_000));
-    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {payload}");
+    let entry = |offset| entry(&log, &epoch, offset, &payload);
     let entries: Vec<_> = (2..=100).map(entry).collect();
     behind_the_tails(&server, &entries).await;
     node.deliveries(100).await;
@@ -200,11 +206,8 @@ async fn what_was_trimmed_from_the_log_meanwhile_is_looked_for_though_nothing_fo
     assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [0; 0]);
     let log = log(&server).await;
     let position = log.replace("log", "pos:chat:1");
-    let lines = [
-        format!("XADD {log} * c chat:1 o eu e {epoch} n 2 t  f j k  u  d 2"),
-        format!("HSET {position} eu {epoch}:2"),
-        format!("XTRIM {log} MAXLEN 0"),
-    ];
+    let lines =
+        [entry(&log, &epoch, 2, 2), format!("HSET {position} eu {epoch}:2"), format!("XTRIM {log} MAXLEN 0")];
     behind_the_tails(&server, &lines).await;
     eventually("a doubt", async || node.doubts() == 1).await;
     let chunk = node.read(&at(&epoch, 1)).await;
@@ -218,7 +221,7 @@ async fn what_the_log_is_still_to_bring_is_there_before_a_loss_is_told() {
     let epoch = node.publish(1).await.epoch;
     node.deliveries(1).await;
     let log = log(&server).await;
-    let entry = |offset| format!("XADD {log} * c chat:1 o eu e {epoch} n {offset} t  f j k  u  d {offset}");
+    let entry = |offset| entry(&log, &epoch, offset, offset);
     let position = log.replace("log", "pos:chat:1");
     // The history lacks them, as that of a channel without any does.
     let lines = [entry(2), entry(3), format!("HSET {position} eu {epoch}:3")];

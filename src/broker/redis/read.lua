@@ -4,11 +4,10 @@
 -- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] `count:room:look`: how many entries, how
 -- many bytes of payloads are answered and how many looked at; what has no room comes with `null` for a payload. One entry
 -- comes in any case, whole if there is any room
--- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · then pairs of origin and `epoch:offset`: what the reader has seen, when reading
--- backward; no more is read than it misses.
--- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that was asked for, or theirs where
--- no more may be looked at, how many of them are whole, for each origin
--- that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
+-- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · then pairs of origin and
+-- `epoch:offset`: what the reader has seen, when reading backward; no more is read than it misses.
+-- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
+-- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told}.
 local positions, filled, coming = {}, {}, {}
 local known = {}

@@ -4,7 +4,8 @@
 -- ARGV[3] what the names of the partition's other keys begin with, and the pub/sub channel of changes
 --
 -- `ARGV[3]:CHANNEL` (hash): session → `holder stay since_ms details`. A holder is a node, and the stay a number that
--- grows whenever a session passes to another holder. The details begin with the claim of the session's transport. `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
+-- grows whenever a session passes to another holder. The details begin with the claim of the session's transport.
+-- `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
 local LISTED = 1000 -- the most changes of a kind that are said of one channel; the count is exact
 
 local function room(channel)
