@@ -614,7 +614,7 @@ var Channel = class {
    * from here. It is there as long as the channel is subscribed.
    */
   get position() {
-    return this.#earliest("taken");
+    return this.#earliest(({ taken }) => taken);
   }
   /** Who is there, where `presence` was asked for. */
   get members() {
@@ -718,19 +718,17 @@ var Channel = class {
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain() {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
-    this.#begin(this.#earliest("filled"));
+    this.#begin(this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled));
   }
   #begin(position2) {
     this.#outgoing.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
-  /**
-   * Where the slowest is; what one that is behind was not given is asked for later. One that has been given nothing yet begins
-   * where the subscription does.
-   */
+  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
     let position2 = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other, isBehind } of this.#readings) {
-      if (position2 && other && (of === "taken" || !isBehind)) position2 = earlier(other, position2);
+    for (const reading of this.#readings) {
+      const other = of(reading);
+      if (position2 && other) position2 = earlier(other, position2);
     }
     return position2;
   }

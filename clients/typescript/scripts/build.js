@@ -2,22 +2,10 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
+import { SHORTENED } from './shortened.js';
 
 const COMMON = 'dist/cjs';
 
-// Names that only this package's own classes have among themselves: no frame, no option and no browser's object has them.
-const INTERNAL = `
-  arrived asked beats beginRound canRefresh catchUp configure connectId deadAt dialed endSubscriptions expiresAt failAll
-  fetchToken frameBytes greetBy handshakeMs hasMuchRoom hasRoom heard isAlive isBeingChecked isConnected
-  isExhausted isGiven isNudged isPaused isRepeatable isSecure networkChanged nextAt nextId nudgeAt nudge phases replied trips smoothedMs look
-  positionOf presenceChanged publishes refreshAt releaseAll replyMs requests resumeAt sendOn sendPublishes sendWaiting
-  sentAt sentOn settle spare stateChanged switchTo tokenExpires trusted upAt upFailed wasSent withdraw woke
-  purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs whenOver avoidedUntil worked
-  address answer ask deliver dial ended expire failed frame isCongested link listen live needs parts payload problem promise
-  refuse schedule until urls early plan reader refusal refused pacer tried isBehind filled taken reply lost tick stop expires only route since take frames opening fail choose due hasAny giveUp isTold stayUntil keyMs isConnected remembers
-  isDead leaving leaveAgainAt newestSubscription confirm fate pass cancel`;
-
-const names = INTERNAL.trim().split(/\s+/);
 rmSync('dist', { recursive: true, force: true });
 await build({
   entryPoints: ['src/index.ts', 'src/core.ts', 'src/msgpack.ts', 'src/indexeddb_outbox.ts', 'src/shared_skywave.ts'],
@@ -29,7 +17,7 @@ await build({
   sourcemap: true,
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',
-  mangleProps: new RegExp(`^(${names.join('|')})$`),
+  mangleProps: new RegExp(`^(${SHORTENED.join('|')})$`),
 });
 execFileSync('tsc', ['--project', 'tsconfig.build.json', '--emitDeclarationOnly'], { stdio: 'inherit' });
 

@@ -156,7 +156,7 @@ export class Channel<Message = unknown, Event = unknown> {
    * from here. It is there as long as the channel is subscribed.
    */
   get position(): Position | undefined {
-    return this.#earliest('taken');
+    return this.#earliest(({ taken }) => taken);
   }
 
   /** Who is there, where `presence` was asked for. */
@@ -276,21 +276,19 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain(): void {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
-    this.#begin(this.#earliest('filled'));
+    this.#begin(this.#earliest(({ filled, isBehind }) => (isBehind ? undefined : filled)));
   }
 
   #begin(position: Position | undefined): void {
     this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
-  /**
-   * Where the slowest is; what one that is behind was not given is asked for later. One that has been given nothing yet begins
-   * where the subscription does.
-   */
-  #earliest(of: 'filled' | 'taken'): Position | undefined {
+  /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
+  #earliest(of: (reading: Reading<Publication<Message>>) => Position | undefined): Position | undefined {
     let position = this.#outgoing.traffic.positionOf(this.name);
-    for (const { [of]: other, isBehind } of this.#readings) {
-      if (position && other && (of === 'taken' || !isBehind)) position = earlier(other, position);
+    for (const reading of this.#readings) {
+      const other = of(reading);
+      if (position && other) position = earlier(other, position);
     }
     return position;
   }
