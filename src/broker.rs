@@ -194,6 +194,11 @@ pub trait Broker: Send + Sync {
     /// Reads at most [`MAX_CHUNK`] publications.
     fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>>;
 
+    /// How many partitions there are, at least one.
+    fn partitions(&self) -> u16 {
+        1
+    }
+
     /// Which channels fail together: what does not answer for one of another partition may answer for this one.
     fn partition(&self, _channel: &Channel) -> u16 {
         0

@@ -18,7 +18,7 @@ use crate::{
     auth::{AuthError, Grant},
     broadcast::encode_frame,
     broker::From,
-    hub::outbox::{LaneId, Outbox, Task},
+    hub::outbox::{Outbox, Task},
     limits::TokenBucket,
     node::Node,
 };
@@ -204,8 +204,9 @@ impl<C: Connection> Session<C> {
                 Ok(wake_at) => set_timer(timer.as_mut(), wake_at),
                 Err(code) => return End::Closed(code),
             }
-            let (fills, subscriptions, broker) = (&self.fills, &self.subscriptions, &*self.node.broker);
-            let may_fill = |lane| fills.may_begin(lane, subscriptions, broker);
+            let (fills, broker) = (&self.fills, &*self.node.broker);
+            let has_room = fills.has_room(broker);
+            let may_fill = |channel: &Channel| has_room && fills.may_begin(channel, broker);
             let asks = self.questions.is_due();
             tokio::select! {
                 // An end that was asked for comes before more traffic.
@@ -373,7 +374,7 @@ enum Due {
 fn poll_due(
     outbox: &Outbox,
     context: &Context<'_>,
-    may_fill: impl Fn(LaneId) -> bool,
+    may_fill: impl Fn(&Channel) -> bool,
     asks: bool,
 ) -> Poll<Due> {
     match outbox.poll_task(context, may_fill) {

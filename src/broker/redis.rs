@@ -287,6 +287,10 @@ impl Broker for RedisBroker {
         })
     }
 
+    fn partitions(&self) -> u16 {
+        self.redis.keys.partitions()
+    }
+
     fn partition(&self, channel: &Channel) -> u16 {
         self.redis.keys.partition(channel)
     }

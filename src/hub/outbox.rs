@@ -149,6 +149,11 @@ impl Outbox {
         }
     }
 
+    /// Whose publications the lane carries.
+    pub fn channel(&self, id: LaneId) -> Option<Channel> {
+        self.queues.lock().lane(id).map(|lane| lane.stream.channel.clone())
+    }
+
     /// What the lane's peer was sent last.
     pub fn position(&self, id: LaneId) -> Option<Position> {
         self.queues.lock().lane(id).map(|lane| lane.position.clone())
@@ -187,9 +192,9 @@ impl Outbox {
         wake(queues);
     }
 
-    /// What the session has to do, when there is something; of the lanes those that `may_fill`. Registers for a wake-up
-    /// otherwise.
-    pub fn poll_task(&self, context: &Context<'_>, may_fill: impl Fn(LaneId) -> bool) -> Poll<Task> {
+    /// What the session has to do, when there is something; of the lanes those whose channel `may_fill`. Registers for a
+    /// wake-up otherwise.
+    pub fn poll_task(&self, context: &Context<'_>, may_fill: impl Fn(&Channel) -> bool) -> Poll<Task> {
         let mut queues = self.queues.lock();
         if let Some(code) = queues.close {
             return Poll::Ready(Task::Close(code));

@@ -4,7 +4,7 @@ use super::{
     Session,
     connection::Connection,
     pending::{Done, Load},
-    subscriptions::{Refusal, Subscription},
+    subscriptions::Refusal,
 };
 use crate::{
     backoff::Backoff,
@@ -13,7 +13,7 @@ use crate::{
     node::Node,
 };
 use skywave_protocol::{Channel, Position};
-use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 /// Before a broker that cannot be reached is asked again.
 const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
@@ -24,15 +24,14 @@ const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duratio
 pub struct Fills(Vec<u16>);
 
 impl Fills {
-    /// Whether a lane's history may be read now.
-    pub fn may_begin(
-        &self,
-        lane: LaneId,
-        subscriptions: &HashMap<Channel, Subscription>,
-        broker: &dyn Broker,
-    ) -> bool {
-        let subscription = subscriptions.values().find(|one| one.membership.lane() == lane);
-        subscription.is_none_or(|one| !self.0.contains(&broker.partition(one.membership.channel())))
+    /// Whether the history of any channel may be read now.
+    pub fn has_room(&self, broker: &dyn Broker) -> bool {
+        self.0.len() < usize::from(broker.partitions())
+    }
+
+    /// Whether a channel's history may be read now. Asked for each that waits: it must cost the same however many there are.
+    pub fn may_begin(&self, channel: &Channel, broker: &dyn Broker) -> bool {
+        !self.0.contains(&broker.partition(channel))
     }
 }
 
@@ -62,12 +61,12 @@ async fn read_on(node: &Node, channel: &Channel, position: Position) -> Result<C
 impl<C: Connection> Session<C> {
     /// Begins to read the next part of a lane's history, from where its peer stands. The session goes on meanwhile.
     pub(super) fn start_filling(&mut self, lane: LaneId) {
-        let Some(subscription) = self.subscriptions.values().find(|one| one.membership.lane() == lane) else {
+        let (Some(channel), Some(position)) = (self.outbox.channel(lane), self.outbox.position(lane)) else {
             return;
         };
-        let Some(position) = self.outbox.position(lane) else { return };
-        let membership = &subscription.membership;
-        let (node, channel, number) = (self.node.clone(), membership.channel().clone(), membership.number());
+        let subscription = self.subscriptions.get(&channel).filter(|one| one.membership.lane() == lane);
+        let Some(subscription) = subscription else { return };
+        let (node, number) = (self.node.clone(), subscription.membership.number());
         let partition = node.broker.partition(&channel);
         self.fills.0.push(partition);
         self.pending.begin(Load::Reading, async move {

@@ -283,6 +283,28 @@ async fn quiet_subscribers_are_told_of_a_new_epoch_without_a_publication() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_thousand_channels_is_told_of_a_new_epoch_in_seconds() {
+    let mut redis = RedisServer::start().await;
+    let mut config = config(&redis);
+    config.limits.channels_per_session = 1_000;
+    let node = node_of(&config).await;
+    let client = client(&[&node], TRANSPORTS[1]).await;
+    let mut subscriptions = Vec::new();
+    for channel in 0..1_000 {
+        subscriptions.push(subscribe(&client, &format!("bench:{channel}")).await);
+    }
+    redis.restart().await;
+    let told = async {
+        for subscription in &mut subscriptions {
+            gap(subscription).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), told)
+        .await
+        .expect("reading on takes the square of the channels");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_begins_an_epoch_is_delivered_after_the_gap_though_nothing_is_retained() {
     for transport in TRANSPORTS {
         let redis = RedisServer::start().await;

@@ -5,7 +5,7 @@ use super::{
     lane::{Lane, LaneId},
 };
 use crate::broadcast::Event;
-use skywave_protocol::{CloseCode, Encoding, codec::EncodedFrame};
+use skywave_protocol::{Channel, CloseCode, Encoding, codec::EncodedFrame};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -59,19 +59,20 @@ impl Queues {
         }
     }
 
-    /// A lane that can be filled now, of those that `may` be; it is from now on being filled.
+    /// A lane that can be filled now, of those whose channel `may` be; it is from now on being filled.
     pub(super) fn fillable(
         &mut self,
         max_bytes: usize,
         fill_room: usize,
-        may: impl Fn(LaneId) -> bool,
+        may: impl Fn(&Channel) -> bool,
     ) -> Option<LaneId> {
         loop {
             // Others have frames to send first, and come back when they are out.
             let lanes = &self.lanes;
             let is_to_fill = |id: &LaneId| lanes[*id].as_ref().is_some_and(Lane::is_to_fill);
             self.to_fill.retain(is_to_fill);
-            let index = self.to_fill.iter().position(|id| may(*id))?;
+            let may = |id: &LaneId| lanes[*id].as_ref().is_some_and(|lane| may(&lane.stream.channel));
+            let index = self.to_fill.iter().position(may)?;
             let (id, bytes) = (self.to_fill[index], self.bytes);
             let lane = self.lane(id)?;
             if bytes == 0 || bytes + fill_room.max(lane.needs) <= max_bytes {
