@@ -2563,6 +2563,7 @@ var Courier = class {
   #outgoing;
   #limit;
   #delivered;
+  #closing;
   /** How many the outbox holds, those on their way into it included. */
   #count = 0;
   /** All that was left by earlier pages is on its way; absent where that failed, so that it is tried again. */
@@ -2574,12 +2575,13 @@ var Courier = class {
   /** How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in order. */
   #underWay = 0;
   #waiting = [];
-  /** `limit`: how many may be in the outbox. */
-  constructor(outbox, outgoing, limit, delivered) {
+  /** `limit`: how many may be in the outbox. `closing` aborts when the client is closed. */
+  constructor(outbox, outgoing, limit, delivered, closing) {
     this.#outbox = outbox;
     this.#outgoing = outgoing;
     this.#limit = limit;
     this.#delivered = delivered;
+    this.#closing = closing;
     this.#load().catch(() => void 0);
   }
   /** Publishes, once it is stored, after all that was published before. */
@@ -2610,7 +2612,8 @@ var Courier = class {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key2 of this.#stale) await this.#remove(key2);
-      const { isConnected } = this.#outgoing;
+      const { isConnected, isClosed, refusal } = this.#outgoing;
+      if (isClosed && refusal !== void 0) throw refusal;
       await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
       return isConnected;
     } catch (error) {
@@ -2629,7 +2632,7 @@ var Courier = class {
   async #takeUp() {
     const entries = await this.#outbox.load((left) => {
       if (!this.#outgoing.isClosed) this.#deliverAll(left);
-    });
+    }, this.#closing);
     this.#deliverAll(entries);
   }
   #deliverAll(entries) {
@@ -2680,15 +2683,25 @@ var Courier = class {
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
   #sent(entry, sent, abandoned) {
     return new Promise((resolve, reject) => {
+      let { sentAtMs } = entry;
       let withdraw = () => true;
       const abandon = () => {
         if (withdraw()) reject(abandoned?.reason);
       };
       const send = () => {
-        withdraw = this.#outgoing.push(entry, resolve, (error) => {
-          if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
+        const { refusal, isClosed } = this.#outgoing;
+        if (isClosed && refusal !== void 0) {
+          reject(refusal);
+          return;
+        }
+        const failed = (error) => {
+          if (error === this.#outgoing.refusal) send();
           else reject(error);
-        }, sent);
+        };
+        withdraw = this.#outgoing.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
+          sentAtMs = atMs;
+          sent(atMs);
+        });
       };
       if (abandoned?.aborted) abandon();
       else send();
@@ -3615,17 +3628,19 @@ function switchTo(session, choice, settle) {
 // src/skywave.ts
 var Skywave = class extends SkywaveCore {
   #delivered = new Emitter();
-  #stopFollowing;
+  #closing = new AbortController();
   /** @throws TypeError for what is no address of a node. */
   constructor(url, options = {}) {
     const { transport = "auto", headStartMs = 500, storage = localStorageIfAny() } = options;
     super(url, options, parts(options, transport), { transport, headStartMs, storage });
+    const { signal } = this.#closing;
     if (options.outbox !== void 0) {
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, (delivered) => {
-        this.#delivered.emit("delivered", delivered);
-      });
+      const delivered = (one) => {
+        this.#delivered.emit("delivered", one);
+      };
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, delivered, signal);
     }
-    if (options.followPage !== false) this.#stopFollowing = followPage(pageFollower(this.session));
+    if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
   on(name, listener, options) {
     return name === "delivered" ? this.#delivered.on(name, listener, options) : super.on(name, listener, options);
@@ -3648,8 +3663,8 @@ var Skywave = class extends SkywaveCore {
     );
   }
   close() {
-    this.#stopFollowing?.();
     super.close();
+    this.#closing.abort();
   }
 };
 function parts(options, transport) {

@@ -7,3 +7,11 @@ export function onAbort(signal: AbortSignal | undefined, listener: () => void): 
     signal?.removeEventListener('abort', listener);
   };
 }
+
+/** Resolves when `signal` aborts; never without one. */
+export function aborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) resolve();
+    onAbort(signal, resolve);
+  });
+}

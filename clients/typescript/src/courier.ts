@@ -1,6 +1,6 @@
 /** Brings publications through an outbox to the session: stored before they are sent, removed when they are settled. */
 import { onAbort } from './abort.js';
-import { messageOf, requestError, SkywaveError } from './errors.js';
+import { messageOf, type RequestError, requestError, SkywaveError } from './errors.js';
 import type { Published } from './messages.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
 import type { Outgoing } from './outgoing.js';
@@ -19,6 +19,7 @@ export class Courier {
   readonly #outgoing: Outgoing;
   readonly #limit: number;
   readonly #delivered: (one: Delivered) => void;
+  readonly #closing: AbortSignal | undefined;
   /** How many the outbox holds, those on their way into it included. */
   #count = 0;
   /** All that was left by earlier pages is on its way; absent where that failed, so that it is tried again. */
@@ -31,12 +32,13 @@ export class Courier {
   #underWay = 0;
   readonly #waiting: (() => void)[] = [];
 
-  /** `limit`: how many may be in the outbox. */
-  constructor(outbox: Outbox, outgoing: Outgoing, limit: number, delivered: (one: Delivered) => void) {
+  /** `limit`: how many may be in the outbox. `closing` aborts when the client is closed. */
+  constructor(outbox: Outbox, outgoing: Outgoing, limit: number, delivered: (one: Delivered) => void, closing?: AbortSignal) {
     this.#outbox = outbox;
     this.#outgoing = outgoing;
     this.#limit = limit;
     this.#delivered = delivered;
+    this.#closing = closing;
     // Whoever publishes hears of it.
     this.#load().catch(() => undefined);
   }
@@ -71,7 +73,8 @@ export class Courier {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key of this.#stale) await this.#remove(key);
-      const { isConnected } = this.#outgoing;
+      const { isConnected, isClosed, refusal } = this.#outgoing;
+      if (isClosed && refusal !== undefined) throw refusal;
       await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
       return isConnected;
     } catch (error) {
@@ -92,7 +95,7 @@ export class Courier {
   async #takeUp(): Promise<void> {
     const entries = await this.#outbox.load((left) => {
       if (!this.#outgoing.isClosed) this.#deliverAll(left);
-    });
+    }, this.#closing);
     this.#deliverAll(entries);
   }
 
@@ -151,16 +154,26 @@ export class Courier {
   /** What the node says. A publication that nobody waits for any more is taken back, unless it may have been sent. */
   #sent(entry: OutboxEntry, sent: (atMs: number) => void, abandoned?: AbortSignal): Promise<Published> {
     return new Promise((resolve, reject) => {
+      let { sentAtMs } = entry;
       let withdraw = (): boolean => true;
       const abandon = (): void => {
         if (withdraw()) reject(abandoned?.reason as Error);
       };
       const send = (): void => {
-        withdraw = this.#outgoing.push(entry, resolve, (error) => {
+        const { refusal, isClosed } = this.#outgoing;
+        if (isClosed && refusal !== undefined) {
+          reject(refusal);
+          return;
+        }
+        const failed = (error: RequestError): void => {
           // A node that does not want this client ends nothing here: the next `connect` sends what is kept.
-          if (error === this.#outgoing.refusal && !this.#outgoing.isClosed) send();
+          if (error === this.#outgoing.refusal) send();
           else reject(error);
-        }, sent);
+        };
+        withdraw = this.#outgoing.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
+          sentAtMs = atMs;
+          sent(atMs);
+        });
       };
       if (abandoned?.aborted) abandon();
       else send();

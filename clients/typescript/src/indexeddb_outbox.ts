@@ -1,4 +1,5 @@
 /** An outbox in IndexedDB: what was published survives the page, the browser and the battery. */
+import { aborted } from './abort.js';
 import { requestError } from './errors.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
 import { randomKey } from './outgoing.js';
@@ -8,12 +9,9 @@ const STORE = 'publications';
 interface Stored extends OutboxEntry {
   /** In the order of their acceptance. */
   readonly number?: number;
-  /** The page whose it is, by the name of the lock that the page holds as long as it lives. */
+  /** The client whose it is, by the name of the lock that it holds as long as it and its page live. */
   readonly owner?: string | undefined;
 }
-
-/** The lock of this page for each database: one page may have several clients, one after the other. */
-const owners = new Map<string, Promise<string | undefined>>();
 
 export interface IndexedDbOutboxOptions {
   /** The database's name; one for each user, whose publications these are. `skywave` by default. */
@@ -22,32 +20,62 @@ export interface IndexedDbOutboxOptions {
   readonly factory?: IDBFactory;
 }
 
-/**
- * An outbox in IndexedDB, to be given as the option `outbox`. Where there is no IndexedDB, on a server for example, whoever
- * publishes is told.
- */
-export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOptions = {}): Outbox {
-  let opened: Promise<IDBDatabase> | undefined;
-  // The browser may take a database away, and what failed once need not fail again.
-  const forget = (): void => {
-    opened = undefined;
-  };
-  const run = async (mode: IDBTransactionMode, begin: (store: IDBObjectStore) => void): Promise<void> => {
-    opened ??= open(factory, name, forget);
+type Begin = (store: IDBObjectStore, owner: string | undefined) => void;
+
+/** The database, opened when it is needed. */
+class Database {
+  /** The client that is given it; one that is made later, once that one is closed, is another one. */
+  owned: Promise<string | undefined> | undefined;
+  readonly #name: string;
+  readonly #factory: IDBFactory | undefined;
+  #opened: Promise<IDBDatabase> | undefined;
+  #done: Promise<unknown> = Promise.resolve();
+
+  constructor(name: string, factory: IDBFactory | undefined) {
+    this.#name = name;
+    this.#factory = factory;
+  }
+
+  /** All that was begun is done: nothing is to be written in the name of a client whose lock is free. */
+  get done(): Promise<unknown> {
+    return this.#done;
+  }
+
+  run(mode: IDBTransactionMode, begin: Begin): Promise<void> {
+    const work = this.#transact(mode, begin);
+    this.#done = Promise.allSettled([this.#done, work]);
+    return work;
+  }
+
+  async #transact(mode: IDBTransactionMode, begin: Begin): Promise<void> {
+    // The browser may take a database away, and what failed once need not fail again.
+    const forget = (): void => {
+      this.#opened = undefined;
+    };
+    this.#opened ??= open(this.#factory, this.#name, forget);
     try {
+      const [database, owner] = await Promise.all([this.#opened, this.owned]);
       // Strict: answered only once it is on the disk.
-      const transaction = (await opened).transaction(STORE, mode, { durability: 'strict' });
-      begin(transaction.objectStore(STORE));
+      const transaction = database.transaction(STORE, mode, { durability: 'strict' });
+      begin(transaction.objectStore(STORE), owner);
       await committed(transaction);
     } catch (error) {
       forget();
       throw error;
     }
-  };
-  /** Makes those of `from` this page's, in one transaction, so that no other page does. */
+  }
+}
+
+/**
+ * An outbox in IndexedDB, to be given as the option `outbox`. Where there is no IndexedDB, on a server for example, whoever
+ * publishes is told.
+ */
+export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOptions = {}): Outbox {
+  const database = new Database(name, factory);
+  /** Makes those of `from` this client's, in one transaction, so that no other one does. */
   const claim = async (owner: string | undefined, from: ReadonlySet<string | undefined>): Promise<OutboxEntry[]> => {
     const claimed: OutboxEntry[] = [];
-    await run('readwrite', (store) => {
+    await database.run('readwrite', (store) => {
       when(store.getAll() as IDBRequest<Stored[]>, (all) => {
         for (const entry of all.filter((one) => from.has(one.owner))) {
           if (entry.owner !== owner) store.put({ ...entry, owner });
@@ -58,23 +86,24 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
     return claimed;
   };
   return {
-    async load(left) {
-      const owner = await own(name);
-      const watch = watcher(name, owner, async (ended) => {
+    async load(left, signal) {
+      database.owned = holdLock(name, aborted(signal).then(() => database.done));
+      const owner = await database.owned;
+      const watch = watcher(name, owner, signal, async (ended) => {
         left(await claim(owner, new Set([ended])));
       });
-      whenAnotherComes(name, watch);
+      whenAnotherComes(name, signal, watch);
       let all: Stored[] = [];
-      await run('readonly', (store) => {
+      await database.run('readonly', (store) => {
         when(store.getAll() as IDBRequest<Stored[]>, (stored) => (all = stored));
       });
       const ended = new Set(all.map((entry) => entry.owner));
       for (const other of await watch()) if (other !== owner) ended.delete(other);
       return claim(owner, ended);
     },
-    async add({ channel, key, data, sentAtMs }) {
-      const owner = await own(name);
-      await run('readwrite', (store) => {
+    add({ channel, key, data, sentAtMs }) {
+      database.owned ??= holdLock(name, aborted(undefined));
+      return database.run('readwrite', (store, owner) => {
         when(store.index('key').get(key) as IDBRequest<Stored | undefined>, (known) => {
           if (known === undefined) store.add({ channel, key, data, sentAtMs, owner });
           else if (known.sentAtMs === undefined) store.put({ ...known, sentAtMs });
@@ -82,7 +111,7 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
       });
     },
     remove: (key) =>
-      run('readwrite', (store) => {
+      database.run('readwrite', (store) => {
         when(store.index('key').getKey(key), (number) => number !== undefined && store.delete(number));
       }),
   };
@@ -92,47 +121,53 @@ function locks(): LockManager | undefined {
   return (globalThis as { navigator?: { locks?: LockManager } }).navigator?.locks;
 }
 
-/** What the locks of a database's pages begin with. */
-function pagesOf(database: string): string {
+/** What the locks of a database's clients begin with. */
+function clientsOf(database: string): string {
   return `${database}:outbox:`;
 }
 
-/** The locks of all pages that live. */
+/** The locks of all clients that live. */
 async function living(database: string): Promise<string[]> {
   const { held = [] } = (await locks()?.query()) ?? {};
-  return held.flatMap(({ name = '' }) => (name.startsWith(pagesOf(database)) ? name : []));
+  return held.flatMap(({ name = '' }) => (name.startsWith(clientsOf(database)) ? name : []));
 }
 
-/** Waits for the end of all other pages that live by the time when it is called, and answers which they are. */
-function watcher(database: string, owner: string | undefined, ended: (page: string) => Promise<void>): () => Promise<string[]> {
+/** Waits for the end of all other clients that live by the time when it is called, and answers which they are. */
+function watcher(
+  database: string,
+  owner: string | undefined,
+  signal: AbortSignal | undefined,
+  ended: (client: string) => Promise<void>,
+): () => Promise<string[]> {
   const watched = new Set([owner]);
   return async function watch() {
     const others = owner === undefined ? [] : await living(database);
     for (const other of others) {
       if (watched.has(other)) continue;
       watched.add(other);
-      whenEnded(other, async () => {
-        // It may have been the only one to know of a page that came later.
+      whenEnded(other, signal, async () => {
+        // It may have been the one to learn of the next, and the only one to know of one that came later.
+        whenAnotherComes(database, signal, watch);
         await watch();
-        await ended(other);
+        if (!signal?.aborted) await ended(other);
       });
     }
     return others;
   };
 }
 
-/** Each page takes a lock from the one that came before it, which learns of it by that. */
-function whenAnotherComes(database: string, then: () => Promise<unknown>): void {
+/** Each client takes a lock from the one that came before it, which learns of it by that. */
+function whenAnotherComes(database: string, signal: AbortSignal | undefined, then: () => Promise<unknown>): void {
   locks()
-    ?.request(`${database}:outbox`, { steal: true }, () => new Promise(() => undefined))
+    ?.request(`${database}:outbox`, { steal: true }, () => aborted(signal))
     .catch(then)
     .catch(() => undefined);
 }
 
-/** Its lock is granted once a page has ended. */
-function whenEnded(page: string, then: () => Promise<void>): void {
+/** Its lock is granted once a client has ended, or its page. */
+function whenEnded(client: string, signal: AbortSignal | undefined, then: () => Promise<void>): void {
   locks()
-    ?.request(page, {}, then)
+    ?.request(client, signal === undefined ? {} : { signal }, then)
     .catch(() => undefined);
 }
 
@@ -140,19 +175,13 @@ function withoutOwner({ channel, key, data, sentAtMs }: Stored): OutboxEntry {
   return { channel, key, data, sentAtMs };
 }
 
-/** Names this page, once it holds its lock; without locks no page is told from another. */
-function own(database: string): Promise<string | undefined> {
-  const held = owners.get(database) ?? holdLock(`${pagesOf(database)}${randomKey()}`);
-  owners.set(database, held);
-  return held;
-}
-
-function holdLock(name: string): Promise<string | undefined> {
+/** Names a client, once it holds its lock, which it does until its `end`; without locks no client is told from another. */
+function holdLock(database: string, end: Promise<unknown>): Promise<string | undefined> {
+  const name = `${clientsOf(database)}${randomKey()}`;
   return new Promise((resolve) => {
     const held = locks()?.request(name, {}, () => {
       resolve(name);
-      // Until the page ends.
-      return new Promise(() => undefined);
+      return end;
     });
     if (held === undefined) resolve(undefined);
     else held.catch(() => {

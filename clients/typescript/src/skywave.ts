@@ -1,4 +1,5 @@
 /** The whole client: both transports raced, nodes and regions learned, the page followed, an outbox. */
+import { onAbort } from './abort.js';
 import { type Address, type NodeUrl, parseAddress } from './address.js';
 import { type ClientEvents, type CoreOptions, SkywaveCore } from './client.js';
 import { Courier, type Delivered } from './courier.js';
@@ -46,18 +47,20 @@ export interface SkywaveEvents extends ClientEvents {
 /** A session with a node, kept up over breaks, transports, nodes and regions. */
 export class Skywave extends SkywaveCore {
   readonly #delivered = new Emitter<Pick<SkywaveEvents, 'delivered'>>();
-  readonly #stopFollowing: (() => void) | undefined;
+  readonly #closing = new AbortController();
 
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions = {}) {
     const { transport = 'auto', headStartMs = 500, storage = localStorageIfAny() } = options;
     super(url, options, parts(options, transport), { transport, headStartMs, storage });
+    const { signal } = this.#closing;
     if (options.outbox !== undefined) {
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, (delivered) => {
-        this.#delivered.emit('delivered', delivered);
-      });
+      const delivered = (one: Delivered): void => {
+        this.#delivered.emit('delivered', one);
+      };
+      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, delivered, signal);
     }
-    if (options.followPage !== false) this.#stopFollowing = followPage(pageFollower(this.session));
+    if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
 
   override on<Name extends keyof SkywaveEvents>(
@@ -89,8 +92,8 @@ export class Skywave extends SkywaveCore {
   }
 
   override close(): void {
-    this.#stopFollowing?.();
     super.close();
+    this.#closing.abort();
   }
 }
 

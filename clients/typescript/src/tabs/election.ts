@@ -1,5 +1,5 @@
 /** Which tab holds the connection: the one that has the Web Lock of their common name. */
-import { aborted } from './tab_life.js';
+import { aborted } from '../abort.js';
 
 /** What a tab does that is elected. */
 export interface Elected {

@@ -1,4 +1,5 @@
 /** The Web Lock that a tab holds for its life: however the tab ends, whoever has asked for the lock learns of it. */
+import { aborted } from '../abort.js';
 
 /** Holds the lock until `signal` aborts; resolves once it is held. */
 export function beginLife(lock: string, signal: AbortSignal): Promise<void> {
@@ -18,14 +19,4 @@ export function whenGone(lock: string, signal: AbortSignal, gone: () => void): v
   });
   // Rejected when that is of no interest any more.
   waiting.catch(() => undefined);
-}
-
-/** Resolves when `signal` aborts. */
-export function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => {
-      resolve();
-    });
-  });
 }

@@ -56,6 +56,11 @@ export class FakeLocks {
     held?.end();
   }
 
+  /** Whose a lock is. */
+  holder(name: string): object | undefined {
+    return this.#held.get(name)?.tab;
+  }
+
   /** The locks that are held. */
   get names(): string[] {
     return [...this.#held.keys()];

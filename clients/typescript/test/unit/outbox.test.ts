@@ -3,11 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Courier, type Delivered } from '../../src/courier.js';
 import type { SkywaveError } from '../../src/errors.js';
-import { indexedDbOutbox } from '../../src/indexeddb_outbox.js';
 import type { Outbox, OutboxEntry } from '../../src/outbox.js';
 import { Outgoing } from '../../src/outgoing.js';
-import { FakeIndexedDb } from './fake_indexeddb.js';
-import { FakeLocks } from './fake_locks.js';
 import { type FakeTransport, World } from './world.js';
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -222,6 +219,18 @@ describe('a publication in an outbox', () => {
     assert.deepEqual(kept(stage), []);
   });
 
+  it('that was sent before the node refused this client is not sent again once its key may be forgotten', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    const node = stage.world.connected();
+    const published = stage.publish('a');
+    while (keys(node).length === 0) await settled();
+    node.says(['disconnect', { code: 3503, reason: 'unauthenticated', reconnect: false }]);
+    stage.world.pass(3_600_000);
+    assert.deepEqual(keys(stage.world.connected()), []);
+    await assert.rejects(published, { name: 'OutcomeUnknownError' });
+    assert.deepEqual(kept(stage), []);
+  });
+
   it('that an earlier page has sent so long ago that its key may be forgotten is told, and not sent again', async () => {
     const stage = new Stage(new MemoryOutbox());
     const { time } = stage.world;
@@ -304,88 +313,17 @@ describe('a publication in an outbox', () => {
     await assert.rejects(published, { code: 110, transient: false });
     assert.deepEqual(kept(stage), ['a']);
   });
-});
 
-describe('an outbox in IndexedDB', () => {
-  it('gives a page what is its own or was left by pages that have ended, and what others leave when they end', async () => {
-    const locks = new FakeLocks();
-    locks.install();
-    const { factory } = new FakeIndexedDb();
-    const page = async (): Promise<{ outbox: Outbox; loaded: string[]; left: string[]; lock: string | undefined }> => {
-      const before = new Set(locks.names);
-      pages += 1;
-      // Each page has the module for itself.
-      const { indexedDbOutbox: open } = (await import(`../../src/indexeddb_outbox.js?page=${pages}`)) as { indexedDbOutbox: typeof indexedDbOutbox };
-      const outbox = open({ factory });
-      const left: string[] = [];
-      const loaded = await locks.tab.run({}, () => outbox.load((entries) => left.push(...entries.map(({ key }) => key))));
-      return { outbox, loaded: loaded.map(({ key }) => key), left, lock: locks.names.find((name) => !before.has(name)) };
-    };
-    let pages = 0;
-    const entry = { channel: 'chat:1', data: '1' };
-    const first = await page();
-    await first.outbox.add({ ...entry, key: 'a' });
-    const second = await page();
-    assert.deepEqual(second.loaded, [], 'the first page is there');
-    await second.outbox.add({ ...entry, key: 'b' });
-    locks.crash(first.lock ?? '');
-    while (second.left.length === 0) await settled();
-    assert.deepEqual(second.left, ['a']);
-    const third = await page();
-    assert.deepEqual(third.loaded, [], 'all is of the second one now');
-    locks.crash(second.lock ?? '');
-    while (third.left.length === 0) await settled();
-    assert.deepEqual(third.left, ['a', 'b']);
-    await third.outbox.remove('a');
-    locks.crash(third.lock ?? '');
-    assert.deepEqual((await page()).loaded, ['b']);
-  });
-
-  it('that a page leaves which came later is published by one that was there before, whoever else has ended', async () => {
-    const locks = new FakeLocks();
-    locks.install();
-    const { factory } = new FakeIndexedDb();
-    const pages: { outbox: Outbox; left: string[]; lock: string }[] = [];
-    for (const number of [1, 2, 3]) {
-      const { indexedDbOutbox: open } = (await import(`../../src/indexeddb_outbox.js?later=${number}`)) as { indexedDbOutbox: typeof indexedDbOutbox };
-      const before = new Set(locks.names);
-      const outbox = open({ factory });
-      const left: string[] = [];
-      await locks.tab.run({}, () => outbox.load((entries) => left.push(...entries.map(({ key }) => key))));
-      pages.push({ outbox, left, lock: locks.names.find((name) => !before.has(name) && name !== 'skywave:outbox') ?? '' });
-      await settled();
-    }
-    const [first, second, third] = pages;
-    await third?.outbox.add({ channel: 'chat:1', data: '1', key: 'a' });
-    locks.crash(second?.lock ?? '');
-    for (let turn = 0; turn < 20; turn += 1) await settled();
-    locks.crash(third?.lock ?? '');
-    for (let turn = 0; turn < 20; turn += 1) await settled();
-    assert.deepEqual(first?.left, ['a']);
-  });
-
-  it('gives a page everything where pages cannot be told from each other', async () => {
-    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
-    const { factory } = new FakeIndexedDb();
-    await indexedDbOutbox({ factory, name: 'no locks' }).add({ channel: 'chat:1', data: '1', key: 'a' });
-    const loaded = await indexedDbOutbox({ factory, name: 'no locks' }).load(() => undefined);
-    assert.deepEqual(loaded.map(({ key }) => key), ['a']);
-  });
-
-  it('that could not be opened is opened anew by the next use', async () => {
-    let opened = 0;
-    const factory = {
-      open() {
-        opened += 1;
-        const request = { error: new Error(`failure ${opened}`) } as unknown as IDBOpenDBRequest;
-        queueMicrotask(() => {
-          Reflect.apply(request.onerror ?? (() => undefined), request, []);
-        });
-        return request;
-      },
-    } as unknown as IDBFactory;
-    const outbox = indexedDbOutbox({ factory });
-    await assert.rejects(outbox.load(() => undefined), { message: 'failure 1' });
-    await assert.rejects(outbox.add({ channel: 'chat:1', key: 'a', data: '1' }), { message: 'failure 2' });
+  it('that is being stored when the client is closed is kept for the next page, and nobody waits for it', async () => {
+    const outbox = new MemoryOutbox();
+    let free = (): void => undefined;
+    outbox.holds.set('a', new Promise((resolve) => (free = resolve)));
+    const stage = new Stage(outbox);
+    const published = stage.publish('a');
+    await settled();
+    stage.world.session.close();
+    free();
+    await assert.rejects(published, { code: 110, transient: false });
+    assert.deepEqual(kept(stage), ['a']);
   });
 });

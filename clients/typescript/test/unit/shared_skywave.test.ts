@@ -1,11 +1,11 @@
 /** A client that tabs share, in tabs of one process: the node is the test, the browser's locks are fakes. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { aborted } from '../../src/abort.js';
 import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
 import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
 import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { UNKNOWN } from '../../src/tabs/status.js';
-import { aborted } from '../../src/tabs/tab_life.js';
 import { FakeLocks } from './fake_locks.js';
 import { FakeNode } from './fake_node.js';
 
