@@ -209,6 +209,15 @@ describe('a channel', () => {
     assert.deepEqual(node.last('subscribe'), { id: node.last('subscribe').id, channel: 'chat:1' });
   });
 
+  it('says of a page whether more is retained', async () => {
+    const { channel, node } = connected();
+    for (const more of [true, false]) {
+      const page = channel.history({ after: {} });
+      node.says(['history', { id: node.last('history').id, channel: 'chat:1', publications: [], more }]);
+      assert.equal((await page).more, more);
+    }
+  });
+
   it('asks for nothing in words that no node takes for text, since the tenth time would end the session', async () => {
     const { channel, node } = connected();
     const half = '\ud83d';

@@ -22,6 +22,16 @@ describe('a subscription that begins again', () => {
     assert.equal((await reading.next()).value?.data, 6);
   });
 
+  it('begins as all components say that name its channel, whatever the last one leaves out', async () => {
+    const { channel, node } = connected({ history: 5 });
+    channel.configure({ presence: true });
+    channel.configure({});
+    channel.on('publication', () => undefined);
+    await settled();
+    const { id, channel: name } = node.last('subscribe');
+    assert.deepEqual(node.last('subscribe'), { id, channel: name, history: 5, presence: true });
+  });
+
   it('goes back for an iteration that names an earlier position, and repeats nothing to listeners', async () => {
     const stage = connected();
     const { channel, node } = stage;
