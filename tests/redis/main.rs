@@ -11,6 +11,7 @@ mod masters;
 mod nodes;
 mod patience;
 mod reading;
+mod replication;
 mod sentinel;
 mod server;
 mod setup;

@@ -2,6 +2,7 @@
 
 use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
+    replication::replica_of,
     server::{RedisServer, free_port},
     world::{Node, at, eventually, offsets, settings_at, soon},
 };
@@ -81,17 +82,6 @@ async fn knows_all(sentinel: u16) -> bool {
     let Ok(facts) = asked.await else { return false };
     let fact = |name: &str| facts.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
     fact("num-other-sentinels").as_deref() == Some("2") && fact("num-slaves").as_deref() == Some("1")
-}
-
-async fn replica_of(master: &RedisServer) -> RedisServer {
-    let port = master.port().to_string();
-    let replica =
-        RedisServer::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await;
-    eventually("replication", async || {
-        replica.run::<String>("INFO replication").await.contains("master_link_status:up")
-    })
-    .await;
-    replica
 }
 
 #[tokio::test(flavor = "multi_thread")]

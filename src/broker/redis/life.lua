@@ -3,9 +3,10 @@
 -- KEYS[1] life (hash) · KEYS[2] log
 -- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] a fresh random name
 --
--- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), a missing hash (flushed,
--- evicted) or a log that is gone begins another one, whichever node comes first, as does a node that has seen more of the
--- log than there is, or a later life; so an offset of one epoch is never given twice. Epochs are `life.turn`. The turn
+-- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), another history of the data
+-- (in the same run: a server that was a replica meanwhile), a missing hash (flushed, evicted) or a log that is gone begins
+-- another one, whichever node comes first, as does a node that has seen more of the log than there is, or a later life; so
+-- an offset of one epoch is never given twice. Epochs are `life.turn`. The turn
 -- changes after half of the time for which an unused position is kept at least: a position that expired is never followed
 -- by another of the same epoch.
 --
@@ -42,17 +43,48 @@ local function log_info()
   return of
 end
 
-local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'turn', 'since', 'born', 'serial', 'log')
+local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'turn', 'since', 'born', 'serial', 'log', 'replid', 'out')
 local life, turn, since = known[2] or '', tonumber(known[3] or nil), tonumber(known[4] or nil)
 local born, serial, logged = known[5], tonumber(known[6] or nil) or 0, known[7] == '1'
 local over = known[1] ~= ARGV[1] or not (known[2] and turn and since and born) or logged and not has_log
 turn, born = turn or 0, born or '0-0'
 
+-- Of what INFO tells; '' where it tells none.
+local function replication_id(told)
+  local _, before = string.find(told, 'master_replid:', 1, true)
+  return before and string.match(told, '^%x+', before + 1) or ''
+end
+
+-- Whether the data may be another server's by now, as those of a replica are, and of a master that was one meanwhile: the
+-- id of their history tells. When all replicas have been gone for long, a master takes another id, and leaves none for it.
+local function is_set_back(known_id)
+  local told = redis.call('INFO', 'replication')
+  local id = replication_id(told)
+  if id == known_id then
+    return false
+  elseif not known_id or string.find(told, 'role:master', 1, true) and string.find(told, 'master_replid2:0+%s') then
+    -- Or a node of the version before this one began the life.
+    try('HSET', KEYS[1], 'replid', id)
+    return false
+  end
+  return true
+end
+
+-- Asking costs a tenth of a publication, so right after one nobody asks: to take over another server's data, and to be a
+-- master again, takes longer (10 ms at best, on one machine and without any data).
+local ASKED_AFTER_MS = 2
+local function was_just_published(last)
+  local ms = tonumber(string.match(last or '', '^%d+'))
+  return ms and ms <= now_ms and now_ms < ms + ASKED_AFTER_MS
+end
+
+over = over or not (known[8] and was_just_published(known[9])) and is_set_back(known[8])
+
 -- Serials grow from life to life. `begun` is the epoch whose channels are marked as begun; '' while none has.
 local function begin_life()
   local from, number = log_info()['last-generated-id'], math.max(serial + 1, now_ms)
   if try('HSET', KEYS[1], 'run', ARGV[1], 'life', ARGV[2], 'turn', 0, 'since', now_ms, 'born', from,
-    'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'begun', '') then
+    'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'begun', '', 'replid', replication_id(redis.call('INFO', 'replication'))) then
     life, turn, born, serial, logged, over = ARGV[2], 0, from, number, has_log, false
   end
 end
