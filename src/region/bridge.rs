@@ -196,7 +196,7 @@ impl Bridge {
                 Course::new(&link, partition, stored, cursor).run(head, backlog)
             })
             .collect();
-        let watching = watch::watch(&link, &self.remote.redis, &self.lag);
+        let (watching, keeping) = (watch::watch(&link, &self.remote.redis, &self.lag), link.log.keep_alive());
         let _remembering = Remembering(self, link.clone());
         tokio::select! {
             Some(interruption) = next(courses) => Err(interruption),
@@ -205,6 +205,7 @@ impl Bridge {
                 _ => Err(Interruption::Subscription("the task ended")),
             },
             never = watching => match never {},
+            Some(error) = keeping => Err(error.into()),
             stranger = self.remote.redis.endpoint.ownership.refused() => {
                 Err(Interruption::Connect(stranger.into()))
             }

@@ -134,3 +134,22 @@ async fn a_leader_whose_event_is_refused_knows_that_there_was_a_later_one() {
     eventually("the next event", async || !events(eu).is_empty()).await;
     assert_eq!(events(eu), [2]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_the_path_has_forgotten_are_made_anew_before_anything_has_to_be_read() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
+    // Nothing has to be read of the log while all of it is heard.
+    let us = deployment.region("us");
+    let clients: String = us.redis.run("CLIENT LIST").await;
+    let reading = clients.lines().filter(|client| client.contains(READING));
+    let ports = reading.map(|client| client.split(" addr=127.0.0.1:").nth(1).unwrap());
+    let ports: Vec<u16> = ports.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect();
+    let forgotten = connections(us, READING).await;
+    assert!(!ports.is_empty());
+    deployment.path("eu", "us").forget(ports);
+    eventually("other connections", async || !connections(us, READING).await.is_subset(&forgotten)).await;
+    deployment.publish("us", 11..=20).await;
+    deployment.all_arrive("eu", "us", 20).await;
+}

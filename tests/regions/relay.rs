@@ -1,6 +1,6 @@
 //! The path from one region to another's Redis: TCP on loopback that is cut, healed, slow, or open one way only.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -17,7 +17,7 @@ const CHUNK_BYTES: usize = 16_384;
 const MAX_CHUNKS: usize = 1_024;
 
 /// What becomes of bytes. Those that do not pass wait, as TCP sends them again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Weather {
     pub there: bool,
     pub back: bool,
@@ -27,6 +27,8 @@ pub struct Weather {
     port: u16,
     /// Counts resets.
     resets: u64,
+    /// The ports of ours from which connections lead there on which nothing passes any more.
+    forgotten: BTreeSet<u16>,
 }
 
 /// A relay; it stops when it is dropped.
@@ -47,7 +49,14 @@ impl Relay {
     pub async fn start(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let fair = Weather { there: true, back: true, delay: Duration::ZERO, port, resets: 0 };
+        let fair = Weather {
+            there: true,
+            back: true,
+            delay: Duration::ZERO,
+            port,
+            resets: 0,
+            forgotten: BTreeSet::new(),
+        };
         let weather = Arc::new(watch::Sender::new(fair));
         let accepting = tokio::spawn(accept(listener, weather.clone()));
         Self { address, weather, accepting }
@@ -74,6 +83,11 @@ impl Relay {
     /// Each way.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Of connections that the server knows by these ports nothing passes any more, and nobody is told.
+    pub fn forget(&self, ports: impl IntoIterator<Item = u16>) {
+        self.weather.send_modify(|weather| weather.forgotten.extend(ports));
     }
 
     /// Ends every connection; those that are made from then on lead to another port.
@@ -107,6 +121,7 @@ async fn pass(client: TcpStream, weather: watch::Receiver<Weather>) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
     }
+    let ours = server.local_addr().unwrap().port();
     let ((client_read, client_write), (server_read, server_write)) =
         (client.into_split(), server.into_split());
     let (mut resetting, resets) = (weather.clone(), weather.borrow().resets);
@@ -114,8 +129,8 @@ async fn pass(client: TcpStream, weather: watch::Receiver<Weather>) {
         // What waited is lost with the connection, even if the way opens in the same moment.
         biased;
         _ = resetting.wait_for(|weather| weather.resets != resets) => {}
-        () = direction(client_read, server_write, weather.clone(), |weather| weather.there) => {}
-        () = direction(server_read, client_write, weather.clone(), |weather| weather.back) => {}
+        () = direction(client_read, server_write, weather.clone(), |weather| weather.there && !weather.forgotten.contains(&ours)) => {}
+        () = direction(server_read, client_write, weather.clone(), |weather| weather.back && !weather.forgotten.contains(&ours)) => {}
     }
 }
 
@@ -124,7 +139,7 @@ async fn direction(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
-    is_open: fn(&Weather) -> bool,
+    is_open: impl Fn(&Weather) -> bool,
 ) {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(MAX_CHUNKS);
     let delays = weather.clone();
@@ -140,7 +155,7 @@ async fn direction(
     let writing = async move {
         while let Some((due, chunk)) = chunks.recv().await {
             sleep_until(due).await;
-            if weather.wait_for(is_open).await.is_err() || to.write_all(&chunk).await.is_err() {
+            if weather.wait_for(&is_open).await.is_err() || to.write_all(&chunk).await.is_err() {
                 return;
             }
         }

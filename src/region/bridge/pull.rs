@@ -8,7 +8,7 @@ use crate::{
         layout::Connections, reply,
     },
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use prometheus::HistogramVec;
 use redis::{RedisError, Value};
 use skywave_protocol::position::Origin;
@@ -22,6 +22,8 @@ pub const MAX_VISITED: usize = 192;
 const MAX_BYTES: usize = 128 << 10;
 /// How long an answer may take that comes behind others on a slow path.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a connection is tried on which nothing may have to be read for hours.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why the log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +170,14 @@ impl RemoteLog {
         Ok(Self { endpoint: endpoint.clone(), lanes, keys, region, name, durations })
     }
 
+    /// Tries the connections until one is of no use, and tells why: one that the path has forgotten would be noticed by what
+    /// has to be read on it, which comes late then; the log of a server that is a master no more stands still.
+    pub async fn keep_alive(&self) -> Option<ConnectError> {
+        let connections = self.lanes.iter().flat_map(|lane| &lane.all);
+        let trials: FuturesUnordered<_> = connections.map(|connection| tried(connection.clone())).collect();
+        trials.into_future().await.0
+    }
+
     /// # Errors
     /// See [`PullError`].
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
@@ -211,5 +221,14 @@ impl RemoteLog {
         let duration = self.durations.with_label_values(&[&*self.name, request.name()]);
         duration.observe(begun.elapsed().as_secs_f64());
         Ok(value)
+    }
+}
+
+async fn tried(mut connection: Connection) -> ConnectError {
+    loop {
+        tokio::time::sleep(TRIAL_INTERVAL).await;
+        if let Err(error) = connection.require_master().await {
+            return error;
+        }
     }
 }
