@@ -92,21 +92,20 @@ enum Yield {
 impl Bridge {
     /// Takes part in the bridge for as long as the node runs.
     pub async fn run(self) {
-        let mut at_least = 0;
+        let (mut at_least, mut telling) = (0, Telling::new(&self.remote.name));
         loop {
             let lease = tokio::select! {
                 lease = self.candidate.acquire(at_least) => lease,
                 never = self.look_on() => match never {},
             };
-            tracing::info!(region = &*self.remote.name, token = lease.token(), "this node leads the link");
             let leading = Leading::new(&self);
             let why = tokio::select! {
                 () = lease.lost() => Yield::Lost,
-                why = self.lead(&lease) => why,
+                why = self.lead(&lease, &mut telling) => why,
                 never = self.links.lead(&self.remote, &self.lag) => match never {},
             };
             drop((leading, lease));
-            tracing::info!(region = &*self.remote.name, "this node leads the link no more");
+            telling.yields();
             match why {
                 Yield::Lost => {}
                 Yield::Fenced(fence) => at_least = fence.saturating_add(1),
@@ -136,12 +135,14 @@ impl Bridge {
         }
     }
 
-    async fn lead(&self, lease: &Lease) -> Yield {
+    async fn lead(&self, lease: &Lease, telling: &mut Telling<'_>) -> Yield {
         let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
             if tokio::time::timeout(REMOTE_PATIENCE, self.reachable()).await.is_err() {
+                telling.is_away();
                 return Yield::RemoteAway;
             }
+            telling.leads(lease.token());
             let begun = Instant::now();
             let Err(interruption) = self.cross(lease).await;
             tracing::warn!(region = &*self.remote.name, %interruption, "the link begins anew");
@@ -401,6 +402,42 @@ struct Remembering<'a>(&'a Bridge, Arc<Link>);
 impl Drop for Remembering<'_> {
     fn drop(&mut self) {
         self.0.remember(&self.1);
+    }
+}
+
+/// What the log is told of leading: nothing more of who tries in turn while the other region is away.
+struct Telling<'a> {
+    region: &'a str,
+    leads: bool,
+    is_away: bool,
+}
+
+impl<'a> Telling<'a> {
+    fn new(region: &'a str) -> Self {
+        Self { region, leads: false, is_away: false }
+    }
+
+    /// The link has both its ends.
+    fn leads(&mut self, token: u64) {
+        self.is_away = false;
+        if !std::mem::replace(&mut self.leads, true) {
+            tracing::info!(region = self.region, token, "this node leads the link");
+        }
+    }
+
+    fn is_away(&mut self) {
+        if !std::mem::replace(&mut self.is_away, true) {
+            tracing::warn!(
+                region = self.region,
+                "the Redis at an end of the link is away or refused; the nodes of this region try it in turn"
+            );
+        }
+    }
+
+    fn yields(&mut self) {
+        if std::mem::take(&mut self.leads) {
+            tracing::info!(region = self.region, "this node leads the link no more");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     patience::{eventually, soon},
     process::Process,
     relay::Relay,
+    server::RedisServer,
 };
 use skywave_client::{Client, Json, TransportChoice};
 use std::{collections::BTreeSet, ops::RangeInclusive};
@@ -152,4 +153,19 @@ async fn connections_that_the_path_has_forgotten_are_made_anew_before_anything_h
     eventually("other connections", async || !connections(us, READING).await.is_subset(&forgotten)).await;
     deployment.publish("us", 11..=20).await;
     deployment.all_arrive("eu", "us", 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_is_away_is_told_once_in_the_log_though_nodes_try_it_in_turn() {
+    let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::start().await)];
+    let mut deployment = Deployment::without_nodes(servers, "", "").await;
+    deployment.region_mut("us").redis.kill();
+    let eu = deployment.region("eu");
+    let process = Process::start(deployment.file("eu", &eu.redis.url()), &[]).await;
+    let tries = async || eu.redis.run::<Option<u64>>("HGET sky:lease:bridge:us token").await;
+    eventually("another try", async || tries().await >= Some(2)).await;
+    assert_eq!(process.has_told("this node leads the link"), 0);
+    assert_eq!(process.has_told("away or refused"), 1);
+    deployment.region_mut("us").redis.relaunch().await;
+    eventually("the link", async || process.has_told("this node leads the link") == 1).await;
 }

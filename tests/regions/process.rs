@@ -12,6 +12,7 @@ pub struct Process {
     /// Where clients reach it.
     pub url: String,
     child: Child,
+    log: NamedTempFile,
     _config: NamedTempFile,
 }
 
@@ -20,13 +21,14 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
         command.args(["serve", "--dev", "--config"]).arg(config.path());
         command.env_clear().envs(settings.iter().copied());
+        let log = NamedTempFile::new().unwrap();
         let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+            command.stdout(Stdio::piped()).stderr(log.reopen().unwrap()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = soon(lines.next_line()).await.unwrap().expect("the node ends before it serves");
         let public = ready.split(' ').find_map(|word| word.strip_prefix("public=")).unwrap();
         let url = format!("https://localhost:{}", public.rsplit(':').next().unwrap());
-        Self { url, child, _config: config }
+        Self { url, child, log, _config: config }
     }
 
     /// It stands still where it is, its connections open, until [`Self::thaw`].
@@ -36,6 +38,12 @@ impl Process {
 
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// How many lines of its log hold these words.
+    pub fn has_told(&self, words: &str) -> usize {
+        let log = std::fs::read_to_string(self.log.path()).unwrap();
+        log.lines().filter(|line| line.contains(words)).count()
     }
 
     /// Ends it without a farewell.
