@@ -5,7 +5,7 @@ use crate::{
     deployment::{CHANNEL, Deployment},
     json_socket::JsonSocket,
     patience::eventually,
-    world::channel,
+    world::{channel, offsets},
 };
 use serde_json::json;
 use skywave::redis::{Keys, keys::partition_of, script::Script};
@@ -97,6 +97,28 @@ async fn a_leader_that_was_fenced_off_goes_on_with_a_higher_token_only() {
     deployment.all_arrive("eu", "us", 20).await;
     let token: u64 = redis.run("HGET sky:lease:bridge:us token").await;
     assert!(token > 1_000, "{token}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_vanishes_while_another_region_publishes_costs_no_subscriber_anything() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.publish("us", 1..=10).await;
+    deployment.all_arrive("eu", "us", 10).await;
+    let eu = deployment.region("eu");
+    let seen = eu.ear.head().await;
+    let position = eu.ear.redis.keys.position(&channel());
+    let deleting = async {
+        for round in 1..=10 {
+            eventually("progress", async || eu.numbers(CHANNEL, "us").len() >= 10 + 15 * round).await;
+            eu.redis.run::<u64>(&format!("DEL {position}")).await;
+            // Who stands there misses nothing, whether anything follows or not.
+            assert!(eu.ear.read(&seen).await.lost.is_empty());
+        }
+    };
+    tokio::join!(deployment.publish("us", 11..=200), deleting);
+    deployment.all_arrive("eu", "us", 200).await;
+    let chunk = eu.ear.read(&seen).await;
+    assert!(chunk.lost.is_empty() && offsets(&chunk).into_iter().eq(11..=200), "{chunk:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
