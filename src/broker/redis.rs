@@ -151,7 +151,8 @@ impl RedisBroker {
     fn retained(&self, channel: &Channel) -> Result<Retained, BrokerError> {
         let namespace = self.namespace(channel)?;
         let age = (namespace.history > 0).then_some(namespace.history_age);
-        Ok(Retained { channel: channel.clone(), age })
+        let position_age = Retention::of(Some(namespace)).position_age;
+        Ok(Retained { channel: channel.clone(), age, position_age })
     }
 
     /// The region that orders a namespace's publications.

@@ -5,7 +5,7 @@ use crate::{
     world::{Node, at, channel, eventually, message, offsets},
 };
 use skywave::broker::{Broker, From};
-use skywave_protocol::{Position, frame::GapReason};
+use skywave_protocol::{Channel, Position, frame::GapReason};
 use std::collections::HashSet;
 
 /// The one loss of which a reader at `position` is told.
@@ -169,17 +169,76 @@ async fn a_position_that_expired_is_followed_by_another_epoch() {
     let server = RedisServer::start().await;
     let node = Node::new(&server).await;
     let before = node.publish(1).await;
-    // As after a week: the position has expired, and the epoch of unused channels has changed.
-    for partition in 0..4 {
-        server.run::<u64>(&format!("DEL sky:{{{partition}}}:pos:chat:1")).await;
-        server.run::<u64>(&format!("HSET sky:{{{partition}}}:life since 0")).await;
-    }
+    // As after a week.
+    server.run::<u64>(&format!("DEL {}", node.redis.keys.position(&channel()))).await;
     let after = node.publish(2).await;
     assert_eq!(after.offset, 1);
     assert_ne!(before.epoch, after.epoch);
     assert_eq!(told(&node, &at(&before.epoch, 1)).await, (GapReason::EpochChanged, 0));
-    // Other channels keep the epoch that they have.
     assert_eq!(node.publish(3).await.epoch, after.epoch);
+}
+
+#[tokio::test]
+async fn a_channel_on_which_nothing_was_published_loses_nothing_however_long_it_is_quiet() {
+    let server = RedisServer::with_clock().await;
+    let node = Node::new(&server).await;
+    let quiet = node.head().await;
+    server.set_clock(30 * 24 * 60 * 60).await;
+    let accepted = node.publish(1).await;
+    node.deliveries(1).await;
+    let chunk = node.read(&quiet).await;
+    assert_eq!((chunk.lost, chunk.publications.len()), (vec![], 1));
+    assert_eq!((&accepted.epoch, accepted.offset), (&quiet.get("eu").unwrap().epoch, 1));
+}
+
+#[tokio::test]
+async fn a_channel_that_goes_on_after_its_position_expired_changes_no_other_channels_epoch() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let other = |number| Channel::new(&format!("chat:other {number}")).unwrap();
+    let others: Vec<_> = (0..16).map(other).collect();
+    let publish = async |channel: &Channel| node.broker.publish(message(channel, 1, None)).await.unwrap();
+    let expire = async |channel: &Channel| {
+        server.run_words::<u64>(&["DEL", &node.redis.keys.position(channel)]).await;
+    };
+    node.publish(1).await;
+    for other in &others {
+        publish(other).await;
+    }
+    let quiet = Channel::new("chat:quiet").unwrap();
+    let begins = node.broker.read(&quiet, From::Head).await.unwrap().start;
+    // Who comes once it has expired is told where the channel goes on.
+    expire(&channel()).await;
+    let goes_on = node.head().await;
+    for other in &others {
+        expire(other).await;
+        publish(other).await;
+    }
+    for (channel, told) in [(channel(), goes_on), (quiet, begins)] {
+        let accepted = publish(&channel).await;
+        assert_eq!((&accepted.epoch, accepted.offset), (&told.get("eu").unwrap().epoch, 1));
+    }
+}
+
+#[tokio::test]
+async fn where_too_many_channels_have_begun_to_tell_them_apart_no_position_is_given_twice() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let mut given = HashSet::new();
+    for number in 0..3 {
+        let accepted = node.publish(number).await;
+        assert!(given.insert((accepted.epoch.clone(), accepted.offset)), "{accepted:?}");
+        for partition in 0..4 {
+            server.run::<u64>(&format!("HSET sky:{{{partition}}}:life marked 1000000")).await;
+        }
+        // The last one that fits, and the first of those that can be told apart again.
+        for other in 0..16 {
+            let name = format!("chat:other {number} {other}");
+            node.broker.publish(message(&name, number, None)).await.unwrap();
+        }
+        server.run::<u64>(&format!("DEL {}", node.redis.keys.position(&channel()))).await;
+    }
+    assert_eq!(given.len(), 3);
 }
 
 #[tokio::test]

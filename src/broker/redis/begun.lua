@@ -1,8 +1,11 @@
--- Before scripts that have to know whether a channel without a position ever had one, behind `life.lua`.
+-- Before scripts that begin channels or tell where they begin, behind `life.lua`.
 --
--- Four bits of a bitmap stand for each channel that has begun in the present epoch, and one more for the bitmap: where that is
--- not set, the bitmap was lost.
+-- Four bits of a bitmap stand for each channel that has begun in the epoch `begun`, and one more for the bitmap: where that
+-- is not set, the bitmap was lost. A channel that has begun and has no position any more, since that expired, was evicted or
+-- deleted, goes on in an epoch of its own: no offset is given twice, and what others were told stays.
 local PLACES = 262144
+-- With more channels than that, one in some hundred is taken for another: then channels begin in another epoch.
+local MOST = 20000
 
 local function places(channel)
   local digest, of = redis.sha1hex(channel), {}
@@ -12,31 +15,41 @@ local function places(channel)
   return of
 end
 
--- Whether the channel, or for all that is known another one, has begun in this epoch.
-local function has_begun(bitmap, channel)
-  local begun = redis.call('HGET', KEYS[1], 'begun')
-  if begun == '' then
-    return false
-  elseif begun ~= fresh_epoch() or redis.call('GETBIT', bitmap, PLACES) == 0 then
-    -- Or it began under the version before this one, which marks nothing.
-    return true
+-- Whether it is known which channels have begun.
+local function is_marked(bitmap)
+  return is_of_life(begun) and redis.call('GETBIT', bitmap, PLACES) == 1
+end
+
+-- The epoch in which a channel without position goes on, and whether that is one of its own.
+local function next_epoch(bitmap, channel)
+  if not is_marked(bitmap) then
+    return epoch_after(epochs), false
   end
   for _, place in ipairs(places(channel)) do
     if redis.call('GETBIT', bitmap, place) == 0 then
-      return false
+      return begun, false
     end
   end
-  return true
+  return epoch_after(epochs), true
 end
 
-local function mark_begun(bitmap, channel)
-  if redis.call('HGET', KEYS[1], 'begun') ~= fresh_epoch() then
+-- Nobody else begins in that epoch.
+local function take_epoch()
+  epochs = epochs + 1
+  return try('HSET', KEYS[1], 'epochs', epochs)
+end
+
+local function mark_begun(bitmap, channel, epoch)
+  if epoch ~= begun then
     redis.call('DEL', bitmap)
     redis.call('SETBIT', bitmap, PLACES, 1)
-    redis.call('HSET', KEYS[1], 'begun', fresh_epoch())
+    redis.call('HSET', KEYS[1], 'epochs', epochs + 1, 'begun', epoch, 'marked', 0)
   end
   for _, place in ipairs(places(channel)) do
     redis.call('SETBIT', bitmap, place, 1)
+  end
+  if redis.call('HINCRBY', KEYS[1], 'marked', 1) >= MOST then
+    redis.call('HSET', KEYS[1], 'begun', '')
   end
 end
 

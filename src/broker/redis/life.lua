@@ -6,13 +6,11 @@
 -- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), another history of the data
 -- (in the same run: a server that was a replica meanwhile), a missing hash (flushed, evicted) or a log that is gone begins
 -- another one, whichever node comes first, as does a node that has seen more of the log than there is, or a later life; so
--- an offset of one epoch is never given twice. Epochs are `life.turn`. The turn
--- changes after half of the time for which an unused position is kept at least: a position that expired is never followed
--- by another of the same epoch.
+-- an offset of one epoch is never given twice. Epochs are `life.eNUMBER`; `epochs` counts those of the life, and `begun` is the
+-- one in which channels begin. (Nodes of the version before have `life.turn`, and want `turn` and `since`.)
 --
 -- Where Redis takes no writes for now (its memory is full, its replicas are away, it is one), the life that was known last
 -- is told, and `refused` is what Redis says: whoever reads needs no write. `over` says that another life is due.
-local TURN_MS = 302400000 -- three and a half days
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -43,11 +41,10 @@ local function log_info()
   return of
 end
 
-local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'turn', 'since', 'born', 'serial', 'log', 'replid', 'out')
-local life, turn, since = known[2] or '', tonumber(known[3] or nil), tonumber(known[4] or nil)
-local born, serial, logged = known[5], tonumber(known[6] or nil) or 0, known[7] == '1'
-local over = known[1] ~= ARGV[1] or not (known[2] and turn and since and born) or logged and not has_log
-turn, born = turn or 0, born or '0-0'
+local known = redis.call('HMGET', KEYS[1], 'run', 'life', 'born', 'serial', 'log', 'replid', 'out', 'epochs', 'begun')
+local life, born, serial = known[2] or '', known[3] or '0-0', tonumber(known[4] or nil) or 0
+local logged, epochs, begun = known[5] == '1', tonumber(known[8] or nil) or 0, known[9] or ''
+local over = known[1] ~= ARGV[1] or not (known[2] and known[3]) or logged and not has_log
 
 -- Of what INFO tells; '' where it tells none.
 local function replication_id(told)
@@ -78,29 +75,32 @@ local function was_just_published(last)
   return ms and ms <= now_ms and now_ms < ms + ASKED_AFTER_MS
 end
 
-over = over or not (known[8] and was_just_published(known[9])) and is_set_back(known[8])
+over = over or not (known[6] and was_just_published(known[7])) and is_set_back(known[6])
 
--- Serials grow from life to life. `begun` is the epoch whose channels are marked as begun; '' while none has.
+-- Serials grow from life to life.
 local function begin_life()
   local from, number = log_info()['last-generated-id'], math.max(serial + 1, now_ms)
   if try('HSET', KEYS[1], 'run', ARGV[1], 'life', ARGV[2], 'turn', 0, 'since', now_ms, 'born', from,
-    'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'begun', '', 'replid', replication_id(redis.call('INFO', 'replication'))) then
-    life, turn, born, serial, logged, over = ARGV[2], 0, from, number, has_log, false
+    'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'epochs', 0, 'begun', '',
+    'replid', replication_id(redis.call('INFO', 'replication'))) then
+    life, born, serial, logged, over, epochs, begun = ARGV[2], from, number, has_log, false, 0, ''
   end
-end
-
-local function begin_turn()
-  turn = turn + 1
-  return try('HSET', KEYS[1], 'turn', turn, 'since', now_ms, 'begun', '')
 end
 
 if over then
   begin_life()
-elseif now_ms - since > TURN_MS or now_ms < since then
-  begin_turn()
 end
 
--- Of positions that begin, in this turn or so many later.
-local function fresh_epoch(later)
-  return life == '' and 'unknown' or life .. '.' .. string.format('%.0f', turn + (later or 0))
+local function is_of_life(epoch)
+  return life ~= '' and string.sub(epoch, 1, #life + 1) == life .. '.'
+end
+
+-- The one that comes after so many.
+local function epoch_after(count)
+  return life == '' and 'unknown' or life .. '.e' .. string.format('%.0f', count + 1)
+end
+
+-- In which channels begin, unless it is not known any more which have.
+local function fresh_epoch()
+  return is_of_life(begun) and begun or epoch_after(epochs)
 end

@@ -24,17 +24,19 @@ local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
 if last then
   local last_epoch, last_offset = string.match(last, '^(.*):(%d+)$')
-  if last_epoch and string.sub(last_epoch, 1, #life + 1) == life .. '.' then
+  if last_epoch and is_of_life(last_epoch) then
     epoch, offset = last_epoch, tonumber(last_offset) + 1
   end
 end
 if not epoch then
-  -- A position that is not there though its channel has begun was evicted or deleted: its offsets are not given again.
-  if has_begun(KEYS[5], ARGV[4]) and not begin_turn() then
+  local is_own
+  epoch, is_own = next_epoch(KEYS[5], ARGV[4])
+  if not is_own then
+    mark_begun(KEYS[5], ARGV[4], epoch)
+  elseif not take_epoch() then
     return refused
   end
-  mark_begun(KEYS[5], ARGV[4])
-  epoch, offset = fresh_epoch(), 1
+  offset = 1
 end
 local offset_text = string.format('%.0f', offset)
 local point = epoch .. ':' .. offset_text
@@ -78,7 +80,7 @@ end
 -- Whoever misses this finds it in the log, and knows by the count that it missed something.
 redis.call('HSET', KEYS[1], 'out', id)
 local count = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'own', 1))
--- Each byte crosses an ocean: no names, no origin, of the epoch its turn. What versions add stands behind the payload.
+-- Each byte crosses an ocean: no names, no origin, of the epoch what follows the life. What versions add stands behind the payload.
 local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0Bc0', #life, life, #id, id, #ARGV[4], ARGV[4],
   #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
   #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8], #count, count)

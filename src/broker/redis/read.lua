@@ -4,8 +4,9 @@
 -- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] `count:room:look`: how many entries, how
 -- many bytes of payloads are answered and how many looked at; what has no room comes with `null` for a payload. One entry
 -- comes in any case, whole if there is any room
--- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · then pairs of origin and
--- `epoch:offset`: what the reader has seen, when reading backward; no more is read than it misses.
+-- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · [9] this region's name
+-- ARGV[10] position_age_ms · then pairs of origin and `epoch:offset`: what the reader has seen, when reading backward; no more is
+-- read than it misses.
 -- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
 -- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told}.
@@ -35,14 +36,20 @@ if KEYS[6] then
   end
 end
 
--- As publish.lua will have it: a position that is not there though its channel has begun is followed by another turn.
-local function next_epoch()
+-- As publish.lua will have it. An epoch of the channel's own is taken now, where Redis takes writes: who is told of it stands
+-- there until something is published.
+local function goes_on_in()
   for index = 2, #positions, 2 do
-    if string.sub(positions[index], 1, #life + 1) == life .. '.' then
+    if is_of_life(positions[index]) then
       return fresh_epoch()
     end
   end
-  return fresh_epoch(has_begun(KEYS[5], ARGV[8]) and 1 or 0)
+  local epoch, is_own = next_epoch(KEYS[5], ARGV[8])
+  if is_own and not over and take_epoch() then
+    redis.call('HSET', KEYS[3], ARGV[9], epoch .. ':0')
+    redis.call('PEXPIRE', KEYS[3], ARGV[10])
+  end
+  return epoch
 end
 
 local count, room, look = string.match(ARGV[5], '^(%d+):(%d+):(%d+)$')
@@ -52,7 +59,7 @@ local whole = 0
 -- How many publications lie between the reader's position and the head; nil when that cannot be told.
 local function missing()
   local seen = {}
-  for index = 9, #ARGV, 2 do
+  for index = 11, #ARGV, 2 do
     seen[ARGV[index]] = ARGV[index + 1]
   end
   local sum = 0
@@ -103,7 +110,7 @@ local oldest_ms = math.max(0, now_ms - tonumber(ARGV[6]))
 local oldest = string.format('%.0f', oldest_ms)
 local entries = {}
 if ARGV[3] == 'backward' then
-  if #ARGV > 8 then
+  if #ARGV > 10 then
     count = math.min(count, missing() or count)
   end
   if count > 0 then
@@ -116,4 +123,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = read_from('XRANGE', bound, '+')
 end
-return { life, next_epoch(), positions, entries, count, whole, filled, coming, over and '1' or '0' }
+return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0' }

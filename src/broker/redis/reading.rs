@@ -123,6 +123,7 @@ impl Hand {
 pub struct Retained {
     pub channel: Channel,
     pub age: Option<Duration>,
+    pub position_age: Duration,
 }
 
 impl Reading {
@@ -302,7 +303,7 @@ impl Reading {
     }
 
     fn request(&self, retained: &Retained, part: Part<'_>, room: Room) -> Request {
-        let Retained { channel, age } = retained;
+        let Retained { channel, age, position_age } = retained;
         let (order, bound) = match part {
             _ if age.is_none() => ("head", "+".to_owned()),
             Part::Nothing => ("head", "+".to_owned()),
@@ -311,11 +312,18 @@ impl Reading {
             Part::From(id) => ("forward", id.to_string()),
         };
         let age_ms = age.unwrap_or_default().as_millis();
-        let (age_ms, others) = (age_ms.to_string(), self.others.clone());
-        let mut args: Vec<Vec<u8>> =
-            [order.to_owned(), bound, room.to_string(), age_ms, others, channel.to_string()]
-                .map(String::into_bytes)
-                .into();
+        let mut args: Vec<Vec<u8>> = [
+            order.to_owned(),
+            bound,
+            room.to_string(),
+            age_ms.to_string(),
+            self.others.clone(),
+            channel.to_string(),
+            self.own.to_string(),
+            position_age.as_millis().to_string(),
+        ]
+        .map(String::into_bytes)
+        .into();
         if let Part::Missing(position) = part {
             for (origin, point) in position.iter() {
                 args.push(origin.as_bytes().to_vec());

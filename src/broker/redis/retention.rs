@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The most entries of a partition's log, whatever their age.
 pub const LOG_LENGTH: usize = 1_000_000;
-/// An unused channel keeps its position for at least so long; the scripts change epochs twice as often.
+/// An unused channel keeps its position for at least so long; afterwards it goes on in another epoch.
 const POSITION_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// What is kept of the publications of a namespace.
 #[derive(Debug, Clone, Copy)]
