@@ -150,7 +150,7 @@ var Emitter = class {
     const { signal } = options;
     if (signal?.aborted) return () => void 0;
     const own = (event) => {
-      listener(event);
+      if (listeners.has(own)) listener(event);
     };
     const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Map();
     this.#listeners.set(name, listeners);
@@ -164,12 +164,14 @@ var Emitter = class {
   }
   /** Nobody listens any more. */
   clear() {
-    for (const listeners of this.#listeners.values()) for (const forget of listeners.values()) forget();
-    this.#listeners.clear();
+    for (const listeners of this.#listeners.values()) {
+      for (const forget of listeners.values()) forget();
+      listeners.clear();
+    }
     this.#removed?.();
   }
   emit(name, event) {
-    for (const listener of [...this.#listeners.get(name)?.keys() ?? []]) {
+    for (const listener of new Map(this.#listeners.get(name)).keys()) {
       try {
         listener(event);
       } catch (error) {
@@ -355,11 +357,13 @@ function isPast(position2 = {}, { origin, epoch, offset }) {
   const seen = pointOf(position2, origin);
   return seen?.epoch === epoch && offset <= seen.offset;
 }
-function earlier(one, other) {
+function earlier(one, other, now) {
   let both = {};
-  for (const [origin, { epoch, offset }] of Object.entries(one)) {
+  for (const [origin, point2] of Object.entries(one)) {
     const known = pointOf(other, origin);
-    if (known !== void 0) both = moved(both, { origin, epoch, offset: known.epoch === epoch ? Math.min(offset, known.offset) : offset });
+    if (known === void 0) continue;
+    const isEarlier = known.epoch === point2.epoch ? point2.offset < known.offset : known.epoch === pointOf(now, origin)?.epoch;
+    both = { ...both, [origin]: isEarlier ? point2 : known };
   }
   return both;
 }
@@ -438,7 +442,8 @@ var Reading = class {
   return() {
     this.#queue.length = 0;
     this.end();
-    return Promise.resolve({ value: void 0, done: true });
+    this.#error = void 0;
+    return this.next();
   }
   [Symbol.asyncIterator]() {
     return this;
@@ -464,7 +469,7 @@ function answer(schema, value) {
 }
 
 // src/outgoing.ts
-var REPLIES = { history: "history", presence: "presence", call: "result", refresh: "refreshed" };
+var NAMES = { call: "result", refresh: "refreshed" };
 var Outgoing = class {
   /** Takes publications on their way, where there is one. */
   courier;
@@ -522,7 +527,7 @@ var Outgoing = class {
         frame: (id2) => [name, { id: id2, ...fields }],
         isRepeatable,
         timeoutMs,
-        reply: REPLIES[name],
+        reply: NAMES[name] ?? name,
         done: resolve,
         failed: reject
       })
@@ -725,10 +730,11 @@ var Channel = class {
   }
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
-    let position2 = this.#outgoing.traffic.positionOf(this.name);
+    const now = this.#outgoing.traffic.positionOf(this.name);
+    let position2 = now;
     for (const reading of this.#readings) {
       const other = of(reading);
-      if (position2 && other) position2 = earlier(other, position2);
+      if (now && position2 && other) position2 = earlier(other, position2, now);
     }
     return position2;
   }
@@ -796,7 +802,7 @@ var Channel = class {
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
     const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
-    const publication2 = isHidden ? void 0 : this.#checked(wire);
+    const publication2 = isHidden ? void 0 : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
       if (publication2 === void 0) reading.pass(wire);
       else reading.push(publication2);
@@ -845,16 +851,17 @@ var Channel = class {
     const checked = this.#valid(this.#options.eventSchema, data);
     if (checked !== void 0) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
   }
-  #checked(wire) {
-    const checked = this.#valid(this.#options.schema, wire.data);
+  /** `isNew`: it has not been told before. */
+  #checked(wire, isNew = true) {
+    const checked = this.#valid(this.#options.schema, wire.data, isNew);
     return checked && toPublication(wire, checked.value);
   }
-  #valid(schema, data) {
+  #valid(schema, data, isNew = true) {
     try {
       return { value: validate(schema, data) };
     } catch (error) {
       if (!(error instanceof InvalidDataError)) throw error;
-      this.#events.emit("invalid", error);
+      if (isNew) this.#events.emit("invalid", error);
       return void 0;
     }
   }
@@ -997,7 +1004,7 @@ function toBase64(bytes) {
   for (const byte of bytes) text2 += String.fromCharCode(byte);
   return btoa(text2);
 }
-function splitText(message, parse = (text2) => JSON.parse(text2)) {
+function splitText(message, parse) {
   return [valueOf(message, parse)].flat();
 }
 
@@ -1644,7 +1651,7 @@ var Traffic = class {
     const { id: id2 = BY_CONNECT, channel: channel2, subscription = -1 } = body;
     const phase = link.phases.get(channel2);
     link.newestSubscription = Math.max(link.newestSubscription, subscription);
-    if (!phase?.confirm(id2, subscription)) return;
+    if (!phase?.confirm(id2, subscription) || link !== this.#host.live) return;
     this.#subscriptions.get(channel2)?.subscribed(body);
     for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel2, frame, stream);
   }
@@ -1794,18 +1801,19 @@ var Traffic = class {
       const request = subscription.request();
       left -= 3 * JSON.stringify([channel2, request]).length + 8;
       if (left < 0) break;
-      asked.set(channel2, subscription);
+      asked.set(channel2, [subscription, request]);
       subscriptions[channel2] = request;
     }
     return { asked, subscriptions };
   }
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link) {
-    for (const [channel2, subscription] of link.asked) {
+    for (const [channel2, [subscription, { position: position2 }]] of link.asked) {
       const phase = new Phase();
       phase.ask(BY_CONNECT, -1);
       link.phases.set(channel2, phase);
-      if (this.#subscriptions.get(channel2) !== subscription || subscription.isPaused) this.#leave(channel2);
+      const hasBegun = !position2 && subscription.position;
+      if (this.#subscriptions.get(channel2) !== subscription || subscription.isPaused || hasBegun) this.#leave(channel2);
     }
     link.asked = /* @__PURE__ */ new Map();
     for (const channel2 of this.#subscriptions.keys()) {
@@ -2537,7 +2545,7 @@ var SkywaveCore = class {
   /** Calls a method of the application behind the node. `deadlineMs`: how long the caller waits. */
   async call(method, data = null, { deadlineMs, schema, signal } = {}) {
     checkText(method, 128);
-    const fields = { method, deadline_ms: deadlineMs && Math.ceil(deadlineMs), data: toPayload(data) };
+    const fields = { method, deadline_ms: deadlineMs && Math.min(Math.max(Math.ceil(deadlineMs), 0), 1e12), data: toPayload(data) };
     const body = await this.outgoing.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
@@ -3645,8 +3653,13 @@ var Skywave = class extends SkywaveCore {
   on(name, listener, options) {
     return name === "delivered" ? this.#delivered.on(name, listener, options) : super.on(name, listener, options);
   }
-  /** Tells what is known of the network, where the page does not: in React Native. */
+  /**
+   * Tells what is known of the network, where the page does not: in React Native.
+   *
+   * @throws RequestError for a `kind` of more than 32 bytes.
+   */
   setNetwork(network) {
+    checkText(network.kind, 32);
     networkChanged(this.session, network, network.kind !== this.session.network.kind);
   }
   /**

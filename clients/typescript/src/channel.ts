@@ -285,10 +285,11 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of: (reading: Reading<Publication<Message>>) => Position | undefined): Position | undefined {
-    let position = this.#outgoing.traffic.positionOf(this.name);
+    const now = this.#outgoing.traffic.positionOf(this.name);
+    let position = now;
     for (const reading of this.#readings) {
       const other = of(reading);
-      if (position && other) position = earlier(other, position);
+      if (now && position && other) position = earlier(other, position, now);
     }
     return position;
   }
@@ -365,7 +366,7 @@ export class Channel<Message = unknown, Event = unknown> {
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
     const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? '');
-    const publication = isHidden ? undefined : this.#checked(wire);
+    const publication = isHidden ? undefined : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
       if (publication === undefined) reading.pass(wire);
       else reading.push(publication);
@@ -423,17 +424,18 @@ export class Channel<Message = unknown, Event = unknown> {
     if (checked !== undefined) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
   }
 
-  #checked(wire: WirePublication): Publication<Message> | undefined {
-    const checked = this.#valid(this.#options.schema, wire.data);
+  /** `isNew`: it has not been told before. */
+  #checked(wire: WirePublication, isNew = true): Publication<Message> | undefined {
+    const checked = this.#valid(this.#options.schema, wire.data, isNew);
     return checked && toPublication(wire, checked.value);
   }
 
-  #valid<Value>(schema: StandardSchema<Value> | undefined, data: unknown): { value: Value } | undefined {
+  #valid<Value>(schema: StandardSchema<Value> | undefined, data: unknown, isNew = true): { value: Value } | undefined {
     try {
       return { value: validate(schema, data) };
     } catch (error) {
       if (!(error instanceof InvalidDataError)) throw error;
-      this.#events.emit('invalid', error);
+      if (isNew) this.#events.emit('invalid', error);
       return undefined;
     }
   }

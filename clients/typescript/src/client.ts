@@ -190,7 +190,7 @@ export class SkywaveCore {
     { deadlineMs, schema, signal }: CallOptions<Result> = {},
   ): Promise<Result> {
     checkText(method, 128);
-    const fields = { method, deadline_ms: deadlineMs && Math.ceil(deadlineMs), data: toPayload(data) };
+    const fields = { method, deadline_ms: deadlineMs && Math.min(Math.max(Math.ceil(deadlineMs), 0), 1e12), data: toPayload(data) };
     const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }

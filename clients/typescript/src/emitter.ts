@@ -28,9 +28,9 @@ export class Emitter<Events> {
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>, options: ListenOptions = {}): () => void {
     const { signal } = options;
     if (signal?.aborted) return () => undefined;
-    // Its own function, so that a listener given twice is two.
+    // Its own function, so that a listener given twice is two. One before it may remove it while all are told.
     const own: Listener<Events[Name]> = (event) => {
-      listener(event);
+      if (listeners.has(own)) listener(event);
     };
     const listeners = this.#listeners.get(name) ?? new Map<Listener<never>, () => void>();
     this.#listeners.set(name, listeners);
@@ -45,13 +45,16 @@ export class Emitter<Events> {
 
   /** Nobody listens any more. */
   clear(): void {
-    for (const listeners of this.#listeners.values()) for (const forget of listeners.values()) forget();
-    this.#listeners.clear();
+    for (const listeners of this.#listeners.values()) {
+      for (const forget of listeners.values()) forget();
+      listeners.clear();
+    }
     this.#removed?.();
   }
 
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
-    for (const listener of [...(this.#listeners.get(name)?.keys() ?? [])] as Listener<Events[Name]>[]) {
+    // Those that are added meanwhile are not told.
+    for (const listener of new Map(this.#listeners.get(name)).keys() as Iterable<Listener<Events[Name]>>) {
       try {
         listener(event);
       } catch (error) {

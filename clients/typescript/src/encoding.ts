@@ -128,6 +128,6 @@ function toBase64(bytes: Uint8Array): string {
  *
  * @throws DecodeError for what is no JSON.
  */
-export function splitText(message: string | Uint8Array, parse: (text: string) => unknown = (text) => JSON.parse(text) as unknown): unknown[] {
+export function splitText(message: string | Uint8Array, parse: (text: string) => unknown): unknown[] {
   return [valueOf(message, parse)].flat();
 }

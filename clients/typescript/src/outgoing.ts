@@ -23,7 +23,8 @@ interface Replies {
   refresh: ServerFrames['refreshed'];
 }
 
-const REPLIES: Record<keyof Replies, keyof ServerFrames> = { history: 'history', presence: 'presence', call: 'result', refresh: 'refreshed' };
+/** The names of those replies that are not called like what they answer. */
+const NAMES: { [Name in keyof Replies]?: keyof ServerFrames } = { call: 'result', refresh: 'refreshed' };
 
 /** Who else may take a publication on its way. */
 export interface PublicationCourier {
@@ -107,7 +108,7 @@ export class Outgoing {
         frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
         isRepeatable,
         timeoutMs,
-        reply: REPLIES[name],
+        reply: NAMES[name] ?? (name as keyof ServerFrames),
         done: resolve,
         failed: reject,
       }),

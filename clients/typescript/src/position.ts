@@ -43,12 +43,14 @@ export function isPast(position: Position = {}, { origin, epoch, offset }: Place
   return seen?.epoch === epoch && offset <= seen.offset;
 }
 
-/** Where both have been, of which one may be further on. */
-export function earlier(one: Position, other: Position): Position {
+/** Where both have been, of which one may be further on. Epochs other than those of `now` are over. */
+export function earlier(one: Position, other: Position, now: Position): Position {
   let both: Position = {};
-  for (const [origin, { epoch, offset }] of Object.entries(one)) {
+  for (const [origin, point] of Object.entries(one)) {
     const known = pointOf(other, origin);
-    if (known !== undefined) both = moved(both, { origin, epoch, offset: known.epoch === epoch ? Math.min(offset, known.offset) : offset });
+    if (known === undefined) continue;
+    const isEarlier = known.epoch === point.epoch ? point.offset < known.offset : known.epoch === pointOf(now, origin)?.epoch;
+    both = { ...both, [origin]: isEarlier ? point : known };
   }
   return both;
 }

@@ -81,7 +81,8 @@ export class Reading<T extends Place> implements AsyncIterableIterator<T, undefi
   return(): Promise<IteratorResult<T, undefined>> {
     this.#queue.length = 0;
     this.end();
-    return Promise.resolve({ value: undefined, done: true });
+    this.#error = undefined;
+    return this.next();
   }
 
   [Symbol.asyncIterator](): this {

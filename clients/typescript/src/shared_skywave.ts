@@ -6,6 +6,7 @@ import { lost, requestError, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
+import { checkText } from './payload.js';
 import type { TransportChoice } from './race_memory.js';
 import { FixedRoute } from './session/fixed_route.js';
 import type { Connection, State } from './session/state.js';
@@ -229,8 +230,13 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     this.#tab.page(this.#tab.network, 'check');
   }
 
-  /** Tells what is known of the network, where the page does not. */
+  /**
+   * Tells what is known of the network, where the page does not.
+   *
+   * @throws RequestError for a `kind` of more than 32 bytes.
+   */
   setNetwork(network: Network): void {
+    checkText(network.kind, 32);
     this.#tab.page(network, network.kind === this.#tab.network.kind ? undefined : 'network');
   }
 

@@ -10,6 +10,7 @@ import type { Network } from './frames.js';
 import type { Outbox } from './outbox.js';
 import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
+import { checkText } from './payload.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
 import type { MemoryStorage, TransportChoice } from './race_memory.js';
 import { networkChanged, pageFollower } from './session/network.js';
@@ -73,8 +74,13 @@ export class Skywave extends SkywaveCore {
       : super.on(name, listener as Listener<ClientEvents[keyof ClientEvents]>, options);
   }
 
-  /** Tells what is known of the network, where the page does not: in React Native. */
+  /**
+   * Tells what is known of the network, where the page does not: in React Native.
+   *
+   * @throws RequestError for a `kind` of more than 32 bytes.
+   */
   setNetwork(network: Network): void {
+    checkText(network.kind, 32);
     networkChanged(this.session, network, network.kind !== this.session.network.kind);
   }
 

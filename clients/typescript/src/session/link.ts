@@ -1,6 +1,6 @@
 /** One connection that carries the session, or is about to: its phases and its heartbeat. Time is an argument. */
 import type { Address } from '../address.js';
-import type { ClientFrame, Heartbeat } from '../frames.js';
+import type { ClientFrame, Heartbeat, SubscribeOptions } from '../frames.js';
 import type { Lane, Transport } from '../transport.js';
 import type { Held, Phase } from './phase.js';
 import type { Subscription } from './subscription.js';
@@ -20,7 +20,7 @@ export class Link {
   /** The id of its `connect`. */
   connectId = 0;
   /** What its `connect` asks for. */
-  asked: ReadonlyMap<string, Subscription> = new Map();
+  asked: ReadonlyMap<string, readonly [Subscription, SubscribeOptions]> = new Map();
   /** Which of the client's attempts it is. */
   attempt = 0;
   /** What came before `connected`. */

@@ -105,7 +105,8 @@ export class Traffic {
     const { id = BY_CONNECT, channel, subscription = -1 } = body;
     const phase = link.phases.get(channel);
     link.newestSubscription = Math.max(link.newestSubscription, subscription);
-    if (!phase?.confirm(id, subscription)) return;
+    // One that retires says nothing of where the live one begins.
+    if (!phase?.confirm(id, subscription) || link !== this.#host.live) return;
     this.#subscriptions.get(channel)?.subscribed(body);
     for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel, frame, stream);
   }
@@ -268,9 +269,9 @@ export class Traffic {
   // ---- connections
 
   /** All subscriptions, as far as they fit into one `connect`; the others are asked for after it. */
-  asked(frameBytes: number): { asked: Map<string, Subscription>; subscriptions: Record<string, SubscribeOptions> } {
+  asked(frameBytes: number): { asked: Link['asked']; subscriptions: Record<string, SubscribeOptions> } {
     let left = (frameBytes || Infinity) - CONNECT_BYTES;
-    const asked = new Map<string, Subscription>();
+    const asked = new Map<string, readonly [Subscription, SubscribeOptions]>();
     const subscriptions: Record<string, SubscribeOptions> = {};
     for (const [channel, subscription] of this.#subscriptions) {
       if (subscription.isPaused) continue;
@@ -278,7 +279,7 @@ export class Traffic {
       // A byte of UTF-8 takes at most three per UTF-16 unit; the node reads the whole frame or nothing.
       left -= 3 * JSON.stringify([channel, request]).length + 8;
       if (left < 0) break;
-      asked.set(channel, subscription);
+      asked.set(channel, [subscription, request]);
       subscriptions[channel] = request;
     }
     return { asked, subscriptions };
@@ -286,12 +287,13 @@ export class Traffic {
 
   /** Brings the new connection to what the application has asked for meanwhile. */
   catchUp(link: Link): void {
-    for (const [channel, subscription] of link.asked) {
+    for (const [channel, [subscription, { position }]] of link.asked) {
       const phase = new Phase();
       phase.ask(BY_CONNECT, -1);
       link.phases.set(channel, phase);
-      // Dropped meanwhile, even if somebody else has subscribed since.
-      if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused) this.#leave(channel);
+      // Dropped meanwhile, even if somebody else has subscribed since; or confirmed by the old one, and then it begins there.
+      const hasBegun = !position && subscription.position;
+      if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused || hasBegun) this.#leave(channel);
     }
     link.asked = new Map();
     for (const channel of this.#subscriptions.keys()) {

@@ -122,6 +122,27 @@ describe('a channel', () => {
     assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });
 
+  it('tells a listener nothing more once another one has removed it', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: string[] = [];
+    const removing = new AbortController();
+    let isLast = false;
+    channel.on('publication', () => {
+      heard.push('first');
+      if (isLast) channel.release();
+      else removing.abort();
+    });
+    channel.on('publication', () => heard.push('second'), { signal: removing.signal });
+    channel.on('publication', () => heard.push('third'));
+    await settled();
+    confirm(stage);
+    node.says(publication(1));
+    isLast = true;
+    node.says(publication(2));
+    assert.deepEqual(heard, ['first', 'third', 'first']);
+  });
+
   it('lets no slow iteration hold up another one', async () => {
     const stage = connected({ queue: 2 });
     const { channel, node } = stage;

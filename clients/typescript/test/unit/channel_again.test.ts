@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Channel } from '../../src/channel.js';
 import { Outgoing } from '../../src/outgoing.js';
+import type { StandardSchema } from '../../src/schema.js';
 import { confirm, connected, settled, told } from './channel_stage.js';
 import { publication } from './world.js';
 
@@ -48,6 +49,40 @@ describe('a subscription that begins again', () => {
     for (let count = 0; count < 3; count += 1) read.push((await reading.next()).value?.data);
     assert.deepEqual(read, [2, 3, 4]);
     assert.deepEqual(heard, [3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it('goes back into an epoch that is over for the iteration that is there, whoever else is in the next one', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const slow = channel.publications();
+    channel.configure({ queue: 100 });
+    channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3].map((offset) => publication(offset)));
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', reason: 'epoch_changed', epoch: 'f', offset: 0 }]);
+    node.says(publication(1, { epoch: 'f' }));
+    for (const data of [1, 2]) assert.equal((await slow.next()).value?.data, data);
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+  });
+
+  it('tells once what does not fit the schema', async () => {
+    const even: StandardSchema = {
+      '~standard': { version: 1, vendor: 'test', validate: (value) => (value === 3 ? { issues: [{ message: 'odd' }] } : { value }) },
+    };
+    const stage = connected({ queue: 1, schema: even });
+    const { channel, node } = stage;
+    let invalid = 0;
+    channel.on('invalid', () => (invalid += 1));
+    channel.on('publication', () => undefined);
+    const slow = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3].map((offset) => publication(offset)));
+    await slow.next();
+    told(stage);
+    assert.equal((await slow.next()).value?.data, 2);
+    assert.equal(invalid, 1);
   });
 
   it('is over when the node ends it, whatever a slow iteration still reads', async () => {

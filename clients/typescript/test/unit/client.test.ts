@@ -52,6 +52,18 @@ async function connected(client: Skywave): Promise<FakeWebSocket> {
 }
 
 describe('a client', () => {
+  it('calls with no deadline that no node takes', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
+    const socket = await connected(client);
+    const late = client.call('greet', null, { deadlineMs: -5 });
+    assert.equal(socket.last('call').deadline_ms, 0);
+    await assert.rejects(late, { reason: 'timeout' });
+    const patient = client.call('greet', null, { deadlineMs: Infinity });
+    assert.ok(Number.isSafeInteger(socket.last('call').deadline_ms));
+    client.close();
+    await assert.rejects(patient);
+  });
+
   it('tells when its session has expired and another one of the same user has begun', async () => {
     const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
     const expired: string[] = [];

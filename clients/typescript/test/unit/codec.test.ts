@@ -128,8 +128,8 @@ describe('a text message', () => {
   const { texts } = read('framing.json') as { texts: Text[] };
   for (const { name, text, frames } of texts) {
     it(`holds a frame or an array of them: ${name.replaceAll('_', ' ')}`, () => {
-      if (frames === undefined) assert.throws(() => splitText(text), DecodeError);
-      else assert.deepEqual(splitText(text), frames.map((frame) => JSON.parse(frame) as unknown));
+      if (frames === undefined) assert.throws(() => splitText(text, JSON.parse), DecodeError);
+      else assert.deepEqual(splitText(text, JSON.parse), frames.map((frame) => JSON.parse(frame) as unknown));
     });
   }
 });

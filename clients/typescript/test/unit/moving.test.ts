@@ -6,7 +6,7 @@ import { lost } from '../../src/errors.js';
 import type { ServerFrame } from '../../src/frames.js';
 import { RaceMemory } from '../../src/race_memory.js';
 import { networkChanged } from '../../src/session/network.js';
-import { publication, World } from './world.js';
+import { CONNECTED, publication, World } from './world.js';
 
 describe('a move', () => {
   it('from a node that drains goes to the address that it names, within half of the time', () => {
@@ -22,6 +22,33 @@ describe('a move', () => {
     assert.ok(node.isClosed);
     assert.equal(world.session.state, 'connected');
     assert.ok(!world.told.some(({ state }, index) => index > 1 && state !== 'connected'), 'nobody noticed');
+  });
+
+  it('takes a channel that is confirmed meanwhile up from there, whatever the next node begins with', () => {
+    for (const isEarly of [true, false]) {
+      const world = new World();
+      const old = world.connected({ node: 'n1' });
+      const reader = world.subscribe('chat:1');
+      // Waits for its answer, and with it the old connection.
+      world.session.traffic.ask({ frame: (id) => ['call', { id, method: 'x', data: '1' }], isRepeatable: false, reply: 'result', failed: () => undefined });
+      world.switchTo('websocket', () => undefined);
+      const next = world.opens('websocket');
+      const confirm = (): void => {
+        old.says(['subscribed', { id: old.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 8 } } }]);
+      };
+      if (isEarly) confirm();
+      next.says(['connected', { ...CONNECTED, id: next.last('connect').id }]);
+      if (!isEarly) confirm();
+      next.says(['subscribed', { channel: 'chat:1', position: { eu: { epoch: 'e', offset: 10 } } }]);
+      if (isEarly) {
+        const { id, position } = next.last('subscribe');
+        assert.deepEqual(position, { eu: { epoch: 'e', offset: 8 } });
+        next.says(['unsubscribed', { id: next.last('unsubscribe').id, channel: 'chat:1' }]);
+        next.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }], publication(9), publication(10));
+      }
+      next.says(publication(11));
+      assert.deepEqual(reader.publications, isEarly ? [9, 10, 11] : [11], String(isEarly));
+    }
   });
 
   it('from a node that said so while another move was under way is not forgotten', () => {

@@ -88,7 +88,8 @@ function written<Value>(value: Value): Value {
   return Object.fromEntries(fields.map(([name, field]): [string, unknown] => [name, written(field)])) as Value;
 }
 
-const CONNECTED: Omit<ServerFrames['connected'], 'id'> = {
+/** What a node says that welcomes a session. */
+export const CONNECTED: Omit<ServerFrames['connected'], 'id'> = {
   session: 's1',
   resume: 'r1',
   node: 'n1',
