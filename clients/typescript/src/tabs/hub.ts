@@ -80,7 +80,7 @@ export class Hub {
   }
 
   #tell(tab: string, frame: ServerFrame): void {
-    this.#post({ kind: 'told', to: tab, hub: this.#name, frame });
+    this.#post({ kind: 'told', to: tab, hub: this.#name, content: frame });
   }
 
   #status(): Status {
@@ -98,7 +98,7 @@ export class Hub {
         this.#open(message.from, message.network);
         break;
       case 'asked':
-        if (message.hub === this.#name) this.#asked(message.from, message.frame);
+        if (message.hub === this.#name) this.#asked(message.from, message.content);
         break;
       case 'closed':
         if (message.hub === this.#name) this.#leaveAll(message.from);

@@ -4,8 +4,11 @@ import type { ClientFrame, Network, ServerFrame } from '../frames.js';
 import type { TransportChoice } from '../race_memory.js';
 import type { Status, ToldError } from './status.js';
 
-/** Counts the forms that these messages have had: tabs of another form share a connection among themselves. */
-const FORM = 2;
+/**
+ * Counts the forms that these messages have had: tabs of another form share a connection among themselves. Tabs that were
+ * loaded at different times may have other builds of one form, so no name in a message is one that the build makes short.
+ */
+const FORM = 3;
 
 /** What has happened to a tab's page, for the holder's client to look at its connection. */
 export type PageNews = 'network' | 'check' | 'woke';
@@ -14,7 +17,7 @@ export type PageNews = 'network' | 'check' | 'woke';
 export type TabMessage =
   /** Asks whoever holds the connection for a place, and the connection to be made if it was given up. */
   | { readonly kind: 'open'; readonly from: string; readonly network: Network }
-  | { readonly kind: 'asked'; readonly from: string; readonly hub: string; readonly frame: ClientFrame }
+  | { readonly kind: 'asked'; readonly from: string; readonly hub: string; readonly content: ClientFrame }
   /** The tab's transport is closed; perhaps it opens another one. */
   | { readonly kind: 'closed'; readonly from: string; readonly hub: string }
   /** The tab does not want the connection any more. */
@@ -29,7 +32,7 @@ export type TabMessage =
   | { readonly kind: 'hub'; readonly hub: string }
   | { readonly kind: 'gone'; readonly hub: string }
   | { readonly kind: 'opened'; readonly to: string; readonly hub: string; readonly status: Status }
-  | { readonly kind: 'told'; readonly to: string; readonly hub: string; readonly frame: ServerFrame }
+  | { readonly kind: 'told'; readonly to: string; readonly hub: string; readonly content: ServerFrame }
   | { readonly kind: 'status'; readonly hub: string; readonly status: Status }
   | { readonly kind: 'switched'; readonly to: string; readonly error: ToldError | undefined }
   | { readonly kind: 'delivered'; readonly delivered: Omit<Delivered, 'error'>; readonly error: ToldError | undefined };

@@ -32,7 +32,7 @@ export class TabTransport implements Transport {
     this.#hub = hub;
     this.#stop = line.hear((message) => {
       if (message.kind === 'told' && message.to === line.id && message.hub === hub) {
-        this.#receiving.frames(() => [message.frame]);
+        this.#receiving.frames(() => [message.content]);
       } else if (isEnd(message, hub)) {
         this.#stop();
         this.#receiving.end(undefined, 'another tab holds the connection now');
@@ -50,7 +50,7 @@ export class TabTransport implements Transport {
   }
 
   send(frame: ClientFrame): boolean {
-    if (!this.#receiving.isOver) this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, frame });
+    if (!this.#receiving.isOver) this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, content: frame });
     return true;
   }
 

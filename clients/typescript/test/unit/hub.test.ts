@@ -100,8 +100,8 @@ describe('the hub of tabs that share a connection', () => {
     await say();
     const begun = heard.find((message) => message.kind === 'hub') ?? heard.find((message) => message.kind === 'status');
     assert.ok(begun !== undefined);
-    await say({ kind: 'asked', from: 'stranger', hub: begun.hub, frame: ['presence', { id: 1, channel: 'chat:1' }] });
-    const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.frame[0]] : []));
+    await say({ kind: 'asked', from: 'stranger', hub: begun.hub, content: ['presence', { id: 1, channel: 'chat:1' }] });
+    const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.content[0]] : []));
     assert.deepEqual(frames, ['disconnect']);
   });
 });

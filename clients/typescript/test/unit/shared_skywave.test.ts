@@ -287,6 +287,22 @@ describe('a client that tabs share', () => {
     assert.deepEqual(told, [['k', 1], ['k', 1]]);
   });
 
+  it('says nothing to other tabs under a name that another build makes short in another way', async () => {
+    const line = openTabChannel(share);
+    const names = new Set<string>();
+    hear(line, (message) => JSON.stringify(message, (name, value: unknown) => (names.add(name), value)));
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    await second.channel('chat:1', { presence: true }).subscribe();
+    await second.channel('chat:1').publish(1);
+    first.close();
+    await until('another holder', () => second.isHolder && second.state === 'connected');
+    line.close();
+    assert.ok(names.has('kind'));
+    // The tests' names are made longer by this.
+    assert.deepEqual([...names].filter((name) => name.endsWith('$')), []);
+  });
+
   it('says when it cannot move to another transport, and goes on', async () => {
     const [first, second] = [tab(), tab()];
     await Promise.all([first.connect(), second.connect()]);
