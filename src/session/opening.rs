@@ -121,7 +121,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
         .map_err(End::Refused)?;
     let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(), 0));
     let resumed = turn > 0;
-    let places = places(node, &id, peer.address, &grant).map_err(End::Closed)?;
+    let places = places(node, &id, resumed, peer.address, &grant).map_err(End::Closed)?;
     outbox.identify(id.clone());
     let attached = Attached {
         outbox: outbox.clone(),
@@ -191,7 +191,13 @@ fn resumed_session(
     Ok(Text::new(&resume.session).ok().map(|id| (id, resume.turn)))
 }
 
-fn places(node: &Node, id: &SessionId, address: SocketAddr, grant: &Grant) -> Result<Places, CloseCode> {
+fn places(
+    node: &Node,
+    id: &SessionId,
+    resumed: bool,
+    address: SocketAddr,
+    grant: &Grant,
+) -> Result<Places, CloseCode> {
     let block = AddressBlock::of(address.ip());
     let user = grant.user.clone();
     if node.sessions.contains(id) {
@@ -202,11 +208,13 @@ fn places(node: &Node, id: &SessionId, address: SocketAddr, grant: &Grant) -> Re
             _user: user.map(|user| node.user_quota.take_beyond(user)),
         });
     }
+    // The limit is each node's own. A session that was within that of another one has to find a place, and does not end.
+    let too_many = if resumed { CloseCode::Overloaded } else { CloseCode::TooManySessions };
     Ok(Places {
         _node: node.session_quota.take(()).ok_or(CloseCode::Overloaded)?,
         _address: node.address_quota.take(block).ok_or(CloseCode::Overloaded)?,
         _user: match user {
-            Some(user) => Some(node.user_quota.take(user).ok_or(CloseCode::TooManySessions)?),
+            Some(user) => Some(node.user_quota.take(user).ok_or(too_many)?),
             None => None,
         },
     })

@@ -17,6 +17,7 @@ on_every_transport! {
     a_session_that_ends_makes_room_for_another,
     one_address_has_so_many_sessions_and_no_more,
     one_user_has_so_many_sessions_and_no_more,
+    a_session_that_goes_on_where_its_user_has_too_many_is_sent_elsewhere,
     a_session_that_moves_is_not_counted_twice,
     a_transport_that_says_nothing_is_closed,
     requests_beyond_the_rate_are_refused_and_may_come_later,
@@ -80,6 +81,16 @@ async fn one_user_has_so_many_sessions_and_no_more(way: Way) {
     let refused = admitted(&world, of("alice")).await.err().unwrap();
     assert_eq!((refused.code, refused.retry_after_ms), (CloseCode::TooManySessions.code(), None));
     let _bob = admitted(&world, of("bob")).await.unwrap();
+}
+
+async fn a_session_that_goes_on_where_its_user_has_too_many_is_sent_elsewhere(way: Way) {
+    let world = World::secured(way, &[("LIMITS__SESSIONS_PER_USER", "1")]).await;
+    let of_alice = || Connect { token: Some(token("alice", &[]).into()), ..connect() };
+    let (away, connected) = Peer::open(&world, of_alice()).await;
+    away.close().await;
+    eventually("the session has ended", || world.server.node().sessions.is_empty()).await;
+    let _another = admitted(&world, of_alice()).await.unwrap();
+    has_no_place(admitted(&world, Connect { resume: Some(connected.resume), ..of_alice() }).await);
 }
 
 async fn a_session_that_moves_is_not_counted_twice(way: Way) {
