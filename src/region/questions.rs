@@ -27,8 +27,10 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most sessions or channels in one answer.
 pub const MAX_LISTED: usize = 1_000;
-/// The most questions of others that a node answers at a time; further ones stay without an answer.
+/// The most questions of others that a node answers at a time …
 const MAX_ANSWERING: usize = 16;
+/// … and the most that are being answered or wait for it. Further ones stay without an answer.
+const MAX_ASKED: usize = 4_096;
 /// The most answers to a question that wait to be read.
 const MAX_ANSWERS: usize = 1_024;
 
@@ -115,7 +117,8 @@ type Reply = (Arc<str>, Answer);
 pub struct Questions {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::Sender<Reply>>>,
-    answering: Arc<Semaphore>,
+    asked: Arc<Semaphore>,
+    answering: Semaphore,
 }
 
 impl Default for Questions {
@@ -123,7 +126,8 @@ impl Default for Questions {
         Self {
             next: AtomicU64::new(rand::random()),
             waiting: Mutex::default(),
-            answering: Arc::new(Semaphore::new(MAX_ANSWERING)),
+            asked: Arc::new(Semaphore::new(MAX_ASKED)),
+            answering: Semaphore::new(MAX_ANSWERING),
         }
     }
 }
@@ -196,24 +200,26 @@ fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Se
     sent.inspect_err(|error| tracing::debug!(error, word, "nothing can be said to other nodes")).is_ok()
 }
 
-/// Takes a question of another node, as it stands in a message, and answers it aside.
+/// Takes a question of another node, as it stands in a message, and answers it aside, when its turn is there: also after
+/// the other has given up waiting, since it may be an order.
 pub fn asked(node: &Arc<Node>, text: &str) -> Option<()> {
     let Asked { number, from, question } = serde_json::from_str(text).ok()?;
     if from == node.id {
         return Some(());
     }
-    let Ok(permit) = node.questions.answering.clone().try_acquire_owned() else {
-        tracing::warn!("too many questions of other nodes at a time");
+    let Ok(place) = node.questions.asked.clone().try_acquire_owned() else {
+        tracing::warn!("too many questions of other nodes wait for their answers");
         return Some(());
     };
     let node = node.clone();
     tokio::spawn(async move {
+        let Ok(_turn) = node.questions.answering.acquire().await else { return };
         let answer = answer(node.clone(), question).await;
         if let Some(redis) = &node.redis {
             let answered = Answered { number, node: node.id.clone(), answer };
             say(redis, &redis.keys.inbox(&from), "answer", &answered);
         }
-        drop(permit);
+        drop(place);
     });
     Some(())
 }

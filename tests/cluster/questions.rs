@@ -6,6 +6,7 @@ use crate::{
     token::token,
     world::{Node, eventually},
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use skywave_protocol::CloseCode;
 use std::time::{Duration, Instant};
@@ -31,6 +32,18 @@ async fn a_user_is_disconnected_on_every_node() {
     let order = json!({"session": bob.connected["session"], "reason": "rotate"});
     assert_eq!(a.call("disconnect", order).await, json!({"disconnected": 1}));
     assert_eq!(bob.end().await, u64::from(CloseCode::Rotate.code()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_users_are_disconnected_at_once() {
+    let redis = RedisServer::start().await;
+    let (a, b) = nodes(&redis).await;
+    let users: Vec<_> = (0..100).map(|number| format!("user-{number}")).collect();
+    let mut sessions = join_all(users.iter().map(|user| Session::of(&b, user))).await;
+    join_all(users.iter().map(|user| a.call("disconnect", json!({"user": user})))).await;
+    for session in &mut sessions {
+        assert_eq!(session.end().await, u64::from(CloseCode::Disconnected.code()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
