@@ -18,12 +18,12 @@ use skywave_protocol::{CloseCode, channel::Channel};
 use thiserror::Error;
 
 use crate::config::AuthConfig;
-use jwks::{RemoteKeys, Timing};
+use jwks::{Freshness, RemoteKeys, Timing};
 use keys::Key;
 pub use keys::KeyError;
 use pattern::Pattern;
 use rights::{Right, Rights};
-use token::{MAX_TOKEN_BYTES, Rules};
+use token::{LEEWAY, MAX_TOKEN_BYTES, Rules, claimed_issue};
 
 /// A file with a key may be this long, in bytes.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
@@ -200,14 +200,23 @@ impl Authenticator {
                 return Err(AuthError::Invalid("no key fits its signature"));
             }
         }
-        let is_fresh = remote.refresh().await;
+        let freshness = remote.refresh().await;
         let keys = remote.current();
         let keys = keys.iter().flat_map(|keys| keys.iter()).filter(is_meant);
-        match self.check(token, keys, now) {
-            Some(outcome) => outcome,
-            None if is_fresh => Err(AuthError::Invalid("no key fits its signature")),
-            None => Err(AuthError::Unavailable),
+        if let Some(outcome) = self.check(token, keys, now) {
+            return outcome;
         }
+        let has_key_by_now = match freshness {
+            Freshness::Fresh => true,
+            // Its key may have been published since, if the token is as young.
+            Freshness::Aged(age) => claimed_issue(token).is_none_or(|issued| issued + LEEWAY + age < now),
+            Freshness::Unknown => false,
+        };
+        Err(if has_key_by_now {
+            AuthError::Invalid("no key fits its signature")
+        } else {
+            AuthError::Unavailable
+        })
     }
 
     fn check<'k>(

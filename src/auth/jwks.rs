@@ -67,6 +67,17 @@ struct Attempt {
     is_success: bool,
 }
 
+/// How far the keys at hand are what their URL has to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// They are.
+    Fresh,
+    /// They were so long ago; what was published since may be missing.
+    Aged(Duration),
+    /// They could not be fetched.
+    Unknown,
+}
+
 /// A key set that lives at a URL.
 pub(super) struct RemoteKeys {
     url: Url,
@@ -98,42 +109,48 @@ impl RemoteKeys {
         self.keys.load_full()
     }
 
-    /// Fetches the keys anew, unless that was done a moment ago or is being done: then its outcome counts. Says
-    /// whether the keys at hand are what the URL had to offer then.
-    pub async fn refresh(self: &Arc<Self>) -> bool {
+    /// Fetches the keys anew, unless that was done a moment ago or is being done: then its outcome counts.
+    pub async fn refresh(self: &Arc<Self>) -> Freshness {
         let (this, asked) = (self.clone(), Instant::now());
         // A task of its own: a client that goes away in the middle must not spoil the fetch for everyone.
-        tokio::spawn(async move { this.refresh_once(asked).await }).await.unwrap_or(false)
+        tokio::spawn(async move { this.refresh_once(asked).await }).await.unwrap_or(Freshness::Unknown)
     }
 
-    async fn refresh_once(&self, asked: Instant) -> bool {
+    async fn refresh_once(&self, asked: Instant) -> Freshness {
         let mut last = self.last.lock().await;
-        if let Some(attempt) = *last
-            && (attempt.began >= asked || attempt.began.elapsed() < self.timing.floor)
+        if let Some(Attempt { began, is_success }) = *last
+            && (began >= asked || began.elapsed() < self.timing.floor)
         {
-            return attempt.is_success;
+            return match is_success {
+                false => Freshness::Unknown,
+                true if began >= asked => Freshness::Fresh,
+                true => Freshness::Aged(began.elapsed()),
+            };
         }
         let began = Instant::now();
-        let is_success = match self.fetch().await {
+        let freshness = match self.fetch().await {
             Ok(keys) => {
                 info!(keys = keys.len(), "fetched the keys of tokens");
                 self.keys.store(Some(Arc::new(keys)));
-                true
+                Freshness::Fresh
             }
             Err(error) => {
                 warn!(%error, kept = self.keys.load().is_some(), "cannot fetch the keys of tokens");
-                false
+                Freshness::Unknown
             }
         };
-        *last = Some(Attempt { began, is_success });
-        is_success
+        *last = Some(Attempt { began, is_success: freshness == Freshness::Fresh });
+        freshness
     }
 
     /// Keeps the keys fresh, for ever.
     pub async fn run(self: &Arc<Self>) {
         loop {
-            let is_success = self.refresh().await;
-            tokio::time::sleep(if is_success { self.timing.period } else { self.timing.floor }).await;
+            let pause = match self.refresh().await {
+                Freshness::Fresh | Freshness::Aged(_) => self.timing.period,
+                Freshness::Unknown => self.timing.floor,
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 

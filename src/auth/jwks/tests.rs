@@ -62,8 +62,15 @@ impl Signer {
     }
 
     fn token_with_id(&self, id: Option<&str>) -> String {
+        self.signed(id, json!({"sub": self.id, "exp": 1_700_000_060}))
+    }
+
+    fn token_issued_at(&self, iat: u64) -> String {
+        self.signed(Some(self.id), json!({"sub": self.id, "exp": 1_700_000_060, "iat": iat}))
+    }
+
+    fn signed(&self, id: Option<&str>, claims: Value) -> String {
         let header = Header { kid: id.map(str::to_owned), ..Header::new(self.algorithm) };
-        let claims = json!({"sub": self.id, "exp": 1_700_000_060});
         jsonwebtoken::encode(&header, &claims, &self.private()).unwrap()
     }
 }
@@ -180,6 +187,19 @@ async fn tokens_that_name_unknown_keys_do_not_hammer_the_url() {
         assert_eq!(user(&authenticator, &unknown.token_with_id(None)).await, Err(NO_KEY));
     }
     assert_eq!(user(&authenticator, &known.token()).await.as_deref(), Ok("known"));
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_token_whose_key_may_be_newer_than_the_last_fetch_is_put_off_and_not_refused() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let server = Server::start(set(&[&old])).await;
+    let authenticator = server.authenticator(ONCE);
+    assert!(user(&authenticator, &old.token()).await.is_ok());
+    server.answer(StatusCode::OK, &set(&[&old, &new]));
+    assert_eq!(user(&authenticator, &new.token_issued_at(1_700_000_000)).await, Err(AuthError::Unavailable));
+    // The key of this one would have been there then.
+    assert_eq!(user(&authenticator, &new.token_issued_at(1_699_999_900)).await, Err(NO_KEY));
     assert_eq!(server.requests(), 1);
 }
 
