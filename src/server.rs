@@ -374,26 +374,28 @@ fn tls(
 }
 
 /// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one closes what is left, a third one stops
-/// it at once.
+/// it at once. One that is still starting ends at once.
 ///
 /// # Errors
 /// When it cannot start.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(config).await?;
-    announce(&server)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = moved_off(server.node()) => {}
-    }
     let mut signalled = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
+    let server = tokio::select! {
+        started = Server::start(config) => started?,
+        () = signalled() => return Ok(()),
+    };
+    announce(&server)?;
+    tokio::select! {
+        () = signalled() => {}
+        () = moved_off(server.node()) => {}
+    }
     let (hurry, hurried) = oneshot::channel::<()>();
     let told_twice = async move {
         signalled().await;

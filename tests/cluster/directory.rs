@@ -14,6 +14,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
+use tokio::io::AsyncBufReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_once() {
@@ -50,6 +51,21 @@ async fn of_two_nodes_with_one_id_the_second_says_what_it_waits_for_and_exits_wi
     // Once the first has left, its id is free.
     soon(a.server.drain()).await;
     Server::start(config(&redis, "a", &free_url(), "127.0.0.1:0", &[], &[])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_its_id_ends_when_it_is_told_to() {
+    let mut redis = RedisServer::start().await;
+    let _first = Node::start(&redis, "a").await;
+    let (mut second, mut told) = process::begin(&redis, "a");
+    let mut line = String::new();
+    while !line.contains("waiting for its lease to end") {
+        line.clear();
+        assert!(soon(told.read_line(&mut line)).await.unwrap() > 0, "it has ended");
+    }
+    redis.kill();
+    process::terminate(&second).await;
+    assert!(soon(second.wait()).await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

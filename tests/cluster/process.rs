@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStderr, Command},
 };
 
 pub struct Process {
@@ -53,8 +53,7 @@ impl Process {
 
     /// Asks it to end.
     pub async fn terminate(&self) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(soon(Command::new("kill").args(["-TERM", &pid]).status()).await.unwrap().success());
+        terminate(&self.child).await;
     }
 
     /// An anonymous client of it.
@@ -63,6 +62,23 @@ impl Process {
         let options = ClientOptions { transport, certificate, ..ClientOptions::new(self.url.clone()) };
         soon(Client::connect(options)).await.unwrap()
     }
+}
+
+/// Asks a process to end.
+pub async fn terminate(child: &Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(soon(Command::new("kill").args(["-TERM", &pid]).status()).await.unwrap().success());
+}
+
+/// Begins to start a node; what it logs.
+pub fn begin(redis: &RedisServer, id: &str) -> (Child, BufReader<ChildStderr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
+    let settings = settings(redis, id, "https://localhost", "127.0.0.1:0", &[]);
+    command.args(["serve", "--dev"]).env_clear().envs(settings).kill_on_drop(true);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let told = BufReader::new(child.stderr.take().unwrap());
+    (child, told)
 }
 
 /// Runs a node that is to end by itself to its end.
