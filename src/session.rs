@@ -258,6 +258,10 @@ impl<C: Connection> Session<C> {
         if let Some(at) = self.connection.last_sent() {
             self.heartbeat.sent(at);
         }
+        if let Some(at) = self.connection.last_taken() {
+            self.heartbeat.taken(at);
+            self.progress.taken(at);
+        }
         let stalled = self.progress.is_stalled(&self.outbox, now);
         let next = loop {
             match self.heartbeat.poll(now) {
@@ -413,6 +417,11 @@ struct Progress {
 }
 
 impl Progress {
+    /// The peer took more, be it a part of a frame.
+    fn taken(&mut self, at: std::time::Instant) {
+        self.moved = self.moved.max(at);
+    }
+
     fn is_stalled(&mut self, outbox: &Outbox, now: std::time::Instant) -> bool {
         let (bytes, taken) = outbox.progress();
         if bytes == 0 || taken != self.taken {

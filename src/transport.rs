@@ -14,9 +14,16 @@ pub(crate) fn canonical(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Small writes go out at once.
-fn set_nodelay(stream: &tokio::net::TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_tcp_nodelay(true)
+/// So many bytes the kernel may hold that it cannot send yet: what waits there nothing overtakes, no ping either.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT: u32 = 64 * 1024;
+
+/// Small writes go out at once, and what is more urgent than others does not wait in the kernel.
+fn hasten(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(MAX_UNSENT)?;
+    socket.set_tcp_nodelay(true)
 }
 
 /// The encoding of a WebSocket that offers these subprotocols, and the one to answer with. `None`: only unknown

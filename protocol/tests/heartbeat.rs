@@ -424,6 +424,33 @@ fn what_was_sent_counts_from_when_it_was_sent() {
 }
 
 #[test]
+fn a_peer_that_takes_more_is_not_given_up_while_a_ping_waits_behind_it_and_one_that_takes_no_more_is() {
+    for path in [PathKind::Udp, PathKind::Tcp] {
+        let mut session = Session::new(path, Activity::Foreground);
+        session.beats(2);
+        session.next_ping();
+        for _ in 0..600 {
+            session.now += seconds(1) / 10;
+            session.heartbeat.taken(session.now);
+            assert_ne!(session.heartbeat.poll(session.now), Action::Dead, "{path:?}");
+        }
+        let taken = session.now;
+        while session.next() != Action::Dead {}
+        let Schedule { interval, timeout } = session.heartbeat.schedule();
+        assert!(session.now - taken <= interval + timeout, "{path:?} {:?}", session.now - taken);
+    }
+}
+
+#[test]
+fn what_was_taken_before_a_ping_is_no_answer_to_it() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Foreground);
+    let begin = session.now;
+    session.next_ping();
+    session.heartbeat.taken(begin + seconds(1) / 2);
+    assert_eq!(session.next(), Action::Dead);
+}
+
+#[test]
 fn pauses_that_traffic_of_one_side_interrupts_teach_no_longer_ones() {
     let mut session = Session::new(PathKind::Tcp, Activity::Saver);
     for _ in 0..200 {
@@ -466,6 +493,7 @@ enum Call {
     Backward(Duration),
     Received,
     Sent,
+    Taken,
     RttSample(Duration),
     PongBack(u32),
     Pong(u32),
@@ -482,6 +510,7 @@ fn any_call() -> impl Strategy<Value = Call> {
         1 => any_duration().prop_map(Call::Backward),
         1 => Just(Call::Received),
         1 => Just(Call::Sent),
+        1 => Just(Call::Taken),
         1 => any_duration().prop_map(Call::RttSample),
         4 => (0_u32..20).prop_map(Call::PongBack),
         1 => any::<u32>().prop_map(Call::Pong),
@@ -513,6 +542,7 @@ proptest! {
                 Call::Backward(by) => now = now.checked_sub(by).unwrap_or(now),
                 Call::Received => { heartbeat.received(now); pings_since_heard = 0; }
                 Call::Sent => heartbeat.sent(now),
+                Call::Taken => heartbeat.taken(now),
                 Call::RttSample(rtt) => heartbeat.rtt_sample(rtt),
                 Call::PongBack(back) => { heartbeat.pong(last_seq.saturating_sub(back), now); pings_since_heard = 0; }
                 Call::Pong(seq) => { heartbeat.pong(seq, now); pings_since_heard = 0; }

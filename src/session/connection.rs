@@ -40,6 +40,8 @@ pub trait Connection: Send {
     fn idle_timeout(&self) -> Option<Duration>;
     /// When something was last written that the transport delivers reliably.
     fn last_sent(&self) -> Option<Instant>;
+    /// When the transport last took more after it had been full: then the peer reads, slowly.
+    fn last_taken(&self) -> Option<Instant>;
 
     /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and
     /// called again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.

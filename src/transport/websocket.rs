@@ -2,8 +2,9 @@
 
 mod connection;
 mod handshake;
+mod outlet;
 
-use super::{canonical, set_nodelay};
+use super::{canonical, hasten};
 use crate::{
     limits::{AddressBlock, Quota},
     node::Node,
@@ -54,7 +55,7 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAccep
                 node.metrics.handshakes_refused.with_label_values(&["address_connections"]).inc();
                 return;
             };
-            if let Err(error) = set_nodelay(&stream) {
+            if let Err(error) = hasten(&stream) {
                 tracing::debug!(%address, %error, "the peer went at once");
                 return;
             }

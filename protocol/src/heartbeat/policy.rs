@@ -101,12 +101,23 @@ impl Heartbeat {
         heartbeat
     }
 
-    /// Anything came from the peer: it lives, and no ping is needed for it. The transport's own acknowledgements
-    /// count, and so does a socket that takes more bytes after it had been full.
+    /// Anything came from the peer: it lives, and no ping is needed for it.
     pub fn received(&mut self, now: Instant) {
         self.follow_clock(now);
         self.last_received = now;
         if let Some(beat) = &mut self.beat {
+            beat.heard = true;
+        }
+    }
+
+    /// A transport that had been full took more, at a time that may lie behind: the peer lives and reads, though what asks it
+    /// may wait behind much else.
+    pub fn taken(&mut self, at: Instant) {
+        if at <= self.last_received {
+            return;
+        }
+        self.last_received = at;
+        if let Some(beat) = self.beat.as_mut().filter(|beat| beat.first_at <= at) {
             beat.heard = true;
         }
     }

@@ -1,5 +1,6 @@
 //! One WebSocket as a session's connection.
 
+use super::outlet::Outlet;
 use crate::{
     hub::outbox::Outbox,
     session::connection::{Connection, Incoming},
@@ -41,7 +42,7 @@ const LANE_TURN: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub struct WebSocketConnection<S> {
-    socket: WebSocketStream<S>,
+    socket: WebSocketStream<Outlet<S>>,
     encoding: Encoding,
     address: SocketAddr,
     max_frame_bytes: usize,
@@ -50,6 +51,7 @@ pub struct WebSocketConnection<S> {
     /// Whether anything was written since [`Self::last_sent`] was set.
     has_written: bool,
     last_sent: Option<Instant>,
+    last_taken: Option<Instant>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
@@ -61,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let socket = WebSocketStream::from_raw_socket(Outlet::new(stream), Role::Server, Some(config)).await;
         Self {
             socket,
             encoding,
@@ -70,6 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             received: VecDeque::new(),
             has_written: false,
             last_sent: None,
+            last_taken: None,
         }
     }
 
@@ -228,11 +231,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         self.last_sent
     }
 
+    fn last_taken(&self) -> Option<Instant> {
+        self.last_taken
+    }
+
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
         poll_fn(|context| {
             let written = self.poll_write(context, outbox);
             if std::mem::take(&mut self.has_written) {
                 self.last_sent = Some(tokio::time::Instant::now().into_std());
+            }
+            if self.socket.get_mut().took_again() {
+                self.last_taken = Some(tokio::time::Instant::now().into_std());
             }
             if let Poll::Ready(Err(error)) = written {
                 return Poll::Ready(failure(&error));

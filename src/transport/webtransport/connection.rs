@@ -67,6 +67,7 @@ struct Streams {
     /// Whether anything was written since [`Self::last_sent`] was set.
     has_written: bool,
     last_sent: Option<Instant>,
+    last_taken: Option<Instant>,
 }
 
 /// The stream for requests and replies, opened by the client.
@@ -125,6 +126,7 @@ impl Streams {
             blocked: Vec::new(),
             has_written: false,
             last_sent: None,
+            last_taken: None,
         }
     }
 
@@ -227,13 +229,19 @@ impl Streams {
                 outbox.control(event);
             }
         }
+        let waited = self.unwritten.len();
         if self.flush_control(context, quic, outbox).is_err() {
             return Poll::Ready(Incoming::Gone);
         }
+        let mut has_taken = waited > 0 && self.unwritten.len() != waited;
         for id in std::mem::take(&mut self.blocked) {
             if self.write_lane(context, quic, outbox, id).is_err() {
                 return Poll::Ready(Incoming::Gone);
             }
+            has_taken |= self.lanes[id].as_ref().is_some_and(|lane| lane.has_moved);
+        }
+        if has_taken {
+            self.last_taken = Some(tokio::time::Instant::now().into_std());
         }
         while let Some(id) = outbox.ready_lane() {
             if self.write_lane(context, quic, outbox, id).is_err() {
@@ -504,6 +512,10 @@ impl Connection for WebTransportConnection {
 
     fn last_sent(&self) -> Option<Instant> {
         self.streams.last_sent
+    }
+
+    fn last_taken(&self) -> Option<Instant> {
+        self.streams.last_taken
     }
 
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
