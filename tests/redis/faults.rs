@@ -408,6 +408,20 @@ async fn a_node_that_cannot_follow_the_log_is_deaf() {
 }
 
 #[tokio::test]
+async fn a_node_that_may_not_follow_the_log_tries_less_and_less_often() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    server.run::<()>("ACL SETUSER default -xread").await;
+    eventually("deafness", async || !node.broker.deaf_for().is_zero()).await;
+    // A new connection knows what the log's lives are, each time.
+    let asked = server.calls("xinfo|stream").await;
+    eventually("three seconds of it", async || node.broker.deaf_for() >= Duration::from_secs(3)).await;
+    let attempts = (server.calls("xinfo|stream").await - asked) / 4;
+    assert!(attempts < 15, "{attempts}");
+    assert_eq!(node.reconnects("tail"), 0);
+}
+
+#[tokio::test]
 async fn a_node_that_cannot_hear_events_is_deaf() {
     let server = RedisServer::start().await;
     let node = Node::new(&server).await;

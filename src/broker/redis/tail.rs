@@ -83,6 +83,8 @@ pub struct Tail {
     index: HashMap<String, usize>,
     portion: Portion,
     lives_after: Instant,
+    /// Something was read on the connection, or it is the first.
+    is_followed: bool,
 }
 
 struct Partition {
@@ -162,18 +164,21 @@ impl Tail {
             index,
             portion,
             lives_after,
+            is_followed: true,
         }
     }
 
     async fn run(mut self, mut connection: Connection) {
+        let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
-            let error = match self.follow(&mut connection).await {
-                Ok(never) => match never {},
-                Err(error) => error,
-            };
+            let Err(error) = self.follow(&mut connection).await;
             self.pulse.broke();
-            tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
-            let mut backoff = Backoff::new(RECONNECT_PAUSE);
+            if std::mem::take(&mut self.is_followed) {
+                tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
+                backoff = Backoff::new(RECONNECT_PAUSE);
+            } else {
+                tracing::debug!(%error, "the log of publications cannot be followed yet");
+            }
             connection = loop {
                 tokio::time::sleep(backoff.pause()).await;
                 match self.connect().await {
@@ -181,8 +186,6 @@ impl Tail {
                     Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
                 }
             };
-            self.reconnects.inc();
-            tracing::info!("the log of publications is followed again");
         }
     }
 
@@ -207,6 +210,10 @@ impl Tail {
             let (command, asked) = (self.read_command(wait), Instant::now());
             let reply = connection.commands.send_packed_command(&command).await?.extract_error()?;
             self.pulse.connected();
+            if !std::mem::replace(&mut self.is_followed, true) {
+                self.reconnects.inc();
+                tracing::info!("the log of publications is followed again");
+            }
             wait = Some(BLOCK);
             let came = self.deliver(reply)?;
             self.portion.learn(Came { is_late: asked.elapsed() > BLOCK, ..came });
