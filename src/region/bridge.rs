@@ -58,6 +58,8 @@ const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
 const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// A link that held for so long is worth another try at once.
 const HELD_WELL: Duration = Duration::from_secs(5);
+/// What is in the way of a link is told again this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How often a node that does not lead looks how far the bridge has got.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What was applied so long before, in milliseconds, has come to all nodes of the region; what came later is replayed by
@@ -145,12 +147,14 @@ impl Bridge {
             telling.leads(lease.token());
             let begun = Instant::now();
             let Err(interruption) = self.cross(lease).await;
-            tracing::warn!(region = &*self.remote.name, %interruption, "the link begins anew");
             self.metrics.interruptions.inc();
-            match interruption {
-                Interruption::Fenced(fence) => return Yield::Fenced(fence),
-                _ if begun.elapsed() > HELD_WELL => backoff = Backoff::new(RECONNECT_PAUSE),
-                _ => {}
+            if begun.elapsed() > HELD_WELL {
+                backoff = Backoff::new(RECONNECT_PAUSE);
+                telling.interruption = None;
+            }
+            telling.begins_anew(&interruption);
+            if let Interruption::Fenced(fence) = interruption {
+                return Yield::Fenced(fence);
             }
             tokio::time::sleep(backoff.pause()).await;
         }
@@ -405,16 +409,19 @@ impl Drop for Remembering<'_> {
     }
 }
 
-/// What the log is told of leading: nothing more of who tries in turn while the other region is away.
+/// What the log is told of leading: nothing more of who tries in turn while the other region is away, and little of a link
+/// that begins anew again and again.
 struct Telling<'a> {
     region: &'a str,
     leads: bool,
     is_away: bool,
+    /// Of a link that did not hold: what was told last, and when.
+    interruption: Option<(String, Instant)>,
 }
 
 impl<'a> Telling<'a> {
     fn new(region: &'a str) -> Self {
-        Self { region, leads: false, is_away: false }
+        Self { region, leads: false, is_away: false, interruption: None }
     }
 
     /// The link has both its ends.
@@ -431,6 +438,18 @@ impl<'a> Telling<'a> {
                 region = self.region,
                 "the Redis at an end of the link is away or refused; the nodes of this region try it in turn"
             );
+        }
+    }
+
+    /// Told at once when the reason changes, and from time to time.
+    fn begins_anew(&mut self, interruption: &Interruption) {
+        let reason = interruption.to_string();
+        let is_told = |(told, at): &(String, Instant)| *told == reason && at.elapsed() < TOLD_AGAIN;
+        if self.interruption.as_ref().is_some_and(is_told) {
+            tracing::debug!(region = self.region, reason, "the link begins anew again");
+        } else {
+            tracing::warn!(region = self.region, interruption = reason, "the link begins anew");
+            self.interruption = Some((reason, Instant::now()));
         }
     }
 

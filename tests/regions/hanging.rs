@@ -169,3 +169,24 @@ async fn a_region_that_is_away_is_told_once_in_the_log_though_nodes_try_it_in_tu
     deployment.region_mut("us").redis.relaunch().await;
     eventually("the link", async || process.has_told("this node leads the link") == 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_begins_anew_for_one_reason_again_and_again_says_it_once() {
+    let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::start().await)];
+    let mut deployment = Deployment::without_nodes(servers, "", "").await;
+    deployment.add_node("us").await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    us.redis.run::<()>("ACL SETUSER default -subscribe").await;
+    let process = Process::start(deployment.file("eu", &eu.redis.url()), &[]).await;
+    let attempts = async || {
+        let told: String = us.redis.run("INFO commandstats").await;
+        let of = told.lines().find(|line| line.starts_with("cmdstat_subscribe:")).unwrap_or_default();
+        let rejected = of.split("rejected_calls=").nth(1).and_then(|rest| rest.split(',').next());
+        rejected.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    eventually("some attempts", async || process.has_told("begins anew") > 0).await;
+    let before = attempts().await;
+    // A subscription for each of four partitions, and some of them are given up when one is refused.
+    eventually("more attempts", async || attempts().await >= before + 16).await;
+    assert_eq!(process.has_told("begins anew"), 1);
+}
