@@ -4,6 +4,7 @@ use crate::{backoff::Backoff, tls::CertificateCheck, transport::TransportKind};
 use futures_util::future::BoxFuture;
 use skywave_protocol::{Encoding, frame::Network};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// Which transport to use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +53,13 @@ impl TokenSource {
         Self::Callback(Arc::new(move || Box::pin(fetch())))
     }
 
-    pub(crate) async fn token(&self) -> Result<Option<Arc<str>>, TokenError> {
+    /// As [`Self::token`]; what takes too long cannot be had for now.
+    pub(crate) async fn token_within(&self, patience: Duration) -> Result<Option<Arc<str>>, TokenError> {
+        let late = |_| TokenError::Unavailable("it took too long".to_owned());
+        timeout(patience, self.token()).await.map_err(late)?
+    }
+
+    async fn token(&self) -> Result<Option<Arc<str>>, TokenError> {
         match self {
             Self::None => Ok(None),
             Self::Fixed(token) => Ok(Some(token.clone())),

@@ -396,8 +396,8 @@ impl Session {
             self.retire();
         }
         if self.tokens.take_due(now) {
-            let tokens = self.options.token.clone();
-            self.fetching = Some(Box::pin(async move { tokens.token().await }));
+            let (tokens, patience) = (self.options.token.clone(), self.options.connect_timeout);
+            self.fetching = Some(Box::pin(async move { tokens.token_within(patience).await }));
         }
         if self.opening.is_none() {
             if self.reconnect_at.is_some_and(|at| at <= now) {

@@ -221,6 +221,35 @@ over_both_transports! {
         }
     }
 
+    async fn a_token_that_cannot_be_had_ahead_of_expiry_is_asked_for_again(kind: TransportKind) {
+        for hangs in [false, true] {
+            let mut node = Node::start().await;
+            let mut options = node.options(kind);
+            options.connect_timeout = Duration::from_millis(300);
+            let asked = Arc::new(AtomicU32::new(0));
+            options.token = TokenSource::callback(move || {
+                let number = asked.fetch_add(1, Ordering::Relaxed);
+                async move {
+                    match number {
+                        1 if hangs => std::future::pending().await,
+                        1 => Err(TokenError::Unavailable("signing takes a break".to_owned())),
+                        number => Ok(format!("token {number}")),
+                    }
+                }
+            });
+            let (client, mut peer) = tokio::join!(Client::connect(options), async {
+                let mut peer = node.accept().await;
+                let connect = peer.connect().await;
+                let connected = connected_frame(&connect);
+                peer.send(ServerFrame::Connected(frame::Connected { expires_at_ms: Some(in_ms(2_000)), ..connected }));
+                peer
+            });
+            let _client = client.unwrap();
+            let ClientFrame::Refresh(refresh) = peer.frame().await else { panic!("no refresh") };
+            assert_eq!(&*refresh.token, "token 2");
+        }
+    }
+
     async fn a_token_is_refreshed_ahead_of_its_expiry_and_less_and_less_often_if_that_seems_soon(kind: TransportKind) {
         let mut node = Node::start().await;
         let mut options = node.options(kind);

@@ -17,7 +17,7 @@ use skywave_protocol::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 /// Frames that may come before `connected`.
@@ -79,10 +79,9 @@ pub(super) fn dial(
     pace: Pace,
 ) -> BoxFuture<'static, Step> {
     Box::pin(async move {
-        let token = match timeout(pace.timeout, tokens.token()).await {
-            Ok(Ok(token)) => token,
-            Ok(Err(error)) => return Step::Dialed(Err(error.into()), None),
-            Err(_) => return Step::Dialed(Err(ConnectError::TimedOut), None),
+        let token = match tokens.token_within(pace.timeout).await {
+            Ok(token) => token,
+            Err(error) => return Step::Dialed(Err(error.into()), None),
         };
         let attempt = |index: usize| {
             let (dialer, target): (&Dialer, &Target) = (&dialer, &targets[index]);
