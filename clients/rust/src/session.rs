@@ -3,8 +3,10 @@
 mod channels;
 mod connecting;
 mod connection;
+mod moment;
 mod moving;
 mod opening;
+mod pacer;
 mod phases;
 mod publishes;
 mod requests;
@@ -26,6 +28,7 @@ use crate::{
 use channels::Entry;
 use connection::Live;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use moment::Moment;
 use opening::{Opening, Purpose, Step};
 use publishes::Publishes;
 use requests::Requests;
@@ -328,8 +331,8 @@ impl Session {
                 self.subscribe(channel, Entry::new(id, options, events, ended, reply));
             }
             Command::Publish { channel, data, key, reply } => {
-                if let Some(number) = self.publishes.push(channel, data, key, reply) {
-                    self.send_publish(number);
+                if self.publishes.push(channel, data, key, reply).is_some() {
+                    self.send_publishes();
                 }
             }
             Command::Emit(emit) => self.emit(emit),
@@ -360,8 +363,9 @@ impl Session {
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let look = self.live.as_ref().and_then(Live::look_at);
-        let release = self.live.as_ref().and_then(|live| self.publishes.next_release(live.number));
-        let expiry = self.publishes.next_expiry(self.live.as_ref().map(|live| live.number));
+        let now = Instant::now();
+        let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
+        let expiry = self.publishes.next_expiry();
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let measuring = !self.requests.is_empty() || self.opening.is_some();
         let pulse = measuring.then(|| Instant::now() + PULSE);

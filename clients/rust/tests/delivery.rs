@@ -10,7 +10,7 @@ use skywave_protocol::{
     ClientFrame, CloseCode, ErrorCode, Point, ServerFrame, frame,
     position::{Epoch, Origin},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::{task::JoinHandle, time::timeout};
 
 fn gap(offset: u64) -> ServerFrame {
@@ -257,6 +257,31 @@ over_both_transports! {
         });
         assert_eq!(published.unwrap().offset, 1);
         assert!(keys.0.is_some() && keys.0 == keys.1);
+    }
+
+    async fn what_waited_for_a_connection_goes_out_no_faster_than_the_node_takes_it(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, peer, _) = node.client(node.options(kind)).await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        for number in 0..60 {
+            let client = client.clone();
+            tokio::spawn(async move { client.publish("chat:1", json(&number.to_string())).await });
+        }
+        // Commands are taken in their order: behind these the publishes are known.
+        tokio::task::yield_now().await;
+        assert!(client.switch(kind).await.is_err());
+        let mut connected = connected_frame(&connect);
+        connected.limits.publishes_per_second = 20;
+        peer.send(ServerFrame::Connected(connected));
+        let mut first_at = None;
+        for number in 0..50 {
+            assert_eq!(peer.publish().await.data, json(&number.to_string()));
+            let elapsed = first_at.get_or_insert_with(Instant::now).elapsed();
+            // Two seconds' worth may come at once.
+            assert!(f64::from(number) <= 20.0 * (2.0 + elapsed.as_secs_f64()), "{number} after {elapsed:?}");
+        }
     }
 
     async fn a_publish_on_hold_goes_out_although_a_later_one_was_answered(kind: TransportKind) {

@@ -207,6 +207,8 @@ impl Session {
         let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
         self.candidates.learn(regions.into_iter());
         self.frame_limit = connected.limits.frame_bytes;
+        self.publishes.recall();
+        self.publishes.pacer.limit(connected.limits.publishes_per_second);
         self.publishes.remembered_for(Duration::from_millis(connected.limits.idempotency_ms));
         self.resume = Some(connected.resume.clone());
         self.schedule_refresh(connected.expires_at_ms, life);

@@ -32,6 +32,7 @@ impl Session {
         tracing::debug!(?code, %reason, "connection lost");
         self.path.send_replace(None);
         self.requests.lost(live.number);
+        self.publishes.recall();
         self.tokens.stop();
         if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
             self.candidates.go(&url);

@@ -1,13 +1,14 @@
 //! Publishes on their way: kept until answered, sent again with the same key.
 
+use super::{moment::Moment, pacer::Pacer};
 use crate::{backoff::Backoff, error::RequestError};
 use skywave_protocol::{
     Channel, ErrorCode, Payload,
     frame::{Key, Published},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, SystemTime},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -33,8 +34,11 @@ type Reply = oneshot::Sender<Result<Published, RequestError>>;
 #[derive(Debug)]
 pub(super) struct Publishes {
     waiting: BTreeMap<u64, Waiting>,
+    /// Those of them that are not under way on the connection that there is.
+    idle: BTreeSet<u64>,
     /// After a transient error a channel's publishes wait, the newer ones behind the older.
     holds: HashMap<Channel, Hold>,
+    pub pacer: Pacer,
     next: u64,
     limit: usize,
     /// How long the node remembers a key, less what a publish may be under way.
@@ -60,36 +64,21 @@ impl Waiting {
     }
 }
 
-/// A moment by two clocks: the one may stand still while the machine sleeps, the other may be set.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    steady: Instant,
-    wall: SystemTime,
-}
-
-impl Moment {
-    pub fn now() -> Self {
-        Self { steady: Instant::now(), wall: SystemTime::now() }
-    }
-
-    /// How long ago it was, by the clock that says more.
-    fn age(self, now: Self) -> Duration {
-        let steady = now.steady.saturating_duration_since(self.steady);
-        now.wall.duration_since(self.wall).unwrap_or_default().max(steady)
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     until: Instant,
     failures: u32,
+    /// The one that is tried first; the others go out once it is answered.
+    tried: Option<u64>,
 }
 
 impl Publishes {
     pub fn new(limit: usize) -> Self {
         Self {
             waiting: BTreeMap::new(),
+            idle: BTreeSet::new(),
             holds: HashMap::new(),
+            pacer: Pacer::new(Instant::now()),
             next: 0,
             limit,
             key_life: life_of(USUAL_KEY_LIFE),
@@ -111,50 +100,63 @@ impl Publishes {
             number,
             Waiting { channel, data, key, reply, sent: None, first_sent: None, life: Duration::MAX },
         );
+        self.idle.insert(number);
         Some(number)
     }
 
     /// The publish `number`, if it may go out now on `connection`; it then counts as sent there.
     pub fn send(&mut self, number: u64, connection: u64, now: Moment) -> Option<&Waiting> {
-        let waiting = self.waiting.get_mut(&number)?;
-        let held = self.holds.get(&waiting.channel).is_some_and(|hold| now.steady < hold.until);
-        if held || waiting.has_expired(now) {
+        let waiting = self.waiting.get_mut(&number).filter(|_| self.idle.contains(&number))?;
+        let hold = self.holds.get_mut(&waiting.channel);
+        let held = hold.as_ref().is_some_and(|hold| hold.tried.is_some() || now.steady < hold.until);
+        if held || waiting.has_expired(now) || !self.pacer.take(now.steady) {
             return None;
         }
+        if let Some(hold) = hold {
+            hold.tried = Some(number);
+        }
+        self.idle.remove(&number);
         waiting.first_sent.get_or_insert(now);
         waiting.life = waiting.life.min(self.key_life);
         waiting.sent = Some(connection);
         Some(waiting)
     }
 
-    /// Those not sent on `connection` yet, oldest first.
-    pub fn unsent(&self, connection: u64) -> Vec<u64> {
-        let unsent = self.waiting.iter().filter(|(_, waiting)| waiting.sent != Some(connection));
-        unsent.map(|(number, _)| *number).collect()
+    /// Those that are not under way, oldest first.
+    pub fn idle(&self) -> Vec<u64> {
+        self.idle.iter().copied().collect()
     }
 
-    pub fn answer(&mut self, number: u64, published: Published, now: Instant) {
-        let Some(waiting) = self.waiting.remove(&number) else { return };
-        self.release(&waiting.channel, now);
-        // Whoever published may have gone; the publication stands all the same.
-        let _ = waiting.reply.send(Ok(published));
+    /// The connection on which they were under way carries them no more.
+    pub fn recall(&mut self) {
+        self.idle.extend(self.waiting.keys());
+        for hold in self.holds.values_mut() {
+            hold.tried = None;
+        }
     }
 
-    pub fn refuse(&mut self, number: u64, error: RequestError, now: Instant) {
-        if let Some(waiting) = self.waiting.remove(&number) {
-            self.release(&waiting.channel, now);
+    pub fn answer(&mut self, number: u64, published: Published) {
+        if let Some(waiting) = self.remove(number) {
+            // Whoever published may have gone; the publication stands all the same.
+            let _ = waiting.reply.send(Ok(published));
+        }
+    }
+
+    pub fn refuse(&mut self, number: u64, error: RequestError) {
+        if let Some(waiting) = self.remove(number) {
             let _ = waiting.reply.send(Err(error));
         }
     }
 
-    /// Forgets a hold that is over, unless others of the channel wait, to whom it tells when they may go out; one
-    /// that is not over holds for those that were sent before it, too.
-    fn release(&mut self, channel: &Channel, now: Instant) {
-        if self.holds.get(channel).is_some_and(|hold| hold.until <= now)
-            && !self.waiting.values().any(|waiting| waiting.channel == *channel)
-        {
-            self.holds.remove(channel);
+    /// Takes one out, and with it the hold that waited for its answer, or that nobody is left for.
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        self.idle.remove(&number);
+        let others = || self.waiting.values().any(|other| other.channel == waiting.channel);
+        if self.holds.get(&waiting.channel).is_some_and(|hold| hold.tried == Some(number) || !others()) {
+            self.holds.remove(&waiting.channel);
         }
+        Some(waiting)
     }
 
     /// The node answered with an error on `connection`: a transient one puts the channel on hold.
@@ -167,7 +169,7 @@ impl Publishes {
         now: Instant,
     ) {
         if !error.transient {
-            self.refuse(number, error, now);
+            self.refuse(number, error);
             return;
         }
         let Some(waiting) = self.waiting.get_mut(&number) else { return };
@@ -175,13 +177,17 @@ impl Publishes {
             // It is on its way on a newer connection already.
             return;
         }
-        waiting.sent = None;
-        let hold = self.holds.entry(waiting.channel.clone()).or_insert(Hold { until: now, failures: 0 });
-        if hold.until <= now {
-            // Of several failures in one round the first one counts.
+        self.idle.insert(number);
+        let hold = self.holds.entry(waiting.channel.clone()).or_insert(Hold {
+            until: now,
+            failures: 0,
+            tried: None,
+        });
+        // Of several failures in one round the first one counts.
+        if hold.until <= now && hold.tried.is_none_or(|tried| tried == number) {
             let backoff = Backoff { max: backoff.max.min(LONGEST_HOLD), ..backoff };
             let wait = error.retry_after.unwrap_or(Duration::ZERO) + backoff.wait(hold.failures);
-            *hold = Hold { until: now + wait, failures: hold.failures.saturating_add(1) };
+            *hold = Hold { until: now + wait, failures: hold.failures.saturating_add(1), tried: None };
         }
     }
 
@@ -190,27 +196,19 @@ impl Publishes {
         self.key_life = life_of(if key_life.is_zero() { USUAL_KEY_LIFE } else { key_life });
     }
 
-    /// Gives up what was sent too long ago to be sent again, since it might be published twice; what is under way on
-    /// `connection` may still be answered.
-    pub fn expire(&mut self, connection: Option<u64>, now: Moment) {
-        let stale = |waiting: &Waiting| {
-            waiting.has_expired(now) && (connection.is_none() || waiting.sent != connection)
-        };
-        let expired: Vec<u64> =
-            self.waiting.iter().filter(|(_, waiting)| stale(waiting)).map(|(number, _)| *number).collect();
+    /// Gives up what was sent too long ago to be sent again, since it might be published twice; what is under way may
+    /// still be answered.
+    pub fn expire(&mut self, now: Moment) {
+        let stale = |number: &u64| self.waiting.get(number).is_some_and(|waiting| waiting.has_expired(now));
+        let expired: Vec<u64> = self.idle.iter().copied().filter(stale).collect();
         for number in expired {
-            self.refuse(number, RequestError::outcome_unknown(), now.steady);
+            self.refuse(number, RequestError::outcome_unknown());
         }
     }
 
-    /// When the next publish that is not under way on `connection` is given up.
-    pub fn next_expiry(&self, connection: Option<u64>) -> Option<Instant> {
-        if connection.is_some() && self.holds.is_empty() {
-            // All are under way.
-            return None;
-        }
-        let waiting = self.waiting.values();
-        let idle = waiting.filter(|waiting| connection.is_none() || waiting.sent != connection);
+    /// When the next publish that is not under way is given up.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let idle = self.idle.iter().filter_map(|number| self.waiting.get(number));
         idle.filter_map(|waiting| Some(waiting.first_sent?.steady + waiting.life)).min()
     }
 
@@ -219,13 +217,15 @@ impl Publishes {
         self.holds.clear();
     }
 
-    /// When the next of the publishes that are not sent on `connection` may go out: perhaps a moment ago already.
-    pub fn next_release(&self, connection: u64) -> Option<Instant> {
-        if self.holds.is_empty() {
-            return None;
-        }
-        let held = self.waiting.values().filter(|waiting| waiting.sent != Some(connection));
-        held.filter_map(|waiting| self.holds.get(&waiting.channel)).map(|hold| hold.until).min()
+    /// When the next of those that are not under way may go out: perhaps a moment ago already.
+    pub fn next_release(&self, now: Instant) -> Option<Instant> {
+        let idle = self.idle.iter().filter_map(|number| self.waiting.get(number));
+        let released = idle.filter_map(|waiting| match self.holds.get(&waiting.channel) {
+            None => Some(now),
+            Some(hold) => hold.tried.is_none().then_some(hold.until),
+        });
+        let paced = now + self.pacer.wait(now).unwrap_or_default();
+        released.min().map(|at| at.max(paced))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -234,6 +234,8 @@ impl Publishes {
 
     /// Answers all of them with the same error.
     pub fn fail_all(&mut self, error: &RequestError) {
+        self.idle.clear();
+        self.holds.clear();
         for waiting in std::mem::take(&mut self.waiting).into_values() {
             let _ = waiting.reply.send(Err(error.clone()));
         }
@@ -256,7 +258,7 @@ mod tests {
             let now = Instant::now();
             assert!(publishes.send(number, connection, Moment::now()).is_some());
             publishes.failed(number, connection, RequestError::not_connected(), Backoff::default(), now);
-            let release = publishes.next_release(connection).unwrap();
+            let release = publishes.next_release(Instant::now()).unwrap();
             assert!(release - now <= LONGEST_HOLD);
             tokio::time::advance(release - now).await;
         }
@@ -274,12 +276,15 @@ mod tests {
             answers.push(answer);
         }
         assert!(publishes.send(0, 1, Moment::now()).is_some());
-        assert_eq!(publishes.next_expiry(None), Some(Instant::now() + Duration::from_millis(900)));
+        assert_eq!(publishes.next_expiry(), None);
+        let first_sent = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
-        publishes.expire(Some(1), Moment::now());
+        publishes.expire(Moment::now());
         assert!(answers[0].try_recv().is_err());
+        publishes.recall();
+        assert_eq!(publishes.next_expiry(), Some(first_sent + Duration::from_millis(900)));
         assert!(publishes.send(0, 2, Moment::now()).is_none());
-        publishes.expire(Some(2), Moment::now());
+        publishes.expire(Moment::now());
         assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
         assert!(publishes.send(1, 2, Moment::now()).is_some());
     }
@@ -293,8 +298,9 @@ mod tests {
         let before = Moment::now();
         assert!(publishes.send(0, 1, before).is_some());
         let after = Moment { wall: before.wall + Duration::from_secs(3600), ..before };
+        publishes.recall();
         assert!(publishes.send(0, 2, after).is_none());
-        publishes.expire(Some(2), after);
+        publishes.expire(after);
         assert_eq!(answer.try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
     }
 
@@ -309,8 +315,34 @@ mod tests {
         let now = Instant::now();
         publishes.failed(number, 1, RequestError::not_connected(), Backoff::default(), now);
         tokio::time::advance(2 * LONGEST_HOLD).await;
-        assert!(publishes.next_release(1).is_some_and(|release| release <= Instant::now()));
+        assert!(publishes.next_release(Instant::now()).is_some_and(|release| release <= Instant::now()));
         assert!(publishes.send(number, 1, Moment::now()).is_some());
-        assert_eq!(publishes.next_release(1), None);
+        assert_eq!(publishes.next_release(Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_the_others_of_the_channel_wait_until_the_first_one_is_answered() {
+        let mut publishes = Publishes::new(4);
+        let (mut answers, mut numbers) = (Vec::new(), Vec::new());
+        for channel in ["chat:1", "chat:1", "chat:2", "chat:1"] {
+            let (reply, answer) = oneshot::channel();
+            let data = Json::of(&1).unwrap().into();
+            let key = Key::new("k").unwrap();
+            numbers.extend(publishes.push(Channel::new(channel).unwrap(), data, key, reply));
+            answers.push(answer);
+        }
+        let sent = |publishes: &mut Publishes| -> Vec<u64> {
+            numbers.iter().copied().filter(|one| publishes.send(*one, 1, Moment::now()).is_some()).collect()
+        };
+        assert_eq!(sent(&mut publishes), [0, 1, 2, 3]);
+        let now = Instant::now();
+        for number in [0, 1, 3] {
+            publishes.failed(number, 1, RequestError::not_connected(), Backoff::default(), now);
+        }
+        tokio::time::advance(LONGEST_HOLD).await;
+        assert_eq!(sent(&mut publishes), [0]);
+        assert_eq!(publishes.next_release(Instant::now()), None);
+        publishes.refuse(0, RequestError::closed());
+        assert_eq!(sent(&mut publishes), [1, 3]);
     }
 }

@@ -3,8 +3,8 @@
 use super::{
     Brought, End, Session, Which,
     connection::Live,
+    moment::Moment,
     phases::Arrival,
-    publishes::Moment,
     requests::{Pending, Waiter},
     tokens::life_of,
 };
@@ -95,7 +95,7 @@ impl Session {
             ServerFrame::Published(published) => {
                 if let Some(Pending { waiter: Waiter::Publish(number), .. }) = self.reply(which, published.id)
                 {
-                    self.publishes.answer(number, published, Instant::now());
+                    self.publishes.answer(number, published);
                 }
             }
             ServerFrame::History(frame::History { id, .. })
@@ -210,15 +210,15 @@ impl Session {
         if self.publishes.is_empty() {
             return;
         }
-        let number = self.live.as_ref().map(|live| live.number);
-        self.publishes.expire(number, Moment::now());
-        let Some(number) = number else { return };
-        for publish in self.publishes.unsent(number) {
-            self.send_publish(publish);
+        self.publishes.expire(Moment::now());
+        if self.live.is_some() {
+            for publish in self.publishes.idle() {
+                self.send_publish(publish);
+            }
         }
     }
 
-    pub(super) fn send_publish(&mut self, number: u64) {
+    fn send_publish(&mut self, number: u64) {
         let Some(live) = self.live.as_mut() else { return };
         let Some(waiting) = self.publishes.send(number, live.number, Moment::now()) else { return };
         let id = self.requests.next_id();
@@ -230,7 +230,7 @@ impl Session {
         });
         match live.send(&frame, Lane::Reliable) {
             Ok(()) => self.requests.insert(id, Waiter::Publish(number), live.number),
-            Err(error) => self.publishes.refuse(number, error, Instant::now()),
+            Err(error) => self.publishes.refuse(number, error),
         }
     }
 

@@ -1,7 +1,10 @@
 /** How fast publishes go out: no faster than the node takes them, since it would refuse the rest. Time is an argument. */
 
-/** The node lets so much come at once as it takes in this time. */
-const BURST_MS = 2_000;
+/**
+ * So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds: what is
+ * left makes up for a path on which some come sooner after each other than they were sent.
+ */
+const BURST_MS = 1_500;
 
 /** A leaky bucket, as a time: when the node will be ready for another burst. */
 export class Pacer {

@@ -208,10 +208,11 @@ describe('a publish', () => {
     const limits = { frame_bytes: 0, publishes_per_second: 20 };
     const node = world.connected({ limits });
     for (let data = 0; data < 100; data += 1) world.publish('chat:1', data);
-    assert.equal(keys(node).length, 40);
+    // Less than the two seconds' worth that it would take.
+    assert.equal(keys(node).length, 30);
     world.pass(1_000);
-    assert.equal(keys(node).length, 60);
-    world.pass(2_000);
+    assert.equal(keys(node).length, 50);
+    world.pass(2_500);
     assert.deepEqual(
       keys(node),
       Array.from({ length: 100 }, (_, data) => `key-${data}`),
