@@ -52,6 +52,8 @@ use tokio::{
 
 /// While the time of something is taken, the task wakes so often, to know whether it ran all the time.
 const PULSE: Duration = Duration::from_millis(500);
+/// While it is connected, it wakes so often, to notice that the machine slept.
+const WATCH: Duration = Duration::from_secs(5);
 /// Who wakes so late was suspended with its process or machine: times that span this say nothing of the network.
 const LEAST_SUSPENSION: Duration = Duration::from_millis(500);
 /// Commands that wait for the task.
@@ -276,13 +278,19 @@ struct End {
 impl Session {
     async fn run(mut self) {
         self.open(Purpose::Connect, None, None);
+        let mut before = Moment::now();
         let end = loop {
             let deadline = self.next_deadline();
             let input = self.input(deadline).await;
-            let now = Instant::now();
-            if deadline.is_some_and(|deadline| now > deadline + LEAST_SUSPENSION) {
-                self.suspended_at = Some(now);
+            let now = Moment::now();
+            let slept = before.slept(now) > LEAST_SUSPENSION;
+            if slept || deadline.is_some_and(|deadline| now.steady > deadline + LEAST_SUSPENSION) {
+                self.suspended_at = Some(now.steady);
             }
+            if slept {
+                self.woke(now.steady);
+            }
+            before = now;
             if let ControlFlow::Break(end) = self.handle(input) {
                 break end;
             }
@@ -368,7 +376,8 @@ impl Session {
         let expiry = self.publishes.next_expiry();
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let measuring = !self.requests.is_empty() || self.opening.is_some();
-        let pulse = measuring.then(|| Instant::now() + PULSE);
+        let pulse = measuring.then(|| now + PULSE);
+        let watch = self.live.as_ref().map(|_| now + WATCH);
         let next_move = self.next_move.as_ref().map(|next| next.at);
         [
             connected,
@@ -377,6 +386,7 @@ impl Session {
             release,
             expiry,
             pulse,
+            watch,
             retiring,
             self.reconnect_at,
             next_move,

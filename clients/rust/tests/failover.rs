@@ -6,7 +6,7 @@ mod node;
 
 use node::*;
 use skywave_client::{Backoff, Client, ClientOptions, TransportChoice, TransportKind};
-use skywave_protocol::{CloseCode, ErrorCode, ServerFrame, Text, frame};
+use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, Text, frame};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     time::{Duration, Instant},
@@ -195,4 +195,40 @@ async fn nodes_without_webtransport_are_found_among_silent_ones() {
     let begin = Instant::now();
     let _client = node.client(options).await;
     assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+}
+
+/// The machine sleeps: the clock by which timers go stands still, and the other one goes on.
+async fn the_machine_sleeps() {
+    tokio::time::pause();
+    tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1_200))).await.unwrap();
+    tokio::time::resume();
+}
+
+/// Answers a `ping` that promises a word within ten minutes and a second.
+async fn beaten_slowly(peer: &mut Peer) {
+    peer.send(ServerFrame::Ping(frame::Ping { seq: 1, interval_ms: 600_000, timeout_ms: 1_000 }));
+    assert_eq!(peer.next().await, Some(ClientFrame::Pong(frame::Pong { seq: 1 })));
+}
+
+over_both_transports! {
+    async fn a_connection_that_the_machines_sleep_has_cost_is_given_up_soon_after(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (_client, mut gone, _) = node.client(node.options(kind)).await;
+        beaten_slowly(&mut gone).await;
+        the_machine_sleeps().await;
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+    }
+
+    async fn a_connection_that_survived_the_machines_sleep_is_kept(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, mut peer, _) = node.client(node.options(kind)).await;
+        beaten_slowly(&mut peer).await;
+        the_machine_sleeps().await;
+        // Whatever happens, it notices.
+        client.network(Default::default()).await.unwrap();
+        let asked = peer.unsubscribe().await;
+        peer.send(refusal(asked.id, ErrorCode::NotSubscribed));
+        node.no_further_connection(Duration::from_millis(1_500)).await;
+    }
 }

@@ -77,7 +77,7 @@ pub(super) struct Live {
     asked: Option<Instant>,
     /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
     looking: JoinSet<bool>,
-    /// Nothing came in time: until when it may still come.
+    /// Nothing came in time, or the machine slept: until when it may still come.
     last_chance: Option<Instant>,
     frame_limit: u64,
     receiver: Receiver,
@@ -240,6 +240,13 @@ impl Live {
         }
         self.nudged = true;
         self.last_seq
+    }
+
+    /// The machine slept, and the clock that this goes by stood still: unless something comes within the time-out from
+    /// now on, the connection is dead.
+    pub fn woke(&mut self, now: Instant) {
+        let patience = Duration::from_millis(self.heartbeat.timeout_ms).clamp(LEAST_PATIENCE, MOST_PATIENCE);
+        self.last_chance = Some(now + patience);
     }
 
     /// When the connection counts as dead unless something comes.

@@ -15,6 +15,8 @@ pub(super) enum Waiter {
     Publish(u64),
     Subscribe(Channel),
     Unsubscribe(Channel),
+    /// Any answer will do: it shows that the node is there.
+    Probe,
     /// The client's own refresh, with a token that lives so long, if it tells.
     Refresh(Option<Duration>),
     Reply(oneshot::Sender<Result<ServerFrame, RequestError>>),

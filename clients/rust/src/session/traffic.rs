@@ -14,11 +14,14 @@ use crate::{
     transport::{Closed, Lane, Received, Via},
 };
 use skywave_protocol::{
-    ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
-    frame::{self, Emit, Network, Pong, Publish, Refresh},
+    Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
+    frame::{self, Emit, Network, Pong, Publish, Refresh, Unsubscribe},
 };
 use std::{mem, ops::ControlFlow, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
+
+/// The channel of a request that only asks whether the node is there: nobody has subscribed to it.
+const NOBODYS_CHANNEL: &str = "skywave:nobody";
 
 impl Session {
     fn connection(&mut self, which: Which) -> Option<&mut Live> {
@@ -177,7 +180,7 @@ impl Session {
             }
             Waiter::Subscribe(channel) if which == Which::Live => self.subscribe_failed(&channel, id, error),
             Waiter::Unsubscribe(channel) if which == Which::Live => self.unsubscribe_failed(&channel, error),
-            Waiter::Subscribe(_) | Waiter::Unsubscribe(_) => {}
+            Waiter::Subscribe(_) | Waiter::Unsubscribe(_) | Waiter::Probe => {}
             Waiter::Refresh(_) => {
                 tracing::warn!(%error, "the token was not refreshed");
                 self.tokens.failed(Instant::now());
@@ -202,6 +205,16 @@ impl Session {
         {
             live.send_or_log(&ClientFrame::Pong(Pong { seq }), Lane::Datagram);
         }
+    }
+
+    /// The machine slept: the connection may be gone without a word. The node is asked for one, and has the heartbeat's
+    /// time-out for it.
+    pub(super) fn woke(&mut self, now: Instant) {
+        let (Some(live), Ok(channel)) = (&mut self.live, Channel::new(NOBODYS_CHANNEL)) else { return };
+        live.woke(now);
+        let id = self.requests.next_id();
+        live.send_or_log(&ClientFrame::Unsubscribe(Unsubscribe { id, channel }), Lane::Reliable);
+        self.requests.insert(id, Waiter::Probe, live.number);
     }
 
     // ---- to the node
