@@ -1255,7 +1255,7 @@ function lifeOf(token = "") {
 }
 
 // src/session/pacer.ts
-var BURST_MS = 2e3;
+var BURST_MS = 1e3;
 var Pacer = class {
   #intervalMs = 0;
   #readyAt = 0;
@@ -1640,7 +1640,7 @@ var Traffic = class {
     const phase = link === this.#host.live ? link.phases.get(channel2) : void 0;
     const fate = phase?.fate(stream);
     if (fate === "deliver") this.#deliver(channel2, frame);
-    else if (phase && fate === "hold" && !hold(phase.held, frame, stream)) this.#host.fault(link, "too much too early");
+    else if (phase && fate === "hold" && !hold(phase.held, frame, stream)) this.#host.fault(link, "too much");
   }
   #deliver(channel2, frame) {
     const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
@@ -2165,7 +2165,7 @@ var Session = class {
   #stay(purpose, isFinal, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
     if (purpose === "drain" && !isFinal) {
-      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0), purpose };
+      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
@@ -2233,7 +2233,7 @@ var Session = class {
     else if (name === "disconnect") this.fail(opening, ending(body));
     else if (name === "error" && body.id === link.connectId) {
       this.fail(opening, toError(body));
-    } else if (!hold(link.early, frame, stream)) this.fault(link, "too much too early");
+    } else if (!hold(link.early, frame, stream)) this.fault(link, "too much");
   }
   #frame(link, frame, stream) {
     if (link !== this.live && link !== this.#retiring?.link) return;

@@ -142,7 +142,7 @@ struct Brought {
     former: Option<Arc<str>>,
 }
 
-/// A move that is due.
+/// A move that is due; while a connection is on its way, once that has failed.
 struct Move {
     at: Instant,
     url: Option<NodeUrl>,
@@ -378,7 +378,7 @@ impl Session {
         let measuring = !self.requests.is_empty() || self.opening.is_some();
         let pulse = measuring.then(|| now + PULSE);
         let watch = self.live.as_ref().map(|_| now + WATCH);
-        let next_move = self.next_move.as_ref().map(|next| next.at);
+        let next_move = self.next_move.as_ref().filter(|_| self.opening.is_none()).map(|next| next.at);
         [
             connected,
             nudge,
@@ -419,9 +419,6 @@ impl Session {
             } else if let Some(due) = self.next_move.take_if(|next| next.at <= now) {
                 self.follow(due);
             }
-        } else if self.next_move.as_ref().is_some_and(|next| next.at <= now) {
-            // A connection is on its way already, and will be told again if it has to move.
-            self.next_move = None;
         }
         self.send_publishes();
         ControlFlow::Continue(())

@@ -6,11 +6,19 @@ mod node;
 
 use node::*;
 use skywave_client::{Backoff, ChannelEvent, Client, Status, TransportChoice, TransportKind};
-use skywave_protocol::{CloseCode, ServerFrame, frame};
+use skywave_protocol::{ClientFrame, CloseCode, ServerFrame, frame};
 use std::time::{Duration, Instant};
 
 fn drain(url: Option<String>) -> ServerFrame {
     ServerFrame::Drain(frame::Drain { after_ms: 100, url: url.map(Into::into) })
+}
+
+/// Has the client read a frame; it goes on with the connection.
+async fn told(mut peer: Peer, frame: ServerFrame) -> Peer {
+    peer.send(frame);
+    peer.send(ServerFrame::Ping(frame::Ping { seq: 7, interval_ms: 60_000, timeout_ms: 10_000 }));
+    assert_eq!(peer.next().await, Some(ClientFrame::Pong(frame::Pong { seq: 7 })));
+    peer
 }
 
 over_both_transports! {
@@ -169,6 +177,37 @@ over_both_transports! {
         full.no_further_connection(Duration::from_millis(100)).await;
     }
 
+    async fn a_drain_that_is_told_during_another_move_is_followed_when_that_fails(kind: TransportKind) {
+        let (mut node, mut preferred, mut other) = (Node::start().await, Node::start().await, Node::start().await);
+        let options = node.options(kind);
+        let (client, old) = tokio::join!(Client::connect(options), async {
+            let mut peer = node.accept().await;
+            let connect = peer.connect().await;
+            let prefer_url = Some(preferred.url().into());
+            peer.send(ServerFrame::Connected(frame::Connected { prefer_url, ..connected_frame(&connect) }));
+            peer
+        });
+        let _client = client.unwrap();
+        let mut moving = preferred.accept().await;
+        moving.connect().await;
+        let _old = told(old, drain(Some(other.url()))).await;
+        moving.disconnect(CloseCode::Overloaded);
+        other.welcome().await;
+    }
+
+    async fn a_place_that_is_told_while_another_one_refuses_is_where_the_client_goes(kind: TransportKind) {
+        let (mut node, mut full, mut other) = (Node::start().await, Node::start().await, Node::start().await);
+        let options = node.options(kind);
+        let (_client, old, _) = node.client(options).await;
+        old.send(drain(Some(full.url())));
+        let mut moving = full.accept().await;
+        moving.connect().await;
+        let _old = told(old, drain(Some(other.url()))).await;
+        moving.disconnect(CloseCode::Overloaded);
+        let _new = other.welcome().await;
+        node.no_further_connection(Duration::from_millis(100)).await;
+    }
+
     async fn a_client_that_is_told_when_to_come_back_does_not_come_sooner(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);
@@ -247,6 +286,35 @@ async fn the_application_can_change_the_transport() {
     old.ended().await;
     new.send(publication("chat:1", 1));
     assert_eq!(offsets(&mut room, 1).await, [1]);
+}
+
+#[tokio::test]
+async fn a_drain_that_is_told_during_a_change_of_transport_is_followed_also_when_that_works() {
+    let mut node = Node::start().await;
+    let mut other = Node::start().await;
+    let options = node.options(TransportKind::WebTransport);
+    let (client, old, _) = node.client(options).await;
+    let (switched, _old) = tokio::join!(client.switch(TransportKind::WebSocket), async {
+        let mut new = node.accept().await;
+        let connect = new.connect().await;
+        let old = told(old, drain(Some(other.url()))).await;
+        new.send(connected(&connect));
+        (old, new)
+    });
+    switched.unwrap();
+    other.welcome().await;
+}
+
+#[tokio::test]
+async fn a_drain_that_is_due_during_a_change_of_transport_is_followed_when_that_fails() {
+    let mut node = Node::start_with(Udp::Silent).await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.connect_timeout = Duration::from_millis(300);
+    let (client, old, _) = node.client(options).await;
+    let _old = told(old, drain(None)).await;
+    // It may have begun to move already.
+    client.switch(TransportKind::WebTransport).await.unwrap_err();
+    node.welcome().await;
 }
 
 #[tokio::test]

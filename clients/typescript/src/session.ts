@@ -318,8 +318,8 @@ export class Session implements TrafficHost {
   #stay(purpose: Purpose, isFinal: boolean, live: Link, error: SkywaveError): void {
     if (purpose === 'up') this.route.upFailed?.(live.address);
     if (purpose === 'drain' && !isFinal) {
-      // The old connection ends sooner or later: try again until then.
-      this.due = { at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0), purpose };
+      // The old connection ends sooner or later: try again until then, where the node said meanwhile.
+      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
 
@@ -397,7 +397,7 @@ export class Session implements TrafficHost {
     else if (name === 'disconnect') this.fail(opening, ending(body));
     else if (name === 'error' && body.id === link.connectId) {
       this.fail(opening, toError(body));
-    } else if (!hold(link.early, frame, stream)) this.fault(link, 'too much too early');
+    } else if (!hold(link.early, frame, stream)) this.fault(link, 'too much');
   }
 
   #frame(link: Link, frame: ServerFrame, stream: number | undefined): void {

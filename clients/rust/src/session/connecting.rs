@@ -221,10 +221,10 @@ impl Session {
         if self.node.replace(connected.node.clone()).is_some_and(|before| before != connected.node) {
             // What another node could not do for the moment, this one may.
             self.publishes.release_all();
+            self.next_move = None;
         }
         self.sent_on = false;
         self.attempts = 0;
-        self.next_move = None;
         if let Some(old) = self.live.replace(live) {
             self.begin_retirement(old);
         }
@@ -332,11 +332,13 @@ impl Session {
                 let round = self.candidates.is_exhausted(Instant::now());
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
                 let wait = self.options.backoff.wait(failures);
-                let at = Instant::now() + wait;
-                if let Some(live) = &mut self.live {
-                    live.stay(wait);
-                }
-                self.next_move = Some(Move { at, url: None, purpose: Purpose::Drain });
+                let Some(live) = &mut self.live else { return };
+                live.stay(wait);
+                let stays_until = live.stays_until;
+                let retry = Move { at: stays_until, url: None, purpose: Purpose::Drain };
+                // What the node said meanwhile is newer.
+                let next = self.next_move.get_or_insert(retry);
+                next.at = next.at.max(stays_until);
             }
             Purpose::Drain | Purpose::Prefer | Purpose::Connect => {}
         }

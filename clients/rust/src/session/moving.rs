@@ -96,7 +96,7 @@ impl Session {
     /// The node wants this client gone; all its clients spread over the first half of the time.
     pub(super) fn drain(&mut self, drain: Drain) {
         let wait = Duration::from_millis(drain.after_ms).div_f64(2.0).mul_f64(rand::random());
-        let Some(live) = self.live.as_ref().filter(|_| self.opening.is_none()) else { return };
+        let Some(live) = self.live.as_ref() else { return };
         let mut at = (Instant::now() + wait.min(Duration::from_secs(3600))).max(live.stays_until);
         let mut url = drain.url.and_then(|url| self.trusted(&url));
         if let Some(before) = self.next_move.take() {
@@ -110,7 +110,9 @@ impl Session {
     /// The node knows of a better one for this user.
     pub(super) fn consider(&mut self, url: Option<&str>) {
         let Some(url) = url.and_then(|url| self.trusted(url)) else { return };
-        let Some(live) = self.live.as_ref().filter(|live| live.url != url) else { return };
+        // A node that drains has said so while the session was about to go somewhere else.
+        let stays = self.next_move.is_none();
+        let Some(live) = self.live.as_ref().filter(|live| stays && live.url != url) else { return };
         let now = Instant::now();
         if self.preferred_at.is_some_and(|at| now - at < PREFERENCE_INTERVAL) {
             return;

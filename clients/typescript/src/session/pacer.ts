@@ -4,7 +4,7 @@
  * So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds: what is
  * left makes up for a path on which some come sooner after each other than they were sent.
  */
-const BURST_MS = 1_500;
+const BURST_MS = 1_000;
 
 /** A leaky bucket, as a time: when the node will be ready for another burst. */
 export class Pacer {

@@ -92,7 +92,7 @@ export class Traffic {
     const phase = link === this.#host.live ? link.phases.get(channel) : undefined;
     const fate = phase?.fate(stream);
     if (fate === 'deliver') this.#deliver(channel, frame);
-    else if (phase && fate === 'hold' && !hold(phase.held, frame, stream)) this.#host.fault(link, 'too much too early');
+    else if (phase && fate === 'hold' && !hold(phase.held, frame, stream)) this.#host.fault(link, 'too much');
   }
 
   #deliver(channel: string, frame: ServerFrame): void {

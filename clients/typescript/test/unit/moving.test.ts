@@ -126,6 +126,17 @@ describe('a move', () => {
     assert.equal(world.session.state, 'connected');
   });
 
+  it('that fails goes where the node said meanwhile', () => {
+    const world = new World();
+    const node = world.connected();
+    node.says(['drain', { after_ms: 10_000, url: 'https://full.example' }]);
+    world.pass(2_500);
+    node.says(['drain', { after_ms: 2_000, url: 'https://b.example' }]);
+    world.fails();
+    world.pass(1_000);
+    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+  });
+
   it('that is given up leaves the session where it is', () => {
     const world = new World();
     const node = world.connected();
