@@ -74,9 +74,10 @@ pub struct Server {
     tasks: JoinSet<()>,
     endpoints: Vec<quinn::Endpoint>,
     certificate: Option<Arc<CertificateResolver>>,
-    public: Option<SocketAddr>,
-    plain: Option<SocketAddr>,
-    admin: Option<SocketAddr>,
+    /// The addresses of each listener.
+    public: Vec<SocketAddr>,
+    plain: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
 }
 
 impl Server {
@@ -92,9 +93,9 @@ impl Server {
             tasks,
             endpoints: Vec::new(),
             certificate: None,
-            public: None,
-            plain: None,
-            admin: None,
+            public: Vec::new(),
+            plain: Vec::new(),
+            admin: Vec::new(),
         };
         server.listen_public()?;
         server.listen_plain()?;
@@ -109,7 +110,7 @@ impl Server {
         self.tasks.spawn(resolver.clone().run());
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
         for Bound { socket: (tcp, udp), address } in sockets::bind_both(address)? {
-            self.public.get_or_insert(address);
+            self.public.push(address);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
@@ -123,7 +124,7 @@ impl Server {
     fn listen_plain(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.plain else { return Ok(()) };
         for Bound { socket: tcp, address } in sockets::bind(address)? {
-            self.plain.get_or_insert(address);
+            self.plain.push(address);
             self.tasks.spawn(websocket::listen(self.node.clone(), tcp, None));
         }
         Ok(())
@@ -132,12 +133,12 @@ impl Server {
     fn listen_admin(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.admin else { return Ok(()) };
         let places = api::Places {
-            public: self.public,
-            plain: self.plain,
+            public: self.public(),
+            plain: self.plain(),
             certificate_sha256: self.certificate_sha256(),
         };
         for Bound { socket: tcp, address } in sockets::bind(address)? {
-            self.admin.get_or_insert(address);
+            self.admin.push(address);
             self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
         }
         Ok(())
@@ -159,18 +160,18 @@ impl Server {
         &self.node
     }
 
-    /// Where WebTransport and WebSocket over TLS are served.
+    /// Where WebTransport and WebSocket over TLS are served; of two addresses the first, as for the other listeners.
     pub fn public(&self) -> Option<SocketAddr> {
-        self.public
+        self.public.first().copied()
     }
 
     /// Where WebSocket without TLS is served.
     pub fn plain(&self) -> Option<SocketAddr> {
-        self.plain
+        self.plain.first().copied()
     }
 
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+        self.admin.first().copied()
     }
 
     /// The SHA-256 of the public listener's certificate, in hex.
@@ -418,15 +419,39 @@ async fn moved_off(node: &Node) {
 /// Prints the one line on stdout that says that the node serves, and where.
 fn announce(server: &Server) -> io::Result<()> {
     use std::io::Write;
-    let place =
-        |address: Option<SocketAddr>| address.map_or("none".to_owned(), |address| address.to_string());
     let mut stdout = io::stdout().lock();
     writeln!(
         stdout,
         "ready public={} plain={} admin={}",
-        place(server.public()),
-        place(server.plain()),
-        place(server.admin())
+        place(&server.public),
+        place(&server.plain),
+        place(&server.admin)
     )?;
     stdout.flush()
+}
+
+/// What the line says of a listener.
+fn place(addresses: &[SocketAddr]) -> String {
+    match addresses {
+        [] => "none".to_owned(),
+        [address] => address.to_string(),
+        // Both loopback addresses, with one port.
+        [address, ..] => format!("localhost:{}", address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_says_all_addresses_that_it_listens_on() {
+        let said = |addresses: &[&str]| {
+            let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            place(&addresses)
+        };
+        assert_eq!(said(&[]), "none");
+        assert_eq!(said(&["[::]:4433"]), "[::]:4433");
+        assert_eq!(said(&["127.0.0.1:8080", "[::1]:8080"]), "localhost:8080");
+    }
 }
