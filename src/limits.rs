@@ -1,13 +1,17 @@
-//! Limits on what comes from outside: token buckets and counted permits.
+//! Limits on what comes from outside: token buckets, counted permits and tallies.
 
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// How many seconds' worth of tokens a bucket holds.
 const BURST_SECONDS: f32 = 2.0;
@@ -105,6 +109,47 @@ impl<K: Eq + Hash + Clone> Drop for Place<K> {
             if *count == 0 {
                 held.remove(&self.key);
             }
+        }
+    }
+}
+
+/// Counts those who are there, and tells when nobody is.
+#[derive(Debug, Default)]
+pub struct Tally {
+    count: AtomicUsize,
+    emptied: Notify,
+}
+
+/// One who is there, until dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<Tally>);
+
+impl Tally {
+    pub fn enter(self: &Arc<Self>) -> Counted {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nobody is there.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.emptied.notify_waiters();
         }
     }
 }

@@ -27,12 +27,10 @@ use crate::{
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 pub struct Node {
     pub config: Config,
@@ -65,7 +63,7 @@ pub struct Node {
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     refusals: Refusals,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     started_ms: u64,
 }
 
@@ -120,7 +118,7 @@ impl Node {
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             refusals: Refusals::default(),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             started_ms: wall_ms(),
             config: parts.config,
         })
@@ -236,11 +234,17 @@ impl Node {
 
     /// Whether sessions are being moved off; no new ones are taken then.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Waits until sessions are moved off; at once when they are.
+    pub async fn drain_begun(&self) {
+        // The sender is this node's own: it is not gone.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
         self.metrics.draining.set(1);
     }
 }

@@ -72,6 +72,8 @@ pub enum StartError {
 pub struct Server {
     node: Arc<Node>,
     tasks: JoinSet<()>,
+    /// What takes transports in.
+    listeners: JoinSet<()>,
     endpoints: Vec<quinn::Endpoint>,
     certificate: Option<Arc<CertificateResolver>>,
     /// The addresses of each listener.
@@ -91,6 +93,7 @@ impl Server {
         let mut server = Self {
             node,
             tasks,
+            listeners: JoinSet::new(),
             endpoints: Vec::new(),
             certificate: None,
             public: Vec::new(),
@@ -111,10 +114,10 @@ impl Server {
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
         for Bound { socket: (tcp, udp), address } in sockets::bind_both(address)? {
             self.public.push(address);
-            self.tasks.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
+            self.listeners.spawn(websocket::listen(self.node.clone(), tcp, Some(web.clone())));
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
-            self.tasks.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
+            self.listeners.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
             self.endpoints.push(endpoint);
         }
         self.certificate = Some(resolver);
@@ -125,7 +128,7 @@ impl Server {
         let Some(address) = self.node.config.listen.plain else { return Ok(()) };
         for Bound { socket: tcp, address } in sockets::bind(address)? {
             self.plain.push(address);
-            self.tasks.spawn(websocket::listen(self.node.clone(), tcp, None));
+            self.listeners.spawn(websocket::listen(self.node.clone(), tcp, None));
         }
         Ok(())
     }
@@ -196,7 +199,7 @@ impl Server {
         let deadline = self.node.config.drain.deadline;
         start_drain(&self.node);
         let is_empty = tokio::select! {
-            () = self.node.sessions.empty() => true,
+            () = self.node.sessions.served.empty() => true,
             () = tokio::time::sleep(deadline) => false,
             () = hurry => false,
         };
@@ -204,9 +207,11 @@ impl Server {
             let left = self.node.sessions.len();
             tracing::info!(sessions = left, "the drain is over; closing what is left");
             self.close_sessions();
-            if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.empty()).await.is_err() {
-                tracing::warn!("some transports did not close in time");
-            }
+        }
+        // Nobody comes any more; whoever came meanwhile is being told to go elsewhere.
+        self.listeners.shutdown().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.transports.empty()).await.is_err() {
+            tracing::warn!("some transports did not close in time");
         }
         for endpoint in &self.endpoints {
             endpoint.close(0u32.into(), b"");
@@ -413,7 +418,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Waits for an order to move all sessions and to end then, and for its end.
 async fn moved_off(node: &Node) {
     node.moving.exit.notified().await;
-    node.sessions.empty().await;
+    node.sessions.served.empty().await;
 }
 
 /// Prints the one line on stdout that says that the node serves, and where.

@@ -19,7 +19,7 @@ use crate::{
     broadcast::encode_frame,
     broker::From,
     hub::outbox::{Outbox, Task},
-    limits::TokenBucket,
+    limits::{Counted, TokenBucket},
     node::Node,
 };
 use bytes::Bytes;
@@ -92,11 +92,12 @@ struct Session<C> {
     progress: Progress,
     renewal: Renewal,
     places: opening::Places,
+    served: Counted,
 }
 
 /// Runs a session on an established transport until it ends.
 pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
-    let _counted = node.sessions.count_transport();
+    let _counted = node.sessions.transports.enter();
     let transport = connection.transport();
     let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
     // What is needed only for a moment is boxed, so that an idle session does not carry room for it.
@@ -111,7 +112,7 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
                 End::Cut => session.heartbeat.memory_of_cut(now),
                 End::Closed(_) | End::Refused(_) | End::Gone => session.heartbeat.memory(now),
             };
-            let Session { connection, id, subscriptions, joining, pending, places, .. } = session;
+            let Session { connection, id, subscriptions, joining, pending, places, served, .. } = session;
             node.path_memories.keep(id.clone(), transport, memory);
             // Others are told as soon as the session is over, not when its transport has closed.
             node.metrics.subscriptions.sub(subscriptions.len() as i64);
@@ -122,7 +123,9 @@ pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
             count(&node, transport, &outbox);
             node.metrics.sessions.with_label_values(&[transport]).dec();
             tracing::debug!(session = %id, ?end, "session left its transport");
-            Box::pin(finish(&node, connection, &outbox, end)).await
+            let code = Box::pin(finish(&node, connection, &outbox, end)).await;
+            drop(served);
+            code
         }
         Err(end) => {
             node.metrics.handshakes_refused.with_label_values(&[end.reason()]).inc();
@@ -191,6 +194,7 @@ impl<C: Connection> Session<C> {
             heartbeat: opened.heartbeat,
             network_kind: opened.network_kind,
             places: opened.places,
+            served: opened.served,
         };
         session.refuse_all(opened.refused);
         session.join_all(opened.wanted);

@@ -29,7 +29,7 @@ pub fn refusal(node: &Node, error: AuthError) -> Disconnect {
 
 /// All sessions end at once, and arrive elsewhere: no faster than a node takes handshakes.
 fn spread_ms(node: &Node) -> Option<u64> {
-    let sessions = node.sessions.transports() as u64;
+    let sessions = node.sessions.served.count() as u64;
     let per_second = u64::from(node.config.limits.handshakes_per_second).max(1);
     let spread_ms = (sessions * 1_000 / per_second).min(MAX_SPREAD_MS);
     (spread_ms > 0).then_some(spread_ms)

@@ -11,7 +11,7 @@ use crate::{
     broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
     hub::outbox::Outbox,
-    limits::{AddressBlock, Place},
+    limits::{AddressBlock, Counted, Place},
     node::Node,
 };
 use skywave_protocol::{
@@ -43,6 +43,8 @@ pub struct Opened {
     pub heartbeat: Heartbeat,
     pub network_kind: Option<Text<32>>,
     pub places: Places,
+    /// Counts it among the transports that a drain waits for.
+    pub served: Counted,
 }
 
 /// A session's places in the limits of the node, its address and its user; given back when dropped.
@@ -52,14 +54,18 @@ pub struct Places {
     _user: Option<Place<Arc<str>>>,
 }
 
-/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it.
+/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes has no
+/// session that a drain would wait for: it is turned away at once.
 pub async fn open<C: Connection>(
     node: &Arc<Node>,
     connection: &mut C,
     outbox: &Arc<Outbox>,
 ) -> Result<Opened, End> {
     let wait = node.config.limits.connect_timeout;
-    let connect = tokio::time::timeout(wait, first_frame(connection, outbox)).await;
+    let connect = tokio::select! {
+        connect = tokio::time::timeout(wait, first_frame(connection, outbox)) => connect,
+        () = node.drain_begun() => Ok(Err(End::Closed(CloseCode::Drain))),
+    };
     let connect = connect.unwrap_or(Err(End::Closed(CloseCode::ConnectTimeout)))?;
     let peer = Peer {
         transport: connection.transport(),
@@ -123,6 +129,8 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     let resumed = turn > 0;
     let places = places(node, &id, resumed, peer.address, &grant).map_err(End::Closed)?;
     outbox.identify(id.clone());
+    // Before it is attached: a drain that begins now waits for it or turns it away.
+    let served = node.sessions.served.enter();
     let attached = Attached {
         outbox: outbox.clone(),
         user: grant.user.clone(),
@@ -162,7 +170,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
     let wanted = connect.subscriptions;
     let claim = attached.claim;
-    Ok(Opened { id, claim, grant, wanted, refused, heartbeat, network_kind: network.kind, places })
+    Ok(Opened { id, claim, grant, wanted, refused, heartbeat, network_kind: network.kind, places, served })
 }
 
 async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, AuthError> {

@@ -1,7 +1,7 @@
 //! The sessions that are connected to this node, by id and by user.
 
 use super::claim::Claim;
-use crate::{broker::HybridClock, hub::outbox::Outbox};
+use crate::{broker::HybridClock, hub::outbox::Outbox, limits::Tally};
 use parking_lot::Mutex;
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
@@ -9,12 +9,10 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
-
 /// A connected session, as others on the node see it.
 #[derive(Clone)]
 pub struct Attached {
@@ -46,9 +44,10 @@ pub struct Registry {
     next_number: AtomicU64,
     /// Of transports: never backward, as a newer one replaces an older.
     clock: HybridClock,
-    /// Transports in any state, those that are still closing included.
-    transports: AtomicUsize,
-    emptied: Notify,
+    /// Transports in any state: those on which nobody has said yet who comes, and those that are still closing.
+    pub transports: Arc<Tally>,
+    /// Those of them on which a session is, or was until it ended.
+    pub served: Arc<Tally>,
 }
 
 impl Default for Registry {
@@ -58,8 +57,8 @@ impl Default for Registry {
             // Within what Lua counts without loss.
             next_number: AtomicU64::new(rand::random::<u64>() >> 13),
             clock: HybridClock::default(),
-            transports: AtomicUsize::new(0),
-            emptied: Notify::new(),
+            transports: Arc::default(),
+            served: Arc::default(),
         }
     }
 }
@@ -136,40 +135,6 @@ impl Registry {
     pub fn each(&self, mut visit: impl FnMut(&SessionId, &Attached)) {
         for (id, attached) in self.sessions.lock().iter() {
             visit(id, attached);
-        }
-    }
-
-    /// Transports in any state.
-    pub fn transports(&self) -> usize {
-        self.transports.load(Ordering::Relaxed)
-    }
-
-    /// Counts a transport until the guard is dropped.
-    pub fn count_transport(self: &Registry) -> TransportCount<'_> {
-        self.transports.fetch_add(1, Ordering::Relaxed);
-        TransportCount { registry: self }
-    }
-
-    /// Waits until no transport is left.
-    pub async fn empty(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.transports.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-pub struct TransportCount<'a> {
-    registry: &'a Registry,
-}
-
-impl Drop for TransportCount<'_> {
-    fn drop(&mut self) {
-        if self.registry.transports.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.registry.emptied.notify_waiters();
         }
     }
 }

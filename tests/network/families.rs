@@ -23,7 +23,7 @@ async fn both_families_reach(server: &Server) {
             let client = connect(options(SocketAddr::new(address, port), transport)).await;
             assert_eq!(peers(server), [address], "{transport:?}");
             client.close().await;
-            world::soon(server.node().sessions.empty()).await;
+            world::soon(server.node().sessions.transports.empty()).await;
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     on_every_transport,
-    peer::{Peer, connect, connect_to},
-    world::{Way, World, connect as connect_client, gap, json, publication, soon, status},
+    peer::{Peer, connect_to},
+    world::{Way, World, connect as connect_client, eventually, gap, json, publication, soon, status},
 };
 use skywave::server::start_drain;
 use skywave_client::{GapReason, Status, SubscribeOptions};
-use skywave_protocol::{ClientFrame, CloseCode, ServerFrame};
+use skywave_protocol::{CloseCode, ServerFrame};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ on_every_transport! {
     what_is_left_at_the_deadline_is_closed,
     sessions_that_a_node_leaves_behind_come_back_one_after_the_other,
     a_node_ends_as_soon_as_its_last_session_has_gone,
+    whoever_has_not_said_who_comes_does_not_hold_up_the_end,
     a_client_moves_to_the_next_node_and_is_told_what_it_lost,
     a_node_that_is_dropped_closes_its_sessions,
 }
@@ -43,9 +44,17 @@ async fn sessions_are_told_to_go_each_at_its_own_time(way: Way) {
 async fn a_draining_node_takes_no_session(way: Way) {
     let world = World::new(way).await;
     start_drain(world.server.node());
-    let mut peer = Peer::dial(&world).await;
-    peer.send(ClientFrame::Connect(connect())).await;
-    assert_eq!(peer.end().await, CloseCode::Drain.code());
+    is_turned_away(Peer::dial(&world).await).await;
+}
+
+/// It has sent nothing; where the node has no stream to answer on yet, the transport's own close tells the code.
+async fn is_turned_away(mut peer: Peer) {
+    let code = match peer.next().await {
+        Ok(ServerFrame::Disconnect(disconnect)) => Some(disconnect.code),
+        Ok(other) => panic!("{other:?}"),
+        Err(closed) => closed.code,
+    };
+    assert_eq!(code, Some(CloseCode::Drain.code()));
 }
 
 async fn a_session_that_is_told_to_go_is_served_until_it_goes(way: Way) {
@@ -93,6 +102,18 @@ async fn a_node_ends_as_soon_as_its_last_session_has_gone(way: Way) {
     let draining = tokio::spawn(world.server.drain());
     peer.until(|frame| matches!(frame, ServerFrame::Drain(_)).then_some(())).await;
     assert!(!draining.is_finished());
+    peer.close().await;
+    soon(draining).await.unwrap();
+}
+
+async fn whoever_has_not_said_who_comes_does_not_hold_up_the_end(way: Way) {
+    let world = World::with(way, &[("DRAIN__DEADLINE", "10m"), ("LIMITS__CONNECT_TIMEOUT", "1m")]).await;
+    let (mut peer, _) = Peer::connected(&world).await;
+    let stranger = Peer::dial(&world).await;
+    eventually("it came", || world.server.node().sessions.transports.count() == 2).await;
+    let draining = tokio::spawn(world.server.drain());
+    is_turned_away(stranger).await;
+    peer.until(|frame| matches!(frame, ServerFrame::Drain(_)).then_some(())).await;
     peer.close().await;
     soon(draining).await.unwrap();
 }
