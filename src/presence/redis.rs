@@ -24,7 +24,7 @@ use crate::{
     redis::{ConnectError, Malformed, Redis, heard::Heard, subscription, subscription::Subscription},
     session,
 };
-use answers::Claimed;
+use answers::{Claimed, Listing};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
 use lists::Lists;
@@ -184,13 +184,10 @@ impl Shared {
         &self.partitions[usize::from(partition)]
     }
 
-    /// Asks who is on the channel, after all that was called before; and in which life of the partition.
-    fn ask(
-        &self,
-        channel: &Channel,
-    ) -> impl Future<Output = Result<(String, Members), BrokerError>> + Send + use<> {
+    /// Asks who is on the channel, after all that was called before.
+    fn ask(&self, channel: &Channel) -> impl Future<Output = Result<Listing, BrokerError>> + Send + use<> {
         let call = self.redis.commands.call(self.requests.members(channel));
-        async move { answers::members(call.await?).map_err(unreadable) }
+        async move { answers::listing(call.await?).map_err(unreadable) }
     }
 
     fn follow(&self, call: Call) {

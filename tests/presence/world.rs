@@ -195,7 +195,11 @@ impl Watcher {
         let mut expected = set(others);
         expected.insert(self.session().to_string());
         while self.known != expected {
-            self.changed().await;
+            if tokio::time::timeout(PATIENCE, self.changed()).await.is_err() {
+                let lacks: Vec<_> = expected.difference(&self.known).collect();
+                let has: Vec<_> = self.known.difference(&expected).collect();
+                panic!("it is told no more, and lacks {lacks:?}, and has {has:?} that are not there");
+            }
         }
     }
 

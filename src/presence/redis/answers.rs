@@ -62,12 +62,21 @@ pub fn swept(value: Value) -> Result<Option<(String, u64)>, Malformed> {
     Ok(if holder.is_empty() { None } else { Some((holder, number(count)?)) })
 }
 
-/// The partition's life, and who is on the channel; members that make no sense are left out of the list.
+/// Who is on a channel.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    pub life: String,
+    /// The number of the news that were said last in the partition: the list shows all up to it.
+    pub said: u64,
+    pub members: Members,
+}
+
+/// Members that make no sense are left out of the list.
 ///
 /// # Errors
 /// When it is something else.
-pub fn members(value: Value) -> Result<(String, Members), Malformed> {
-    let [life, count, listed] = parts(value)?;
+pub fn listing(value: Value) -> Result<Listing, Malformed> {
+    let [life, count, listed, said] = parts(value)?;
     let mut members: HashMap<SessionId, Member> = HashMap::new();
     let mut words = list(listed)?.into_iter();
     while let (Some(session), Some(value)) = (words.next(), words.next()) {
@@ -79,7 +88,8 @@ pub fn members(value: Value) -> Result<(String, Members), Malformed> {
             Err(error) => tracing::error!(%error, "a member is left out"),
         }
     }
-    Ok((reply::text(life)?, Members { count: number(count)?, members: members.into_values().collect() }))
+    let members = Members { count: number(count)?, members: members.into_values().collect() };
+    Ok(Listing { life: reply::text(life)?, said: number(said)?, members })
 }
 
 /// What the nodes of a region hold.

@@ -73,9 +73,9 @@ impl Shared {
             }
             let begun = Instant::now();
             self.rooms.lists(&channel);
-            let listed = self.ask(&channel).await.map(|(life, members)| {
-                let footing = self.footing(&channel, &life);
-                Arc::new(self.rooms.listed(&channel, members, footing))
+            let listed = self.ask(&channel).await.map(|listing| {
+                let footing = self.footing(&channel, &listing.life);
+                Arc::new(self.rooms.listed(&channel, listing, footing))
             });
             let listing = listed.as_ref().map_or(0, |members| members.members.len() as u32);
             let pause = PAUSE.saturating_mul(listing);

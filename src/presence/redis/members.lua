@@ -1,7 +1,7 @@
 -- Who is on a channel.
 --
 -- KEYS[3] the channel's room (hash) · ARGV[3] the most members listed
--- Answers {life, how many are there, session, value, session, value, …}; one may be listed twice.
+-- Answers {life, how many are there, {session, value, …}, the number of what was said last}; one may be listed twice.
 local limit, count, listed = tonumber(ARGV[3]), redis.call('HLEN', KEYS[3]), nil
 if count <= limit then
   listed = redis.call('HGETALL', KEYS[3])
@@ -16,4 +16,4 @@ else
     end
   until cursor == '0' or #listed >= 2 * limit
 end
-return { life, count, listed }
+return { life, count, listed, redis.call('HGET', KEYS[1], 'said') or 0 }

@@ -148,7 +148,7 @@ impl Requests {
         }
     }
 
-    /// Answers the life, how many are there, and who.
+    /// Answers how many are there, and who.
     pub fn members(&self, channel: &Channel) -> Request {
         let partition = self.keys.partition(channel);
         Request::Script {

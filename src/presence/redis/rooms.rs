@@ -1,6 +1,9 @@
 //! The channels whose changes subscribers of this node are told, and what they were told last.
 
-use super::held::{Held, News};
+use super::{
+    answers::Listing,
+    held::{Held, News},
+};
 use crate::{
     hub::Hub,
     presence::{
@@ -46,6 +49,8 @@ struct Room {
     /// All of its members while they are few; only then can it be said who was missed, and what is known already.
     everyone: Option<HashMap<SessionId, Member>>,
     count: Option<u64>,
+    /// The life and the number of the news that were heard of it last.
+    heard: (String, u64),
 }
 
 impl Room {
@@ -60,6 +65,12 @@ impl Room {
     /// The same for someone who left.
     fn leave(&mut self, member: &Member) -> bool {
         self.everyone.as_mut().is_none_or(|everyone| everyone.remove(&member.session).is_some())
+    }
+
+    /// Whether something was heard that the list does not show yet.
+    fn is_ahead_of(&self, listing: &Listing) -> bool {
+        let (life, number) = &self.heard;
+        *life == listing.life && *number > listing.said
     }
 
     /// How many are there by what is known, if that is all of them.
@@ -94,7 +105,7 @@ impl Rooms {
 
     /// Tells the channel's subscribers what changed. Until things are settled, numbers alone are not told.
     pub fn heard(&self, news: News, footing: Footing) {
-        let News { channel, count, joined, back, left, swept, .. } = news;
+        let News { life, number, channel, count, joined, back, left, swept, .. } = news;
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(&channel) {
             // Whoever watches later asks who is there.
@@ -102,6 +113,7 @@ impl Rooms {
             return;
         }
         let room = rooms.entry(channel.clone()).or_default();
+        room.heard = (life, number);
         // A full list may not name everyone.
         let is_full = |list: &[Held]| list.len() >= MAX_MEMBERS;
         room.everyone.take_if(|_| is_full(&joined) || is_full(&back) || is_full(&left));
@@ -144,14 +156,16 @@ impl Rooms {
 
     /// What whoever asked is told of who is there; from that on it can be said who was missed. While Redis may not know
     /// all of them again, those are there as well whom subscribers know: so what all are told later is right for this one.
-    pub fn listed(&self, channel: &Channel, members: Members, footing: Footing) -> Members {
+    pub fn listed(&self, channel: &Channel, listing: Listing, footing: Footing) -> Members {
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(channel) {
-            return members;
+            return listing.members;
         }
         self.telling.listed(channel, LAG);
         let room = rooms.entry(channel.clone()).or_default();
-        if room.everyone.is_none() {
+        let is_behind = room.is_ahead_of(&listing);
+        let members = listing.members;
+        if room.everyone.is_none() && !is_behind {
             room.replace(&members);
         } else if footing == Footing::Restoring {
             return self.completed(channel, room, members);
@@ -173,15 +187,21 @@ impl Rooms {
         known
     }
 
-    /// Tells how who is there differs from what was told.
-    pub fn compare(&self, channel: &Channel, members: &Members) {
+    /// Tells how who is there differs from what was told. `false`: something was heard since it was asked, which would be
+    /// taken back; it has to be asked again.
+    pub fn compare(&self, channel: &Channel, listing: &Listing) -> bool {
         let mut rooms = self.rooms.lock();
-        let Some(room) = rooms.get_mut(channel) else { return };
+        let Some(room) = rooms.get_mut(channel) else { return true };
+        if room.is_ahead_of(listing) {
+            return false;
+        }
+        let members = &listing.members;
         let changes = room.replace(members);
         let differs = room.count.replace(members.count).is_some_and(|count| count != members.count);
         if differs || !changes.is_empty() {
             self.telling.add(channel, changes, members.count, Duration::ZERO);
         }
+        true
     }
 
     /// The watched channels; the others are forgotten.
@@ -189,5 +209,68 @@ impl Rooms {
         let mut rooms = self.rooms.lock();
         rooms.retain(|channel, _| self.hub.is_watched(channel));
         rooms.keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{hub::outbox::Outbox, presence::schedule::Schedule};
+    use skywave_protocol::{Encoding, Text};
+
+    const LIFE: &str = "life";
+
+    fn held(session: &str) -> Held {
+        Held::parse(session, "node 1 1 {}").unwrap()
+    }
+
+    fn news(number: u64, joined: &[&str], left: &[&str]) -> News {
+        let held = |names: &[&str]| names.iter().copied().map(held).collect();
+        News {
+            life: LIFE.to_owned(),
+            number,
+            channel: Channel::new("chat:1").unwrap(),
+            count: 0,
+            joined: held(joined),
+            back: Vec::new(),
+            left: held(left),
+            taken: Vec::new(),
+            swept: false,
+        }
+    }
+
+    /// Who is there after the news of that number.
+    fn listing(said: u64, sessions: &[&str]) -> Listing {
+        let members: Vec<Member> = sessions.iter().map(|session| held(session).member).collect();
+        Listing { life: LIFE.to_owned(), said, members: Members { count: members.len() as u64, members } }
+    }
+
+    #[test]
+    fn a_list_that_is_older_than_what_was_heard_takes_nothing_back() {
+        let hub: Arc<Hub> = Arc::default();
+        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let rooms = Rooms::new(hub.clone(), telling);
+        let channel = Channel::new("chat:1").unwrap();
+        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let _watches = hub.join(channel.clone(), &outbox, true);
+        let known = || {
+            let rooms = rooms.rooms.lock();
+            let mut known: Vec<_> =
+                rooms[&channel].everyone.iter().flatten().map(|one| one.0.clone()).collect();
+            known.sort();
+            known
+        };
+        let named = |names: &[&str]| names.iter().map(|name| Text::new(*name).unwrap()).collect::<Vec<_>>();
+        // The first list is as old as any.
+        rooms.heard(news(1, &[], &["gone"]), Footing::Settled);
+        rooms.listed(&channel, listing(0, &["gone"]), Footing::Settled);
+        assert_eq!(known(), named(&[]));
+        rooms.listed(&channel, listing(1, &["stays", "goes"]), Footing::Settled);
+        rooms.heard(news(2, &["comes"], &[]), Footing::Settled);
+        rooms.heard(news(3, &[], &["goes"]), Footing::Settled);
+        assert!(!rooms.compare(&channel, &listing(2, &["stays", "goes", "comes"])));
+        assert_eq!(known(), named(&["comes", "stays"]));
+        assert!(rooms.compare(&channel, &listing(3, &["stays", "comes", "missed"])));
+        assert_eq!(known(), named(&["comes", "missed", "stays"]));
     }
 }

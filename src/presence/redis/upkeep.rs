@@ -6,7 +6,7 @@
 
 use super::{
     Arrival, Shared, answers,
-    answers::Renewed,
+    answers::{Listing, Renewed},
     holding::{CLAIMS, Place, release_others},
     requests::{Announce, Hold},
     rooms::Footing,
@@ -15,7 +15,7 @@ use super::{
 use crate::broker::BrokerError;
 use futures_util::future::join_all;
 use redis::Value;
-use skywave_protocol::{Channel, frame::Members};
+use skywave_protocol::Channel;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -212,16 +212,14 @@ impl Shared {
         }
     }
 
-    fn compared(&self, channel: &Channel, answer: Result<(String, Members), BrokerError>) {
-        let partition = self.requests.keys.partition(channel);
-        let Ok((life, members)) = answer else {
-            let mut known = self.partition(partition).lock();
+    fn compared(&self, channel: &Channel, answer: Result<Listing, BrokerError>) {
+        let is_compared = answer.is_ok_and(|listing| {
+            // In another life the nodes have to say first what they hold.
+            self.footing(channel, &listing.life) != Footing::Settled || self.rooms.compare(channel, &listing)
+        });
+        if !is_compared {
+            let mut known = self.partition(self.requests.keys.partition(channel)).lock();
             known.compare_at.get_or_insert_with(Instant::now);
-            return;
-        };
-        // In another life the nodes have to say first what they hold.
-        if self.footing(channel, &life) == Footing::Settled {
-            self.rooms.compare(channel, &members);
         }
     }
 }
