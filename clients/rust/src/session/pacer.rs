@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 /// So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds: what
 /// is left makes up for a path on which some come sooner after each other than they were sent.
-const BURST: Duration = Duration::from_millis(1_500);
+const BURST: Duration = Duration::from_secs(1);
 
 /// A leaky bucket, as a time: when the node will be ready for another burst.
 #[derive(Debug)]
@@ -52,10 +52,10 @@ mod tests {
         let mut pacer = Pacer::new(begin);
         pacer.limit(20);
         let taken = |pacer: &mut Pacer, now| (0..1_000).take_while(|_| pacer.take(now)).count();
-        assert_eq!(taken(&mut pacer, begin), 30);
+        assert_eq!(taken(&mut pacer, begin), 20);
         assert_eq!(pacer.wait(begin), Some(Duration::from_millis(50)));
         assert_eq!(taken(&mut pacer, begin + Duration::from_millis(500)), 10);
-        assert_eq!(taken(&mut pacer, begin + Duration::from_secs(60)), 30);
+        assert_eq!(taken(&mut pacer, begin + Duration::from_secs(60)), 20);
     }
 
     #[test]
