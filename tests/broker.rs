@@ -201,6 +201,7 @@ on_every_broker! {
     offsets_begin_at_one_and_have_no_gap,
     a_known_key_is_answered_with_its_first_position_and_published_once,
     a_key_is_remembered_though_many_others_follow,
+    a_key_outlives_a_shorter_history,
     reading_after_a_position_brings_exactly_what_followed,
     an_absent_origin_means_from_its_beginning,
     what_was_trimmed_is_told_and_the_rest_recovered,
@@ -250,6 +251,18 @@ async fn a_key_is_remembered_though_many_others_follow(kind: Kind) {
     }
     let again = broker.publish(message(0, Some("first"))).await.unwrap();
     assert!(again.duplicate && again.offset == first.offset);
+}
+
+async fn a_key_outlives_a_shorter_history(kind: Kind) {
+    let broker = World::with(kind, |chat| chat.history_age = Duration::from_millis(100)).await;
+    let first = broker.publish(message(1, Some("k"))).await.unwrap();
+    eventually("expiry", async || {
+        let latest = broker.read(&channel(), From::Latest(1)).await.unwrap();
+        latest.publications.is_empty()
+    })
+    .await;
+    let again = broker.publish(message(1, Some("k"))).await.unwrap();
+    assert_eq!((again.duplicate, again.offset), (true, first.offset));
 }
 
 async fn reading_after_a_position_brings_exactly_what_followed(kind: Kind) {

@@ -7,6 +7,7 @@ mod doctor;
 mod publishing;
 mod reaching;
 mod relay;
+mod serving;
 mod subscribing;
 mod tokens;
 mod world;

@@ -7,6 +7,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
+use skywave::redis::Script;
 use skywave_protocol::CloseCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,6 +186,25 @@ async fn a_transport_that_is_replaced_by_a_word_that_is_not_heard_ends_all_the_s
     is_taken_unheard(&redis, &session).await;
     assert_eq!(session.end().await, u64::from(CloseCode::Replaced.code()));
     other.is_served().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transport_is_replaced_by_one_of_another_node_that_was_given_the_same_id() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    let mut first = Session::open(&a).await;
+    is_taken_unheard(&redis, &first).await;
+    // From then on the node knows all that it was told, and looks at no claim for another reason.
+    assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));
+    let mut session = Session::open(&a).await;
+    let key = holder_of(&redis, &session).await;
+    let (tag, id) = key.split_once(":session:").unwrap();
+    let partition = tag.split(['{', '}']).nth(1).unwrap();
+    let told = format!("{tag}:told:");
+    let claim = ["9", "9", "9999999999999", "9", "a", "60000", id, "sky:inbox:", partition, &told];
+    let words = ["EVAL", Script::Claim.source(), "1", &key].into_iter().chain(claim);
+    assert_eq!(redis.run_words::<u64>(&words.collect::<Vec<_>>()).await, 1);
+    assert_eq!(session.end().await, u64::from(CloseCode::Replaced.code()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

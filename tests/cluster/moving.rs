@@ -242,6 +242,18 @@ async fn who_has_no_place_to_go_or_was_refused_there_is_told_a_node_that_joins_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_still_there_long_after_it_should_have_moved_is_told_another_node() {
+    let redis = RedisServer::start().await;
+    let a = Node::with(&redis, "a", &[("DRAIN__DEADLINE", "1s")]).await;
+    let (_b, _c) = (Node::start(&redis, "b").await, Node::start(&redis, "c").await);
+    a.meets(&["a", "b", "c"]).await;
+    let mut session = Session::open(&a).await;
+    a.call("drain", json!({})).await;
+    let [first, second] = [session.receive("drain").await, session.receive("drain").await];
+    assert_ne!(first["url"], second["url"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_ends_moves_all_though_it_was_told_to_move_a_part_while_it_drained() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;
@@ -275,12 +287,20 @@ async fn a_hot_node_sheds_no_more_sessions_than_others_have_places_for() {
 async fn a_node_that_is_asked_twice_to_end_closes_what_is_left_with_a_code() {
     let redis = RedisServer::start().await;
     let mut node = Process::start(&redis, "a").await;
-    let mut session = Session::try_at(node.plain, json!({})).await;
-    session.receive("connected").await;
+    let mut sessions = join_all((0..200).map(|_| Session::try_at(node.plain, json!({})))).await;
+    for session in &mut sessions {
+        session.receive("connected").await;
+    }
     node.terminate().await;
-    session.receive("drain").await;
+    for session in &mut sessions {
+        session.receive("drain").await;
+    }
     node.terminate().await;
-    assert_eq!(session.end().await, u64::from(CloseCode::Shutdown.code()));
+    for session in &mut sessions {
+        assert_eq!(session.end().await, u64::from(CloseCode::Shutdown.code()));
+    }
+    // Each of them ends its own side.
+    drop(sessions);
     assert_eq!(soon(node.child.wait()).await.unwrap().code(), Some(0));
 }
 

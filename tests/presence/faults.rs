@@ -7,9 +7,10 @@ use crate::{
     world::{AT_ONCE, Guest, Watcher, eventually, node, room, set, soon},
 };
 use futures_util::future::join_all;
+use skywave::server::Server;
 use std::time::Duration;
 
-/// Waits until Redis knows so many members again.
+/// Waits until Redis knows so many members, be it again.
 async fn are_back(redis: &RedisServer, members: u64) {
     eventually("their return", async || {
         let rooms = (0..4).map(|partition| format!("HLEN sky:{{{partition}}}:presence:chat:1"));
@@ -118,34 +119,57 @@ async fn what_changed_while_news_were_lost_is_told() {
     assert_eq!(watcher.next().await, (set(&[]), set(&[guest.session()]), 1));
 }
 
-/// Takes someone out as if they had left by a word that is said, and never heard.
-async fn leaves_unheard(redis: &RedisServer, guest: &Guest) {
-    let room = room(redis).await;
-    let life = room.replace("presence:chat:1", "life");
-    let leaves = format!("HDEL {room} {}", guest.session());
-    redis.transaction(&[leaves, format!("HINCRBY {life} said 1")]).await;
+/// Two nodes, someone who is told by one of them who is there, and two more whom no node takes back.
+struct Ghosts {
+    redis: RedisServer,
+    there: Server,
+    _here: Server,
+    guest: Guest,
+    watcher: Watcher,
+}
+
+impl Ghosts {
+    /// One of them has left unheard and was told: from then on the node knows all that was said.
+    async fn begin() -> Self {
+        let redis = RedisServer::start().await;
+        let (here, there) = (node(&redis).await, node(&redis).await);
+        let guest = Guest::on(&there).await;
+        are_back(&redis, 1).await;
+        let room = room(&redis).await;
+        let held: String = redis.run(&format!("HGET {room} {}", guest.session())).await;
+        let (_, details) = held.split_once(' ').unwrap();
+        for name in ["first", "second"] {
+            let held = format!("nobody {details}");
+            redis.run_words::<u64>(&["HSET", &room, name, &held]).await;
+        }
+        let watcher = Watcher::on(&here).await;
+        let mut ghosts = Self { redis, there, _here: here, guest, watcher };
+        ghosts.leaves_unheard("first").await;
+        ghosts.watcher.sees(&[ghosts.guest.session(), named("second")]).await;
+        ghosts
+    }
+
+    /// Takes someone out as if they had left by a word that is said, and never heard.
+    async fn leaves_unheard(&self, name: &str) {
+        let room = room(&self.redis).await;
+        let life = room.replace("presence:chat:1", "life");
+        self.redis.transaction(&[format!("HDEL {room} {name}"), format!("HINCRBY {life} said 1")]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_left_by_a_word_that_was_not_heard_is_no_ghost_for_long() {
-    let redis = RedisServer::start().await;
-    let (here, there) = (node(&redis).await, node(&redis).await);
-    let guest = Guest::on(&there).await;
-    let mut watcher = Watcher::on(&here).await;
-    leaves_unheard(&redis, &guest).await;
-    assert_eq!(watcher.next().await, (set(&[]), set(&[guest.session()]), 1));
+    let mut ghosts = Ghosts::begin().await;
+    ghosts.leaves_unheard("second").await;
+    ghosts.watcher.sees(&[ghosts.guest.session()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_left_by_a_word_that_was_not_heard_is_told_with_the_next_that_is() {
-    let redis = RedisServer::start().await;
-    let (here, there) = (node(&redis).await, node(&redis).await);
-    let guest = Guest::on(&there).await;
-    let mut watcher = Watcher::on(&here).await;
-    watcher.sees(&[guest.session()]).await;
-    leaves_unheard(&redis, &guest).await;
-    let next = Guest::on(&there).await;
-    watcher.sees(&[next.session()]).await;
+    let mut ghosts = Ghosts::begin().await;
+    ghosts.leaves_unheard("second").await;
+    let next = Guest::on(&ghosts.there).await;
+    ghosts.watcher.sees(&[ghosts.guest.session(), next.session()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -278,6 +278,16 @@ async fn a_publication_that_was_not_heard_arrives_though_only_other_channels_go_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_was_not_heard_arrives_though_nothing_follows_it() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.publish("us", 1..=1).await;
+    deployment.deliveries("eu", 1).await;
+    publish_unheard(&deployment, CHANNEL, 2).await;
+    deployment.deliveries("eu", 2).await;
+    assert_eq!(deployment.region("eu").numbers(CHANNEL, "us"), [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nodes_of_the_version_before_accept_crosses_among_what_others_do() {
     let deployment = Deployment::start(&["eu", "us"]).await;
     let (eu, us) = (deployment.region("eu"), deployment.region("us"));

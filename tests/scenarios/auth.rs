@@ -18,6 +18,7 @@ on_every_transport! {
     a_node_that_knows_no_strangers_asks_for_a_token,
     a_token_that_is_not_valid_is_refused,
     why_a_token_is_refused_is_counted_and_a_developer_is_told,
+    why_a_token_is_refused_is_told_nobody_else,
     a_token_that_has_expired_is_to_be_replaced,
     a_session_tells_whose_it_is_and_until_when,
     a_session_ends_when_its_token_expires,
@@ -70,6 +71,14 @@ async fn why_a_token_is_refused_is_counted_and_a_developer_is_told(way: Way) {
         assert_eq!((&*disconnect.reason, disconnect.message.as_deref()), ("unauthenticated", Some(cause)));
         assert_eq!(world.refused_for(cause), 1, "{cause}");
     }
+}
+
+async fn why_a_token_is_refused_is_told_nobody_else(way: Way) {
+    let world = World::in_production(way).await;
+    let mut peer = Peer::dial(&world).await;
+    peer.send(ClientFrame::Connect(Connect { token: Some("nonsense".into()), ..connect() })).await;
+    let disconnect = peer.disconnected().await;
+    assert_eq!((disconnect.code, disconnect.message), (CloseCode::Unauthenticated.code(), None));
 }
 
 async fn a_token_that_has_expired_is_to_be_replaced(way: Way) {

@@ -90,6 +90,12 @@ impl World {
         Self { server, way }
     }
 
+    /// A node that is not one for development.
+    pub async fn in_production(way: Way) -> Self {
+        let config = Config { dev: false, ..config(&[]) };
+        Self { server: Server::start(config).await.unwrap(), way }
+    }
+
     /// A node that lets in whom a token proves, to do what the token or `settings` allow.
     pub async fn secured(way: Way, settings: &[(&str, &str)]) -> Self {
         let secured = [
