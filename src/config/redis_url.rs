@@ -58,6 +58,16 @@ impl RedisUrl {
         }
     }
 
+    /// The number of the database to which a URL leads.
+    pub fn database(text: &str) -> u32 {
+        let url = match Self::parse(text) {
+            Ok(Self::Server(url) | Self::Sentinel { master: url, .. }) => url,
+            Ok(Self::Cluster(_)) | Err(_) => return 0,
+        };
+        let path = Url::parse(url.expose()).map(|url| url.path().trim_matches('/').to_owned());
+        path.ok().and_then(|path| path.parse().ok()).unwrap_or(0)
+    }
+
     /// Where a URL leads, to be shown: without login and parameters, which may hold passwords.
     pub fn place(text: &str) -> String {
         let (scheme, rest) = text.split_once("://").unwrap_or(("redis", text));
@@ -149,6 +159,20 @@ mod tests {
     fn one_server_is_taken_as_it_is_written() {
         for url in ["redis://localhost", "rediss://u:p@h:1/2", "redis://[::1]:6380"] {
             assert_eq!(RedisUrl::parse(url), Ok(RedisUrl::Server(Secret::new(url))));
+        }
+    }
+
+    #[test]
+    fn a_url_leads_to_a_database() {
+        for (url, number) in [
+            ("redis://localhost", 0),
+            ("redis://localhost/", 0),
+            ("rediss://u:p@h:1/2", 2),
+            ("redis+sentinel://a,b/main/7?sentinel_password=q", 7),
+            ("redis+sentinel://a/main", 0),
+            ("redis+cluster://a,b", 0),
+        ] {
+            assert_eq!(RedisUrl::database(url), number, "{url}");
         }
     }
 

@@ -131,7 +131,7 @@ impl RedisRoster {
     ) -> Result<Self, ConnectError> {
         let (shards, hub, telling) = parts;
         let keys = redis.keys.clone();
-        let channels = (0..keys.partitions()).map(|partition| keys.presence(partition)).collect();
+        let channels = (0..keys.partitions()).map(|partition| keys.presence_news(partition)).collect();
         let (sender, calls) = mpsc::channel(MAX_CALLS);
         let shared = Arc::new(Shared {
             requests: Requests { keys: keys.clone(), holder, lease },

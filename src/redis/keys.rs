@@ -1,4 +1,4 @@
-//! Where things stand in Redis: a channel's partition, and the names of keys.
+//! Where things stand in Redis: a channel's partition, and the names of keys and of pub/sub channels.
 
 use skywave_protocol::{Channel, frame::Key};
 
@@ -9,12 +9,21 @@ const KEY_SEPARATOR: char = '\u{1f}';
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
+    /// Of pub/sub channels.
+    said: String,
     partitions: u16,
 }
 
 impl Keys {
     pub fn new(prefix: String, partitions: u16) -> Self {
-        Self { prefix, partitions: partitions.max(1) }
+        Self { said: prefix.clone(), prefix, partitions: partitions.max(1) }
+    }
+
+    /// The same in a database of this number. Keys are its own; what is said is heard in all databases of a server, so that
+    /// pub/sub channels have the number in their names.
+    pub fn in_database(self, number: u32) -> Self {
+        let said = if number == 0 { self.prefix.clone() } else { format!("{}:db{number}", self.prefix) };
+        Self { said, ..self }
     }
 
     pub fn prefix(&self) -> &str {
@@ -34,6 +43,10 @@ impl Keys {
         format!("{}:{{{partition}}}:{rest}", self.prefix)
     }
 
+    fn channel(&self, partition: u16, rest: &str) -> String {
+        format!("{}:{{{partition}}}:{rest}", self.said)
+    }
+
     /// Hash: which life the partition is in.
     pub fn life(&self, partition: u16) -> String {
         self.name(partition, "life")
@@ -51,12 +64,12 @@ impl Keys {
 
     /// Pub/sub channel of events.
     pub fn event(&self, partition: u16) -> String {
-        self.name(partition, "event")
+        self.channel(partition, "event")
     }
 
     /// Pub/sub channel of what the region accepts, for the other regions.
     pub fn out(&self, partition: u16) -> String {
-        self.name(partition, "out")
+        self.channel(partition, "out")
     }
 
     /// Hash: other region → how much of its log was applied here.
@@ -112,9 +125,14 @@ impl Keys {
         format!("{}:node:{id}", self.prefix)
     }
 
-    /// Hash: the records of all nodes by id. Also the pub/sub channel that says that one of them changed.
+    /// Hash: the records of all nodes by id.
     pub fn nodes(&self) -> String {
         format!("{}:nodes", self.prefix)
+    }
+
+    /// Pub/sub channel that says that one of them changed.
+    pub fn nodes_news(&self) -> String {
+        format!("{}:nodes", self.said)
     }
 
     /// The partition of a session, like that of a channel.
@@ -134,17 +152,17 @@ impl Keys {
 
     /// Pub/sub channel of what is for one node.
     pub fn inbox(&self, node: &str) -> String {
-        format!("{}:inbox:{node}", self.prefix)
+        format!("{}:inbox:{node}", self.said)
     }
 
     /// Pub/sub channel of what is for all nodes.
     pub fn inbox_of_all(&self) -> String {
-        format!("{}:inbox", self.prefix)
+        format!("{}:inbox", self.said)
     }
 
-    /// What the names of the partition's presence begin with: also the pub/sub channel of its changes.
-    pub fn presence(&self, partition: u16) -> String {
-        self.name(partition, "presence")
+    /// Pub/sub channel of changes of the partition's presence.
+    pub fn presence_news(&self, partition: u16) -> String {
+        self.channel(partition, "presence")
     }
 
     /// Hash: session → who is there.
@@ -164,7 +182,7 @@ impl Keys {
 
     /// Pub/sub channel on which a subscription is tried.
     pub fn probe(&self, number: u64) -> String {
-        format!("{}:probe:{number:016x}", self.prefix)
+        format!("{}:probe:{number:016x}", self.said)
     }
 
     /// How many partitions the deployment has.
@@ -218,6 +236,21 @@ mod tests {
         for name in [keys.log(partition), keys.position(&channel), keys.history(&channel)] {
             assert!(name.starts_with(&tag), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_said_in_a_database_has_a_name_of_its_own_and_what_stands_in_it_has_not() {
+        let keys = |number| Keys::new("sky".into(), 16).in_database(number);
+        let said = |keys: &Keys| {
+            let partitioned = [keys.event(3), keys.out(3), keys.presence_news(3)];
+            let others = [keys.nodes_news(), keys.inbox("a"), keys.inbox_of_all(), keys.probe(7)];
+            [&partitioned[..], &others].concat()
+        };
+        let (first, other) = (said(&keys(0)), said(&keys(4)));
+        assert_eq!(first[0], "sky:{3}:event");
+        assert_eq!(other[0], "sky:db4:{3}:event");
+        assert!(first.iter().all(|name| !other.contains(name)));
+        assert_eq!((keys(0).log(3), keys(0).nodes()), (keys(4).log(3), keys(4).nodes()));
     }
 
     #[test]

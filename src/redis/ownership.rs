@@ -113,7 +113,8 @@ impl Ownership {
 
     fn new(address: &Address, is_own: bool) -> Arc<Self> {
         Arc::new(Self {
-            keys: Keys::new(address.prefix.clone(), address.partitions),
+            keys: Keys::new(address.prefix.clone(), address.partitions)
+                .in_database(RedisUrl::database(address.url.expose())),
             region: address.region.clone(),
             is_own,
             place: RedisUrl::place(address.url.expose()),

@@ -127,7 +127,7 @@ impl Directory {
         });
         let (_, records) = try_join(set, records).await?;
         if told.replace(record.state) != Some(record.state) {
-            commands.send(Request::command(["PUBLISH", &keys.nodes(), &self.id]))?;
+            commands.send(Request::command(["PUBLISH", &keys.nodes_news(), &self.id]))?;
         }
         let (peers, first_end) = peers(records, &record.region);
         self.replace(peers);
@@ -152,7 +152,7 @@ impl Directory {
         let Some(Redis { commands, keys, .. }) = &self.redis else { return };
         let delete = commands.call(Request::command(["DEL", &keys.node(&self.id)]));
         let remove = commands.call(Request::command(["HDEL", &keys.nodes(), &self.id]));
-        let tell = commands.call(Request::command(["PUBLISH", &keys.nodes(), &self.id]));
+        let tell = commands.call(Request::command(["PUBLISH", &keys.nodes_news(), &self.id]));
         let (delete, remove, tell) = join3(delete, remove, tell).await;
         if let Err(error) = delete.and(remove).and(tell) {
             tracing::debug!(%error, "the node's record is left to expire");

@@ -29,7 +29,7 @@ pub async fn open(
     redis: &Redis,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
     let keys = &redis.keys;
-    let nodes = keys.nodes();
+    let nodes = keys.nodes_news();
     let channels = vec![nodes.clone(), keys.inbox(&node.id), keys.inbox_of_all()];
     let reconnects = redis.metrics.reconnects.with_label_values(&["inbox"]);
     Subscription::start(redis, channels, Inbox { node, nodes }, reconnects).await

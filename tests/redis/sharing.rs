@@ -2,7 +2,7 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets, settings, soon},
+    world::{Node, at, channel, eventually, message, offsets, settings, settings_at, soon},
 };
 use futures_util::future::{join_all, try_join_all};
 use skywave::{
@@ -56,6 +56,28 @@ async fn what_one_node_accepted_can_be_read_on_the_others_at_once() {
         assert_eq!(offsets(&last), [number]);
     }
     assert!(offsets(&there.read(&start).await).into_iter().eq(1..=50));
+}
+
+#[tokio::test]
+async fn what_is_said_in_one_database_is_not_heard_in_another() {
+    let server = RedisServer::start().await;
+    let here = Node::new(&server).await;
+    let there = Node::with(settings_at(&format!("{}/3", server.url()))).await.unwrap();
+    for (node, session) in [(&there, "there"), (&here, "here")] {
+        let event = frame::Event {
+            channel: channel(),
+            session: Text::new(session).unwrap(),
+            user: None,
+            slot: None,
+            data: Json::parse("1").unwrap().into(),
+        };
+        node.broker.emit(Broadcast::new(event)).unwrap();
+        eventually("the event", async || !node.events().is_empty()).await;
+        let heard: Vec<_> = node.events().iter().map(|event| event.frame().session.to_string()).collect();
+        assert_eq!(heard, [session]);
+    }
+    there.publish(1).await;
+    assert_eq!(here.publish(2).await.offset, 1);
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ impl Mirror {
         let (sender, news) = mpsc::channel(MAX_NEWS);
         let missed = Arc::new(AtomicBool::new(false));
         let Redis { keys, metrics, .. } = &self.remote.redis;
-        let channels = (0..keys.partitions()).map(|partition| keys.presence(partition)).collect();
+        let channels = (0..keys.partitions()).map(|partition| keys.presence_news(partition)).collect();
         let reconnects = metrics.reconnects.with_label_values(&["presence-mirror"]);
         let ear = Ear { news: sender, missed: missed.clone() };
         let hearing = match Subscription::start(&self.remote.redis, channels, ear, reconnects).await {

@@ -70,7 +70,7 @@ pub struct Requests {
 impl Requests {
     /// For scripts that begin with `rooms.lua`.
     fn script(&self, script: Script, partition: u16, args: impl IntoIterator<Item = Vec<u8>>) -> Request {
-        let mut all = vec![self.keys.presence(partition).into_bytes()];
+        let mut all = vec![self.keys.presence_news(partition).into_bytes()];
         all.extend(args);
         Request::Script {
             script,

@@ -1,19 +1,20 @@
 -- What the scripts that change a partition's presence share; `life.lua` comes before it.
 --
 -- KEYS[3] leases (sorted set): holder → until when, by this server's clock
--- ARGV[3] what the names of the partition's other keys begin with, and the pub/sub channel of changes
+-- ARGV[3] the pub/sub channel of changes
 --
--- `ARGV[3]:CHANNEL` (hash): session → `holder stay since_ms details`. A holder is a node, and the stay a number that
+-- `PRESENCE:CHANNEL` (hash): session → `holder stay since_ms details`. A holder is a node, and the stay a number that
 -- grows whenever a session passes to another holder. The details begin with the claim of the session's transport.
--- `ARGV[3]-of:HOLDER` (set): what it holds, channel and session.
+-- `PRESENCE-of:HOLDER` (set): what it holds, channel and session.
+local PRESENCE = string.sub(KEYS[3], 1, -#'-holders' - 1)
 local LISTED = 1000 -- the most changes of a kind that are said of one channel; the count is exact
 
 local function room(channel)
-  return ARGV[3] .. ':' .. channel
+  return PRESENCE .. ':' .. channel
 end
 
 local function held_by(holder)
-  return ARGV[3] .. '-of:' .. holder
+  return PRESENCE .. '-of:' .. holder
 end
 
 local function entry(channel, session)
