@@ -13,6 +13,7 @@ mod clusters;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
 mod disturbances;
+mod epochs;
 mod filling;
 mod hanging;
 mod home;

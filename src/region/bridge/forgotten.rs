@@ -1,4 +1,4 @@
-//! Tells what another region has forgotten: its Redis lost data, and with them channels that are known here.
+//! Tells what another region has forgotten: its Redis lost data, be it all of a channel that is known here or the last of it.
 //!
 //! What was accepted there and had not crossed is lost. Where something follows on a channel its new epoch shows that;
 //! on one that is quiet from then on, nothing would.
@@ -34,8 +34,8 @@ impl<'a> Setback<'a> {
     }
 }
 
-/// Goes through the channels of this region, where the other one has been set back, and has subscribers told of those that
-/// it does not know any more. `cursors` are those that stand here.
+/// Goes through the channels of this region, where the other one has been set back, and has subscribers told of those on
+/// which nothing followed there. `cursors` are those that stand here.
 ///
 /// # Errors
 /// See [`Interruption`]; then it is to be done again.
@@ -67,7 +67,7 @@ pub async fn tell(link: &Link, heads: &[Head], cursors: &[String]) -> Result<(),
     if is_unmoved { Ok(()) } else { Err(Interruption::KeysMoved) }
 }
 
-/// A channel that stands in an earlier life here and nowhere there: it begins anew.
+/// A channel that stands in no present life, here or there: it begins anew, and nobody knows how far it went.
 async fn tell_of(
     link: &Link,
     partition: u16,
@@ -78,10 +78,12 @@ async fn tell_of(
     let key = local.keys.position(&channel);
     let stands = local.commands.call(Request::command(["HGET", &key, link.region()])).await;
     let Ok(stands) = reply::text(stands.map_err(|_| Interruption::LocalAway)?) else { return Ok(()) };
-    if stands.starts_with(&format!("{}.", setback.head.life)) {
+    let life = format!("{}.", setback.head.life);
+    let is_of_present = |position: &str| position.starts_with(&life);
+    if is_of_present(&stands) {
         return Ok(());
     }
-    if !survey::position(link, partition, &channel).await?.is_empty() {
+    if is_of_present(&survey::position(link, partition, &channel).await?) {
         return Ok(());
     }
     let retention = Retention::of(link.applying.namespaces.get(channel.namespace()));
