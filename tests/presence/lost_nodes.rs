@@ -45,10 +45,7 @@ async fn members_of_a_killed_node_leave_together_after_its_lease_unless_they_res
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_in_the_foreground_of_a_node_that_falls_silent_move_before_its_lease_ends() {
     let redis = RedisServer::start().await;
-    // The pauses begin short, so that noticing takes little of the lease: what is left of it is for a busy machine.
-    let short = [("HEARTBEAT__UDP_START", "1s"), ("HEARTBEAT__TCP_START", "1s")];
-    let settings = [&[AT_ONCE, ("HEARTBEAT__FOREGROUND_MAX", "5s")], &short[..]].concat();
-    let process = Process::start(&redis, &settings).await;
+    let process = Process::start(&redis, &[AT_ONCE, ("HEARTBEAT__FOREGROUND_MAX", "5s")]).await;
     let other = node(&redis).await;
     let staying = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
     let mut moving = Vec::new();
