@@ -27,7 +27,10 @@ use crate::{
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -63,7 +66,8 @@ pub struct Node {
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     refusals: Refusals,
-    draining: watch::Sender<bool>,
+    draining: AtomicBool,
+    ending: watch::Sender<bool>,
     started_ms: u64,
 }
 
@@ -118,7 +122,8 @@ impl Node {
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             refusals: Refusals::default(),
-            draining: watch::Sender::new(false),
+            draining: AtomicBool::new(false),
+            ending: watch::Sender::new(false),
             started_ms: wall_ms(),
             config: parts.config,
         })
@@ -234,17 +239,22 @@ impl Node {
 
     /// Whether sessions are being moved off; no new ones are taken then.
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.draining.load(Ordering::Relaxed)
     }
 
-    /// Waits until sessions are moved off; at once when they are.
-    pub async fn drain_begun(&self) {
+    /// Waits until the node has no session any more, and ends.
+    pub async fn ends(&self) {
         // The sender is this node's own: it is not gone.
-        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+        let _ = self.ending.subscribe().wait_for(|ending| *ending).await;
+    }
+
+    /// Whoever has not said yet who comes is turned away from now on.
+    pub fn set_ending(&self) {
+        self.ending.send_replace(true);
     }
 
     pub fn set_draining(&self) {
-        self.draining.send_replace(true);
+        self.draining.store(true, Ordering::Relaxed);
         self.metrics.draining.set(1);
     }
 }

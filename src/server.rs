@@ -208,8 +208,9 @@ impl Server {
             tracing::info!(sessions = left, "the drain is over; closing what is left");
             self.close_sessions();
         }
-        // Nobody comes any more; whoever came meanwhile is being told to go elsewhere.
+        // Nobody comes any more; whoever came meanwhile is told to go elsewhere.
         self.listeners.shutdown().await;
+        self.node.set_ending();
         if tokio::time::timeout(CLOSE_TIMEOUT, self.node.sessions.transports.empty()).await.is_err() {
             tracing::warn!("some transports did not close in time");
         }
@@ -228,6 +229,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The sessions are tasks of their own, which would go on without a listener.
         self.node.set_draining();
+        self.node.set_ending();
         self.node.moving.stop();
         self.close_sessions();
     }

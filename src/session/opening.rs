@@ -54,8 +54,8 @@ pub struct Places {
     _user: Option<Place<Arc<str>>>,
 }
 
-/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes has no
-/// session that a drain would wait for: it is turned away at once.
+/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is not
+/// waited for when the node ends.
 pub async fn open<C: Connection>(
     node: &Arc<Node>,
     connection: &mut C,
@@ -64,7 +64,7 @@ pub async fn open<C: Connection>(
     let wait = node.config.limits.connect_timeout;
     let connect = tokio::select! {
         connect = tokio::time::timeout(wait, first_frame(connection, outbox)) => connect,
-        () = node.drain_begun() => Ok(Err(End::Closed(CloseCode::Drain))),
+        () = node.ends() => Ok(Err(End::Closed(CloseCode::Drain))),
     };
     let connect = connect.unwrap_or(Err(End::Closed(CloseCode::ConnectTimeout)))?;
     let peer = Peer {

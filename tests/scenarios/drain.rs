@@ -2,12 +2,12 @@
 
 use crate::{
     on_every_transport,
-    peer::{Peer, connect_to},
+    peer::{Peer, connect, connect_to},
     world::{Way, World, connect as connect_client, eventually, gap, json, publication, soon, status},
 };
 use skywave::server::start_drain;
 use skywave_client::{GapReason, Status, SubscribeOptions};
-use skywave_protocol::{CloseCode, ServerFrame};
+use skywave_protocol::{ClientFrame, CloseCode, ServerFrame};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
@@ -44,17 +44,9 @@ async fn sessions_are_told_to_go_each_at_its_own_time(way: Way) {
 async fn a_draining_node_takes_no_session(way: Way) {
     let world = World::new(way).await;
     start_drain(world.server.node());
-    is_turned_away(Peer::dial(&world).await).await;
-}
-
-/// It has sent nothing; where the node has no stream to answer on yet, the transport's own close tells the code.
-async fn is_turned_away(mut peer: Peer) {
-    let code = match peer.next().await {
-        Ok(ServerFrame::Disconnect(disconnect)) => Some(disconnect.code),
-        Ok(other) => panic!("{other:?}"),
-        Err(closed) => closed.code,
-    };
-    assert_eq!(code, Some(CloseCode::Drain.code()));
+    let mut peer = Peer::dial(&world).await;
+    peer.send(ClientFrame::Connect(connect())).await;
+    assert_eq!(peer.end().await, CloseCode::Drain.code());
 }
 
 async fn a_session_that_is_told_to_go_is_served_until_it_goes(way: Way) {
@@ -109,12 +101,18 @@ async fn a_node_ends_as_soon_as_its_last_session_has_gone(way: Way) {
 async fn whoever_has_not_said_who_comes_does_not_hold_up_the_end(way: Way) {
     let world = World::with(way, &[("DRAIN__DEADLINE", "10m"), ("LIMITS__CONNECT_TIMEOUT", "1m")]).await;
     let (mut peer, _) = Peer::connected(&world).await;
-    let stranger = Peer::dial(&world).await;
+    let mut stranger = Peer::dial(&world).await;
     eventually("it came", || world.server.node().sessions.transports.count() == 2).await;
     let draining = tokio::spawn(world.server.drain());
-    is_turned_away(stranger).await;
     peer.until(|frame| matches!(frame, ServerFrame::Drain(_)).then_some(())).await;
     peer.close().await;
+    // Where the node has no stream to answer on, the transport's own close tells the code.
+    let code = match stranger.next().await {
+        Ok(ServerFrame::Disconnect(disconnect)) => Some(disconnect.code),
+        Ok(other) => panic!("{other:?}"),
+        Err(closed) => closed.code,
+    };
+    assert_eq!(code, Some(CloseCode::Drain.code()));
     soon(draining).await.unwrap();
 }
 
