@@ -4,7 +4,7 @@ use crate::{World, connect, number, options, receives, world::soon};
 use skywave_client::{Backoff, Status, SubscribeOptions, TransportChoice};
 use std::time::{Duration, Instant};
 
-const HEARTBEAT: [(&str, &str); 5] = [
+pub const HEARTBEAT: [(&str, &str); 5] = [
     ("HEARTBEAT__MIN", "100ms"),
     ("HEARTBEAT__FOREGROUND_MAX", "300ms"),
     ("HEARTBEAT__UDP_START", "500ms"),

@@ -1,7 +1,9 @@
 //! Peers that grant the node few streams, or do not read them.
 
 use crate::{
-    World, number,
+    World,
+    half_open::HEARTBEAT,
+    number,
     webtransport::{RawSession, next_frame},
     world::soon,
 };
@@ -139,6 +141,27 @@ async fn where_one_stream_is_granted_the_other_channels_do_not_wait_for_it() {
     }
     world.publish("chat:1", number(2)).await;
     assert_eq!(first.next().await, ("chat:1".to_owned(), 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_reads_nothing_any_more_is_given_up_where_publications_come_on_the_control_stream() {
+    let world = World::new(&[&HEARTBEAT[..], &[("CHANNELS__CHAT__HISTORY", "100")]].concat()).await;
+    let mut transport = TransportConfig::default();
+    transport.max_concurrent_uni_streams(VarInt::from_u32(1));
+    transport.stream_receive_window(VarInt::from_u32(4096));
+    let session = RawSession::open(world.server.public().unwrap(), transport).await;
+    for _ in 0..20 {
+        world.publish("chat:1", Json::of(&"x".repeat(1000)).unwrap()).await;
+    }
+    let mut control = session.connect(json!({})).await;
+    control.send(&json!({"subscribe": {"id": 2, "channel": "chat:1", "history": 20}})).await;
+    // Its QUIC goes on to acknowledge, with nobody behind it.
+    soon(async {
+        while !world.server.node().sessions.all().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
