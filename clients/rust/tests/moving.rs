@@ -47,6 +47,36 @@ over_both_transports! {
         assert!(matches!(&*status.borrow_and_update(), Status::Connected(connected) if connected.connects == 2));
     }
 
+    async fn a_channel_that_is_confirmed_during_a_move_goes_on_from_there(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, _) = node.client(options).await;
+        let subscribing = tokio::spawn(async move { (client.subscribe("chat:1", Default::default()).await, client) });
+        let asked = old.subscribe().await;
+        old.send(drain(None));
+        let mut new = node.accept().await;
+        let connect = new.connect().await;
+        assert_eq!(connect.subscriptions[&channel("chat:1")].position, None);
+        old.send(subscribed(Some(asked.id), "chat:1", 8, None));
+        let (subscription, _client) = subscribing.await.unwrap();
+        let mut room = subscription.unwrap();
+        new.send(connected(&connect));
+        // What lies between comes over neither.
+        new.send(subscribed(None, "chat:1", 10, None));
+        let unsubscribe = new.unsubscribe().await;
+        new.send(ServerFrame::Unsubscribed(frame::Unsubscribed {
+            id: Some(unsubscribe.id),
+            channel: channel("chat:1"),
+            code: None,
+            reason: None,
+        }));
+        let again = new.subscribe().await;
+        assert_eq!(again.position, Some(position(8)));
+        new.send(subscribed(Some(again.id), "chat:1", 8, Some(true)));
+        new.send(publication("chat:1", 9));
+        assert_eq!(offsets(&mut room, 1).await, [9]);
+    }
+
     async fn publishes_on_their_way_survive_the_move(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);

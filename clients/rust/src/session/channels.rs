@@ -83,7 +83,10 @@ impl Entry {
     }
 
     pub fn subscribed(&mut self, subscribed: frame::Subscribed) -> Delivery {
-        // Held already: what the reader has may be ahead of where the node begins, and never behind.
+        if subscribed.recovered.is_none() && self.is_behind(&subscribed.position) {
+            return Delivery::OutOfOrder;
+        }
+        // Held already: what the reader has may be ahead of where the node begins.
         let position = self.position.get_or_insert_with(|| subscribed.position.clone()).clone();
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.send(Ok(()));
@@ -95,6 +98,16 @@ impl Entry {
             recovers: subscribed.recovers,
             presence: subscribed.presence,
         }))
+    }
+
+    /// Whether a subscription that begins afresh at `start` leaves out what the reader has not got: one that was asked for
+    /// before another connection confirmed the channel may.
+    fn is_behind(&self, start: &Position) -> bool {
+        let Some(held) = &self.position else { return false };
+        start.iter().any(|(origin, point)| match held.get(origin) {
+            Some(known) => known.epoch != point.epoch || known.offset < point.offset,
+            None => point.offset > 0,
+        })
     }
 
     /// Hands on a frame of this channel that came after `subscribed`.

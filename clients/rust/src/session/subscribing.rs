@@ -55,7 +55,8 @@ impl Session {
             // Dropped meanwhile, even if somebody else has subscribed since.
             None => self.settle(&channel),
             Some(Delivery::Full) => self.pause(&channel),
-            Some(_) => {}
+            Some(Delivery::OutOfOrder) => self.recover(&channel),
+            Some(Delivery::Done) => {}
         }
         for (via, frame) in held {
             self.channel_frame(&channel, frame, Arrival { via, bytes: 0 })?;
