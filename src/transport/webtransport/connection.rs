@@ -302,6 +302,9 @@ impl Streams {
         if self.lanes.len() <= id {
             self.lanes.resize_with(id + 1, || None);
         }
+        if let Some(lane) = &mut self.lanes[id] {
+            lane.has_moved = false;
+        }
         for turn in 0.. {
             let waits = self.lanes[id].as_ref().is_some_and(|lane| !lane.unwritten.is_empty());
             if !waits {
@@ -377,7 +380,7 @@ impl Streams {
         if let Carrier::Stream(stream) = &mut lane.carrier {
             let before = lane.unwritten.len();
             let written = poll_write(stream, context, &mut lane.unwritten);
-            lane.has_moved = lane.unwritten.len() < before;
+            lane.has_moved |= lane.unwritten.len() < before;
             match written {
                 Poll::Ready(Err(WriteError::Stopped(_))) => {
                     // The peer does not want this stream: this frame and what follows come on the control stream.
