@@ -14,6 +14,9 @@ const LATE_POLL: Duration = Duration::from_secs(1);
 const FIRST_BEATS_MS: u32 = 1_000;
 /// The first ping measures the path's round-trip time, the second tells the peer what follows from it.
 const FIRST_BEATS: u32 = 2;
+/// How many there are at most, as long as the peer was told more patience than a session that someone looks at shall need:
+/// what was measured first is often the time that the peer took to begin.
+const MOST_FIRST_BEATS: u32 = 30;
 const TCP_MIN_RTO: Duration = Duration::from_millis(200);
 /// On TCP an answer this much slower than the fastest ones waited for a retransmission.
 const LATE_ANSWER_US: u32 = 150_000;
@@ -125,9 +128,9 @@ impl Heartbeat {
     /// Something was sent, at a time that may lie behind, which the transport delivers reliably: the peer hears from us
     /// too, and no ping is needed for that.
     pub fn sent(&mut self, at: Instant) {
-        // A session that is busy from the start would go without a ping, and its peer would keep the time-out of a
-        // path about which nothing is known: where someone looks, the first beats do not wait for silence.
-        if !self.is_new() {
+        // A session that is busy would go without a ping, and its peer would keep a time-out by which nobody notices a
+        // silent node in time: where someone looks, beats wait for silence only once the peer knows better.
+        if !self.is_new() && !self.is_slow() {
             self.last_sent = self.last_sent.max(at);
         }
     }
@@ -279,7 +282,8 @@ impl Heartbeat {
     }
 
     fn poll_quiet(&mut self, now: Instant) -> Action {
-        let first_ms = if self.is_new() { FIRST_BEATS_MS } else { u32::MAX };
+        let begins = self.is_new() || (self.is_slow() && self.seq < MOST_FIRST_BEATS);
+        let first_ms = if begins { FIRST_BEATS_MS } else { u32::MAX };
         let interval_ms = self.interval_ms.min(first_ms);
         let due = after(self.last_received.min(self.last_sent), interval_ms);
         if now < due {
@@ -293,6 +297,12 @@ impl Heartbeat {
     /// Whether the peer is still to be told what its path needs, and someone looks.
     fn is_new(&self) -> bool {
         self.seq < FIRST_BEATS && self.activity == Activity::Foreground
+    }
+
+    /// Whether someone looks, and the peer was told to wait for longer than that asks for.
+    fn is_slow(&self) -> bool {
+        let told_ms = self.told_interval_ms.saturating_add(self.told_timeout_ms);
+        self.activity == Activity::Foreground && told_ms > self.bounds_ms().1
     }
 
     /// The schedule holds for the whole beat: its end is known only by the answer to one of its pings, which told
