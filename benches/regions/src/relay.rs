@@ -323,8 +323,11 @@ impl Shared {
                     Err(_) => continue,
                 },
             };
-            let packet = packet[..length].to_vec();
-            after(self.delay(way), async move { back.send(&packet).await });
+            let (packet, refused) = (packet[..length].to_vec(), refused.clone());
+            after(self.delay(way), async move {
+                // The socket tells of an earlier packet that found nobody once, to whoever uses it first.
+                back.send(&packet).await.inspect_err(|error| note(error, &refused))
+            });
         }
     }
 
@@ -345,10 +348,7 @@ impl Shared {
                 let length = match socket.recv(&mut packet).await {
                     Ok(length) => length,
                     Err(error) => {
-                        if error.kind() == io::ErrorKind::ConnectionRefused {
-                            // Full: it has been told already.
-                            let _ = refused.try_send(());
-                        }
+                        note(&error, &refused);
                         continue;
                     }
                 };
@@ -374,6 +374,14 @@ impl Drop for Flow {
     }
 }
 
+/// Tells where the port turns out to be closed.
+fn note(error: &io::Error, refused: &mpsc::Sender<()>) {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        // Full: it has been told already.
+        let _ = refused.try_send(());
+    }
+}
+
 /// Sends a packet in its own time. One that cannot be sent is lost, as packets are.
 fn after(delay: Duration, sending: impl Future<Output = io::Result<usize>> + Send + 'static) {
     tokio::spawn(async move {
@@ -382,4 +390,31 @@ fn after(delay: Duration, sending: impl Future<Output = io::Result<usize>> + Sen
         }
         let _ = sending.await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[tokio::test]
+    async fn who_sends_two_packets_at_a_time_to_a_closed_port_learns_that_it_is_closed() {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let node = UdpSocket::bind((here, 0)).await.unwrap();
+        let relay = Relay::both(here, node.local_addr().unwrap(), Weather::CLEAR, 1).await.unwrap();
+        let client = UdpSocket::bind((here, 0)).await.unwrap();
+        client.connect(relay.address()).await.unwrap();
+        drop(node);
+        let learned = async {
+            loop {
+                // Whichever of these calls hears of it.
+                let outcomes = [client.send(b"one").await, client.send(b"two").await];
+                let answer = timeout(REFUSAL_POLL, client.recv(&mut [0; 8])).await.unwrap_or(Ok(0));
+                if outcomes.into_iter().chain([answer]).any(|outcome| outcome.is_err()) {
+                    return;
+                }
+            }
+        };
+        assert!(timeout(Duration::from_secs(2), learned).await.is_ok());
+    }
 }
