@@ -317,7 +317,7 @@ function fits(name, body, reader3) {
 function toPayload(data) {
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-  const text2 = textOf(data) ?? "";
+  const text2 = textOf(data) ?? textWithBigInts(data) ?? "";
   const { constructor } = Object(data);
   check(text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object"), "a payload is a JSON value or bytes");
   return text2;
@@ -325,30 +325,25 @@ function toPayload(data) {
 function checkText(text2, maxBytes) {
   check(isText(text2 ?? "", maxBytes), `a text of at most ${maxBytes} bytes`);
 }
-function textOf(data) {
+function textOf(data, replacer) {
   try {
-    return JSON.stringify(data);
-  } catch {
-    return textWithBigInts(data);
-  }
-}
-function textWithBigInts(data) {
-  const mark = `${Math.random()}${Math.random()}:`;
-  try {
-    const text2 = JSON.stringify(data, (_, value) => typeof value === "bigint" ? `${mark}${String(value)}` : value);
-    return text2?.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
+    return JSON.stringify(data, replacer);
   } catch {
     return void 0;
   }
 }
+function textWithBigInts(data) {
+  const mark = `${Math.random()}${Math.random()}:`;
+  const text2 = textOf(data, (_, value) => typeof value === "bigint" ? `${mark}${String(value)}` : value);
+  return text2?.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
+}
 
 // src/position.ts
-function admit(position2, origin, epoch, offset) {
-  const seen = pointOf(position2, origin);
-  if (seen === void 0) return offset === 1 ? "next" : "gap";
-  if (seen.epoch !== epoch) return "new_epoch";
-  if (offset <= seen.offset) return "duplicate";
-  return offset === seen.offset + 1 ? "next" : "gap";
+function admit(position2, { origin, epoch, offset }) {
+  const { epoch: life, offset: seen } = pointOf(position2, origin) ?? { epoch, offset: 0 };
+  if (life !== epoch) return "new_epoch";
+  if (offset <= seen) return "duplicate";
+  return offset === seen + 1 ? "next" : "gap";
 }
 function moved(position2 = {}, { origin, epoch, offset }) {
   return { ...position2, [origin]: { epoch, offset } };
@@ -473,39 +468,19 @@ var NAMES = { call: "result", refresh: "refreshed" };
 var Outgoing = class {
   /** Takes publications on their way, where there is one. */
   courier;
-  #session;
+  session;
   constructor(session) {
-    this.#session = session;
+    this.session = session;
   }
   get traffic() {
-    return this.#session.traffic;
+    return this.session.traffic;
   }
   /** Why nothing can be asked. */
   get refusal() {
-    return this.#session.refusal;
+    return this.session.refusal;
   }
   get isClosed() {
-    return this.#session.state === "closed";
-  }
-  /** Whether what is published goes out at once. */
-  get isConnected() {
-    return this.#session.live !== void 0;
-  }
-  now() {
-    return this.#session.now();
-  }
-  subscribe(channel2, options, reader3) {
-    this.traffic.subscribe(channel2, options, reader3);
-    this.#session.settle();
-  }
-  unsubscribe(channel2) {
-    this.traffic.unsubscribe(channel2);
-    this.#session.settle();
-  }
-  /** The channel's reader has room again. */
-  resume(channel2) {
-    this.traffic.resume(channel2);
-    this.#session.settle();
+    return this.session.state === "closed";
   }
   async publish(channel2, data, key2 = randomKey(), signal) {
     const entry = { channel: channel2, data, key: key2 };
@@ -515,7 +490,7 @@ var Outgoing = class {
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
   push(entry, done, failed, sent) {
     const number = this.traffic.publish({ ...entry, sent, done, failed });
-    this.#session.settle();
+    this.session.settle();
     return () => number !== void 0 && this.traffic.publishes.withdraw(number);
   }
   /** Sends a request, now or once there is a connection, and waits for its reply. */
@@ -547,7 +522,7 @@ var Outgoing = class {
         reject(signal?.reason);
       });
       undo = begin(resolve, reject);
-      this.#session.settle();
+      this.session.settle();
     }).finally(() => {
       forget?.();
       undo?.();
@@ -581,7 +556,7 @@ var Channel = class {
   #members = /* @__PURE__ */ new Map();
   /** Of what was published here and is not to be heard, the newest ones. */
   #ownKeys = /* @__PURE__ */ new Set();
-  #options;
+  #options = {};
   #isKept = false;
   #isStopped = false;
   #isSubscribed = false;
@@ -591,10 +566,9 @@ var Channel = class {
   #heard;
   #subscribed;
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
-  constructor(name, options, outgoing, used) {
+  constructor(name, outgoing, used) {
     checkName(name);
     this.name = name;
-    this.#options = options;
     this.#outgoing = outgoing;
     this.#used = used;
     this.#reader = this.#toReader();
@@ -701,24 +675,28 @@ var Channel = class {
   }
   /** Has a reading begin: at the position that was named for it, or with what comes next. */
   #place(reading) {
-    const { position: position2 } = this.#options;
     reading.filled = this.#heard;
-    if (position2 === void 0 || !this.#isSubscribed) return;
-    reading.filled = position2;
-    this.#options = { ...this.#options, position: void 0 };
+    if (this.#options.position === void 0 || !this.#isSubscribed) return;
+    reading.filled = this.#start();
     this.#beginAgain();
+  }
+  /** The position that was named to begin at, once: another subscription begins anew. */
+  #start() {
+    const { position: position2 } = this.#options;
+    this.#options = { ...this.#options, position: void 0 };
+    return position2;
   }
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted() {
     this.#isStopped = false;
-    if (this.#isSubscribed) this.#outgoing.resume(this.name);
+    if (this.#isSubscribed) this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
   }
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading) {
     if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#beginAgain();
-    else this.#outgoing.resume(this.name);
+    else this.#outgoing.traffic.resume(this.name);
   }
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain() {
@@ -726,7 +704,7 @@ var Channel = class {
     this.#begin(this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled));
   }
   #begin(position2) {
-    this.#outgoing.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
+    this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
@@ -753,12 +731,10 @@ var Channel = class {
     const isWanted = isNeeded2 && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
-    if (isWanted) {
-      this.#begin(this.#options.position);
-      this.#options = { ...this.#options, position: void 0 };
-    } else {
+    if (isWanted) this.#begin(this.#start());
+    else {
       this.#forget();
-      this.#outgoing.unsubscribe(this.name);
+      this.#outgoing.traffic.unsubscribe(this.name);
     }
   }
   #forget() {
@@ -979,7 +955,7 @@ var reader = (body) => {
   return true;
 };
 function jsonEncoding(parse) {
-  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => framesOf(message, parse) };
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 var writing = {
   name: "json",
@@ -993,9 +969,6 @@ var writing = {
   toMessage: (encoded) => encoded
 };
 var json = /* @__PURE__ */ jsonEncoding((text2) => JSON.parse(text2));
-function framesOf(message, parse) {
-  return decoded(splitText(message, parse), (frame) => toFrame(frame, reader));
-}
 function valueOf(frame, parse) {
   return parsed(() => parse(typeof frame === "string" ? frame : new TextDecoder("utf-8", { fatal: true }).decode(frame)));
 }
@@ -1475,16 +1448,16 @@ var Requests = class {
     }
   }
   #fail(id2, error) {
-    this.take(id2)?.request.failed?.(error);
+    this.#take(id2)?.request.failed?.(error);
   }
-  /** Takes the request that the reply belongs to which has come now. */
+  /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
   replied(id2, now) {
-    const pending = this.take(id2);
+    const pending = this.#take(id2 ?? 0);
     if (pending !== void 0) this.trips.replied(pending.sentAt, now);
     return pending?.request;
   }
   /** Takes a request that does not wait any longer. */
-  take(id2) {
+  #take(id2) {
     const pending = this.#sent.get(id2) ?? this.#asked.get(id2);
     this.#sent.delete(id2);
     this.#asked.delete(id2);
@@ -1500,7 +1473,7 @@ var Requests = class {
     for (const [id2, asked] of this.#asked) {
       if (asked.link !== link) continue;
       asked.link = void 0;
-      if (!asked.request.isRepeatable) this.#fail(id2, requestError("unavailable", "the connection was lost"));
+      if (!asked.request.isRepeatable) this.#fail(id2, requestError("unavailable", "connection lost"));
     }
   }
   /** Whether a reply is on its way. */
@@ -1565,7 +1538,7 @@ var Subscription = class {
   #publication(publication2) {
     const { origin, epoch, offset, key: key2 } = publication2;
     if (this.position === void 0) return "out_of_order";
-    const admission = admit(this.position, origin, epoch, offset);
+    const admission = admit(this.position, publication2);
     if (admission === "duplicate") return "done";
     if (admission !== "next") return "out_of_order";
     this.position = moved(this.position, publication2);
@@ -1625,14 +1598,14 @@ var Traffic = class {
         this.#unsubscribed(link, body);
         break;
       case "error":
-        this.#take(body.id)?.failed?.(toError(body));
+        this.requests.replied(body.id, this.#host.now())?.failed?.(toError(body));
         break;
       default:
         if ("id" in body) this.#replied(frame, body.id);
     }
   }
   #replied([name, body], id2) {
-    const request = this.#take(id2);
+    const request = this.requests.replied(id2, this.#host.now());
     if (name === request?.reply) request.done?.(body);
     else request?.failed?.(requestError("internal", "unexpected reply"));
   }
@@ -1678,10 +1651,10 @@ var Traffic = class {
     if (link === this.#host.live) this.#join(channel2);
   }
   /** The node will not have this subscription, for now or for good. */
-  #refused(channel2, error) {
+  #refused(channel2, error, isForNow = error.transient) {
     const subscription = this.#subscriptions.get(channel2);
     if (subscription === void 0) return;
-    if (error.transient) {
+    if (isForNow) {
       const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
       subscription.failures += 1;
       this.#pause(channel2, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
@@ -1690,19 +1663,17 @@ var Traffic = class {
     this.#subscriptions.delete(channel2);
     subscription.reader.ended(error);
   }
-  /** Takes the request that a reply belongs to, and the time that it took. */
-  #take(id2) {
-    return id2 === void 0 ? void 0 : this.requests.replied(id2, this.#host.now());
-  }
   // ---- subscriptions
   /** Subscribes, or does so anew with other options. */
   subscribe(channel2, options, reader3) {
     this.#subscriptions.set(channel2, new Subscription(options, reader3, this.#subscriptions.get(channel2)?.keys));
     this.#leave(channel2);
     this.#join(channel2);
+    this.#host.settle();
   }
   unsubscribe(channel2) {
     if (this.#subscriptions.delete(channel2)) this.#leave(channel2);
+    this.#host.settle();
   }
   positionOf(channel2) {
     return this.#subscriptions.get(channel2)?.position;
@@ -1714,6 +1685,7 @@ var Traffic = class {
     subscription.isPaused = false;
     subscription.resumeAt = Infinity;
     this.#join(channel2);
+    this.#host.settle();
   }
   /** Leaves a channel on the wire until `until`, or until its reader has room. */
   #pause(channel2, until) {
@@ -1760,9 +1732,7 @@ var Traffic = class {
     if (phase.leaving === void 0) link.phases.delete(channel2);
     else phase.end();
     if (link !== this.#host.live) return;
-    const { code: code2, reason: reason2, message, retryAfterMs } = error;
-    const isTransient2 = error.transient || code2 === LIMIT_REACHED && isLeaving;
-    this.#refused(channel2, new RequestError(code2, reason2, message, isTransient2, retryAfterMs));
+    this.#refused(channel2, error, error.transient || error.code === LIMIT_REACHED && isLeaving);
   }
   #leave(channel2) {
     const { live } = this.#host;
@@ -1832,21 +1802,18 @@ var Traffic = class {
     const { live, state } = this.#host;
     if (state !== "disconnected") this.publishes.expire(live, this.#host.now());
     if (live === void 0) return;
-    for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
-      this.#sendPublish(live, number, publish);
+    for (const [number, { channel: channel2, key: key2, data }] of this.publishes.take(live, this.#host.now())) {
+      const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
+        reply: "published",
+        done: (body) => {
+          this.publishes.answer(number, toPublished(body));
+        },
+        failed: (error) => {
+          this.publishes.failed(number, live, error, this.#host.now());
+        }
+      });
+      if (request === void 0) this.publishes.refuse(number, tooLarge(live.frameBytes));
     }
-  }
-  #sendPublish(live, number, { channel: channel2, key: key2, data }) {
-    const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
-      reply: "published",
-      done: (body) => {
-        this.publishes.answer(number, toPublished(body));
-      },
-      failed: (error) => {
-        this.publishes.failed(number, live, error, this.#host.now());
-      }
-    });
-    if (request === void 0) this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel2, data, slot) {
@@ -1977,7 +1944,6 @@ var Session = class {
     this.#retire();
     const { live } = this;
     this.live = void 0;
-    this.connection = void 0;
     this.#tokens.stop();
     if (live !== void 0) this.#drop(live);
     this.settle();
@@ -2147,8 +2113,7 @@ var Session = class {
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
-      const tried = targets.filter(({ address }) => link === void 0 || link.address === address);
-      for (const target of tried) this.route.failed(target, error);
+      for (const target of targets) if (link === void 0 || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live !== void 0) this.#stay(purpose, isFinal, this.live, error);
@@ -2202,8 +2167,8 @@ var Session = class {
   refused(error) {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    this.traffic.refuse(this.refusal);
     this.#setState("disconnected", error);
+    this.traffic.refuse(this.refusal);
   }
   // ---- connections
   #events(link) {
@@ -2357,15 +2322,16 @@ var LONGEST_TIMER_MS = 2 ** 31 - 1;
 var Engine = class {
   session;
   token;
+  stateChanged;
+  random = Math.random;
   #options;
-  #told;
   #timer;
   #timerAt = Infinity;
   /** By how much the clock is ahead of the monotonic one. */
   #aheadMs = 0;
-  constructor(options, told) {
+  constructor(options, stateChanged) {
     this.#options = options;
-    this.#told = told;
+    this.stateChanged = stateChanged;
     this.token = options.token;
     const [first, ...others] = options.urls.map((url) => options.parts.address(url));
     if (first === void 0) throw new TypeError("no address is given");
@@ -2377,9 +2343,6 @@ var Engine = class {
     const [wall, steady] = [Date.now(), performance.now()];
     if (wall - steady > this.#aheadMs + SLEPT_MS2) this.#aheadMs = wall - steady;
     return steady + this.#aheadMs;
-  }
-  random() {
-    return Math.random();
   }
   route(options) {
     return this.#options.parts.route(options, () => this.now());
@@ -2425,9 +2388,6 @@ var Engine = class {
       this.#timerAt = Infinity;
       this.session.tick();
     }, waitMs);
-  }
-  stateChanged(state, error, retryAt) {
-    this.#told(state, error, retryAt);
   }
 };
 function undoable(work, done, failed) {
@@ -2531,7 +2491,7 @@ var SkywaveCore = class {
     return typed;
   }
   #newChannel(name) {
-    const channel2 = new Channel(name, {}, this.outgoing, (isUsed) => {
+    const channel2 = new Channel(name, this.outgoing, (isUsed) => {
       if (isUsed) this.#used.add(channel2);
       else this.#used.delete(channel2);
     });
@@ -2620,9 +2580,10 @@ var Courier = class {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key2 of this.#stale) await this.#remove(key2);
-      const { isConnected, isClosed, refusal } = this.#outgoing;
+      const { isClosed, refusal, session } = this.#outgoing;
       if (isClosed && refusal !== void 0) throw refusal;
-      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
+      const isConnected = session.live !== void 0;
+      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
       return isConnected;
     } catch (error) {
       this.#count -= 1;
@@ -2649,7 +2610,7 @@ var Courier = class {
   }
   async #deliver(entry) {
     const { sentAtMs } = entry;
-    const isDoubtful = sentAtMs !== void 0 && sentAtMs > this.#outgoing.now() + CLOCKS_DIFFER_MS;
+    const isDoubtful = sentAtMs !== void 0 && sentAtMs > this.#outgoing.session.now() + CLOCKS_DIFFER_MS;
     try {
       const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== void 0);
       this.#delivered({ ...entry, published });
@@ -3117,19 +3078,15 @@ var Race = class {
 
 // src/transport/receiving.ts
 var Receiving = class {
+  isOver = false;
   #events;
-  #isOver = false;
-  get isOver() {
-    return this.#isOver;
-  }
   listen(events) {
     this.#events = events;
   }
   /** Tells the frames that `decode` gives, and which stream they came on. Answers whose stream it is from here on. */
   frames(decode, stream) {
-    if (this.#isOver) return stream;
     try {
-      for (const frame of decode()) {
+      for (const frame of this.isOver ? [] : decode()) {
         if (this.isOver) break;
         if (frame[0] !== "stream") this.#events?.frame(frame, stream);
         else if (stream !== void 0) stream = frame[1].subscription;
@@ -3142,13 +3099,13 @@ var Receiving = class {
   }
   /** It is over, unless it was before. */
   end(code2, reason2) {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.isOver) return;
+    this.isOver = true;
     this.#events?.ended(code2, reason2);
   }
   /** Nothing is told any more. */
   stop() {
-    this.#isOver = true;
+    this.isOver = true;
   }
 };
 

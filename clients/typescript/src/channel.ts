@@ -112,7 +112,7 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #members = new Map<string, Member>();
   /** Of what was published here and is not to be heard, the newest ones. */
   readonly #ownKeys = new Set<string>();
-  #options: ChannelOptions<Message, Event>;
+  #options: ChannelOptions<Message, Event> = {};
   #isKept = false;
   #isStopped = false;
   #isSubscribed = false;
@@ -123,10 +123,9 @@ export class Channel<Message = unknown, Event = unknown> {
   #subscribed: Subscribed | undefined;
 
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
-  constructor(name: string, options: ChannelOptions<Message, Event>, outgoing: Outgoing, used?: (isUsed: boolean) => void) {
+  constructor(name: string, outgoing: Outgoing, used?: (isUsed: boolean) => void) {
     checkName(name);
     this.name = name;
-    this.#options = options;
     this.#outgoing = outgoing;
     this.#used = used;
     this.#reader = this.#toReader();
@@ -251,18 +250,23 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Has a reading begin: at the position that was named for it, or with what comes next. */
   #place(reading: Reading<Publication<Message>>): void {
-    const { position } = this.#options;
     reading.filled = this.#heard;
-    if (position === undefined || !this.#isSubscribed) return;
-    reading.filled = position;
-    this.#options = { ...this.#options, position: undefined };
+    if (this.#options.position === undefined || !this.#isSubscribed) return;
+    reading.filled = this.#start();
     this.#beginAgain();
+  }
+
+  /** The position that was named to begin at, once: another subscription begins anew. */
+  #start(): Position | undefined {
+    const { position } = this.#options;
+    this.#options = { ...this.#options, position: undefined };
+    return position;
   }
 
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted(): void {
     this.#isStopped = false;
-    if (this.#isSubscribed) this.#outgoing.resume(this.name);
+    if (this.#isSubscribed) this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
   }
 
@@ -270,7 +274,7 @@ export class Channel<Message = unknown, Event = unknown> {
   #refill(reading: Reading<Publication<Message>>): void {
     if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#beginAgain();
-    else this.#outgoing.resume(this.name);
+    else this.#outgoing.traffic.resume(this.name);
   }
 
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
@@ -280,7 +284,7 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #begin(position: Position | undefined): void {
-    this.#outgoing.subscribe(this.name, { ...this.#options, position }, this.#reader);
+    this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
@@ -310,13 +314,10 @@ export class Channel<Message = unknown, Event = unknown> {
     const isWanted = isNeeded && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
-    if (isWanted) {
-      this.#begin(this.#options.position);
-      // Another subscription begins anew.
-      this.#options = { ...this.#options, position: undefined };
-    } else {
+    if (isWanted) this.#begin(this.#start());
+    else {
       this.#forget();
-      this.#outgoing.unsubscribe(this.name);
+      this.#outgoing.traffic.unsubscribe(this.name);
     }
   }
 

@@ -171,7 +171,7 @@ export class SkywaveCore {
   }
 
   #newChannel(name: string): Channel {
-    const channel: Channel = new Channel(name, {}, this.outgoing, (isUsed) => {
+    const channel: Channel = new Channel(name, this.outgoing, (isUsed) => {
       if (isUsed) this.#used.add(channel);
       else this.#used.delete(channel);
     });

@@ -73,9 +73,10 @@ export class Courier {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key of this.#stale) await this.#remove(key);
-      const { isConnected, isClosed, refusal } = this.#outgoing;
+      const { isClosed, refusal, session } = this.#outgoing;
       if (isClosed && refusal !== undefined) throw refusal;
-      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: this.#outgoing.now() } : entry);
+      const isConnected = session.live !== undefined;
+      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
       return isConnected;
     } catch (error) {
       this.#count -= 1;
@@ -107,7 +108,7 @@ export class Courier {
   async #deliver(entry: OutboxEntry): Promise<void> {
     const { sentAtMs } = entry;
     // Sent at a time to come, by a clock that was ahead: nobody knows how long ago that was.
-    const isDoubtful = sentAtMs !== undefined && sentAtMs > this.#outgoing.now() + CLOCKS_DIFFER_MS;
+    const isDoubtful = sentAtMs !== undefined && sentAtMs > this.#outgoing.session.now() + CLOCKS_DIFFER_MS;
     try {
       const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== undefined);
       this.#delivered({ ...entry, published });

@@ -90,7 +90,7 @@ const reader: PayloadReader = (body) => {
 
 /** JSON, read by `parse`. */
 export function jsonEncoding(parse: (text: string) => unknown): Encoding {
-  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => framesOf(message, parse) };
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 
 const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {
@@ -108,10 +108,6 @@ const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {
 
 /** JSON: what a browser reads and writes fastest. */
 export const json: Encoding = /* @__PURE__ */ jsonEncoding((text) => JSON.parse(text) as unknown);
-
-function framesOf(message: string | Uint8Array, parse: (text: string) => unknown): Iterable<ServerFrame> {
-  return decoded(splitText(message, parse), (frame) => toFrame(frame, reader));
-}
 
 function valueOf(frame: string | Uint8Array, parse: (text: string) => unknown): unknown {
   return parsed(() => parse(typeof frame === 'string' ? frame : new TextDecoder('utf-8', { fatal: true }).decode(frame)));

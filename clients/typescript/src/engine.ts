@@ -5,7 +5,7 @@ import { Session } from './session.js';
 import type { DialOutcome, DialRequest } from './session/opening.js';
 import type { RouteOptions } from './session/route.js';
 import type { Router } from './session/router.js';
-import type { SessionIo, SessionOptions, State } from './session/state.js';
+import type { SessionIo, SessionOptions } from './session/state.js';
 import type { Parts } from './parts.js';
 import { within } from './within.js';
 
@@ -28,16 +28,17 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 export class Engine implements SessionIo {
   readonly session: Session;
   token: string | undefined;
+  readonly stateChanged: SessionIo['stateChanged'];
+  readonly random = Math.random;
   readonly #options: EngineOptions;
-  readonly #told: (state: State, error?: SkywaveError, retryAt?: number) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAt = Infinity;
   /** By how much the clock is ahead of the monotonic one. */
   #aheadMs = 0;
 
-  constructor(options: EngineOptions, told: Engine['stateChanged']) {
+  constructor(options: EngineOptions, stateChanged: SessionIo['stateChanged']) {
     this.#options = options;
-    this.#told = told;
+    this.stateChanged = stateChanged;
     this.token = options.token;
     const [first, ...others] = options.urls.map((url) => options.parts.address(url));
     if (first === undefined) throw new TypeError('no address is given');
@@ -51,10 +52,6 @@ export class Engine implements SessionIo {
     // It goes on while the system sleeps, which the monotonic clocks of some browsers do not.
     if (wall - steady > this.#aheadMs + SLEPT_MS) this.#aheadMs = wall - steady;
     return steady + this.#aheadMs;
-  }
-
-  random(): number {
-    return Math.random();
   }
 
   route(options: RouteOptions): Router {
@@ -107,10 +104,6 @@ export class Engine implements SessionIo {
       this.#timerAt = Infinity;
       this.session.tick();
     }, waitMs);
-  }
-
-  stateChanged(state: State, error?: SkywaveError, retryAt?: number): void {
-    this.#told(state, error, retryAt);
   }
 }
 

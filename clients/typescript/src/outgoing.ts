@@ -1,11 +1,10 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
 import { onAbort } from './abort.js';
 import type { RequestError } from './errors.js';
-import type { ClientFrames, Frame, Payload, ServerFrames, SubscribeOptions } from './frames.js';
+import type { ClientFrames, Frame, Payload, ServerFrames } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
 import type { Session } from './session.js';
-import type { ChannelReader } from './session/subscription.js';
 import type { Traffic } from './session/traffic.js';
 
 export interface AskOptions {
@@ -34,48 +33,23 @@ export interface PublicationCourier {
 export class Outgoing {
   /** Takes publications on their way, where there is one. */
   courier: PublicationCourier | undefined;
-  readonly #session: Session;
+  readonly session: Session;
 
   constructor(session: Session) {
-    this.#session = session;
+    this.session = session;
   }
 
   get traffic(): Traffic {
-    return this.#session.traffic;
+    return this.session.traffic;
   }
 
   /** Why nothing can be asked. */
   get refusal(): RequestError | undefined {
-    return this.#session.refusal;
+    return this.session.refusal;
   }
 
   get isClosed(): boolean {
-    return this.#session.state === 'closed';
-  }
-
-  /** Whether what is published goes out at once. */
-  get isConnected(): boolean {
-    return this.#session.live !== undefined;
-  }
-
-  now(): number {
-    return this.#session.now();
-  }
-
-  subscribe(channel: string, options: SubscribeOptions, reader: ChannelReader): void {
-    this.traffic.subscribe(channel, options, reader);
-    this.#session.settle();
-  }
-
-  unsubscribe(channel: string): void {
-    this.traffic.unsubscribe(channel);
-    this.#session.settle();
-  }
-
-  /** The channel's reader has room again. */
-  resume(channel: string): void {
-    this.traffic.resume(channel);
-    this.#session.settle();
+    return this.session.state === 'closed';
   }
 
   async publish(channel: string, data: Payload, key = randomKey(), signal?: AbortSignal): Promise<Published> {
@@ -92,7 +66,7 @@ export class Outgoing {
     sent?: (atMs: number) => void,
   ): () => boolean {
     const number = this.traffic.publish({ ...entry, sent, done, failed });
-    this.#session.settle();
+    this.session.settle();
     return () => number !== undefined && this.traffic.publishes.withdraw(number);
   }
 
@@ -133,7 +107,7 @@ export class Outgoing {
         reject(signal?.reason as Error);
       });
       undo = begin(resolve, reject);
-      this.#session.settle();
+      this.session.settle();
     }).finally(() => {
       forget?.();
       undo?.();

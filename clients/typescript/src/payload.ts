@@ -11,7 +11,7 @@ import { isText } from './shapes.js';
 export function toPayload(data: unknown): Payload {
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-  const text = textOf(data) ?? '';
+  const text = textOf(data) ?? textWithBigInts(data) ?? '';
   const { constructor } = Object(data) as { constructor?: { readonly name: string } };
   check(text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object'), 'a payload is a JSON value or bytes');
   return text;
@@ -23,21 +23,17 @@ export function checkText(text: string | undefined, maxBytes: number): void {
 }
 
 /** The JSON text of a value. There is none of functions, symbols and `undefined`, and of what is circular. */
-function textOf(data: unknown): string | undefined {
+function textOf(data: unknown, replacer?: (name: string, value: unknown) => unknown): string | undefined {
   try {
-    return JSON.stringify(data);
+    return JSON.stringify(data, replacer);
   } catch {
-    return textWithBigInts(data);
+    return undefined;
   }
 }
 
 /** A BigInt is written as the integer that it is. */
 function textWithBigInts(data: unknown): string | undefined {
   const mark = `${Math.random()}${Math.random()}:`;
-  try {
-    const text = JSON.stringify(data, (_, value: unknown) => (typeof value === 'bigint' ? `${mark}${String(value)}` : value)) as string | undefined;
-    return text?.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
-  } catch {
-    return undefined;
-  }
+  const text = textOf(data, (_, value) => (typeof value === 'bigint' ? `${mark}${String(value)}` : value));
+  return text?.replace(new RegExp(`"${mark}(-?\\d+)"`, 'g'), '$1');
 }

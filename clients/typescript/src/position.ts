@@ -13,18 +13,12 @@ export type Position = Readonly<Record<string, Point>>;
 /** What a publication is to somebody who stands at a position. */
 export type Admission = 'next' | 'duplicate' | 'gap' | 'new_epoch';
 
-/** Judges the publication (`origin`, `epoch`, `offset`). Offsets begin at 1. */
-export function admit(position: Position, origin: string, epoch: string, offset: number): Admission {
-  const seen = pointOf(position, origin);
-  if (seen === undefined) return offset === 1 ? 'next' : 'gap';
-  if (seen.epoch !== epoch) return 'new_epoch';
-  if (offset <= seen.offset) return 'duplicate';
-  return offset === seen.offset + 1 ? 'next' : 'gap';
-}
-
-/** The position with `origin` moved to the given point. */
-export function advance(position: Position, origin: string, epoch: string, offset: number): Position {
-  return { ...position, [origin]: { epoch, offset } };
+/** Judges the publication that stands at a place. Offsets begin at 1. */
+export function admit(position: Position, { origin, epoch, offset }: Place): Admission {
+  const { epoch: life, offset: seen } = pointOf(position, origin) ?? { epoch, offset: 0 };
+  if (life !== epoch) return 'new_epoch';
+  if (offset <= seen) return 'duplicate';
+  return offset === seen + 1 ? 'next' : 'gap';
 }
 
 /** Where something stands. */

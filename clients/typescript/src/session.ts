@@ -108,7 +108,6 @@ export class Session implements TrafficHost {
     this.#retire();
     const { live } = this;
     this.live = undefined;
-    this.connection = undefined;
     this.#tokens.stop();
     if (live !== undefined) this.#drop(live);
     this.settle();
@@ -298,8 +297,7 @@ export class Session implements TrafficHost {
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
     const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
-      const tried = targets.filter(({ address }) => link === undefined || link.address === address);
-      for (const target of tried) this.route.failed(target, error);
+      for (const target of targets) if (link === undefined || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live !== undefined) this.#stay(purpose, isFinal, this.live, error);
@@ -363,8 +361,8 @@ export class Session implements TrafficHost {
   refused(error: SkywaveError): void {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    this.traffic.refuse(this.refusal);
     this.#setState('disconnected', error);
+    this.traffic.refuse(this.refusal);
   }
 
   // ---- connections

@@ -89,18 +89,18 @@ export class Requests {
   }
 
   #fail(id: number, error: RequestError): void {
-    this.take(id)?.request.failed?.(error);
+    this.#take(id)?.request.failed?.(error);
   }
 
-  /** Takes the request that the reply belongs to which has come now. */
-  replied(id: number, now: number): Request | undefined {
-    const pending = this.take(id);
+  /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
+  replied(id: number | undefined, now: number): Request | undefined {
+    const pending = this.#take(id ?? 0);
     if (pending !== undefined) this.trips.replied(pending.sentAt, now);
     return pending?.request;
   }
 
   /** Takes a request that does not wait any longer. */
-  take(id: number): Pending<Request> | undefined {
+  #take(id: number): Pending<Request> | undefined {
     const pending = this.#sent.get(id) ?? this.#asked.get(id);
     this.#sent.delete(id);
     this.#asked.delete(id);
@@ -118,7 +118,7 @@ export class Requests {
     for (const [id, asked] of this.#asked) {
       if (asked.link !== link) continue;
       asked.link = undefined;
-      if (!asked.request.isRepeatable) this.#fail(id, requestError('unavailable', 'the connection was lost'));
+      if (!asked.request.isRepeatable) this.#fail(id, requestError('unavailable', 'connection lost'));
     }
   }
 

@@ -73,7 +73,7 @@ export class Subscription {
   #publication(publication: WirePublication): Delivery {
     const { origin, epoch, offset, key } = publication;
     if (this.position === undefined) return 'out_of_order';
-    const admission = admit(this.position, origin, epoch, offset);
+    const admission = admit(this.position, publication);
     if (admission === 'duplicate') return 'done';
     if (admission !== 'next') return 'out_of_order';
     this.position = moved(this.position, publication);

@@ -8,7 +8,7 @@ import type { Link } from './link.js';
 import type { State } from './state.js';
 import { BY_CONNECT, hold, Phase } from './phase.js';
 import { type Publish, Publishes } from './publishes.js';
-import { type Query, type Request, Requests } from './requests.js';
+import { type Query, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
 
 /** The least wait before a channel is asked for again that the node refused for the moment. */
@@ -29,6 +29,8 @@ export interface TrafficHost {
   /** The connection that carries the session. */
   readonly live: Link | undefined;
   readonly state: State;
+  /** Something was done from outside. */
+  settle(): void;
   /** What the connection says further cannot be trusted. */
   fault(link: Link, problem: string): void;
 }
@@ -74,7 +76,7 @@ export class Traffic {
         this.#unsubscribed(link, body);
         break;
       case 'error':
-        this.#take(body.id)?.failed?.(toError(body));
+        this.requests.replied(body.id, this.#host.now())?.failed?.(toError(body));
         break;
       default:
         if ('id' in body) this.#replied(frame, body.id);
@@ -82,7 +84,7 @@ export class Traffic {
   }
 
   #replied([name, body]: ServerFrame, id: number | undefined): void {
-    const request = this.#take(id);
+    const request = this.requests.replied(id, this.#host.now());
     if (name === request?.reply) request.done?.(body as never);
     else request?.failed?.(requestError('internal', 'unexpected reply'));
   }
@@ -138,10 +140,10 @@ export class Traffic {
   }
 
   /** The node will not have this subscription, for now or for good. */
-  #refused(channel: string, error: RequestError): void {
+  #refused(channel: string, error: RequestError, isForNow = error.transient): void {
     const subscription = this.#subscriptions.get(channel);
     if (subscription === undefined) return;
-    if (error.transient) {
+    if (isForNow) {
       const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
       subscription.failures += 1;
       this.#pause(channel, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
@@ -151,11 +153,6 @@ export class Traffic {
     subscription.reader.ended(error);
   }
 
-  /** Takes the request that a reply belongs to, and the time that it took. */
-  #take(id: number | undefined): Request | undefined {
-    return id === undefined ? undefined : this.requests.replied(id, this.#host.now());
-  }
-
   // ---- subscriptions
 
   /** Subscribes, or does so anew with other options. */
@@ -163,10 +160,12 @@ export class Traffic {
     this.#subscriptions.set(channel, new Subscription(options, reader, this.#subscriptions.get(channel)?.keys));
     this.#leave(channel);
     this.#join(channel);
+    this.#host.settle();
   }
 
   unsubscribe(channel: string): void {
     if (this.#subscriptions.delete(channel)) this.#leave(channel);
+    this.#host.settle();
   }
 
   positionOf(channel: string): SubscribeOptions['position'] {
@@ -180,6 +179,7 @@ export class Traffic {
     subscription.isPaused = false;
     subscription.resumeAt = Infinity;
     this.#join(channel);
+    this.#host.settle();
   }
 
   /** Leaves a channel on the wire until `until`, or until its reader has room. */
@@ -232,9 +232,7 @@ export class Traffic {
     if (phase.leaving === undefined) link.phases.delete(channel);
     else phase.end();
     if (link !== this.#host.live) return;
-    const { code, reason, message, retryAfterMs } = error;
-    const isTransient = error.transient || (code === LIMIT_REACHED && isLeaving);
-    this.#refused(channel, new RequestError(code, reason, message, isTransient, retryAfterMs));
+    this.#refused(channel, error, error.transient || (error.code === LIMIT_REACHED && isLeaving));
   }
 
   #leave(channel: string): void {
@@ -316,22 +314,18 @@ export class Traffic {
     // Without the wish for a connection it is kept as it is.
     if (state !== 'disconnected') this.publishes.expire(live, this.#host.now());
     if (live === undefined) return;
-    for (const [number, publish] of this.publishes.take(live, this.#host.now())) {
-      this.#sendPublish(live, number, publish);
+    for (const [number, { channel, key, data }] of this.publishes.take(live, this.#host.now())) {
+      const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
+        reply: 'published',
+        done: (body: ServerFrames['published']) => {
+          this.publishes.answer(number, toPublished(body));
+        },
+        failed: (error) => {
+          this.publishes.failed(number, live, error, this.#host.now());
+        },
+      });
+      if (request === undefined) this.publishes.refuse(number, tooLarge(live.frameBytes));
     }
-  }
-
-  #sendPublish(live: Link, number: number, { channel, key, data }: Publish): void {
-    const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
-      reply: 'published',
-      done: (body: ServerFrames['published']) => {
-        this.publishes.answer(number, toPublished(body));
-      },
-      failed: (error) => {
-        this.publishes.failed(number, live, error, this.#host.now());
-      },
-    });
-    if (request === undefined) this.publishes.refuse(number, tooLarge(live.frameBytes));
   }
 
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */

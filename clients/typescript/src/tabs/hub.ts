@@ -257,7 +257,7 @@ export class Hub {
       over: () => this.#channels.delete(name),
     });
     this.#channels.set(name, shared);
-    outgoing.subscribe(name, options, shared);
+    outgoing.traffic.subscribe(name, options, shared);
     return shared;
   }
 
@@ -266,14 +266,14 @@ export class Hub {
     const { name, asked } = shared;
     const { outgoing } = this.#upstream;
     const position = outgoing.traffic.positionOf(name);
-    outgoing.unsubscribe(name);
+    outgoing.traffic.unsubscribe(name);
     shared.beginAnew({ ...asked, presence: true });
-    outgoing.subscribe(name, { ...shared.asked, ...(position === undefined ? {} : { position }) }, shared);
+    outgoing.traffic.subscribe(name, { ...shared.asked, ...(position === undefined ? {} : { position }) }, shared);
   }
 
   #leave(tab: string, shared: SharedChannel): boolean {
     const wasThere = shared.remove(tab);
-    if (shared.isEmpty && this.#channels.delete(shared.name)) this.#upstream.outgoing.unsubscribe(shared.name);
+    if (shared.isEmpty && this.#channels.delete(shared.name)) this.#upstream.outgoing.traffic.unsubscribe(shared.name);
     return wasThere;
   }
 

@@ -1,7 +1,7 @@
 /** One channel that several tabs have subscribed to over one subscription. */
 import { type RequestError, requestError } from '../errors.js';
 import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { admit, advance, pointOf, type Position } from '../position.js';
+import { admit, moved, pointOf, type Position } from '../position.js';
 import type { ChannelReader } from '../session/subscription.js';
 
 /** What a tab is told. */
@@ -121,7 +121,7 @@ export class SharedChannel implements ChannelReader {
       all.push(...publications);
       // A page has a bound in bytes as well: a short one is the last only if the node says so. An older one fills pages.
       if (!more && publications.length < PAGE) break;
-      for (const { origin, epoch, offset } of publications) position = advance(position, origin, epoch, offset);
+      for (const publication of publications) position = moved(position, publication);
     }
     return all;
   }
@@ -150,11 +150,11 @@ export class SharedChannel implements ChannelReader {
       const [name, body] = frame;
       if (name === 'publication') {
         const { origin, epoch, offset } = body;
-        const admission = admit(at, origin, epoch, offset);
+        const admission = admit(at, body);
         if (admission === 'duplicate') continue;
         if (admission !== 'next') miss(origin, epoch, offset - 1);
       }
-      if (name === 'publication' || name === 'gap') at = advance(at, body.origin, body.epoch, body.offset);
+      if (name === 'publication' || name === 'gap') at = moved(at, body);
       beginning.frames.push(frame);
     }
     for (const [origin, { epoch, offset }] of Object.entries(end)) {
@@ -264,7 +264,7 @@ export class SharedChannel implements ChannelReader {
 function before(publications: readonly WirePublication[], start: Position): Position {
   let position: Position = {};
   for (const { origin, epoch, offset } of publications) {
-    if (pointOf(position, origin) === undefined) position = advance(position, origin, epoch, offset - 1);
+    if (pointOf(position, origin) === undefined) position = moved(position, { origin, epoch, offset: offset - 1 });
   }
   return { ...start, ...position };
 }

@@ -5,12 +5,8 @@ import type { ServerFrame } from '../frames.js';
 import type { TransportEvents } from '../transport.js';
 
 export class Receiving {
+  isOver = false;
   #events: TransportEvents | undefined;
-  #isOver = false;
-
-  get isOver(): boolean {
-    return this.#isOver;
-  }
 
   listen(events: TransportEvents): void {
     this.#events = events;
@@ -18,10 +14,9 @@ export class Receiving {
 
   /** Tells the frames that `decode` gives, and which stream they came on. Answers whose stream it is from here on. */
   frames(decode: () => Iterable<ServerFrame>, stream?: number): number | undefined {
-    if (this.#isOver) return stream;
     try {
       // Decoded as they are told: what came before something wrong is right. Whoever is told may end it all.
-      for (const frame of decode()) {
+      for (const frame of this.isOver ? [] : decode()) {
         if (this.isOver) break;
         if (frame[0] !== 'stream') this.#events?.frame(frame, stream);
         else if (stream !== undefined) stream = frame[1].subscription;
@@ -36,13 +31,13 @@ export class Receiving {
 
   /** It is over, unless it was before. */
   end(code: number | undefined, reason: string): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
+    if (this.isOver) return;
+    this.isOver = true;
     this.#events?.ended(code, reason);
   }
 
   /** Nothing is told any more. */
   stop(): void {
-    this.#isOver = true;
+    this.isOver = true;
   }
 }

@@ -371,7 +371,7 @@ describe('a channel', () => {
 
   it('takes a publication back that was not sent, and stops waiting for one that was', async () => {
     const world = new World();
-    const channel = new Channel('chat:1', {}, new Outgoing(world.session));
+    const channel = new Channel('chat:1', new Outgoing(world.session));
     const stop = new AbortController();
     const unsent = channel.publish(1, { signal: stop.signal });
     stop.abort();
@@ -391,10 +391,10 @@ describe('a channel', () => {
     const { world } = connected();
     const outgoing = new Outgoing(world.session);
     for (const name of ['', 'chat', ':x', 'chat:', 'Chat:1', '@', `chat:${'x'.repeat(251)}`, 'chat:a\nb']) {
-      assert.throws(() => new Channel(name, {}, outgoing), { code: 107 }, name);
+      assert.throws(() => new Channel(name, outgoing), { code: 107 }, name);
     }
     for (const name of ['chat:1', '@alice', `chat:${'x'.repeat(250)}`, 'a-b_c:d:e']) {
-      assert.equal(new Channel(name, {}, outgoing).name, name);
+      assert.equal(new Channel(name, outgoing).name, name);
     }
   });
 

@@ -214,7 +214,7 @@ describe('a subscription that begins again', () => {
 
   it('takes no name and no position that would cost the others their connection', () => {
     const { channel, world } = connected();
-    assert.throws(() => new Channel('chat:\ud83d', {}, new Outgoing(world.session)), { code: 107 });
+    assert.throws(() => new Channel('chat:\ud83d', new Outgoing(world.session)), { code: 107 });
     for (const position of [{ eu: { epoch: 'e', offset: -1 } }, { eu: 5 }, { eu: { epoch: '\ud83d', offset: 1 } }, { eu: { epoch: 'e'.repeat(33), offset: 1 } }, []]) {
       assert.throws(() => {
         channel.configure({ position: position as never });

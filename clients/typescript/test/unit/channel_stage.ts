@@ -14,7 +14,9 @@ export const settled = (): Promise<void> => new Promise((resolve) => setImmediat
 export function connected(options: ChannelOptions = {}): Stage {
   const world = new World();
   const node = world.connected();
-  return { world, node, channel: new Channel('chat:1', options, new Outgoing(world.session)) };
+  const channel = new Channel('chat:1', new Outgoing(world.session));
+  channel.configure(options);
+  return { world, node, channel };
 }
 
 /** Confirms the last `subscribe`. */
