@@ -910,9 +910,12 @@ function checkName(name) {
 // src/encoding.ts
 var DecodeError = class extends Error {
   problem;
-  constructor(problem, what = "") {
+  /** What it says of the request that it answers. */
+  id;
+  constructor(problem, what = "", id2) {
     super(`${problem} frame ${what}`);
     this.problem = problem;
+    this.id = id2;
   }
 };
 function toFrame(value, reader3) {
@@ -927,7 +930,7 @@ function toFrame(value, reader3) {
     isRight = fits(name, body, reader3);
   } catch {
   }
-  if (!isRight) throw new DecodeError("invalid", name);
+  if (!isRight) throw new DecodeError("invalid", name, body["id"]);
   return [name, body];
 }
 function* decoded(all, decode) {
@@ -935,7 +938,9 @@ function* decoded(all, decode) {
     try {
       yield decode(one);
     } catch (error) {
-      if (!(error instanceof DecodeError && error.problem === "unknown")) throw error;
+      if (!(error instanceof DecodeError) || error.problem === "malformed") throw error;
+      const id2 = error.id;
+      if (id2 !== void 0) yield ["error", { id: id2, code: 100, reason: "internal", message: error.message, transient: true }];
     }
   }
 }

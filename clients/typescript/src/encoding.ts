@@ -33,10 +33,13 @@ export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
 /** Something came that is no frame of a node. */
 export class DecodeError extends Error {
   readonly problem: DecodeProblem;
+  /** What it says of the request that it answers. */
+  readonly id: unknown;
 
-  constructor(problem: DecodeProblem, what = '') {
+  constructor(problem: DecodeProblem, what = '', id?: unknown) {
     super(`${problem} frame ${what}`);
     this.problem = problem;
+    this.id = id;
   }
 }
 
@@ -54,18 +57,24 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
-  if (!isRight) throw new DecodeError('invalid', name);
+  if (!isRight) throw new DecodeError('invalid', name, body['id']);
   // Just checked, field by field.
   return [name, body] as unknown as ServerFrame;
 }
 
-/** The frames that `decode` makes of these. One of another name is a later version's, and passed over. */
+/**
+ * The frames that `decode` makes of these. One that is not understood may be a later version's, and harms nothing else: it is
+ * passed over, and whoever waits for it gets an error.
+ */
 export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded) => ServerFrame): Generator<ServerFrame, void, undefined> {
   for (const one of all) {
     try {
       yield decode(one);
     } catch (error) {
-      if (!(error instanceof DecodeError && error.problem === 'unknown')) throw error;
+      if (!(error instanceof DecodeError) || error.problem === 'malformed') throw error;
+      // A number that is none belongs to nobody.
+      const id = error.id as number | undefined;
+      if (id !== undefined) yield ['error', { id, code: 100, reason: 'internal', message: error.message, transient: true }];
     }
   }
 }

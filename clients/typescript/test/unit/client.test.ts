@@ -76,6 +76,32 @@ describe('a client', () => {
     client.close();
   });
 
+  it('passes over frames that it does not understand, tells whoever waits for them, and keeps its connection', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
+    const socket = await connected(client);
+    const channel = client.channel('chat:1');
+    const [history, presence] = [channel.history(), channel.presence()];
+    const [{ id }, { id: other }] = [socket.last('history'), socket.last('presence')];
+    socket.says({ event: { channel: 'chat:1', session: 's', slot: 7, data: 1 } });
+    socket.says({ history: { id, channel: 'chat:1', publications: 'many' } });
+    socket.says({ presence: { id: other, channel: 'chat:1', count: 0, members: [] } });
+    await assert.rejects(history, { code: 100, transient: true });
+    assert.equal((await presence).count, 0);
+    assert.equal(client.state, 'connected');
+    client.close();
+  });
+
+  it('goes elsewhere when it does not understand `connected`', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false, backoff: { firstMs: 1, maxMs: 1 } });
+    client.connect().catch(() => undefined);
+    await settled();
+    const socket = FakeWebSocket.last;
+    socket.says({ connected: { id: socket.last('connect').id, limits: 'none' } });
+    assert.equal(client.state, 'connecting');
+    while (FakeWebSocket.last === socket) await settled();
+    client.close();
+  });
+
   it('keeps the token that the node has taken when it refuses another one', async () => {
     const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'first', autoConnect: false });
     const socket = await connected(client);
