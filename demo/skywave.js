@@ -1281,17 +1281,14 @@ var Publishes = class {
     const keyMs = saidMs || USUAL_KEY_MS;
     this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
-  /**
-   * When a publish that was sent, and is not under way on `connection`, is given up: once its key is forgotten it would take
-   * effect again.
-   */
-  #expiresAt({ sentOn, sentAt }, connection) {
-    return sentAt === void 0 || connection !== void 0 && sentOn === connection ? Infinity : sentAt + this.keyMs;
+  /** When a publish that was sent is given up: once its key is forgotten it would take effect again. */
+  #expiresAt({ sentAt = Infinity }) {
+    return sentAt + this.keyMs;
   }
-  /** Gives up what must not be sent again. */
-  expire(connection, now) {
+  /** Gives up what must not be sent again, though its answer may be on its way: no node takes that long. */
+  expire(now) {
     for (const [number, waiting] of this.#waiting) {
-      if (this.#expiresAt(waiting, connection) <= now) this.refuse(number, new OutcomeUnknownError());
+      if (this.#expiresAt(waiting) <= now) this.refuse(number, new OutcomeUnknownError());
     }
   }
   /** Takes one in and gives its number; a full queue answers it at once. */
@@ -1364,7 +1361,7 @@ var Publishes = class {
     let at = Infinity;
     for (const [number, waiting] of this.#waiting) {
       const readyAt = Math.max(this.#readyAt(number, waiting, connection), this.pacer.nextAt);
-      at = Math.min(at, readyAt, this.#expiresAt(waiting, connection));
+      at = Math.min(at, readyAt, this.#expiresAt(waiting));
     }
     return at;
   }
@@ -1805,7 +1802,7 @@ var Traffic = class {
   }
   sendPublishes() {
     const { live, state } = this.#host;
-    if (state !== "disconnected") this.publishes.expire(live, this.#host.now());
+    if (state !== "disconnected") this.publishes.expire(this.#host.now());
     if (live === void 0) return;
     for (const [number, { channel: channel2, key: key2, data }] of this.publishes.take(live, this.#host.now())) {
       const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {

@@ -72,18 +72,15 @@ export class Publishes {
     this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
 
-  /**
-   * When a publish that was sent, and is not under way on `connection`, is given up: once its key is forgotten it would take
-   * effect again.
-   */
-  #expiresAt({ sentOn, sentAt }: Waiting, connection: Link | undefined): number {
-    return sentAt === undefined || (connection !== undefined && sentOn === connection) ? Infinity : sentAt + this.keyMs;
+  /** When a publish that was sent is given up: once its key is forgotten it would take effect again. */
+  #expiresAt({ sentAt = Infinity }: Waiting): number {
+    return sentAt + this.keyMs;
   }
 
-  /** Gives up what must not be sent again. */
-  expire(connection: Link | undefined, now: number): void {
+  /** Gives up what must not be sent again, though its answer may be on its way: no node takes that long. */
+  expire(now: number): void {
     for (const [number, waiting] of this.#waiting) {
-      if (this.#expiresAt(waiting, connection) <= now) this.refuse(number, new OutcomeUnknownError());
+      if (this.#expiresAt(waiting) <= now) this.refuse(number, new OutcomeUnknownError());
     }
   }
 
@@ -168,7 +165,7 @@ export class Publishes {
     let at = Infinity;
     for (const [number, waiting] of this.#waiting) {
       const readyAt = Math.max(this.#readyAt(number, waiting, connection), this.pacer.nextAt);
-      at = Math.min(at, readyAt, this.#expiresAt(waiting, connection));
+      at = Math.min(at, readyAt, this.#expiresAt(waiting));
     }
     return at;
   }

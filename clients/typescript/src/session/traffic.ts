@@ -312,7 +312,7 @@ export class Traffic {
   sendPublishes(): void {
     const { live, state } = this.#host;
     // Without the wish for a connection it is kept as it is.
-    if (state !== 'disconnected') this.publishes.expire(live, this.#host.now());
+    if (state !== 'disconnected') this.publishes.expire(this.#host.now());
     if (live === undefined) return;
     for (const [number, { channel, key, data }] of this.publishes.take(live, this.#host.now())) {
       const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {

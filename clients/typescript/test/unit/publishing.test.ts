@@ -152,6 +152,19 @@ describe('a publish', () => {
     }
   });
 
+  it('that a node never answers is given up once its key may be forgotten', () => {
+    const world = new World();
+    const limits = { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: 10_000 };
+    world.connected({ limits, heartbeat: { interval_ms: 60_000, timeout_ms: 60_000 } });
+    const published = world.publish('chat:1', 1);
+    const isGivenUp = (): boolean => published.error instanceof OutcomeUnknownError;
+    world.pass(8_999);
+    assert.ok(!isGivenUp());
+    world.pass(1);
+    assert.ok(isGivenUp());
+    assert.equal(world.session.state, 'connected');
+  });
+
   it('that the node fails at for the moment again and again is given up once its key may be forgotten', () => {
     const world = new World();
     const limits = { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: 10_000 };
