@@ -1506,6 +1506,7 @@ var Subscription = class {
   /** When a paused one is asked for again. */
   resumeAt = Infinity;
   failures = 0;
+  failedAt = 0;
   reader;
   #options;
   /** Where each was seen first. */
@@ -1525,7 +1526,6 @@ var Subscription = class {
   }
   subscribed(body) {
     this.position ??= body.position;
-    this.failures = 0;
     this.reader.subscribed(body, this.position);
   }
   /** Hands on a frame of this channel that came after `subscribed`. */
@@ -1564,6 +1564,7 @@ var Subscription = class {
 
 // src/session/traffic.ts
 var RESUBSCRIBE_WAIT_MS = 500;
+var FAILURE_MEMORY_MS = 6e4;
 var LEAVE_WAIT_MS = 100;
 var CONNECT_BYTES = 16 * 1024;
 var NOBODYS_CHANNEL = "skywave:nobody";
@@ -1657,9 +1658,12 @@ var Traffic = class {
     const subscription = this.#subscriptions.get(channel2);
     if (subscription === void 0) return;
     if (isForNow) {
+      const now = this.#host.now();
+      if (now - subscription.failedAt > FAILURE_MEMORY_MS) subscription.failures = 0;
       const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
       subscription.failures += 1;
-      this.#pause(channel2, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
+      subscription.failedAt = now + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter;
+      this.#pause(channel2, subscription.failedAt);
       return;
     }
     this.#subscriptions.delete(channel2);

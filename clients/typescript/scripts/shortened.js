@@ -9,6 +9,6 @@ const INTERNAL = `
   purpose failures fault targets timeoutMs isClosed outgoing traffic courier isOver tookMs whenOver avoidedUntil worked
   address answer ask deliver dial ended expire failed frame isCongested link listen live needs parts payload problem promise
   refuse schedule until urls early plan reader refusal refused pacer tried isBehind filled taken reply lost tick stop expires only route since take frames opening fail choose due hasAny giveUp isTold stayUntil keyMs isConnected remembers
-  isDead leaving leaveAgainAt newestSubscription confirm fate pass cancel addresses soonest begin leave`;
+  isDead leaving leaveAgainAt newestSubscription confirm fate pass cancel addresses soonest begin leave restsUntil failedAt`;
 
 export const SHORTENED = INTERNAL.trim().split(/\s+/);

@@ -32,6 +32,7 @@ export class Subscription {
   /** When a paused one is asked for again. */
   resumeAt = Infinity;
   failures = 0;
+  failedAt = 0;
   readonly reader: ChannelReader;
   readonly #options: SubscribeOptions;
   /** Where each was seen first. */
@@ -55,7 +56,6 @@ export class Subscription {
   subscribed(body: ServerFrames['subscribed']): void {
     // One that is held already may be ahead of where the node begins, and is never behind.
     this.position ??= body.position;
-    this.failures = 0;
     this.reader.subscribed(body, this.position);
   }
 

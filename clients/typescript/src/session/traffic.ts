@@ -13,6 +13,8 @@ import { type ChannelReader, Subscription } from './subscription.js';
 
 /** The least wait before a channel is asked for again that the node refused for the moment. */
 const RESUBSCRIBE_WAIT_MS = 500;
+/** A channel that went so long without being refused or missing anything is well. */
+const FAILURE_MEMORY_MS = 60_000;
 /** The least wait before the node is asked again to let a channel go. */
 const LEAVE_WAIT_MS = 100;
 /** What a `connect` may take apart from its subscriptions: token, resume secret and the rest. */
@@ -144,9 +146,12 @@ export class Traffic {
     const subscription = this.#subscriptions.get(channel);
     if (subscription === undefined) return;
     if (isForNow) {
+      const now = this.#host.now();
+      if (now - subscription.failedAt > FAILURE_MEMORY_MS) subscription.failures = 0;
       const jitter = fullJitter(this.#options.backoff, subscription.failures, this.#host.random());
       subscription.failures += 1;
-      this.#pause(channel, this.#host.now() + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter);
+      subscription.failedAt = now + (error.retryAfterMs ?? 0) + RESUBSCRIBE_WAIT_MS + jitter;
+      this.#pause(channel, subscription.failedAt);
       return;
     }
     this.#subscriptions.delete(channel);

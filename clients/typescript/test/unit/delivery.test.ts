@@ -78,6 +78,29 @@ describe('a subscription', () => {
     assert.equal(world.dials.length, 1, 'the other channels notice nothing');
   });
 
+  it('on which something is missing again and again is asked for more and more rarely', () => {
+    const world = new World();
+    world.subscribe('chat:1');
+    const node = world.connected({ heartbeat: { interval_ms: 3_600_000, timeout_ms: 0 } });
+    const waits: number[] = [];
+    for (let round = 0; round < 9; round += 1) {
+      node.says(publication(3));
+      node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+      const begun = world.time;
+      while (node.all('subscribe').length === round) world.pass(50);
+      waits.push(world.time - begun);
+      node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: {}, recovered: true }]);
+    }
+    assert.ok((waits[0] ?? 0) <= 1_000, String(waits));
+    assert.ok((waits.at(-1) ?? 0) >= 10_000, String(waits));
+    // It went well for a while.
+    world.pass(61_000);
+    node.says(publication(3));
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    world.pass(1_000);
+    assert.equal(node.all('subscribe').length, 10);
+  });
+
   it('gets nothing that comes after its end, and all of its next life', () => {
     const world = new World();
     const reader = world.subscribe('chat:1');
