@@ -199,7 +199,8 @@ pub trait Broker: Send + Sync {
         1
     }
 
-    /// Which channels fail together: what does not answer for one of another partition may answer for this one.
+    /// Which channels fail together: what does not answer for one of another partition may answer for this one. Less than
+    /// [`Self::partitions`].
     fn partition(&self, _channel: &Channel) -> u16 {
         0
     }

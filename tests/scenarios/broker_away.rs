@@ -41,6 +41,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 trait Faulty: Send + Sync {
     fn memory(&self) -> &MemoryBroker;
 
+    fn partitions(&self) -> u16 {
+        self.memory().partitions()
+    }
+
     fn partition(&self, channel: &Channel) -> u16 {
         self.memory().partition(channel)
     }
@@ -66,6 +70,10 @@ trait Faulty: Send + Sync {
 struct FaultyBroker<F>(Arc<F>);
 
 impl<F: Faulty> Broker for FaultyBroker<F> {
+    fn partitions(&self) -> u16 {
+        self.0.partitions()
+    }
+
     fn partition(&self, channel: &Channel) -> u16 {
         self.0.partition(channel)
     }
@@ -213,6 +221,10 @@ struct Divided {
 impl Faulty for Divided {
     fn memory(&self) -> &MemoryBroker {
         &self.memory
+    }
+
+    fn partitions(&self) -> u16 {
+        2
     }
 
     fn partition(&self, channel: &Channel) -> u16 {

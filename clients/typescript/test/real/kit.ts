@@ -113,6 +113,26 @@ export class Kit {
     };
   }
 
+  /** How many publications wait in the page's outbox in IndexedDB. Looked at from outside: whoever loads one takes them up. */
+  async waiting(): Promise<number> {
+    const name = 'skywave:outbox';
+    // Opened by whoever comes first, it would be without its store.
+    if (!(await indexedDB.databases()).some((database) => database.name === name)) return 0;
+    const result = <Value>(request: IDBRequest<Value>): Promise<Value> =>
+      new Promise((resolve, reject) => {
+        request.onsuccess = () => {
+          resolve(request.result);
+        };
+        request.onerror = () => {
+          reject(request.error ?? new Error('IndexedDB failed'));
+        };
+      });
+    const database = await result(indexedDB.open(name));
+    const count = await result(database.transaction('publications').objectStore('publications').count());
+    database.close();
+    return count;
+  }
+
   /** Publishes without waiting; what becomes of it is kept. */
   say(id: string, name: string, ...texts: unknown[]): void {
     for (const data of texts) {

@@ -32,10 +32,9 @@ export function describePages(stage: Stage): void {
     // Nobody is there.
     await first.evaluate(
       async ([name, given]) => {
-        const outbox = skywave.indexedDbOutbox();
-        kit.create('a', 'ws://127.0.0.1:9', { ...given, outbox });
+        kit.create('a', 'ws://127.0.0.1:9', { ...given, outbox: skywave.indexedDbOutbox() });
         kit.say('a', name, 1, 2, 3);
-        while ((await outbox.load(() => undefined)).length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
+        while ((await kit.waiting()) < 3) await new Promise((resolve) => setTimeout(resolve, 20));
       },
       [channel, options] as const,
     );
@@ -43,12 +42,11 @@ export function describePages(stage: Stage): void {
     const second = await stage.tab('two');
     const left = await second.evaluate(
       async ([where, given]) => {
-        const outbox = skywave.indexedDbOutbox();
-        const client = kit.create('a', where, { ...given, outbox });
+        const client = kit.create('a', where, { ...given, outbox: skywave.indexedDbOutbox() });
         const delivered: (number | undefined)[] = [];
         client.on('delivered', ({ published }) => delivered.push(published?.offset));
         while (delivered.length < 3) await new Promise((resolve) => setTimeout(resolve, 20));
-        return { delivered, entries: (await outbox.load(() => undefined)).length };
+        return { delivered, entries: await kit.waiting() };
       },
       [urls, options] as const,
     );
