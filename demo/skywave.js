@@ -2580,14 +2580,18 @@ var Courier = class {
     await before;
     return this.#send(entry, await stored, abandoned);
   }
+  /** Why nothing is brought any more: the client is closed. */
+  get #ended() {
+    return this.#outgoing.isClosed ? this.#outgoing.refusal : void 0;
+  }
   /** Answers whether it is noted as sent already. */
   async #store(entry) {
     try {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key2 of this.#stale) await this.#remove(key2);
-      const { isClosed, refusal, session } = this.#outgoing;
-      if (isClosed && refusal !== void 0) throw refusal;
+      if (this.#ended !== void 0) throw this.#ended;
+      const { session } = this.#outgoing;
       const isConnected = session.live !== void 0;
       await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
       return isConnected;
@@ -2664,9 +2668,8 @@ var Courier = class {
         if (withdraw()) reject(abandoned?.reason);
       };
       const send = () => {
-        const { refusal, isClosed } = this.#outgoing;
-        if (isClosed && refusal !== void 0) {
-          reject(refusal);
+        if (this.#ended !== void 0) {
+          reject(this.#ended);
           return;
         }
         const failed = (error) => {

@@ -15,6 +15,7 @@ mod mailbox;
 mod pull;
 mod slices;
 mod survey;
+mod telling;
 mod watch;
 
 use super::{
@@ -47,6 +48,7 @@ use std::{
     time::Duration,
 };
 use survey::{Purpose, survey};
+use telling::Telling;
 use tokio::{task::JoinSet, time::Instant};
 
 /// Partitions are spread over at most so many connections to the other region, and as many subscriptions: what a lost packet holds
@@ -58,8 +60,6 @@ const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
 const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// A link that held for so long is worth another try at once.
 const HELD_WELL: Duration = Duration::from_secs(5);
-/// What is in the way of a link is told again this often.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// How often a node that does not lead looks how far the bridge has got.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What was applied so long before, in milliseconds, has come to all nodes of the region; what came later is replayed by
@@ -150,7 +150,7 @@ impl Bridge {
             self.metrics.interruptions.inc();
             if begun.elapsed() > HELD_WELL {
                 backoff = Backoff::new(RECONNECT_PAUSE);
-                telling.interruption = None;
+                telling.holds_well();
             }
             telling.begins_anew(&interruption);
             if let Interruption::Fenced(fence) = interruption {
@@ -406,57 +406,6 @@ struct Remembering<'a>(&'a Bridge, Arc<Link>);
 impl Drop for Remembering<'_> {
     fn drop(&mut self) {
         self.0.remember(&self.1);
-    }
-}
-
-/// What the log is told of leading: nothing more of who tries in turn while the other region is away, and little of a link
-/// that begins anew again and again.
-struct Telling<'a> {
-    region: &'a str,
-    leads: bool,
-    is_away: bool,
-    /// Of a link that did not hold: what was told last, and when.
-    interruption: Option<(String, Instant)>,
-}
-
-impl<'a> Telling<'a> {
-    fn new(region: &'a str) -> Self {
-        Self { region, leads: false, is_away: false, interruption: None }
-    }
-
-    /// The link has both its ends.
-    fn leads(&mut self, token: u64) {
-        self.is_away = false;
-        if !std::mem::replace(&mut self.leads, true) {
-            tracing::info!(region = self.region, token, "this node leads the link");
-        }
-    }
-
-    fn is_away(&mut self) {
-        if !std::mem::replace(&mut self.is_away, true) {
-            tracing::warn!(
-                region = self.region,
-                "the Redis at an end of the link is away or refused; the nodes of this region try it in turn"
-            );
-        }
-    }
-
-    /// Told at once when the reason changes, and from time to time.
-    fn begins_anew(&mut self, interruption: &Interruption) {
-        let reason = interruption.to_string();
-        let is_told = |(told, at): &(String, Instant)| *told == reason && at.elapsed() < TOLD_AGAIN;
-        if self.interruption.as_ref().is_some_and(is_told) {
-            tracing::debug!(region = self.region, reason, "the link begins anew again");
-        } else {
-            tracing::warn!(region = self.region, interruption = reason, "the link begins anew");
-            self.interruption = Some((reason, Instant::now()));
-        }
-    }
-
-    fn yields(&mut self) {
-        if std::mem::take(&mut self.leads) {
-            tracing::info!(region = self.region, "this node leads the link no more");
-        }
     }
 }
 

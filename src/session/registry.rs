@@ -13,6 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
 /// A connected session, as others on the node see it.
 #[derive(Clone)]
 pub struct Attached {

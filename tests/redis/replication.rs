@@ -26,20 +26,31 @@ pub async fn replica_of(master: &RedisServer) -> RedisServer {
     replica
 }
 
+/// Another server, which has what this one has by now and nothing of what follows.
+async fn left_behind(server: &RedisServer) -> RedisServer {
+    let older = replica_of(server).await;
+    older.run::<()>("REPLICAOF NO ONE").await;
+    older
+}
+
+/// Has a server take over another one's data. Its run stays the same.
+async fn take_over(server: &RedisServer, from: &RedisServer) {
+    server.run::<()>(&format!("REPLICAOF 127.0.0.1 {}", from.port())).await;
+    eventually("replication", async || is_linked(server).await).await;
+}
+
 #[tokio::test]
 async fn a_redis_that_another_sets_back_in_time_begins_another_epoch_with_the_next_publication() {
     let server = RedisServer::with(&["--repl-diskless-sync-delay", "0"]).await;
     let node = Node::new(&server).await;
     let before = node.publish(1).await;
-    let older = replica_of(&server).await;
-    older.run::<()>("REPLICAOF NO ONE").await;
+    let older = left_behind(&server).await;
     for number in 2..=5 {
         node.publish(number).await;
     }
     node.deliveries(5).await;
     // As an operator's restore: the run is the same, the data are another's.
-    server.run::<()>(&format!("REPLICAOF 127.0.0.1 {}", older.port())).await;
-    eventually("replication", async || is_linked(&server).await).await;
+    take_over(&server, &older).await;
     server.run::<()>("REPLICAOF NO ONE").await;
     let after = node.insist("chat:1", 6, "k").await;
     assert_ne!(after.epoch, before.epoch);
@@ -55,12 +66,10 @@ async fn nothing_is_told_of_data_that_are_another_servers_while_redis_is_its_rep
     let server = RedisServer::with(&["--repl-diskless-sync-delay", "0"]).await;
     let node = Node::new(&server).await;
     let before = node.publish(1).await;
-    let older = replica_of(&server).await;
-    older.run::<()>("REPLICAOF NO ONE").await;
+    let older = left_behind(&server).await;
     node.publish(2).await;
     node.deliveries(2).await;
-    server.run::<()>(&format!("REPLICAOF 127.0.0.1 {}", older.port())).await;
-    eventually("replication", async || is_linked(&server).await).await;
+    take_over(&server, &older).await;
     let chunk = node.read(&at(&before.epoch, 2)).await;
     assert!(chunk.lost.is_empty() && !chunk.coming.is_empty(), "{chunk:?}");
 }

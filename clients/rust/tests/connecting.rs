@@ -6,8 +6,8 @@ mod node;
 
 use node::*;
 use skywave_client::{
-    CertificateCheck, Client, ConnectError, Encoding, Status, TokenError, TokenSource, TransportChoice,
-    TransportKind,
+    CertificateCheck, Client, ClientOptions, ConnectError, Encoding, Status, TokenError, TokenSource,
+    TransportChoice, TransportKind,
 };
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, frame};
 use std::{
@@ -29,6 +29,18 @@ async fn welcome_as(node: &mut Node, user: &str) -> Peer {
 /// So many milliseconds from now, in milliseconds since 1970.
 fn in_ms(ms: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + ms
+}
+
+/// A client whose token ends in so many milliseconds.
+async fn client_until(node: &mut Node, options: ClientOptions, ms: u64) -> (Client, Peer) {
+    let (client, peer) = tokio::join!(Client::connect(options), async {
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        let connected = frame::Connected { expires_at_ms: Some(in_ms(ms)), ..connected_frame(&connect) };
+        peer.send(ServerFrame::Connected(connected));
+        peer
+    });
+    (client.unwrap(), peer)
 }
 
 over_both_transports! {
@@ -237,14 +249,7 @@ over_both_transports! {
                     }
                 }
             });
-            let (client, mut peer) = tokio::join!(Client::connect(options), async {
-                let mut peer = node.accept().await;
-                let connect = peer.connect().await;
-                let connected = connected_frame(&connect);
-                peer.send(ServerFrame::Connected(frame::Connected { expires_at_ms: Some(in_ms(2_000)), ..connected }));
-                peer
-            });
-            let _client = client.unwrap();
+            let (_client, mut peer) = client_until(&mut node, options, 2_000).await;
             let ClientFrame::Refresh(refresh) = peer.frame().await else { panic!("no refresh") };
             assert_eq!(&*refresh.token, "token 2");
         }
@@ -254,14 +259,7 @@ over_both_transports! {
         let mut node = Node::start().await;
         let mut options = node.options(kind);
         options.token = TokenSource::callback(|| async { Ok("newer".to_owned()) });
-        let (client, mut peer) = tokio::join!(Client::connect(options), async {
-            let mut peer = node.accept().await;
-            let connect = peer.connect().await;
-            let connected = connected_frame(&connect);
-            peer.send(ServerFrame::Connected(frame::Connected { expires_at_ms: Some(in_ms(400)), ..connected }));
-            peer
-        });
-        let _client = client.unwrap();
+        let (_client, mut peer) = client_until(&mut node, options, 400).await;
         let mut before = Instant::now();
         let mut waits = Vec::new();
         // All seem to end soon: the clocks may differ.

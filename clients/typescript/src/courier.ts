@@ -67,14 +67,19 @@ export class Courier {
     return this.#send(entry, await stored, abandoned);
   }
 
+  /** Why nothing is brought any more: the client is closed. */
+  get #ended(): RequestError | undefined {
+    return this.#outgoing.isClosed ? this.#outgoing.refusal : undefined;
+  }
+
   /** Answers whether it is noted as sent already. */
   async #store(entry: OutboxEntry): Promise<boolean> {
     try {
       await this.#load();
       if (this.#count > this.#limit) throw full();
       for (const key of this.#stale) await this.#remove(key);
-      const { isClosed, refusal, session } = this.#outgoing;
-      if (isClosed && refusal !== undefined) throw refusal;
+      if (this.#ended !== undefined) throw this.#ended;
+      const { session } = this.#outgoing;
       const isConnected = session.live !== undefined;
       await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
       return isConnected;
@@ -161,9 +166,8 @@ export class Courier {
         if (withdraw()) reject(abandoned?.reason as Error);
       };
       const send = (): void => {
-        const { refusal, isClosed } = this.#outgoing;
-        if (isClosed && refusal !== undefined) {
-          reject(refusal);
+        if (this.#ended !== undefined) {
+          reject(this.#ended);
           return;
         }
         const failed = (error: RequestError): void => {

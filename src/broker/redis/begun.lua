@@ -7,7 +7,8 @@ local PLACES = 262144
 -- With more channels than that, one in some hundred is taken for another: then channels begin in another epoch.
 local MOST = 20000
 
-local function places(channel)
+-- The bits that stand for a channel.
+local function places_of(channel)
   local digest, of = redis.sha1hex(channel), {}
   for first = 1, 16, 5 do
     of[#of + 1] = tonumber(string.sub(digest, first, first + 4), 16) % PLACES
@@ -21,11 +22,11 @@ local function is_marked(bitmap)
 end
 
 -- The epoch in which a channel without position goes on, and whether that is one of its own.
-local function next_epoch(bitmap, channel)
+local function next_epoch(bitmap, places)
   if not is_marked(bitmap) then
     return epoch_after(epochs), false
   end
-  for _, place in ipairs(places(channel)) do
+  for _, place in ipairs(places) do
     if redis.call('GETBIT', bitmap, place) == 0 then
       return begun, false
     end
@@ -39,13 +40,13 @@ local function take_epoch()
   return try('HSET', KEYS[1], 'epochs', epochs)
 end
 
-local function mark_begun(bitmap, channel, epoch)
+local function mark_begun(bitmap, places, epoch)
   if epoch ~= begun then
     redis.call('DEL', bitmap)
     redis.call('SETBIT', bitmap, PLACES, 1)
     redis.call('HSET', KEYS[1], 'epochs', epochs + 1, 'begun', epoch, 'marked', 0)
   end
-  for _, place in ipairs(places(channel)) do
+  for _, place in ipairs(places) do
     redis.call('SETBIT', bitmap, place, 1)
   end
   if redis.call('HINCRBY', KEYS[1], 'marked', 1) >= MOST then

@@ -29,10 +29,10 @@ if last then
   end
 end
 if not epoch then
-  local is_own
-  epoch, is_own = next_epoch(KEYS[5], ARGV[4])
+  local places, is_own = places_of(ARGV[4])
+  epoch, is_own = next_epoch(KEYS[5], places)
   if not is_own then
-    mark_begun(KEYS[5], ARGV[4], epoch)
+    mark_begun(KEYS[5], places, epoch)
   elseif not take_epoch() then
     return refused
   end
@@ -80,7 +80,8 @@ end
 -- Whoever misses this finds it in the log, and knows by the count that it missed something.
 redis.call('HSET', KEYS[1], 'out', id)
 local count = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'own', 1))
--- Each byte crosses an ocean: no names, no origin, of the epoch what follows the life. What versions add stands behind the payload.
+-- Each byte crosses an ocean: no names, no origin, of the epoch what follows the life. What versions add stands behind
+-- the payload.
 local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0Bc0', #life, life, #id, id, #ARGV[4], ARGV[4],
   #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
   #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8], #count, count)

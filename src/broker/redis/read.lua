@@ -44,7 +44,7 @@ local function goes_on_in()
       return fresh_epoch()
     end
   end
-  local epoch, is_own = next_epoch(KEYS[5], ARGV[8])
+  local epoch, is_own = next_epoch(KEYS[5], places_of(ARGV[8]))
   if is_own and not over and take_epoch() then
     redis.call('HSET', KEYS[3], ARGV[9], epoch .. ':0')
     redis.call('PEXPIRE', KEYS[3], ARGV[10])

@@ -122,9 +122,9 @@ impl Publishes {
         Some(waiting)
     }
 
-    /// Those that are not under way, oldest first.
-    pub fn idle(&self) -> Vec<u64> {
-        self.idle.iter().copied().collect()
+    /// Those that are not under way, oldest first; none while nothing may go out.
+    pub fn sendable(&self, now: Instant) -> Vec<u64> {
+        if self.pacer.wait(now).is_some() { Vec::new() } else { self.idle.iter().copied().collect() }
     }
 
     /// The connection on which they were under way carries them no more.

@@ -225,7 +225,7 @@ impl Session {
         }
         self.publishes.expire(Moment::now());
         if self.live.is_some() {
-            for publish in self.publishes.idle() {
+            for publish in self.publishes.sendable(Instant::now()) {
                 self.send_publish(publish);
             }
         }
