@@ -263,7 +263,7 @@ impl Connection {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(script.hash()).arg(keys.len()).arg(keys);
                 if script.is_of_a_life() {
-                    command.arg(&self.run).arg(fresh_life());
+                    command.arg(&self.run).arg(life_digits());
                 }
                 command.arg(args);
                 command
@@ -287,9 +287,9 @@ fn refuses_writes(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
 }
 
-/// A name for a life, should one begin: 40 bits, so that two of a partition do not meet by chance.
-fn fresh_life() -> String {
-    format!("{:010x}", rand::random::<u64>() >> 24)
+/// Five digits for the name of a life, should one begin: two that begin in one millisecond do not meet by chance.
+fn life_digits() -> String {
+    format!("{:05x}", rand::random::<u32>() >> 12)
 }
 
 /// Whether an error of a command means that the connection leads to a server that cannot serve it.

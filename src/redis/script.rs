@@ -85,19 +85,23 @@ impl Script {
                 include_str!("../broker/redis/writing.lua"),
                 include_str!("../broker/redis/stream_id.lua"),
                 include_str!("../region/bridge/fence.lua"),
+                include_str!("../region/bridge/latest.lua"),
                 include_str!("../region/bridge/apply.lua")
             ),
             Self::Survey => concat!(
                 include_str!("../region/bridge/entries.lua"),
                 include_str!("../region/bridge/survey.lua")
             ),
-            Self::Fill => {
-                concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/fill.lua"))
-            }
+            Self::Fill => concat!(
+                include_str!("../region/bridge/fence.lua"),
+                include_str!("../region/bridge/latest.lua"),
+                include_str!("../region/bridge/fill.lua")
+            ),
             Self::Lose => concat!(
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../broker/redis/writing.lua"),
                 include_str!("../region/bridge/fence.lua"),
+                include_str!("../region/bridge/latest.lua"),
                 include_str!("../region/bridge/lose.lua")
             ),
             Self::Say => {

@@ -1,8 +1,8 @@
 //! A region's Redis begins another life, of which the regions learn at different times.
 
 use crate::{deployment::Deployment, patience::soon, server::RedisServer};
-use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
-use skywave_protocol::{Point, frame::GapReason};
+use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscribed, Subscription, TransportChoice};
+use skywave_protocol::{Point, frame::GapReason, position::Origin};
 
 /// With history, and without.
 const CHANNELS: [&str; 2] = ["chat:1", "bench:1"];
@@ -61,4 +61,83 @@ async fn what_a_region_lost_of_a_channel_before_it_crossed_is_told_though_nothin
         let next = soon(subscription.next()).await;
         assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
     }
+}
+
+/// Subscribes to what follows what was seen of `us`.
+async fn take_up(client: &Client, channel: &str, seen: &Point) -> (Subscribed, Subscription) {
+    let position = [(Origin::new("us").unwrap(), seen.clone())].into_iter().collect();
+    let options = SubscribeOptions { position: Some(position), ..SubscribeOptions::default() };
+    let mut subscription = soon(client.subscribe(channel, options)).await.unwrap();
+    let subscribed = soon(subscription.next()).await;
+    let Some(ChannelEvent::Subscribed(subscribed)) = subscribed else { panic!("{subscribed:?}") };
+    (subscribed, subscription)
+}
+
+/// What a subscription gets until it stands at the publication `until`, and with it.
+async fn gets(subscription: &mut Subscription, until: &Point) -> Vec<ChannelEvent> {
+    let mut got = Vec::new();
+    loop {
+        let next = soon(subscription.next()).await.unwrap();
+        let is_last = matches!(&next, ChannelEvent::Publication(one) if one.epoch == until.epoch && one.offset >= until.offset);
+        got.push(next);
+        if is_last {
+            return got;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_a_new_epoch_and_goes_on_where_it_has_not_come_yet_gets_nothing_again() {
+    let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::durable().await)];
+    let mut deployment = Deployment::on(servers, "", "").await;
+    publish(&deployment, 1..=2).await;
+    deployment.deliveries("eu", 4).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    // Still of the epoch that has come to the other region.
+    publish(&deployment, 3..=3).await;
+    deployment.region("us").redis.run::<()>("SAVE").await;
+    deployment.region_mut("us").redis.restart().await;
+    let seen = publish(&deployment, 4..=5).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut subscriptions = Vec::new();
+    for (channel, point) in CHANNELS.into_iter().zip(seen) {
+        let (subscribed, subscription) = take_up(&client, channel, &point).await;
+        assert_eq!((subscribed.recovered, subscribed.recovers), (Some(true), Some(0)));
+        subscriptions.push(subscription);
+    }
+    deployment.path("eu", "us").heal();
+    let last = publish(&deployment, 6..=6).await;
+    for (subscription, last) in subscriptions.iter_mut().zip(last) {
+        let got = gets(subscription, &last).await;
+        assert!(matches!(&*got, [ChannelEvent::Publication(_)]), "{got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_begins_anew_with_a_clock_behind_is_heard_as_any_other() {
+    let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::with_clock().await)];
+    let mut deployment = Deployment::on(servers, "", "").await;
+    let seen = publish(&deployment, 1..=2).await;
+    deployment.deliveries("eu", 4).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut standing = Vec::new();
+    for channel in CHANNELS {
+        standing.push(subscribe(&client, channel).await);
+    }
+    // Nobody is left who knows of the life before.
+    deployment.region_mut("us").nodes.clear();
+    deployment.region("us").redis.set_clock(-3_600).await;
+    deployment.region("us").redis.run::<()>("FLUSHALL").await;
+    deployment.add_node("us").await;
+    let last = publish(&deployment, 3..=4).await;
+    for (subscription, last) in standing.iter_mut().zip(&last) {
+        let got = gets(subscription, last).await;
+        let [ChannelEvent::Gap(gap), rest @ ..] = &*got else { panic!("{got:?}") };
+        assert_eq!((gap.reason, rest.len()), (GapReason::EpochChanged, 2), "{got:?}");
+    }
+    let returned = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut subscription = take_up(&returned, CHANNELS[0], &seen[0]).await.1;
+    let got = gets(&mut subscription, &last[0]).await;
+    assert!(matches!(&*got, [ChannelEvent::Gap(_), _, _]), "{got:?}");
 }

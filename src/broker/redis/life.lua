@@ -1,7 +1,7 @@
 -- The head of every script: in which life is the partition?
 --
 -- KEYS[1] life (hash) · KEYS[2] log
--- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] a fresh random name
+-- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] five random hexadecimal digits
 --
 -- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), another history of the data
 -- (in the same run: a server that was a replica meanwhile), a missing hash (flushed, evicted) or a log that is gone begins
@@ -77,13 +77,14 @@ end
 
 over = over or not (known[6] and was_just_published(known[7])) and is_set_back(known[6])
 
--- Serials grow from life to life.
+-- Serials grow from life to life, and so do names: see `epoch.rs`.
 local function begin_life()
   local from, number = log_info()['last-generated-id'], math.max(serial + 1, now_ms)
-  if try('HSET', KEYS[1], 'run', ARGV[1], 'life', ARGV[2], 'turn', 0, 'since', now_ms, 'born', from,
+  local name = string.format('%011x', number) .. ARGV[2]
+  if try('HSET', KEYS[1], 'run', ARGV[1], 'life', name, 'turn', 0, 'since', now_ms, 'born', from,
     'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'epochs', 0, 'begun', '',
     'replid', replication_id(redis.call('INFO', 'replication'))) then
-    life, born, serial, logged, over, epochs, begun = ARGV[2], from, number, has_log, false, 0, ''
+    life, born, serial, logged, over, epochs, begun = name, from, number, has_log, false, 0, ''
   end
 end
 

@@ -9,8 +9,8 @@
 -- read than it misses.
 -- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
 -- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
--- life is due, of which nothing can be told}.
-local positions, filled, coming = {}, {}, {}
+-- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left}.
+local positions, filled, coming, latest = {}, {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
 for index = 1, #stored, 2 do
@@ -20,6 +20,8 @@ for index = 1, #stored, 2 do
     known[stored[index]] = true
   elseif state == 'filled' then
     filled[#filled + 1], filled[#filled + 2] = region, stored[index + 1]
+  elseif state == 'latest' then
+    latest[#latest + 1], latest[#latest + 2] = region, stored[index + 1]
   end
 end
 -- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
@@ -123,4 +125,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = read_from('XRANGE', bound, '+')
 end
-return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0' }
+return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest }

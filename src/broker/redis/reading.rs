@@ -357,13 +357,15 @@ impl Reading {
                 Value::Array(filled),
                 Value::Array(coming),
                 over,
+                Value::Array(latest),
             ],
-        ) = <[Value; 9]>::try_from(parts)
+        ) = <[Value; 10]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
         let mut head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
         head.filled = points(filled)?.into_iter().collect();
+        head.succession.latest = points(latest)?.into_iter().collect();
         head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
         if reply::text(over)? == "1" {
             // What is lost is told once the next life has begun.
@@ -398,7 +400,7 @@ impl Reading {
                 position.set(origin, point);
             }
         }
-        Ok(Head { own: self.own.clone(), position, filled: Position::new(), coming: Vec::new() })
+        Ok(Head { position, ..Head::of(self.own.clone()) })
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Pure: entries in, a [`Chunk`] out. A history may hold publications of several lives of an origin, as
 //! Redis may have restarted between them. Each life's offsets grow along the stream, and no life comes back,
-//! so whatever follows an entry of the reader's own epoch is unseen. What stands before it, or beside an
-//! epoch that the history does not know, may have been seen: it is not delivered twice.
+//! so whatever follows an entry of the reader's own epoch is unseen, and what is of a later one. What stands
+//! before it, or beside an epoch of which the order is not known, may have been seen: it is not delivered twice.
 
-use super::entry::Entry;
+use super::{entry::Entry, epoch::is_later};
 use crate::{
     broadcast::Publication,
     broker::{Chunk, Lost},
@@ -13,7 +13,7 @@ use crate::{
 };
 use skywave_protocol::{
     Point, Position,
-    frame::GapReason,
+    frame::{self, GapReason},
     position::{Epoch, Origin},
 };
 use std::sync::Arc;
@@ -21,11 +21,35 @@ use std::sync::Arc;
 /// The epoch of a region of which nothing is known here.
 pub const UNKNOWN: &str = "unknown";
 
+/// Which of two epochs of an origin came first, as far as that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Succession {
+    /// The region's own name.
+    pub own: Origin,
+    /// Of regions that went on in an epoch whose name is an earlier one: the latest that they left.
+    pub latest: Position,
+}
+
+impl Succession {
+    /// Whether what another region published in an epoch is from before what somebody saw who stands at `seen`. What this
+    /// region accepts begins here: of that nobody knows more.
+    fn is_past(&self, origin: &Origin, epoch: &Epoch, seen: &Point) -> bool {
+        let left = self.latest.get(origin);
+        *origin != self.own
+            && is_later(&seen.epoch, epoch)
+            && left.is_none_or(|left| is_later(&seen.epoch, &left.epoch))
+    }
+
+    /// Whether what was published in an epoch came after all that somebody saw who stands at `seen`.
+    fn is_to_come(&self, origin: &Origin, epoch: &Epoch, seen: &Point) -> bool {
+        is_later(epoch, &seen.epoch) && self.latest.get(origin).is_none()
+    }
+}
+
 /// Where a channel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The region's own name.
-    pub own: Origin,
+    pub succession: Succession,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
     /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
@@ -37,6 +61,18 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of a channel on which nothing was published.
+    pub fn of(own: Origin) -> Self {
+        let succession = Succession { own, latest: Position::new() };
+        Self { succession, position: Position::new(), filled: Position::new(), coming: Vec::new() }
+    }
+
+    /// Whether somebody who stands at `seen` saw an epoch of another region that has yet to come here.
+    fn is_behind(&self, origin: &Origin, seen: &Point) -> bool {
+        let head = self.position.get(origin);
+        head.is_some_and(|head| self.succession.is_past(origin, &head.epoch, seen))
+    }
+
     /// A reader's position, with a place for the origins of which nothing was known when it subscribed.
     pub fn placed(&self, position: &Position) -> Position {
         let place = |(origin, point): &(Origin, Point)| {
@@ -52,21 +88,29 @@ impl Head {
 pub struct Starts {
     others: StreamId,
     origins: Vec<(Origin, StreamId)>,
+    succession: Option<Succession>,
 }
 
 impl Starts {
     /// For all origins alike.
     pub fn at(id: StreamId) -> Self {
-        Self { others: id, origins: Vec::new() }
+        Self { others: id, origins: Vec::new(), succession: None }
     }
 
     fn of(&self, origin: &Origin) -> StreamId {
         self.origins.iter().find(|(name, _)| name == origin).map_or(self.others, |(_, id)| *id)
     }
+
+    /// Whether a publication is from before what the reader saw.
+    fn is_past(&self, publication: &frame::Publication, seen: &Point) -> bool {
+        let frame::Publication { origin, epoch, .. } = publication;
+        self.succession.as_ref().is_some_and(|succession| succession.is_past(origin, epoch, seen))
+    }
 }
 
 /// Looks, from the newest entry back, for the oldest that the reader has not seen.
 pub struct Search {
+    succession: Succession,
     origins: Vec<OriginSearch>,
     newest: Option<StreamId>,
 }
@@ -86,12 +130,14 @@ struct OriginSearch {
 
 impl Search {
     pub fn new(position: &Position, head: &Head) -> Self {
-        let origins = head
-            .position
-            .iter()
-            .map(|(origin, point)| OriginSearch::new(origin, position.get(origin), Some(point)))
-            .collect();
-        Self { origins, newest: None }
+        let search = |(origin, point): &(Origin, Point)| {
+            let seen = position.get(origin);
+            let is_ahead = seen.is_some_and(|seen| head.is_behind(origin, seen));
+            let search = OriginSearch::new(origin, seen, Some(point));
+            OriginSearch { done: search.done || is_ahead, ..search }
+        };
+        let origins = head.position.iter().map(search).collect();
+        Self { succession: head.succession.clone(), origins, newest: None }
     }
 
     /// Looks at the next older entry.
@@ -105,7 +151,7 @@ impl Search {
                 self.origins.len() - 1
             }
         };
-        self.origins[index].visit(id, publication);
+        self.origins[index].visit(id, publication, &self.succession);
     }
 
     /// Nothing that the reader needs is older than what was visited.
@@ -121,7 +167,7 @@ impl Search {
         let first = starts.iter().filter_map(|(_, start)| *start).min();
         let origins =
             starts.into_iter().map(|(origin, start)| (origin, start.unwrap_or(after_all))).collect();
-        (first, Starts { others: StreamId::MIN, origins })
+        (first, Starts { others: StreamId::MIN, origins, succession: Some(self.succession) })
     }
 }
 
@@ -139,7 +185,7 @@ impl OriginSearch {
         }
     }
 
-    fn visit(&mut self, id: StreamId, publication: &Publication) {
+    fn visit(&mut self, id: StreamId, publication: &Publication, succession: &Succession) {
         if self.done {
             return;
         }
@@ -148,6 +194,13 @@ impl OriginSearch {
             self.wanted = Some(id);
             return;
         };
+        if succession.is_past(&frame.origin, &frame.epoch, seen) {
+            return;
+        }
+        if succession.is_to_come(&frame.origin, &frame.epoch, seen) {
+            self.wanted = Some(id);
+            return;
+        }
         if seen.epoch != frame.epoch {
             self.other = Some(id);
             if self.current.as_ref() == Some(&frame.epoch) {
@@ -242,6 +295,7 @@ impl Playback {
         }
         let seen = self.position.get(&frame.origin);
         let lost = match seen {
+            Some(seen) if self.starts.is_past(frame, seen) => return true,
             Some(seen) if seen.epoch == frame.epoch && frame.offset <= seen.offset => return true,
             Some(seen) if seen.epoch == frame.epoch => {
                 (frame.offset > seen.offset + 1).then_some(GapReason::Trimmed)
@@ -283,10 +337,10 @@ impl Playback {
     pub fn complete(mut self, head: &Head) -> Chunk {
         let mut complete = true;
         for (origin, point) in head.position.iter() {
-            if head.coming.contains(origin) {
+            if head.coming.contains(origin) || self.is_ahead(head, origin) {
                 continue;
             }
-            let is_own = *origin == head.own;
+            let is_own = *origin == head.succession.own;
             if let Some(reason) = missing(self.position.get(origin), point, is_own) {
                 complete &= self.lose(origin, reason, point.clone());
             }
@@ -297,12 +351,17 @@ impl Playback {
         self.chunk
     }
 
+    fn is_ahead(&self, head: &Head, origin: &Origin) -> bool {
+        self.position.get(origin).is_some_and(|seen| head.is_behind(origin, seen))
+    }
+
     /// How many publications follow on those of the chunk. Of an origin that has one in it, all newer ones are retained;
     /// of another that has something to come it is not known.
     fn ahead(&self, head: &Head) -> Option<u64> {
         let of = |(origin, point): &(Origin, Point)| {
             let played = self.chunk.publications.iter().any(|one| one.frame().origin == *origin);
             match self.position.get(origin) {
+                Some(seen) if head.is_behind(origin, seen) => Some(0),
                 Some(seen) if seen.epoch != point.epoch => None,
                 Some(seen) if seen.offset >= point.offset => Some(0),
                 Some(seen) if played => Some(point.offset - seen.offset),
@@ -317,6 +376,7 @@ impl Playback {
     pub fn part(mut self, head: &Head) -> Chunk {
         let changes = |(origin, point): &&(Origin, Point)| {
             !head.coming.contains(origin)
+                && !self.is_ahead(head, origin)
                 && self.position.get(origin).is_some_and(|seen| seen.epoch != point.epoch)
         };
         if self.chunk.loss_ahead.is_none() && head.position.iter().find(changes).is_some() {

@@ -93,6 +93,9 @@ for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
       redis.call('SET', idempotency, region .. ' ' .. epoch .. ':' .. ARGV[at + 3], 'NX', 'PX', ARGV[at + 12])
     end
     if not is_behind then
+      if not replayed then
+        leave_epoch(pos, region, point.epoch, epoch)
+      end
       point.epoch, point.offset, point.text = epoch, offset, ARGV[at + 3]
       position_ages[pos] = ARGV[at + 11]
     end

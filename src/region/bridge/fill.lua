@@ -29,6 +29,7 @@ for at = 8, #ARGV, 7 do
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[6])
 if ARGV[3] ~= '' then
+  leave_epoch(KEYS[2], region, string.match(stands[2] or '', '^(.*):'), string.match(ARGV[3], '^(.*):') or '')
   redis.call('HDEL', KEYS[2], region .. ' filling')
   redis.call('HSET', KEYS[2], region, ARGV[3], region .. ' filled', ARGV[3])
 end

@@ -21,6 +21,7 @@ end
 local oldest = string.format('%.0f', math.max(0, now_ms - tonumber(ARGV[9])))
 redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'c', ARGV[6], 'o', region, 'e', epoch, 'n', offset, 'f', 'l')
 log_begins()
+leave_epoch(KEYS[4], region, last_epoch, epoch)
 redis.call('HSET', KEYS[4], region, epoch .. ':' .. offset)
 redis.call('PEXPIRE', KEYS[4], ARGV[10])
 return { 'ok', '0', '0', '1' }

@@ -147,7 +147,9 @@ impl StateMachineTest for Reader {
             let seen = later.position.get(origin);
             // Of another region it may have heard what is here no more.
             let is_ahead = |seen: &Point| {
-                *origin != world.history.head.own && seen.epoch == head.epoch && seen.offset > head.offset
+                *origin != world.history.head.succession.own
+                    && seen.epoch == head.epoch
+                    && seen.offset > head.offset
             };
             let is_there = |seen: &Point| seen == head || is_ahead(seen);
             assert!(seen.map_or(head.offset == 0, is_there), "{origin}: {seen:?} is not the head {head:?}");

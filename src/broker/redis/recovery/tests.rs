@@ -21,17 +21,8 @@ pub struct History {
 
 impl History {
     pub fn new() -> Self {
-        let mut history = Self {
-            entries: Vec::new(),
-            head: Head {
-                own: Text::new("eu").unwrap(),
-                position: Position::new(),
-                filled: Position::new(),
-                coming: Vec::new(),
-            },
-            next_id: 1,
-            lives: 0,
-        };
+        let mut history =
+            Self { entries: Vec::new(), head: Head::of(Text::new("eu").unwrap()), next_id: 1, lives: 0 };
         history.begin_life();
         history
     }
@@ -40,7 +31,7 @@ impl History {
     fn begin_life(&mut self) {
         self.lives += 1;
         let epoch = Text::new(format!("life{}", self.lives)).unwrap();
-        self.head.position.set(self.head.own.clone(), Point { epoch, offset: 0 });
+        self.head.position.set(self.head.succession.own.clone(), Point { epoch, offset: 0 });
     }
 
     fn publish(&mut self, origin: &str) {
@@ -73,7 +64,7 @@ impl History {
         self.begin_life();
         for entry in dropped {
             let frame = entry.publication.frame();
-            if frame.origin != self.head.own {
+            if frame.origin != self.head.succession.own {
                 self.append(&frame.origin, &frame.epoch, frame.offset);
             }
         }
@@ -268,6 +259,170 @@ fn a_position_ahead_of_this_region_waits_for_the_other_one() {
     assert!(chunk.lost.is_empty() && chunk.publications.is_empty() && chunk.complete);
 }
 
+/// The other region, how far its publications have come here, and a reader who goes from one region to the other.
+struct Regions {
+    here: History,
+    there: History,
+    crossed: usize,
+    lives: u32,
+    position: Position,
+    got: Vec<Name>,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Published,
+    RestartedThere,
+    Crossed(usize),
+    /// This region's Redis lost as many, and they are brought again.
+    SetBackHere(usize),
+    ReadHere,
+    ReadThere,
+    HeardHere,
+}
+
+impl Regions {
+    fn new() -> Self {
+        let mut there = History::new();
+        there.head = Head::of(us());
+        let position = Position::new();
+        let mut regions =
+            Self { here: History::new(), there, crossed: 0, lives: 0, position, got: Vec::new() };
+        regions.begin_life_there(1);
+        regions.position = regions.there.head.position.clone();
+        regions
+    }
+
+    fn begin_life_there(&mut self, step: u32) {
+        self.lives += step;
+        let epoch = Text::new(format!("{:011x}aaaaa.e1", self.lives)).unwrap();
+        self.there.head.position.set(us(), Point { epoch, offset: 0 });
+    }
+
+    fn cross(&mut self, count: usize) {
+        for entry in self.there.entries.iter().skip(self.crossed).take(count) {
+            let frame = entry.publication.frame();
+            self.here.append(&frame.origin, &frame.epoch, frame.offset);
+            self.crossed += 1;
+        }
+    }
+
+    fn set_back(&mut self, count: usize) {
+        let kept = self.here.entries.len().saturating_sub(count);
+        self.here.entries.truncate(kept);
+        self.crossed = kept;
+        self.here.begin_life();
+        let own = self.here.head.position.get("eu").cloned().unwrap();
+        self.here.head.position = [(self.here.head.succession.own.clone(), own)].into_iter().collect();
+        if let Some(last) = self.here.entries.last() {
+            let frame = last.publication.frame();
+            self.here.head.position.advance(&frame.origin, &frame.epoch, frame.offset);
+        }
+    }
+
+    fn read(&mut self, here: bool) {
+        for round in 0.. {
+            assert!(round < 100, "reading does not end");
+            let history = if here { &self.here } else { &self.there };
+            let chunk = history.read(&self.position, LIMIT);
+            chunk.lost.iter().for_each(|lost| self.position.set(lost.origin.clone(), lost.point.clone()));
+            for publication in &chunk.publications {
+                let frame = publication.frame();
+                let admission = self.position.admit(&frame.origin, &frame.epoch, frame.offset);
+                assert_eq!(admission, Admission::Next, "{:?} at {:?}", name(publication), self.position);
+                self.position.advance(&frame.origin, &frame.epoch, frame.offset);
+                self.got.push(name(publication));
+            }
+            if chunk.complete {
+                return;
+            }
+        }
+    }
+
+    /// The newest comes live: it is taken, or the history is read.
+    fn hear(&mut self) {
+        let Some(newest) = self.here.entries.last().map(|entry| entry.publication.clone()) else { return };
+        let frame = newest.frame();
+        match self.position.admit(&frame.origin, &frame.epoch, frame.offset) {
+            Admission::Next => {
+                self.position.advance(&frame.origin, &frame.epoch, frame.offset);
+                self.got.push(name(&newest));
+            }
+            Admission::Duplicate => {}
+            Admission::Gap | Admission::NewEpoch => self.read(true),
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match event {
+            Event::Published => self.there.publish("us"),
+            Event::RestartedThere => self.begin_life_there(1),
+            Event::Crossed(count) => self.cross(*count),
+            Event::SetBackHere(count) => self.set_back(*count),
+            Event::ReadHere => self.read(true),
+            Event::ReadThere => self.read(false),
+            Event::HeardHere => self.hear(),
+        }
+    }
+}
+
+fn us() -> Origin {
+    Text::new("us").unwrap()
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Published),
+        1 => Just(Event::RestartedThere),
+        4 => (1usize..4).prop_map(Event::Crossed),
+        1 => (0usize..4).prop_map(Event::SetBackHere),
+        2 => Just(Event::ReadHere),
+        2 => Just(Event::ReadThere),
+        2 => Just(Event::HeardHere),
+    ]
+}
+
+proptest! {
+    /// Where the other region's Redis restarts with its data, and this one's is set back in time.
+    #[test]
+    fn a_reader_who_goes_from_region_to_region_gets_each_once(events in proptest::collection::vec(event(), 0..60)) {
+        let mut regions = Regions::new();
+        events.iter().for_each(|event| regions.happen(event));
+        regions.cross(usize::MAX);
+        regions.read(true);
+        let published: Vec<_> =
+            regions.there.entries.iter().map(|entry| name(&entry.publication)).collect();
+        prop_assert_eq!(regions.got, published);
+    }
+}
+
+#[test]
+fn a_reader_who_saw_a_later_epoch_elsewhere_waits_for_it() {
+    let mut regions = Regions::new();
+    let events =
+        [Event::Published, Event::Crossed(1), Event::RestartedThere, Event::Published, Event::ReadThere];
+    events.iter().for_each(|event| regions.happen(event));
+    let chunk = regions.here.read(&regions.position, LIMIT);
+    assert!(chunk.loss().is_none() && chunk.publications.is_empty() && chunk.complete, "{chunk:?}");
+    assert_eq!((chunk.follows, &chunk.start), (Some(0), &regions.position));
+}
+
+#[test]
+fn an_epoch_that_this_region_has_left_is_not_waited_for_whatever_its_name() {
+    let mut regions = Regions::new();
+    let events = [Event::RestartedThere, Event::Published, Event::Crossed(1), Event::ReadHere];
+    events.iter().for_each(|event| regions.happen(event));
+    let left = regions.position.get("us").cloned().unwrap();
+    // It lost all, and its clock stands behind.
+    regions.lives = 0;
+    regions.begin_life_there(1);
+    regions.there.publish("us");
+    regions.cross(1);
+    regions.here.head.succession.latest.set(us(), left);
+    let chunk = regions.here.read(&regions.position, LIMIT);
+    assert_eq!((offsets(&chunk), chunk.loss()), (vec![1], Some(GapReason::EpochChanged)));
+}
+
 #[test]
 fn one_publication_fits_into_every_chunk() {
     let mut history = History::new();
@@ -292,7 +447,6 @@ fn the_position_before_some_entries_is_that_of_each_origins_first() {
 #[test]
 fn of_a_region_of_which_more_is_to_come_nothing_is_missing_yet() {
     let mut history = History::new();
-    let us = || Text::new("us").unwrap();
     history.publish("us");
     let seen = history.head.position.clone();
     for head in [("there", 9), (UNKNOWN, 0), ("elsewhere", 9)] {

@@ -1,0 +1,64 @@
+//! Epochs of lives are named so that of two of one channel and origin the later one is known, in every region.
+//!
+//! An epoch is `SERIAL RANDOM .eNUMBER` without the spaces: eleven hexadecimal digits of the life's serial, which grows from
+//! life to life, five that tell apart two lives which two servers began at once, and the count of the epochs of the life.
+//! What nodes of older versions began has other names, of which none is later than another.
+
+/// Hexadecimal digits of a life's serial, and of what stands behind it.
+const SERIAL: usize = 11;
+const RANDOM: usize = 5;
+
+/// Whether `epoch` came after `than`, as far as their names tell.
+pub fn is_later(epoch: &str, than: &str) -> bool {
+    let (Some(epoch), Some(than)) = (Name::read(epoch), Name::read(than)) else { return false };
+    epoch.serial > than.serial || epoch.life == than.life && epoch.number > than.number
+}
+
+struct Name<'a> {
+    life: &'a str,
+    serial: u64,
+    number: u64,
+}
+
+impl<'a> Name<'a> {
+    fn read(epoch: &'a str) -> Option<Self> {
+        let (life, number) = epoch.split_once(".e")?;
+        let is_name = life.len() == SERIAL + RANDOM && life.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let serial = life.get(..SERIAL).filter(|_| is_name)?;
+        Some(Self { life, serial: u64::from_str_radix(serial, 16).ok()?, number: number.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_two_epochs_is_known_by_their_names() {
+        for (earlier, later) in [
+            ("019ac0f00d1aaaaa.e1", "019ac0f00d1aaaaa.e2"),
+            ("019ac0f00d1aaaaa.e9", "019ac0f00d1aaaaa.e10"),
+            ("019ac0f00d1fffff.e7", "019ac0f00d200000.e1"),
+            ("00000000001fffff.e7", "10000000000aaaaa.e1"),
+        ] {
+            assert!(is_later(later, earlier) && !is_later(earlier, later), "{earlier} {later}");
+            assert!(!is_later(later, later));
+        }
+    }
+
+    #[test]
+    fn of_names_that_tell_nothing_none_is_later() {
+        let named = "019ac0f00d1aaaaa.e1";
+        for other in [
+            "unknown",
+            "",
+            "k3v9",
+            "0123456789.e1",
+            "019ac0f00d1bbbbb.e2",
+            "019ac0f00d2aaaaa",
+            "119ac0f00d2aaaaz.e1",
+        ] {
+            assert!(!is_later(other, named) && !is_later(named, other), "{other}");
+        }
+    }
+}

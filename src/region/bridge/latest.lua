@@ -1,0 +1,28 @@
+-- Before scripts that move where a channel stands for another region.
+
+-- Whether an epoch came after another, as far as their names tell: as `epoch.rs` has it.
+local function is_later(epoch, than)
+  local function read(name)
+    local serial, rest, number = string.match(name, '^(%x+)(%x%x%x%x%x)%.e(%d+)$')
+    if serial and #serial == 11 then
+      return tonumber(serial, 16), rest, tonumber(number)
+    end
+  end
+  local serial, rest, number = read(epoch)
+  local than_serial, than_rest, than_number = read(than)
+  if not (serial and than_serial) then
+    return false
+  end
+  return serial > than_serial or serial == than_serial and rest == than_rest and number > than_number
+end
+
+-- A channel goes from one epoch to another. Where that one has an earlier name (the other region lost its data, and its clock
+-- stands behind), `REGION latest` is the latest that it left: who stands there is not ahead of this region.
+local function leave_epoch(pos, region, left, to)
+  if left and is_later(left, to) then
+    local latest = redis.call('HGET', pos, region .. ' latest')
+    if not latest or is_later(left, string.match(latest, '^(.*):')) then
+      redis.call('HSET', pos, region .. ' latest', left .. ':0')
+    end
+  end
+end
