@@ -101,7 +101,7 @@ impl RedisBroker {
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
         let progress = Arc::new(Progress::new(keys.partitions()));
-        let promises = Arc::new(Promises::new(keys.partitions()));
+        let promises = Arc::new(Promises::new(origin.clone(), keys.partitions()));
         let feed = Feed {
             delivery: delivery.clone(),
             cache: cache.clone(),
@@ -258,7 +258,7 @@ impl Broker for RedisBroker {
                 From::Position(position) => resuming.after(&retained, position).await?,
             };
             if !chunk.coming.is_empty() {
-                resuming.promises.give(resuming.reading.keys.partition(&retained.channel));
+                resuming.promises.give(resuming.reading.keys.partition(&retained.channel), &chunk.coming);
             }
             Ok(chunk)
         })

@@ -253,6 +253,29 @@ async fn who_was_told_that_more_is_to_come_reads_again_however_soon_it_has_come(
 }
 
 #[tokio::test]
+async fn who_was_told_that_more_is_to_come_reads_again_though_another_region_is_never_reached() {
+    let server = RedisServer::start().await;
+    let mut settings = crate::world::settings(&server);
+    for region in ["ap", "us"] {
+        let redis = Redis::connect(&settings.address, region, Metrics::new().unwrap().redis).await.unwrap();
+        settings.options.others.insert(Text::new(region).unwrap(), redis);
+    }
+    for partition in 0..4 {
+        server.run::<()>(&format!("HSET sky:{{{partition}}}:cursor us begun")).await;
+    }
+    let node = Node::with(settings).await.unwrap();
+    let epoch = node.publish(1).await.epoch;
+    node.deliveries(1).await;
+    let cursor = log(&server).await.replace("log", "cursor");
+    server.run::<()>(&format!("HSET {cursor} us:replay 9-9")).await;
+    let coming = node.read(&at(&epoch, 0)).await.coming;
+    assert_eq!(coming, ["ap", "us"].map(|region| Text::new(region).unwrap()));
+    assert_eq!(node.doubts(), 0);
+    server.run::<()>(&format!("HDEL {cursor} us:replay")).await;
+    eventually("a doubt", async || node.doubts() == 1).await;
+}
+
+#[tokio::test]
 async fn a_log_that_is_trimmed_after_it_was_read_costs_nothing() {
     let server = RedisServer::start().await;
     let node = Node::new(&server).await;

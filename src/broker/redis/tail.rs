@@ -302,7 +302,7 @@ impl Tail {
                 changed.insert(partition.number);
             }
             let has_come = partition.coming.iter().any(|region| !coming.contains(region));
-            if has_come || coming.is_empty() && self.feed.promises.redeem(partition.number) {
+            if self.feed.promises.redeem(partition.number, &coming) || has_come {
                 arrived.insert(partition.number);
             }
             partition.coming = coming;
