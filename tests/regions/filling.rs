@@ -296,6 +296,42 @@ async fn what_a_region_forgot_before_it_crossed_is_told_though_nothing_follows_i
     assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_region_forgot_before_it_crossed_is_told_though_somebody_there_has_read_the_channel_since() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    publish(&deployment, 1..=2).await;
+    eu.ear.deliveries(4).await;
+    let client = eu.client(TransportChoice::WebSocket).await;
+    let mut subscription = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+    let subscribed = soon(subscription.next()).await;
+    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    publish(&deployment, 3..=4).await;
+    us.redis.run::<()>("FLUSHALL").await;
+    // Of all its partitions channels begin, so many that this one cannot be told from them.
+    for number in 0..16 {
+        us.insist(&format!("chat:other {number}"), number, &format!("key {number}")).await;
+    }
+    for partition in 0..4 {
+        let bits = vec![255_u8; 262_144 / 8];
+        let begun = format!("sky:{{{partition}}}:begun");
+        us.redis.run_words::<u64>(&[b"SETRANGE".as_slice(), begun.as_bytes(), b"0", &bits]).await;
+    }
+    let there = us.ear.broker.read(&channel(), From::Head).await.unwrap().start;
+    let goes_on = there.get("us").unwrap();
+    assert_eq!(goes_on.offset, 0);
+    deployment.path("eu", "us").heal();
+    let told = soon(subscription.next()).await;
+    let Some(ChannelEvent::Gap(gap)) = told else { panic!("{told:?}") };
+    assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 0));
+    let accepted = us.publish("chat:1", 5).await;
+    assert_eq!((&accepted.epoch, &accepted.epoch, accepted.offset), (&gap.epoch, &goes_on.epoch, 1));
+    let next = soon(subscription.next()).await;
+    assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
+}
+
 /// Reads what a node tells of a channel, up to this publication of `us`, and holds that none comes twice, nor is one
 /// missing of which no gap tells.
 async fn read_up_to(socket: &mut JsonSocket, channel: &str, last: u64, seen: &mut HashMap<String, u64>) {

@@ -10,7 +10,7 @@ use super::{
     survey,
 };
 use crate::{
-    broker::redis::retention::Retention,
+    broker::redis::{point_of, retention::Retention},
     redis::{Request, reply},
 };
 use redis::Value;
@@ -67,7 +67,8 @@ pub async fn tell(link: &Link, heads: &[Head], cursors: &[String]) -> Result<(),
     if is_unmoved { Ok(()) } else { Err(Interruption::KeysMoved) }
 }
 
-/// A channel that stands in no present life, here or there: it begins anew, and nobody knows how far it went.
+/// A channel that stands in no present life, here or there: it begins anew, and nobody knows how far it went. There somebody
+/// may have read it since, and have taken the epoch in which it goes on, but that nothing was published shows in its offset.
 async fn tell_of(
     link: &Link,
     partition: u16,
@@ -83,10 +84,12 @@ async fn tell_of(
     if is_of_present(&stands) {
         return Ok(());
     }
-    if is_of_present(&survey::position(link, partition, &channel).await?) {
-        return Ok(());
-    }
+    let there = survey::position(link, partition, &channel).await?;
+    let beginning = match point_of(&there).filter(|_| is_of_present(&there)) {
+        Some(point) if point.offset > 0 => return Ok(()),
+        Some(_) => there,
+        None => format!("{}:0", setback.head.fresh_epoch),
+    };
     let retention = Retention::of(link.applying.namespaces.get(channel.namespace()));
-    let beginning = format!("{}:0", setback.head.fresh_epoch);
     survey::lose(link, &channel, &beginning, setback.cursor, retention).await
 }
