@@ -27,9 +27,9 @@ use tokio::{
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most sessions or channels in one answer.
 pub const MAX_LISTED: usize = 1_000;
-/// The most questions of others that a node answers at a time …
+/// The most questions of others that a node answers at a time, and as many orders …
 const MAX_ANSWERING: usize = 16;
-/// … and the most that are being answered or wait for it. Further ones stay without an answer.
+/// … and the most of each that are being answered or wait for it. Further ones stay without an answer.
 const MAX_ASKED: usize = 4_096;
 /// The most answers to a question that wait to be read.
 const MAX_ANSWERS: usize = 1_024;
@@ -49,6 +49,13 @@ pub enum Question {
     Channels { pattern: Option<String>, prefix: String },
     /// To end sessions with a close code.
     Disconnect { who: Who, code: u16 },
+}
+
+impl Question {
+    /// Whether it is carried out, whoever waits for the answer.
+    fn is_order(&self) -> bool {
+        matches!(self, Self::Disconnect { .. })
+    }
 }
 
 /// Which sessions are meant: those that fit all that is given.
@@ -113,12 +120,13 @@ struct Answered {
 /// A node and its answer.
 type Reply = (Arc<str>, Answer);
 
-/// The questions that this node has asked and that it answers.
+/// The questions that this node has asked and that it answers. Orders wait for no questions: those take long where there is
+/// much to list.
 pub struct Questions {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::Sender<Reply>>>,
-    asked: Arc<Semaphore>,
-    answering: Semaphore,
+    asked: Queue,
+    ordered: Queue,
 }
 
 impl Default for Questions {
@@ -126,13 +134,29 @@ impl Default for Questions {
         Self {
             next: AtomicU64::new(rand::random()),
             waiting: Mutex::default(),
-            asked: Arc::new(Semaphore::new(MAX_ASKED)),
-            answering: Semaphore::new(MAX_ANSWERING),
+            asked: Queue::default(),
+            ordered: Queue::default(),
         }
     }
 }
 
+/// Where what others ask waits for its turn.
+struct Queue {
+    places: Arc<Semaphore>,
+    turns: Semaphore,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(MAX_ASKED)), turns: Semaphore::new(MAX_ANSWERING) }
+    }
+}
+
 impl Questions {
+    fn queue(&self, question: &Question) -> &Queue {
+        if question.is_order() { &self.ordered } else { &self.asked }
+    }
+
     /// Takes what a node answered, as it stands in a message.
     pub fn answered(&self, text: &str) -> Option<()> {
         let Answered { number, node, answer } = serde_json::from_str(text).ok()?;
@@ -200,20 +224,23 @@ fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Se
     sent.inspect_err(|error| tracing::debug!(error, word, "nothing can be said to other nodes")).is_ok()
 }
 
-/// Takes a question of another node, as it stands in a message, and answers it aside, when its turn is there: also after
-/// the other has given up waiting, since it may be an order.
+/// Takes a question of another node, as it stands in a message, and answers it aside, when its turn is there; unless the other
+/// has given up waiting by then. An order is carried out all the same.
 pub fn asked(node: &Arc<Node>, text: &str) -> Option<()> {
     let Asked { number, from, question } = serde_json::from_str(text).ok()?;
     if from == node.id {
         return Some(());
     }
-    let Ok(place) = node.questions.asked.clone().try_acquire_owned() else {
+    let Ok(place) = node.questions.queue(&question).places.clone().try_acquire_owned() else {
         tracing::warn!("too many questions of other nodes wait for their answers");
         return Some(());
     };
-    let node = node.clone();
+    let (node, deadline) = (node.clone(), Instant::now() + PATIENCE);
     tokio::spawn(async move {
-        let Ok(_turn) = node.questions.answering.acquire().await else { return };
+        let Ok(_turn) = node.questions.queue(&question).turns.acquire().await else { return };
+        if !question.is_order() && Instant::now() > deadline {
+            return;
+        }
         let answer = answer(node.clone(), question).await;
         if let Some(redis) = &node.redis {
             let answered = Answered { number, node: node.id.clone(), answer };

@@ -8,8 +8,12 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use skywave_protocol::CloseCode;
-use std::time::{Duration, Instant};
+use skywave::hub::outbox::Outbox;
+use skywave_protocol::{Channel, CloseCode, Encoding};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 async fn nodes(redis: &RedisServer) -> (Node, Node) {
     let (a, b) = tokio::join!(Node::start(redis, "a"), Node::start(redis, "b"));
@@ -125,4 +129,25 @@ async fn without_redis_a_node_answers_for_itself_and_names_the_others() {
     eventually("it is noticed", async || !a.server.node().broker.is_available()).await;
     let answer = a.call("sessions", json!({})).await;
     assert_eq!((&answer["count"], &answer["silent"]), (&json!(1), &json!(["b"])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_disconnected_at_once_however_much_is_asked_meanwhile() {
+    let redis = RedisServer::start().await;
+    let (a, b) = nodes(&redis).await;
+    let hub = &b.server.node().hub;
+    let mut many = Vec::new();
+    for session in 0..200 {
+        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let channel = |number| Channel::new(&format!("chat:{session} {number}")).unwrap();
+        many.extend((0..100).map(|number| hub.join(channel(number), &outbox, false)));
+    }
+    let mut alice = Session::of(&b, "alice").await;
+    // By another node, which is gone before it is answered.
+    let question = json!({"channels": {"pattern": "**", "prefix": ""}});
+    let asked = format!("ask {}", json!({"number": 1, "from": "ghost", "question": question}));
+    let script = "for _ = 1, 5000 do redis.call('PUBLISH', KEYS[1], ARGV[1]) end return 0";
+    redis.run_words::<u64>(&["EVAL", script, "1", "sky:inbox", &asked]).await;
+    a.call("disconnect", json!({"user": "alice"})).await;
+    assert_eq!(alice.end().await, u64::from(CloseCode::Disconnected.code()));
 }
