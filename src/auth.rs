@@ -189,17 +189,11 @@ impl Authenticator {
         let is_meant =
             |key: &&Key| key.algorithm == header.alg && (header.kid.is_none() || key.id == header.kid);
         let known = remote.current();
-        let is_known = known.iter().flat_map(|keys| keys.iter()).any(|key| is_meant(&key));
-        if is_known {
-            let keys = known.iter().flat_map(|keys| keys.iter()).filter(is_meant);
-            if let Some(outcome) = self.check(token, keys, now) {
-                return outcome;
-            }
-            // Only a token that names its key proves that there is nothing newer to try.
-            if header.kid.is_some() {
-                return Err(AuthError::Invalid("no key fits its signature"));
-            }
+        let known = known.iter().flat_map(|keys| keys.iter()).filter(is_meant);
+        if let Some(outcome) = self.check(token, known, now) {
+            return outcome;
         }
+        // Be it that the key it names is known: another may have taken its place under that id.
         let freshness = remote.refresh().await;
         let keys = remote.current();
         let keys = keys.iter().flat_map(|keys| keys.iter()).filter(is_meant);
