@@ -77,3 +77,17 @@ async fn a_node_that_slept_longer_than_its_lease_brings_its_members_back() {
     process.signal("-CONT");
     assert_eq!(watcher.next().await, (sleeper, set(&[]), 2));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_killed_node_leave_though_the_clock_of_redis_was_set_back() {
+    let redis = RedisServer::with_clock().await;
+    let mut process = Process::start(&redis, &[AT_ONCE]).await;
+    let other = node(&redis).await;
+    let guest = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
+    let mut watcher = Watcher::on(&other).await;
+    let gone = guest.session();
+    watcher.sees(std::slice::from_ref(&gone)).await;
+    process.kill().await;
+    redis.set_clock(-3_600).await;
+    assert_eq!(watcher.next().await, (set(&[]), set(&[gone]), 1));
+}

@@ -1,6 +1,6 @@
 //! What a holder of presence asks of Redis.
 
-use super::held;
+use super::{held, mirror};
 use crate::{
     presence::{MAX_MEMBERS, residents::Resident},
     redis::{Keys, Request, Script},
@@ -131,7 +131,9 @@ impl Requests {
 
     /// Answers the holder whose lease had run out, if any, and how many sessions were removed.
     pub fn sweep(&self, partition: u16) -> Request {
-        self.script(Script::Sweep, partition, [number(SWEPT as u64), self.holder.as_bytes().to_vec()])
+        let (asks, patience) = (self.holder.as_bytes().to_vec(), mirror::PATIENCE.as_millis() as u64);
+        let args = [number(SWEPT as u64), asks, self.lease_ms(), number(patience)];
+        self.script(Script::Sweep, partition, args)
     }
 
     /// Answers the life, how many sessions are held, and whether the lease had run out.
