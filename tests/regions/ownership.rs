@@ -5,6 +5,7 @@ use crate::{
     deployment::{CHANNEL, Deployment},
     patience::{eventually, soon},
     server::RedisServer,
+    world::{Node as Ear, settings_in},
 };
 use serde_json::Value;
 
@@ -90,4 +91,29 @@ async fn a_region_whose_nodes_are_of_the_version_before_crosses_until_its_redis_
     before::publish(&older, "us", CHANNEL, 2).await;
     is_mended(&deployment).await;
     assert_eq!(deployment.region("eu").numbers(CHANNEL, "us"), [&[1][..], &NUMBERS].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_renamed_region_accepts_is_not_delivered_under_its_name_before() {
+    let server = RedisServer::start().await;
+    let before = Ear::with(settings_in("us", &server.url())).await.unwrap();
+    let deployment = misled(|_| server.port()).await;
+    deployment.bridged("eu").await;
+    before.publish(1).await;
+    eventually("the first", async || deployment.region("eu").numbers(CHANNEL, "us") == [1]).await;
+    drop(before);
+    server.run::<u64>("DEL sky:{sky:partitions}:region").await;
+    let renamed = Ear::with(settings_in("usa", &server.url())).await.unwrap();
+    // That it has another name is seen within two seconds.
+    let publishing = async {
+        for number in 2.. {
+            renamed.publish(number).await;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = publishing => {}
+        () = is_refused(&deployment, &["belongs to region `usa`, not to `us`"]) => {}
+    }
+    assert_eq!(deployment.region("eu").numbers(CHANNEL, "us"), [1]);
 }

@@ -26,7 +26,8 @@ pub struct Heard {
 
 impl Heard {
     /// Reads what `publish.lua` of `origin` writes: life, id, channel, turn of the epoch, offset, flags, key and user, each
-    /// behind its length in one byte, the payload behind its length in four, and the count behind its length in one.
+    /// behind its length in one byte, the payload behind its length in four, and the count and the origin behind theirs in
+    /// one. The version before this one does not say the origin.
     ///
     /// # Errors
     /// When it is cut short or has no id.
@@ -38,10 +39,11 @@ impl Heard {
         let (offset, flags, key, user) = (parts.short()?, parts.short()?, parts.short()?, parts.short()?);
         let payload = parts.long()?;
         let count = parts.short().ok().and_then(|count| text(count).ok()?.parse().ok());
+        let said_by = parts.short().unwrap_or(origin.as_bytes());
         // What comes behind is of a later version.
         let fields = [
             (b"c", channel),
-            (b"o", origin.as_bytes()),
+            (b"o", said_by),
             (b"e", epoch.as_bytes()),
             (b"n", offset),
             (b"f", flags),
@@ -125,11 +127,11 @@ pub fn uncounted(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
     message
 }
 
-/// A message as `publish.lua` writes it.
+/// A message as `publish.lua` of eu writes it.
 #[cfg(test)]
 pub fn message(parts: [&[u8]; 8], payload: &[u8], count: &[u8]) -> Vec<u8> {
     let length = u8::try_from(count.len()).unwrap();
-    [&uncounted(parts, payload), &[length][..], count].concat()
+    [&uncounted(parts, payload), &[length][..], count, b"\x02eu"].concat()
 }
 
 #[cfg(test)]
@@ -187,6 +189,14 @@ mod tests {
         let keys = Keys::new("sky".into(), 1);
         let heard = Heard::read(&whole(b"3", b""), &origin()).unwrap();
         assert!(check(heard.id, heard.fields, &Text::new("us").unwrap(), &keys, 0).is_err());
+    }
+
+    #[test]
+    fn what_a_region_accepts_under_another_name_is_refused() {
+        let keys = Keys::new("sky".into(), 1);
+        let before: Origin = Text::new("us").unwrap();
+        let heard = Heard::read(&whole(b"3", b""), &before).unwrap();
+        assert!(check(heard.id, heard.fields, &before, &keys, 0).is_err());
     }
 
     #[test]
