@@ -1,7 +1,7 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
 import { messageOf } from './errors.js';
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
-import { fits, isFields, isKnown, type PayloadReader } from './shapes.js';
+import { type Fields, fits, isFields, isKnown, type PayloadReader } from './shapes.js';
 
 /** What carries a frame over WebTransport: the control stream, a stream that the node has opened, or a datagram. */
 export type Carrier = 'control' | 'stream' | 'datagram';
@@ -33,13 +33,15 @@ export type DecodeProblem = 'malformed' | 'unknown' | 'invalid';
 /** Something came that is no frame of a node. */
 export class DecodeError extends Error {
   readonly problem: DecodeProblem;
-  /** What it says of the request that it answers. */
-  readonly id: unknown;
+  /** The name of a frame that is known, and what it says, right or wrong. */
+  readonly what: string;
+  readonly body: Fields;
 
-  constructor(problem: DecodeProblem, what = '', id?: unknown) {
+  constructor(problem: DecodeProblem, what = '', body: Fields = {}) {
     super(`${problem} frame ${what}`);
     this.problem = problem;
-    this.id = id;
+    this.what = what;
+    this.body = body;
   }
 }
 
@@ -57,7 +59,7 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
-  if (!isRight) throw new DecodeError('invalid', name, body['id']);
+  if (!isRight) throw new DecodeError('invalid', name, body);
   // Just checked, field by field.
   return [name, body] as unknown as ServerFrame;
 }
@@ -72,19 +74,21 @@ export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded)
       yield decode(one);
     } catch (error) {
       if (!(error instanceof DecodeError) || error.problem === 'malformed') throw error;
-      // A number that is none belongs to nobody.
-      const id = error.id as number | undefined;
+      // A number that is none belongs to nobody, and a name that is none to no channel.
+      const { id, channel } = error.body as { id?: number; channel: string };
       if (id !== undefined) yield ['error', { id, code: 100, reason: 'internal', message: error.message, transient: true }];
+      // How the channel stands nobody knows: it is asked for again.
+      else if (error.what.includes('subscribed')) yield ['unsubscribed', { channel }];
     }
   }
 }
 
 /** `parse` with what it throws told as a frame that is none. */
-export function parsed(parse: () => unknown, problem: DecodeProblem = 'malformed'): unknown {
+export function parsed(parse: () => unknown): unknown {
   try {
     return parse();
   } catch (error) {
-    throw new DecodeError(problem, messageOf(error));
+    throw new DecodeError('malformed', messageOf(error));
   }
 }
 
@@ -109,8 +113,8 @@ const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {
     const head = `{"${name}":${JSON.stringify(fields)}`;
     if (data === undefined) return `${head}}`;
     const [field, value] = typeof data === 'string' ? ['data', data] : ['data_b64', `"${toBase64(data)}"`];
-    // Text that is JSON already is put in as it is, after the other fields.
-    return `${head.slice(0, -1)}${head.endsWith('{}') ? '' : ','}"${field}":${value}}}`;
+    // Text that is JSON already is put in as it is, after the other fields, of which there always are some.
+    return `${head.slice(0, -1)},"${field}":${value}}}`;
   },
   toMessage: (encoded) => encoded as string,
 };

@@ -4,7 +4,7 @@ import { decoded, DecodeError, type Encoding, parsed, toFrame } from './encoding
 import { parseExact } from './exact_json.js';
 import type { ServerFrame, WireMember } from './frames.js';
 import { prefixed, splitFrames } from './framing.js';
-import type { PayloadReader } from './shapes.js';
+import type { Fields, PayloadReader } from './shapes.js';
 
 type Parse = (text: string) => unknown;
 
@@ -16,20 +16,29 @@ const payloadReader = (parse: Parse): PayloadReader => (body) => {
   return body['data_b64'] === undefined && (typeof data === 'string' || data instanceof Uint8Array);
 };
 
-/** What a frame tells of members is JSON text here. */
-function readMembers([name, body]: ServerFrame, parse: Parse): void {
-  if (name === 'subscribed' && body.presence !== undefined) readData(body.presence.members, parse);
-  else if (name === 'presence') readData(body.members, parse);
-  else if (name === 'presence_changed') readData([...body.joined, ...body.left], parse);
+/**
+ * What a frame tells of members is JSON text here.
+ *
+ * @throws DecodeError where it is none.
+ */
+function readMembers(frame: ServerFrame, parse: Parse): void {
+  try {
+    for (const member of membersOf(frame)) if (Object.hasOwn(member, 'data')) member.data = parse(textOf(member.data));
+  } catch {
+    const [name, body] = frame;
+    throw new DecodeError('invalid', name, body as unknown as Fields);
+  }
 }
 
-function readData(members: readonly WireMember[], parse: Parse): void {
-  for (const member of members) {
-    if (!Object.hasOwn(member, 'data')) continue;
-    if (typeof member.data !== 'string') throw new DecodeError('invalid', 'whose member has no JSON text');
-    const text = member.data;
-    member.data = parsed(() => parse(text), 'invalid');
-  }
+function membersOf([name, body]: ServerFrame): readonly WireMember[] {
+  if (name === 'subscribed') return body.presence?.members ?? [];
+  if (name === 'presence') return body.members;
+  return name === 'presence_changed' ? [...body.joined, ...body.left] : [];
+}
+
+function textOf(data: unknown): string {
+  if (typeof data !== 'string') throw new TypeError('not text');
+  return data;
 }
 
 function encoding(parse: Parse): Encoding {

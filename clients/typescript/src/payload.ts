@@ -6,14 +6,18 @@ import { isText } from './shapes.js';
 /**
  * The payload for a value: bytes for an `ArrayBuffer` or a view of one, JSON for all else.
  *
- * @throws RequestError for what JSON cannot say, or says as `{}` alone, like a `Map`.
+ * @throws RequestError for what JSON cannot say, or says as `{}` alone, like a `Map`; and for what nests too deep for a node.
  */
 export function toPayload(data: unknown): Payload {
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
   const text = textOf(data) ?? textWithBigInts(data) ?? '';
   const { constructor } = Object(data) as { constructor?: { readonly name: string } };
-  check(text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object'), 'a payload is a JSON value or bytes');
+  const isSaid = text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object');
+  let depth = 0;
+  const marks = text.replace(/"(\\.|[^"\\]+)*"|[^[\]{}]+/g, '');
+  const isTooDeep = Array.from(marks).some((mark) => (depth += '[{'.includes(mark) ? 1 : -1) > 100);
+  check(isSaid && !isTooDeep, 'bytes, or JSON of at most 100 levels');
   return text;
 }
 

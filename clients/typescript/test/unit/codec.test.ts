@@ -85,6 +85,37 @@ describe('integers beyond 2⁵³', () => {
   });
 });
 
+describe('a frame that is not understood', () => {
+  const at = { channel: 'chat:1', position: {} };
+  const presence = { count: 1, members: [{ session: 's', since_ms: 0, data: 1 }] };
+  const told = (...bodies: Record<string, unknown>[]): ServerFrame[] => [...json.fromMessage(JSON.stringify(bodies))];
+  const packed = (body: Record<string, unknown>): ServerFrame[] => [...messagePack.fromMessage(messagePack.toMessage(encode(body)))];
+
+  it('leaves nobody waiting for what it answers, be that a request or what `connect` asked for', () => {
+    const failure = { code: 100, reason: 'internal', message: 'invalid frame subscribed', transient: true };
+    assert.deepEqual(told({ subscribed: { ...at, id: 7, position: 1 } }), [['error', { id: 7, ...failure }]]);
+    assert.deepEqual(told({ subscribed: { ...at, position: 1 } }), [['unsubscribed', { channel: 'chat:1' }]]);
+    assert.deepEqual(told({ unsubscribed: { channel: 'chat:1', code: -1 } }), [['unsubscribed', { channel: 'chat:1' }]]);
+    assert.deepEqual(packed({ subscribed: { ...at, id: 7, presence } }), [['error', { id: 7, ...failure }]]);
+    assert.deepEqual(packed({ subscribed: { ...at, presence } }), [['unsubscribed', { channel: 'chat:1' }]]);
+  });
+
+  it('is passed over where nobody waits for it', () => {
+    assert.deepEqual(told({ event: { channel: 'chat:1', session: 's' } }, { publication: at }, { error: {} }, { later: {} }), []);
+  });
+});
+
+describe('a payload', () => {
+  /** Nested so deep, with brackets in texts that are none. */
+  const nested = (levels: number): unknown => (levels === 0 ? '[[{"\\' : levels % 2 ? [nested(levels - 1), '}]'] : { '{': nested(levels - 1) });
+
+  it('that nests deeper than a node takes is refused here: the tenth would end the session', () => {
+    assert.deepEqual(JSON.parse(toPayload(nested(100)) as string), nested(100));
+    assert.throws(() => toPayload(nested(101)), { code: 107, transient: false, message: /100 levels/ });
+    assert.equal(toPayload(Array.from({ length: 500 }, () => [])), `[${'[],'.repeat(499)}[]]`);
+  });
+});
+
 interface Invalid {
   name: string;
   direction: 'client' | 'server';

@@ -1,7 +1,8 @@
 /** What a channel's reader gets, whatever the connections do: each publication once, in order, and every gap told. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { publication, World } from './world.js';
+import { json } from '../../src/encoding.js';
+import { CONNECTED, publication, World } from './world.js';
 
 describe('a subscription', () => {
   it('is asked for in `connect`, and begins at the position that the node names', () => {
@@ -21,6 +22,18 @@ describe('a subscription', () => {
     node.says(['subscribed', { id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 41 } } }]);
     node.says(publication(42));
     assert.deepEqual(reader.publications, [42]);
+  });
+
+  it('whose confirmation is not understood is asked for again', () => {
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    world.session.connect();
+    const node = world.opens();
+    node.says(['connected', { ...CONNECTED, id: node.last('connect').id }]);
+    node.says(...json.fromMessage('{"subscribed":{"channel":"chat:1","position":{"eu":1}}}'));
+    world.pass(5_000);
+    node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: {} }], publication(1));
+    assert.deepEqual(reader.publications, [1]);
   });
 
   it('holds what overtakes `connected` and `subscribed`', () => {
