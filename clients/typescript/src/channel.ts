@@ -466,9 +466,9 @@ export class Channel<Message = unknown, Event = unknown> {
   async publish(data: Message, { key = randomKey(), signal }: PublishOptions = {}): Promise<Published> {
     validate(this.#options.schema, data);
     checkText(key, 64);
-    const payload = toPayload(data);
+    const entry = { channel: this.name, data: toPayload(data), key };
     if (this.#options.echo === false) this.#remember(key);
-    return this.#outgoing.publish(this.name, payload, key, signal);
+    return this.#outgoing.publish(entry, signal);
   }
 
   #remember(key: string): void {
@@ -506,12 +506,12 @@ export class Channel<Message = unknown, Event = unknown> {
 function checkPage(count: number, after?: Position, before = ''): void {
   checkPosition(after);
   checkText(before, 128);
-  check(Number.isInteger(count) && count >= 1 && count <= 1_000 && !(after && before), 'a page has 1 to 1,000, `after` or `before`');
+  check(Number.isInteger(count) && count >= 1 && count <= 1_000 && !(after && before), 'a page has 1 to 1,000, after or before');
 }
 
 /** @throws RequestError for what is no position. */
 function checkPosition(position: Position | undefined): void {
-  check(position === undefined || isPosition(position), 'a position maps origins to epoch and offset');
+  check(position === undefined || isPosition(position), 'a position maps origins to points');
 }
 
 /** @throws RequestError for what is no channel's name. */

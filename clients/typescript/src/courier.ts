@@ -80,9 +80,9 @@ export class Courier {
       for (const key of this.#stale) await this.#remove(key);
       if (this.#ended !== undefined) throw this.#ended;
       const { session } = this.#outgoing;
-      const isConnected = session.live !== undefined;
-      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
-      return isConnected;
+      const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
+      await this.#outbox.add({ ...entry, sentAtMs });
+      return sentAtMs !== undefined;
     } catch (error) {
       this.#count -= 1;
       throw failure(error);

@@ -1,7 +1,7 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
 import { onAbort } from './abort.js';
 import type { RequestError } from './errors.js';
-import type { ClientFrames, Frame, Payload, ServerFrames } from './frames.js';
+import type { ClientFrames, Frame, ServerFrames } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
 import type { Session } from './session.js';
@@ -52,8 +52,7 @@ export class Outgoing {
     return this.session.state === 'closed';
   }
 
-  async publish(channel: string, data: Payload, key = randomKey(), signal?: AbortSignal): Promise<Published> {
-    const entry = { channel, data, key };
+  async publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
     if (this.courier !== undefined) return this.courier.publish(entry, signal);
     return this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }

@@ -75,6 +75,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
       failed: (error) => {
         this.session.refused(error instanceof SkywaveError ? error : lost('this tab cannot hold a connection', error));
       },
+      now: () => this.session.now(),
       isWanting: () => super.state === 'connecting' || super.state === 'connected',
       status: (status) => {
         this.#heard(status);
@@ -136,7 +137,10 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   #heard({ state, error }: Status): void {
     const own = super.state;
     if (state === 'disconnected' && error !== undefined) {
-      if (own !== 'disconnected') this.session.refused(fromTold(error));
+      if (own !== 'disconnected') {
+        this.session.refused(fromTold(error));
+        this.#tab.refused();
+      }
     } else if (state === 'connected' && this.#isWanting && own === 'disconnected') this.session.connect();
     this.#show();
   }

@@ -2,7 +2,7 @@
 import type { Delivered } from '../courier.js';
 import { type RequestError, requestError, SkywaveError } from '../errors.js';
 import type { ClientFrame, ClientFrames, Network, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
-import type { Outgoing } from '../outgoing.js';
+import { type Outgoing, randomKey } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
 import type { Connection, State } from '../session/state.js';
 import type { TransportChoice } from '../race_memory.js';
@@ -98,7 +98,7 @@ export class Hub {
         this.#open(message.from, message.network);
         break;
       case 'asked':
-        if (message.hub === this.#name) this.#asked(message.from, message.content);
+        if (message.hub === this.#name) this.#asked(message.from, message.content, message.sentAtMs);
         break;
       case 'closed':
         if (message.hub === this.#name) this.#leaveAll(message.from);
@@ -189,7 +189,7 @@ export class Hub {
 
   // ---- their frames
 
-  #asked(tab: string, [name, body]: ClientFrame): void {
+  #asked(tab: string, [name, body]: ClientFrame, sentAtMs: number | undefined): void {
     // Forgotten since: it has to open another transport.
     if (!this.#tabs.has(tab)) {
       this.#tell(tab, ['disconnect', { code: 3001, reason: 'shutdown', reconnect: true }]);
@@ -206,7 +206,7 @@ export class Hub {
         this.#unsubscribe(tab, body);
         break;
       case 'publish':
-        this.#publish(tab, body);
+        this.#publish(tab, body, sentAtMs);
         break;
       case 'emit':
         this.#emit(tab, body);
@@ -233,7 +233,8 @@ export class Hub {
       region: '',
       resumed: true,
       heartbeat: HEARTBEAT,
-      limits: { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: this.#upstream.outgoing.traffic.publishes.keyMs },
+      // The hub's client knows when it sends a publish, and when it has to give it up: its answer comes in any case.
+      limits: { frame_bytes: 0, publishes_per_second: 0, idempotency_ms: Infinity },
       regions: [],
     };
     this.#tell(tab, ['connected', connected]);
@@ -288,8 +289,8 @@ export class Hub {
     this.#tell(tab, ['error', { id, code, reason, message, transient }]);
   }
 
-  #publish(tab: string, { id, channel, key, data }: ClientFrames['publish']): void {
-    const published = this.#upstream.outgoing.publish(channel, data, key);
+  #publish(tab: string, { id, channel, key = randomKey(), data }: ClientFrames['publish'], sentAtMs: number | undefined): void {
+    const published = this.#upstream.outgoing.publish({ channel, data, key, sentAtMs });
     this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }]);
   }
 

@@ -17,7 +17,8 @@ export type PageNews = 'network' | 'check' | 'woke';
 export type TabMessage =
   /** Asks whoever holds the connection for a place, and the connection to be made if it was given up. */
   | { readonly kind: 'open'; readonly from: string; readonly network: Network }
-  | { readonly kind: 'asked'; readonly from: string; readonly hub: string; readonly content: ClientFrame }
+  /** `sentAtMs`: since when the publish that it is may have been sent, by an earlier hub. */
+  | { readonly kind: 'asked'; readonly from: string; readonly hub: string; readonly content: ClientFrame; readonly sentAtMs?: number }
   /** The tab's transport is closed; perhaps it opens another one. */
   | { readonly kind: 'closed'; readonly from: string; readonly hub: string }
   /** The tab does not want the connection any more. */

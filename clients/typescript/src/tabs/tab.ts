@@ -6,6 +6,7 @@ import type { Network } from '../frames.js';
 import type { TransportChoice } from '../race_memory.js';
 import type { Transport } from '../transport.js';
 import { Election } from './election.js';
+import { Handed } from './handed.js';
 import { HolderWatch } from './holder_watch.js';
 import { hear, lockOf, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { fromTold, type Status, UNKNOWN } from './status.js';
@@ -24,6 +25,8 @@ export interface TabEvents {
   token(token: string): void;
   /** Whether it wants the connection. */
   isWanting(): boolean;
+  /** The time, by the clock of its publishes. */
+  now(): number;
 }
 
 /** A move to another transport that somebody waits for. */
@@ -50,6 +53,7 @@ export class Tab {
   /** Who holds the connection, as far as this tab knows. */
   #hub = '';
   readonly #moving = new Set<Moving>();
+  readonly #handed = new Handed();
 
   constructor(share: string, network: Network) {
     this.#share = share;
@@ -143,6 +147,8 @@ export class Tab {
       get isUp() {
         return isUp();
       },
+      handed: this.#handed,
+      now: () => this.#events.now(),
       post: (message) => {
         if (!life.signal.aborted) channel.postMessage(message);
       },
@@ -180,6 +186,7 @@ export class Tab {
 
   #told(status: Status): void {
     this.status = status;
+    if (status.state === 'connected') this.#handed.sent(this.#events.now());
     this.#events.status(status);
   }
 
@@ -190,6 +197,11 @@ export class Tab {
     if (this.#stay === undefined) return;
     this.post({ kind: 'page', from: this.#stay.id, network, news });
     if (isShown) this.#stay.watch.begin();
+  }
+
+  /** Nobody waits any more for what was published: all of it was refused. */
+  refused(): void {
+    this.#handed.clear();
   }
 
   /** It does not want the connection any more, for now. */

@@ -1,7 +1,8 @@
 /** The way from a tab to the hub, as a transport. */
-import type { ClientFrame } from '../frames.js';
+import type { ClientFrame, ClientFrames, ServerFrame } from '../frames.js';
 import { Receiving } from '../transport/receiving.js';
 import type { Transport, TransportEvents } from '../transport.js';
+import type { Handed } from './handed.js';
 import type { TabMessage } from './messages.js';
 
 /** What the transport has of its tab. */
@@ -9,6 +10,8 @@ export interface TabLine {
   readonly id: string;
   /** Whether the connection behind the hub stands. */
   readonly isUp: boolean;
+  readonly handed: Handed;
+  now(): number;
   post(message: TabMessage): void;
   /** Listens; answers how to stop. */
   hear(listener: (message: TabMessage) => void): () => void;
@@ -26,12 +29,15 @@ export class TabTransport implements Transport {
   readonly #hub: string;
   readonly #receiving = new Receiving();
   readonly #stop: () => void;
+  /** The publishes that the hub has not answered. */
+  readonly #publishes = new Map<number, ClientFrames['publish']>();
 
   constructor(line: TabLine, hub: string) {
     this.#line = line;
     this.#hub = hub;
     this.#stop = line.hear((message) => {
       if (message.kind === 'told' && message.to === line.id && message.hub === hub) {
+        this.#answered(message.content);
         this.#receiving.frames(() => [message.content]);
       } else if (isEnd(message, hub)) {
         this.#stop();
@@ -50,8 +56,22 @@ export class TabTransport implements Transport {
   }
 
   send(frame: ClientFrame): boolean {
-    if (!this.#receiving.isOver) this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, content: frame });
+    if (this.#receiving.isOver) return true;
+    const sentAtMs = frame[0] === 'publish' ? this.#hand(frame[1]) : undefined;
+    this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, content: frame, ...(sentAtMs === undefined ? {} : { sentAtMs }) });
     return true;
+  }
+
+  #hand(publish: ClientFrames['publish']): number | undefined {
+    this.#publishes.set(publish.id, publish);
+    return this.#line.handed.hand(publish, this.#line.isUp, this.#line.now());
+  }
+
+  #answered([name, body]: ServerFrame): void {
+    const publish = (name === 'published' || name === 'error') && this.#publishes.get(body.id ?? 0);
+    if (!publish) return;
+    this.#publishes.delete(publish.id);
+    this.#line.handed.answered(publish);
   }
 
   close(): void {

@@ -17,7 +17,8 @@ export class FakeConnection extends SilentWebSocket {
     this.#node = node;
     node.connections.push(this);
     setTimeout(() => {
-      this.fire('onopen', {});
+      if (node.isAway) this.breaks();
+      else this.fire('onopen', {});
     });
   }
 
@@ -52,7 +53,9 @@ export class FakeConnection extends SilentWebSocket {
     else if (name === 'presence') this.#say('presence', { id: body.id, channel: body.channel, count: 1, members: [] });
     else if (name === 'refresh') this.#say('refreshed', { id: body.id, expires_at_ms: 5_000 });
     else if (name === 'publish') {
-      const { id, channel } = body;
+      const { id, channel, key = '' } = body;
+      this.#node.published.push(key);
+      if (this.#node.isMute) return;
       this.#say('published', { id, channel, origin: 'eu', epoch: 'e', offset: 1 });
     } else if (name === 'unsubscribe') {
       this.channels.delete(body.channel);
@@ -78,7 +81,7 @@ export class FakeConnection extends SilentWebSocket {
       region: 'eu',
       resumed: connect.resume !== undefined,
       heartbeat: { interval_ms: 25_000, timeout_ms: 10_000 },
-      limits: { frame_bytes: 65_536, publishes_per_second: 0 },
+      limits: { frame_bytes: 65_536, publishes_per_second: 0, ...(this.#node.keyMs && { idempotency_ms: this.#node.keyMs }) },
       regions: [],
     });
     for (const [channel, options] of Object.entries(connect.subscriptions ?? {})) this.#subscribe(channel, options);
@@ -110,6 +113,13 @@ export class FakeNode {
   refusal: { code: number; reason: string } | undefined;
   /** Whether subscriptions are confirmed only when the test says so. */
   isSlow = false;
+  /** Whether connections to it fail; and whether publishes are not answered. */
+  isAway = false;
+  isMute = false;
+  /** How long it remembers keys, if it says so. */
+  keyMs = 0;
+  /** The keys of all publishes that came. */
+  readonly published: string[] = [];
   readonly WebSocket: WebSocketConstructor;
 
   constructor() {

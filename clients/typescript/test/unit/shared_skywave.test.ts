@@ -1,6 +1,7 @@
 /** A client that tabs share, in tabs of one process: the node is the test, the browser's locks are fakes. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { aborted } from '../../src/abort.js';
 import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
 import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
@@ -285,6 +286,44 @@ describe('a client that tabs share', () => {
     await second.connect();
     await until('both', () => told.length === 2);
     assert.deepEqual(told, [['k', 1], ['k', 1]]);
+  });
+
+  it('does not publish again what a former holder may have sent once the nodes may have forgotten its key', async () => {
+    node.keyMs = 300;
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    node.isMute = true;
+    const published = second.channel('chat:1').publish(1, { key: 'k' });
+    published.catch(() => undefined);
+    await until('that it is sent', () => node.published.length === 1);
+    node.isAway = true;
+    first.close();
+    await until('another holder', () => second.isHolder);
+    await pause(node.keyMs);
+    node.isAway = node.isMute = false;
+    await until('that it is back', () => second.state === 'connected');
+    await assert.rejects(published, { reason: 'outcome_unknown' });
+    assert.deepEqual(node.published, ['k']);
+  });
+
+  it('publishes what waits for a connection, however long it waits and whoever holds it in the end', async () => {
+    node.keyMs = 300;
+    const first = tab();
+    await first.connect();
+    const second = tab();
+    await second.connect();
+    node.isAway = true;
+    node.connection.breaks();
+    await until('that it is told', () => second.state === 'connecting');
+    const published = second.channel('chat:1').publish(1, { key: 'k' });
+    published.catch(() => undefined);
+    await pause(node.keyMs);
+    first.close();
+    await until('another holder', () => second.isHolder);
+    await pause(node.keyMs);
+    node.isAway = false;
+    assert.equal((await published).offset, 1);
+    assert.deepEqual(node.published, ['k']);
   });
 
   it('says nothing to other tabs under a name that another build makes short in another way', async () => {
