@@ -50,6 +50,8 @@ export class Session implements TrafficHost {
   #retiring: { link: Link; until: number } | undefined;
   /** Whose session it was last; `null`: nobody's yet. */
   #user: string | null | undefined = null;
+  /** Where it is to connect anew, perhaps as another user: the first number of what was asked for since. */
+  #former: number | undefined;
   /** The node that served last. */
   #node: string | undefined;
   #failures = 0;
@@ -78,6 +80,7 @@ export class Session implements TrafficHost {
   /** Connects and stays connected. */
   connect(): void {
     if (this.state === 'closed' || this.state === 'connected' || this.opening !== undefined) return;
+    if (this.state === 'disconnected') this.#former = this.traffic.requests.nextId();
     this.refusal = undefined;
     this.route.beginRound();
     this.#failures = 0;
@@ -201,18 +204,18 @@ export class Session implements TrafficHost {
 
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening: Opening, outcome: DialOutcome): void {
-    if (opening !== this.opening) {
-      if (!('error' in outcome)) outcome.transport.close();
-      return;
-    }
+    const isWanted = opening === this.opening;
     if ('error' in outcome) {
-      this.fail(opening, outcome.error);
+      if (isWanted) this.fail(opening, outcome.error);
       return;
     }
     const { transport, index, tookMs, failed, token } = outcome;
-    for (const other of opening.targets.filter((_, place) => failed.includes(place))) this.route.failed(other);
     const target = opening.targets[index];
-    if (target === undefined) return;
+    if (!isWanted || target === undefined) {
+      transport.close();
+      return;
+    }
+    for (const other of opening.targets.filter((_, place) => failed.includes(place))) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
     opening.link = link;
@@ -249,11 +252,12 @@ export class Session implements TrafficHost {
     this.opening = undefined;
     const hasExpired = this.#resume !== undefined && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
-    // What one user published is not published in the name of another.
+    // What one user published or asked for is not done in the name of another.
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.publishes.failAll(requestError('unauthenticated', 'another user has taken over'));
+      this.traffic.failAll(requestError('unauthenticated', 'another user is here'), this.#former);
     }
     this.#user = connected.user;
+    this.#former = undefined;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);

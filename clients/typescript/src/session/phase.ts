@@ -18,7 +18,7 @@ export class Phase {
   asked: number | undefined;
   /** The last `unsubscribe` that is not answered: until then the old subscription's frames may come. */
   leaving: number | undefined;
-  isSubscribed = false;
+  isJoined = false;
   held: Held[] = [];
   #subscription: number | undefined;
   /** Subscriptions up to this number are over. */
@@ -39,17 +39,17 @@ export class Phase {
   end(past = -1): void {
     this.#past = Math.max(this.#past, past, this.#subscription ?? -1);
     this.asked = this.#subscription = undefined;
-    this.isSubscribed = false;
+    this.isJoined = false;
     this.held = [];
   }
 
   /** A `subscribed` came. Answers whether it is the one that is awaited. */
   confirm(request: number, subscription = -1): boolean {
-    if (request !== this.asked || this.isSubscribed) {
+    if (request !== this.asked || this.isJoined) {
       this.#past = Math.max(this.#past, subscription);
       return false;
     }
-    this.isSubscribed = true;
+    this.isJoined = true;
     this.leaving = undefined;
     this.#subscription = subscription < 0 ? undefined : subscription;
     return true;
@@ -61,7 +61,7 @@ export class Phase {
     // Order says whose it is: before `unsubscribed` it is the old subscription's.
     if (stream === undefined && this.leaving !== undefined) return 'drop';
     const isAnybodys = stream === undefined || stream === UNNAMED;
-    if (this.isSubscribed) return isAnybodys || stream === (this.#subscription ?? stream) ? 'deliver' : 'drop';
+    if (this.isJoined) return isAnybodys || stream === (this.#subscription ?? stream) ? 'deliver' : 'drop';
     return isAnybodys || stream > this.#past ? 'hold' : 'drop';
   }
 }

@@ -48,7 +48,7 @@ interface Hold {
 export class Publishes {
   readonly pacer = new Pacer();
   /** How long the nodes remember a key at least, less what a publish may be under way. */
-  keyMs!: number;
+  #keyMs!: number;
   readonly #limit: number;
   readonly #backoff: Backoff;
   readonly #random: () => number;
@@ -56,7 +56,6 @@ export class Publishes {
   readonly #waiting = new Map<number, Waiting>();
   /** After a transient error a channel's publishes wait, the newer ones behind the older. */
   readonly #holds = new Map<string, Hold>();
-  #next = 0;
 
   /** `limit`: how many may wait for their answer. */
   constructor(limit: number, backoff: Backoff, random: () => number) {
@@ -69,12 +68,12 @@ export class Publishes {
   /** The node says how long it remembers a key; 0 where it does not say. */
   remembers(saidMs = 0): void {
     const keyMs = saidMs || USUAL_KEY_MS;
-    this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
+    this.#keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
 
   /** When a publish that was sent is given up: once its key is forgotten it would take effect again. */
   #expiresAt({ sentAt = Infinity }: Waiting): number {
-    return sentAt + this.keyMs;
+    return sentAt + this.#keyMs;
   }
 
   /** Gives up what must not be sent again, though its answer may be on its way: no node takes that long. */
@@ -84,15 +83,14 @@ export class Publishes {
     }
   }
 
-  /** Takes one in and gives its number; a full queue answers it at once. */
-  push(publish: Publish): number | undefined {
+  /** Takes one in under a number above all others, which it gives; a full queue answers it at once. */
+  push(number: number, publish: Publish): number | undefined {
     if (this.#waiting.size >= this.#limit) {
       publish.failed(requestError('limit_reached', 'too much waits', true));
       return undefined;
     }
-    this.#next += 1;
-    this.#waiting.set(this.#next, { publish, sentOn: undefined, sentAt: publish.sentAtMs });
-    return this.#next;
+    this.#waiting.set(number, { publish, sentOn: undefined, sentAt: publish.sentAtMs });
+    return number;
   }
 
   /** Takes one back that never was sent; answers whether that was so. */
@@ -170,11 +168,8 @@ export class Publishes {
     return at;
   }
 
-  /** Answers all of them with the same error. */
-  failAll(error: RequestError): void {
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    this.#holds.clear();
-    for (const { publish } of waiting) publish.failed(error);
+  /** Answers all of them with the same error, or those with a number below `end`. */
+  failAll(error: RequestError, end?: number): void {
+    for (const number of [...this.#waiting.keys()]) if (!end || number < end) this.refuse(number, error);
   }
 }

@@ -137,8 +137,8 @@ export class Requests {
     for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 
-  failAll(error: RequestError): void {
-    this.#sent.clear();
-    for (const id of this.#asked.keys()) this.#fail(id, error);
+  /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
+  failAll(error: RequestError, end?: number): void {
+    for (const [id, { request }] of this.#asked) if (!end || (id < end && request.reply !== 'refreshed')) this.#fail(id, error);
   }
 }

@@ -309,7 +309,7 @@ export class Traffic {
   // ---- to the node
 
   publish(publish: Publish): number | undefined {
-    const number = this.publishes.push(publish);
+    const number = this.publishes.push(this.requests.nextId(), publish);
     if (number !== undefined) this.sendPublishes();
     return number;
   }
@@ -373,10 +373,15 @@ export class Traffic {
     for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
   }
 
+  /** Whoever waits is told, or whoever did so when the next number was `end`. */
+  failAll(error: RequestError, end?: number): void {
+    this.publishes.failAll(error, end);
+    this.requests.failAll(error, end);
+  }
+
   /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
   refuse(error: RequestError): void {
-    this.publishes.failAll(error);
-    this.requests.failAll(error);
+    this.failAll(error);
     for (const { reader } of this.#subscriptions.values()) reader.refused?.(error);
   }
 

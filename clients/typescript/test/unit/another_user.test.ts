@@ -1,0 +1,43 @@
+/** What one user asked for is not asked in the name of the next one. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { ClientFrame } from '../../src/frames.js';
+import { World } from './world.js';
+
+describe('a session', () => {
+  it('of another user than before asks nothing that the former one asked, and all that was asked since', () => {
+    const world = new World();
+    const told: string[] = [];
+    const ask = (name: string, frame: (id: number) => ClientFrame, reply: 'history' | 'result' | 'refreshed', isRepeatable: boolean): void => {
+      const noting = (what: string) => (): void => void told.push(`${name} ${what}`);
+      world.session.traffic.ask({ frame, isRepeatable, reply, done: noting('done'), failed: ({ code }) => told.push(`${name} ${code}`) });
+    };
+    const history = (name: string): void => { ask(name, (id) => ['history', { id, channel: 'chat:1', limit: 1 }], 'history', true); };
+    const call = (name: string): void => { ask(name, (id) => ['call', { id, method: name, data: '1' }], 'result', false); };
+    world.connected({ user: 'alice' });
+    history('sent');
+    world.session.disconnect();
+    history('waiting');
+    call('call');
+    ask('refresh', (id) => ['refresh', { id, token: 'of bob' }], 'refreshed', true);
+    world.session.connect();
+    call('later');
+    const published = world.publish('chat:1', 1);
+    const node = world.opens();
+    node.welcomes({ user: 'bob', resumed: false });
+    assert.deepEqual(told, ['sent 101', 'waiting 101', 'call 101']);
+    assert.deepEqual(node.sent.slice(1).map(([name]) => name), ['refresh', 'call', 'publish']);
+    assert.equal(node.last('call').method, 'later');
+    assert.deepEqual(published, {});
+  });
+
+  it('whose user changes over a break asks nothing that waited for it to end', () => {
+    const world = new World();
+    const codes: number[] = [];
+    world.connected({ user: 'alice' }).breaks();
+    world.session.traffic.ask({ frame: (id) => ['presence', { id, channel: 'chat:1' }], isRepeatable: true, reply: 'presence', failed: ({ code }) => codes.push(code) });
+    const node = world.comesBack({ user: 'bob', resumed: false });
+    assert.deepEqual(codes, [101]);
+    assert.equal(node.all('presence').length, 0);
+  });
+});
