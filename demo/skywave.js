@@ -90,7 +90,7 @@ var OUTCOME_UNKNOWN = "outcome_unknown";
 var OutcomeUnknownError = class extends RequestError {
   name = "OutcomeUnknownError";
   constructor() {
-    super(CODES.timeout, OUTCOME_UNKNOWN, "it may have taken effect, and its key may be forgotten", false);
+    super(CODES.timeout, OUTCOME_UNKNOWN, "it may have taken effect", false);
   }
 };
 var ConnectionError = class extends SkywaveError {
@@ -121,7 +121,7 @@ function lost(message, cause) {
   return new ConnectionError(CODES.unavailable, "unavailable", message, true, { cause });
 }
 function tooLarge(maxBytes) {
-  return requestError("bad_request", `a frame of more than ${maxBytes} bytes`);
+  return requestError("bad_request", `more than ${maxBytes} bytes`);
 }
 function report(error) {
   queueMicrotask(() => {
@@ -146,8 +146,7 @@ var Emitter = class {
     return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
   }
   /** Adds a listener; answers how to remove it. */
-  on(name, listener, options = {}) {
-    const { signal } = options;
+  on(name, listener, { signal } = {}) {
     if (signal?.aborted) return () => void 0;
     const own = (event) => {
       if (listeners.has(own)) listener(event);
@@ -200,10 +199,8 @@ function toPublication(wire, data) {
 // src/shapes.ts
 var MAX_LIST = 1e5;
 var MAX_ORIGINS = 64;
-var encoder;
 function toUtf8(text2) {
-  encoder ??= new TextEncoder();
-  return encoder.encode(text2);
+  return new TextEncoder().encode(text2);
 }
 function byteLength(text2) {
   return toUtf8(text2).length;
@@ -319,7 +316,11 @@ function toPayload(data) {
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
   const text2 = textOf(data) ?? textWithBigInts(data) ?? "";
   const { constructor } = Object(data);
-  check(text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object"), "a payload is a JSON value or bytes");
+  const isSaid = text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object");
+  let depth = 0;
+  const marks = text2.replace(/"(\\.|[^"\\]+)*"|[^[\]{}]+/g, "");
+  const isTooDeep = Array.from(marks).some((mark) => (depth += "[{".includes(mark) ? 1 : -1) > 100);
+  check(isSaid && !isTooDeep, "bytes, or JSON of at most 100 levels");
   return text2;
 }
 function checkText(text2, maxBytes) {
@@ -482,8 +483,7 @@ var Outgoing = class {
   get isClosed() {
     return this.session.state === "closed";
   }
-  async publish(channel2, data, key2 = randomKey(), signal) {
-    const entry = { channel: channel2, data, key: key2 };
+  async publish(entry, signal) {
     if (this.courier !== void 0) return this.courier.publish(entry, signal);
     return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
   }
@@ -863,9 +863,9 @@ var Channel = class {
   async publish(data, { key: key2 = randomKey(), signal } = {}) {
     validate(this.#options.schema, data);
     checkText(key2, 64);
-    const payload2 = toPayload(data);
+    const entry = { channel: this.name, data: toPayload(data), key: key2 };
     if (this.#options.echo === false) this.#remember(key2);
-    return this.#outgoing.publish(this.name, payload2, key2, signal);
+    return this.#outgoing.publish(entry, signal);
   }
   #remember(key2) {
     this.#ownKeys.add(key2);
@@ -897,10 +897,10 @@ var Channel = class {
 function checkPage(count, after, before = "") {
   checkPosition(after);
   checkText(before, 128);
-  check(Number.isInteger(count) && count >= 1 && count <= 1e3 && !(after && before), "a page has 1 to 1,000, `after` or `before`");
+  check(Number.isInteger(count) && count >= 1 && count <= 1e3 && !(after && before), "a page has 1 to 1,000, after or before");
 }
 function checkPosition(position2) {
-  check(position2 === void 0 || isPosition(position2), "a position maps origins to epoch and offset");
+  check(position2 === void 0 || isPosition(position2), "a position maps origins to points");
 }
 function checkName(name) {
   const isRight = /^(@|[a-z0-9_-]{1,32}:)\P{Cc}+$/u.test(name) && isText(name, 255);
@@ -910,12 +910,14 @@ function checkName(name) {
 // src/encoding.ts
 var DecodeError = class extends Error {
   problem;
-  /** What it says of the request that it answers. */
-  id;
-  constructor(problem, what = "", id2) {
+  /** The name of a frame that is known, and what it says, right or wrong. */
+  what;
+  body;
+  constructor(problem, what = "", body = {}) {
     super(`${problem} frame ${what}`);
     this.problem = problem;
-    this.id = id2;
+    this.what = what;
+    this.body = body;
   }
 };
 function toFrame(value, reader3) {
@@ -930,7 +932,7 @@ function toFrame(value, reader3) {
     isRight = fits(name, body, reader3);
   } catch {
   }
-  if (!isRight) throw new DecodeError("invalid", name, body["id"]);
+  if (!isRight) throw new DecodeError("invalid", name, body);
   return [name, body];
 }
 function* decoded(all, decode) {
@@ -939,16 +941,17 @@ function* decoded(all, decode) {
       yield decode(one);
     } catch (error) {
       if (!(error instanceof DecodeError) || error.problem === "malformed") throw error;
-      const id2 = error.id;
+      const { id: id2, channel: channel2 } = error.body;
       if (id2 !== void 0) yield ["error", { id: id2, code: 100, reason: "internal", message: error.message, transient: true }];
+      else if (error.what.includes("subscribed")) yield ["unsubscribed", { channel: channel2 }];
     }
   }
 }
-function parsed(parse, problem = "malformed") {
+function parsed(parse) {
   try {
     return parse();
   } catch (error) {
-    throw new DecodeError(problem, messageOf(error));
+    throw new DecodeError("malformed", messageOf(error));
   }
 }
 var reader = (body) => {
@@ -969,7 +972,7 @@ var writing = {
     const head = `{"${name}":${JSON.stringify(fields)}`;
     if (data === void 0) return `${head}}`;
     const [field, value] = typeof data === "string" ? ["data", data] : ["data_b64", `"${toBase64(data)}"`];
-    return `${head.slice(0, -1)}${head.endsWith("{}") ? "" : ","}"${field}":${value}}}`;
+    return `${head.slice(0, -1)},"${field}":${value}}}`;
   },
   toMessage: (encoded) => encoded
 };
@@ -1035,7 +1038,7 @@ function endpoint(address) {
   return url;
 }
 function noAddress(given) {
-  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://example.com`);
+  return new TypeError(`\`${String(given)}\` is no address like https://example.com`);
 }
 
 // src/backoff.ts
@@ -1132,7 +1135,7 @@ var Phase = class {
   asked;
   /** The last `unsubscribe` that is not answered: until then the old subscription's frames may come. */
   leaving;
-  isSubscribed = false;
+  isJoined = false;
   held = [];
   #subscription;
   /** Subscriptions up to this number are over. */
@@ -1150,16 +1153,16 @@ var Phase = class {
   end(past = -1) {
     this.#past = Math.max(this.#past, past, this.#subscription ?? -1);
     this.asked = this.#subscription = void 0;
-    this.isSubscribed = false;
+    this.isJoined = false;
     this.held = [];
   }
   /** A `subscribed` came. Answers whether it is the one that is awaited. */
   confirm(request, subscription = -1) {
-    if (request !== this.asked || this.isSubscribed) {
+    if (request !== this.asked || this.isJoined) {
       this.#past = Math.max(this.#past, subscription);
       return false;
     }
-    this.isSubscribed = true;
+    this.isJoined = true;
     this.leaving = void 0;
     this.#subscription = subscription < 0 ? void 0 : subscription;
     return true;
@@ -1169,7 +1172,7 @@ var Phase = class {
     if (this.asked === void 0) return "drop";
     if (stream === void 0 && this.leaving !== void 0) return "drop";
     const isAnybodys = stream === void 0 || stream === UNNAMED;
-    if (this.isSubscribed) return isAnybodys || stream === (this.#subscription ?? stream) ? "deliver" : "drop";
+    if (this.isJoined) return isAnybodys || stream === (this.#subscription ?? stream) ? "deliver" : "drop";
     return isAnybodys || stream > this.#past ? "hold" : "drop";
   }
 };
@@ -1260,7 +1263,7 @@ var LONGEST_WAY_MS = 1e4;
 var Publishes = class {
   pacer = new Pacer();
   /** How long the nodes remember a key at least, less what a publish may be under way. */
-  keyMs;
+  #keyMs;
   #limit;
   #backoff;
   #random;
@@ -1268,7 +1271,6 @@ var Publishes = class {
   #waiting = /* @__PURE__ */ new Map();
   /** After a transient error a channel's publishes wait, the newer ones behind the older. */
   #holds = /* @__PURE__ */ new Map();
-  #next = 0;
   /** `limit`: how many may wait for their answer. */
   constructor(limit, backoff, random) {
     this.#limit = limit;
@@ -1279,11 +1281,11 @@ var Publishes = class {
   /** The node says how long it remembers a key; 0 where it does not say. */
   remembers(saidMs = 0) {
     const keyMs = saidMs || USUAL_KEY_MS;
-    this.keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
+    this.#keyMs = Math.max(0.9 * keyMs, keyMs - LONGEST_WAY_MS);
   }
   /** When a publish that was sent is given up: once its key is forgotten it would take effect again. */
   #expiresAt({ sentAt = Infinity }) {
-    return sentAt + this.keyMs;
+    return sentAt + this.#keyMs;
   }
   /** Gives up what must not be sent again, though its answer may be on its way: no node takes that long. */
   expire(now) {
@@ -1291,15 +1293,14 @@ var Publishes = class {
       if (this.#expiresAt(waiting) <= now) this.refuse(number, new OutcomeUnknownError());
     }
   }
-  /** Takes one in and gives its number; a full queue answers it at once. */
-  push(publish) {
+  /** Takes one in under a number above all others, which it gives; a full queue answers it at once. */
+  push(number, publish) {
     if (this.#waiting.size >= this.#limit) {
       publish.failed(requestError("limit_reached", "too much waits", true));
       return void 0;
     }
-    this.#next += 1;
-    this.#waiting.set(this.#next, { publish, sentOn: void 0, sentAt: publish.sentAtMs });
-    return this.#next;
+    this.#waiting.set(number, { publish, sentOn: void 0, sentAt: publish.sentAtMs });
+    return number;
   }
   /** Takes one back that never was sent; answers whether that was so. */
   withdraw(number) {
@@ -1365,12 +1366,9 @@ var Publishes = class {
     }
     return at;
   }
-  /** Answers all of them with the same error. */
-  failAll(error) {
-    const waiting = [...this.#waiting.values()];
-    this.#waiting.clear();
-    this.#holds.clear();
-    for (const { publish } of waiting) publish.failed(error);
+  /** Answers all of them with the same error, or those with a number below `end`. */
+  failAll(error, end) {
+    for (const number of [...this.#waiting.keys()]) if (!end || number < end) this.refuse(number, error);
   }
 };
 
@@ -1490,9 +1488,9 @@ var Requests = class {
     if (this.#isWaiting) this.trips.look(now);
     for (const [id2, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
-  failAll(error) {
-    this.#sent.clear();
-    for (const id2 of this.#asked.keys()) this.#fail(id2, error);
+  /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
+  failAll(error, end) {
+    for (const [id2, { request }] of this.#asked) if (!end || id2 < end && request.reply !== "refreshed") this.#fail(id2, error);
   }
 };
 
@@ -1800,7 +1798,7 @@ var Traffic = class {
   }
   // ---- to the node
   publish(publish) {
-    const number = this.publishes.push(publish);
+    const number = this.publishes.push(this.requests.nextId(), publish);
     if (number !== void 0) this.sendPublishes();
     return number;
   }
@@ -1855,10 +1853,14 @@ var Traffic = class {
     this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
   }
+  /** Whoever waits is told, or whoever did so when the next number was `end`. */
+  failAll(error, end) {
+    this.publishes.failAll(error, end);
+    this.requests.failAll(error, end);
+  }
   /** The node does not want this client: whoever waits is told. Subscriptions are kept for the next connection. */
   refuse(error) {
-    this.publishes.failAll(error);
-    this.requests.failAll(error);
+    this.failAll(error);
     for (const { reader: reader3 } of this.#subscriptions.values()) reader3.refused?.(error);
   }
   /** The client is closed. */
@@ -1900,6 +1902,8 @@ var Session = class {
   #retiring;
   /** Whose session it was last; `null`: nobody's yet. */
   #user = null;
+  /** Where it is to connect anew, perhaps as another user: the first number of what was asked for since. */
+  #former;
   /** The node that served last. */
   #node;
   #failures = 0;
@@ -1923,6 +1927,7 @@ var Session = class {
   /** Connects and stays connected. */
   connect() {
     if (this.state === "closed" || this.state === "connected" || this.opening !== void 0) return;
+    if (this.state === "disconnected") this.#former = this.traffic.requests.nextId();
     this.refusal = void 0;
     this.route.beginRound();
     this.#failures = 0;
@@ -2031,18 +2036,18 @@ var Session = class {
   }
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening, outcome) {
-    if (opening !== this.opening) {
-      if (!("error" in outcome)) outcome.transport.close();
-      return;
-    }
+    const isWanted = opening === this.opening;
     if ("error" in outcome) {
-      this.fail(opening, outcome.error);
+      if (isWanted) this.fail(opening, outcome.error);
       return;
     }
     const { transport, index, tookMs, failed, token } = outcome;
-    for (const other of opening.targets.filter((_, place2) => failed.includes(place2))) this.route.failed(other);
     const target = opening.targets[index];
-    if (target === void 0) return;
+    if (!isWanted || target === void 0) {
+      transport.close();
+      return;
+    }
+    for (const other of opening.targets.filter((_, place2) => failed.includes(place2))) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
     opening.link = link;
@@ -2078,9 +2083,10 @@ var Session = class {
     const hasExpired = this.#resume !== void 0 && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.publishes.failAll(requestError("unauthenticated", "another user has taken over"));
+      this.traffic.failAll(requestError("unauthenticated", "another user is here"), this.#former);
     }
     this.#user = connected.user;
+    this.#former = void 0;
     this.#frameBytes = link.frameBytes = connected.limits.frame_bytes;
     link.isConnected = true;
     link.beats(connected.heartbeat);
@@ -2362,7 +2368,7 @@ var Engine = class {
       },
       done,
       (error) => {
-        done({ error: error instanceof SkywaveError ? error : lost("no connection", error) });
+        done({ error: error instanceof SkywaveError ? error : lost("connection lost", error) });
       }
     );
   }
@@ -2592,9 +2598,9 @@ var Courier = class {
       for (const key2 of this.#stale) await this.#remove(key2);
       if (this.#ended !== void 0) throw this.#ended;
       const { session } = this.#outgoing;
-      const isConnected = session.live !== void 0;
-      await this.#outbox.add(isConnected ? { ...entry, sentAtMs: session.now() } : entry);
-      return isConnected;
+      const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
+      await this.#outbox.add({ ...entry, sentAtMs });
+      return sentAtMs !== void 0;
     } catch (error) {
       this.#count -= 1;
       throw failure(error);
@@ -3167,7 +3173,7 @@ function openWebSocket(url, encoding, given, signal) {
   return new Promise((resolve, reject) => {
     const constructor = given ?? globalThis.WebSocket;
     if (constructor === void 0) {
-      throw requestError("bad_request", "no WebSocket here: the option `WebSocket` takes one, in Node 20 `ws`");
+      throw requestError("bad_request", "no WebSocket here: the option `WebSocket` takes `ws`");
     }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = "arraybuffer";

@@ -58,5 +58,5 @@ export function endpoint(address: string | undefined): URL {
 }
 
 function noAddress(given: unknown): TypeError {
-  return new TypeError(`\`${String(given)}\` is no address of a node: expected one like https://example.com`);
+  return new TypeError(`\`${String(given)}\` is no address like https://example.com`);
 }

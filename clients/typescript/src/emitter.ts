@@ -25,8 +25,7 @@ export class Emitter<Events> {
   }
 
   /** Adds a listener; answers how to remove it. */
-  on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>, options: ListenOptions = {}): () => void {
-    const { signal } = options;
+  on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>, { signal }: ListenOptions = {}): () => void {
     if (signal?.aborted) return () => undefined;
     // Its own function, so that a listener given twice is two. One before it may remove it while all are told.
     const own: Listener<Events[Name]> = (event) => {

@@ -67,7 +67,7 @@ export class Engine implements SessionIo {
       },
       done,
       (error) => {
-        done({ error: error instanceof SkywaveError ? error : lost('no connection', error) });
+        done({ error: error instanceof SkywaveError ? error : lost('connection lost', error) });
       },
     );
   }

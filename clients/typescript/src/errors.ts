@@ -52,7 +52,7 @@ export class OutcomeUnknownError extends RequestError {
   override readonly name: string = 'OutcomeUnknownError';
 
   constructor() {
-    super(CODES.timeout, OUTCOME_UNKNOWN, 'it may have taken effect, and its key may be forgotten', false);
+    super(CODES.timeout, OUTCOME_UNKNOWN, 'it may have taken effect', false);
   }
 }
 
@@ -105,7 +105,7 @@ export function lost(message: string, cause?: unknown): ConnectionError {
 
 /** A frame that the node would not take, and would end the session for. */
 export function tooLarge(maxBytes: number): RequestError {
-  return requestError('bad_request', `a frame of more than ${maxBytes} bytes`);
+  return requestError('bad_request', `more than ${maxBytes} bytes`);
 }
 
 /** Shows what is not this package's to handle like any uncaught error; it must not harm the session. */

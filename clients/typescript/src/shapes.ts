@@ -12,13 +12,10 @@ type Check = (value: unknown, reader: PayloadReader) => boolean;
 
 const MAX_LIST = 100_000;
 const MAX_ORIGINS = 64;
-/** Made when it is needed first: jsdom has none, and is no place to connect from. */
-let encoder: TextEncoder | undefined;
 
 /** A text in UTF-8. */
 export function toUtf8(text: string): Uint8Array<ArrayBuffer> {
-  encoder ??= new TextEncoder();
-  return encoder.encode(text);
+  return new TextEncoder().encode(text);
 }
 
 /** The bytes of a text in UTF-8. */

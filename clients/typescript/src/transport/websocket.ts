@@ -90,7 +90,7 @@ export function openWebSocket(
   return new Promise((resolve, reject) => {
     const constructor = given ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
     if (constructor === undefined) {
-      throw requestError('bad_request', 'no WebSocket here: the option `WebSocket` takes one, in Node 20 `ws`');
+      throw requestError('bad_request', 'no WebSocket here: the option `WebSocket` takes `ws`');
     }
     const socket = new constructor(url, [`skywave.v1.${encoding.name}`]);
     socket.binaryType = 'arraybuffer';

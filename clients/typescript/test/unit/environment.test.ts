@@ -45,7 +45,7 @@ for (const [name, Client] of Object.entries(CLIENTS)) {
 
     it('says which address is none', () => {
       for (const given of [undefined, '', '/realtime', 'example.com', 'ftp://a', 'https://a b']) {
-        const message = `\`${String(given)}\` is no address of a node: expected one like https://example.com`;
+        const message = `\`${String(given)}\` is no address like https://example.com`;
         assert.throws(() => new Client(given as unknown as string), { name: 'TypeError', message });
       }
       assert.throws(() => new Client({}), TypeError);
