@@ -2599,7 +2599,7 @@ var Courier = class {
       if (this.#ended !== void 0) throw this.#ended;
       const { session } = this.#outgoing;
       const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
-      await this.#outbox.add({ ...entry, sentAtMs });
+      await this.#outbox.add({ ...entry, sentAtMs }, this.#closing);
       return sentAtMs !== void 0;
     } catch (error) {
       this.#count -= 1;
@@ -2638,7 +2638,7 @@ var Courier = class {
   async #send(entry, isNoted, abandoned) {
     let noted = Promise.resolve();
     const sent = (sentAtMs) => {
-      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => void 0);
+      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }, this.#closing).catch(() => void 0);
     };
     await this.#place();
     try {
@@ -2706,7 +2706,7 @@ function full() {
 }
 function failure(error) {
   if (error instanceof SkywaveError) return error;
-  return new SkywaveError(110, "unavailable", `the outbox failed: ${messageOf(error)}`, true, { cause: error });
+  return new SkywaveError(110, "unavailable", `the outbox failed: ${messageOf(error) || String(error)}`, true, { cause: error });
 }
 
 // src/candidates.ts

@@ -81,7 +81,7 @@ export class Courier {
       if (this.#ended !== undefined) throw this.#ended;
       const { session } = this.#outgoing;
       const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
-      await this.#outbox.add({ ...entry, sentAtMs });
+      await this.#outbox.add({ ...entry, sentAtMs }, this.#closing);
       return sentAtMs !== undefined;
     } catch (error) {
       this.#count -= 1;
@@ -126,7 +126,7 @@ export class Courier {
   async #send(entry: OutboxEntry, isNoted: boolean, abandoned?: AbortSignal): Promise<Published> {
     let noted: Promise<unknown> = Promise.resolve();
     const sent = (sentAtMs: number): void => {
-      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }).catch(() => undefined);
+      if (!isNoted) noted = this.#outbox.add({ ...entry, sentAtMs }, this.#closing).catch(() => undefined);
     };
     await this.#place();
     try {
@@ -205,5 +205,5 @@ function full(): SkywaveError {
 /** What an outbox throws is its own. */
 function failure(error: unknown): SkywaveError {
   if (error instanceof SkywaveError) return error;
-  return new SkywaveError(110, 'unavailable', `the outbox failed: ${messageOf(error)}`, true, { cause: error });
+  return new SkywaveError(110, 'unavailable', `the outbox failed: ${messageOf(error) || String(error)}`, true, { cause: error });
 }

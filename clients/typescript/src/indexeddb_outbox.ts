@@ -5,6 +5,8 @@ import type { Outbox, OutboxEntry } from './outbox.js';
 import { randomKey } from './outgoing.js';
 
 const STORE = 'publications';
+/** How long the database may take to open: while somebody deletes it and another page does not let it go, it never does. */
+const OPEN_TIMEOUT_MS = 5_000;
 
 interface Stored extends OutboxEntry {
   /** In the order of their acceptance. */
@@ -21,11 +23,11 @@ export interface IndexedDbOutboxOptions {
 }
 
 type Begin = (store: IDBObjectStore, owner: string | undefined) => void;
+/** The name of a client, once it holds its lock. */
+type Owned = Promise<string | undefined>;
 
 /** The database, opened when it is needed. */
 class Database {
-  /** The client that is given it; one that is made later, once that one is closed, is another one. */
-  owned: Promise<string | undefined> | undefined;
   readonly #name: string;
   readonly #factory: IDBFactory | undefined;
   #opened: Promise<IDBDatabase> | undefined;
@@ -41,20 +43,21 @@ class Database {
     return this.#done;
   }
 
-  run(mode: IDBTransactionMode, begin: Begin): Promise<void> {
-    const work = this.#transact(mode, begin);
+  /** `owned`: the client in whose name it is done, where that matters. */
+  run(mode: IDBTransactionMode, begin: Begin, owned?: Owned): Promise<void> {
+    const work = this.#transact(mode, begin, owned);
     this.#done = Promise.allSettled([this.#done, work]);
     return work;
   }
 
-  async #transact(mode: IDBTransactionMode, begin: Begin): Promise<void> {
+  async #transact(mode: IDBTransactionMode, begin: Begin, owned: Owned | undefined): Promise<void> {
     // The browser may take a database away, and what failed once need not fail again.
     const forget = (): void => {
       this.#opened = undefined;
     };
     this.#opened ??= open(this.#factory, this.#name, forget);
     try {
-      const [database, owner] = await Promise.all([this.#opened, this.owned]);
+      const [database, owner] = await Promise.all([this.#opened, owned]);
       // Strict: answered only once it is on the disk.
       const transaction = database.transaction(STORE, mode, { durability: 'strict' });
       begin(transaction.objectStore(STORE), owner);
@@ -72,6 +75,9 @@ class Database {
  */
 export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOptions = {}): Outbox {
   const database = new Database(name, factory);
+  /** The clients that it was given to, by what ends them, and the last one, which is any other's that does not say who it is. */
+  const clients = new WeakMap<AbortSignal, Owned>();
+  let newest: Owned | undefined;
   /** Makes those of `from` this client's, in one transaction, so that no other one does. */
   const claim = async (owner: string | undefined, from: ReadonlySet<string | undefined>): Promise<OutboxEntry[]> => {
     const claimed: OutboxEntry[] = [];
@@ -87,8 +93,9 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
   };
   return {
     async load(left, signal) {
-      database.owned = holdLock(name, aborted(signal).then(() => database.done));
-      const owner = await database.owned;
+      newest = holdLock(name, aborted(signal).then(() => database.done));
+      if (signal !== undefined) clients.set(signal, newest);
+      const owner = await newest;
       const watch = watcher(name, owner, signal, async (ended) => {
         left(await claim(owner, new Set([ended])));
       });
@@ -101,14 +108,15 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
       for (const other of await watch()) if (other !== owner) ended.delete(other);
       return claim(owner, ended);
     },
-    add({ channel, key, data, sentAtMs }) {
-      database.owned ??= holdLock(name, aborted(undefined));
-      return database.run('readwrite', (store, owner) => {
+    add({ channel, key, data, sentAtMs }, signal) {
+      newest ??= holdLock(name, aborted(undefined));
+      const begin: Begin = (store, owner) => {
         when(store.index('key').get(key) as IDBRequest<Stored | undefined>, (known) => {
           if (known === undefined) store.add({ channel, key, data, sentAtMs, owner });
           else if (known.sentAtMs === undefined) store.put({ ...known, sentAtMs });
         });
-      });
+      };
+      return database.run('readwrite', begin, (signal && clients.get(signal)) ?? newest);
     },
     remove: (key) =>
       database.run('readwrite', (store) => {
@@ -176,7 +184,7 @@ function withoutOwner({ channel, key, data, sentAtMs }: Stored): OutboxEntry {
 }
 
 /** Names a client, once it holds its lock, which it does until its `end`; without locks no client is told from another. */
-function holdLock(database: string, end: Promise<unknown>): Promise<string | undefined> {
+function holdLock(database: string, end: Promise<unknown>): Owned {
   const name = `${clientsOf(database)}${randomKey()}`;
   return new Promise((resolve) => {
     const held = locks()?.request(name, {}, () => {
@@ -200,7 +208,14 @@ function open(given: IDBFactory | undefined, name: string, gone: () => void): Pr
       // Two tabs may take up the same publication: its key tells that it is one.
       store.createIndex('key', 'key', { unique: true });
     };
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      reject(new Error('the database is blocked: another page keeps it from being deleted or upgraded'));
+    }, OPEN_TIMEOUT_MS);
     when(request, (database) => {
+      clearTimeout(timer);
+      if (isLate) database.close();
       database.onclose = gone;
       // Somebody deletes it, or has a later version.
       database.onversionchange = () => {
@@ -210,6 +225,7 @@ function open(given: IDBFactory | undefined, name: string, gone: () => void): Pr
       resolve(database);
     });
     request.onerror = () => {
+      clearTimeout(timer);
       reject(request.error ?? new Error('IndexedDB failed'));
     };
   });

@@ -18,7 +18,10 @@ export interface Outbox {
    * when they end. `signal` aborts when this one is closed: it takes nothing any more, and what it leaves is for others.
    */
   load(left: (entries: readonly OutboxEntry[]) => void, signal?: AbortSignal): Promise<readonly OutboxEntry[]>;
-  /** Adds an entry, or takes note of when one with the same key was sent. */
-  add(entry: OutboxEntry): Promise<void>;
+  /**
+   * Adds an entry, or takes note of when one with the same key was sent. `signal` is that of the client's `load`: by it
+   * clients are told apart that share an outbox.
+   */
+  add(entry: OutboxEntry, signal?: AbortSignal): Promise<void>;
   remove(key: string): Promise<void>;
 }

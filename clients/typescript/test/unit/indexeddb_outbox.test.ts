@@ -20,19 +20,20 @@ beforeEach(() => {
 
 /** A client with an outbox, in a tab of its own. */
 class Client {
-  readonly outbox: Outbox = indexedDbOutbox({ factory });
+  readonly outbox: Outbox;
   readonly left: string[] = [];
   loaded: string[] = [];
   readonly #closing = new AbortController();
   readonly #tab: object;
   #lock = '';
 
-  constructor(tab: object) {
+  constructor(tab: object, outbox: Outbox) {
     this.#tab = tab;
+    this.outbox = outbox;
   }
 
-  static async open(tab = {}): Promise<Client> {
-    const client = new Client(tab);
+  static async open(tab = {}, outbox = indexedDbOutbox({ factory })): Promise<Client> {
+    const client = new Client(tab, outbox);
     const before = new Set(locks.names);
     const { signal } = client.#closing;
     const left = (entries: readonly { key: string }[]): void => void client.left.push(...entries.map(({ key }) => key));
@@ -44,7 +45,7 @@ class Client {
   }
 
   add(key: string): Promise<void> {
-    return this.outbox.add({ channel: 'chat:1', data: '1', key });
+    return this.outbox.add({ channel: 'chat:1', data: '1', key }, this.#closing.signal);
   }
 
   close(): Promise<void> {
@@ -122,6 +123,41 @@ describe('an outbox in IndexedDB', () => {
     await third.close();
     await adding;
     assert.deepEqual(first.left, ['a', 'b'], 'also what was being stored');
+  });
+
+  it('that is given to two clients of a page gives each what the other leaves, and nothing of its own', async () => {
+    const [page, outbox] = [{}, indexedDbOutbox({ factory })];
+    const [first, second, third] = [await Client.open(page, outbox), await Client.open(page, outbox), await Client.open(page, outbox)];
+    for (const [client, key] of [[first, 'a'], [second, 'b'], [third, 'c']] as const) await client.add(key);
+    await third.close();
+    const next = first.left.length === 0 ? second : first;
+    assert.deepEqual([...first.left, ...second.left], ['c']);
+    await (next === first ? second : first).close();
+    assert.deepEqual(next.left, ['c', next === first ? 'b' : 'a']);
+  });
+
+  it('that is blocked by whoever deletes it fails instead of waiting for ever, and works once it is free', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    let isBlocked = true;
+    const [waiting, blocked] = [[] as (() => void)[], { closed: 0 }];
+    const slow = {
+      open(name: string, version: number) {
+        if (!isBlocked) return factory.open(name, version);
+        const database = { close: () => (blocked.closed += 1) };
+        const request = { result: database } as unknown as IDBOpenDBRequest;
+        waiting.push(() => void Reflect.apply(request.onsuccess ?? (() => undefined), request, []));
+        return request;
+      },
+    } as unknown as IDBFactory;
+    const outbox = indexedDbOutbox({ factory: slow });
+    const added = outbox.add({ channel: 'chat:1', key: 'a', data: '1' });
+    await settled();
+    context.mock.timers.tick(5_000);
+    await assert.rejects(added, { message: /the database is blocked/ });
+    isBlocked = false;
+    await outbox.add({ channel: 'chat:1', key: 'b', data: '1' });
+    for (const opens of waiting) opens();
+    assert.equal(blocked.closed, 1);
   });
 
   it('gives a page everything where pages cannot be told from each other', async () => {

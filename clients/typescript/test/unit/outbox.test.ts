@@ -84,6 +84,15 @@ async function answer(node: FakeTransport, answered = new Set<number>()): Promis
 }
 
 describe('a publication in an outbox', () => {
+  it('that cannot be stored says why, where the browser has no words for it as well', async () => {
+    const stage = new Stage(new MemoryOutbox());
+    await settled();
+    await settled();
+    stage.outbox.failures = [new DOMException('', 'QuotaExceededError'), new Error('no disk')];
+    await assert.rejects(stage.publish('a'), { code: 110, transient: true, message: 'the outbox failed: QuotaExceededError' });
+    await assert.rejects(stage.publish('b'), { code: 110, transient: true, message: 'the outbox failed: no disk' });
+  });
+
   it('is stored before it is sent, and gone once it is answered', async () => {
     const stage = new Stage(new MemoryOutbox());
     const published = stage.publish('a');
