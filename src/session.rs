@@ -75,9 +75,9 @@ struct Session<C> {
     subscriptions: HashMap<Channel, Subscription>,
     /// Channels that count as subscribed to, but are not answered yet.
     joining: HashMap<Channel, Joining>,
-    /// Those of them whose history waits for its turn to be read.
+    /// Those of them whose history, or who is there, waits for its turn to be read.
     unread: VecDeque<(Channel, From)>,
-    /// How many are being read in turn.
+    /// What those that are being read take of what may be.
     reads: usize,
     pending: Pending,
     questions: Questions,
@@ -211,13 +211,14 @@ impl<C: Connection> Session<C> {
             let (fills, broker) = (&self.fills, &*self.node.broker);
             let has_room = fills.has_room(broker);
             let may_fill = |channel: &Channel| has_room && fills.may_begin(channel, broker);
-            let asks = self.questions.is_due();
+            let (asks, reads) = (self.questions.is_due(), self.is_read_due());
             tokio::select! {
                 // An end that was asked for comes before more traffic.
                 biased;
-                due = poll_fn(|context| poll_due(&self.outbox, context, may_fill, asks)) => match due {
+                due = poll_fn(|context| poll_due(&self.outbox, context, may_fill, (asks, reads))) => match due {
                     Due::Task(Task::Close(code)) => return End::Closed(code),
                     Due::Task(Task::Fill(lane)) => self.start_filling(lane),
+                    Due::Read => self.read_in_turn(),
                     Due::Answer => if let Err(code) = self.begin_answer() {
                         return End::Closed(code);
                     },
@@ -376,16 +377,19 @@ enum Due {
     Task(Task),
     /// Begin to answer the next question.
     Answer,
+    /// Begin to read channels that are joined.
+    Read,
 }
 
-/// A question is due only while the peer reads its answers.
+/// A question, or a channel to be read, is due only while the peer reads its answers.
 fn poll_due(
     outbox: &Outbox,
     context: &Context<'_>,
     may_fill: impl Fn(&Channel) -> bool,
-    asks: bool,
+    (asks, reads): (bool, bool),
 ) -> Poll<Due> {
     match outbox.poll_task(context, may_fill) {
+        Poll::Pending if reads && !outbox.is_clogged() => Poll::Ready(Due::Read),
         Poll::Pending if asks && !outbox.is_clogged() => Poll::Ready(Due::Answer),
         task => task.map(Due::Task),
     }

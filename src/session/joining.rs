@@ -23,8 +23,10 @@ use skywave_protocol::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// The most channels of one session whose history is read at a time to be subscribed to.
+/// What of one session is read at a time to subscribe to channels: so many histories, or fewer lists of who is there.
 const MAX_READS: usize = 16;
+/// A list stands whole in `subscribed`, so few of them may be under way when the peer stops reading.
+const LIST_READS: usize = 4;
 /// The most requests on one channel that wait until it is subscribed to.
 const MAX_NEXT: usize = 16;
 
@@ -36,8 +38,8 @@ pub struct Joining {
     id: Option<RequestId>,
     wish: Wish,
     resumes: bool,
-    /// Its history is read in turn.
-    takes_turn: bool,
+    /// What reading it takes of [`MAX_READS`]; nothing where no turn is waited for.
+    reads: usize,
     /// What the client asked of the channel since: in turn to leave and to subscribe.
     next: VecDeque<Next>,
 }
@@ -162,13 +164,17 @@ impl<C: Connection> Session<C> {
             (None, Some(count)) => From::Latest(count as usize),
             (None, None) => From::Head,
         };
-        let takes_turn = !matches!(from, From::Head);
+        let reads = match from {
+            _ if presence => LIST_READS,
+            From::Head => 0,
+            From::Latest(_) | From::Position(_) => 1,
+        };
         let membership = self.node.hub.join(channel.clone(), &self.outbox, presence);
         let stay = self.arrive(&channel);
         let next = VecDeque::new();
-        let joining = Joining { membership, stay, id, wish, resumes, takes_turn, next };
+        let joining = Joining { membership, stay, id, wish, resumes, reads, next };
         self.joining.insert(channel.clone(), joining);
-        if takes_turn {
+        if reads > 0 {
             self.unread.push_back((channel, from));
             self.read_in_turn();
         } else {
@@ -177,13 +183,20 @@ impl<C: Connection> Session<C> {
         Ok(())
     }
 
-    /// Begins to read channels whose turn it is.
-    fn read_in_turn(&mut self) {
+    /// Whether a channel waits whose turn it is.
+    pub(super) fn is_read_due(&self) -> bool {
+        self.reads < MAX_READS && !self.unread.is_empty()
+    }
+
+    /// Begins to read channels whose turn it is, while the peer reads what it is answered.
+    pub(super) fn read_in_turn(&mut self) {
         while self.reads < MAX_READS
+            && !self.outbox.is_clogged()
             && let Some((channel, from)) = self.unread.pop_front()
         {
-            let presence = self.joining.get(&channel).is_some_and(|joining| joining.wish.presence);
-            self.reads += 1;
+            let Some(Joining { reads, wish, .. }) = self.joining.get(&channel) else { continue };
+            let presence = wish.presence;
+            self.reads += reads;
             self.read(channel, from, presence);
         }
         if self.unread.is_empty() {
@@ -232,11 +245,8 @@ impl<C: Connection> Session<C> {
     pub(super) fn finish_joining(&mut self, joined: Joined) -> Result<(), CloseCode> {
         let Joined { channel, outcome } = joined;
         let Some(joining) = self.joining.remove(&channel) else { return Ok(()) };
-        let Joining { membership, stay, id, wish, resumes, takes_turn, next } = joining;
-        if takes_turn {
-            self.reads -= 1;
-            self.read_in_turn();
-        }
+        let Joining { membership, stay, id, wish, resumes, reads, next } = joining;
+        self.reads -= reads;
         // A token that came meanwhile may grant less.
         let may = self.require_all(&channel, wish);
         match (may, outcome) {

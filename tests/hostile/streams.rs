@@ -2,11 +2,11 @@
 
 use crate::{
     target::Target,
-    webtransport::{RawSession, next_frame, number, request},
+    webtransport::{RawSession, RawStream, next_frame, number, request},
     world::soon,
 };
 use quinn::{TransportConfig, VarInt};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use skywave_client::Json;
 use skywave_protocol::{Encoding, framing::FrameBuffer};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn code(code: u32, reason: &str) -> (u32, String) {
 }
 
 /// The control stream still answers.
-async fn goes_on(control: &mut crate::webtransport::RawStream) {
+async fn goes_on(control: &mut RawStream) {
     control.send(&json!({"history": {"id": 99, "channel": "chat:1", "limit": 1}})).await;
     assert_eq!(control.frame().await["history"]["id"], 99);
 }
@@ -362,5 +362,75 @@ async fn a_peer_that_reads_no_answers_still_gets_the_close_code() {
         control.send(&json!({"presence": {"id": 100 + id, "channel": "chat:1"}})).await;
     }
     assert_eq!(session.close_code().await, code(3501, "bad_frame"));
+    target.is_unharmed().await;
+}
+
+/// What an outbox holds at most in these tests.
+const OUTBOX_BYTES: usize = 65_536;
+
+/// A session on a node with small outboxes that reads its control stream in small pieces or not at all, with the bytes
+/// that wait for it.
+async fn slow_to_read(
+    target: &Target,
+    connect: Value,
+) -> (RawSession, RawStream, impl Fn() -> usize + use<>) {
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window(VarInt::from_u32(2000));
+    let session = RawSession::open(target.public(), transport).await;
+    let mut control = session.control().await;
+    control.send(&json!({"connect": connect})).await;
+    let id = control.frame().await["connected"]["session"].as_str().unwrap().to_owned();
+    let node = target.server.node().clone();
+    let waiting = move || {
+        let sessions = node.sessions.all();
+        let (_, attached) = sessions.into_iter().find(|(session, _)| **session == *id).expect("it is gone");
+        attached.outbox.progress().0
+    };
+    (session, control, waiting)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_reads_no_answers_gets_no_more_for_what_it_asks_in_datagrams() {
+    let mut target = Target::with(&[("LIMITS__OUTBOX_BYTES", &OUTBOX_BYTES.to_string())]).await;
+    let (session, _control, waiting) = slow_to_read(&target, json!({"id": 1})).await;
+    // Nothing limits how often a client leaves channels; each answer has more than a hundred bytes.
+    for id in 2..10_000 {
+        let request = json!({"unsubscribe": {"id": id, "channel": "chat:1"}}).to_string();
+        let datagram = [b"\x00", request.as_bytes()].concat();
+        soon(session.quic.send_datagram_wait(datagram.into())).await.unwrap();
+        let waiting = waiting();
+        assert!(waiting < OUTBOX_BYTES, "{waiting} bytes of answers wait");
+    }
+    assert!(waiting() > OUTBOX_BYTES / 4, "the datagrams were not answered at all");
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_told_who_is_there_on_its_channels_as_fast_as_it_reads() {
+    const CHANNELS: usize = 64;
+    const MEMBERS: usize = 40;
+    let settings =
+        [("LIMITS__OUTBOX_BYTES", &*OUTBOX_BYTES.to_string()), ("CHANNELS__CHAT__PRESENCE", "true")];
+    let mut target = Target::with(&settings).await;
+    let all = |options: Value| -> Value {
+        (0..CHANNELS).map(|number| (format!("chat:{number}"), options.clone())).collect::<Map<_, _>>().into()
+    };
+    let mut members = Vec::new();
+    for _ in 0..MEMBERS {
+        let session = attacker(&target).await;
+        let mut control = session.connect(all(json!({}))).await;
+        for _ in 0..CHANNELS {
+            assert!(control.frame().await["subscribed"].is_object());
+        }
+        members.push((session, control));
+    }
+    let connect = json!({"id": 1, "subscriptions": all(json!({"presence": true}))});
+    let (_session, mut control, waiting) = slow_to_read(&target, connect).await;
+    for _ in 0..CHANNELS {
+        let waiting = waiting();
+        assert!(waiting < OUTBOX_BYTES, "{waiting} bytes of answers wait");
+        let frame = control.frame().await;
+        assert!(frame["subscribed"]["presence"]["count"].as_u64() >= Some(MEMBERS as u64), "{frame}");
+    }
     target.is_unharmed().await;
 }

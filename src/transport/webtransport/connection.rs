@@ -548,7 +548,9 @@ impl Connection for WebTransportConnection {
                     streams.poll_end(context)
                 }) => Some(incoming),
                 datagram = quic.read_datagram() => match datagram {
-                    Ok(datagram) => streams.take_datagram(datagram),
+                    Ok(datagram) if outbox.takes_requests() => streams.take_datagram(datagram),
+                    // Whoever reads no answers asks for no more, in whatever way. A datagram may be lost.
+                    Ok(_) => Some(Incoming::Alive),
                     Err(_) => Some(Incoming::Gone),
                 },
                 stream = quic.accept_bi() => match stream {
