@@ -1,6 +1,12 @@
 //! TCP connections that speak bad TLS, bad HTTP or a bad WebSocket, or stop in the middle.
 
 use crate::{target::Target, tls, world::soon};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::Response;
+use http_body_util::Empty;
+use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use std::{
     sync::Arc,
@@ -11,6 +17,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
 
 /// How long the node waits in the tests that are about its patience.
 const TIMEOUT_MS: u64 = 400;
@@ -312,6 +322,33 @@ async fn bad_http2_is_refused() {
     target.is_unharmed().await;
 }
 
+/// The answer to an extended CONNECT.
+async fn ask_http2(
+    sender: &mut http2::SendRequest<Empty<Bytes>>,
+    path: &str,
+    protocol: &'static str,
+    subprotocol: &str,
+) -> Response<Incoming> {
+    let mut request = http::Request::builder()
+        .method("CONNECT")
+        .uri(format!("http://localhost{path}"))
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", subprotocol)
+        .body(Empty::new())
+        .unwrap();
+    request.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
+    // The server's settings have to be here first, or extended CONNECT is not allowed yet.
+    soon(async {
+        loop {
+            match sender.send_request(request.clone()).await {
+                Ok(answer) => break answer,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn http2_requests_that_are_no_session_get_the_fitting_status() {
     let mut target = Target::new().await;
@@ -321,31 +358,47 @@ async fn http2_requests_that_are_no_session_get_the_fitting_status() {
         ("/v1/connect", "connect-udp", "skywave.v1.msgpack", 501),
         ("/v1/connect", "websocket", "chat", 400),
     ] {
-        let stream = hyper_util::rt::TokioIo::new(plain(&target).await);
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+        let http = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
         let connection = tokio::spawn(connection);
-        let mut request = http::Request::builder()
-            .method("CONNECT")
-            .uri(format!("http://localhost{path}"))
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-protocol", subprotocol)
-            .body(http_body_util::Empty::<bytes::Bytes>::new())
-            .unwrap();
-        request.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
-        // The server's settings have to be here first, or extended CONNECT is not allowed yet.
-        let answer = soon(async {
-            loop {
-                match sender.send_request(request.clone()).await {
-                    Ok(answer) => break answer,
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        })
-        .await;
+        let answer = ask_http2(&mut sender, path, protocol, subprotocol).await;
         assert_eq!(answer.status(), status, "{path} {protocol} {subprotocol}");
         connection.abort();
     }
+    target.is_unharmed().await;
+}
+
+type Http2Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// A session that shares an HTTP/2 connection.
+async fn http2_session(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
+    let answer = ask_http2(sender, "/v1/connect", "websocket", "skywave.v1.json").await;
+    let stream = TokioIo::new(soon(hyper::upgrade::on(answer)).await.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    soon(socket.send(Message::text(r#"{"connect":{"id":1}}"#))).await.unwrap();
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_read_no_answers_hold_up_no_other_on_their_http2_connection() {
+    let mut target = Target::with(&[("LIMITS__OUTBOX_BYTES", "65536")]).await;
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.initial_stream_window_size(4096);
+    let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = r#"{"unsubscribe":{"id":2,"channel":"chat:1"}}"#;
+    let requests = Message::text(format!("[{}]", [request; 100].join(",")));
+    let mut unread = Vec::new();
+    for _ in 0..6 {
+        let mut socket = http2_session(&mut sender).await;
+        // Until the node takes no more.
+        while tokio::time::timeout(Duration::from_millis(500), socket.send(requests.clone())).await.is_ok() {}
+        unread.push(socket);
+    }
+    let mut socket = http2_session(&mut sender).await;
+    let answer = soon(socket.next()).await.expect("it was closed").unwrap();
+    assert!(answer.to_text().unwrap().starts_with(r#"{"connected""#), "{answer}");
+    connection.abort();
     target.is_unharmed().await;
 }
 
