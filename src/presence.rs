@@ -177,7 +177,6 @@ impl Presence {
             for due in self.schedule.due().await {
                 match due {
                     Due::Flush(channel) => self.telling.flush(&channel),
-                    Due::Forget(channel) => self.telling.forget_list(&channel),
                     Due::Leave(channel, session) => self.end_absence(&channel, &session),
                 }
             }

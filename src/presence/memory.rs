@@ -36,7 +36,7 @@ impl Roster for MemoryRoster {
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
         let residents = self.shards.of(channel).lock();
-        self.telling.listed(channel, Duration::ZERO);
+        self.telling.listed(channel);
         let members = residents.on(channel).take(MAX_MEMBERS).map(|one| one.member.clone()).collect();
         Box::pin(future::ready(Ok(Members { count: residents.count(channel), members })))
     }

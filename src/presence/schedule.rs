@@ -10,8 +10,6 @@ use tokio::{sync::Notify, time::Instant};
 pub enum Due {
     /// Tell the channel's changes.
     Flush(Channel),
-    /// Forget that a list of the channel was given.
-    Forget(Channel),
     /// End the session's absence, if it still is one.
     Leave(Channel, SessionId),
 }

@@ -45,10 +45,10 @@ struct Changes {
     recount: bool,
     /// When they are told is settled.
     is_due: bool,
-    /// Somebody has, or gets, a list that may show a part of them.
+    /// Somebody has a list that may show a part of them.
     listed: bool,
-    /// Until then such a list may show what is heard later; it is forgotten then.
-    listed_until: Option<Instant>,
+    /// A list is being read for somebody: it may show a part of them, and of what is heard until it is there.
+    reading: bool,
 }
 
 impl Changes {
@@ -60,7 +60,7 @@ impl Changes {
             Change::Left(member) => (member, &mut self.left, &mut self.joined),
         };
         let is_undone = others.remove(&member.session).is_some();
-        if (!is_undone || self.listed) && these.len() < MAX_CHANGES {
+        if (!is_undone || self.listed || self.reading) && these.len() < MAX_CHANGES {
             these.insert(member.session.clone(), member);
         }
     }
@@ -101,33 +101,23 @@ impl Telling {
         }
     }
 
-    /// A subscriber has, or gets, a list that may show what was not told yet, or what is heard within `lag`.
-    pub fn listed(&self, channel: &Channel, lag: Duration) {
-        let mut untold = self.untold.lock();
-        if lag.is_zero() {
-            if let Some(waiting) = untold.get_mut(channel) {
-                waiting.listed = true;
-            }
-            return;
-        }
-        let waiting = untold.entry(channel.clone()).or_default();
-        waiting.listed = true;
-        let until = Instant::now() + lag;
-        if waiting.listed_until.replace(until).is_none() {
-            self.schedule.add(until, Due::Forget(channel.clone()));
+    /// A subscriber has a list that may show a part of what was not told yet.
+    pub fn listed(&self, channel: &Channel) {
+        if let Some(waiting) = self.untold.lock().get_mut(channel) {
+            waiting.listed = true;
         }
     }
 
-    /// Forgets that a list was given, unless a newer one was.
-    pub fn forget_list(&self, channel: &Channel) {
+    /// A list of the channel is being read for subscribers, or not any more.
+    pub fn reads(&self, channel: &Channel, reading: bool) {
         let mut untold = self.untold.lock();
-        let Some(waiting) = untold.get_mut(channel) else { return };
-        if let Some(until) = waiting.listed_until.filter(|until| *until > Instant::now()) {
-            return self.schedule.add(until, Due::Forget(channel.clone()));
-        }
-        waiting.listed_until = None;
-        if !waiting.is_due {
-            untold.remove(channel);
+        if reading {
+            untold.entry(channel.clone()).or_default().reading = true;
+        } else if let Some(waiting) = untold.get_mut(channel) {
+            (waiting.reading, waiting.listed) = (false, true);
+            if !waiting.is_due {
+                untold.remove(channel);
+            }
         }
     }
 
@@ -148,9 +138,8 @@ impl Telling {
         let changes = {
             let mut untold = self.untold.lock();
             let changes = untold.remove(channel);
-            if let Some(until) = changes.as_ref().and_then(|changes| changes.listed_until) {
-                let kept = Changes { listed: true, listed_until: Some(until), ..Changes::default() };
-                untold.insert(channel.clone(), kept);
+            if changes.as_ref().is_some_and(|changes| changes.reading) {
+                untold.insert(channel.clone(), Changes { reading: true, ..Changes::default() });
             }
             changes
         };
@@ -165,37 +154,46 @@ mod tests {
     use super::*;
     use skywave_protocol::Text;
 
-    const LAG: Duration = Duration::from_secs(2);
+    fn telling() -> (Telling, Channel) {
+        let telling = Telling::new(Arc::default(), Arc::default(), Arc::default());
+        (telling, Channel::new("chat:1").unwrap())
+    }
 
-    #[tokio::test(start_paused = true)]
-    async fn however_many_lists_are_given_one_time_is_kept_to_forget_them_and_then_none() {
-        let schedule = Arc::new(Schedule::default());
-        let telling = Telling::new(Arc::default(), Arc::default(), schedule.clone());
-        let channel = Channel::new("chat:1").unwrap();
-        let member = Member { session: Text::new("s1").unwrap(), user: None, data: None, since_ms: 1 };
-        let tell = |forgotten: &mut usize, due: Vec<Due>| {
-            for due in due {
-                match due {
-                    Due::Flush(channel) => telling.flush(&channel),
-                    Due::Forget(channel) => {
-                        *forgotten += 1;
-                        telling.forget_list(&channel);
-                    }
-                    Due::Leave(..) => {}
-                }
-            }
-        };
-        let mut forgotten = 0;
-        for _ in 0..100 {
-            telling.listed(&channel, LAG);
-            telling.add(&channel, vec![Change::Joined(member.clone())], 1, Duration::ZERO);
-            tell(&mut forgotten, schedule.due().await);
-            tokio::time::advance(Duration::from_millis(100)).await;
-        }
-        while !telling.untold.lock().is_empty() {
-            tell(&mut forgotten, schedule.due().await);
-        }
-        // In twelve seconds, every two: once it is due a newer list moves it by at most the lag.
-        assert!(forgotten <= 7, "{forgotten}");
+    fn one() -> Member {
+        Member { session: Text::new("s1").unwrap(), user: None, data: None, since_ms: 1 }
+    }
+
+    /// What would be told now of who comes and leaves again.
+    fn told_of_one_who_comes_and_leaves(telling: &Telling, channel: &Channel) -> Option<PresenceChanged> {
+        telling.add(channel, vec![Change::Joined(one())], 1, Duration::ZERO);
+        telling.add(channel, vec![Change::Left(one())], 0, Duration::ZERO);
+        let told = std::mem::take(telling.untold.lock().get_mut(channel).unwrap());
+        told.told(channel.clone())
+    }
+
+    #[test]
+    fn who_comes_and_leaves_at_once_is_not_told_unless_a_list_may_show_them() {
+        let (telling, channel) = telling();
+        assert_eq!(told_of_one_who_comes_and_leaves(&telling, &channel), None);
+        telling.reads(&channel, true);
+        assert_eq!(told_of_one_who_comes_and_leaves(&telling, &channel).unwrap().left, [one()]);
+    }
+
+    #[test]
+    fn while_a_list_is_read_what_is_told_meanwhile_ends_nothing_and_then_nothing_is_kept() {
+        let (telling, channel) = telling();
+        telling.reads(&channel, true);
+        telling.add(&channel, vec![Change::Joined(one())], 1, Duration::ZERO);
+        telling.flush(&channel);
+        assert!(telling.untold.lock()[&channel].reading);
+        telling.reads(&channel, false);
+        assert!(telling.untold.lock().is_empty());
+        // With something that waits to be told, it is a list that may show a part of that.
+        telling.reads(&channel, true);
+        telling.add(&channel, vec![Change::Joined(one())], 1, Duration::ZERO);
+        telling.reads(&channel, false);
+        telling.add(&channel, vec![Change::Left(one())], 0, Duration::ZERO);
+        let told = telling.untold.lock().remove(&channel).unwrap().told(channel);
+        assert_eq!(told.unwrap().left, [one()]);
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::{
     crowd::{Crowd, named},
+    relay::Relay,
     server::RedisServer,
-    world::{AT_ONCE, Watcher, eventually, node, soon},
+    world::{AT_ONCE, Watcher, eventually, node, node_with, soon},
 };
 use futures_util::future::{join_all, try_join_all};
 use std::time::Duration;
@@ -71,4 +72,26 @@ async fn who_subscribes_while_others_come_and_go_misses_none_of_them() {
         let others: Vec<_> = all.iter().filter(|session| **session != own).cloned().collect();
         watcher.sees(&others).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_listed_before_nothing_was_heard_and_left_meanwhile_is_no_ghost() {
+    let redis = RedisServer::start().await;
+    let path = Relay::start(redis.port()).await;
+    let here = node_with(&redis, &[AT_ONCE, ("BROKER__URL", &path.url())]).await;
+    let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
+    let mut first = Watcher::on(&here).await;
+    first.sees(&[]).await;
+    // Nothing comes any more on the connections on which news are heard.
+    let clients: String = redis.run("CLIENT LIST").await;
+    let hearing = clients.lines().filter(|client| client.contains("cmd=subscribe"));
+    let ports = hearing.map(|client| client.split([':', ' ']).nth(2).unwrap().parse().unwrap());
+    path.forget(ports);
+    let stay = crowd.arrives("guest");
+    crowd.is_answered().await;
+    let mut second = Watcher::listed(&here).await;
+    assert!(second.knows(&named("guest")));
+    stay.leave();
+    second.sees(&[first.session()]).await;
+    first.sees(&[second.session()]).await;
 }

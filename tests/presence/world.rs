@@ -145,6 +145,21 @@ impl Watcher {
         watcher
     }
 
+    /// A watcher that was told who is there, and nothing since.
+    pub async fn listed(node: &Server) -> Self {
+        let client = client(&[node], WEBSOCKET).await;
+        let options = SubscribeOptions { presence: true, ..SubscribeOptions::default() };
+        let mut subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
+        let Some(ChannelEvent::Subscribed(subscribed)) = soon(subscription.next()).await else { panic!() };
+        let known = sessions(&subscribed.presence.unwrap().members);
+        Self { client, subscription, known }
+    }
+
+    /// Whether it believes that this one is there.
+    pub fn knows(&self, session: &SessionId) -> bool {
+        self.known.contains(&**session)
+    }
+
     pub fn session(&self) -> SessionId {
         session(&self.client)
     }

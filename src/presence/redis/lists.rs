@@ -72,11 +72,12 @@ impl Shared {
                 return;
             }
             let begun = Instant::now();
-            self.rooms.lists(&channel);
+            self.rooms.reads(&channel, true);
             let listed = self.ask(&channel).await.map(|listing| {
                 let footing = self.footing(&channel, &listing.life);
                 Arc::new(self.rooms.listed(&channel, listing, footing))
             });
+            self.rooms.reads(&channel, false);
             let listing = listed.as_ref().map_or(0, |members| members.members.len() as u32);
             let pause = PAUSE.saturating_mul(listing);
             for answer in waiting {

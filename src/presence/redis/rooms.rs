@@ -21,9 +21,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 /// What is swept from a channel is told together even where changes are told at once.
 const SWEEP_BATCH: Duration = Duration::from_millis(500);
 
-/// News that a list shows may be heard so much later than the list.
-const LAG: Duration = Duration::from_secs(2);
-
 /// All watched channels.
 pub struct Rooms {
     hub: Arc<Hub>,
@@ -51,6 +48,8 @@ struct Room {
     count: Option<u64>,
     /// The life and the number of the news that were heard of it last.
     heard: (String, u64),
+    /// The life and the number of the news up to which all was told as a list shows it, be it that they are heard later.
+    listed: (String, u64),
 }
 
 impl Room {
@@ -71,6 +70,11 @@ impl Room {
     fn is_ahead_of(&self, listing: &Listing) -> bool {
         let (life, number) = &self.heard;
         *life == listing.life && *number > listing.said
+    }
+
+    /// Whether a list shows what these news tell: they come late.
+    fn has_listed(&self, life: &str, number: u64) -> bool {
+        self.listed.0 == life && number <= self.listed.1
     }
 
     /// How many are there by what is known, if that is all of them.
@@ -113,11 +117,15 @@ impl Rooms {
             return;
         }
         let room = rooms.entry(channel.clone()).or_default();
+        let is_late = room.has_listed(&life, number);
         room.heard = (life, number);
+        if is_late && room.everyone.is_some() {
+            return;
+        }
         // A full list may not name everyone.
         let is_full = |list: &[Held]| list.len() >= MAX_MEMBERS;
         room.everyone.take_if(|_| is_full(&joined) || is_full(&back) || is_full(&left));
-        let (mut changes, mut repeats) = (Vec::new(), false);
+        let (mut changes, mut repeats) = (Vec::new(), is_late);
         for Held { member, .. } in joined {
             repeats |= !room.join(&member);
             changes.push(Change::Joined(member));
@@ -140,38 +148,53 @@ impl Rooms {
             self.telling.add(&channel, changes, count, least);
             if repeats {
                 // What is known already does not cancel out with what follows.
-                self.telling.listed(&channel, Duration::ZERO);
+                self.telling.listed(&channel);
             }
         } else if self.telling.correct(&channel, count) {
             room.count = Some(count);
         }
     }
 
-    /// Who is there is about to be read for subscribers.
-    pub fn lists(&self, channel: &Channel) {
-        if self.hub.is_watched(channel) {
-            self.telling.listed(channel, LAG);
-        }
+    /// Who is there is being read for subscribers, or not any more.
+    pub fn reads(&self, channel: &Channel, reading: bool) {
+        self.telling.reads(channel, reading);
     }
 
-    /// What whoever asked is told of who is there; from that on it can be said who was missed. While Redis may not know
-    /// all of them again, those are there as well whom subscribers know: so what all are told later is right for this one.
+    /// What whoever asked is told of who is there. While Redis may not know all of them again, those are there as well whom
+    /// subscribers know: so what all are told later is right for this one.
     pub fn listed(&self, channel: &Channel, listing: Listing, footing: Footing) -> Members {
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(channel) {
             return listing.members;
         }
-        self.telling.listed(channel, LAG);
         let room = rooms.entry(channel.clone()).or_default();
         let is_behind = room.is_ahead_of(&listing);
-        let members = listing.members;
-        if room.everyone.is_none() && !is_behind {
-            room.replace(&members);
-        } else if footing == Footing::Restoring {
-            return self.completed(channel, room, members);
+        if footing == Footing::Restoring {
+            if is_behind || room.everyone.is_some() {
+                return self.completed(channel, room, listing.members);
+            }
+            room.replace(&listing.members);
+        } else if !is_behind && is_complete(&listing.members) {
+            self.take(channel, room, &listing);
+        } else if !is_behind {
+            (room.everyone, room.listed) = (None, (listing.life, listing.said));
         }
-        room.count.get_or_insert(members.count);
-        members
+        room.count.get_or_insert(listing.members.count);
+        listing.members
+    }
+
+    /// Takes a list for what is: subscribers are told how that differs from what they were told, whether they hear the news
+    /// of it or not.
+    fn take(&self, channel: &Channel, room: &mut Room, Listing { life, said, members }: &Listing) {
+        // Of what the first one shows nobody is told: its news are heard as ever.
+        if room.everyone.is_some() {
+            room.listed = (life.clone(), *said);
+        }
+        let changes = room.replace(members);
+        let differs = room.count.replace(members.count).is_some_and(|count| count != members.count);
+        if differs || !changes.is_empty() {
+            self.telling.add(channel, changes, members.count, Duration::ZERO);
+        }
     }
 
     /// These, and all that are known besides; the others are told whom they did not know.
@@ -195,12 +218,7 @@ impl Rooms {
         if room.is_ahead_of(listing) {
             return false;
         }
-        let members = &listing.members;
-        let changes = room.replace(members);
-        let differs = room.count.replace(members.count).is_some_and(|count| count != members.count);
-        if differs || !changes.is_empty() {
-            self.telling.add(channel, changes, members.count, Duration::ZERO);
-        }
+        self.take(channel, room, listing);
         true
     }
 
@@ -272,5 +290,11 @@ mod tests {
         assert_eq!(known(), named(&["comes", "stays"]));
         assert!(rooms.compare(&channel, &listing(3, &["stays", "comes", "missed"])));
         assert_eq!(known(), named(&["comes", "missed", "stays"]));
+        // Nor does what comes late of that which a list shows.
+        rooms.listed(&channel, listing(5, &["stays", "comes"]), Footing::Settled);
+        rooms.heard(news(4, &["gone"], &["stays"]), Footing::Settled);
+        assert_eq!(known(), named(&["comes", "stays"]));
+        rooms.heard(news(6, &[], &["comes"]), Footing::Settled);
+        assert_eq!(known(), named(&["stays"]));
     }
 }
