@@ -1,6 +1,7 @@
 //! Frames to bytes and back, in JSON and MessagePack.
 
 use crate::{
+    Channel,
     frame::{ClientFrame, RequestId, ServerFrame},
     framing::{MAX_PREFIX_BYTES, write_prefix},
     salvage::Salvaged,
@@ -40,7 +41,7 @@ pub enum DecodeError {
     Unknown { name: String, id: Option<RequestId> },
     /// A known frame with a field that is missing, of the wrong type or out of bounds.
     #[error("bad `{name}`: {message}")]
-    Invalid { name: String, id: Option<RequestId>, message: String },
+    Invalid { name: String, id: Option<RequestId>, channel: Option<Channel>, message: String },
 }
 
 impl DecodeError {
@@ -137,10 +138,11 @@ impl Encoding {
             return Err(DecodeError::Malformed("not UTF-8".to_owned()));
         }
         let probe: Probe = self.parse(bytes).map_err(DecodeError::Malformed)?;
+        let About { id, channel } = probe.about;
         if names.contains(&probe.name.as_str()) {
-            Err(DecodeError::Invalid { name: probe.name, id: probe.id, message: error })
+            Err(DecodeError::Invalid { name: probe.name, id, channel, message: error })
         } else {
-            Err(DecodeError::Unknown { name: shorten(probe.name), id: probe.id })
+            Err(DecodeError::Unknown { name: shorten(probe.name), id })
         }
     }
 
@@ -185,10 +187,10 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// The name of a frame and its id, whatever else is in it.
+/// The name of a frame and whom it concerns, whatever else is in it.
 struct Probe {
     name: String,
-    id: Option<RequestId>,
+    about: About,
 }
 
 impl<'de> Deserialize<'de> for Probe {
@@ -200,26 +202,34 @@ impl<'de> Deserialize<'de> for Probe {
                 formatter.write_str("a map with one entry, the frame's name")
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Probe, A::Error> {
-                let Some((name, IdOf(id))) = map.next_entry()? else {
+                let Some((name, about)) = map.next_entry()? else {
                     return Err(de::Error::custom("an empty map"));
                 };
                 if map.next_key::<IgnoredAny>()?.is_some() {
                     return Err(de::Error::custom("more than one frame in a map"));
                 }
-                Ok(Probe { name, id })
+                Ok(Probe { name, about })
             }
         }
         deserializer.deserialize_map(Visitor)
     }
 }
 
-/// The `id` of a frame's fields, if there is a good one.
-struct IdOf(Option<RequestId>);
+/// Whom a frame's fields concern, as far as they say it well.
+#[derive(Default)]
+struct About {
+    id: Option<RequestId>,
+    channel: Option<Channel>,
+}
 
-/// An id, if the value is one.
-struct MaybeId(Option<RequestId>);
+/// A number or a text, if the value is one.
+#[derive(Default)]
+struct Simple {
+    number: Option<u64>,
+    text: Option<String>,
+}
 
-/// Visitor methods for all but integers and maps: values that are of no interest.
+/// Visitor methods for all but integers, texts and maps: values that are of no interest.
 macro_rules! ignore_others {
     ($value:expr) => {
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -229,9 +239,6 @@ macro_rules! ignore_others {
             Ok($value)
         }
         fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-            Ok($value)
-        }
-        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
             Ok($value)
         }
         fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
@@ -252,49 +259,63 @@ macro_rules! ignore_others {
     };
 }
 
-impl<'de> Deserialize<'de> for IdOf {
+impl<'de> Deserialize<'de> for About {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = IdOf;
+            type Value = About;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("the fields of a frame")
             }
-            ignore_others!(IdOf(None));
-            fn visit_u64<E>(self, _: u64) -> Result<IdOf, E> {
-                Ok(IdOf(None))
+            ignore_others!(About::default());
+            fn visit_u64<E>(self, _: u64) -> Result<About, E> {
+                Ok(About::default())
             }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<IdOf, A::Error> {
-                let mut id = None;
+            fn visit_str<E>(self, _: &str) -> Result<About, E> {
+                Ok(About::default())
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<About, A::Error> {
+                let mut about = About::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    if key == "id" {
-                        id = map.next_value::<MaybeId>()?.0;
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
+                    match key.as_str() {
+                        "id" => {
+                            let number = map.next_value::<Simple>()?.number;
+                            about.id = number.and_then(|id| u32::try_from(id).ok()).and_then(RequestId::new);
+                        }
+                        "channel" => {
+                            let text = map.next_value::<Simple>()?.text;
+                            about.channel = text.and_then(|name| Channel::new(&name).ok());
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
                     }
                 }
-                Ok(IdOf(id))
+                Ok(about)
             }
         }
         deserializer.deserialize_any(Visitor)
     }
 }
 
-impl<'de> Deserialize<'de> for MaybeId {
+impl<'de> Deserialize<'de> for Simple {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = MaybeId;
+            type Value = Simple;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("anything")
             }
-            ignore_others!(MaybeId(None));
-            fn visit_u64<E>(self, id: u64) -> Result<MaybeId, E> {
-                Ok(MaybeId(u32::try_from(id).ok().and_then(RequestId::new)))
+            ignore_others!(Simple::default());
+            fn visit_u64<E>(self, number: u64) -> Result<Simple, E> {
+                Ok(Simple { number: Some(number), text: None })
             }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<MaybeId, A::Error> {
+            fn visit_str<E>(self, text: &str) -> Result<Simple, E> {
+                Ok(Simple { number: None, text: Some(text.to_owned()) })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Simple, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(MaybeId(None))
+                Ok(Simple::default())
             }
         }
         deserializer.deserialize_any(Visitor)

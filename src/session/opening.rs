@@ -90,7 +90,7 @@ async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Resu
         };
         match outbox.encoding().decode_client(&bytes) {
             Ok(ClientFrame::Connect(connect)) => return Ok(Salvaged { connect, refused: Vec::new() }),
-            Err(DecodeError::Invalid { name, id, message }) if name == "connect" => {
+            Err(DecodeError::Invalid { name, id, message, .. }) if name == "connect" => {
                 if let Some(salvaged) = outbox.encoding().salvage_connect(&bytes) {
                     return Ok(salvaged);
                 }

@@ -523,6 +523,27 @@ over_both_transports! {
         assert_eq!(client.connected().unwrap().connects, 1);
     }
 
+    async fn a_channel_whose_confirmation_or_end_cannot_be_understood_is_asked_for_again(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.encoding = skywave_client::Encoding::MessagePack;
+        let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+        peer.close(CloseCode::Shutdown.code());
+        let (mut peer, _) = node.welcome().await;
+        // {"subscribed": {"channel": "chat:1"}}
+        peer.send_raw(b"\x81\xaasubscribed\x81\xa7channel\xa6chat:1");
+        let subscribe = peer.subscribe().await;
+        peer.send(subscribed(Some(subscribe.id), "chat:1", 0, Some(true)));
+        peer.send(publication("chat:1", 1));
+        assert_eq!(offsets(&mut room, 1).await, [1]);
+        // {"unsubscribed": {"channel": "chat:1", "code": "later"}}
+        peer.send_raw(b"\x81\xacunsubscribed\x82\xa7channel\xa6chat:1\xa4code\xa5later");
+        let subscribe = peer.subscribe().await;
+        peer.send(subscribed(Some(subscribe.id), "chat:1", 1, Some(true)));
+        peer.send(publication("chat:1", 2));
+        assert_eq!(offsets(&mut room, 1).await, [2]);
+    }
+
     async fn bytes_that_are_no_frame_end_the_connection_and_not_the_session(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);

@@ -43,7 +43,7 @@ impl Session {
                 ControlFlow::Continue(())
             }
             Err(error @ DecodeError::Invalid { .. }) => {
-                self.misunderstood(which, &error);
+                self.misunderstood(which, error);
                 ControlFlow::Continue(())
             }
             Err(error @ DecodeError::Malformed(_)) if which == Which::Live => self.fault(&error.to_string()),
@@ -62,12 +62,18 @@ impl Session {
 
     /// A frame of a known name says something unknown, as that of a newer node may. It harms nothing else: whoever
     /// waits for it is told, and where a publication is missing for it, its channel recovers.
-    fn misunderstood(&mut self, which: Which, problem: &DecodeError) {
+    fn misunderstood(&mut self, which: Which, problem: DecodeError) {
         tracing::warn!(%problem, "a frame cannot be understood");
         let message = format!("the answer cannot be understood: {problem}");
         let error = frame::Error::new(problem.id(), ErrorCode::Internal, message);
         if error.id.is_some() {
             self.error(which, frame::Error { transient: false, ..error });
+        } else if let DecodeError::Invalid { name, channel: Some(channel), .. } = problem
+            && matches!(name.as_str(), "subscribed" | "unsubscribed")
+            && which == Which::Live
+        {
+            // How the channel stands nobody knows: it is asked for again.
+            self.unsubscribed(frame::Unsubscribed { id: None, channel, code: None, reason: None });
         }
     }
 
