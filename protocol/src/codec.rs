@@ -12,7 +12,7 @@ use serde::{
     de::{self, DeserializeOwned, IgnoredAny},
 };
 use serde_json::value::RawValue;
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 /// The deepest nesting of a MessagePack frame. A payload is a leaf there, so this is about fields
 /// that nobody knows.
@@ -138,12 +138,22 @@ impl Encoding {
             return Err(DecodeError::Malformed("not UTF-8".to_owned()));
         }
         let probe: Probe = self.parse(bytes).map_err(DecodeError::Malformed)?;
-        let About { id, channel } = probe.about;
         if names.contains(&probe.name.as_str()) {
-            Err(DecodeError::Invalid { name: probe.name, id, channel, message: error })
+            let channel = self.channel_of(bytes);
+            Err(DecodeError::Invalid { name: probe.name, id: probe.id, channel, message: error })
         } else {
-            Err(DecodeError::Unknown { name: shorten(probe.name), id })
+            Err(DecodeError::Unknown { name: shorten(probe.name), id: probe.id })
         }
+    }
+
+    /// The channel that a frame concerns, where that could be read.
+    fn channel_of(self, frame: &[u8]) -> Option<Channel> {
+        #[derive(Deserialize)]
+        struct Concerned {
+            channel: Channel,
+        }
+        let named: HashMap<String, Concerned> = self.parse(frame).ok()?;
+        named.into_values().next().map(|concerned| concerned.channel)
     }
 
     fn parse<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
@@ -187,10 +197,10 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// The name of a frame and whom it concerns, whatever else is in it.
+/// The name of a frame and its id, whatever else is in it.
 struct Probe {
     name: String,
-    about: About,
+    id: Option<RequestId>,
 }
 
 impl<'de> Deserialize<'de> for Probe {
@@ -202,34 +212,26 @@ impl<'de> Deserialize<'de> for Probe {
                 formatter.write_str("a map with one entry, the frame's name")
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Probe, A::Error> {
-                let Some((name, about)) = map.next_entry()? else {
+                let Some((name, IdOf(id))) = map.next_entry()? else {
                     return Err(de::Error::custom("an empty map"));
                 };
                 if map.next_key::<IgnoredAny>()?.is_some() {
                     return Err(de::Error::custom("more than one frame in a map"));
                 }
-                Ok(Probe { name, about })
+                Ok(Probe { name, id })
             }
         }
         deserializer.deserialize_map(Visitor)
     }
 }
 
-/// Whom a frame's fields concern, as far as they say it well.
-#[derive(Default)]
-struct About {
-    id: Option<RequestId>,
-    channel: Option<Channel>,
-}
+/// The `id` of a frame's fields, if there is a good one.
+struct IdOf(Option<RequestId>);
 
-/// A number or a text, if the value is one.
-#[derive(Default)]
-struct Simple {
-    number: Option<u64>,
-    text: Option<String>,
-}
+/// An id, if the value is one.
+struct MaybeId(Option<RequestId>);
 
-/// Visitor methods for all but integers, texts and maps: values that are of no interest.
+/// Visitor methods for all but integers and maps: values that are of no interest.
 macro_rules! ignore_others {
     ($value:expr) => {
         fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
@@ -239,6 +241,9 @@ macro_rules! ignore_others {
             Ok($value)
         }
         fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($value)
+        }
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
             Ok($value)
         }
         fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
@@ -259,63 +264,49 @@ macro_rules! ignore_others {
     };
 }
 
-impl<'de> Deserialize<'de> for About {
+impl<'de> Deserialize<'de> for IdOf {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = About;
+            type Value = IdOf;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("the fields of a frame")
             }
-            ignore_others!(About::default());
-            fn visit_u64<E>(self, _: u64) -> Result<About, E> {
-                Ok(About::default())
+            ignore_others!(IdOf(None));
+            fn visit_u64<E>(self, _: u64) -> Result<IdOf, E> {
+                Ok(IdOf(None))
             }
-            fn visit_str<E>(self, _: &str) -> Result<About, E> {
-                Ok(About::default())
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<About, A::Error> {
-                let mut about = About::default();
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<IdOf, A::Error> {
+                let mut id = None;
                 while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "id" => {
-                            let number = map.next_value::<Simple>()?.number;
-                            about.id = number.and_then(|id| u32::try_from(id).ok()).and_then(RequestId::new);
-                        }
-                        "channel" => {
-                            let text = map.next_value::<Simple>()?.text;
-                            about.channel = text.and_then(|name| Channel::new(&name).ok());
-                        }
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
+                    if key == "id" {
+                        id = map.next_value::<MaybeId>()?.0;
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(about)
+                Ok(IdOf(id))
             }
         }
         deserializer.deserialize_any(Visitor)
     }
 }
 
-impl<'de> Deserialize<'de> for Simple {
+impl<'de> Deserialize<'de> for MaybeId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Simple;
+            type Value = MaybeId;
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("anything")
             }
-            ignore_others!(Simple::default());
-            fn visit_u64<E>(self, number: u64) -> Result<Simple, E> {
-                Ok(Simple { number: Some(number), text: None })
+            ignore_others!(MaybeId(None));
+            fn visit_u64<E>(self, id: u64) -> Result<MaybeId, E> {
+                Ok(MaybeId(u32::try_from(id).ok().and_then(RequestId::new)))
             }
-            fn visit_str<E>(self, text: &str) -> Result<Simple, E> {
-                Ok(Simple { number: None, text: Some(text.to_owned()) })
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Simple, A::Error> {
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<MaybeId, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Simple::default())
+                Ok(MaybeId(None))
             }
         }
         deserializer.deserialize_any(Visitor)
