@@ -1,6 +1,8 @@
-//! A proxy that closes what was silent for a while: the session's heartbeat learns to come before it.
+//! A proxy that closes what was silent for a while, or a path that forgets it: the session's heartbeat learns to come before.
 
-use crate::{World, connect, options, world::soon};
+use crate::{World, connect, options, webtransport::RawSession, world::soon};
+use quinn::TransportConfig;
+use serde_json::{Value, json};
 use skywave_client::{Backoff, Network, TransportChoice};
 use skywave_protocol::Text;
 use std::time::Duration;
@@ -36,4 +38,40 @@ async fn a_session_behind_a_proxy_that_closes_what_is_silent_is_cut_once_and_the
     .await;
     assert_eq!(cuts.get(), 1);
     assert!(client.connected().unwrap().resumed);
+}
+
+/// Connects over WebTransport with a QUIC that gives up what was silent for as long; answers what the node said.
+async fn connect_raw(world: &World, connect: &Value) -> (RawSession, Value) {
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(PROXY_TIMEOUT.try_into().unwrap()));
+    let session = RawSession::open(world.relay.address(), transport).await;
+    let mut control = session.control().await;
+    control.send(connect).await;
+    let connected = control.frame().await["connected"].take();
+    (session, connected)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_dies_in_a_pause_longer_than_quic_allows_counts_as_cut_and_the_session_goes_on() {
+    let world = World::new(&[]).await;
+    let closed = &world.server.node().metrics.sessions_closed;
+    let (session, connected) = connect_raw(&world, &json!({"connect": {"id": 1}})).await;
+    world.relay.set(|weather| weather.udp = false);
+    soon(session.quic.closed()).await;
+    soon(async {
+        while !world.server.node().sessions.all().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    soon(async {
+        while closed.with_label_values(&["cut"]).get() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    world.relay.set(|weather| weather.udp = true);
+    let resume = json!({"connect": {"id": 1, "resume": connected["resume"]}});
+    let (_session, again) = connect_raw(&world, &resume).await;
+    assert_eq!((&again["session"], &again["resumed"]), (&connected["session"], &json!(true)), "{again}");
 }
