@@ -186,6 +186,26 @@ async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
 }
 
 #[tokio::test]
+async fn a_node_whose_port_closes_after_it_said_something_else_is_left_as_soon() {
+    let (mut node, mut other) = (Node::start().await, Node::start().await);
+    let (url, mut passing) = passage(node.address).await;
+    let mut options = node.options(TransportKind::WebTransport);
+    options.urls = vec![url, other.url()];
+    let (client, mut peer, _) = node.client(options).await;
+    let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
+    peer.publish().await;
+    // No answer to that.
+    beaten_slowly(&mut peer).await;
+    passing.shutdown().await;
+    let begin = Instant::now();
+    let (mut peer, _) = other.welcome().await;
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    let publish = peer.publish().await;
+    peer.send(published(&publish, 1));
+    publishing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn nodes_without_webtransport_are_found_among_silent_ones() {
     let silent = Silent::start();
     let mut node = Node::start_with(Udp::Silent).await;

@@ -73,7 +73,7 @@ pub(super) struct Live {
     last_seq: Option<u32>,
     /// Whether a sign of life was sent since something was heard.
     nudged: bool,
-    /// The first request since something was heard.
+    /// The first request since something was heard, or when that was while a reply is outstanding.
     asked: Option<Instant>,
     /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
     looking: JoinSet<bool>,
@@ -198,6 +198,11 @@ impl Live {
         self.asked = None;
         self.last_chance = None;
         self.nudged = false;
+    }
+
+    /// Something was heard, and a reply is still outstanding: the node may have gone right after it.
+    pub fn owes(&mut self) {
+        self.asked = Some(self.heard);
     }
 
     /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.

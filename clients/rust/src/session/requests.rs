@@ -81,6 +81,11 @@ impl Requests {
         Ok(())
     }
 
+    /// Whether any reply on this connection is outstanding.
+    pub fn are_owed_by(&self, connection: u64) -> bool {
+        !self.is_empty() && self.pending.values().any(|pending| pending.connection == connection)
+    }
+
     /// Whether somebody waits for a reply on this connection that no other can give.
     pub fn needs(&self, connection: u64) -> bool {
         self.pending

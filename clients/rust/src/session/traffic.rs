@@ -34,6 +34,17 @@ impl Session {
     // ---- from the node
 
     pub(super) fn received(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
+        let outcome = self.take(which, received);
+        if let Some(number) = self.connection(which).map(|live| live.number)
+            && self.requests.are_owed_by(number)
+            && let Some(live) = self.connection(which)
+        {
+            live.owes();
+        }
+        outcome
+    }
+
+    fn take(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
         let Some(live) = self.connection(which) else { return ControlFlow::Continue(()) };
         live.heard();
         match live.encoding.decode_server(&received.frame) {
