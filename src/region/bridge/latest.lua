@@ -19,7 +19,7 @@ end
 -- A channel goes from one epoch to another. Where that one has an earlier name (the other region lost its data, and its clock
 -- stands behind), `REGION latest` is the latest that it left: who stands there is not ahead of this region.
 local function leave_epoch(pos, region, left, to)
-  if left and is_later(left, to) then
+  if left and left ~= to and is_later(left, to) then
     local latest = redis.call('HGET', pos, region .. ' latest')
     if not latest or is_later(left, string.match(latest, '^(.*):')) then
       redis.call('HSET', pos, region .. ' latest', left .. ':0')

@@ -83,7 +83,7 @@ impl Requests {
 
     /// Whether any reply on this connection is outstanding.
     pub fn are_owed_by(&self, connection: u64) -> bool {
-        !self.is_empty() && self.pending.values().any(|pending| pending.connection == connection)
+        self.pending.values().any(|pending| pending.connection == connection)
     }
 
     /// Whether somebody waits for a reply on this connection that no other can give.
