@@ -10,7 +10,9 @@ use skywave::{
     config::Config,
     server::{Server, StartError},
 };
-use skywave_client::{CertificateCheck, Client, ClientOptions, TransportChoice};
+use skywave_client::{
+    CertificateCheck, ChannelEvent, Client, ClientOptions, SubscribeOptions, Subscription, TransportChoice,
+};
 use skywave_protocol::{Channel, Json, Text};
 use std::{collections::BTreeMap, io, io::Write, ops::RangeInclusive, time::Duration};
 use tempfile::NamedTempFile;
@@ -240,6 +242,14 @@ impl Deployment {
     pub async fn deliveries(&self, name: &str, count: usize) {
         self.region(name).ear.deliveries(count).await;
     }
+}
+
+/// Subscribes to what follows from now on.
+pub async fn subscribe(client: &Client, channel: &str) -> Subscription {
+    let mut subscription = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
+    let subscribed = soon(subscription.next()).await;
+    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+    subscription
 }
 
 pub async fn ear(name: &str, redis: &RedisServer) -> Ear {

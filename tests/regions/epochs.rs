@@ -1,6 +1,10 @@
 //! A region's Redis begins another life, of which the regions learn at different times.
 
-use crate::{deployment::Deployment, patience::soon, server::RedisServer};
+use crate::{
+    deployment::{Deployment, subscribe},
+    patience::soon,
+    server::RedisServer,
+};
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscribed, Subscription, TransportChoice};
 use skywave_protocol::{Point, frame::GapReason, position::Origin};
 
@@ -19,14 +23,6 @@ async fn publish(deployment: &Deployment, numbers: std::ops::RangeInclusive<u64>
         points.extend(last);
     }
     points
-}
-
-/// Subscribes to what follows from now on.
-async fn subscribe(client: &Client, channel: &str) -> Subscription {
-    let mut subscription = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
-    let subscribed = soon(subscription.next()).await;
-    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
-    subscription
 }
 
 #[tokio::test(flavor = "multi_thread")]

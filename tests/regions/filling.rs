@@ -1,7 +1,7 @@
 //! What a region knows of another when its cursor is lost or the other's log no longer reaches back to it.
 
 use crate::{
-    deployment::Deployment,
+    deployment::{Deployment, subscribe},
     json_socket::JsonSocket,
     patience::{eventually, soon},
     world::channel,
@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use skywave::broker::{Broker, From};
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
-use skywave_protocol::frame::GapReason;
+use skywave_protocol::{frame::GapReason, position::Epoch};
 use std::{collections::HashMap, ops::RangeInclusive};
 
 /// Two regions, of which the first knows nothing: the second published so much before.
@@ -247,9 +247,7 @@ async fn what_nobody_has_any_more_is_told_though_nothing_follows_it() {
         publish(&deployment, 1..=1).await;
         eu.ear.deliveries(2).await;
         let client = eu.client(transport).await;
-        let mut subscription = soon(client.subscribe("bench:1", SubscribeOptions::default())).await.unwrap();
-        let subscribed = soon(subscription.next()).await;
-        assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+        let mut subscription = subscribe(&client, "bench:1").await;
         deployment.path("eu", "us").cut();
         deployment.path("eu", "us").reset();
         publish(&deployment, 2..=5).await;
@@ -271,45 +269,47 @@ async fn what_nobody_has_any_more_is_told_though_nothing_follows_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_region_forgot_before_it_crossed_is_told_though_nothing_follows_it() {
+/// Two regions, a subscriber in the first, and a Redis of the second that has forgotten all, some of which had not crossed.
+/// The link is cut.
+async fn forgotten() -> (Deployment, Client, Subscription) {
     let deployment = Deployment::start(&["eu", "us"]).await;
     let (eu, us) = (deployment.region("eu"), deployment.region("us"));
     publish(&deployment, 1..=2).await;
     eu.ear.deliveries(4).await;
     let client = eu.client(TransportChoice::WebSocket).await;
-    let mut subscription = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
-    let subscribed = soon(subscription.next()).await;
-    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+    let subscription = subscribe(&client, "chat:1").await;
     deployment.path("eu", "us").cut();
     deployment.path("eu", "us").reset();
     publish(&deployment, 3..=4).await;
     us.redis.run::<()>("FLUSHALL").await;
-    deployment.path("eu", "us").heal();
+    (deployment, client, subscription)
+}
+
+/// The subscriber is told that the channel begins anew; gives the epoch.
+async fn begins_anew(subscription: &mut Subscription) -> Epoch {
     let told = soon(subscription.next()).await;
     let Some(ChannelEvent::Gap(gap)) = told else { panic!("{told:?}") };
     assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 0));
+    gap.epoch
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_region_forgot_before_it_crossed_is_told_though_nothing_follows_it() {
+    let (deployment, _client, mut subscription) = forgotten().await;
+    let us = deployment.region("us");
+    deployment.path("eu", "us").heal();
+    let epoch = begins_anew(&mut subscription).await;
     // What follows belongs to what was told.
     let accepted = us.publish("chat:1", 5).await;
-    assert_eq!((&accepted.epoch, accepted.offset), (&gap.epoch, 1));
+    assert_eq!((&accepted.epoch, accepted.offset), (&epoch, 1));
     let next = soon(subscription.next()).await;
     assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_region_forgot_before_it_crossed_is_told_though_somebody_there_has_read_the_channel_since() {
-    let deployment = Deployment::start(&["eu", "us"]).await;
-    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
-    publish(&deployment, 1..=2).await;
-    eu.ear.deliveries(4).await;
-    let client = eu.client(TransportChoice::WebSocket).await;
-    let mut subscription = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
-    let subscribed = soon(subscription.next()).await;
-    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
-    deployment.path("eu", "us").cut();
-    deployment.path("eu", "us").reset();
-    publish(&deployment, 3..=4).await;
-    us.redis.run::<()>("FLUSHALL").await;
+    let (deployment, _client, mut subscription) = forgotten().await;
+    let us = deployment.region("us");
     // Of all its partitions channels begin, so many that this one cannot be told from them.
     for number in 0..16 {
         us.insist(&format!("chat:other {number}"), number, &format!("key {number}")).await;
@@ -323,11 +323,9 @@ async fn what_a_region_forgot_before_it_crossed_is_told_though_somebody_there_ha
     let goes_on = there.get("us").unwrap();
     assert_eq!(goes_on.offset, 0);
     deployment.path("eu", "us").heal();
-    let told = soon(subscription.next()).await;
-    let Some(ChannelEvent::Gap(gap)) = told else { panic!("{told:?}") };
-    assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 0));
+    let epoch = begins_anew(&mut subscription).await;
     let accepted = us.publish("chat:1", 5).await;
-    assert_eq!((&accepted.epoch, &accepted.epoch, accepted.offset), (&gap.epoch, &goes_on.epoch, 1));
+    assert_eq!((&accepted.epoch, &accepted.epoch, accepted.offset), (&epoch, &goes_on.epoch, 1));
     let next = soon(subscription.next()).await;
     assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
 }

@@ -168,13 +168,19 @@ over_both_transports! {
     }
 }
 
+/// A client of `node` over a [`passage`], which knows of `other` as well.
+async fn client_over_a_passage(node: &mut Node, other: &Node) -> (Client, Peer, JoinSet<()>) {
+    let (url, passing) = passage(node.address).await;
+    let mut options = node.options(TransportKind::WebTransport);
+    options.urls = vec![url, other.url()];
+    let (client, peer, _) = node.client(options).await;
+    (client, peer, passing)
+}
+
 #[tokio::test]
 async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
     let (mut node, mut other) = (Node::start().await, Node::start().await);
-    let (url, mut passing) = passage(node.address).await;
-    let mut options = node.options(TransportKind::WebTransport);
-    options.urls = vec![url, other.url()];
-    let (client, _peer, _) = node.client(options).await;
+    let (client, _peer, mut passing) = client_over_a_passage(&mut node, &other).await;
     passing.shutdown().await;
     let begin = Instant::now();
     let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
@@ -188,10 +194,7 @@ async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
 #[tokio::test]
 async fn a_node_whose_port_closes_after_it_said_something_else_is_left_as_soon() {
     let (mut node, mut other) = (Node::start().await, Node::start().await);
-    let (url, mut passing) = passage(node.address).await;
-    let mut options = node.options(TransportKind::WebTransport);
-    options.urls = vec![url, other.url()];
-    let (client, mut peer, _) = node.client(options).await;
+    let (client, mut peer, mut passing) = client_over_a_passage(&mut node, &other).await;
     let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
     peer.publish().await;
     // No answer to that.
