@@ -114,6 +114,41 @@ fn a_busy_session_whose_peer_was_slow_to_begin_is_noticed_as_soon_as_any() {
     }
 }
 
+/// What the peer is told with the ping that comes next, and answers at once.
+fn patience_told_next(session: &mut Session) -> Duration {
+    let seq = session.next_ping();
+    session.now += RTT;
+    session.heartbeat.pong(seq, session.now);
+    patience(session)
+}
+
+#[test]
+fn a_page_that_was_busy_once_waits_no_longer_for_a_silent_node_over_websocket() {
+    for answers_before in [0, 1, 4, 30, 100] {
+        let mut session = Session::new(PathKind::Tcp, Activity::Foreground);
+        session.beats(answers_before);
+        let usual = patience_told_next(&mut session);
+        let seq = session.next_ping();
+        session.now += seconds(1);
+        session.heartbeat.pong(seq, session.now);
+        let told = patience_told_next(&mut session);
+        assert!(told <= usual.min(seconds(13)), "{told:?} after {answers_before}, before {usual:?}");
+    }
+}
+
+#[test]
+fn a_page_that_was_busy_as_it_began_waits_no_longer_for_it() {
+    let mut session = Session::new(PathKind::Tcp, Activity::Foreground);
+    for _ in 0..3 {
+        let seq = session.next_ping();
+        session.now += seconds(1);
+        session.heartbeat.pong(seq, session.now);
+    }
+    patience_told_next(&mut session);
+    let told = patience_told_next(&mut session);
+    assert!(told <= seconds(13), "{told:?}");
+}
+
 #[test]
 fn a_busy_session_on_a_path_that_needs_patience_is_pinged_no_more_than_a_quiet_one() {
     let mut session = Session::new(PathKind::Tcp, Activity::Foreground);

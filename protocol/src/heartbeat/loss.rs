@@ -12,9 +12,10 @@ const PROBE_SPREAD_MS: u32 = 5_000;
 const MAX_GAP_MS: u32 = 600;
 /// Losses among the last 48 pings that make a path a shaky one: six per cent.
 const SHAKY_LOSSES: u32 = 3;
-/// Late answers among the last 64 from which on TCP paths are waited for longer: 1.5 and 7 % loss each way.
+/// Late answers among the last 64 from which on TCP paths are waited for longer: 1.5, 7 and 15 % loss each way.
 const FEW_LATE: u32 = 2;
 const MANY_LATE: u32 = 9;
+const MOST_LATE: u32 = 18;
 
 /// One bit for each of the last 64 pings, the newest lowest: set when it was lost, or late on TCP.
 ///
@@ -87,9 +88,10 @@ impl ProbePlan {
 
     /// One ping: a second one would queue behind the first. TCP repeats a lost segment after one RTO, then two,
     /// four …, the n-th time after (2^n − 1) · RTO; the wait has room for four of these and an answer, for five
-    /// where a few of the last 64 answers were late, and for six where many were.
+    /// where a few of the last 64 answers were late, for six where many were, and for seven where more than a quarter was.
     fn stream(late: u32, rto_ms: u32) -> Self {
-        let repetitions = 4 + u32::from(late >= FEW_LATE) + u32::from(late >= MANY_LATE);
+        let repetitions =
+            4 + [FEW_LATE, MANY_LATE, MOST_LATE].into_iter().filter(|&least| late >= least).count();
         let wait_ms = rto_ms.saturating_mul(1 << repetitions).min(millis(MAX_TIMEOUT));
         Self { probes: 1, first_gap_ms: wait_ms, max_gap_ms: wait_ms }
     }

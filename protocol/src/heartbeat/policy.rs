@@ -387,7 +387,8 @@ impl Heartbeat {
 
     fn learn(&mut self, beat: &Beat, lost: u8, rtt: Option<Duration>, now: Instant) {
         let late = rtt.is_some_and(|rtt| self.is_late(rtt));
-        if let Some(rtt) = rtt {
+        // Nor does TCP measure what it sent again (Karn): the wait for that is in the wait for an answer already.
+        if let Some(rtt) = rtt.filter(|_| !late) {
             self.rtt.sample(rtt);
         }
         let suspicious = lost > 0 && beat.plan.is_suspicious(lost);
@@ -404,16 +405,25 @@ impl Heartbeat {
         }
     }
 
-    /// Whether an answer on TCP waited for a retransmission, which is at least 200 ms after the first attempt.
+    /// Whether an answer on TCP waited for a retransmission, which is at least 200 ms after the first attempt, or for a
+    /// peer that was busy.
     fn is_late(&mut self, rtt: Duration) -> bool {
         if self.path == PathKind::Udp {
             return false;
         }
-        let rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        let rtt_us = micros(rtt);
         // The envelope rises by 3 % per answer, so that a path that got longer is not late for good.
         let risen_us = self.fastest_us.saturating_add(self.fastest_us / 32 + 1);
         self.fastest_us = rtt_us.min(risen_us);
-        rtt_us - self.fastest_us > self.fastest_us.max(LATE_ANSWER_US)
+        // Those by which it was measured so far, as the first answers of a page that loads.
+        if self.rtt.srtt().is_some_and(|srtt| self.is_beyond_fastest(micros(srtt))) {
+            self.rtt = RttEstimator::default();
+        }
+        self.is_beyond_fastest(rtt_us)
+    }
+
+    fn is_beyond_fastest(&self, rtt_us: u32) -> bool {
+        rtt_us.saturating_sub(self.fastest_us) > self.fastest_us.max(LATE_ANSWER_US)
     }
 
     /// Nothing has happened later than now, whatever the clock said before.
@@ -446,6 +456,10 @@ impl Limits {
         };
         start_ms.clamp(self.min_ms, self.max_ms)
     }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 fn duration(millis: u32) -> Duration {
