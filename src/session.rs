@@ -96,43 +96,36 @@ struct Session<C> {
 }
 
 /// Runs a session on an established transport until it ends.
-pub async fn serve<C: Connection>(node: Arc<Node>, mut connection: C) {
-    let _counted = node.sessions.transports.enter();
-    let transport = connection.transport();
-    let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
-    // What is needed only for a moment is boxed, so that an idle session does not carry room for it.
-    let opened = Box::pin(opening::open(&node, &mut connection, &outbox)).await;
-    let code = match opened {
-        Ok(opened) => {
-            node.metrics.sessions.with_label_values(&[transport]).inc();
-            let mut session = Session::new(node.clone(), connection, outbox.clone(), opened);
-            let end = session.run().await;
-            let now = Instant::now().into_std();
-            let memory = match end {
-                End::Cut => session.heartbeat.memory_of_cut(now),
-                End::Closed(_) | End::Refused(_) | End::Gone => session.heartbeat.memory(now),
-            };
-            let Session { connection, id, subscriptions, joining, pending, places, served, .. } = session;
-            node.path_memories.keep(id.clone(), transport, memory);
-            // Others are told as soon as the session is over, not when its transport has closed.
-            node.metrics.subscriptions.sub(subscriptions.len() as i64);
-            drop((subscriptions, joining, pending, places));
-            if let Some(attached) = node.sessions.detach(&id, &outbox) {
-                node.fencing.release(&id, &attached);
+///
+/// How it begins and how it ends is boxed, and so is the session: an idle one carries no room for either.
+pub fn serve<C: Connection>(node: Arc<Node>, connection: C) -> impl Future<Output = ()> + Send {
+    let beginning = Box::pin(begin(node.clone(), connection));
+    async move {
+        let _counted = node.sessions.transports.enter();
+        let code = match beginning.await {
+            Ok(mut session) => {
+                let end = session.run().await;
+                Box::pin(session.end(end)).await
             }
-            count(&node, transport, &outbox);
-            node.metrics.sessions.with_label_values(&[transport]).dec();
-            tracing::debug!(session = %id, ?end, "session left its transport");
-            let code = Box::pin(finish(&node, connection, &outbox, end)).await;
-            drop(served);
-            code
+            Err(code) => code,
+        };
+        node.metrics.sessions_closed.with_label_values(&[&code]).inc();
+    }
+}
+
+/// A session that is open, or the reason with which its transport was closed.
+async fn begin<C: Connection>(node: Arc<Node>, mut connection: C) -> Result<Box<Session<C>>, String> {
+    let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
+    match opening::open(&node, &mut connection, &outbox).await {
+        Ok(opened) => {
+            node.metrics.sessions.with_label_values(&[connection.transport()]).inc();
+            Ok(Box::new(Session::new(node, connection, outbox, opened)))
         }
         Err(end) => {
             node.metrics.handshakes_refused.with_label_values(&[end.reason()]).inc();
-            Box::pin(finish(&node, connection, &outbox, end)).await
+            Err(finish(&node, connection, &outbox, end).await)
         }
-    };
-    node.metrics.sessions_closed.with_label_values(&[&code]).inc();
+    }
 }
 
 async fn finish<C: Connection>(node: &Node, connection: C, outbox: &Outbox, end: End) -> String {
@@ -199,6 +192,31 @@ impl<C: Connection> Session<C> {
         session.refuse_all(opened.refused);
         session.join_all(opened.wanted);
         session
+    }
+
+    /// Gives back what the session had, and closes its transport. Answers the reason.
+    async fn end(self: Box<Self>, end: End) -> String {
+        let now = Instant::now().into_std();
+        let memory = match end {
+            End::Cut => self.heartbeat.memory_of_cut(now),
+            End::Closed(_) | End::Refused(_) | End::Gone => self.heartbeat.memory(now),
+        };
+        let Self { node, connection, outbox, id, subscriptions, joining, pending, places, served, .. } =
+            *self;
+        let transport = connection.transport();
+        node.path_memories.keep(id.clone(), transport, memory);
+        // Others are told as soon as the session is over, not when its transport has closed.
+        node.metrics.subscriptions.sub(subscriptions.len() as i64);
+        drop((subscriptions, joining, pending, places));
+        if let Some(attached) = node.sessions.detach(&id, &outbox) {
+            node.fencing.release(&id, &attached);
+        }
+        count(&node, transport, &outbox);
+        node.metrics.sessions.with_label_values(&[transport]).dec();
+        tracing::debug!(session = %id, ?end, "session left its transport");
+        let code = finish(&node, connection, &outbox, end).await;
+        drop(served);
+        code
     }
 
     async fn run(&mut self) -> End {

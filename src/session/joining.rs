@@ -21,7 +21,7 @@ use skywave_protocol::{
     },
     salvage::Refused,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// What of one session is read at a time to subscribe to channels: so many histories, or fewer lists of who is there.
 const MAX_READS: usize = 16;
@@ -245,6 +245,10 @@ impl<C: Connection> Session<C> {
     pub(super) fn finish_joining(&mut self, joined: Joined) -> Result<(), CloseCode> {
         let Joined { channel, outcome } = joined;
         let Some(joining) = self.joining.remove(&channel) else { return Ok(()) };
+        if self.joining.is_empty() {
+            // An idle session keeps no room for it.
+            self.joining = HashMap::new();
+        }
         let Joining { membership, stay, id, wish, resumes, reads, next } = joining;
         self.reads -= reads;
         // A token that came meanwhile may grant less.

@@ -104,20 +104,32 @@ pub async fn listen(node: Arc<Node>, endpoint: Endpoint) {
             continue;
         }
         handshakes.fetch_add(1, Ordering::Relaxed);
-        let (node, handshakes) = (node.clone(), handshakes.clone());
+        // Boxed: the handshake's state is large and gone once the session runs.
+        let beginning = Box::pin(begin(node.clone(), incoming, handshakes.clone()));
         tokio::spawn(async move {
-            let address = canonical(incoming.remote_address());
-            // Boxed: the handshake's state is large and gone once the session runs.
-            let established = Box::pin(establish(&node, incoming)).await;
-            handshakes.fetch_sub(1, Ordering::Relaxed);
-            match established {
-                Ok(connection) => session::serve(node, connection).await,
-                Err(error) => {
-                    tracing::debug!(%address, %error, "no WebTransport session");
-                    node.metrics.handshakes_refused.with_label_values(&[error.reason()]).inc();
-                }
+            if let Some(serving) = beginning.await {
+                serving.await;
             }
         });
+    }
+}
+
+/// The session on a connection that comes in, if it can be established.
+async fn begin(
+    node: Arc<Node>,
+    incoming: Incoming,
+    handshakes: Arc<AtomicUsize>,
+) -> Option<impl Future<Output = ()> + Send> {
+    let address = canonical(incoming.remote_address());
+    let established = establish(&node, incoming).await;
+    handshakes.fetch_sub(1, Ordering::Relaxed);
+    match established {
+        Ok(connection) => Some(session::serve(node, connection)),
+        Err(error) => {
+            tracing::debug!(%address, %error, "no WebTransport session");
+            node.metrics.handshakes_refused.with_label_values(&[error.reason()]).inc();
+            None
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use http::{
     },
 };
 use http_body_util::Full;
-use hyper::{body::Incoming, ext::Protocol};
+use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use skywave_protocol::{CONNECT_PATH, Encoding};
 use std::{
@@ -70,16 +70,11 @@ impl Endpoint {
         let upgrade = hyper::upgrade::on(&mut request);
         let (node, address, sessions) = (self.node.clone(), self.address, self.sessions.clone());
         sessions.fetch_add(1, Ordering::Relaxed);
+        // Boxed: what the upgrade needs is gone once the session runs.
+        let beginning = Box::pin(begin(node, upgrade, accepted.encoding, address));
         tokio::spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => {
-                    let limit = node.config.limits.frame_bytes;
-                    let stream = TokioIo::new(upgraded);
-                    let connection =
-                        WebSocketConnection::new(stream, accepted.encoding, address, limit).await;
-                    session::serve(node, connection).await;
-                }
-                Err(error) => tracing::debug!(%address, %error, "the upgrade failed"),
+            if let Some(serving) = beginning.await {
+                serving.await;
             }
             sessions.fetch_sub(1, Ordering::Relaxed);
         });
@@ -113,6 +108,26 @@ impl Endpoint {
         let (encoding, subprotocol) = choose_subprotocol(&offered)
             .ok_or((StatusCode::BAD_REQUEST, "skywave.v1.json and skywave.v1.msgpack are spoken here"))?;
         Ok(Accepted { encoding, subprotocol, accept_key })
+    }
+}
+
+/// The session on a connection that was upgraded, if it was.
+async fn begin(
+    node: Arc<Node>,
+    upgrade: OnUpgrade,
+    encoding: Encoding,
+    address: SocketAddr,
+) -> Option<impl Future<Output = ()> + Send> {
+    match upgrade.await {
+        Ok(upgraded) => {
+            let limit = node.config.limits.frame_bytes;
+            let connection = WebSocketConnection::new(TokioIo::new(upgraded), encoding, address, limit).await;
+            Some(session::serve(node, connection))
+        }
+        Err(error) => {
+            tracing::debug!(%address, %error, "the upgrade failed");
+            None
+        }
     }
 }
 
