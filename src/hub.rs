@@ -125,7 +125,7 @@ impl Hub {
     pub fn presence_changed(&self, change: &Arc<PresenceChanged>) {
         self.each(&change.frame().channel, |subscriber| {
             if subscriber.presence {
-                subscriber.outbox.frame(subscriber.lane, change);
+                subscriber.outbox.presence_changed(subscriber.lane, change);
             }
         });
     }

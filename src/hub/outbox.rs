@@ -12,7 +12,7 @@ mod sequel;
 pub use lane::LaneId;
 
 use crate::{
-    broadcast::{Broadcast, Broadcastable, Event, Publication, encode_frame},
+    broadcast::{Event, PresenceChanged, Publication, encode_frame},
     broker::Chunk,
 };
 use lane::{Item, Lane};
@@ -22,7 +22,7 @@ use sequel::Room;
 use skywave_protocol::{
     Channel, CloseCode, Encoding, Position, ServerFrame,
     codec::EncodedFrame,
-    frame::{GapReason, SessionId, Stream},
+    frame::{self, GapReason, SessionId, Stream},
 };
 use std::{
     collections::VecDeque,
@@ -231,11 +231,20 @@ impl Outbox {
         self.push(id, Item::Publication(publication.clone()), size);
     }
 
-    /// Queues another frame in its place among the lane's publications.
-    pub fn frame<F: Broadcastable>(&self, id: LaneId, broadcast: &Broadcast<F>) {
-        let frame = broadcast.encoded(self.encoding).clone();
+    /// Queues a change of presence in its place among the lane's publications. Of one for which there is no room the peer
+    /// is told how many are there, once there is: so it knows that it missed something.
+    pub fn presence_changed(&self, id: LaneId, change: &PresenceChanged) {
+        let frame = change.encoded(self.encoding).clone();
         let size = frame.len();
-        self.push(id, Item::Frame(frame), size);
+        let is_kept = self.push(id, Item::Frame(frame), size);
+        let mut queues = self.queues.lock();
+        let Some(lane) = queues.lane(id).filter(|lane| !is_kept || lane.has_dropped()) else { return };
+        let frame::PresenceChanged { channel, count, .. } = change.frame();
+        let (channel, joined, left) = (channel.clone(), Vec::new(), Vec::new());
+        let recount = frame::PresenceChanged { channel, count: *count, joined, left };
+        lane.recount(encode_frame(&ServerFrame::PresenceChanged(recount), self.encoding));
+        queues.settle(id);
+        wake(queues);
     }
 
     /// What the lane's peer was sent may not be what there is: once what waits is out, history is asked.
@@ -247,18 +256,20 @@ impl Outbox {
         wake(queues);
     }
 
-    fn push(&self, id: LaneId, item: Item, size: usize) {
+    /// Whether there was room for it.
+    fn push(&self, id: LaneId, item: Item, size: usize) -> bool {
         let mut queues = self.queues.lock();
         let is_frame = matches!(item, Item::Frame(_));
         match queues.lane(id) {
-            None => return,
+            None => return false,
             // History has it.
-            Some(lane) if lane.is_behind() && !is_frame => return,
+            Some(lane) if lane.is_behind() && !is_frame => return false,
             Some(_) => queues.free(size, self.max_bytes),
         }
         let fits = queues.bytes + size <= self.max_bytes;
-        let Some(lane) = queues.lane(id) else { return };
-        if fits && (is_frame || !lane.is_behind()) {
+        let Some(lane) = queues.lane(id) else { return false };
+        let is_kept = fits && (is_frame || !lane.is_behind());
+        if is_kept {
             lane.push(item, size);
             queues.bytes += size;
         } else if !is_frame && !lane.is_behind() {
@@ -266,6 +277,7 @@ impl Outbox {
         }
         queues.settle(id);
         wake(queues);
+        is_kept
     }
 
     /// Queues an event, unless this session sent it; a waiting one of the same sender and slot is replaced.

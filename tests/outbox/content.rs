@@ -40,13 +40,15 @@ pub fn event(session: &str, slot: Option<&str>, number: u64) -> Arc<Event> {
 }
 
 pub fn changed() -> Arc<PresenceChanged> {
-    let (joined, left) = (Vec::new(), Vec::new());
-    Broadcast::new(frame::PresenceChanged {
-        channel: Channel::new("chat:1").unwrap(),
-        count: 1,
-        joined,
-        left,
-    })
+    changed_to(1, 1)
+}
+
+/// One more is there now, with details of this size.
+pub fn changed_to(count: u64, size: usize) -> Arc<PresenceChanged> {
+    let data = Some(Json::parse(format!("\"{}\"", "x".repeat(size))).unwrap());
+    let member = frame::Member { session: Text::new("one").unwrap(), user: None, data, since_ms: 0 };
+    let (joined, left) = (vec![member], Vec::new());
+    Broadcast::new(frame::PresenceChanged { channel: Channel::new("chat:1").unwrap(), count, joined, left })
 }
 
 pub fn at(offset: u64) -> Position {

@@ -119,7 +119,7 @@ fn a_doubt_asks_history_once_what_waits_is_out() {
     let (idle, busy, filling) = (live_lane(&outbox, 5), live_lane(&outbox, 5), open_lane(&outbox));
     outbox.set_position(filling, at(5));
     outbox.publication(busy, &publication(6));
-    outbox.frame(busy, &changed());
+    outbox.presence_changed(busy, &changed());
     for lane in [idle, busy, filling] {
         outbox.doubt(lane);
     }

@@ -1,7 +1,7 @@
 //! A node's outbox against the region, whatever comes in whatever order.
 
 use crate::{
-    content::{changed, named},
+    content::{changed_to, named},
     peer::Peer,
     reader::{decode, open_lane},
     region::{Name, OTHER, Region, Seen, position},
@@ -61,6 +61,7 @@ enum Step {
     },
     Presence {
         channel: usize,
+        size: usize,
     },
     /// What its sessions do.
     Join {
@@ -98,10 +99,10 @@ enum Start {
 fn steps() -> impl Strategy<Value = Step> {
     let channel = || 0..CHANNELS;
     let origin = || prop_oneof![3 => Just(0), 1 => Just(OTHER)];
-    let size = prop_oneof![8 => Just(1usize), 3 => 200usize..700, 1 => Just(5000)];
+    let size = || prop_oneof![8 => Just(1usize), 3 => 200usize..700, 1 => Just(5000)];
     let start = prop_oneof![Just(Start::Head), Just(Start::Beginning), (0usize..8).prop_map(Start::Missing)];
     prop_oneof![
-        12 => (channel(), origin(), size).prop_map(|(channel, origin, size)| Step::Publish { channel, origin, size }),
+        12 => (channel(), origin(), size()).prop_map(|(channel, origin, size)| Step::Publish { channel, origin, size }),
         1 => (channel(), origin(), any::<bool>()).prop_map(|(channel, origin, kept)| Step::BeginEpoch { channel, origin, kept }),
         1 => channel().prop_map(|channel| Step::BeginReplay { channel }),
         1 => channel().prop_map(|channel| Step::EndReplay { channel }),
@@ -109,7 +110,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => channel().prop_map(|channel| Step::Miss { channel }),
         1 => (channel(), 1usize..6).prop_map(|(channel, count)| Step::Repeat { channel, count }),
         1 => channel().prop_map(|channel| Step::Doubt { channel }),
-        1 => channel().prop_map(|channel| Step::Presence { channel }),
+        2 => (channel(), size()).prop_map(|(channel, size)| Step::Presence { channel, size }),
         3 => (channel(), start).prop_map(|(channel, from)| Step::Join { channel, from }),
         1 => channel().prop_map(|channel| Step::Leave { channel }),
         6 => Just(Step::Poll),
@@ -160,6 +161,8 @@ struct Subscribed {
     /// Something happened that the node is yet to notice.
     is_uncertain: bool,
     lane: Option<LaneId>,
+    /// So many came since it was subscribed to.
+    present: u64,
     start: Seen,
     peer: Peer,
     reading: Option<Reading>,
@@ -226,6 +229,7 @@ impl Node {
         let coming = if region.is_coming { vec![region.heads[OTHER].origin()] } else { Vec::new() };
         let start = Chunk { start: position(&seen), coming, complete: true, ..Chunk::default() };
         let answer = matches!(from, Start::Head).then_some((start, 0));
+        subscribed.present = 0;
         subscribed.start = seen.clone();
         subscribed.peer = Peer { seen: seen.clone(), ..Peer::default() };
         subscribed.reading = Some(Reading { from: seen, is_first: true, answer });
@@ -291,6 +295,8 @@ impl Node {
             while taken < most {
                 let Some(frame) = self.outbox.take(lane) else { break };
                 let subscribed = self.channels.iter_mut().find(|one| one.lane == Some(lane)).unwrap();
+                let is_joining = subscribed.reading.as_ref().is_some_and(|reading| reading.is_first);
+                assert!(!is_joining, "nothing comes before `subscribed`");
                 subscribed.peer.take(&decode(frame));
                 taken += 1;
             }
@@ -364,9 +370,11 @@ impl StateMachineTest for Machine {
                 }
             }
             Step::Doubt { channel } => node.doubt(channel),
-            Step::Presence { channel } => {
-                if let Some(lane) = node.channels[channel].lane {
-                    node.outbox.frame(lane, &changed());
+            Step::Presence { channel, size } => {
+                let subscribed = &mut node.channels[channel];
+                if let Some(lane) = subscribed.lane {
+                    subscribed.present += 1;
+                    node.outbox.presence_changed(lane, &changed_to(subscribed.present, size));
                     node.forget_dropped();
                 }
             }
@@ -398,6 +406,11 @@ impl StateMachineTest for Machine {
 
     fn teardown(mut node: Node, world: World) {
         node.settle(&world.regions);
+        for subscribed in node.channels.iter().filter(|one| one.lane.is_some()) {
+            let (peer, present) = (&subscribed.peer, subscribed.present);
+            assert_eq!(peer.count, present, "who is there was not told at last: {peer:?}");
+            assert!(peer.named == present || peer.has_missed, "{present} came: {peer:?}");
+        }
         for (subscribed, region) in node.channels.iter().zip(&world.regions) {
             for head in region.heads.iter().filter(|head| head.origin != OTHER || !region.is_coming) {
                 let seen = subscribed.peer.seen.get(&head.origin);

@@ -9,6 +9,10 @@ use std::collections::BTreeSet;
 pub struct Peer {
     pub seen: Seen,
     pub heard: BTreeSet<Name>,
+    /// How many are there, as it was told last, how many of them by name, and whether it knows that it missed some.
+    pub count: u64,
+    pub named: u64,
+    pub has_missed: bool,
 }
 
 impl Peer {
@@ -34,7 +38,12 @@ impl Peer {
                 assert_eq!(lost, None, "told as lost by a gap to {to:?} from {:?}", self.seen);
                 self.seen.insert(to.origin, to);
             }
-            ServerFrame::PresenceChanged(_) => {}
+            ServerFrame::PresenceChanged(change) => {
+                assert!(change.count >= self.count, "{} are there, and then {}", self.count, change.count);
+                self.count = change.count;
+                self.named += change.joined.len() as u64;
+                self.has_missed |= change.joined.is_empty();
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! What is dropped, and made good, when a reader is slow.
 
 use crate::{
-    content::{at, changed, event, history, part, publication, sized_publication, whole},
+    content::{at, changed, changed_to, event, history, part, publication, sized_publication, whole},
     reader::{LIMIT, decode, drain, events, fill, live_lane, open_lane, outbox, story, task},
 };
 use skywave::{broker::Chunk, hub::outbox::Task};
@@ -86,7 +86,7 @@ fn other_frames_outlive_a_dropped_queue() {
     let outbox = outbox();
     let lane = live_lane(&outbox, 0);
     outbox.publication(lane, &publication(1));
-    outbox.frame(lane, &changed());
+    outbox.presence_changed(lane, &changed());
     for offset in 2..=50 {
         outbox.publication(lane, &sized_publication(offset, 500));
     }
@@ -96,6 +96,48 @@ fn other_frames_outlive_a_dropped_queue() {
     assert!(outbox.take(lane).is_none());
     assert_eq!(task(&outbox), Some(Task::Fill(lane)));
     assert_eq!(outbox.position(lane), Some(at(0)));
+}
+
+#[test]
+fn of_changes_of_presence_for_which_there_is_no_room_the_count_is_told_once_there_is() {
+    let outbox = outbox();
+    let lane = live_lane(&outbox, 0);
+    // Alone larger than all that may wait, as where many come at once who tell much of themselves.
+    outbox.presence_changed(lane, &changed_to(7, 2 * LIMIT));
+    let lists = |count: u64, names: usize| {
+        let frame = decode(outbox.take(lane).unwrap());
+        let ServerFrame::PresenceChanged(change) = frame else { panic!("{frame:?}") };
+        assert_eq!((change.count, change.joined.len()), (count, names));
+    };
+    assert_eq!(outbox.ready_lane(), Some(lane));
+    lists(7, 0);
+    assert!(outbox.take(lane).is_none());
+    // What comes meanwhile keeps its place, and the count is that of the last one.
+    outbox.presence_changed(lane, &changed_to(8, 2 * LIMIT));
+    outbox.presence_changed(lane, &changed_to(9, 1));
+    outbox.publication(lane, &publication(1));
+    assert_eq!(outbox.ready_lane(), Some(lane));
+    lists(9, 1);
+    assert!(matches!(decode(outbox.take(lane).unwrap()), ServerFrame::Publication(_)));
+    lists(9, 0);
+    assert!(outbox.take(lane).is_none());
+}
+
+#[test]
+fn nothing_of_a_channel_goes_out_before_it_is_subscribed_to() {
+    let outbox = outbox();
+    let lane = open_lane(&outbox);
+    outbox.set_position(lane, at(0));
+    // So much comes while its history is read that its queue is dropped.
+    for offset in 1..=50 {
+        outbox.publication(lane, &sized_publication(offset, 500));
+        outbox.presence_changed(lane, &changed());
+    }
+    assert!(outbox.take_counts().queues_dropped > 0);
+    assert_eq!(outbox.ready_lane(), None);
+    fill(&outbox, lane, &part(&[], [publication(1)]));
+    assert_eq!(outbox.ready_lane(), Some(lane));
+    assert_eq!(story(&outbox, lane).first().map(String::as_str), Some("presence"));
 }
 
 #[test]
@@ -142,7 +184,7 @@ fn a_large_publication_waits_for_no_frame_that_waits_for_it() {
     let outbox = outbox();
     let lane = open_lane(&outbox);
     outbox.set_position(lane, at(0));
-    outbox.frame(lane, &changed());
+    outbox.presence_changed(lane, &changed());
     let large = || whole(&[], [sized_publication(1, 2 * LIMIT)]);
     fill(&outbox, lane, &large());
     assert_eq!(task(&outbox), None);

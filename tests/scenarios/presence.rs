@@ -2,22 +2,32 @@
 
 use crate::{
     on_every_transport,
-    peer::{Peer, channel, connect_to, id},
-    world::{Way, World, json, presence_changed, refused, soon, subscribed, token},
+    peer::{Peer, channel, connect, connect_to, id},
+    world::{TOKEN_SECRET, Way, World, json, presence_changed, refused, soon, subscribed, token},
 };
-use skywave::auth::rights::Right;
+use skywave::{
+    auth::{
+        mint::{Claims, Minter},
+        rights::Right,
+    },
+    config::Secret,
+};
 use skywave_client::{Members, SubscribeOptions, Subscription};
 use skywave_protocol::{
     ClientFrame, ErrorCode, ServerFrame,
     frame::{Connect, SessionId, Subscribe, Unsubscribe},
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 use tokio::time::Instant;
 
 on_every_transport! {
     who_is_there_is_told_on_subscribing,
     a_request_tells_who_is_there,
     those_who_come_together_are_told_together,
+    those_of_whom_there_is_too_much_to_tell_at_once_show_in_the_count,
     one_who_comes_and_goes_at_once_is_not_told,
     one_who_goes_before_its_coming_was_told_but_was_listed_is_told,
     one_who_leaves_is_told_at_once,
@@ -104,6 +114,45 @@ async fn those_who_come_together_are_told_together(way: Way) {
     let expected: BTreeSet<_> = peers.iter().map(|(_, connected)| connected.session.to_string()).collect();
     assert_eq!(joined.iter().map(ToString::to_string).collect::<BTreeSet<_>>(), expected);
     assert_eq!((left, count), (vec![], 6));
+}
+
+/// A token of a user of whom presence shows this much.
+fn token_with_details(user: &str, bytes: usize) -> String {
+    let details = serde_json::json!({ "about": "x".repeat(bytes) });
+    let claims = Claims {
+        user: Some(user.to_owned()),
+        channels: Vec::new(),
+        info: Some(serde_json::value::to_raw_value(&details).unwrap()),
+        audience: None,
+        issuer: None,
+        lifetime: Duration::from_secs(600),
+    };
+    Minter::from_secret(&Secret::new(TOKEN_SECRET)).mint(&claims, SystemTime::now()).unwrap()
+}
+
+async fn those_of_whom_there_is_too_much_to_tell_at_once_show_in_the_count(way: Way) {
+    const COUNT: usize = 20;
+    let settings = [
+        ("CHANNELS__CHAT__ALLOW", "subscribe,presence"),
+        ("CHANNELS__CHAT__PRESENCE_BATCH", "500ms"),
+        ("LIMITS__OUTBOX_BYTES", "65536"),
+    ];
+    let world = World::secured(way, &settings).await;
+    let client = world.client_with(token("alice", &[])).await;
+    let mut room = client.subscribe("chat:1", with_presence()).await.unwrap();
+    assert_eq!(change(&mut room).await.2, 1);
+    let mut peers = Vec::new();
+    for number in 0..COUNT {
+        let token = Some(token_with_details(&format!("user-{number}"), 4_000).into());
+        peers.push(Peer::open(&world, Connect { token, ..connect() }).await.0);
+    }
+    for peer in &mut peers {
+        peer.send(subscribe(2)).await;
+    }
+    // Their details alone are more than may wait for a session.
+    while change(&mut room).await.2 != COUNT as u64 + 1 {}
+    let presence = soon(client.presence("chat:1")).await.unwrap();
+    assert_eq!(presence.members.len(), COUNT + 1);
 }
 
 async fn one_who_comes_and_goes_at_once_is_not_told(way: Way) {

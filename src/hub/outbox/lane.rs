@@ -135,6 +135,10 @@ pub(super) struct Lane {
     state: LaneState,
     /// The session reads a part of its history just now.
     reading: bool,
+    /// Its first reading is done, so that `subscribed` goes out before whatever is taken of it.
+    begun: bool,
+    /// A change of presence was dropped: so many are there now, which is told once all that waits is out.
+    recount: Option<EncodedFrame>,
     /// What the peer was sent may not be what there is: history is to be asked.
     doubted: bool,
     /// It is ready, or the transport's.
@@ -173,6 +177,8 @@ impl Lane {
             needs: 0,
             state: LaneState::Filling,
             reading: true,
+            begun: false,
+            recount: None,
             doubted: false,
             queued: false,
         }
@@ -202,7 +208,23 @@ impl Lane {
 
     /// Whether the transport can take something, or only admission can tell.
     pub(super) fn is_takable(&self) -> bool {
-        !self.backfill.items.is_empty() || self.state == LaneState::Live && self.live.items.len() > self.held
+        let is_live = self.state == LaneState::Live && self.live.items.len() > self.held;
+        self.begun && (!self.backfill.items.is_empty() || is_live || self.is_to_recount())
+    }
+
+    /// Whether the number of those who are there is due: no change that was made before waits.
+    fn is_to_recount(&self) -> bool {
+        self.recount.is_some() && self.live.items.len() == self.held
+    }
+
+    /// Whether a change of presence was dropped that is yet to be told.
+    pub(super) fn has_dropped(&self) -> bool {
+        self.recount.is_some()
+    }
+
+    /// A change of presence was dropped, now or before: how many are there by now is told instead.
+    pub(super) fn recount(&mut self, recount: EncodedFrame) {
+        self.recount = Some(recount);
     }
 
     /// Whether some of it waits for what may come before it.
@@ -250,6 +272,9 @@ impl Lane {
 
     /// The next frame for its peer; `None` when there is none for now.
     pub(super) fn next(&mut self, encoding: Encoding) -> Option<EncodedFrame> {
+        if !self.begun {
+            return None;
+        }
         if let Some(item) = self.backfill.items.pop_front() {
             let frame = item.pass(&mut self.position, encoding);
             self.backfill.bytes -= frame.len();
@@ -271,6 +296,9 @@ impl Lane {
                 Verdict::Hold => self.held += 1,
                 Verdict::Read => self.state = LaneState::Filling,
             }
+        }
+        if self.is_to_recount() {
+            return self.recount.take();
         }
         self.settle_doubt();
         release_if_empty(&mut self.backfill.items);
@@ -299,7 +327,7 @@ impl Lane {
         let live = std::mem::take(&mut self.live);
         let mut sequel = Sequel::new(&self.stream.channel, &self.position, &live.items, encoding);
         let (loss, whole) = sequel.read(chunk, room);
-        self.reading = false;
+        (self.reading, self.begun) = (false, true);
         self.needs = sequel.needs;
         self.backfill.extend(std::mem::take(&mut sequel.items), encoding);
         let mut held = Vec::new();
