@@ -344,6 +344,8 @@ impl<C: Connection> Session<C> {
             Incoming::Moved(address) => {
                 tracing::debug!(session = %self.id, %address, "the session goes on from another address");
                 self.node.metrics.address_changes.inc();
+                self.node.sessions.moved(&self.id, self.claim.number, address);
+                self.places.moved(&self.node, address);
                 self.heartbeat.path_changed(now);
                 Ok(())
             }

@@ -50,8 +50,15 @@ pub struct Opened {
 /// A session's places in the limits of the node, its address and its user; given back when dropped.
 pub struct Places {
     _node: Place<()>,
-    _address: Place<AddressBlock>,
+    address: Place<AddressBlock>,
     _user: Option<Place<Arc<str>>>,
+}
+
+impl Places {
+    /// The session goes on from another address, and counts there, be it one too many.
+    pub fn moved(&mut self, node: &Node, address: SocketAddr) {
+        self.address = node.address_quota.take_beyond(AddressBlock::of(address.ip()));
+    }
 }
 
 /// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is not
@@ -212,7 +219,7 @@ fn places(
         // It takes over from its older transport, which still has the session's places.
         return Ok(Places {
             _node: node.session_quota.take_beyond(()),
-            _address: node.address_quota.take_beyond(block),
+            address: node.address_quota.take_beyond(block),
             _user: user.map(|user| node.user_quota.take_beyond(user)),
         });
     }
@@ -220,7 +227,7 @@ fn places(
     let too_many = if resumed { CloseCode::Overloaded } else { CloseCode::TooManySessions };
     Ok(Places {
         _node: node.session_quota.take(()).ok_or(CloseCode::Overloaded)?,
-        _address: node.address_quota.take(block).ok_or(CloseCode::Overloaded)?,
+        address: node.address_quota.take(block).ok_or(CloseCode::Overloaded)?,
         _user: match user {
             Some(user) => Some(node.user_quota.take(user).ok_or(too_many)?),
             None => None,

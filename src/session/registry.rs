@@ -111,6 +111,14 @@ impl Registry {
         }
     }
 
+    /// The session's transport of this number goes on from another address.
+    pub fn moved(&self, session: &str, number: u64, address: SocketAddr) {
+        let mut sessions = self.sessions.lock();
+        if let Some(attached) = sessions.get_mut(session).filter(|attached| attached.claim.number == number) {
+            attached.address = address;
+        }
+    }
+
     pub fn contains(&self, session: &str) -> bool {
         self.sessions.lock().contains_key(session)
     }

@@ -5,8 +5,12 @@ use crate::{
 };
 use quinn::TransportConfig;
 use serde_json::json;
+use skywave::limits::AddressBlock;
 use skywave_client::{Client, SubscribeOptions, TransportChoice, TransportKind};
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 /// What a user may have to wait for a session where UDP is dropped in silence.
 const FALLBACK_PROMISE: Duration = Duration::from_secs(1);
@@ -57,6 +61,26 @@ async fn a_session_that_sends_no_frame_goes_on_from_another_address() {
         assert_eq!(room.next().await, ("chat:1".to_owned(), offset));
     }
     assert_eq!(changes.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_goes_on_from_another_address_counts_there() {
+    let world = World::new(&[("LIMITS__SESSIONS_PER_ADDRESS", "1")]).await;
+    let client = world.client(TransportChoice::WebTransport).await;
+    let mut room = soon(client.subscribe("chat:1", SubscribeOptions::default())).await.unwrap();
+    let elsewhere = IpAddr::from([127, 0, 0, 2]);
+    world.relay.rebind_to(elsewhere).await;
+    for offset in 1..=3 {
+        soon(client.publish("chat:1", number(offset))).await.unwrap();
+        receives(&mut room, offset..=offset).await;
+    }
+    let node = world.server.node();
+    let addresses: Vec<_> = node.sessions.all().iter().map(|(_, attached)| attached.address.ip()).collect();
+    assert_eq!(addresses, [elsewhere]);
+    // There is no place more where it is, and one where it was.
+    assert!(node.address_quota.take(AddressBlock::of(elsewhere)).is_none());
+    let _other = world.direct(TransportChoice::WebTransport).await;
+    assert_eq!(node.sessions.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,13 @@
 
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -15,6 +21,8 @@ use tokio::{
 };
 
 const MAX_PACKET_BYTES: usize = 65_536;
+/// Where it comes from towards the node.
+const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Bytes of TCP that are delayed together.
 const TCP_CHUNK_BYTES: usize = 4096;
 /// The weather is the same in each run.
@@ -108,9 +116,14 @@ impl Relay {
 
     /// Gives each UDP flow another source port towards the node, as a NAT does that has forgotten it.
     pub async fn rebind(&self) {
+        self.rebind_to(HOME).await;
+    }
+
+    /// Gives each UDP flow another source address towards the node, as where a phone changes its network.
+    pub async fn rebind_to(&self, address: IpAddr) {
         let clients: Vec<SocketAddr> = self.shared.flows.lock().keys().copied().collect();
         for client in &clients {
-            let flow = self.shared.clone().flow(*client).await;
+            let flow = self.shared.clone().flow(*client, address).await;
             self.shared.flows.lock().insert(*client, flow);
         }
     }
@@ -127,8 +140,8 @@ async fn bind() -> (TcpListener, UdpSocket) {
 }
 
 impl Shared {
-    async fn flow(self: Arc<Self>, client: SocketAddr) -> Flow {
-        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    async fn flow(self: Arc<Self>, client: SocketAddr, from: IpAddr) -> Flow {
+        let back = Arc::new(UdpSocket::bind((from, 0)).await.unwrap());
         back.connect(self.node).await.unwrap();
         let reading = tokio::spawn({
             let back = back.clone();
@@ -160,7 +173,7 @@ impl Shared {
             let back = match known {
                 Some(back) => back,
                 None => {
-                    let flow = self.clone().flow(client).await;
+                    let flow = self.clone().flow(client, HOME).await;
                     let back = flow.back.clone();
                     self.flows.lock().insert(client, flow);
                     back
