@@ -340,11 +340,9 @@ function textWithBigInts(data) {
 }
 
 // src/position.ts
-function admit(position2, { origin, epoch, offset }) {
-  const { epoch: life, offset: seen } = pointOf(position2, origin) ?? { epoch, offset: 0 };
-  if (life !== epoch) return "new_epoch";
-  if (offset <= seen) return "duplicate";
-  return offset === seen + 1 ? "next" : "gap";
+function isNext(position2, { origin, epoch, offset }) {
+  const seen = pointOf(position2, origin) ?? { epoch, offset: 0 };
+  return seen.epoch === epoch && offset === seen.offset + 1;
 }
 function moved(position2 = {}, { origin, epoch, offset }) {
   return { ...position2, [origin]: { epoch, offset } };
@@ -1073,11 +1071,10 @@ var Link = class {
   leaveAgainAt = /* @__PURE__ */ new Map();
   since;
   frameBytes = USUAL_FRAME_BYTES;
-  #timeoutMs = 0;
+  /** When something came last, or would have. */
+  heardAt;
+  timeoutMs = 0;
   #patienceMs = Infinity;
-  #heardAt;
-  /** A time before which it is not given up, whatever was heard: after a sleep. */
-  #spareUntil = 0;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
   /** Until when it still may be heard, for one who looked late. */
@@ -1086,36 +1083,39 @@ var Link = class {
     this.address = address;
     this.transport = transport;
     this.since = now;
-    this.#heardAt = now;
+    this.heardAt = now;
   }
   /** Queues a frame; answers whether the node takes frames of that size. */
   send(frame, lane = "reliable") {
     return this.transport.send(frame, lane, this.frameBytes || Infinity);
   }
   heard(now) {
-    this.#heardAt = now;
+    this.heardAt = now;
     this.#checkedBy = Infinity;
     this.#lastChance = 0;
   }
   /** Takes the heartbeat's times from `connected` or a `ping`. */
   beats({ interval_ms, timeout_ms }) {
-    this.#timeoutMs = timeout_ms;
+    this.timeoutMs = timeout_ms;
     this.#patienceMs = Math.max(interval_ms + timeout_ms, LEAST_PATIENCE_MS);
   }
   /** The system slept: what the node sent meanwhile may still come. */
   spare(now) {
-    this.#spareUntil = now + this.#timeoutMs;
+    this.heardAt = Math.max(this.heardAt, now + this.timeoutMs - this.#patienceMs);
   }
-  /** Unless something comes within `withinMs`, the connection is dead. */
+  /** How long it may owe an answer in silence before it is doubted: for ever where it has no time-out. */
+  get doubtMs() {
+    return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
+  }
+  /** Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for. */
   check(now, withinMs) {
+    const isFirst = this.#checkedBy === Infinity;
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
-  }
-  get isBeingChecked() {
-    return this.#checkedBy < Infinity;
+    return isFirst;
   }
   /** When the connection counts as dead unless something comes. */
   get deadAt() {
-    return this.#lastChance || Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+    return this.#lastChance || Math.min(this.heardAt + this.#patienceMs, this.#checkedBy);
   }
   /** Whether it is dead by now. */
   isDead(now) {
@@ -1167,13 +1167,12 @@ var Phase = class {
     this.#subscription = subscription < 0 ? void 0 : subscription;
     return true;
   }
-  /** What becomes of a frame of the channel, by where it came from. */
-  fate(stream) {
-    if (this.asked === void 0) return "drop";
-    if (stream === void 0 && this.leaving !== void 0) return "drop";
-    const isAnybodys = stream === void 0 || stream === UNNAMED;
-    if (this.isJoined) return isAnybodys || stream === (this.#subscription ?? stream) ? "deliver" : "drop";
-    return isAnybodys || stream > this.#past ? "hold" : "drop";
+  /** Whether a frame of the channel is the present subscription's, by where it came from. */
+  isOwn(stream) {
+    if (this.asked === void 0) return false;
+    if (stream === void 0) return this.leaving === void 0;
+    if (stream === UNNAMED) return true;
+    return this.isJoined ? stream === (this.#subscription ?? stream) : stream > this.#past;
   }
 };
 function hold(held, frame, stream) {
@@ -1378,11 +1377,14 @@ var LATE_MS2 = 500;
 var RoundTrips = class {
   /** In milliseconds; 0: none yet. */
   smoothedMs = 0;
+  /** Since when replies have been waited for, while they are. */
+  since = 0;
   /** When the next look is due, while replies are waited for. */
   nextAt = 0;
   #suspendedAt = -Infinity;
   /** From now on a reply is waited for. */
   begin(now) {
+    this.since = now;
     this.nextAt = now + LOOK_MS;
   }
   look(now) {
@@ -1403,10 +1405,7 @@ var MAX_REQUESTS = 1024;
 var Requests = class {
   trips = new RoundTrips();
   #timeoutMs;
-  /** Those of the session itself. */
-  #sent = /* @__PURE__ */ new Map();
-  /** Those of the application, which keep their ids from one connection to the next. */
-  #asked = /* @__PURE__ */ new Map();
+  #pending = /* @__PURE__ */ new Map();
   #lastId = 0;
   constructor(timeoutMs) {
     this.#timeoutMs = timeoutMs;
@@ -1415,82 +1414,87 @@ var Requests = class {
   nextId() {
     do
       this.#lastId = this.#lastId % 4294967295 + 1;
-    while (this.#sent.has(this.#lastId) || this.#asked.has(this.#lastId));
+    while (this.#pending.has(this.#lastId));
     return this.#lastId;
   }
   /** Sends a request of the session itself; answers its id, none when the node takes no frames of that size. */
   send(link, now, frame, request) {
     const id2 = this.nextId();
     if (!link.send(frame(id2))) return void 0;
-    if (!this.#isWaiting) this.trips.begin(now);
-    this.#sent.set(id2, { request, link, sentAt: now });
+    this.#begin(id2, { ...request, link, sentAt: now, expiresAt: Infinity });
     return id2;
+  }
+  #begin(id2, pending) {
+    if (!this.#isWaiting) this.trips.begin(pending.sentAt);
+    this.#pending.set(id2, pending);
   }
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query, link, now) {
-    if (this.#asked.size >= MAX_REQUESTS) throw requestError("limit_reached", "too much waits", true);
+    const asked = [...this.#pending.values()].filter(({ frame }) => frame);
+    if (asked.length >= MAX_REQUESTS) throw requestError("limit_reached", "too much waits", true);
     const id2 = this.nextId();
-    const expiresAt = now + (query.timeoutMs ?? this.#timeoutMs);
-    this.#asked.set(id2, { request: query, link: void 0, sentAt: now, expiresAt });
+    this.#begin(id2, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
     if (link !== void 0) this.sendWaiting(link, now);
     return () => {
-      this.#asked.delete(id2);
+      this.#pending.delete(id2);
     };
   }
   /** Sends what waits for a connection. */
   sendWaiting(link, now) {
-    for (const [id2, asked] of this.#asked) {
-      if (asked.link !== void 0) continue;
-      if (!this.#isWaiting) this.trips.begin(now);
-      asked.link = link;
-      asked.sentAt = now;
-      if (!link.send(asked.request.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
+    for (const [id2, pending] of this.#pending) {
+      if (pending.link !== void 0) continue;
+      pending.link = link;
+      pending.sentAt = now;
+      if (pending.frame && !link.send(pending.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
     }
   }
   #fail(id2, error) {
-    this.#take(id2)?.request.failed?.(error);
+    this.#take(id2)?.failed?.(error);
   }
   /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
-  replied(id2, now) {
-    const pending = this.#take(id2 ?? 0);
+  replied(id2 = 0, now) {
+    const pending = this.#take(id2);
     if (pending !== void 0) this.trips.replied(pending.sentAt, now);
-    return pending?.request;
+    return pending;
   }
   /** Takes a request that does not wait any longer. */
   #take(id2) {
-    const pending = this.#sent.get(id2) ?? this.#asked.get(id2);
-    this.#sent.delete(id2);
-    this.#asked.delete(id2);
+    const pending = this.#pending.get(id2);
+    this.#pending.delete(id2);
     return pending;
   }
   /** Whether somebody waits for a reply on this connection that no other can give. */
   needs(link) {
-    return [...this.#asked.values()].some((asked) => asked.link === link && !asked.request.isRepeatable);
+    return [...this.#pending.values()].some((pending) => pending.link === link && pending.isRepeatable === false);
   }
   /** The connection is gone: what may be asked twice waits for the next one, the rest failed. */
   lost(link) {
-    for (const [id2, sent] of this.#sent) if (sent.link === link) this.#sent.delete(id2);
-    for (const [id2, asked] of this.#asked) {
-      if (asked.link !== link) continue;
-      asked.link = void 0;
-      if (!asked.request.isRepeatable) this.#fail(id2, requestError("unavailable", "connection lost"));
+    for (const [id2, pending] of this.#pending) {
+      if (pending.link !== link) continue;
+      pending.link = void 0;
+      if (!pending.frame) this.#pending.delete(id2);
+      else if (!pending.isRepeatable) this.#fail(id2, requestError("unavailable", "connection lost"));
     }
   }
-  /** Whether a reply is on its way. */
+  /** Whether somebody waits for a reply. */
   get #isWaiting() {
-    return this.#sent.size > 0 || [...this.#asked.values()].some(({ link }) => link !== void 0);
+    return this.#pending.size > 0;
+  }
+  /** Since when somebody has waited for a reply without a break. */
+  get waitsSince() {
+    return this.#isWaiting ? this.trips.since : Infinity;
   }
   /** When the next one has waited for too long, or it is time to look. */
   get nextAt() {
-    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#asked.values()].map((asked) => asked.expiresAt));
+    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#pending.values()].map(({ expiresAt }) => expiresAt));
   }
   expire(now) {
     if (this.#isWaiting) this.trips.look(now);
-    for (const [id2, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
+    for (const [id2, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
   /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
   failAll(error, end) {
-    for (const [id2, { request }] of this.#asked) if (!end || id2 < end && request.reply !== "refreshed") this.#fail(id2, error);
+    for (const [id2, { frame, reply }] of this.#pending) if (frame && (!end || id2 < end && reply !== "refreshed")) this.#fail(id2, error);
   }
 };
 
@@ -1526,24 +1530,23 @@ var Subscription = class {
     this.position ??= body.position;
     this.reader.subscribed(body, this.position);
   }
-  /** Hands on a frame of this channel that came after `subscribed`. */
+  /** Hands on a frame of this channel that came after `subscribed`, or says why not. */
   deliver([name, body]) {
     if (name === "event") this.reader.event(body);
     else if (!this.reader.hasRoom()) return "full";
     else if (name === "publication") return this.#publication(body);
     else if (name === "gap") this.#gap(body);
     else if (name === "presence_changed") this.reader.presenceChanged(body);
-    return "done";
+    return void 0;
   }
   #publication(publication2) {
     const { origin, epoch, offset, key: key2 } = publication2;
     if (this.position === void 0) return "out_of_order";
-    const admission = admit(this.position, publication2);
-    if (admission === "duplicate") return "done";
-    if (admission !== "next") return "out_of_order";
+    if (isPast(this.position, publication2)) return void 0;
+    if (!isNext(this.position, publication2)) return "out_of_order";
     this.position = moved(this.position, publication2);
     if (key2 === void 0 || this.#isNew(key2, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication2);
-    return "done";
+    return void 0;
   }
   #isNew(key2, place2) {
     const known = this.keys.get(key2);
@@ -1612,14 +1615,14 @@ var Traffic = class {
   }
   #channelFrame(link, channel2, frame, stream) {
     const phase = link === this.#host.live ? link.phases.get(channel2) : void 0;
-    const fate = phase?.fate(stream);
-    if (fate === "deliver") this.#deliver(channel2, frame);
-    else if (phase && fate === "hold" && !hold(phase.held, frame, stream)) this.#host.fault(link, "too much");
+    if (!phase?.isOwn(stream)) return;
+    if (phase.isJoined) this.#deliver(channel2, frame);
+    else if (!hold(phase.held, frame, stream)) this.#host.fault(link, "too much");
   }
   #deliver(channel2, frame) {
-    const delivery = this.#subscriptions.get(channel2)?.deliver(frame);
-    if (delivery === "full") this.#pause(channel2, Infinity);
-    else if (delivery === "out_of_order") this.#refused(channel2, requestError("unavailable", "a publication is missing"));
+    const obstacle = this.#subscriptions.get(channel2)?.deliver(frame);
+    if (obstacle === "full") this.#pause(channel2, Infinity);
+    else if (obstacle !== void 0) this.#refused(channel2, requestError("unavailable", "a publication is missing"));
   }
   #confirmed(link, body) {
     const { id: id2 = BY_CONNECT, channel: channel2, subscription = -1 } = body;
@@ -1830,11 +1833,10 @@ var Traffic = class {
     return this.requests.ask(query, this.#host.live, this.#host.now());
   }
   /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
-  check() {
+  check(leastMs = LEAST_CHECK_MS) {
     const { live } = this.#host;
-    if (live === void 0 || live.isBeingChecked) return;
-    this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
-    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.requests.trips.smoothedMs));
+    const withinMs = Math.max(leastMs, 4 * this.requests.trips.smoothedMs);
+    if (live?.check(this.#host.now(), withinMs)) this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
   }
   // ---- time
   get nextAt() {
@@ -1850,6 +1852,7 @@ var Traffic = class {
     this.sendPublishes();
     const { live } = this.#host;
     if (live === void 0) return;
+    if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
   }
@@ -1960,11 +1963,15 @@ var Session = class {
     this.settle();
   }
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
-  check() {
-    this.traffic.check();
-    if (this.due?.purpose === "connect" && !this.due.isTold) {
+  check(leastMs) {
+    this.traffic.check(leastMs);
+    const { live, due } = this;
+    if (due?.isTold === false) {
       this.route.beginRound();
       this.open("connect");
+    } else if (live && !this.opening && due?.purpose !== "drain") {
+      const at = this.now() + live.doubtMs;
+      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: "connect" };
     }
     this.settle();
   }
@@ -2007,10 +2014,16 @@ var Session = class {
     this.traffic.tick(now);
     this.settle();
   }
+  /** The connection lives: what is opened beside it because of a doubt is given up. */
+  #trust(live) {
+    const { opening } = this;
+    if ((opening ?? this.due)?.purpose !== "connect" || opening?.link !== void 0) return;
+    this.#cancelOpening(lost("given up"));
+    this.#stand(live);
+  }
   // ---- opening
   open(purpose, named, forced, settle) {
-    const isOnly = named !== void 0 && purpose !== "drain";
-    const targets = isOnly ? this.route.only(named, forced) : this.route.targets(named, this.live?.address);
+    const targets = this.route.targets(named, this.live?.address, purpose !== "drain", forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
     this.due = void 0;
     this.opening = opening;
@@ -2119,7 +2132,7 @@ var Session = class {
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
   fail(opening, error) {
     this.opening = void 0;
-    const { purpose, link, targets } = opening;
+    const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
@@ -2128,7 +2141,7 @@ var Session = class {
       for (const target of targets) if (link === void 0 || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live !== void 0) this.#stay(purpose, isFinal, this.live, error);
+    if (this.live !== void 0) this.#stay(opening, isFinal, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
@@ -2139,10 +2152,11 @@ var Session = class {
     }
   }
   /** A move failed: the session goes on where it is. */
-  #stay(purpose, isFinal, live, error) {
+  #stay(opening, isFinal, live, error) {
+    const { purpose } = opening;
     if (purpose === "up") this.route.upFailed?.(live.address);
-    if (purpose === "drain" && !isFinal) {
-      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+    if (isNeeded(opening) && !isFinal) {
+      this.due = { purpose, ...this.due, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
@@ -2187,6 +2201,7 @@ var Session = class {
     return {
       frame: (frame, stream) => {
         link.heard(this.now());
+        if (link === this.live) this.#trust(link);
         if (link.isConnected) this.#frame(link, frame, stream);
         else this.#early(link, frame, stream);
         this.settle();
@@ -2901,17 +2916,17 @@ var Route = class {
   beginRound() {
     this.#candidates.beginRound();
   }
-  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
-  targets(named, leaving) {
+  /**
+   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * over another transport than the usual one if one is named.
+   */
+  targets(named, leaving, isAlone = false, choice) {
+    if (named !== void 0 && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
     if (named === void 0) return order.map((address) => this.#target(address));
     const others = order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key);
     return [named, ...others].map((address) => this.#target(address));
-  }
-  /** `address` alone, over another transport than the usual one if one is named. */
-  only(address, choice) {
-    return [this.#target(address, choice)];
   }
   /** The application wants this transport from now on. Answers which one it has wanted. */
   choose(choice) {

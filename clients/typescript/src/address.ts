@@ -12,7 +12,7 @@ export type NodeUrl = string | { readonly webtransport?: string; readonly websoc
 export interface Address {
   /** Equal for equal addresses. */
   readonly key: string;
-  readonly webtransport: string | undefined;
+  readonly webtransport?: string | undefined;
   readonly websocket: string | undefined;
   /** Whether nothing of it is without TLS. */
   readonly isSecure: boolean;

@@ -47,7 +47,7 @@ const LEAST_SWEEP = 64;
 export interface ChoiceOptions {
   readonly transport: TransportChoice;
   readonly headStartMs: number;
-  readonly storage: MemoryStorage | undefined;
+  readonly storage?: MemoryStorage | undefined;
 }
 
 /** What a client is doing, and since when something is wrong. */

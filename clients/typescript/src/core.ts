@@ -11,7 +11,7 @@ import { within } from './within.js';
 export class Skywave extends SkywaveCore {
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: CoreOptions = {}) {
-    super(url, options, webSocketParts(options), { transport: 'websocket', headStartMs: 0, storage: undefined });
+    super(url, options, webSocketParts(options), { transport: 'websocket', headStartMs: 0 });
   }
 }
 
@@ -19,7 +19,7 @@ function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
   return {
     address(url) {
       const { href } = endpoint(typeof url === 'string' ? url : (url as typeof url | undefined)?.websocket);
-      return { key: href, webtransport: undefined, websocket: href.replace(/^http/, 'ws'), isSecure: true };
+      return { key: href, websocket: href.replace(/^http/, 'ws'), isSecure: true };
     },
     // To the one target that a fixed route gives.
     dial: async ({ targets: [target], timeoutMs }, signal) => {

@@ -10,15 +10,10 @@ export interface Point {
 /** Origin → point. An absent origin means "from its beginning". */
 export type Position = Readonly<Record<string, Point>>;
 
-/** What a publication is to somebody who stands at a position. */
-export type Admission = 'next' | 'duplicate' | 'gap' | 'new_epoch';
-
-/** Judges the publication that stands at a place. Offsets begin at 1. */
-export function admit(position: Position, { origin, epoch, offset }: Place): Admission {
-  const { epoch: life, offset: seen } = pointOf(position, origin) ?? { epoch, offset: 0 };
-  if (life !== epoch) return 'new_epoch';
-  if (offset <= seen) return 'duplicate';
-  return offset === seen + 1 ? 'next' : 'gap';
+/** Whether the publication that stands at a place is the one after the position. Offsets begin at 1. */
+export function isNext(position: Position, { origin, epoch, offset }: Place): boolean {
+  const seen = pointOf(position, origin) ?? { epoch, offset: 0 };
+  return seen.epoch === epoch && offset === seen.offset + 1;
 }
 
 /** Where something stands. */

@@ -117,12 +117,17 @@ export class Session implements TrafficHost {
   }
 
   /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
-  check(): void {
-    this.traffic.check();
+  check(leastMs?: number): void {
+    this.traffic.check(leastMs);
+    const { live, due } = this;
     // Whoever waits for the next attempt begins it now.
-    if (this.due?.purpose === 'connect' && !this.due.isTold) {
+    if (due?.isTold === false) {
       this.route.beginRound();
       this.open('connect');
+    } else if (live && !this.opening && due?.purpose !== 'drain') {
+      // Beside a connection that may be dead, another one is opened.
+      const at = this.now() + live.doubtMs;
+      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: 'connect' };
     }
     this.settle();
   }
@@ -171,12 +176,19 @@ export class Session implements TrafficHost {
     this.settle();
   }
 
+  /** The connection lives: what is opened beside it because of a doubt is given up. */
+  #trust(live: Link): void {
+    const { opening } = this;
+    if ((opening ?? this.due)?.purpose !== 'connect' || opening?.link !== undefined) return;
+    this.#cancelOpening(lost('given up'));
+    this.#stand(live);
+  }
+
   // ---- opening
 
   open(purpose: Purpose, named?: Address, forced?: TransportChoice, settle?: Opening['settle']): Opening {
-    const isOnly = named !== undefined && purpose !== 'drain';
     // Whoever names another one wants to be left.
-    const targets = isOnly ? this.route.only(named, forced) : this.route.targets(named, this.live?.address);
+    const targets = this.route.targets(named, this.live?.address, purpose !== 'drain', forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
     this.due = undefined;
     this.opening = opening;
@@ -295,7 +307,7 @@ export class Session implements TrafficHost {
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
   fail(opening: Opening, error: SkywaveError): void {
     this.opening = undefined;
-    const { purpose, link, targets } = opening;
+    const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
@@ -304,7 +316,7 @@ export class Session implements TrafficHost {
       for (const target of targets) if (link === undefined || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live !== undefined) this.#stay(purpose, isFinal, this.live, error);
+    if (this.live !== undefined) this.#stay(opening, isFinal, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== undefined && link !== undefined) {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
@@ -317,11 +329,12 @@ export class Session implements TrafficHost {
   }
 
   /** A move failed: the session goes on where it is. */
-  #stay(purpose: Purpose, isFinal: boolean, live: Link, error: SkywaveError): void {
+  #stay(opening: Opening, isFinal: boolean, live: Link, error: SkywaveError): void {
+    const { purpose } = opening;
     if (purpose === 'up') this.route.upFailed?.(live.address);
-    if (purpose === 'drain' && !isFinal) {
+    if (isNeeded(opening) && !isFinal) {
       // The old connection ends sooner or later: try again until then, where the node said meanwhile.
-      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+      this.due = { purpose, ...this.due, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
 
@@ -375,6 +388,7 @@ export class Session implements TrafficHost {
     return {
       frame: (frame, stream) => {
         link.heard(this.now());
+        if (link === this.live) this.#trust(link);
         if (link.isConnected) this.#frame(link, frame, stream);
         else this.#early(link, frame, stream);
         this.settle();

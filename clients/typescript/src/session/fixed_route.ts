@@ -22,11 +22,7 @@ export class FixedRoute implements Router {
 
   targets(): Target[] {
     if (this.isExhausted) this.beginRound();
-    return this.#addresses.slice(0, 1).flatMap((address) => this.only(address));
-  }
-
-  only(address: Address): Target[] {
-    return [{ address, plan: { first: 'websocket', headStartMs: 0 } }];
+    return this.#addresses.slice(0, 1).map((address) => ({ address, plan: { first: 'websocket', headStartMs: 0 } }));
   }
 
   failed(): void {

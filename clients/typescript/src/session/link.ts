@@ -35,11 +35,10 @@ export class Link {
   readonly leaveAgainAt = new Map<string, number>();
   readonly since: number;
   frameBytes = USUAL_FRAME_BYTES;
-  #timeoutMs = 0;
+  /** When something came last, or would have. */
+  heardAt: number;
+  timeoutMs = 0;
   #patienceMs = Infinity;
-  #heardAt: number;
-  /** A time before which it is not given up, whatever was heard: after a sleep. */
-  #spareUntil = 0;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
   /** Until when it still may be heard, for one who looked late. */
@@ -49,7 +48,7 @@ export class Link {
     this.address = address;
     this.transport = transport;
     this.since = now;
-    this.#heardAt = now;
+    this.heardAt = now;
   }
 
   /** Queues a frame; answers whether the node takes frames of that size. */
@@ -58,34 +57,37 @@ export class Link {
   }
 
   heard(now: number): void {
-    this.#heardAt = now;
+    this.heardAt = now;
     this.#checkedBy = Infinity;
     this.#lastChance = 0;
   }
 
   /** Takes the heartbeat's times from `connected` or a `ping`. */
   beats({ interval_ms, timeout_ms }: Heartbeat): void {
-    this.#timeoutMs = timeout_ms;
+    this.timeoutMs = timeout_ms;
     this.#patienceMs = Math.max(interval_ms + timeout_ms, LEAST_PATIENCE_MS);
   }
 
   /** The system slept: what the node sent meanwhile may still come. */
   spare(now: number): void {
-    this.#spareUntil = now + this.#timeoutMs;
+    this.heardAt = Math.max(this.heardAt, now + this.timeoutMs - this.#patienceMs);
   }
 
-  /** Unless something comes within `withinMs`, the connection is dead. */
-  check(now: number, withinMs: number): void {
+  /** How long it may owe an answer in silence before it is doubted: for ever where it has no time-out. */
+  get doubtMs(): number {
+    return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
+  }
+
+  /** Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for. */
+  check(now: number, withinMs: number): boolean {
+    const isFirst = this.#checkedBy === Infinity;
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
-  }
-
-  get isBeingChecked(): boolean {
-    return this.#checkedBy < Infinity;
+    return isFirst;
   }
 
   /** When the connection counts as dead unless something comes. */
   get deadAt(): number {
-    return this.#lastChance || Math.min(Math.max(this.#heardAt + this.#patienceMs, this.#spareUntil), this.#checkedBy);
+    return this.#lastChance || Math.min(this.heardAt + this.#patienceMs, this.#checkedBy);
   }
 
   /** Whether it is dead by now. */

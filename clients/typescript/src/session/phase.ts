@@ -55,14 +55,13 @@ export class Phase {
     return true;
   }
 
-  /** What becomes of a frame of the channel, by where it came from. */
-  fate(stream: number | undefined): 'deliver' | 'hold' | 'drop' {
-    if (this.asked === undefined) return 'drop';
+  /** Whether a frame of the channel is the present subscription's, by where it came from. */
+  isOwn(stream: number | undefined): boolean {
+    if (this.asked === undefined) return false;
     // Order says whose it is: before `unsubscribed` it is the old subscription's.
-    if (stream === undefined && this.leaving !== undefined) return 'drop';
-    const isAnybodys = stream === undefined || stream === UNNAMED;
-    if (this.isJoined) return isAnybodys || stream === (this.#subscription ?? stream) ? 'deliver' : 'drop';
-    return isAnybodys || stream > this.#past ? 'hold' : 'drop';
+    if (stream === undefined) return this.leaving === undefined;
+    if (stream === UNNAMED) return true;
+    return this.isJoined ? stream === (this.#subscription ?? stream) : stream > this.#past;
   }
 }
 

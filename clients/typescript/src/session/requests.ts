@@ -25,24 +25,18 @@ export interface Query extends Request {
   failed(error: RequestError): void;
 }
 
-/** What waits for its reply; without a connection, to be sent. */
-interface Pending<One extends Request> {
-  readonly request: One;
-  link: Link | undefined;
+/** What waits for its reply; without a connection, to be sent. Those of the application keep their ids from one to the next. */
+interface Pending extends Request, Partial<Pick<Query, 'frame' | 'isRepeatable'>> {
+  link?: Link | undefined;
   sentAt: number;
-}
-
-interface Asked extends Pending<Query> {
+  /** Never, of those of the session itself, which are not sent again. */
   readonly expiresAt: number;
 }
 
 export class Requests {
   readonly trips = new RoundTrips();
   readonly #timeoutMs: number;
-  /** Those of the session itself. */
-  readonly #sent = new Map<number, Pending<Request>>();
-  /** Those of the application, which keep their ids from one connection to the next. */
-  readonly #asked = new Map<number, Asked>();
+  readonly #pending = new Map<number, Pending>();
   #lastId = 0;
 
   constructor(timeoutMs: number) {
@@ -52,7 +46,7 @@ export class Requests {
   /** An id that no pending request has. */
   nextId(): number {
     do this.#lastId = (this.#lastId % 0xffffffff) + 1;
-    while (this.#sent.has(this.#lastId) || this.#asked.has(this.#lastId));
+    while (this.#pending.has(this.#lastId));
     return this.#lastId;
   }
 
@@ -60,85 +54,92 @@ export class Requests {
   send(link: Link, now: number, frame: (id: number) => ClientFrame, request: Request): number | undefined {
     const id = this.nextId();
     if (!link.send(frame(id))) return undefined;
-    if (!this.#isWaiting) this.trips.begin(now);
-    this.#sent.set(id, { request, link, sentAt: now });
+    this.#begin(id, { ...request, link, sentAt: now, expiresAt: Infinity });
     return id;
+  }
+
+  #begin(id: number, pending: Pending): void {
+    if (!this.#isWaiting) this.trips.begin(pending.sentAt);
+    this.#pending.set(id, pending);
   }
 
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
   ask(query: Query, link: Link | undefined, now: number): () => void {
-    if (this.#asked.size >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
+    const asked = [...this.#pending.values()].filter(({ frame }) => frame);
+    if (asked.length >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
     const id = this.nextId();
-    const expiresAt = now + (query.timeoutMs ?? this.#timeoutMs);
-    this.#asked.set(id, { request: query, link: undefined, sentAt: now, expiresAt });
+    this.#begin(id, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
     if (link !== undefined) this.sendWaiting(link, now);
     return () => {
-      this.#asked.delete(id);
+      this.#pending.delete(id);
     };
   }
 
   /** Sends what waits for a connection. */
   sendWaiting(link: Link, now: number): void {
-    for (const [id, asked] of this.#asked) {
-      if (asked.link !== undefined) continue;
-      if (!this.#isWaiting) this.trips.begin(now);
-      asked.link = link;
-      asked.sentAt = now;
-      if (!link.send(asked.request.frame(id))) this.#fail(id, tooLarge(link.frameBytes));
+    for (const [id, pending] of this.#pending) {
+      if (pending.link !== undefined) continue;
+      pending.link = link;
+      pending.sentAt = now;
+      if (pending.frame && !link.send(pending.frame(id))) this.#fail(id, tooLarge(link.frameBytes));
     }
   }
 
   #fail(id: number, error: RequestError): void {
-    this.#take(id)?.request.failed?.(error);
+    this.#take(id)?.failed?.(error);
   }
 
   /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
-  replied(id: number | undefined, now: number): Request | undefined {
-    const pending = this.#take(id ?? 0);
+  replied(id = 0, now: number): Request | undefined {
+    const pending = this.#take(id);
     if (pending !== undefined) this.trips.replied(pending.sentAt, now);
-    return pending?.request;
+    return pending;
   }
 
   /** Takes a request that does not wait any longer. */
-  #take(id: number): Pending<Request> | undefined {
-    const pending = this.#sent.get(id) ?? this.#asked.get(id);
-    this.#sent.delete(id);
-    this.#asked.delete(id);
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
     return pending;
   }
 
   /** Whether somebody waits for a reply on this connection that no other can give. */
   needs(link: Link): boolean {
-    return [...this.#asked.values()].some((asked) => asked.link === link && !asked.request.isRepeatable);
+    return [...this.#pending.values()].some((pending) => pending.link === link && pending.isRepeatable === false);
   }
 
   /** The connection is gone: what may be asked twice waits for the next one, the rest failed. */
   lost(link: Link): void {
-    for (const [id, sent] of this.#sent) if (sent.link === link) this.#sent.delete(id);
-    for (const [id, asked] of this.#asked) {
-      if (asked.link !== link) continue;
-      asked.link = undefined;
-      if (!asked.request.isRepeatable) this.#fail(id, requestError('unavailable', 'connection lost'));
+    for (const [id, pending] of this.#pending) {
+      if (pending.link !== link) continue;
+      pending.link = undefined;
+      if (!pending.frame) this.#pending.delete(id);
+      else if (!pending.isRepeatable) this.#fail(id, requestError('unavailable', 'connection lost'));
     }
   }
 
-  /** Whether a reply is on its way. */
+  /** Whether somebody waits for a reply. */
   get #isWaiting(): boolean {
-    return this.#sent.size > 0 || [...this.#asked.values()].some(({ link }) => link !== undefined);
+    return this.#pending.size > 0;
+  }
+
+  /** Since when somebody has waited for a reply without a break. */
+  get waitsSince(): number {
+    return this.#isWaiting ? this.trips.since : Infinity;
   }
 
   /** When the next one has waited for too long, or it is time to look. */
   get nextAt(): number {
-    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#asked.values()].map((asked) => asked.expiresAt));
+    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#pending.values()].map(({ expiresAt }) => expiresAt));
   }
 
   expire(now: number): void {
     if (this.#isWaiting) this.trips.look(now);
-    for (const [id, { expiresAt }] of this.#asked) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
+    for (const [id, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 
   /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
   failAll(error: RequestError, end?: number): void {
-    for (const [id, { request }] of this.#asked) if (!end || (id < end && request.reply !== 'refreshed')) this.#fail(id, error);
+    for (const [id, { frame, reply }] of this.#pending) if (frame && (!end || (id < end && reply !== 'refreshed'))) this.#fail(id, error);
   }
 }

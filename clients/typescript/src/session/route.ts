@@ -22,7 +22,7 @@ export interface RouteOptions {
   readonly transport: TransportChoice;
   /** By how much WebTransport is ahead of WebSocket. */
   readonly headStartMs: number;
-  readonly storage: MemoryStorage | undefined;
+  readonly storage?: MemoryStorage | undefined;
 }
 
 /** What a route has to know of the world. */
@@ -62,18 +62,17 @@ export class Route implements Router {
     this.#candidates.beginRound();
   }
 
-  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
-  targets(named?: Address, leaving?: Address): Target[] {
+  /**
+   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * over another transport than the usual one if one is named.
+   */
+  targets(named?: Address, leaving?: Address, isAlone = false, choice?: TransportChoice): Target[] {
+    if (named !== undefined && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
     if (named === undefined) return order.map((address) => this.#target(address));
     const others = order.filter(({ key }) => key !== named.key && key !== leaving?.key);
     return [named, ...others].map((address) => this.#target(address));
-  }
-
-  /** `address` alone, over another transport than the usual one if one is named. */
-  only(address: Address, choice?: TransportChoice): Target[] {
-    return [this.#target(address, choice)];
   }
 
   /** The application wants this transport from now on. Answers which one it has wanted. */

@@ -15,10 +15,11 @@ export interface Router {
   readonly isExhausted: boolean;
   /** From here on everybody may be tried again. */
   beginRound(): void;
-  /** Whom to try, at least one: `named` first and those that are left of this round, without `leaving`. */
-  targets(named?: Address, leaving?: Address): Target[];
-  /** `address` alone, over another transport than the usual one if one is named. */
-  only(address: Address, choice?: TransportChoice): Target[];
+  /**
+   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * over another transport than the usual one if one is named.
+   */
+  targets(named?: Address, leaving?: Address, isAlone?: boolean, choice?: TransportChoice): Target[];
   /** The application wants this transport from now on. Answers which one it has wanted. */
   choose?(choice: TransportChoice): TransportChoice;
   /** How long the first one is tried alone, in milliseconds. */

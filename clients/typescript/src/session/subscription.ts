@@ -1,7 +1,7 @@
 /** One subscribed channel: its position, the keys seen, and what is handed to the application. */
 import type { RequestError } from '../errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { admit, isPast, moved, type Position } from '../position.js';
+import { isNext, isPast, moved, type Position } from '../position.js';
 
 /** How many keys of a channel are remembered: a publication with one of them is a repetition. */
 const REMEMBERED_KEYS = 1_000;
@@ -21,8 +21,8 @@ export interface ChannelReader {
   ended(error: RequestError): void;
 }
 
-/** What became of a frame. `full` and `out_of_order` leave the position before it. */
-export type Delivery = 'done' | 'full' | 'out_of_order';
+/** Why a frame could not be handed on, which leaves the position before it. */
+export type Obstacle = 'full' | 'out_of_order';
 
 export class Subscription {
   /** What the reader has; none before the first `subscribed`. */
@@ -59,26 +59,25 @@ export class Subscription {
     this.reader.subscribed(body, this.position);
   }
 
-  /** Hands on a frame of this channel that came after `subscribed`. */
-  deliver([name, body]: ServerFrame): Delivery {
+  /** Hands on a frame of this channel that came after `subscribed`, or says why not. */
+  deliver([name, body]: ServerFrame): Obstacle | undefined {
     // Ephemeral: for a reader that is too slow it is over.
     if (name === 'event') this.reader.event(body);
     else if (!this.reader.hasRoom()) return 'full';
     else if (name === 'publication') return this.#publication(body);
     else if (name === 'gap') this.#gap(body);
     else if (name === 'presence_changed') this.reader.presenceChanged(body);
-    return 'done';
+    return undefined;
   }
 
-  #publication(publication: WirePublication): Delivery {
+  #publication(publication: WirePublication): Obstacle | undefined {
     const { origin, epoch, offset, key } = publication;
     if (this.position === undefined) return 'out_of_order';
-    const admission = admit(this.position, publication);
-    if (admission === 'duplicate') return 'done';
-    if (admission !== 'next') return 'out_of_order';
+    if (isPast(this.position, publication)) return undefined;
+    if (!isNext(this.position, publication)) return 'out_of_order';
     this.position = moved(this.position, publication);
     if (key === undefined || this.#isNew(key, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication);
-    return 'done';
+    return undefined;
   }
 
   #isNew(key: string, place: string): boolean {

@@ -33,6 +33,8 @@ export interface TrafficHost {
   readonly state: State;
   /** Something was done from outside. */
   settle(): void;
+  /** Asks the node for a sign of life, which is to come within so long at least. */
+  check(leastMs: number): void;
   /** What the connection says further cannot be trusted. */
   fault(link: Link, problem: string): void;
 }
@@ -94,15 +96,15 @@ export class Traffic {
   #channelFrame(link: Link, channel: string, frame: ServerFrame, stream: number | undefined): void {
     // One that retires brings nothing that the live one does not.
     const phase = link === this.#host.live ? link.phases.get(channel) : undefined;
-    const fate = phase?.fate(stream);
-    if (fate === 'deliver') this.#deliver(channel, frame);
-    else if (phase && fate === 'hold' && !hold(phase.held, frame, stream)) this.#host.fault(link, 'too much');
+    if (!phase?.isOwn(stream)) return;
+    if (phase.isJoined) this.#deliver(channel, frame);
+    else if (!hold(phase.held, frame, stream)) this.#host.fault(link, 'too much');
   }
 
   #deliver(channel: string, frame: ServerFrame): void {
-    const delivery = this.#subscriptions.get(channel)?.deliver(frame);
-    if (delivery === 'full') this.#pause(channel, Infinity);
-    else if (delivery === 'out_of_order') this.#refused(channel, requestError('unavailable', 'a publication is missing'));
+    const obstacle = this.#subscriptions.get(channel)?.deliver(frame);
+    if (obstacle === 'full') this.#pause(channel, Infinity);
+    else if (obstacle !== undefined) this.#refused(channel, requestError('unavailable', 'a publication is missing'));
   }
 
   #confirmed(link: Link, body: ServerFrames['subscribed']): void {
@@ -346,11 +348,10 @@ export class Traffic {
   }
 
   /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
-  check(): void {
+  check(leastMs = LEAST_CHECK_MS): void {
     const { live } = this.#host;
-    if (live === undefined || live.isBeingChecked) return;
-    this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
-    live.check(this.#host.now(), Math.max(LEAST_CHECK_MS, 4 * this.requests.trips.smoothedMs));
+    const withinMs = Math.max(leastMs, 4 * this.requests.trips.smoothedMs);
+    if (live?.check(this.#host.now(), withinMs)) this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
   }
 
   // ---- time
@@ -369,6 +370,8 @@ export class Traffic {
     this.sendPublishes();
     const { live } = this.#host;
     if (live === undefined) return;
+    // It owes a reply, and says nothing at all.
+    if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);
     for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
   }

@@ -1,7 +1,7 @@
 /** One channel that several tabs have subscribed to over one subscription. */
 import { type RequestError, requestError } from '../errors.js';
 import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { admit, moved, pointOf, type Position } from '../position.js';
+import { isNext, isPast, moved, pointOf, type Position } from '../position.js';
 import type { ChannelReader } from '../session/subscription.js';
 
 /** What a tab is told. */
@@ -150,9 +150,8 @@ export class SharedChannel implements ChannelReader {
       const [name, body] = frame;
       if (name === 'publication') {
         const { origin, epoch, offset } = body;
-        const admission = admit(at, body);
-        if (admission === 'duplicate') continue;
-        if (admission !== 'next') miss(origin, epoch, offset - 1);
+        if (isPast(at, body)) continue;
+        if (!isNext(at, body)) miss(origin, epoch, offset - 1);
       }
       if (name === 'publication' || name === 'gap') at = moved(at, body);
       beginning.frames.push(frame);
