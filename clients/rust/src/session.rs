@@ -371,6 +371,7 @@ impl Session {
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let look = self.live.as_ref().and_then(Live::look_at);
+        let doubt = self.live.as_ref().and_then(Live::doubt_at);
         let now = Instant::now();
         let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
         let expiry = self.publishes.next_expiry();
@@ -383,6 +384,7 @@ impl Session {
             connected,
             nudge,
             look,
+            doubt,
             release,
             expiry,
             pulse,
@@ -406,6 +408,7 @@ impl Session {
         if let Some(live) = &mut self.live {
             live.look(now);
         }
+        self.doubt(now);
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }

@@ -254,4 +254,35 @@ over_both_transports! {
         peer.send(refusal(asked.id, ErrorCode::NotSubscribed));
         node.no_further_connection(Duration::from_millis(1_500)).await;
     }
+
+    async fn a_node_that_owes_an_answer_and_falls_silent_is_left_within_seconds(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, mut silent, _) = node.client(node.options(kind)).await;
+        beaten_slowly(&mut silent).await;
+        let begin = Instant::now();
+        let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
+        let first = silent.publish().await;
+        let (mut peer, connect) = node.welcome().await;
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert!(connect.resume.is_some());
+        let again = peer.publish().await;
+        assert_eq!(again.key, first.key);
+        peer.send(published(&again, 1));
+        publishing.await.unwrap().unwrap();
+    }
+
+    async fn a_node_that_is_slow_to_answer_is_kept_where_it_says_that_it_is_there(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let (client, mut peer, _) = node.client(node.options(kind)).await;
+        beaten_slowly(&mut peer).await;
+        let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
+        let publish = peer.publish().await;
+        for _ in 0..3 {
+            let asked = peer.unsubscribe().await;
+            peer.send(refusal(asked.id, ErrorCode::NotSubscribed));
+        }
+        peer.send(published(&publish, 1));
+        publishing.await.unwrap().unwrap();
+        node.no_further_connection(Duration::from_millis(100)).await;
+    }
 }

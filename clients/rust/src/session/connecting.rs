@@ -76,7 +76,9 @@ impl Session {
             self.status.send_replace(Status::Connecting { attempt: self.attempts });
         }
         let network = self.options.network.clone();
-        self.opening = Some(Opening { targets, purpose, channels: Vec::new(), network, life: None, step });
+        let channels = Vec::new();
+        self.opening =
+            Some(Opening { targets, purpose, channels, network, life: None, is_greeting: false, step });
     }
 
     /// Nodes in the order in which they are tried; at least one.
@@ -128,6 +130,7 @@ impl Session {
                 let connect = self.connect_frame(token);
                 opening.channels = self.asked(&connect);
                 opening.network = self.options.network.clone();
+                opening.is_greeting = true;
                 opening.step = opening::greet(connection, connect, deadline);
                 opening.targets = vec![target];
                 self.opening = Some(opening);
@@ -326,6 +329,13 @@ impl Session {
         match purpose {
             Purpose::Switch(reply) => {
                 let _ = reply.send(Err(error));
+            }
+            // As long as it may be dead.
+            Purpose::Connect if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
+                let round = self.candidates.is_exhausted(Instant::now());
+                let wait = if round { self.options.backoff.wait(self.attempts) } else { Duration::ZERO };
+                let retry = Move { at: Instant::now() + wait, url: None, purpose: Purpose::Connect };
+                self.next_move.get_or_insert(retry);
             }
             // The old connection ends sooner or later: try again until then.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {

@@ -42,10 +42,30 @@ const MOST_PATIENCE: Duration = Duration::from_secs(86_400);
 const DOUBT: Duration = Duration::from_secs(1);
 /// How long it is looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// The least time without a word after which a node that owes a reply is asked for one, and then another connection is
+/// opened beside its own; more where the heartbeat says that the path needs it.
+const LEAST_DOUBT: Duration = Duration::from_secs(1);
 /// What a connection gets on top when its time is over.
 const LAST_CHANCE: Duration = Duration::from_millis(100);
 
 type Outgoing = (EncodedFrame, Lane);
+
+/// How far a node is doubted that owes a reply and says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    /// It was asked for a sign of life then.
+    Asked(Instant),
+    /// So it was, and another connection is sought.
+    Elsewhere(Instant),
+}
+
+/// What a doubt asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubted {
+    AskNode,
+    SeekAnother,
+}
 
 /// A connection on which `connected` has come. Dropping it closes it.
 #[derive(Debug)]
@@ -75,6 +95,10 @@ pub(super) struct Live {
     nudged: bool,
     /// The first request since something was heard, or when that was while a reply is outstanding.
     asked: Option<Instant>,
+    /// Whether the node's port has been looked at since something was heard.
+    looked: bool,
+    /// How far it is doubted since something was heard.
+    doubt: Doubt,
     /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
     looking: JoinSet<bool>,
     /// Nothing came in time, or the machine slept: until when it may still come.
@@ -115,6 +139,8 @@ impl Live {
             last_seq: None,
             nudged: false,
             asked: None,
+            looked: false,
+            doubt: Doubt::None,
             looking: JoinSet::new(),
             last_chance: None,
             frame_limit: connected.limits.frame_bytes,
@@ -196,6 +222,8 @@ impl Live {
     pub fn heard(&mut self) {
         self.heard = Instant::now();
         self.asked = None;
+        self.looked = false;
+        self.doubt = Doubt::None;
         self.last_chance = None;
         self.nudged = false;
     }
@@ -207,18 +235,48 @@ impl Live {
 
     /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.
     pub fn look_at(&self) -> Option<Instant> {
-        let due = self.kind == TransportKind::WebTransport && self.looking.is_empty();
+        let due = self.kind == TransportKind::WebTransport && !self.looked && self.looking.is_empty();
         self.asked.filter(|_| due).map(|asked| asked + DOUBT)
     }
 
     /// Looks, if that is due.
     pub fn look(&mut self, now: Instant) {
         if self.look_at().is_some_and(|at| at <= now) {
-            self.asked = None;
+            self.looked = true;
             let control = self.control.clone();
             let looking = async move { timeout(LOOK, control.refused()).await.is_ok() };
             self.looking.spawn(looking);
         }
+    }
+
+    /// When something has to be done because it owes a reply and says nothing.
+    pub fn doubt_at(&self) -> Option<Instant> {
+        let patience = (self.timeout() / 4).max(LEAST_DOUBT);
+        match self.doubt {
+            Doubt::None => self.asked.map(|asked| asked + patience),
+            Doubt::Asked(at) => Some(at + patience),
+            Doubt::Elsewhere(_) => None,
+        }
+    }
+
+    /// What has to be done, if that is due: each once in every silence.
+    pub fn doubted(&mut self, now: Instant) -> Option<Doubted> {
+        self.doubt_at().filter(|at| *at <= now)?;
+        match self.doubt {
+            Doubt::None => {
+                self.doubt = Doubt::Asked(now);
+                Some(Doubted::AskNode)
+            }
+            Doubt::Asked(at) => {
+                self.doubt = Doubt::Elsewhere(at);
+                Some(Doubted::SeekAnother)
+            }
+            Doubt::Elsewhere(_) => None,
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.heartbeat.timeout_ms).min(MOST_PATIENCE)
     }
 
     /// Takes the heartbeat's times from a ping.
@@ -258,7 +316,13 @@ impl Live {
     pub fn patience_ends(&self) -> Instant {
         let patience = self.heartbeat.interval_ms.saturating_add(self.heartbeat.timeout_ms);
         let patience = Duration::from_millis(patience).clamp(LEAST_PATIENCE, MOST_PATIENCE);
-        self.last_chance.unwrap_or(self.heard + patience)
+        let silent = self.heard + patience;
+        // What it was asked for comes as soon as the answer to a ping.
+        let ends = match self.doubt {
+            Doubt::None => silent,
+            Doubt::Asked(at) | Doubt::Elsewhere(at) => silent.min(at + self.timeout().max(2 * LEAST_DOUBT)),
+        };
+        self.last_chance.unwrap_or(ends)
     }
 
     /// Whether it is dead by now. When this task was held up itself, what came meanwhile has not been

@@ -27,7 +27,7 @@ const MAX_EARLY_BYTES: usize = 8 << 20;
 /// Why a connection is opened.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// There is none.
+    /// There is none, or it may be dead.
     Connect,
     /// The node drains.
     Drain,
@@ -55,6 +55,8 @@ pub(super) struct Opening {
     pub network: Network,
     /// How long the token lives that `connect` has, if it tells.
     pub life: Option<Duration>,
+    /// Whether a node has been sent `connect`.
+    pub is_greeting: bool,
     pub step: BoxFuture<'static, Step>,
 }
 

@@ -2,8 +2,9 @@
 
 use super::{
     Brought, End, Session, Which,
-    connection::Live,
+    connection::{Doubted, Live},
     moment::Moment,
+    opening::{Opening, Purpose},
     phases::Arrival,
     requests::{Pending, Waiter},
     tokens::life_of,
@@ -40,6 +41,9 @@ impl Session {
             && let Some(live) = self.connection(which)
         {
             live.owes();
+        }
+        if which == Which::Live {
+            self.trust();
         }
         outcome
     }
@@ -227,11 +231,44 @@ impl Session {
     /// The machine slept: the connection may be gone without a word. The node is asked for one, and has the heartbeat's
     /// time-out for it.
     pub(super) fn woke(&mut self, now: Instant) {
+        if let Some(live) = &mut self.live {
+            live.woke(now);
+            self.probe();
+        }
+    }
+
+    /// Asks the node for any answer.
+    fn probe(&mut self) {
         let (Some(live), Ok(channel)) = (&mut self.live, Channel::new(NOBODYS_CHANNEL)) else { return };
-        live.woke(now);
         let id = self.requests.next_id();
         live.send_or_log(&ClientFrame::Unsubscribe(Unsubscribe { id, channel }), Lane::Reliable);
         self.requests.insert(id, Waiter::Probe, live.number);
+    }
+
+    /// The node owes a reply and says nothing: it is asked for a sign of life, and then another connection is opened beside
+    /// its own. A path that drops all packets, and a port that is closed without a word, look the same.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        match self.live.as_mut().and_then(|live| live.doubted(now)) {
+            Some(Doubted::AskNode) => self.probe(),
+            // One that drains is left soon.
+            Some(Doubted::SeekAnother) if self.opening.is_none() && self.next_move.is_none() => {
+                self.open(Purpose::Connect, None, None);
+            }
+            Some(Doubted::SeekAnother) | None => {}
+        }
+    }
+
+    /// The node lives: what a doubt has begun beside its connection, and has not been told of to another one, is given up.
+    fn trust(&mut self) {
+        if self.live.is_none() {
+            return;
+        }
+        self.next_move.take_if(|next| matches!(next.purpose, Purpose::Connect));
+        let is_doubt =
+            |opening: &mut Opening| matches!(opening.purpose, Purpose::Connect) && !opening.is_greeting;
+        if self.opening.take_if(is_doubt).is_some() {
+            self.attempts = 0;
+        }
     }
 
     // ---- to the node
