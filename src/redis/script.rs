@@ -93,6 +93,7 @@ impl Script {
                 include_str!("../region/bridge/survey.lua")
             ),
             Self::Fill => concat!(
+                include_str!("../region/bridge/entries.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/latest.lua"),
                 include_str!("../region/bridge/fill.lua")

@@ -4,13 +4,16 @@ use crate::{
     deployment::{Deployment, subscribe},
     json_socket::JsonSocket,
     patience::{eventually, soon},
+    server::RedisServer,
     world::channel,
 };
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave::broker::{Broker, From};
-use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
-use skywave_protocol::{frame::GapReason, position::Epoch};
+use skywave_client::{
+    ChannelEvent, Client, HistoryRange, SubscribeOptions, Subscription, TransportChoice,
+};
+use skywave_protocol::{Payload, frame::GapReason, position::Epoch};
 use std::{collections::HashMap, ops::RangeInclusive};
 
 /// Two regions, of which the first knows nothing: the second published so much before.
@@ -87,6 +90,68 @@ async fn whoever_subscribes_before_the_link_is_told_of_a_gap_and_gets_nothing_ol
         let Some(ChannelEvent::Publication(publication)) = next else { panic!("{next:?}") };
         assert_eq!((publication.offset, publication.epoch), (31, accepted.epoch));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_read_a_long_history_before_the_link_gets_nothing_old_either() {
+    let mut deployment = newcomer(30).await;
+    deployment.path("eu", "us").cut();
+    deployment.add_node("eu").await;
+    deployment.publish("eu", 1..=600).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let options = SubscribeOptions { history: Some(600), ..SubscribeOptions::default() };
+    let mut subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
+    let subscribed = soon(subscription.next()).await;
+    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+    for number in 1..=600 {
+        let next = soon(subscription.next()).await;
+        assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == number), "{next:?}");
+    }
+    deployment.path("eu", "us").heal();
+    assert_eq!(gap(&mut subscription).await, ("us".to_owned(), GapReason::EpochChanged, 30));
+    deployment.region("us").publish("chat:1", 31).await;
+    expect(&mut subscription, 31..=31).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_link_began_may_be_forgotten_alone_and_no_history_tells_anything_twice() {
+    // Alone, and together with where the channel stands.
+    for gone in [&["cursor"][..], &["cursor", "pos:chat:1"]] {
+        let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::durable().await)];
+        let mut deployment = Deployment::on(servers, "", "").await;
+        deployment.publish("us", 1..=3).await;
+        deployment.region_mut("us").redis.restart().await;
+        deployment.publish("us", 4..=6).await;
+        deployment.deliveries("eu", 6).await;
+        let eu = deployment.region("eu");
+        for partition in 0..4 {
+            for key in gone {
+                eu.redis.run::<u64>(&format!("DEL sky:{{{partition}}}:{key}")).await;
+            }
+        }
+        deployment.publish("us", 7..=7).await;
+        deployment.bridged("eu").await;
+        deployment.deliveries("eu", 7).await;
+        let client = eu.client(TransportChoice::WebSocket).await;
+        let page = soon(client.history("chat:1", HistoryRange::last(100))).await.unwrap();
+        let told: Vec<_> = page.publications.iter().map(|one| number(&one.data)).collect();
+        assert!(told.iter().copied().eq(1..=7), "{gone:?}: {told:?}");
+        let options = SubscribeOptions { history: Some(100), ..SubscribeOptions::default() };
+        let mut subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
+        deployment.publish("us", 8..=8).await;
+        let mut got = Vec::new();
+        while got.last() != Some(&8) {
+            if let Some(ChannelEvent::Publication(one)) = soon(subscription.next()).await {
+                got.push(number(&one.data));
+            }
+        }
+        assert!(got.iter().copied().eq(1..=8), "{gone:?}: {got:?}");
+    }
+}
+
+/// The number that was published.
+fn number(data: &Payload) -> u64 {
+    format!("{data:?}").trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

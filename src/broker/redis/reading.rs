@@ -219,6 +219,7 @@ impl Reading {
         loop {
             let answer = self.ask(retained, Part::From(from), Room::of(PAGE, playback.room())).await?;
             let head = answer.head;
+            playback.place(&head);
             if play(&mut playback, &answer.entries).is_some() {
                 return Ok((self.part(retained, playback, &head, first), head));
             }

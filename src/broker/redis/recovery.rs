@@ -67,6 +67,11 @@ impl Head {
         Self { succession, position: Position::new(), filled: Position::new(), coming: Vec::new() }
     }
 
+    /// Whether nothing is known here of a region.
+    pub fn is_without(&self, origin: &Origin) -> bool {
+        self.position.get(origin).is_some_and(|point| *point.epoch == *UNKNOWN)
+    }
+
     /// Whether somebody who stands at `seen` saw an epoch of another region that has yet to come here.
     fn is_behind(&self, origin: &Origin, seen: &Point) -> bool {
         let head = self.position.get(origin);
@@ -238,16 +243,21 @@ pub struct Playback {
     bytes: usize,
     /// The entry that was gone over last.
     last: Option<StreamId>,
+    /// Origins of which nothing is known here yet: what is being filled in of them is old.
+    unknown: Vec<Origin>,
 }
 
 impl Playback {
     pub fn new(position: Position, starts: Starts, limit: ChunkLimit) -> Self {
         let chunk = Chunk { start: position.clone(), ..Chunk::default() };
-        Self { starts, limit, position, chunk, bytes: 0, last: None }
+        Self { starts, limit, position, chunk, bytes: 0, last: None, unknown: Vec::new() }
     }
 
-    /// Tells a reader of the origins of which nothing was known when it subscribed what it does not get of them.
+    /// Tells a reader of the origins of which nothing was known when it subscribed what it does not get of them. To be
+    /// called before entries are offered that were read together with `head`.
     pub fn place(&mut self, head: &Head) {
+        let origins = head.position.iter().map(|(origin, _)| origin);
+        self.unknown = origins.filter(|origin| head.is_without(origin)).cloned().collect();
         for (origin, point) in head.placed(&self.position).iter() {
             if self.position.get(origin).is_some_and(|seen| seen != point) {
                 self.lose(origin, GapReason::EpochChanged, point.clone());
@@ -296,6 +306,7 @@ impl Playback {
         let seen = self.position.get(&frame.origin);
         let lost = match seen {
             Some(seen) if self.starts.is_past(frame, seen) => return true,
+            Some(seen) if *seen.epoch == *UNKNOWN && self.unknown.contains(&frame.origin) => return true,
             Some(seen) if seen.epoch == frame.epoch && frame.offset <= seen.offset => return true,
             Some(seen) if seen.epoch == frame.epoch => {
                 (frame.offset > seen.offset + 1).then_some(GapReason::Trimmed)

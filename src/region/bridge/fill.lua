@@ -15,11 +15,36 @@ if refused then
   return refused
 end
 
+-- The newest of the region that is remembered here, as it would stand in pos.
+local function newest_of_history()
+  local STEP, to = 32, '+'
+  repeat
+    local part = redis.call('XREVRANGE', KEYS[3], to, '-', 'COUNT', STEP)
+    for _, entry in ipairs(part) do
+      if field(entry[2], 'o', 3) == region then
+        return field(entry[2], 'e', 5) .. ':' .. field(entry[2], 'n', 7)
+      end
+      to = '(' .. entry[1]
+    end
+  until #part < STEP
+end
+
 local stands = redis.call('HMGET', KEYS[2], region .. ' filling', region)
-local epoch, offset = string.match(stands[1] or stands[2] or '', '^(.*):(%d+)$')
+local last = stands[1] or stands[2]
+if not last and redis.call('EXISTS', KEYS[2]) == 0 then
+  -- A position that was evicted leaves its history.
+  last = newest_of_history()
+end
+local epoch, offset = string.match(last or '', '^(.*):(%d+)$')
 offset = tonumber(offset or nil)
+
+-- Whether a publication is here, or is from before what is: a history of several epochs is gone through from its beginning.
+local function is_past(of, at)
+  return of == epoch and at <= offset or epoch and is_later(epoch, of)
+end
+
 for at = 8, #ARGV, 7 do
-  if ARGV[at] ~= epoch or tonumber(ARGV[at + 1]) > offset then
+  if not is_past(ARGV[at], tonumber(ARGV[at + 1])) then
     redis.call('XADD', KEYS[3], 'MAXLEN', '=', ARGV[5], '*', 'c', ARGV[4], 'o', region, 'e', ARGV[at],
       'n', ARGV[at + 1], 't', ARGV[at + 2], 'f', ARGV[at + 3], 'k', ARGV[at + 4], 'u', ARGV[at + 5],
       'd', ARGV[at + 6])
