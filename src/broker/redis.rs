@@ -373,8 +373,9 @@ impl Resuming {
         // What is told as lost may stand in the part of the log that is still to be read.
         let unread = if chunk.loss().is_some() { self.unread(channel).await? } else { None };
         drop(reader);
-        // Nor is what is still to come of other regions in the window.
-        if unread.is_none() && chunk.complete && head.coming.is_empty() {
+        // Nor is what is still to come of other regions in the window, unless nothing of them is here at all.
+        let is_whole = head.coming.iter().all(|region| head.is_without(region));
+        if unread.is_none() && chunk.complete && is_whole {
             self.cache.fill(channel, &chunk, head.position, retained.age);
         }
         drop(expected);

@@ -9,9 +9,10 @@ use skywave::{
     broadcast::Broadcast,
     broker::{Broker, From},
     config::{Order, Secret},
+    metrics::Metrics,
     redis::{Address, Redis, Request},
 };
-use skywave_protocol::{Json, Text, frame};
+use skywave_protocol::{Json, Point, Text, frame};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +127,35 @@ async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads() {
         assert!(chunk.complete && offsets(chunk).into_iter().eq(seen + 1..=200));
     }
     // The tail looks after its partitions meanwhile: a few more.
+    let reads = server.calls("evalsha").await - before;
+    assert!(reads < 50, "{reads} reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads_though_a_region_was_never_reached() {
+    let server = RedisServer::start().await;
+    let nobody = Address { region: Text::new("us").unwrap(), ..settings_at("redis://127.0.0.1:1").address };
+    let us = Redis::reach(&nobody, "remote-us", Metrics::new().unwrap().redis).unwrap();
+    let mut settings = settings(&server);
+    settings.options.others = [(nobody.region.clone(), us)].into();
+    let node = Node::with(settings).await.unwrap();
+    let epoch = node.publish(1).await.epoch;
+    try_join_all((2..=200).map(|number| node.try_publish(number))).await.unwrap();
+    let head = node.head().await;
+    let before = server.calls("evalsha").await;
+    let position = |reader: u64| {
+        let mut position = head.clone();
+        let offset = 100 + reader * 37 % 100;
+        position.set(Text::new("eu").unwrap(), Point { epoch: epoch.clone(), offset });
+        position
+    };
+    let positions: Vec<_> = (0..1000).map(position).collect();
+    let chunks = join_all(positions.iter().map(|position| node.read(position))).await;
+    for (position, chunk) in positions.iter().zip(&chunks) {
+        let seen = position.get("eu").unwrap().offset;
+        assert!(chunk.complete && offsets(chunk).into_iter().eq(seen + 1..=200));
+        assert_eq!(chunk.coming, std::slice::from_ref(&nobody.region));
+    }
     let reads = server.calls("evalsha").await - before;
     assert!(reads < 50, "{reads} reads");
 }

@@ -62,6 +62,8 @@ struct Window {
     losses: VecDeque<(Position, Vec<Lost>)>,
     /// What this node's publisher was told; the tail is about to bring it.
     promised: Option<Point>,
+    /// Regions that have yet to be reached for the first time: who reads is told so.
+    coming: Vec<Origin>,
     /// When it has to be read anew.
     stale_at: Option<Instant>,
     used: u64,
@@ -90,10 +92,10 @@ impl Cache {
         let lost = window.losses.iter().find(|(from, _)| from == position);
         let lost = lost.map_or_else(Vec::new, |(_, lost)| lost.clone());
         let publications = window.after(&beyond(position, &lost), &self.own)?;
-        windows.touch(channel);
-        let start = position.clone();
+        let (start, coming) = (position.clone(), window.coming.clone());
         let follows = Some(publications.len() as u64);
-        Some(Chunk { start, lost, publications, complete: true, follows, ..Chunk::default() })
+        windows.touch(channel);
+        Some(Chunk { start, lost, publications, complete: true, follows, coming, ..Chunk::default() })
     }
 
     /// To be called before the channel's history is read from Redis.
@@ -114,6 +116,7 @@ impl Cache {
         let Some(old) = windows.remove(channel) else { return };
         let mut window = Window { promised: old.promised, losses: old.losses, ..Window::new() };
         window.stale_at = age.map(|age| Instant::now() + age);
+        window.coming.clone_from(&chunk.coming);
         let start = beyond(&chunk.start, &chunk.lost);
         window.coverage = Some(Coverage { start, head });
         for publication in &chunk.publications {
@@ -165,7 +168,7 @@ impl Cache {
         }
     }
 
-    /// Forgets everything, as after a change of life.
+    /// Forgets everything, as after a change of life, or when a region has come.
     pub fn clear(&self) {
         *self.windows.lock() = Windows::default();
     }
@@ -211,6 +214,7 @@ impl Window {
             bytes: 0,
             losses: VecDeque::new(),
             promised: None,
+            coming: Vec::new(),
             stale_at: None,
             used: 0,
             used_at: Instant::now(),

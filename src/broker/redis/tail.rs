@@ -308,11 +308,11 @@ impl Tail {
             partition.coming = coming;
         }
         if !changed.is_empty() {
-            self.feed.cache.clear();
             self.feed.marks.clear();
         }
         changed.extend(arrived);
         if !changed.is_empty() {
+            self.feed.cache.clear();
             // Last: who reads on now must not be answered from before.
             let is_affected = |channel: &Channel| changed.contains(&self.keys.partition(channel));
             self.feed.delivery.uncertain(&is_affected);
