@@ -235,8 +235,6 @@ impl Bridge {
             if place.stored.is_empty() {
                 purposes.insert(partition, Purpose::Fill { until: place.cursor.id });
             } else if let Some(until) = place.lost_until() {
-                // So that what is repaired is applied in the life in which it is read.
-                place.settle(link, partition, place.cursor.clone()).await?;
                 purposes.insert(partition, Purpose::Repair { cursor: place.cursor.clone(), until });
             }
         }
@@ -289,7 +287,9 @@ impl Bridge {
         } else {
             Some(Backlog::new(link, partition, cursor.id, head.clone()))
         };
-        Ok(Place { stored, cursor, backlog })
+        let mut place = Place { stored, cursor, backlog };
+        place.enter(link, partition, head).await?;
+        Ok(place)
     }
 
     /// Where the link begins in a partition of which this region's Redis knows nothing: where it is known to have got to,
@@ -386,6 +386,16 @@ impl Place<'_> {
     fn lost_until(&self) -> Option<StreamId> {
         let backlog = self.backlog.as_ref()?;
         is_trimmed(&backlog.head, self.cursor.id).then(|| backlog.begins_after())
+    }
+
+    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is read.
+    async fn enter(&mut self, link: &Link, partition: u16, head: &Head) -> Result<(), Interruption> {
+        let is_of_another = |stored: Cursor| stored.life != self.cursor.life;
+        if Cursor::parse(&self.stored).is_some_and(is_of_another) {
+            done(link.applying.enter(partition, &self.stored, &self.cursor, head.last()).await)?;
+            self.stored = self.cursor.to_string();
+        }
+        Ok(())
     }
 
     /// Moves the cursor without applying anything.

@@ -10,11 +10,9 @@ use crate::{
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave::broker::{Broker, From};
-use skywave_client::{
-    ChannelEvent, Client, HistoryRange, SubscribeOptions, Subscription, TransportChoice,
-};
+use skywave_client::{ChannelEvent, Client, HistoryRange, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Payload, frame::GapReason, position::Epoch};
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 /// Two regions, of which the first knows nothing: the second published so much before.
 async fn newcomer(before: u64) -> Deployment {
@@ -393,6 +391,34 @@ async fn what_a_region_forgot_before_it_crossed_is_told_though_somebody_there_ha
     assert_eq!((&accepted.epoch, &accepted.epoch, accepted.offset), (&epoch, &goes_on.epoch, 1));
     let next = soon(subscription.next()).await;
     assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_region_forgot_while_it_was_fetched_from_there_is_told_though_nothing_follows_it() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    publish(&deployment, 1..=2).await;
+    eu.ear.deliveries(4).await;
+    let client = eu.client(TransportChoice::WebSocket).await;
+    let mut subscription = subscribe(&client, "chat:1").await;
+    let path = deployment.path("eu", "us");
+    path.cut();
+    path.reset();
+    publish(&deployment, 3..=4).await;
+    eu.redis.run::<()>("FLUSHALL").await;
+    assert_eq!(gap(&mut subscription).await.0, "eu");
+    // So slow that the link has begun, and nothing was fetched yet.
+    path.delay(Duration::from_millis(300));
+    path.heal();
+    let cursor = format!("sky:{{{}}}:cursor", us.node().node().broker.partition(&channel()));
+    let fetches = async || eu.redis.run::<bool>(&format!("HEXISTS {cursor} us:replay")).await;
+    eventually("the beginning", fetches).await;
+    path.cut();
+    path.reset();
+    us.redis.run::<()>("FLUSHALL").await;
+    path.delay(Duration::ZERO);
+    path.heal();
+    begins_anew(&mut subscription).await;
 }
 
 /// Reads what a node tells of a channel, up to this publication of `us`, and holds that none comes twice, nor is one

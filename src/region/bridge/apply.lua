@@ -4,6 +4,7 @@
 -- ARGV[3] the other region · [4] the leader's token · [5] the cursor as the leader knows it · [6] where it goes
 -- ARGV[7] `log`, or `live`: then it stops before a publication that does not follow the one before
 -- ARGV[8] log_age_ms · [9] log_length · [10] where a replay ends that begins with this call, or ''
+-- ARGV[11] where one that goes on ends at the latest, as the log may have been set back, or ''
 -- then for each entry:
 -- the cursor after it · channel · epoch · offset · time · flags · key · user · payload
 -- history (publications) · history_age_ms · position_age_ms · key_age_ms
@@ -12,7 +13,7 @@
 --
 -- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
 -- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing.
-local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 11, 13
+local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 12, 13
 local region, cursor = ARGV[3], ARGV[5]
 
 local held = redis.call('HMGET', KEYS[3], region, region .. ':fence', region .. ':replay')
@@ -24,6 +25,9 @@ end
 local replay = held[3] or nil
 if ARGV[10] ~= '' then
   replay = ARGV[10]
+  redis.call('HSET', KEYS[3], region .. ':replay', replay)
+elseif replay and ARGV[11] ~= '' and is_before(ARGV[11], replay) then
+  replay = ARGV[11]
   redis.call('HSET', KEYS[3], region .. ':replay', replay)
 end
 

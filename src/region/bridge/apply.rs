@@ -35,6 +35,16 @@ pub enum Mode {
     Live,
 }
 
+/// What a call does to a replay, see `apply.lua`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replay {
+    AsItIs,
+    /// One begins that ends here.
+    Until(StreamId),
+    /// One that goes on ends here at the latest.
+    Within(StreamId),
+}
+
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -80,7 +90,7 @@ impl Applying {
         steps: &[Step],
         mode: Mode,
     ) -> Result<Outcome, BrokerError> {
-        self.call(self.request(partition, from, to, steps, (mode, ""))).await
+        self.call(self.request(partition, from, to, steps, (mode, Replay::AsItIs))).await
     }
 
     /// Begins at `to`. Channels that were filled in may stand further on, up to `until`; all is new nevertheless.
@@ -93,8 +103,22 @@ impl Applying {
         to: &Cursor,
         until: Option<StreamId>,
     ) -> Result<Outcome, BrokerError> {
-        let replay = until.map_or_else(String::new, |until| until.to_string());
-        self.call(self.request(partition, "", to, &[], (Mode::Log, &replay))).await
+        let replay = until.map_or(Replay::AsItIs, Replay::Until);
+        self.call(self.request(partition, "", to, &[], (Mode::Log, replay))).await
+    }
+
+    /// Moves the cursor into another life of the log, of which `last` is the last publication.
+    ///
+    /// # Errors
+    /// See [`Self::apply`].
+    pub async fn enter(
+        &self,
+        partition: u16,
+        from: &str,
+        to: &Cursor,
+        last: StreamId,
+    ) -> Result<Outcome, BrokerError> {
+        self.call(self.request(partition, from, to, &[], (Mode::Log, Replay::Within(last)))).await
     }
 
     /// Passes over all of a channel up to `point`, which nobody has any more, while the cursor stands at `cursor`, as it is
@@ -162,13 +186,18 @@ impl Applying {
         from: &str,
         to: &Cursor,
         steps: &[Step],
-        (mode, replay): (Mode, &str),
+        (mode, replay): (Mode, Replay),
     ) -> Request {
         let names = &self.local.keys;
         let mut keys = vec![names.life(partition), names.log(partition), names.cursor(partition)];
         let mode = match mode {
             Mode::Log => "log",
             Mode::Live => "live",
+        };
+        let (until, within) = match replay {
+            Replay::AsItIs => (String::new(), String::new()),
+            Replay::Until(id) => (id.to_string(), String::new()),
+            Replay::Within(id) => (String::new(), id.to_string()),
         };
         let mut args: Vec<Vec<u8>> = [
             self.region.to_string(),
@@ -178,7 +207,8 @@ impl Applying {
             mode.to_owned(),
             self.log_age.as_millis().to_string(),
             LOG_LENGTH.to_string(),
-            replay.to_owned(),
+            until,
+            within,
         ]
         .map(String::into_bytes)
         .into();

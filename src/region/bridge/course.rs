@@ -196,25 +196,13 @@ impl<'a> Course<'a> {
         self.tell(false);
         match backlog {
             Some(backlog) => self.catch_up(Some(backlog)).await?,
-            None => self.settle(&head).await?,
+            None => self.cursor.count = head.count,
         }
         loop {
             self.tell(true);
             self.follow().await?;
             self.tell(false);
             self.catch_up(None).await?;
-        }
-    }
-
-    /// Stores a cursor that is known in another life only.
-    async fn settle(&mut self, head: &Head) -> Result<(), Interruption> {
-        self.cursor.count = head.count;
-        let is_stored = Cursor::parse(&self.stored)
-            .is_some_and(|stored| stored.life == self.cursor.life && stored.id == self.cursor.id);
-        if is_stored {
-            Ok(())
-        } else {
-            self.apply(Vec::new(), self.cursor.clone(), Mode::Log).await.map(drop)
         }
     }
 

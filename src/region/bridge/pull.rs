@@ -65,6 +65,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// The region's last publication, as far as it says so: others come into its log without an end.
+    pub fn last(&self) -> StreamId {
+        self.last_own.unwrap_or(self.newest)
+    }
+
     /// Nothing that the region accepted lies behind `id`, as far as it says so.
     pub fn is_reached_by(&self, id: StreamId) -> bool {
         self.newest <= id || self.last_own.is_some_and(|last| last <= id)
