@@ -515,12 +515,31 @@ over_both_transports! {
             // {"presence": {"id": id}}
             peer.send_raw(&[b"\x81\xa8presence\x81\xa2id", &[id][..]].concat());
         });
-        assert_eq!(answer.unwrap_err().code, ErrorCode::Internal.code());
+        let error = answer.unwrap_err();
+        assert_eq!((error.code, error.transient), (ErrorCode::Internal.code(), true));
         // {"gap": {}}
         peer.send_raw(b"\x81\xa3gap\x80");
         peer.send(publication("chat:1", 1));
         assert_eq!(offsets(&mut room, 1).await, [1]);
         assert_eq!(client.connected().unwrap().connects, 1);
+    }
+
+    async fn a_publish_whose_answer_cannot_be_understood_is_sent_again_with_its_key(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.encoding = skywave_client::Encoding::MessagePack;
+        let (client, mut peer, _) = node.client(options).await;
+        let (published, keys) = tokio::join!(client.publish("chat:1", json("1")), async {
+            let first = peer.publish().await;
+            let id = u8::try_from(first.id.get()).unwrap();
+            // {"published": {"id": id}}
+            peer.send_raw(&[b"\x81\xa9published\x81\xa2id", &[id][..]].concat());
+            let second = peer.publish().await;
+            peer.send(node::published(&second, 1));
+            (first.key, second.key)
+        });
+        assert_eq!(published.unwrap().offset, 1);
+        assert!(keys.0.is_some() && keys.0 == keys.1);
     }
 
     async fn a_channel_whose_confirmation_or_end_cannot_be_understood_is_asked_for_again(kind: TransportKind) {

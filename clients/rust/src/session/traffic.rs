@@ -75,14 +75,15 @@ impl Session {
         self.lost(Closed::lost(format!("protocol fault: {problem}")))
     }
 
-    /// A frame of a known name says something unknown, as that of a newer node may. It harms nothing else: whoever
-    /// waits for it is told, and where a publication is missing for it, its channel recovers.
+    /// A frame of a known name says something unknown, as that of a newer node may. It harms nothing else: to whoever
+    /// waits for it the node has failed for the moment, since it may have done what was asked; and where a publication
+    /// is missing for it, its channel recovers.
     fn misunderstood(&mut self, which: Which, problem: DecodeError) {
         tracing::warn!(%problem, "a frame cannot be understood");
         let message = format!("the answer cannot be understood: {problem}");
         let error = frame::Error::new(problem.id(), ErrorCode::Internal, message);
         if error.id.is_some() {
-            self.error(which, frame::Error { transient: false, ..error });
+            self.error(which, error);
         } else if let DecodeError::Invalid { name, channel: Some(channel), .. } = problem
             && matches!(name.as_str(), "subscribed" | "unsubscribed")
             && which == Which::Live
