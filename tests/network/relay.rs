@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -17,7 +17,7 @@ use tokio::{
     },
     sync::watch,
     task::JoinHandle,
-    time::{error::Elapsed, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 const MAX_PACKET_BYTES: usize = 65_536;
@@ -41,6 +41,8 @@ pub struct Weather {
     /// How long the node may say nothing on TCP before both sides are closed, as a proxy does; read when a connection
     /// begins.
     pub silence: Duration,
+    /// The share of chunks of TCP in the middle of which their connection ends.
+    pub breaks: f64,
     /// The longest delay, each way. It is another one for each packet, so that those of UDP overtake each other.
     pub jitter: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for Weather {
             udp_replies: true,
             loss: 0.0,
             silence: Duration::MAX,
+            breaks: 0.0,
             jitter: Duration::ZERO,
         }
     }
@@ -71,6 +74,10 @@ struct Shared {
     random: Mutex<SmallRng>,
     /// The relay's own socket for each client's UDP address, and who reads it.
     flows: Mutex<HashMap<SocketAddr, Flow>>,
+    /// Clients' addresses that were cut: a QUIC connection would survive a mere change of its path.
+    dead: Mutex<HashSet<SocketAddr>>,
+    /// Changes when all connections of TCP end.
+    cuts: watch::Sender<()>,
 }
 
 struct Flow {
@@ -91,6 +98,9 @@ impl Drop for Relay {
     }
 }
 
+/// A direction that ends both.
+struct Broken;
+
 impl Relay {
     pub async fn start(node: SocketAddr) -> Self {
         let (listener, front) = bind().await;
@@ -100,6 +110,8 @@ impl Relay {
             weather: watch::Sender::new(Weather::default()),
             random: Mutex::new(SmallRng::seed_from_u64(SEED)),
             flows: Mutex::default(),
+            dead: Mutex::default(),
+            cuts: watch::Sender::new(()),
         });
         let tasks =
             vec![tokio::spawn(shared.clone().pass_udp()), tokio::spawn(shared.clone().pass_tcp(listener))];
@@ -112,6 +124,14 @@ impl Relay {
 
     pub fn set(&self, change: impl FnOnce(&mut Weather)) {
         self.shared.weather.send_modify(change);
+    }
+
+    /// Ends all connections: those of TCP are closed, nothing of those of UDP gets through any more.
+    #[allow(dead_code, reason = "each test binary uses a part")]
+    pub fn cut(&self) {
+        let flows = std::mem::take(&mut *self.shared.flows.lock());
+        self.shared.dead.lock().extend(flows.into_keys());
+        self.shared.cuts.send_replace(());
     }
 
     /// Gives each UDP flow another source port towards the node, as a NAT does that has forgotten it.
@@ -166,7 +186,7 @@ impl Shared {
         loop {
             let Ok((length, client)) = self.front.recv_from(&mut packet).await else { continue };
             let weather = *self.weather.borrow();
-            if !weather.udp || self.is_lost(weather) {
+            if !weather.udp || self.is_lost(weather) || self.dead.lock().contains(&client) {
                 continue;
             }
             let known = self.flows.lock().get(&client).map(|flow| flow.back.clone());
@@ -221,8 +241,12 @@ impl Shared {
                 let silence = relay.weather.borrow().silence;
                 let up = relay.copy(client_read, node_write, Duration::MAX);
                 let down = relay.copy(node_read, client_write, silence);
-                // One that was silent for too long drops both.
-                let _ = tokio::try_join!(up, down);
+                let mut cuts = relay.cuts.subscribe();
+                tokio::select! {
+                    // One that was silent for too long drops both, and one that breaks.
+                    _ = async { tokio::try_join!(up, down) } => {}
+                    _ = cuts.changed() => {}
+                }
             });
         }
     }
@@ -234,14 +258,19 @@ impl Shared {
         mut from: OwnedReadHalf,
         mut to: OwnedWriteHalf,
         silence: Duration,
-    ) -> Result<(), Elapsed> {
+    ) -> Result<(), Broken> {
         let mut chunk = vec![0; TCP_CHUNK_BYTES];
-        while let Ok(length @ 1..) = timeout(silence, from.read(&mut chunk)).await? {
+        while let Ok(length @ 1..) = timeout(silence, from.read(&mut chunk)).await.map_err(|_| Broken)? {
             let mut weather = self.weather.subscribe();
             let Ok(weather) = weather.wait_for(|weather| weather.tcp).await.map(|weather| *weather) else {
                 return Ok(());
             };
             sleep(self.delay(weather)).await;
+            if weather.breaks > 0.0 && self.random.lock().random_bool(weather.breaks) {
+                let part = self.random.lock().random_range(0..length);
+                let _ = to.write_all(&chunk[..part]).await;
+                return Err(Broken);
+            }
             if to.write_all(&chunk[..length]).await.is_err() {
                 return Ok(());
             }

@@ -11,11 +11,15 @@ mod masters;
 mod nodes;
 mod patience;
 mod reading;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../network/relay.rs"]
+mod relay;
 mod replication;
 mod sentinel;
 mod server;
 mod setup;
 mod sharing;
+mod storms;
 mod tls;
 mod upgrades;
 mod world;

@@ -29,7 +29,12 @@ fn config(redis: &RedisServer) -> Config {
 }
 
 pub fn config_on(url: &str) -> Config {
-    let environment = [
+    config_with(url, &[])
+}
+
+/// With some keys set besides, as by environment.
+pub fn config_with(url: &str, settings: &[(&str, &str)]) -> Config {
+    let usual = [
         ("LISTEN__PUBLIC", "127.0.0.1:0"),
         ("LISTEN__PLAIN", "127.0.0.1:0"),
         ("LISTEN__ADMIN", "127.0.0.1:0"),
@@ -41,7 +46,7 @@ pub fn config_on(url: &str) -> Config {
         ("CHANNELS__CHAT__HISTORY", "10000"),
         ("DRAIN__DEADLINE", "2s"),
     ];
-    let environment = environment.map(|(key, value)| (format!("SKYWAVE_{key}"), value));
+    let environment = usual.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
     Config::load(None, true, environment).unwrap()
 }
 

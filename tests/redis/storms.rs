@@ -1,0 +1,271 @@
+//! Clients behind paths that are cut, frozen, slow and broken in the middle of a frame, of two nodes that share a Redis.
+//!
+//! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_BLOWS` how many blows each client gets.
+
+use crate::{
+    nodes::{config_with, node_of},
+    relay::{Relay, Weather},
+    server::RedisServer,
+    world::{eventually, soon},
+};
+use futures_util::{StreamExt, stream};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use skywave::server::Server;
+use skywave_client::{
+    Backoff, CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Payload, SubscribeOptions,
+    Subscription, TransportChoice,
+};
+use skywave_protocol::{
+    Position,
+    frame::{Network, Published},
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const CHANNELS: [&str; 2] = ["chat:1", "chat:2"];
+const CLIENTS: [TransportChoice; 4] = [
+    TransportChoice::WebTransport,
+    TransportChoice::WebSocket,
+    TransportChoice::Auto,
+    TransportChoice::WebSocket,
+];
+/// A subscription's queue of every other client, which reads slowly.
+const SMALL_QUEUE: usize = 8;
+/// Publishes of one client on one channel that wait for their answer at once.
+const IN_FLIGHT: usize = 3;
+/// How long after the last blow everything must have been answered and have arrived.
+const SETTLING: Duration = Duration::from_secs(40);
+
+/// What is published: by whom, and which one of that publisher's on that channel.
+type Number = (usize, u64);
+/// A publication as somebody got it.
+type Got = (u64, Number);
+/// How many there are on each channel.
+type Counts = HashMap<&'static str, u64>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storms_lose_repeat_and_reorder_nothing_and_every_publish_is_answered_with_the_truth() {
+    let seed = from_environment("SKYWAVE_STORM_SEED").unwrap_or(1);
+    let blows = from_environment("SKYWAVE_STORM_BLOWS").unwrap_or(12);
+    let redis = RedisServer::start().await;
+    let nodes = [start(&redis).await, start(&redis).await];
+    let addresses = nodes.each_ref().map(|node| node.public().unwrap());
+    let witness = connect(addresses.map(|address| format!("https://{address}")), CLIENTS[0], 1024).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (goal, goals) = watch::channel(None);
+    let (mut readers, mut publishers, mut storms) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    let mut clients = Vec::new();
+    for (who, choice) in CLIENTS.into_iter().enumerate() {
+        let paths = [Relay::start(addresses[0]).await, Relay::start(addresses[1]).await];
+        let mut urls = paths.each_ref().map(|path| format!("https://{}", path.address()));
+        urls.rotate_left(who % 2);
+        let queue = if who < 2 { 1024 } else { SMALL_QUEUE };
+        let client = connect(urls, choice, queue).await;
+        let random =
+            |part: u64| SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003) + 10 * who as u64 + part);
+        for (part, channel) in (1..).zip(CHANNELS) {
+            let reader = Reader::new(client.clone(), channel, random(part), queue == SMALL_QUEUE).await;
+            readers.spawn(reader.read(goals.clone()));
+            publishers.spawn(publish(client.clone(), who, channel, stop.clone()));
+        }
+        storms.spawn(storm(client.clone(), paths, random(0), blows));
+        clients.push(client);
+    }
+    let mut truths = Vec::new();
+    for channel in CHANNELS {
+        let reader = Reader::new(witness.clone(), channel, SmallRng::seed_from_u64(0), false).await;
+        truths.push(tokio::spawn(reader.read(goals.clone())));
+    }
+    // The paths live on, in fair weather.
+    let paths = storms.join_all().await;
+    stop.store(true, Ordering::Release);
+    let answers =
+        timeout(SETTLING, publishers.join_all()).await.unwrap_or_else(|_| panic!("seed {seed}: no answers"));
+    let mut counts = Counts::new();
+    for (_, channel, published) in &answers {
+        *counts.entry(channel).or_default() += published.len() as u64;
+    }
+    println!("storm {seed}: {counts:?}");
+    goal.send_replace(Some(counts));
+    // Whoever has read all stays where it is.
+    let mut log = HashMap::new();
+    for truth in truths {
+        let truth = truth.await.unwrap();
+        let offsets = truth.got.iter().map(|(offset, _)| *offset);
+        assert!(offsets.eq(1..=truth.got.len() as u64), "seed {seed}: {}: {:?}", truth.channel, truth.got);
+        log.insert(truth.channel, truth);
+    }
+    for (who, channel, published) in answers {
+        for (number, place) in (1..).zip(published) {
+            let there = log[channel].got.get(place.offset as usize - 1);
+            assert_eq!(there, Some(&(place.offset, (who, number))), "seed {seed}: {channel}");
+        }
+    }
+    let readers = readers.join_all().await;
+    for Reader { channel, got, .. } in &readers {
+        assert_eq!(*got, log[channel].got, "seed {seed}: {channel}");
+    }
+    for client in &clients {
+        eventually("all are present", async || {
+            let there = client.presence(CHANNELS[0]).await;
+            there.is_ok_and(|there| there.count == 1 + CLIENTS.len() as u64)
+        })
+        .await;
+    }
+    drop(paths);
+}
+
+async fn start(redis: &RedisServer) -> Server {
+    let settings = [("CHANNELS__CHAT__PRESENCE", "true"), ("HEARTBEAT__FOREGROUND_MAX", "1s")];
+    let config = config_with(&redis.url(), &settings);
+    node_of(&config).await
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
+}
+
+async fn connect(urls: [String; 2], transport: TransportChoice, subscription_queue: usize) -> Client {
+    let options = ClientOptions {
+        urls: urls.to_vec(),
+        transport,
+        subscription_queue,
+        certificate: CertificateCheck::Insecure,
+        // Somebody looks: a path that is gone is missed after a second or two.
+        network: Network { background: Some(false), ..Network::default() },
+        connect_timeout: Duration::from_secs(2),
+        backoff: Backoff { first: Duration::from_millis(10), max: Duration::from_millis(200) },
+        ..ClientOptions::new("")
+    };
+    soon(Client::connect(options)).await.unwrap()
+}
+
+/// Publishes numbers, some at once, until it is told to stop; gives where each of them stands.
+async fn publish(
+    client: Client,
+    who: usize,
+    channel: &'static str,
+    stop: Arc<AtomicBool>,
+) -> (usize, &'static str, Vec<Published>) {
+    let numbers = stream::iter(1u64..).take_while(|_| {
+        let stop = stop.clone();
+        async move {
+            sleep(Duration::from_millis(5)).await;
+            !stop.load(Ordering::Acquire)
+        }
+    });
+    let publishes = numbers.map(|number| {
+        let data = Json::of(&(who, number)).unwrap();
+        client.publish(channel, data)
+    });
+    let answers = publishes.buffered(IN_FLIGHT).map(|answer| answer.expect("a publish failed for good"));
+    (who, channel, answers.collect().await)
+}
+
+/// Breaks a client's paths again and again, and leaves them whole.
+async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u64) -> [Relay; 2] {
+    for _ in 0..blows {
+        sleep(Duration::from_millis(random.random_range(0..150))).await;
+        let path = &paths[random.random_range(0..2)];
+        match random.random_range(0..9) {
+            0 | 1 => paths.iter().for_each(Relay::cut),
+            2 => path.set(|weather| weather.breaks = 0.05),
+            3 => path.set(|weather| (weather.tcp, weather.udp) = (false, false)),
+            4 => path.set(|weather| weather.udp_replies = false),
+            5 => path.set(|weather| (weather.jitter, weather.loss) = (Duration::from_millis(40), 0.05)),
+            6 => {
+                if let Some(connected) = client.connected() {
+                    // It may be cut in the middle.
+                    let _ = client.switch(connected.transport.other()).await;
+                }
+            }
+            7 => client.cut().await.unwrap(),
+            _ => paths.iter().for_each(|path| path.set(|weather| *weather = Weather::default())),
+        }
+    }
+    paths.iter().for_each(|path| path.set(|weather| *weather = Weather::default()));
+    paths
+}
+
+/// A channel that is read, left and come back to.
+struct Reader {
+    client: Client,
+    channel: &'static str,
+    random: SmallRng,
+    is_slow: bool,
+    room: Option<Subscription>,
+    position: Position,
+    got: Vec<Got>,
+}
+
+impl Reader {
+    async fn new(client: Client, channel: &'static str, random: SmallRng, is_slow: bool) -> Self {
+        // From the beginning, whatever was published meanwhile.
+        let position = Position::default();
+        let mut reader = Self { client, channel, random, is_slow, room: None, position, got: Vec::new() };
+        reader.come().await;
+        reader
+    }
+
+    /// Reads until it has as many as are told.
+    async fn read(mut self, mut goal: watch::Receiver<Option<Counts>>) -> Self {
+        let channel = self.channel;
+        loop {
+            let count = goal.borrow_and_update().as_ref().map(|counts| counts[channel]);
+            if count.is_some_and(|count| self.got.len() as u64 >= count) {
+                break;
+            }
+            tokio::select! {
+                step = timeout(SETTLING, self.step()) => {
+                    step.unwrap_or_else(|_| panic!("{channel}: {} of {count:?}", self.got.len()));
+                }
+                told = goal.changed() => told.unwrap(),
+            }
+        }
+        // What is repeated late would come about now.
+        while timeout(Duration::from_millis(300), self.step()).await.is_ok() {}
+        self
+    }
+
+    async fn step(&mut self) {
+        let Some(room) = &mut self.room else { return self.come().await };
+        match room.next().await {
+            Some(ChannelEvent::Publication(publication)) => {
+                let Payload::Json(json) = &publication.data else { panic!("{publication:?}") };
+                self.got.push((publication.offset, serde_json::from_str(json.get()).unwrap()));
+                self.position.advance(&publication.origin, &publication.epoch, publication.offset);
+            }
+            Some(ChannelEvent::Subscribed(_) | ChannelEvent::PresenceChanged(_)) => {}
+            other => panic!("{}: {other:?}", self.channel),
+        }
+        if self.random.random_bool(0.02) {
+            self.room = None;
+        }
+        if self.is_slow && self.random.random_bool(0.2) {
+            sleep(Duration::from_millis(self.random.random_range(0..30))).await;
+        }
+    }
+
+    /// Subscribes, to go on from where it is.
+    async fn come(&mut self) {
+        while self.room.is_none() {
+            let position = Some(self.position.clone());
+            let options = SubscribeOptions { position, presence: true, ..SubscribeOptions::default() };
+            match self.client.subscribe(self.channel, options).await {
+                Ok(room) => self.room = Some(room),
+                Err(error) => assert!(error.transient, "{error:?}"),
+            }
+        }
+    }
+}
