@@ -559,7 +559,8 @@ var Channel = class {
   #isStopped = false;
   #isSubscribed = false;
   #isChecking = false;
-  #isAsking = false;
+  /** What has changed since the members were asked for, while there is no answer. */
+  #meanwhile;
   /** Up to where listeners have heard. */
   #heard;
   #subscribed;
@@ -577,8 +578,7 @@ var Channel = class {
     if (history) checkPage(history);
     checkPosition(position2);
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
-    const named = Object.entries(options).filter(([, value]) => value !== void 0);
-    this.#options = { ...this.#options, ...Object.fromEntries(named) };
+    for (const [name, value] of Object.entries(options)) if (value !== void 0) this.#options = { ...this.#options, [name]: value };
     if (isMore) this.#beginAgain();
   }
   // ---- subscribing
@@ -595,7 +595,7 @@ var Channel = class {
   }
   /** Who is there, where `presence` was asked for. */
   get members() {
-    return [...this.#members.values()];
+    return [...this.#members.values()].map(toMember);
   }
   /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
   on(name, listener, options) {
@@ -673,10 +673,9 @@ var Channel = class {
   }
   /** Has a reading begin: at the position that was named for it, or with what comes next. */
   #place(reading) {
-    reading.filled = this.#heard;
-    if (this.#options.position === void 0 || !this.#isSubscribed) return;
-    reading.filled = this.#start();
-    this.#beginAgain();
+    const position2 = this.#start();
+    reading.filled = position2 ?? this.#heard;
+    if (position2 && this.#isSubscribed) this.#beginAgain();
   }
   /** The position that was named to begin at, once: another subscription begins anew. */
   #start() {
@@ -699,18 +698,16 @@ var Channel = class {
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain() {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
-    this.#begin(this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled));
-  }
-  #begin(position2) {
+    const position2 = this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled);
     this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
-    const now = this.#outgoing.traffic.positionOf(this.name);
+    const now = this.#heard ?? this.#outgoing.traffic.positionOf(this.name);
     let position2 = now;
     for (const reading of this.#readings) {
       const other = of(reading);
-      if (now && position2 && other) position2 = earlier(other, position2, now);
+      if (other) position2 = position2 ? earlier(other, position2, now ?? position2) : other;
     }
     return position2;
   }
@@ -729,8 +726,10 @@ var Channel = class {
     const isWanted = isNeeded2 && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
-    if (isWanted) this.#begin(this.#start());
-    else {
+    if (isWanted) {
+      this.#heard = this.#start();
+      this.#beginAgain();
+    } else {
       this.#forget();
       this.#outgoing.traffic.unsubscribe(this.name);
     }
@@ -750,17 +749,20 @@ var Channel = class {
       publication: (wire) => {
         this.#publication(wire);
       },
-      event: (body) => {
-        this.#event(body);
+      event: ({ channel: channel2, session, user, slot, data }) => {
+        const checked = this.#valid(this.#options.eventSchema, data);
+        if (checked !== void 0) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
       },
       gap: (gap) => {
-        this.#gap(gap);
+        let isNew = !isPast(this.#heard, gap);
+        if (isNew) this.#heard = moved(this.#heard, gap);
+        for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
+        if (isNew) this.#events.emit("gap", gap);
       },
-      presenceChanged: ({ count, joined, left }) => {
-        for (const { session } of left) this.#members.delete(session);
-        for (const member of joined) this.#members.set(member.session, toMember(member));
-        this.#presence(count, joined.map(toMember), left.map(toMember));
-        if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+      presenceChanged: (changed) => {
+        this.#meanwhile?.push(changed);
+        apply(this.#members, changed);
+        this.#presence(changed);
       },
       refused: (error) => {
         this.#isKept &&= this.isSubscribed;
@@ -768,7 +770,13 @@ var Channel = class {
         this.#checkSoon();
       },
       ended: (error) => {
-        this.#ended(error);
+        this.#isKept = false;
+        this.#isStopped = true;
+        this.#isSubscribed = false;
+        this.#forget();
+        this.#fail(error);
+        this.#events.emit("error", error);
+        this.#checkSoon();
       }
     };
   }
@@ -781,14 +789,7 @@ var Channel = class {
       if (publication2 === void 0) reading.pass(wire);
       else reading.push(publication2);
     }
-    if (publication2 === void 0) return;
-    if (isNew) this.#events.emit("publication", publication2);
-  }
-  #gap(gap) {
-    let isNew = !isPast(this.#heard, gap);
-    if (isNew) this.#heard = moved(this.#heard, gap);
-    for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
-    if (isNew) this.#events.emit("gap", gap);
+    if (publication2 !== void 0 && isNew) this.#events.emit("publication", publication2);
   }
   #confirmed({ recovered, reason: reason2, recovers, presence }, position2) {
     this.#subscribed = { position: position2, recovered, reason: reason2, recovers };
@@ -796,34 +797,30 @@ var Channel = class {
     for (const reading of this.#readings) reading.filled ??= position2;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit("subscribed", this.#subscribed);
-    if (presence !== void 0) this.#replaceMembers(presence);
+    if (presence !== void 0) this.#found(presence);
   }
-  /** Changes were dropped on the way: asks who is there. */
+  #presence({ count, joined, left }) {
+    this.#events.emit("presence", { count, members: this.members, joined: joined.map(toMember), left: left.map(toMember) });
+    if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+  }
   async #askMembers() {
-    if (this.#isAsking) return;
-    this.#isAsking = true;
-    try {
-      const presence = await this.#outgoing.ask("presence", { channel: this.name }, {});
-      if (this.isSubscribed) this.#replaceMembers(presence);
-    } catch {
-    } finally {
-      this.#isAsking = false;
+    if (this.#meanwhile !== void 0) return;
+    const meanwhile = this.#meanwhile = [];
+    const presence = await this.#who().catch(() => void 0);
+    if (presence && this.isSubscribed) this.#found(presence, meanwhile);
+    this.#meanwhile = void 0;
+  }
+  /** Who is there, and what has changed since, some of which that may know. */
+  #found({ count, members: members2 }, since = []) {
+    const before = this.#members;
+    const there = this.#members = new Map(members2.map((member) => [member.session, member]));
+    for (const change of since) {
+      apply(there, change);
+      count = change.count;
     }
-  }
-  #replaceMembers(presence) {
-    const before = new Map(this.#members);
-    this.#members.clear();
-    for (const member of presence.members) this.#members.set(member.session, toMember(member));
-    const joined = this.members.filter(({ session }) => !before.has(session));
-    const left = [...before.values()].filter(({ session }) => !this.#members.has(session));
-    this.#presence(presence.count, joined, left);
-  }
-  #presence(count, joined, left) {
-    this.#events.emit("presence", { count, members: this.members, joined, left });
-  }
-  #event({ channel: channel2, session, user, slot, data }) {
-    const checked = this.#valid(this.#options.eventSchema, data);
-    if (checked !== void 0) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
+    const joined = [...there.values()].filter(({ session }) => !before.has(session));
+    const left = [...before.values()].filter(({ session }) => !there.has(session));
+    this.#presence({ count, joined, left });
   }
   /** `isNew`: it has not been told before. */
   #checked(wire, isNew = true) {
@@ -834,19 +831,9 @@ var Channel = class {
     try {
       return { value: validate(schema, data) };
     } catch (error) {
-      if (!(error instanceof InvalidDataError)) throw error;
       if (isNew) this.#events.emit("invalid", error);
       return void 0;
     }
-  }
-  #ended(error) {
-    this.#isKept = false;
-    this.#isStopped = true;
-    this.#isSubscribed = false;
-    this.#forget();
-    this.#fail(error);
-    this.#events.emit("error", error);
-    this.#checkSoon();
   }
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
   #fail(error) {
@@ -888,10 +875,17 @@ var Channel = class {
   }
   /** Asks who is subscribed, on all nodes of all regions. */
   async presence({ signal } = {}) {
-    const body = await this.#outgoing.ask("presence", { channel: this.name }, { signal });
-    return { count: body.count, members: body.members.map(toMember) };
+    const { count, members: members2 } = await this.#who(signal);
+    return { count, members: members2.map(toMember) };
+  }
+  #who(signal) {
+    return this.#outgoing.ask("presence", { channel: this.name }, { signal });
   }
 };
+function apply(members2, { joined, left }) {
+  for (const { session } of left) members2.delete(session);
+  for (const member of joined) members2.set(member.session, member);
+}
 function checkPage(count, after, before = "") {
   checkPosition(after);
   checkText(before, 128);
@@ -1303,8 +1297,7 @@ var Publishes = class {
   }
   /** Takes one back that never was sent; answers whether that was so. */
   withdraw(number) {
-    const waiting = this.#waiting.get(number);
-    return waiting !== void 0 && waiting.sentAt === void 0 && this.#waiting.delete(number);
+    return this.#waiting.get(number)?.sentAt === void 0 && this.#waiting.delete(number);
   }
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
   take(connection, now) {
@@ -1345,8 +1338,9 @@ var Publishes = class {
       this.refuse(number, error);
       return;
     }
-    if (this.#waiting.get(number)?.sentOn !== connection) return;
-    const channel2 = this.#waiting.get(number)?.publish.channel ?? "";
+    const waiting = this.#waiting.get(number);
+    if (waiting?.sentOn !== connection) return;
+    const { channel: channel2 } = waiting.publish;
     for (const other of this.#waiting.values()) if (other.publish.channel === channel2) other.sentOn = void 0;
     const failures = this.#holds.get(channel2)?.failures ?? 0;
     const waitMs = (error.retryAfterMs ?? 0) + fullJitter(this.#backoff, failures, this.#random());
@@ -1632,15 +1626,12 @@ var Traffic = class {
     this.#subscriptions.get(channel2)?.subscribed(body);
     for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel2, frame, stream);
   }
-  #unsubscribed(link, { id: id2, channel: channel2, code: code2, reason: reason2 }) {
+  #unsubscribed(link, { id: id2, channel: channel2, code: code2 = 100, reason: reason2 = "unsubscribed" }) {
     const phase = link.phases.get(channel2);
     if (id2 === void 0) {
       if (phase?.leaving !== void 0) return;
       link.phases.delete(channel2);
-      const number = code2 ?? 100;
-      const word = reason2 ?? "unsubscribed";
-      const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
-      if (link === this.#host.live) this.#refused(channel2, error);
+      if (link === this.#host.live) this.#refused(channel2, new RequestError(code2, reason2, `unsubscribed: ${reason2}`, isTransient(code2)));
       return;
     }
     this.#left(link, channel2, id2);

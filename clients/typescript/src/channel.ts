@@ -1,7 +1,7 @@
 /** One channel, as an application uses it. */
 import { onAbort } from './abort.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { check, InvalidDataError, RequestError } from './errors.js';
+import { check, type InvalidDataError, RequestError } from './errors.js';
 import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
@@ -81,6 +81,8 @@ export interface HistoryPage<Message> {
   readonly more: boolean;
 }
 
+type Change = Omit<ServerFrames['presence_changed'], 'channel'>;
+
 /** Listening to one of these subscribes. */
 const SUBSCRIBING = ['publication', 'event', 'presence', 'subscribed', 'gap'] as const;
 /** Listening to one of these waits for a subscription that somebody else makes. */
@@ -109,7 +111,7 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #readings = new Set<Reading<Publication<Message>>>();
   /** Who waits for the confirmation. */
   readonly #waiting = new Set<{ resolve: (subscribed: Subscribed) => void; reject: (error: RequestError) => void }>();
-  readonly #members = new Map<string, Member>();
+  #members = new Map<string, WireMember>();
   /** Of what was published here and is not to be heard, the newest ones. */
   readonly #ownKeys = new Set<string>();
   #options: ChannelOptions<Message, Event> = {};
@@ -117,7 +119,8 @@ export class Channel<Message = unknown, Event = unknown> {
   #isStopped = false;
   #isSubscribed = false;
   #isChecking = false;
-  #isAsking = false;
+  /** What has changed since the members were asked for, while there is no answer. */
+  #meanwhile: Change[] | undefined;
   /** Up to where listeners have heard. */
   #heard: Position | undefined;
   #subscribed: Subscribed | undefined;
@@ -138,8 +141,7 @@ export class Channel<Message = unknown, Event = unknown> {
     checkPosition(position);
     const isMore = this.#isSubscribed && options.presence && !this.#options.presence;
     // Several components may name the channel: what one leaves out is what another has said.
-    const named = Object.entries(options).filter(([, value]) => value !== undefined);
-    this.#options = { ...this.#options, ...(Object.fromEntries(named) as typeof options) };
+    for (const [name, value] of Object.entries(options)) if (value !== undefined) this.#options = { ...this.#options, [name]: value as unknown };
     if (isMore) this.#beginAgain();
   }
 
@@ -160,7 +162,7 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Who is there, where `presence` was asked for. */
   get members(): readonly Member[] {
-    return [...this.#members.values()];
+    return [...this.#members.values()].map(toMember);
   }
 
   /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
@@ -250,10 +252,9 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Has a reading begin: at the position that was named for it, or with what comes next. */
   #place(reading: Reading<Publication<Message>>): void {
-    reading.filled = this.#heard;
-    if (this.#options.position === undefined || !this.#isSubscribed) return;
-    reading.filled = this.#start();
-    this.#beginAgain();
+    const position = this.#start();
+    reading.filled = position ?? this.#heard;
+    if (position && this.#isSubscribed) this.#beginAgain();
   }
 
   /** The position that was named to begin at, once: another subscription begins anew. */
@@ -280,20 +281,18 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain(): void {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
-    this.#begin(this.#earliest(({ filled, isBehind }) => (isBehind ? undefined : filled)));
-  }
-
-  #begin(position: Position | undefined): void {
+    const position = this.#earliest(({ filled, isBehind }) => (isBehind ? undefined : filled));
     this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of: (reading: Reading<Publication<Message>>) => Position | undefined): Position | undefined {
-    const now = this.#outgoing.traffic.positionOf(this.name);
+    // The subscription itself may have gone back. Before it is confirmed nobody may know where it begins.
+    const now = this.#heard ?? this.#outgoing.traffic.positionOf(this.name);
     let position = now;
     for (const reading of this.#readings) {
       const other = of(reading);
-      if (now && position && other) position = earlier(other, position, now);
+      if (other) position = position ? earlier(other, position, now ?? position) : other;
     }
     return position;
   }
@@ -314,8 +313,10 @@ export class Channel<Message = unknown, Event = unknown> {
     const isWanted = isNeeded && !this.#isStopped;
     if (isWanted === this.#isSubscribed) return;
     this.#isSubscribed = isWanted;
-    if (isWanted) this.#begin(this.#start());
-    else {
+    if (isWanted) {
+      this.#heard = this.#start();
+      this.#beginAgain();
+    } else {
       this.#forget();
       this.#outgoing.traffic.unsubscribe(this.name);
     }
@@ -337,18 +338,21 @@ export class Channel<Message = unknown, Event = unknown> {
       publication: (wire) => {
         this.#publication(wire);
       },
-      event: (body) => {
-        this.#event(body);
+      event: ({ channel, session, user, slot, data }) => {
+        const checked = this.#valid(this.#options.eventSchema, data);
+        if (checked !== undefined) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
       },
       gap: (gap) => {
-        this.#gap(gap);
+        let isNew = !isPast(this.#heard, gap);
+        if (isNew) this.#heard = moved(this.#heard, gap);
+        // What a reader that has gone back does not get is lost as well, though others have it.
+        for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
+        if (isNew) this.#events.emit('gap', gap);
       },
-      presenceChanged: ({ count, joined, left }) => {
-        for (const { session } of left) this.#members.delete(session);
-        for (const member of joined) this.#members.set(member.session, toMember(member));
-        this.#presence(count, joined.map(toMember), left.map(toMember));
-        // Of more than that a node does not tell the names.
-        if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+      presenceChanged: (changed) => {
+        this.#meanwhile?.push(changed);
+        apply(this.#members, changed);
+        this.#presence(changed);
       },
       refused: (error) => {
         // What stood is taken up again, and what was asked for in vain is not.
@@ -357,7 +361,13 @@ export class Channel<Message = unknown, Event = unknown> {
         this.#checkSoon();
       },
       ended: (error) => {
-        this.#ended(error);
+        this.#isKept = false;
+        this.#isStopped = true;
+        this.#isSubscribed = false;
+        this.#forget();
+        this.#fail(error);
+        this.#events.emit('error', error);
+        this.#checkSoon();
       },
     };
   }
@@ -372,16 +382,7 @@ export class Channel<Message = unknown, Event = unknown> {
       if (publication === undefined) reading.pass(wire);
       else reading.push(publication);
     }
-    if (publication === undefined) return;
-    if (isNew) this.#events.emit('publication', publication);
-  }
-
-  #gap(gap: Gap): void {
-    let isNew = !isPast(this.#heard, gap);
-    if (isNew) this.#heard = moved(this.#heard, gap);
-    // What a reader that has gone back does not get is lost as well, though others have it.
-    for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
-    if (isNew) this.#events.emit('gap', gap);
+    if (publication !== undefined && isNew) this.#events.emit('publication', publication);
   }
 
   #confirmed({ recovered, reason, recovers, presence }: ServerFrames['subscribed'], position: Position): void {
@@ -390,39 +391,35 @@ export class Channel<Message = unknown, Event = unknown> {
     for (const reading of this.#readings) reading.filled ??= position;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
-    if (presence !== undefined) this.#replaceMembers(presence);
+    if (presence !== undefined) this.#found(presence);
   }
 
-  /** Changes were dropped on the way: asks who is there. */
+  #presence({ count, joined, left }: Change): void {
+    this.#events.emit('presence', { count, members: this.members, joined: joined.map(toMember), left: left.map(toMember) });
+    // Changes were dropped on the way. Of more than that a node does not tell the names.
+    if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+  }
+
   async #askMembers(): Promise<void> {
-    if (this.#isAsking) return;
-    this.#isAsking = true;
-    try {
-      const presence = await this.#outgoing.ask('presence', { channel: this.name }, {});
-      if (this.isSubscribed) this.#replaceMembers(presence);
-    } catch {
-      // The next change is compared again.
-    } finally {
-      this.#isAsking = false;
+    if (this.#meanwhile !== undefined) return;
+    const meanwhile: Change[] = (this.#meanwhile = []);
+    // Without an answer the next change is compared again.
+    const presence = await this.#who().catch(() => undefined);
+    if (presence && this.isSubscribed) this.#found(presence, meanwhile);
+    this.#meanwhile = undefined;
+  }
+
+  /** Who is there, and what has changed since, some of which that may know. */
+  #found({ count, members }: Pick<ServerFrames['presence'], 'count' | 'members'>, since: readonly Change[] = []): void {
+    const before = this.#members;
+    const there = (this.#members = new Map(members.map((member) => [member.session, member])));
+    for (const change of since) {
+      apply(there, change);
+      count = change.count;
     }
-  }
-
-  #replaceMembers(presence: { count: number; members: WireMember[] }): void {
-    const before = new Map(this.#members);
-    this.#members.clear();
-    for (const member of presence.members) this.#members.set(member.session, toMember(member));
-    const joined = this.members.filter(({ session }) => !before.has(session));
-    const left = [...before.values()].filter(({ session }) => !this.#members.has(session));
-    this.#presence(presence.count, joined, left);
-  }
-
-  #presence(count: number, joined: readonly Member[], left: readonly Member[]): void {
-    this.#events.emit('presence', { count, members: this.members, joined, left });
-  }
-
-  #event({ channel, session, user, slot, data }: ServerFrames['event']): void {
-    const checked = this.#valid(this.#options.eventSchema, data);
-    if (checked !== undefined) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
+    const joined = [...there.values()].filter(({ session }) => !before.has(session));
+    const left = [...before.values()].filter(({ session }) => !there.has(session));
+    this.#presence({ count, joined, left });
   }
 
   /** `isNew`: it has not been told before. */
@@ -435,20 +432,9 @@ export class Channel<Message = unknown, Event = unknown> {
     try {
       return { value: validate(schema, data) };
     } catch (error) {
-      if (!(error instanceof InvalidDataError)) throw error;
-      if (isNew) this.#events.emit('invalid', error);
+      if (isNew) this.#events.emit('invalid', error as InvalidDataError);
       return undefined;
     }
-  }
-
-  #ended(error: RequestError): void {
-    this.#isKept = false;
-    this.#isStopped = true;
-    this.#isSubscribed = false;
-    this.#forget();
-    this.#fail(error);
-    this.#events.emit('error', error);
-    this.#checkSoon();
   }
 
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
@@ -497,9 +483,18 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Asks who is subscribed, on all nodes of all regions. */
   async presence({ signal }: { readonly signal?: AbortSignal } = {}): Promise<{ count: number; members: readonly Member[] }> {
-    const body = await this.#outgoing.ask('presence', { channel: this.name }, { signal });
-    return { count: body.count, members: body.members.map(toMember) };
+    const { count, members } = await this.#who(signal);
+    return { count, members: members.map(toMember) };
   }
+
+  #who(signal?: AbortSignal): Promise<ServerFrames['presence']> {
+    return this.#outgoing.ask('presence', { channel: this.name }, { signal });
+  }
+}
+
+function apply(members: Map<string, WireMember>, { joined, left }: Change): void {
+  for (const { session } of left) members.delete(session);
+  for (const member of joined) members.set(member.session, member);
 }
 
 /** @throws RequestError for what a node does not give at once. */

@@ -95,8 +95,7 @@ export class Publishes {
 
   /** Takes one back that never was sent; answers whether that was so. */
   withdraw(number: number): boolean {
-    const waiting = this.#waiting.get(number);
-    return waiting !== undefined && waiting.sentAt === undefined && this.#waiting.delete(number);
+    return this.#waiting.get(number)?.sentAt === undefined && this.#waiting.delete(number);
   }
 
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
@@ -144,8 +143,9 @@ export class Publishes {
       return;
     }
     // It may be on its way again already.
-    if (this.#waiting.get(number)?.sentOn !== connection) return;
-    const channel = this.#waiting.get(number)?.publish.channel ?? '';
+    const waiting = this.#waiting.get(number);
+    if (waiting?.sentOn !== connection) return;
+    const { channel } = waiting.publish;
     // Those that were sent behind it are sent again behind it, but for those that the node takes all the same.
     for (const other of this.#waiting.values()) if (other.publish.channel === channel) other.sentOn = undefined;
     const failures = this.#holds.get(channel)?.failures ?? 0;

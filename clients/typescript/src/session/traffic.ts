@@ -117,17 +117,14 @@ export class Traffic {
     for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel, frame, stream);
   }
 
-  #unsubscribed(link: Link, { id, channel, code, reason }: ServerFrames['unsubscribed']): void {
+  #unsubscribed(link: Link, { id, channel, code = 100, reason = 'unsubscribed' }: ServerFrames['unsubscribed']): void {
     const phase = link.phases.get(channel);
     if (id === undefined) {
       // The node's own doing; of a subscription that is being left it says nothing about the next.
       if (phase?.leaving !== undefined) return;
       link.phases.delete(channel);
       // On a connection that retires it says nothing about the new one.
-      const number = code ?? 100;
-      const word = reason ?? 'unsubscribed';
-      const error = new RequestError(number, word, `unsubscribed: ${word}`, isTransient(number));
-      if (link === this.#host.live) this.#refused(channel, error);
+      if (link === this.#host.live) this.#refused(channel, new RequestError(code, reason, `unsubscribed: ${reason}`, isTransient(code)));
       return;
     }
     this.#left(link, channel, id);

@@ -120,7 +120,8 @@ export class SharedChannel implements ChannelReader {
       const { publications, more } = await this.#source.read(PAGE, { after: position });
       all.push(...publications);
       // A page has a bound in bytes as well: a short one is the last only if the node says so. An older one fills pages.
-      if (!more && publications.length < PAGE) break;
+      // One with nothing leads nowhere, whatever it says.
+      if ((!more && publications.length < PAGE) || publications.length === 0) break;
       for (const publication of publications) position = moved(position, publication);
     }
     return all;
@@ -132,7 +133,7 @@ export class SharedChannel implements ChannelReader {
     do {
       const page: Page = await this.#source.read(count - all.length, before === undefined ? {} : { before });
       all = [...page.publications, ...all];
-      before = page.more ? page.cursor : undefined;
+      before = page.more && page.publications.length > 0 ? page.cursor : undefined;
     } while (before !== undefined && all.length < count);
     return all;
   }

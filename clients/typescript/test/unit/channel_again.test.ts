@@ -33,6 +33,38 @@ describe('a subscription that begins again', () => {
     assert.deepEqual(node.last('subscribe'), { id, channel: name, history: 5, presence: true });
   });
 
+  it('begins where an iteration wants to that comes before the confirmation', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    channel.on('publication', () => undefined);
+    await settled();
+    const { id: first } = node.last('subscribe');
+    channel.configure({ position: { eu: { epoch: 'e', offset: 1 } } });
+    const reading = channel.publications();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 1 } });
+    node.says(['subscribed', { id: first, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 4 } } }], publication(5));
+    told(stage);
+    const read = [];
+    for (let count = 0; count < 3; count += 1) read.push((await reading.next()).value?.data);
+    assert.deepEqual(read, [2, 3, 4]);
+  });
+
+  it('gives each iteration what comes after its own position, whoever else begins earlier or later', async () => {
+    for (const offsets of [[3, 1], [1, 3]]) {
+      const stage = connected();
+      const readings = offsets.map((offset) => {
+        stage.channel.configure({ position: { eu: { epoch: 'e', offset } } });
+        return stage.channel.publications();
+      });
+      await settled();
+      confirm(stage, 1);
+      stage.node.says(...[2, 3, 4].map((offset) => publication(offset)));
+      const firsts = await Promise.all(readings.map((reading) => reading.next()));
+      assert.deepEqual(firsts.map(({ value }) => value?.data), offsets.map((offset) => offset + 1));
+      assert.deepEqual(stage.node.last('subscribe').position, { eu: { epoch: 'e', offset: 1 } });
+    }
+  });
+
   it('goes back for an iteration that names an earlier position, and repeats nothing to listeners', async () => {
     const stage = connected();
     const { channel, node } = stage;
@@ -64,6 +96,25 @@ describe('a subscription that begins again', () => {
     node.says(publication(1, { epoch: 'f' }));
     for (const data of [1, 2]) assert.equal((await slow.next()).value?.data, data);
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+  });
+
+  it('takes nothing from listeners for an iteration that begins later, once one that had gone back has left', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const heard: unknown[] = [];
+    channel.on('publication', ({ epoch, data }) => heard.push(`${epoch}${String(data)}`));
+    const slow = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(...[1, 2, 3].map((offset) => publication(offset)));
+    node.says(['gap', { channel: 'chat:1', origin: 'eu', reason: 'epoch_changed', epoch: 'f', offset: 0 }], publication(1, { epoch: 'f' }));
+    for (const data of [1, 2]) assert.equal((await slow.next()).value?.data, data);
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+    await slow.return?.();
+    channel.configure({ position: { eu: { epoch: 'f', offset: 3 } } });
+    channel.publications();
+    assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'f', offset: 1 } });
+    assert.deepEqual(heard, ['e1', 'e2', 'e3', 'f1']);
   });
 
   it('tells once what does not fit the schema', async () => {

@@ -163,6 +163,17 @@ describe('a channel that tabs share', () => {
     assert.deepEqual(latest, ['subscribed 4', '5', '6', '7', '8', '9', '10']);
   });
 
+  it('reads no further where a page says that there is more, and has nothing', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    stage.comes(1);
+    stage.mostPerPage = 0;
+    const back = stage.add('b', { position: {} });
+    for (let turn = 0; turn < 8; turn += 1) await settled();
+    assert.deepEqual(back, ['subscribed nowhere with a gap', 'gap trimmed 1']);
+  });
+
   it('loses nothing of another origin that comes while the history is read', async () => {
     const stage = new Stage();
     stage.add('a');

@@ -1,0 +1,34 @@
+/** Who is on a channel, as its members are told and asked for. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { confirm, connected, settled } from './channel_stage.js';
+
+describe('the members of a channel', () => {
+  it('are all known though some came while it was asked who is there', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
+    channel.on('presence', () => undefined);
+    await settled();
+    confirm(stage, 0, { count: 1, members: [member('a')] });
+    node.says(['presence_changed', { channel: 'chat:1', count: 3, joined: [member('b')], left: [] }]);
+    node.says(['presence_changed', { channel: 'chat:1', count: 3, joined: [member('d')], left: [member('a')] }]);
+    // As it was in between.
+    node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 3, members: ['a', 'b', 'c'].map(member) }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session).sort(), ['b', 'c', 'd']);
+    assert.equal(node.all('presence').length, 1);
+  });
+
+  it('are asked for where the confirmation names fewer than there are', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    channel.on('presence', () => undefined);
+    await settled();
+    const members = [{ session: 'a', since_ms: 0 }, { session: 'b', since_ms: 0 }];
+    confirm(stage, 0, { count: 2, members: members.slice(0, 1) });
+    node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 2, members }]);
+    await settled();
+    assert.equal(channel.members.length, 2);
+  });
+});
