@@ -122,6 +122,25 @@ export function describeBreaks(stage: Stage, kind: Kind): void {
     assert.ok(!told.some((state) => state.startsWith('connecting')), `nobody noticed: ${told.join()}`);
   });
 
+  test('a node that falls silent while it owes an answer is left for another one, and nobody notices', async () => {
+    const [tab, channel] = [await stage.tab(), freshChannel()];
+    const secret = { SKYWAVE_AUTH__SESSION_SECRET: TOKEN_SECRET };
+    const [first, second] = [await stage.start(secret), await stage.start(secret)];
+    const relay = await stage.relay(first);
+    const [one, other] = [reach(first, kind, relay), reach(second, kind)];
+    const options = { ...one.options, serverCertificateHashes: [first.certificateHash, second.certificateHash] };
+    await open(tab, 'a', { urls: [one.urls, other.urls].flat(), options });
+    const before = await tab.evaluate(() => kit.client('a').connection);
+    relay.udp = relay.tcp = false;
+    await say(tab, 'a', channel, 1);
+    await until('that it is published', () => tab.evaluate(() => kit.published.length), (count) => count === 1);
+    const after = await tab.evaluate(() => kit.client('a').connection);
+    assert.notEqual(after?.node, before?.node);
+    assert.equal(after?.session, before?.session);
+    const told = await states(tab, 'a');
+    assert.ok(!told.slice(told.indexOf('connected')).some((state) => state.startsWith('connecting')), told.join());
+  });
+
   test('a token is replaced before it expires, and the session stays', async () => {
     const tab = await stage.tab();
     const node = await stage.start({ SKYWAVE_AUTH__HMAC_SECRET: TOKEN_SECRET, SKYWAVE_AUTH__ANONYMOUS: 'false' });
