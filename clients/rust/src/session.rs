@@ -191,6 +191,8 @@ struct Session {
     /// When the task last noticed that it was suspended.
     suspended_at: Option<Instant>,
     preferred_at: Option<Instant>,
+    /// Whoever is silent is not doubted before.
+    doubts_from: Instant,
     /// The node's limit on frames in bytes; 0: none.
     frame_limit: u64,
 }
@@ -260,6 +262,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         last_attempt: 0,
         suspended_at: None,
         preferred_at: None,
+        doubts_from: Instant::now(),
         frame_limit: USUAL_FRAME_LIMIT,
         options,
     };
@@ -371,7 +374,7 @@ impl Session {
         let connected = self.live.as_ref().map(Live::patience_ends);
         let nudge = self.live.as_ref().and_then(Live::nudge_at);
         let look = self.live.as_ref().and_then(Live::look_at);
-        let doubt = self.live.as_ref().and_then(Live::doubt_at);
+        let doubt = self.live.as_ref().and_then(|live| live.doubt_at(self.doubts_from));
         let now = Instant::now();
         let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
         let expiry = self.publishes.next_expiry();

@@ -5,7 +5,7 @@
 mod node;
 
 use node::*;
-use skywave_client::{Backoff, Client, ClientOptions, TransportChoice, TransportKind};
+use skywave_client::{Backoff, Client, ClientOptions, TokenSource, TransportChoice, TransportKind};
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, Text, frame};
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -284,5 +284,62 @@ over_both_transports! {
         peer.send(published(&publish, 1));
         publishing.await.unwrap().unwrap();
         node.no_further_connection(Duration::from_millis(100)).await;
+    }
+}
+
+/// A client of `node` that publishes and is answered nothing, until it comes again: both connections as the node sees them.
+async fn doubted(node: &mut Node, options: ClientOptions) -> (Client, Peer, Peer) {
+    let (client, mut silent, _) = node.client(options).await;
+    beaten_slowly(&mut silent).await;
+    let publishing = client.clone();
+    tokio::spawn(async move { publishing.publish("chat:1", json("1")).await });
+    silent.publish().await;
+    silent.unsubscribe().await;
+    let second = node.accept().await;
+    (client, silent, second)
+}
+
+over_both_transports! {
+    async fn a_node_that_is_overloaded_and_silent_is_not_asked_again_beside_the_old_connection(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (_client, _silent, second) = doubted(&mut node, options).await;
+        second.refuse(CloseCode::Overloaded).await;
+        // A moment before the silent one counts as dead.
+        node.no_further_connection(Duration::from_millis(700)).await;
+    }
+
+    async fn a_node_that_takes_no_token_is_not_asked_again_beside_the_old_connection(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::callback(|| async { Ok("expired".to_owned()) });
+        let (_client, _silent, second) = doubted(&mut node, options).await;
+        second.refuse(CloseCode::TokenExpired).await;
+        node.no_further_connection(Duration::from_millis(700)).await;
+    }
+
+    async fn a_node_that_falls_silent_again_and_again_is_doubted_once_in_half_a_minute(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut slow, second) = doubted(&mut node, options).await;
+        second.refuse(CloseCode::Overloaded).await;
+        slow.send(ServerFrame::Ping(frame::Ping { seq: 2, interval_ms: 600_000, timeout_ms: 1_000 }));
+        assert_eq!(slow.next().await, Some(ClientFrame::Pong(frame::Pong { seq: 2 })));
+        // Not even until it would count as dead.
+        node.no_further_connection(Duration::from_millis(4_000)).await;
+        slow.send(ServerFrame::Ping(frame::Ping { seq: 3, interval_ms: 600_000, timeout_ms: 1_000 }));
+        assert_eq!(slow.next().await, Some(ClientFrame::Pong(frame::Pong { seq: 3 })));
+        assert_eq!(client.connected().unwrap().connects, 1);
+    }
+
+    async fn those_that_are_left_are_asked_where_one_refuses(kind: TransportKind) {
+        let (mut node, mut other) = (Node::start().await, Node::start().await);
+        let mut options = node.options(kind);
+        options.urls.push(other.url());
+        let (client, _silent, second) = doubted(&mut node, options).await;
+        let (_, (_new, connect)) = tokio::join!(second.refuse(CloseCode::Overloaded), other.welcome());
+        assert!(connect.resume.is_some());
+        let mut status = client.status();
+        status.wait_for(|status| status.connected().is_some_and(|now| now.connects == 2)).await.unwrap();
     }
 }

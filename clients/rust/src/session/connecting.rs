@@ -330,13 +330,9 @@ impl Session {
             Purpose::Switch(reply) => {
                 let _ = reply.send(Err(error));
             }
-            // As long as it may be dead.
-            Purpose::Connect if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
-                let round = self.candidates.is_exhausted(Instant::now());
-                let wait = if round { self.options.backoff.wait(self.attempts) } else { Duration::ZERO };
-                let retry = Move { at: Instant::now() + wait, url: None, purpose: Purpose::Connect };
-                self.next_move.get_or_insert(retry);
-            }
+            // Those that are left in this round. Nodes that are slow are asked once, and not by all their clients again and
+            // again: the next round begins when the old connection is dead.
+            Purpose::Connect if verdict == Verdict::Elsewhere => self.seek_another(),
             // The old connection ends sooner or later: try again until then.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
                 let round = self.candidates.is_exhausted(Instant::now());

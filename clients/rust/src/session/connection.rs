@@ -249,19 +249,19 @@ impl Live {
         }
     }
 
-    /// When something has to be done because it owes a reply and says nothing.
-    pub fn doubt_at(&self) -> Option<Instant> {
+    /// When something has to be done because it owes a reply and says nothing; it is not doubted before `earliest`.
+    pub fn doubt_at(&self, earliest: Instant) -> Option<Instant> {
         let patience = (self.timeout() / 4).max(LEAST_DOUBT);
         match self.doubt {
-            Doubt::None => self.asked.map(|asked| asked + patience),
+            Doubt::None => self.asked.map(|asked| (asked + patience).max(earliest)),
             Doubt::Asked(at) => Some(at + patience),
             Doubt::Elsewhere(_) => None,
         }
     }
 
     /// What has to be done, if that is due: each once in every silence.
-    pub fn doubted(&mut self, now: Instant) -> Option<Doubted> {
-        self.doubt_at().filter(|at| *at <= now)?;
+    pub fn doubted(&mut self, earliest: Instant, now: Instant) -> Option<Doubted> {
+        self.doubt_at(earliest).filter(|at| *at <= now)?;
         match self.doubt {
             Doubt::None => {
                 self.doubt = Doubt::Asked(now);
@@ -273,6 +273,11 @@ impl Live {
             }
             Doubt::Elsewhere(_) => None,
         }
+    }
+
+    /// Whether another connection is sought because of its silence.
+    pub fn is_doubted(&self) -> bool {
+        matches!(self.doubt, Doubt::Elsewhere(_))
     }
 
     fn timeout(&self) -> Duration {

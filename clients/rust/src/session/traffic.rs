@@ -18,11 +18,14 @@ use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
     frame::{self, Emit, Network, Pong, Publish, Refresh, Unsubscribe},
 };
-use std::{mem, ops::ControlFlow, sync::Arc};
+use std::{mem, ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 /// The channel of a request that only asks whether the node is there: nobody has subscribed to it.
 const NOBODYS_CHANNEL: &str = "skywave:nobody";
+/// The least time from one doubt that led to another connection to the next doubt: a node that has to serve too many may
+/// fall silent again and again, and each connection costs it more than it has.
+const DOUBTS_APART: Duration = Duration::from_secs(30);
 
 impl Session {
     fn connection(&mut self, which: Which) -> Option<&mut Live> {
@@ -249,13 +252,25 @@ impl Session {
     /// The node owes a reply and says nothing: it is asked for a sign of life, and then another connection is opened beside
     /// its own. A path that drops all packets, and a port that is closed without a word, look the same.
     pub(super) fn doubt(&mut self, now: Instant) {
-        match self.live.as_mut().and_then(|live| live.doubted(now)) {
+        let earliest = self.doubts_from;
+        match self.live.as_mut().and_then(|live| live.doubted(earliest, now)) {
             Some(Doubted::AskNode) => self.probe(),
-            // One that drains is left soon.
-            Some(Doubted::SeekAnother) if self.opening.is_none() && self.next_move.is_none() => {
-                self.open(Purpose::Connect, None, None);
+            Some(Doubted::SeekAnother) => {
+                self.doubts_from = now + DOUBTS_APART;
+                self.candidates.begin_round();
+                self.seek_another();
             }
-            Some(Doubted::SeekAnother) | None => {}
+            None => {}
+        }
+    }
+
+    /// Opens another connection beside the one that is doubted, where there is a node that may be asked in this round.
+    pub(super) fn seek_another(&mut self) {
+        let is_doubted = self.live.as_ref().is_some_and(Live::is_doubted);
+        // A node that drains is left soon.
+        let is_leaving = self.opening.is_some() || self.next_move.is_some();
+        if is_doubted && !is_leaving && !self.candidates.is_exhausted(Instant::now()) {
+            self.open(Purpose::Connect, None, None);
         }
     }
 
@@ -264,7 +279,6 @@ impl Session {
         if self.live.is_none() {
             return;
         }
-        self.next_move.take_if(|next| matches!(next.purpose, Purpose::Connect));
         let is_doubt =
             |opening: &mut Opening| matches!(opening.purpose, Purpose::Connect) && !opening.is_greeting;
         if self.opening.take_if(is_doubt).is_some() {
