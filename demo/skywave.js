@@ -57,6 +57,7 @@ function isTransient(code2) {
 var CODES = {
   internal: 100,
   unauthenticated: 101,
+  not_subscribed: 104,
   limit_reached: 106,
   bad_request: 107,
   unavailable: 110,
@@ -82,9 +83,6 @@ var SkywaveError = class extends Error {
 };
 var RequestError = class extends SkywaveError {
   name = "RequestError";
-  constructor(code2, reason2, message, transient, retryAfterMs) {
-    super(code2, reason2, message, transient, { retryAfterMs });
-  }
 };
 var OUTCOME_UNKNOWN = "outcome_unknown";
 var OutcomeUnknownError = class extends RequestError {
@@ -181,9 +179,9 @@ var Emitter = class {
 };
 
 // src/messages.ts
-function toError({ code: code2, reason: reason2, message, transient, retry_after_ms }) {
+function toError({ code: code2, reason: reason2, message, transient, retry_after_ms: retryAfterMs }) {
   if (reason2 === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
-  return new RequestError(code2, reason2, message, transient, retry_after_ms);
+  return new RequestError(code2, reason2, message, transient, { retryAfterMs });
 }
 function toPublished({ origin, epoch, offset }) {
   return { origin, epoch, offset };
@@ -489,7 +487,7 @@ var Outgoing = class {
   push(entry, done, failed, sent) {
     const number = this.traffic.publish({ ...entry, sent, done, failed });
     this.session.settle();
-    return () => number !== void 0 && this.traffic.publishes.withdraw(number);
+    return () => this.traffic.publishes.withdraw(number);
   }
   /** Sends a request, now or once there is a connection, and waits for its reply. */
   ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
@@ -1048,11 +1046,11 @@ var Link = class {
   /** What its `connect` proves the user with. */
   token;
   /** The id of its `connect`. */
-  connectId = 0;
+  connectId;
   /** What its `connect` asks for. */
   asked = /* @__PURE__ */ new Map();
   /** Which of the client's attempts it is. */
-  attempt = 0;
+  attempt;
   /** What came before `connected`. */
   early = [];
   isConnected = false;
@@ -1296,7 +1294,7 @@ var Publishes = class {
     return number;
   }
   /** Takes one back that never was sent; answers whether that was so. */
-  withdraw(number) {
+  withdraw(number = 0) {
     return this.#waiting.get(number)?.sentAt === void 0 && this.#waiting.delete(number);
   }
   /** Those that go out now on `connection`, oldest first; they count as sent there. */
@@ -1371,16 +1369,10 @@ var LATE_MS2 = 500;
 var RoundTrips = class {
   /** In milliseconds; 0: none yet. */
   smoothedMs = 0;
-  /** Since when replies have been waited for, while they are. */
-  since = 0;
   /** When the next look is due, while replies are waited for. */
   nextAt = 0;
   #suspendedAt = -Infinity;
-  /** From now on a reply is waited for. */
-  begin(now) {
-    this.since = now;
-    this.nextAt = now + LOOK_MS;
-  }
+  /** Looks, while a reply is waited for and from when that begins. */
   look(now) {
     if (now - this.nextAt > LATE_MS2) this.#suspendedAt = now;
     this.nextAt = now + LOOK_MS;
@@ -1419,7 +1411,7 @@ var Requests = class {
     return id2;
   }
   #begin(id2, pending) {
-    if (!this.#isWaiting) this.trips.begin(pending.sentAt);
+    if (this.#pending.size === 0) this.trips.look(pending.sentAt);
     this.#pending.set(id2, pending);
   }
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
@@ -1470,20 +1462,16 @@ var Requests = class {
       else if (!pending.isRepeatable) this.#fail(id2, requestError("unavailable", "connection lost"));
     }
   }
-  /** Whether somebody waits for a reply. */
-  get #isWaiting() {
-    return this.#pending.size > 0;
-  }
-  /** Since when somebody has waited for a reply without a break. */
+  /** Since when whoever has waited the longest waits for a reply. */
   get waitsSince() {
-    return this.#isWaiting ? this.trips.since : Infinity;
+    return Math.min(...[...this.#pending.values()].map(({ sentAt }) => sentAt));
   }
   /** When the next one has waited for too long, or it is time to look. */
   get nextAt() {
-    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#pending.values()].map(({ expiresAt }) => expiresAt));
+    return Math.min(...[...this.#pending.values()].map(({ expiresAt }) => Math.min(expiresAt, this.trips.nextAt)));
   }
   expire(now) {
-    if (this.#isWaiting) this.trips.look(now);
+    this.trips.look(now);
     for (const [id2, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
   /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
@@ -1688,9 +1676,8 @@ var Traffic = class {
   /** Leaves a channel on the wire until `until`, or until its reader has room. */
   #pause(channel2, until) {
     const subscription = this.#subscriptions.get(channel2);
-    if (subscription === void 0) return;
+    if (!subscription) return;
     subscription.resumeAt = until;
-    if (subscription.isPaused) return;
     subscription.isPaused = true;
     this.#leave(channel2);
   }
@@ -1707,7 +1694,7 @@ var Traffic = class {
         reply: "subscribed",
         failed: (error) => {
           const phase2 = live.phases.get(channel2);
-          if (phase2 !== void 0 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
+          if (phase2 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
         }
       }
     );
@@ -1872,6 +1859,7 @@ var RETIREMENT_MS = 2e3;
 var STABLE_MS = 5e3;
 var SLEPT_MS = 5e3;
 var HOUR_MS = 36e5;
+var DOUBT_INTERVAL_MS = 3e4;
 var LONGEST_SPREAD_MS = 3e4;
 var Session = class {
   traffic;
@@ -1904,6 +1892,8 @@ var Session = class {
   #connects = 0;
   #frameBytes = 65536;
   #scheduledAt = Infinity;
+  /** Before that, no node is doubted because it is silent. */
+  #doubtAgainAt = 0;
   constructor(options, network, io) {
     this.#options = options;
     this.#io = io;
@@ -1950,11 +1940,15 @@ var Session = class {
     const { live } = this;
     this.live = void 0;
     this.#tokens.stop();
-    if (live !== void 0) this.#drop(live);
+    if (live) this.#drop(live);
     this.settle();
   }
-  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  /**
+   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs` nothing
+   * says so but its silence.
+   */
   check(leastMs) {
+    if (leastMs && this.now() < this.#doubtAgainAt) return;
     this.traffic.check(leastMs);
     const { live, due } = this;
     if (due?.isTold === false) {
@@ -1980,7 +1974,7 @@ var Session = class {
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle() {
     const { live } = this;
-    const next = this.opening === void 0 ? this.due?.at : this.opening.greetBy;
+    const next = this.opening ? this.opening.greetBy : this.due?.at;
     const at = Math.min(
       this.traffic.nextAt,
       this.#tokens.refreshAt,
@@ -1996,12 +1990,11 @@ var Session = class {
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
     if (live?.isDead(now)) this.#lost(live, ending({ reason: "silence" }));
-    if (this.#retiring !== void 0 && now >= this.#retiring.until) this.#retire();
+    if (this.#retiring && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
-    const opening = this.opening;
-    if (opening !== void 0 && now >= opening.greetBy) this.fail(opening, lost("no answer in time"));
-    const due = this.due;
-    if (this.opening === void 0 && due !== void 0 && now >= due.at) this.open(due.purpose, due.address, due.kind);
+    if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost("no answer in time"));
+    const { due } = this;
+    if (due && !this.opening && now >= due.at) this.open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
   }
@@ -2019,9 +2012,10 @@ var Session = class {
     this.due = void 0;
     this.opening = opening;
     if (this.live === void 0) this.#setState("connecting");
+    else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
-      headStartMs: this.route.headStartMs?.(targets[0]?.address, named !== void 0) ?? 0,
+      headStartMs: this.route.headStartMs?.(targets[0].address, named !== void 0) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
@@ -2032,7 +2026,7 @@ var Session = class {
   }
   #cancelOpening(error) {
     const opening = this.opening;
-    if (opening === void 0) return;
+    if (!opening) return;
     this.opening = void 0;
     opening.cancel?.();
     opening.link?.transport.close();
@@ -2045,13 +2039,12 @@ var Session = class {
       if (isWanted) this.fail(opening, outcome.error);
       return;
     }
-    const { transport, index, tookMs, failed, token } = outcome;
-    const target = opening.targets[index];
-    if (!isWanted || target === void 0) {
+    const { transport, target, tookMs, failed, token } = outcome;
+    if (!isWanted) {
       transport.close();
       return;
     }
-    for (const other of opening.targets.filter((_, place2) => failed.includes(place2))) this.route.failed(other);
+    for (const other of failed) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
     opening.link = link;
@@ -2104,21 +2097,18 @@ var Session = class {
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
-    if (old !== void 0) this.#beginRetirement(old);
+    if (old) this.#beginRetirement(old);
     this.#connects += 1;
-    this.#describe(link, connected, hasExpired);
+    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
+    const transport = link.transport.kind;
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
     opening.settle?.();
     if (this.live !== link) return;
     this.traffic.catchUp(link);
     for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
-  }
-  #describe(link, connected, hasExpired) {
-    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
-    const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
   }
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
   fail(opening, error) {
@@ -2127,27 +2117,25 @@ var Session = class {
     opening.cancel?.();
     link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (link === void 0 || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live !== void 0) this.#stay(opening, isFinal, this.live, error);
+    if (this.live) this.#stay(opening.purpose, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
-    } else if (isFinal) this.refused(error);
+    } else if (this.#isFinal(error)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
   /** A move failed: the session goes on where it is. */
-  #stay(opening, isFinal, live, error) {
-    const { purpose } = opening;
+  #stay(purpose, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
-    if (isNeeded(opening) && !isFinal) {
-      this.due = { purpose, ...this.due, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+    if (purpose === "drain" && !this.#isFinal(error)) {
+      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
@@ -2271,7 +2259,7 @@ var Session = class {
   #retire() {
     const link = this.#retiring?.link;
     this.#retiring = void 0;
-    if (link === void 0) return;
+    if (!link) return;
     this.#drop(link);
     if (this.live !== void 0) this.traffic.requests.sendWaiting(this.live, this.now());
   }
@@ -2369,8 +2357,7 @@ var Engine = class {
     return undoable(
       async (signal) => {
         const token = await this.#fetch(signal, request.timeoutMs);
-        const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
-        return { transport, token, ...winner };
+        return { ...await this.#options.parts.dial(request, signal), token };
       },
       done,
       (error) => {
@@ -2908,16 +2895,15 @@ var Route = class {
     this.#candidates.beginRound();
   }
   /**
-   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
    * over another transport than the usual one if one is named.
    */
   targets(named, leaving, isAlone = false, choice) {
     if (named !== void 0 && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
-    if (named === void 0) return order.map((address) => this.#target(address));
-    const others = order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key);
-    return [named, ...others].map((address) => this.#target(address));
+    const all = named ? [named, ...order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key)] : order;
+    return all.map((address) => this.#target(address));
   }
   /** The application wants this transport from now on. Answers which one it has wanted. */
   choose(choice) {
@@ -3500,10 +3486,14 @@ function urlOf(address, kind) {
 async function dial(request, open, signal) {
   const { targets, headStartMs, timeoutMs } = request;
   const attempts = targets.map(
-    ({ address, plan }) => (aborted) => race(plan, timeoutMs, (kind, given) => open(kind, address, given), aborted)
+    (target) => async (aborted) => {
+      const transport = await race(target.plan, timeoutMs, (kind, given) => open(kind, target.address, given), aborted);
+      return { target, transport };
+    }
   );
   try {
-    return await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+    const { value, tookMs, failed } = await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+    return { ...value, tookMs, failed: targets.filter((_, place2) => failed.includes(place2)) };
   } catch (error) {
     throw summary(error);
   }

@@ -23,9 +23,9 @@ function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
     },
     // To the one target that a fixed route gives.
     dial: async ({ targets: [target], timeoutMs }, signal) => {
-      const url = target?.address.websocket ?? '';
-      const value = await within(timeoutMs, signal, (given) => openWebSocket(url, encoding, WebSocket, given));
-      return { index: 0, value, tookMs: 0, failed: [] };
+      const url = target.address.websocket ?? '';
+      const transport = await within(timeoutMs, signal, (given) => openWebSocket(url, encoding, WebSocket, given));
+      return { transport, target, tookMs: 0, failed: [] };
     },
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),

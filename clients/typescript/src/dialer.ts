@@ -3,9 +3,9 @@ import type { Address } from './address.js';
 import type { Encoding } from './encoding.js';
 import { lost, messageOf, requestError, SkywaveError } from './errors.js';
 import type { Plan } from './race_memory.js';
-import type { DialRequest, Target } from './session/opening.js';
+import type { Dialled, DialRequest } from './session/opening.js';
 import { STAGGER_MS } from './session/route.js';
-import { type Attempt, firstOf, type Winner } from './staggered.js';
+import { type Attempt, firstOf } from './staggered.js';
 import type { Transport, TransportKind } from './transport.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
 import { openWebTransport, type WebTransportConstructor } from './transport/webtransport.js';
@@ -44,15 +44,18 @@ function urlOf(address: Address, kind: TransportKind): string {
 }
 
 /** Opens a transport to the first of the targets whose handshake completes. Rejects with a `SkywaveError`. */
-export async function dial(request: DialRequest, open: OpenTransport, signal: AbortSignal): Promise<Winner<Transport>> {
+export async function dial(request: DialRequest, open: OpenTransport, signal: AbortSignal): Promise<Dialled> {
   const { targets, headStartMs, timeoutMs } = request;
   const attempts = targets.map(
-    ({ address, plan }: Target): Attempt<Transport> =>
-      (aborted) =>
-        race(plan, timeoutMs, (kind, given) => open(kind, address, given), aborted),
+    (target): Attempt<Pick<Dialled, 'target' | 'transport'>> =>
+      async (aborted) => {
+        const transport = await race(target.plan, timeoutMs, (kind, given) => open(kind, target.address, given), aborted);
+        return { target, transport };
+      },
   );
   try {
-    return await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+    const { value, tookMs, failed } = await firstOf(attempts, { headStartMs, staggerMs: STAGGER_MS, timeoutMs }, signal);
+    return { ...value, tookMs, failed: targets.filter((_, place) => failed.includes(place)) };
   } catch (error) {
     throw summary(error);
   }

@@ -62,8 +62,7 @@ export class Engine implements SessionIo {
     return undoable(
       async (signal) => {
         const token = await this.#fetch(signal, request.timeoutMs);
-        const { value: transport, ...winner } = await this.#options.parts.dial(request, signal);
-        return { transport, token, ...winner };
+        return { ...(await this.#options.parts.dial(request, signal)), token };
       },
       done,
       (error) => {

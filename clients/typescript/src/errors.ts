@@ -5,6 +5,7 @@ import { isTransient } from './codes.js';
 const CODES = {
   internal: 100,
   unauthenticated: 101,
+  not_subscribed: 104,
   limit_reached: 106,
   bad_request: 107,
   unavailable: 110,
@@ -35,10 +36,6 @@ export class SkywaveError extends Error {
 /** A request failed; the session goes on. */
 export class RequestError extends SkywaveError {
   override readonly name: string = 'RequestError';
-
-  constructor(code: number, reason: string, message: string, transient: boolean, retryAfterMs?: number) {
-    super(code, reason, message, transient, { retryAfterMs });
-  }
 }
 
 /** The word for {@link OutcomeUnknownError}, as tabs tell it to each other. */

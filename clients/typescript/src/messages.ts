@@ -76,9 +76,9 @@ export interface Published {
   readonly offset: number;
 }
 
-export function toError({ code, reason, message, transient, retry_after_ms }: ServerFrames['error']): RequestError {
+export function toError({ code, reason, message, transient, retry_after_ms: retryAfterMs }: ServerFrames['error']): RequestError {
   if (reason === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
-  return new RequestError(code, reason, message, transient, retry_after_ms);
+  return new RequestError(code, reason, message, transient, { retryAfterMs });
 }
 
 export function toPublished({ origin, epoch, offset }: ServerFrames['published']): Published {

@@ -66,7 +66,7 @@ export class Outgoing {
   ): () => boolean {
     const number = this.traffic.publish({ ...entry, sent, done, failed });
     this.session.settle();
-    return () => number !== undefined && this.traffic.publishes.withdraw(number);
+    return () => this.traffic.publishes.withdraw(number);
   }
 
   /** Sends a request, now or once there is a connection, and waits for its reply. */

@@ -1,21 +1,9 @@
 /** The parts of a client that can be had smaller or larger: transports, routes, the page. */
 import type { Address, NodeUrl } from './address.js';
 import type { Network } from './frames.js';
-import type { DialRequest } from './session/opening.js';
+import type { Dialled, DialRequest } from './session/opening.js';
 import type { RouteOptions } from './session/route.js';
 import type { Router } from './session/router.js';
-import type { Transport } from './transport.js';
-
-/** A handshake that completed. */
-export interface Dialled {
-  /** Of the target. */
-  readonly index: number;
-  readonly value: Transport;
-  /** How long it took. */
-  readonly tookMs: number;
-  /** The targets that failed before. */
-  readonly failed: readonly number[];
-}
 
 export interface Parts {
   /** @throws TypeError for what is no address of a node. */

@@ -24,6 +24,8 @@ const STABLE_MS = 5_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
+/** The least time from an attempt beside a connection that stands to the next doubt: a node that is merely slow has enough to do. */
+const DOUBT_INTERVAL_MS = 30_000;
 /** By how much those who were told to come back at the same time spread at most. */
 const LONGEST_SPREAD_MS = 30_000;
 
@@ -58,6 +60,8 @@ export class Session implements TrafficHost {
   #connects = 0;
   #frameBytes = 65_536;
   #scheduledAt = Infinity;
+  /** Before that, no node is doubted because it is silent. */
+  #doubtAgainAt = 0;
 
   constructor(options: SessionOptions, network: Network, io: SessionIo) {
     this.#options = options;
@@ -112,12 +116,16 @@ export class Session implements TrafficHost {
     const { live } = this;
     this.live = undefined;
     this.#tokens.stop();
-    if (live !== undefined) this.#drop(live);
+    if (live) this.#drop(live);
     this.settle();
   }
 
-  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  /**
+   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs` nothing
+   * says so but its silence.
+   */
   check(leastMs?: number): void {
+    if (leastMs && this.now() < this.#doubtAgainAt) return;
     this.traffic.check(leastMs);
     const { live, due } = this;
     // Whoever waits for the next attempt begins it now.
@@ -149,7 +157,7 @@ export class Session implements TrafficHost {
   /** Asks for the next tick; at the end of whatever was done from outside. */
   settle(): void {
     const { live } = this;
-    const next = this.opening === undefined ? this.due?.at : this.opening.greetBy;
+    const next = this.opening ? this.opening.greetBy : this.due?.at;
     const at = Math.min(
       this.traffic.nextAt,
       this.#tokens.refreshAt,
@@ -166,12 +174,11 @@ export class Session implements TrafficHost {
     if (now - this.#scheduledAt > SLEPT_MS) this.woke();
     const { live } = this;
     if (live?.isDead(now)) this.#lost(live, ending({ reason: 'silence' }));
-    if (this.#retiring !== undefined && now >= this.#retiring.until) this.#retire();
+    if (this.#retiring && now >= this.#retiring.until) this.#retire();
     if (now >= this.#tokens.refreshAt) this.#refresh();
-    const opening = this.opening;
-    if (opening !== undefined && now >= opening.greetBy) this.fail(opening, lost('no answer in time'));
-    const due = this.due;
-    if (this.opening === undefined && due !== undefined && now >= due.at) this.open(due.purpose, due.address, due.kind);
+    if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost('no answer in time'));
+    const { due } = this;
+    if (due && !this.opening && now >= due.at) this.open(due.purpose, due.address, due.kind);
     this.traffic.tick(now);
     this.settle();
   }
@@ -193,9 +200,10 @@ export class Session implements TrafficHost {
     this.due = undefined;
     this.opening = opening;
     if (this.live === undefined) this.#setState('connecting');
+    else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
-      headStartMs: this.route.headStartMs?.(targets[0]?.address, named !== undefined) ?? 0,
+      headStartMs: this.route.headStartMs?.(targets[0].address, named !== undefined) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs,
     };
     opening.cancel = this.#io.dial(request, (outcome) => {
@@ -207,7 +215,7 @@ export class Session implements TrafficHost {
 
   #cancelOpening(error: SkywaveError): void {
     const opening = this.opening;
-    if (opening === undefined) return;
+    if (!opening) return;
     this.opening = undefined;
     opening.cancel?.();
     opening.link?.transport.close();
@@ -221,13 +229,12 @@ export class Session implements TrafficHost {
       if (isWanted) this.fail(opening, outcome.error);
       return;
     }
-    const { transport, index, tookMs, failed, token } = outcome;
-    const target = opening.targets[index];
-    if (!isWanted || target === undefined) {
+    const { transport, target, tookMs, failed, token } = outcome;
+    if (!isWanted) {
       transport.close();
       return;
     }
-    for (const other of opening.targets.filter((_, place) => failed.includes(place))) this.route.failed(other);
+    for (const other of failed) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
     opening.link = link;
@@ -284,9 +291,12 @@ export class Session implements TrafficHost {
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
-    if (old !== undefined) this.#beginRetirement(old);
+    if (old) this.#beginRetirement(old);
     this.#connects += 1;
-    this.#describe(link, connected, hasExpired);
+    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
+    const transport = link.transport.kind;
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
+    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
     // A preference is followed once, so that two nodes cannot play ball with a client.
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
@@ -297,13 +307,6 @@ export class Session implements TrafficHost {
     for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
   }
 
-  #describe(link: Link, connected: ServerFrames['connected'], hasExpired: boolean): void {
-    const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
-    const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
-  }
-
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
   fail(opening: Opening, error: SkywaveError): void {
     this.opening = undefined;
@@ -311,17 +314,16 @@ export class Session implements TrafficHost {
     opening.cancel?.();
     link?.transport.close();
     const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
-    const isFinal = this.#isFinal(error);
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (link === undefined || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live !== undefined) this.#stay(opening, isFinal, this.live, error);
+    if (this.live) this.#stay(opening.purpose, this.live, error);
     else if (error.code === UNAUTHENTICATED && this.#resume !== undefined && link !== undefined) {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
-    } else if (isFinal) this.refused(error);
+    } else if (this.#isFinal(error)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -329,12 +331,11 @@ export class Session implements TrafficHost {
   }
 
   /** A move failed: the session goes on where it is. */
-  #stay(opening: Opening, isFinal: boolean, live: Link, error: SkywaveError): void {
-    const { purpose } = opening;
+  #stay(purpose: Purpose, live: Link, error: SkywaveError): void {
     if (purpose === 'up') this.route.upFailed?.(live.address);
-    if (isNeeded(opening) && !isFinal) {
+    if (purpose === 'drain' && !this.#isFinal(error)) {
       // The old connection ends sooner or later: try again until then, where the node said meanwhile.
-      this.due = { purpose, ...this.due, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
 
@@ -477,7 +478,7 @@ export class Session implements TrafficHost {
   #retire(): void {
     const link = this.#retiring?.link;
     this.#retiring = undefined;
-    if (link === undefined) return;
+    if (!link) return;
     this.#drop(link);
     if (this.live !== undefined) this.traffic.requests.sendWaiting(this.live, this.now());
   }

@@ -272,9 +272,9 @@ function needSharing(): void {
 function tabParts(tab: Tab, share: string): Parts {
   return {
     address: () => ({ key: share, webtransport: undefined, websocket: share, isSecure: true }),
-    dial: async (_request, signal) => {
+    dial: async ({ targets: [target] }, signal) => {
       needSharing();
-      return { index: 0, value: await tab.open(signal), tookMs: 0, failed: [] };
+      return { transport: await tab.open(signal), target, tookMs: 0, failed: [] };
     },
     route: ({ addresses }) => new FixedRoute(addresses),
     network: () => ({}),

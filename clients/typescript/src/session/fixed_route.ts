@@ -1,14 +1,14 @@
 /** The simplest way to go: the given addresses in their turn, over WebSocket. */
 import type { Address } from '../address.js';
-import type { Target } from './opening.js';
+import type { Targets } from './opening.js';
 import type { Router } from './router.js';
 
 export class FixedRoute implements Router {
   /** The one to try first, and those that failed of late at the end. */
-  readonly #addresses: Address[];
+  readonly #addresses: [Address, ...Address[]];
   #failures = 0;
 
-  constructor(addresses: readonly Address[]) {
+  constructor(addresses: readonly [Address, ...Address[]]) {
     this.#addresses = [...addresses];
   }
 
@@ -20,9 +20,9 @@ export class FixedRoute implements Router {
     this.#failures = 0;
   }
 
-  targets(): Target[] {
+  targets(): Targets {
     if (this.isExhausted) this.beginRound();
-    return this.#addresses.slice(0, 1).map((address) => ({ address, plan: { first: 'websocket', headStartMs: 0 } }));
+    return [{ address: this.#addresses[0], plan: { first: 'websocket', headStartMs: 0 } }];
   }
 
   failed(): void {

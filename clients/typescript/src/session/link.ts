@@ -18,11 +18,11 @@ export class Link {
   /** What its `connect` proves the user with. */
   token: string | undefined;
   /** The id of its `connect`. */
-  connectId = 0;
+  connectId!: number;
   /** What its `connect` asks for. */
   asked: ReadonlyMap<string, readonly [Subscription, SubscribeOptions]> = new Map();
   /** Which of the client's attempts it is. */
-  attempt = 0;
+  attempt!: number;
   /** What came before `connected`. */
   early: Held[] = [];
   isConnected = false;

@@ -18,28 +18,30 @@ export interface Target {
   readonly plan: Plan;
 }
 
+/** Whom to try, in that order: at least one. */
+export type Targets = readonly [Target, ...Target[]];
+
 /** Handshakes to begin; the first one to complete wins. */
 export interface DialRequest {
-  /** At least one, in the order in which they are tried. */
-  readonly targets: readonly Target[];
+  readonly targets: Targets;
   /** By how much the first one is ahead of the others. */
   readonly headStartMs: number;
   /** What one attempt may take. */
   readonly timeoutMs: number;
 }
 
-/** A handshake that completed, or why none did. */
-export type DialOutcome =
-  | {
-      readonly transport: Transport;
-      /** Of the target. */
-      readonly index: number;
-      readonly tookMs: number;
-      /** The targets that failed before. */
-      readonly failed: readonly number[];
-      readonly token: string | undefined;
-    }
-  | { readonly error: SkywaveError };
+/** A handshake that completed. */
+export interface Dialled {
+  readonly transport: Transport;
+  readonly target: Target;
+  /** How long it took. */
+  readonly tookMs: number;
+  /** The targets that failed before. */
+  readonly failed: readonly Target[];
+}
+
+/** A handshake that completed, with the token for it, or why none did. */
+export type DialOutcome = (Dialled & { readonly token: string | undefined }) | { readonly error: SkywaveError };
 
 /** A connection that is to be opened at its time. */
 export interface Due {
@@ -54,7 +56,7 @@ export interface Due {
 /** A connection on its way. */
 export interface Opening {
   readonly purpose: Purpose;
-  readonly targets: readonly Target[];
+  readonly targets: Targets;
   /** Once a handshake has completed: the connection that waits for `connected`, and until when it may. */
   link?: Link;
   greetBy: number;

@@ -94,7 +94,7 @@ export class Publishes {
   }
 
   /** Takes one back that never was sent; answers whether that was so. */
-  withdraw(number: number): boolean {
+  withdraw(number = 0): boolean {
     return this.#waiting.get(number)?.sentAt === undefined && this.#waiting.delete(number);
   }
 

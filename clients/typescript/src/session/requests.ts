@@ -59,7 +59,7 @@ export class Requests {
   }
 
   #begin(id: number, pending: Pending): void {
-    if (!this.#isWaiting) this.trips.begin(pending.sentAt);
+    if (this.#pending.size === 0) this.trips.look(pending.sentAt);
     this.#pending.set(id, pending);
   }
 
@@ -118,23 +118,18 @@ export class Requests {
     }
   }
 
-  /** Whether somebody waits for a reply. */
-  get #isWaiting(): boolean {
-    return this.#pending.size > 0;
-  }
-
-  /** Since when somebody has waited for a reply without a break. */
+  /** Since when whoever has waited the longest waits for a reply. */
   get waitsSince(): number {
-    return this.#isWaiting ? this.trips.since : Infinity;
+    return Math.min(...[...this.#pending.values()].map(({ sentAt }) => sentAt));
   }
 
   /** When the next one has waited for too long, or it is time to look. */
   get nextAt(): number {
-    return Math.min(this.#isWaiting ? this.trips.nextAt : Infinity, ...[...this.#pending.values()].map(({ expiresAt }) => expiresAt));
+    return Math.min(...[...this.#pending.values()].map(({ expiresAt }) => Math.min(expiresAt, this.trips.nextAt)));
   }
 
   expire(now: number): void {
-    if (this.#isWaiting) this.trips.look(now);
+    this.trips.look(now);
     for (const [id, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 

@@ -8,18 +8,11 @@ const LATE_MS = 500;
 export class RoundTrips {
   /** In milliseconds; 0: none yet. */
   smoothedMs = 0;
-  /** Since when replies have been waited for, while they are. */
-  since = 0;
   /** When the next look is due, while replies are waited for. */
   nextAt = 0;
   #suspendedAt = -Infinity;
 
-  /** From now on a reply is waited for. */
-  begin(now: number): void {
-    this.since = now;
-    this.nextAt = now + LOOK_MS;
-  }
-
+  /** Looks, while a reply is waited for and from when that begins. */
   look(now: number): void {
     if (now - this.nextAt > LATE_MS) this.#suspendedAt = now;
     this.nextAt = now + LOOK_MS;

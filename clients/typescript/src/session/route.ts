@@ -3,7 +3,7 @@ import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Due, Target } from './opening.js';
+import type { Due, Target, Targets } from './opening.js';
 import type { Router, Told } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
@@ -63,16 +63,16 @@ export class Route implements Router {
   }
 
   /**
-   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
    * over another transport than the usual one if one is named.
    */
-  targets(named?: Address, leaving?: Address, isAlone = false, choice?: TransportChoice): Target[] {
+  targets(named?: Address, leaving?: Address, isAlone = false, choice?: TransportChoice): Targets {
     if (named !== undefined && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
-    if (named === undefined) return order.map((address) => this.#target(address));
-    const others = order.filter(({ key }) => key !== named.key && key !== leaving?.key);
-    return [named, ...others].map((address) => this.#target(address));
+    const all = named ? [named, ...order.filter(({ key }) => key !== named.key && key !== leaving?.key)] : order;
+    // Of a new round there is somebody.
+    return all.map((address) => this.#target(address)) as [Target, ...Target[]];
   }
 
   /** The application wants this transport from now on. Answers which one it has wanted. */
@@ -88,7 +88,7 @@ export class Route implements Router {
   }
 
   /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
-  headStartMs(first: Address | undefined, isNamed: boolean): number {
+  headStartMs(first: Address, isNamed: boolean): number {
     if (isNamed || this.#isSentOn) return NAMED_HEAD_START_MS;
     const usualMs = (this.#candidates.handshakeMs(first) ?? 0) * 1.5;
     return Math.min(Math.max(usualMs, STAGGER_MS), NAMED_HEAD_START_MS);

@@ -2,7 +2,7 @@
 import type { Address } from '../address.js';
 import type { TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Due, Target } from './opening.js';
+import type { Due, Target, Targets } from './opening.js';
 
 /** What a node has said of when to come back. */
 export interface Told {
@@ -16,14 +16,14 @@ export interface Router {
   /** From here on everybody may be tried again. */
   beginRound(): void;
   /**
-   * Whom to try, at least one: `named` first and those that are left of this round, without `leaving`; or `named` alone,
+   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
    * over another transport than the usual one if one is named.
    */
-  targets(named?: Address, leaving?: Address, isAlone?: boolean, choice?: TransportChoice): Target[];
+  targets(named?: Address, leaving?: Address, isAlone?: boolean, choice?: TransportChoice): Targets;
   /** The application wants this transport from now on. Answers which one it has wanted. */
   choose?(choice: TransportChoice): TransportChoice;
   /** How long the first one is tried alone, in milliseconds. */
-  headStartMs?(first: Address | undefined, isNamed: boolean): number;
+  headStartMs?(first: Address, isNamed: boolean): number;
   /** A handshake completed. */
   dialed?(target: Target, kind: TransportKind, tookMs: number): void;
   /** It is not to be tried again in this round, nor sooner than it has said. */

@@ -189,9 +189,8 @@ export class Traffic {
   /** Leaves a channel on the wire until `until`, or until its reader has room. */
   #pause(channel: string, until: number): void {
     const subscription = this.#subscriptions.get(channel);
-    if (subscription === undefined) return;
+    if (!subscription) return;
     subscription.resumeAt = until;
-    if (subscription.isPaused) return;
     subscription.isPaused = true;
     this.#leave(channel);
   }
@@ -209,7 +208,7 @@ export class Traffic {
         reply: 'subscribed',
         failed: (error) => {
           const phase = live.phases.get(channel);
-          if (phase !== undefined && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
+          if (phase && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
         },
       },
     );

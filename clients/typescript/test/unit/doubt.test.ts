@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ServerFrame } from '../../src/frames.js';
+import type { SessionOptions } from '../../src/session/state.js';
 import { type FakeTransport, World } from './world.js';
 
 const HEARTBEAT = { interval_ms: 7_000, timeout_ms: 4_000 };
 const EVENT: ServerFrame = ['event', { channel: 'chat:9', session: 's', data: 1 }];
 
 /** A client that has published, and heard nothing since. */
-function waiting(heartbeat = HEARTBEAT): { world: World; node: FakeTransport } {
-  const world = new World();
+function waiting(options: Partial<SessionOptions> = {}, heartbeat = HEARTBEAT): { world: World; node: FakeTransport } {
+  const world = new World(options);
   const node = world.connected({ heartbeat });
   world.pass(3_000);
   world.publish('chat:1', 1);
@@ -68,19 +69,33 @@ describe('a node that owes an answer and says nothing', () => {
     assert.ok(!node.isClosed);
   });
 
-  it('is looked away from again and again as long as nobody answers, and no more once it speaks', () => {
+  it('is looked away from no more than once in half a minute', () => {
     const { world, node } = waiting();
     world.pass(2_000);
     world.fails();
-    world.pass(500);
-    assert.equal(world.dials.length, 3);
-    world.fails();
-    node.says(EVENT);
-    answers(node);
-    world.pass(5_000);
-    assert.equal(world.dials.length, 3);
+    for (let silences = 0; silences < 18; silences += 1) {
+      node.says(EVENT);
+      world.pass(3_900);
+    }
+    assert.equal(world.dials.length, 4, 'after half a minute each');
     assert.ok(!node.isClosed);
   });
+
+  for (const [code, reason] of [[3006, 'overloaded'], [3005, 'token_expired']] as const) {
+    it(`is left alone once it has refused the second connection: ${reason}`, () => {
+      const { world, node } = waiting({ canRefresh: true });
+      world.pass(2_000);
+      const second = world.opens();
+      node.says(EVENT);
+      answers(node);
+      assert.ok(!second.isClosed, 'it was told already');
+      second.says(['disconnect', { code, reason, reconnect: true }]);
+      world.pass(6_000);
+      assert.equal(world.dials.length, 2);
+      assert.equal(world.session.state, 'connected');
+      assert.ok(!node.isClosed);
+    });
+  }
 
   it('counts as gone after the time-out of its heartbeat, with nobody else to go to', () => {
     const { world, node } = waiting();
@@ -92,7 +107,7 @@ describe('a node that owes an answer and says nothing', () => {
   });
 
   it('is given more time on a path that loses much, as its heartbeat says', () => {
-    const { world, node } = waiting({ interval_ms: 5_000, timeout_ms: 16_000 });
+    const { world, node } = waiting({}, { interval_ms: 5_000, timeout_ms: 16_000 });
     world.pass(3_900);
     assert.equal(asked(node), 0);
     world.pass(100);
@@ -113,7 +128,7 @@ describe('a node that owes an answer and says nothing', () => {
   });
 
   it('is not doubted where it has no time-out, as a tab that holds the connection for others', () => {
-    const { world, node } = waiting({ interval_ms: 86_400_000, timeout_ms: 0 });
+    const { world, node } = waiting({}, { interval_ms: 86_400_000, timeout_ms: 0 });
     world.pass(60_000);
     assert.equal(asked(node), 0);
     assert.equal(world.dials.length, 1);

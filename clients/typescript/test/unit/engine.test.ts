@@ -10,7 +10,7 @@ function engine(): Engine {
   const parts = {
     address: () => parseAddress('ws://a.example'),
     dial: () => Promise.reject(lost('nobody')),
-    route: () => new FixedRoute([]),
+    route: () => new FixedRoute([parseAddress('ws://a.example')]),
     network: () => ({}),
   };
   const session = {

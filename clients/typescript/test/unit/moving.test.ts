@@ -16,7 +16,7 @@ describe('a move', () => {
     world.pass(2_499);
     assert.equal(world.dials.length, 1);
     world.pass(1);
-    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
     assert.ok(!node.isClosed);
     world.opens().welcomes({ resume: 'r2' });
     assert.ok(node.isClosed);
@@ -60,7 +60,7 @@ describe('a move', () => {
       if (works) world.opens('websocket').welcomes({ node: 'n1' });
       else world.fails();
       world.pass(2_500);
-      assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect', String(works));
+      assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect', String(works));
       world.opens().welcomes({ node: 'n2' });
       world.pass(20_000);
       assert.equal(world.session.connection?.node, 'n2');
@@ -109,7 +109,7 @@ describe('a move', () => {
     world.pass(1_000);
     node.says(['drain', { after_ms: 9_000, url: 'https://c.example' }]);
     world.pass(1_500);
-    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://c.example/v1/connect');
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://c.example/v1/connect');
   });
 
   it('that fails is tried again until the old connection ends', () => {
@@ -134,7 +134,7 @@ describe('a move', () => {
     node.says(['drain', { after_ms: 2_000, url: 'https://b.example' }]);
     world.fails();
     world.pass(1_000);
-    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
   });
 
   it('that is given up leaves the session where it is', () => {
@@ -247,7 +247,7 @@ describe('the choice of a transport', () => {
     const world = new World();
     world.session.connect();
     const [target] = world.dialing.request.targets;
-    assert.deepEqual(target?.plan, { first: 'webtransport', second: 'websocket', headStartMs: 250 });
+    assert.deepEqual(target.plan, { first: 'webtransport', second: 'websocket', headStartMs: 250 });
   });
 
   it('remembers that WebTransport lost, for each network', () => {
@@ -264,7 +264,7 @@ describe('the choice of a transport', () => {
       const next = new World({ storage });
       next.networkName = network;
       next.session.connect();
-      return next.dialing.request.targets[0]?.plan.first;
+      return next.dialing.request.targets[0].plan.first;
     };
     assert.equal(planIn('office'), 'websocket');
     assert.equal(planIn('home'), 'webtransport');
@@ -285,7 +285,7 @@ describe('the choice of a transport', () => {
     world.pass(29_999);
     assert.equal(world.dials.length, 1);
     world.pass(1);
-    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'webtransport', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'webtransport', headStartMs: 250 });
     world.fails(lost('UDP is blocked'));
     world.pass(59_999);
     assert.equal(world.dials.length, 2);
@@ -300,7 +300,7 @@ describe('the choice of a transport', () => {
     const node = world.connected({}, 'websocket');
     networkChanged(world.session, { kind: 'wifi' }, true);
     world.pass(0);
-    assert.equal(world.dialing.request.targets[0]?.plan.first, 'webtransport');
+    assert.equal(world.dialing.request.targets[0].plan.first, 'webtransport');
     assert.ok(!node.isClosed);
   });
 
@@ -315,7 +315,7 @@ describe('the choice of a transport', () => {
     assert.equal(world.dials.length, 2, 'it is left alone');
     node.breaks();
     world.pass(1_000);
-    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'websocket', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'websocket', headStartMs: 250 });
     world.opens('websocket').welcomes({ heartbeat });
     world.switchTo('auto', assert.ifError);
     const { targets } = world.dialing.request;
@@ -329,13 +329,13 @@ describe('the choice of a transport', () => {
     world.fails();
     node.breaks();
     world.pass(1_000);
-    assert.ok(world.dialing.request.targets[0]?.plan.second);
+    assert.ok(world.dialing.request.targets[0].plan.second);
   });
 
   it('is left to the application that wants one', () => {
     const world = new World({ transport: 'websocket' });
     world.session.connect();
-    assert.deepEqual(world.dialing.request.targets[0]?.plan, { first: 'websocket', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'websocket', headStartMs: 250 });
     world.opens('websocket').welcomes();
     world.pass(20_000);
     assert.equal(world.dials.length, 1);

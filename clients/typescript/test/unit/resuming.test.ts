@@ -142,7 +142,7 @@ describe('a session', () => {
     world.session.connect();
     world.opens().says(FULL);
     world.pass(0);
-    assert.equal(world.dialing.request.targets[0]?.address.webtransport, 'https://b.example/v1/connect');
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
   });
 
   it('does not come back sooner to the one that has no room, and waits no longer for another that is gone', () => {

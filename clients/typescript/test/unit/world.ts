@@ -6,7 +6,7 @@ import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublicat
 import type { Published as Accepted } from '../../src/messages.js';
 import type { TransportChoice } from '../../src/race_memory.js';
 import { Session } from '../../src/session.js';
-import type { DialOutcome, DialRequest } from '../../src/session/opening.js';
+import type { DialOutcome, DialRequest, Target } from '../../src/session/opening.js';
 import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
 import { switchTo } from '../../src/session/switching.js';
@@ -201,7 +201,13 @@ export class World implements SessionIo, Surroundings {
   opens(kind: TransportKind = 'webtransport', fields: { index?: number; token?: string; failed?: number[] } = {}): FakeTransport {
     const transport = new FakeTransport(kind);
     const { index = 0, token, failed = [] } = fields;
-    this.dialing.done({ transport, index, tookMs: 20, failed, token });
+    const { done, request } = this.dialing;
+    const at = (place: number): Target => {
+      const target = request.targets[place];
+      assert.ok(target, 'nobody is tried there');
+      return target;
+    };
+    done({ transport, target: at(index), tookMs: 20, failed: failed.map(at), token });
     return transport;
   }
 
