@@ -359,7 +359,7 @@ function earlier(one, other, now) {
   }
   return both;
 }
-function pointOf(position2, origin) {
+function pointOf(position2 = {}, origin) {
   return Object.hasOwn(position2, origin) ? position2[origin] : void 0;
 }
 
@@ -628,7 +628,7 @@ var Channel = class {
     this.#isKept = false;
     this.#isStopped = true;
     for (const reading of this.#readings) void reading.return();
-    this.#fail(new RequestError(104, "not_subscribed", "unsubscribed", false));
+    this.#fail(requestError("not_subscribed", "unsubscribed"));
     this.#check();
   }
   /**
@@ -684,12 +684,11 @@ var Channel = class {
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted() {
     this.#isStopped = false;
-    if (this.#isSubscribed) this.#outgoing.traffic.resume(this.name);
+    this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
   }
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading) {
-    if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#beginAgain();
     else this.#outgoing.traffic.resume(this.name);
   }
@@ -760,7 +759,7 @@ var Channel = class {
       presenceChanged: (changed) => {
         this.#meanwhile?.push(changed);
         apply(this.#members, changed);
-        this.#presence(changed);
+        this.#presence(changed, changed.joined.length + changed.left.length);
       },
       refused: (error) => {
         this.#isKept &&= this.isSubscribed;
@@ -795,11 +794,17 @@ var Channel = class {
     for (const reading of this.#readings) reading.filled ??= position2;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit("subscribed", this.#subscribed);
+    for (const [origin, point2] of Object.entries(recovered ? position2 : {})) {
+      if ((pointOf(this.#heard, origin) ?? point2).epoch !== point2.epoch) {
+        this.#reader.gap({ channel: this.name, origin, ...point2, reason: "epoch_changed" });
+      }
+    }
     if (presence !== void 0) this.#found(presence);
   }
-  #presence({ count, joined, left }) {
+  /** `told`: how many were named. */
+  #presence({ count, joined, left }, told = 1) {
     this.#events.emit("presence", { count, members: this.members, joined: joined.map(toMember), left: left.map(toMember) });
-    if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+    if ((told && this.#members.size) !== count && count <= MOST_MEMBERS) void this.#askMembers();
   }
   async #askMembers() {
     if (this.#meanwhile !== void 0) return;

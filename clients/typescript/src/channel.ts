@@ -1,7 +1,7 @@
 /** One channel, as an application uses it. */
 import { onAbort } from './abort.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
-import { check, type InvalidDataError, RequestError } from './errors.js';
+import { check, type InvalidDataError, type RequestError, requestError } from './errors.js';
 import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
   type ChannelEvent,
@@ -15,7 +15,7 @@ import {
   toPublication,
 } from './messages.js';
 import { checkText, toPayload } from './payload.js';
-import { earlier, isPast, moved, type Position } from './position.js';
+import { earlier, isPast, moved, pointOf, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import type { ChannelReader } from './session/subscription.js';
@@ -205,7 +205,7 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#isKept = false;
     this.#isStopped = true;
     for (const reading of this.#readings) void reading.return();
-    this.#fail(new RequestError(104, 'not_subscribed', 'unsubscribed', false));
+    this.#fail(requestError('not_subscribed', 'unsubscribed'));
     this.#check();
   }
 
@@ -267,13 +267,12 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted(): void {
     this.#isStopped = false;
-    if (this.#isSubscribed) this.#outgoing.traffic.resume(this.name);
+    this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
   }
 
   /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
   #refill(reading: Reading<Publication<Message>>): void {
-    if (!this.#isSubscribed) return;
     if (reading.isBehind) this.#beginAgain();
     else this.#outgoing.traffic.resume(this.name);
   }
@@ -352,7 +351,7 @@ export class Channel<Message = unknown, Event = unknown> {
       presenceChanged: (changed) => {
         this.#meanwhile?.push(changed);
         apply(this.#members, changed);
-        this.#presence(changed);
+        this.#presence(changed, changed.joined.length + changed.left.length);
       },
       refused: (error) => {
         // What stood is taken up again, and what was asked for in vain is not.
@@ -391,13 +390,20 @@ export class Channel<Message = unknown, Event = unknown> {
     for (const reading of this.#readings) reading.filled ??= position;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
+    // Somebody has named where to begin, in an epoch that the others have not heard of.
+    for (const [origin, point] of Object.entries(recovered ? position : {})) {
+      if ((pointOf(this.#heard, origin) ?? point).epoch !== point.epoch) {
+        this.#reader.gap({ channel: this.name, origin, ...point, reason: 'epoch_changed' });
+      }
+    }
     if (presence !== undefined) this.#found(presence);
   }
 
-  #presence({ count, joined, left }: Change): void {
+  /** `told`: how many were named. */
+  #presence({ count, joined, left }: Change, told = 1): void {
     this.#events.emit('presence', { count, members: this.members, joined: joined.map(toMember), left: left.map(toMember) });
-    // Changes were dropped on the way. Of more than that a node does not tell the names.
-    if (count !== this.#members.size && count <= MOST_MEMBERS) void this.#askMembers();
+    // Changes were dropped on the way, or the node does not know by whom there was one. Of more than that it does not tell the names.
+    if ((told && this.#members.size) !== count && count <= MOST_MEMBERS) void this.#askMembers();
   }
 
   async #askMembers(): Promise<void> {

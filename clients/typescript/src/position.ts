@@ -45,6 +45,6 @@ export function earlier(one: Position, other: Position, now: Position): Position
 }
 
 /** Where a position stands in `origin`. */
-export function pointOf(position: Position, origin: string): Point | undefined {
+export function pointOf(position: Position = {}, origin: string): Point | undefined {
   return Object.hasOwn(position, origin) ? position[origin] : undefined;
 }

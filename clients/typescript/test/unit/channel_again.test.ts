@@ -98,6 +98,32 @@ describe('a subscription that begins again', () => {
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
   });
 
+  it('tells listeners of a gap before an iteration takes them into an epoch that they have not heard of', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const told: unknown[] = [];
+    channel.on('publication', ({ epoch, offset }) => told.push([epoch, offset]));
+    channel.on('gap', ({ origin, epoch, offset, reason }) => told.push([origin, epoch, offset, reason]));
+    await settled();
+    confirm(stage, 7);
+    node.says(publication(8));
+    channel.configure({ position: { eu: { epoch: 'f', offset: 2 } } });
+    const reading = channel.publications();
+    const { id, position } = node.last('subscribe');
+    assert.deepEqual(position, { eu: { epoch: 'f', offset: 2 } });
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }]);
+    assert.deepEqual(told, [['e', 8], ['eu', 'f', 2, 'epoch_changed']]);
+    node.says(publication(3, { epoch: 'f' }));
+    assert.deepEqual(told.slice(2), [['f', 3]]);
+    assert.equal((await reading.next()).value?.offset, 3);
+    // Nobody is told again after a break.
+    node.breaks();
+    const next = stage.world.comesBack({ resumed: true });
+    next.says(publication(4, { epoch: 'f' }));
+    assert.deepEqual(told.slice(3), [['f', 4]]);
+  });
+
   it('takes nothing from listeners for an iteration that begins later, once one that had gone back has left', async () => {
     const stage = connected({ queue: 2 });
     const { channel, node } = stage;

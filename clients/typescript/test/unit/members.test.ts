@@ -31,4 +31,20 @@ describe('the members of a channel', () => {
     await settled();
     assert.equal(channel.members.length, 2);
   });
+
+  it('are asked for where a change names nobody, though there are as many as before', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node } = stage;
+    const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
+    channel.on('presence', () => undefined);
+    await settled();
+    confirm(stage, 0, { count: 2, members: ['a', 'b'].map(member) });
+    assert.equal(node.all('presence').length, 0, 'nothing is wrong yet');
+    node.says(['presence_changed', { channel: 'chat:1', count: 2, joined: [], left: [] }]);
+    node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 2, members: ['a', 'c'].map(member) }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a', 'c']);
+    node.says(['presence_changed', { channel: 'chat:1', count: 1_001, joined: [], left: [] }]);
+    assert.equal(node.all('presence').length, 1, 'of so many there is no list');
+  });
 });
