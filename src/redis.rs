@@ -11,6 +11,7 @@ pub mod keys;
 pub mod layout;
 mod line;
 mod lines;
+pub mod lives;
 pub mod ownership;
 pub mod pulse;
 mod redirect;

@@ -6,7 +6,7 @@
 
 mod cache;
 pub mod entry;
-mod epoch;
+pub mod epoch;
 pub mod events;
 mod lag;
 mod marks;

@@ -1,13 +1,14 @@
 //! A connection to Redis, and what is known of the server at its other end.
 
 use super::{
+    lives::Lives,
     ownership::{Inscription, Ownership, Stranger},
     reply::{self, Malformed},
     script::{ALL_SCRIPTS, Script},
     slot::slot_of,
 };
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, from_redis_value};
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long connecting, and the answer to a command, may take.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
@@ -196,6 +197,7 @@ async fn enter(
 pub struct Connection {
     pub commands: MultiplexedConnection,
     run: String,
+    lives: Arc<Lives>,
 }
 
 impl Connection {
@@ -240,7 +242,7 @@ impl Connection {
         }
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
         load_scripts(&mut commands, &exist).await?;
-        Ok(Self { commands, run })
+        Ok(Self { commands, run, lives: ownership.lives.clone() })
     }
 
     /// For who only reads, whom a replica does not refuse: the master may be elsewhere by now.
@@ -263,7 +265,7 @@ impl Connection {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(script.hash()).arg(keys.len()).arg(keys);
                 if script.is_of_a_life() {
-                    command.arg(&self.run).arg(life_digits());
+                    command.arg(&self.run).arg(begin_with(self.lives.latest()));
                 }
                 command.arg(args);
                 command
@@ -287,9 +289,10 @@ fn refuses_writes(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
 }
 
-/// Five digits for the name of a life, should one begin: two that begin in one millisecond do not meet by chance.
-fn life_digits() -> String {
-    format!("{:05x}", rand::random::<u32>() >> 12)
+/// What a life begins with, should one begin: five digits for its name, as two that begin in one millisecond are not to meet
+/// by chance, and the serial after which it comes.
+fn begin_with(latest: u64) -> String {
+    format!("{:05x}{latest}", rand::random::<u32>() >> 12)
 }
 
 /// Whether an error of a command means that the connection leads to a server that cannot serve it.

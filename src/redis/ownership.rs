@@ -9,6 +9,7 @@ use super::{
     commands::Commands,
     connection::{ConnectError, Request},
     keys::Keys,
+    lives::Lives,
     reply::{self, Malformed},
 };
 use crate::{broker::BrokerError, config::RedisUrl};
@@ -89,6 +90,7 @@ enum Standing {
 #[derive(Debug)]
 pub struct Ownership {
     pub keys: Keys,
+    pub lives: Arc<Lives>,
     region: Origin,
     /// This node is of that region.
     is_own: bool,
@@ -115,6 +117,7 @@ impl Ownership {
         Arc::new(Self {
             keys: Keys::new(address.prefix.clone(), address.partitions)
                 .in_database(RedisUrl::database(address.url.expose())),
+            lives: Arc::default(),
             region: address.region.clone(),
             is_own,
             place: RedisUrl::place(address.url.expose()),

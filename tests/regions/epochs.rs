@@ -137,3 +137,29 @@ async fn a_region_that_begins_anew_with_a_clock_behind_is_heard_as_any_other() {
     let got = gets(&mut subscription, &last[0]).await;
     assert!(matches!(&*got, [ChannelEvent::Gap(_), _, _]), "{got:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_region_with_a_clock_behind_began_gets_nothing_again_where_it_has_not_come_yet() {
+    let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::with_clock().await)];
+    let deployment = Deployment::on(servers, "", "").await;
+    publish(&deployment, 1..=2).await;
+    deployment.deliveries("eu", 4).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    deployment.region("us").redis.set_clock(-3_600).await;
+    deployment.region("us").redis.run::<()>("FLUSHALL").await;
+    let seen = publish(&deployment, 3..=4).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut subscriptions = Vec::new();
+    for (channel, point) in CHANNELS.into_iter().zip(seen) {
+        let (subscribed, subscription) = take_up(&client, channel, &point).await;
+        assert_eq!((subscribed.recovered, subscribed.recovers), (Some(true), Some(0)), "{subscribed:?}");
+        subscriptions.push(subscription);
+    }
+    deployment.path("eu", "us").heal();
+    let last = publish(&deployment, 5..=5).await;
+    for (subscription, last) in subscriptions.iter_mut().zip(last) {
+        let got = gets(subscription, &last).await;
+        assert!(matches!(&*got, [ChannelEvent::Publication(_)]), "{got:?}");
+    }
+}

@@ -14,6 +14,13 @@ pub fn is_later(epoch: &str, than: &str) -> bool {
     epoch.serial > than.serial || epoch.life == than.life && epoch.number > than.number
 }
 
+/// A life's serial, as its name tells.
+pub fn serial_of(life: &str) -> Option<u64> {
+    let is_name = life.len() == SERIAL + RANDOM && life.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let serial = life.get(..SERIAL).filter(|_| is_name)?;
+    u64::from_str_radix(serial, 16).ok()
+}
+
 struct Name<'a> {
     life: &'a str,
     serial: u64,
@@ -23,9 +30,7 @@ struct Name<'a> {
 impl<'a> Name<'a> {
     fn read(epoch: &'a str) -> Option<Self> {
         let (life, number) = epoch.split_once(".e")?;
-        let is_name = life.len() == SERIAL + RANDOM && life.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let serial = life.get(..SERIAL).filter(|_| is_name)?;
-        Some(Self { life, serial: u64::from_str_radix(serial, 16).ok()?, number: number.parse().ok()? })
+        Some(Self { life, serial: serial_of(life)?, number: number.parse().ok()? })
     }
 }
 

@@ -1,7 +1,8 @@
 -- The head of every script: in which life is the partition?
 --
 -- KEYS[1] life (hash) · KEYS[2] log
--- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] five random hexadecimal digits
+-- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] five random hexadecimal digits, and behind them the
+-- highest serial of a life in which the node saw this Redis, in decimal
 --
 -- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), another history of the data
 -- (in the same run: a server that was a replica meanwhile), a missing hash (flushed, evicted) or a log that is gone begins
@@ -77,10 +78,11 @@ end
 
 over = over or not (known[6] and was_just_published(known[7])) and is_set_back(known[6])
 
--- Serials grow from life to life, and so do names: see `epoch.rs`.
+-- Serials grow from life to life, and so do names, though all data are lost and the clock stands behind: see `epoch.rs`.
 local function begin_life()
-  local from, number = log_info()['last-generated-id'], math.max(serial + 1, now_ms)
-  local name = string.format('%011x', number) .. ARGV[2]
+  local digits, seen = string.match(ARGV[2], '^(%x%x%x%x%x)(%d+)$')
+  local from, number = log_info()['last-generated-id'], math.max(serial + 1, tonumber(seen) + 1, now_ms)
+  local name = string.format('%011x', number) .. digits
   if try('HSET', KEYS[1], 'run', ARGV[1], 'life', name, 'turn', 0, 'since', now_ms, 'born', from,
     'serial', string.format('%.0f', number), 'log', has_log and '1' or '', 'epochs', 0, 'begun', '',
     'replid', replication_id(redis.call('INFO', 'replication'))) then

@@ -298,6 +298,7 @@ impl Tail {
             let is_another_life = partition.learn(life, born, newest);
             self.feed.progress.reached(partition.number, partition.last);
             partition.serial = serial;
+            self.endpoint.ownership.lives.saw(serial);
             if partition.has_missed(&log) || is_another_life {
                 changed.insert(partition.number);
             }

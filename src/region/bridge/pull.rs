@@ -2,10 +2,11 @@
 
 use super::LANES;
 use crate::{
+    broker::redis::epoch::serial_of,
     metrics::RedisMetrics,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
-        layout::Connections, reply,
+        layout::Connections, lives::Lives, reply,
     },
 };
 use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
@@ -100,11 +101,11 @@ pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Requ
     }
 }
 
-/// Reads the answer to a [`request`].
+/// Reads the answer to a [`request`], and remembers in which life the Redis is.
 ///
 /// # Errors
 /// When it is none.
-pub fn pulled(value: Value) -> Result<Pulled, Malformed> {
+pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
     let Ok(
         [life, born, count, last_own, now, newest, oldest, trimmed, visited, last, exhausted, entries, fresh],
@@ -133,6 +134,9 @@ pub fn pulled(value: Value) -> Result<Pulled, Malformed> {
     // It becomes a word of the cursor.
     if head.life.is_empty() || head.life.contains(' ') {
         return Err(Malformed("life"));
+    }
+    if let Some(serial) = serial_of(&head.life) {
+        lives.saw(serial);
     }
     Ok(Pulled {
         head,
@@ -188,7 +192,8 @@ impl RemoteLog {
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
         let request = request(&self.keys, &self.region, partition, part);
         let lane = &self.lanes[usize::from(partition) % self.lanes.len()];
-        Ok(pulled(self.call(lane.to(request.key()), &request).await?)?)
+        let answer = self.call(lane.to(request.key()), &request).await?;
+        Ok(pulled(answer, &self.endpoint.ownership.lives)?)
     }
 
     /// # Errors

@@ -73,7 +73,7 @@ async fn head(link: &Link, remote: &Redis, partition: usize) -> Option<Head> {
     let partition = u16::try_from(partition).ok()?;
     let part = Part { after: StreamId::MIN, until: None, count: 0 };
     let value = remote.commands.call(pull::request(&remote.keys, &link.log.region, partition, part)).await;
-    pull::pulled(value.ok()?).ok().map(|pulled| pulled.head)
+    pull::pulled(value.ok()?, &remote.endpoint.ownership.lives).ok().map(|pulled| pulled.head)
 }
 
 fn look(head: &Head, progress: &Progress, clear_ms: u64) -> Look {
