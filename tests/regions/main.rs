@@ -31,6 +31,7 @@ mod promises;
 mod relay;
 #[path = "../redis/server.rs"]
 mod server;
+mod storms;
 #[allow(dead_code, reason = "this test binary uses a part")]
 #[path = "../redis/world.rs"]
 mod world;

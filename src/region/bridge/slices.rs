@@ -2,9 +2,6 @@
 
 use crate::redis::StreamId;
 
-/// The longest slice.
-const MAX_WIDTH_MS: u64 = 24 * 60 * 60 * 1000;
-
 /// Slices of what lies after one id and up to another, oldest first.
 #[derive(Debug)]
 pub struct Slices {
@@ -38,7 +35,8 @@ impl Slices {
         if !exhausted {
             self.width_ms = (self.width_ms / 2).max(1);
         } else if visited < self.wanted / 2 {
-            self.width_ms = (self.width_ms * 2).min(MAX_WIDTH_MS);
+            // Without end: where a clock jumped by years, nothing stands in between.
+            self.width_ms = self.width_ms.saturating_mul(2);
         }
     }
 }
@@ -89,6 +87,17 @@ mod tests {
         slices.learn(90, true);
         slices.learn(100, false);
         assert_eq!(slices.next().unwrap().until, id(96, u64::MAX));
+    }
+
+    #[test]
+    fn years_in_which_nothing_came_take_few_slices() {
+        let ten_years_ms = 10 * 365 * 24 * 60 * 60 * 1_000;
+        let mut slices = Slices::new(id(0, 0), id(ten_years_ms, 0), 100);
+        let count = std::iter::from_fn(|| {
+            slices.learn(0, true);
+            slices.next()
+        });
+        assert!(count.count() < 50);
     }
 
     #[test]

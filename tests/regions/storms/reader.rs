@@ -1,0 +1,99 @@
+//! A reader that goes from region to region, and holds that each publication comes once and in order, or a gap is told.
+
+use serde_json::{Value, json};
+use skywave::broker::Accepted;
+use skywave_protocol::{Point, Position, position::Origin};
+use std::collections::{HashMap, HashSet, VecDeque};
+
+/// How many frames are told should something be wrong.
+const TRACED: usize = 60;
+
+#[derive(Default)]
+pub struct Reader {
+    pub name: String,
+    /// Where it stands in each channel, from the beginning on.
+    seen: HashMap<String, Position>,
+    got: HashSet<(String, String, String, u64)>,
+    /// What it got, by channel.
+    pub numbers: HashMap<String, HashSet<u64>>,
+    trace: VecDeque<String>,
+}
+
+impl Reader {
+    pub fn new(name: String) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// What it asks a node: all channels, from where it stands.
+    pub fn connect(&mut self, channels: &[&str]) -> String {
+        let mut options = |channel: &&str| {
+            let position = self.seen.entry((*channel).to_owned()).or_default();
+            json!({ "position": position })
+        };
+        let subscriptions: HashMap<_, _> =
+            channels.iter().map(|channel| (*channel, options(channel))).collect();
+        let frame = json!({"connect": {"id": 1, "subscriptions": subscriptions}}).to_string();
+        self.note(frame.clone());
+        frame
+    }
+
+    pub fn take(&mut self, region: &str, frame: &Value) {
+        self.note(format!("{region}: {frame}"));
+        let (kind, told) = frame.as_object().unwrap().iter().next().unwrap();
+        let channel = told["channel"].as_str().unwrap_or_default().to_owned();
+        match kind.as_str() {
+            "gap" => {
+                let (origin, point) = place(told);
+                let before = self.seen[&channel].get(&origin);
+                let leads_back =
+                    before.is_some_and(|seen| seen.epoch == point.epoch && seen.offset >= point.offset);
+                self.hold(!leads_back, "a gap leads nowhere");
+                self.stand(&channel, origin, point);
+            }
+            "publication" => {
+                let (origin, point) = place(told);
+                let name = (channel.clone(), origin.to_string(), point.epoch.to_string(), point.offset);
+                let is_new = self.got.insert(name);
+                self.hold(is_new, "it came twice");
+                let follows = match self.seen[&channel].get(&origin) {
+                    None => point.offset == 1,
+                    Some(seen) => seen.epoch == point.epoch && seen.offset + 1 == point.offset,
+                };
+                self.hold(follows, "it does not follow");
+                self.stand(&channel, origin, point);
+                self.numbers.entry(channel).or_default().extend(told["data"].as_u64());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it came to there, be it by a gap.
+    pub fn is_at(&self, channel: &str, last: &Accepted) -> bool {
+        let seen = self.seen.get(channel).and_then(|position| position.get(&last.origin));
+        seen.is_some_and(|seen| seen.epoch == last.epoch && seen.offset == last.offset)
+    }
+
+    fn stand(&mut self, channel: &str, origin: Origin, point: Point) {
+        self.seen.get_mut(channel).unwrap().set(origin, point);
+    }
+
+    fn note(&mut self, text: String) {
+        self.trace.push_back(text);
+        if self.trace.len() > TRACED {
+            self.trace.pop_front();
+        }
+    }
+
+    /// Tells what came last if something does not hold.
+    pub fn hold(&self, holds: bool, what: &str) {
+        let trace = || self.trace.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+        assert!(holds, "reader {}: {what}\n{:?}\n{}", self.name, self.seen, trace());
+    }
+}
+
+/// Where a publication or a gap stands.
+fn place(told: &Value) -> (Origin, Point) {
+    let origin = serde_json::from_value(told["origin"].clone()).unwrap();
+    let epoch = serde_json::from_value(told["epoch"].clone()).unwrap();
+    (origin, Point { epoch, offset: told["offset"].as_u64().unwrap() })
+}
