@@ -55,7 +55,9 @@ async fn connect_raw(world: &World, connect: &Value) -> (RawSession, Value) {
 async fn a_path_that_dies_in_a_pause_longer_than_quic_allows_counts_as_cut_and_the_session_goes_on() {
     let world = World::new(&[]).await;
     let closed = &world.server.node().metrics.sessions_closed;
-    let (session, connected) = connect_raw(&world, &json!({"connect": {"id": 1}})).await;
+    // In the background no ping is due before QUIC gives up.
+    let connect = json!({"connect": {"id": 1, "network": {"background": true}}});
+    let (session, connected) = connect_raw(&world, &connect).await;
     world.relay.set(|weather| weather.udp = false);
     soon(session.quic.closed()).await;
     soon(async {
