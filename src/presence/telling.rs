@@ -121,6 +121,15 @@ impl Telling {
         }
     }
 
+    /// Nobody is there to be told what waits.
+    pub fn forget(&self, channel: &Channel) {
+        let mut untold = self.untold.lock();
+        let reading = untold.remove(channel).is_some_and(|waiting| waiting.reading);
+        if reading {
+            untold.insert(channel.clone(), Changes { reading, ..Changes::default() });
+        }
+    }
+
     /// Corrects the count of what waits to be told; `false` when nothing waits.
     pub fn correct(&self, channel: &Channel, count: u64) -> bool {
         let mut untold = self.untold.lock();

@@ -112,8 +112,9 @@ impl Rooms {
         let News { life, number, channel, count, joined, back, left, swept, .. } = news;
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(&channel) {
-            // Whoever watches later asks who is there.
+            // Whoever watches later asks who is there, and was told nothing of what waits.
             rooms.remove(&channel);
+            self.telling.forget(&channel);
             return;
         }
         let room = rooms.entry(channel.clone()).or_default();
@@ -296,5 +297,22 @@ mod tests {
         assert_eq!(known(), named(&["comes", "stays"]));
         rooms.heard(news(6, &[], &["comes"]), Footing::Settled);
         assert_eq!(known(), named(&["stays"]));
+    }
+
+    #[test]
+    fn who_begins_to_watch_is_not_told_what_waited_for_those_who_watched_before() {
+        let hub: Arc<Hub> = Arc::default();
+        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let rooms = Rooms::new(hub.clone(), telling.clone());
+        let channel = Channel::new("chat:1").unwrap();
+        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let watches = hub.join(channel.clone(), &outbox, true);
+        rooms.heard(news(1, &["goes"], &["comes"]), Footing::Settled);
+        drop(watches);
+        rooms.heard(news(2, &["comes"], &["goes"]), Footing::Settled);
+        let _watches = hub.join(channel.clone(), &outbox, true);
+        rooms.listed(&channel, listing(2, &["comes"]), Footing::Settled);
+        telling.flush(&channel);
+        assert_eq!(outbox.progress().0, 0, "it is told what is not so any more");
     }
 }
