@@ -1,0 +1,141 @@
+//! Sessions of clients that do all they may, at random: on each transport, in each encoding, on one node without a Redis and
+//! on two that share one. They speak the protocol themselves, so nothing that a client library makes up for is hidden.
+//!
+//! `SKYWAVE_WALK_SEED` says which walks there are and on nodes with which limits, and `SKYWAVE_WALK_SECONDS` how long they
+//! take.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
+
+mod asked;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../redis/patience.rs"]
+mod patience;
+mod peer;
+mod roster;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../redis/server.rs"]
+mod server;
+mod truth;
+mod walker;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use server::RedisServer;
+use skywave::{
+    config::Config,
+    moving,
+    server::{Server, StartError},
+};
+use skywave_protocol::CloseCode;
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use truth::Truth;
+use walker::Walker;
+
+const CHANNELS: usize = 5;
+const WALKERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_sessions_do_on_one_node_all_get_everything_once_and_in_order() {
+    walk(None, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_sessions_do_on_two_nodes_all_get_everything_once_and_in_order() {
+    let redis = RedisServer::start().await;
+    walk(Some(redis.url()), 2).await;
+}
+
+async fn walk(redis: Option<String>, nodes: usize) {
+    let seed = from_environment("SKYWAVE_WALK_SEED").unwrap_or(1);
+    let seconds = from_environment("SKYWAVE_WALK_SECONDS").unwrap_or(4);
+    println!("walk {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let limits = limits(&mut random);
+    let mut servers = Vec::new();
+    for number in 0..nodes {
+        servers.push(start(number, redis.as_deref(), &limits).await);
+    }
+    let urls: Vec<_> = servers
+        .iter()
+        .map(|server| format!("https://localhost:{}", server.public().unwrap().port()))
+        .collect();
+    let truth = Arc::new(Truth::new(WALKERS));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut walkers = JoinSet::new();
+    for number in 0..WALKERS {
+        let walker = Walker::new(number, random.random(), urls.clone(), CHANNELS, truth.clone());
+        walkers.spawn(walker.walk(until));
+    }
+    let disturbing = tokio::spawn(disturb(servers, random, until));
+    while let Some(walked) = walkers.join_next().await {
+        walked.unwrap_or_else(|error| panic!("walk {seed}: {error}"));
+    }
+    disturbing.await.unwrap();
+    truth.print();
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
+}
+
+/// Limits that are often reached, or hardly ever.
+fn limits(random: &mut StdRng) -> Vec<(&'static str, String)> {
+    let mut one_of = |values: &[u32]| values[random.random_range(0..values.len())].to_string();
+    vec![
+        ("LIMITS__FRAME_BYTES", one_of(&[2_048, 65_536])),
+        ("LIMITS__OUTBOX_BYTES", one_of(&[65_536, 262_144])),
+        ("LIMITS__CHANNELS_PER_SESSION", one_of(&[3, 128])),
+        ("LIMITS__REQUESTS_PER_SECOND", one_of(&[30, 100_000])),
+        ("LIMITS__PUBLISHES_PER_SECOND", one_of(&[30, 100_000])),
+    ]
+}
+
+async fn start(number: usize, redis: Option<&str>, limits: &[(&str, String)]) -> Server {
+    let mut settings: Vec<_> = [
+        ("LISTEN__PUBLIC", "127.0.0.1:0".to_owned()),
+        ("LISTEN__PLAIN", "127.0.0.1:0".to_owned()),
+        ("LISTEN__ADMIN", "127.0.0.1:0".to_owned()),
+        ("NODE__ID", format!("node-{number}")),
+        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share".to_owned()),
+        ("AUTH__HMAC_SECRET", walker::HMAC_SECRET.to_owned()),
+        ("CHANNELS__CHAT__HISTORY", "100000".to_owned()),
+        ("CHANNELS__CHAT__PRESENCE", "true".to_owned()),
+        ("CHANNELS__CHAT__PRESENCE_GRACE", "2s".to_owned()),
+    ]
+    .into();
+    settings.extend_from_slice(limits);
+    if let Some(url) = redis {
+        settings.extend([("BROKER__KIND", "redis".to_owned()), ("BROKER__URL", url.to_owned())]);
+    }
+    let environment = settings.iter().map(|(key, value)| (format!("SKYWAVE_{key}"), value.clone()));
+    let config = Config::load(None, true, environment).unwrap();
+    for _ in 0..10 {
+        match Server::start(config.clone()).await {
+            // A port that is free for TCP may be another test's for UDP.
+            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
+}
+
+/// Ends sessions and asks them to move, as operators do; then lets them be, and keeps the nodes as long as it is kept.
+async fn disturb(servers: Vec<Server>, mut random: StdRng, until: Instant) -> Vec<Server> {
+    while Instant::now() < until {
+        sleep(Duration::from_millis(50)).await;
+        for server in &servers {
+            for (session, attached) in server.node().sessions.all() {
+                match random.random_range(0..200) {
+                    0 => attached.outbox.close(CloseCode::Disconnected),
+                    1 | 2 => attached.outbox.close(CloseCode::Rotate),
+                    3 | 4 => moving::ask(server.node(), &session, &attached, Duration::from_secs(1), None),
+                    _ => {}
+                }
+            }
+        }
+    }
+    servers
+}
