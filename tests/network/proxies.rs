@@ -1,6 +1,10 @@
 //! A proxy that closes what was silent for a while, or a path that forgets it: the session's heartbeat learns to come before.
 
-use crate::{World, connect, options, webtransport::RawSession, world::soon};
+use crate::{
+    World, connect, options,
+    webtransport::{RawSession, RawStream},
+    world::soon,
+};
 use quinn::TransportConfig;
 use serde_json::{Value, json};
 use skywave_client::{Backoff, Network, TransportChoice};
@@ -40,15 +44,16 @@ async fn a_session_behind_a_proxy_that_closes_what_is_silent_is_cut_once_and_the
     assert!(client.connected().unwrap().resumed);
 }
 
-/// Connects over WebTransport with a QUIC that gives up what was silent for as long; answers what the node said.
-async fn connect_raw(world: &World, connect: &Value) -> (RawSession, Value) {
+/// Connects over WebTransport with a QUIC that gives up what was silent for as long; answers what the node said. Who drops the
+/// stream ends the session.
+async fn connect_raw(world: &World, connect: &Value) -> (RawSession, RawStream, Value) {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(PROXY_TIMEOUT.try_into().unwrap()));
     let session = RawSession::open(world.relay.address(), transport).await;
     let mut control = session.control().await;
     control.send(connect).await;
     let connected = control.frame().await["connected"].take();
-    (session, connected)
+    (session, control, connected)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +62,7 @@ async fn a_path_that_dies_in_a_pause_longer_than_quic_allows_counts_as_cut_and_t
     let closed = &world.server.node().metrics.sessions_closed;
     // In the background no ping is due before QUIC gives up.
     let connect = json!({"connect": {"id": 1, "network": {"background": true}}});
-    let (session, connected) = connect_raw(&world, &connect).await;
+    let (session, _control, connected) = connect_raw(&world, &connect).await;
     world.relay.set(|weather| weather.udp = false);
     soon(session.quic.closed()).await;
     soon(async {
@@ -68,6 +73,6 @@ async fn a_path_that_dies_in_a_pause_longer_than_quic_allows_counts_as_cut_and_t
     .await;
     world.relay.set(|weather| weather.udp = true);
     let resume = json!({"connect": {"id": 1, "resume": connected["resume"]}});
-    let (_session, again) = connect_raw(&world, &resume).await;
+    let (_session, _control, again) = connect_raw(&world, &resume).await;
     assert_eq!((&again["session"], &again["resumed"]), (&connected["session"], &json!(true)), "{again}");
 }
