@@ -3,14 +3,17 @@
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_BLOWS` how many blows each client gets.
 
 use crate::{
-    nodes::{config_with, node_of},
+    nodes::config_with,
     relay::{Relay, Weather},
     server::RedisServer,
     world::{eventually, soon},
 };
 use futures_util::{StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
-use skywave::server::Server;
+use skywave::{
+    config::Config,
+    server::{Server, StartError},
+};
 use skywave_client::{
     Backoff, CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Payload, SubscribeOptions,
     Subscription, TransportChoice,
@@ -21,6 +24,7 @@ use skywave_protocol::{
 };
 use std::{
     collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,9 +32,10 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 const CHANNELS: [&str; 2] = ["chat:1", "chat:2"];
@@ -41,7 +46,7 @@ const CLIENTS: [TransportChoice; 4] = [
     TransportChoice::WebSocket,
 ];
 /// A subscription's queue of every other client, which reads slowly.
-const SMALL_QUEUE: usize = 8;
+const SMALL_QUEUE: usize = 32;
 /// Publishes of one client on one channel that wait for their answer at once.
 const IN_FLIGHT: usize = 3;
 /// How long after the last blow everything must have been answered and have arrived.
@@ -56,11 +61,20 @@ type Counts = HashMap<&'static str, u64>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storms_lose_repeat_and_reorder_nothing_and_every_publish_is_answered_with_the_truth() {
+    weather(Trouble::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storms_in_which_nodes_die_drain_and_lose_redis_lose_repeat_and_reorder_nothing() {
+    weather(Trouble::OfNodes).await;
+}
+
+async fn weather(trouble: Trouble) {
     let seed = from_environment("SKYWAVE_STORM_SEED").unwrap_or(1);
     let blows = from_environment("SKYWAVE_STORM_BLOWS").unwrap_or(12);
     let redis = RedisServer::start().await;
-    let nodes = [start(&redis).await, start(&redis).await];
-    let addresses = nodes.each_ref().map(|node| node.public().unwrap());
+    let hosts = [Host::start(&redis).await, Host::start(&redis).await];
+    let addresses = hosts.each_ref().map(|host| host.address);
     let witness = connect(addresses.map(|address| format!("https://{address}")), CLIENTS[0], 1024).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (goal, goals) = watch::channel(None);
@@ -82,6 +96,7 @@ async fn storms_lose_repeat_and_reorder_nothing_and_every_publish_is_answered_wi
         storms.spawn(storm(client.clone(), paths, random(0), blows));
         clients.push(client);
     }
+    let troubled = tokio::spawn(trouble.strike(hosts, SmallRng::seed_from_u64(seed), stop.clone()));
     let mut truths = Vec::new();
     for channel in CHANNELS {
         let reader = Reader::new(witness.clone(), channel, SmallRng::seed_from_u64(0), false).await;
@@ -90,6 +105,7 @@ async fn storms_lose_repeat_and_reorder_nothing_and_every_publish_is_answered_wi
     // The paths live on, in fair weather.
     let paths = storms.join_all().await;
     stop.store(true, Ordering::Release);
+    let hosts = troubled.await.unwrap();
     let answers =
         timeout(SETTLING, publishers.join_all()).await.unwrap_or_else(|_| panic!("seed {seed}: no answers"));
     let mut counts = Counts::new();
@@ -123,13 +139,111 @@ async fn storms_lose_repeat_and_reorder_nothing_and_every_publish_is_answered_wi
         })
         .await;
     }
-    drop(paths);
+    drop((paths, hosts));
 }
 
-async fn start(redis: &RedisServer) -> Server {
-    let settings = [("CHANNELS__CHAT__PRESENCE", "true"), ("HEARTBEAT__FOREGROUND_MAX", "1s")];
-    let config = config_with(&redis.url(), &settings);
-    node_of(&config).await
+/// A node that comes back where it was, and its path to Redis.
+struct Host {
+    process: Option<Process>,
+    address: SocketAddr,
+    config: Config,
+    path: Relay,
+}
+
+/// A node and all that runs for it: dropped, it ends at once, without a word to anybody.
+struct Process {
+    runtime: Ends,
+    server: Server,
+}
+
+/// Ends all that runs on it, and waits for nothing: where a path broke in the middle of a handshake, QUIC may keep the port
+/// for minutes after the node.
+struct Ends(Option<Runtime>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Process {
+    async fn start(config: &Config) -> Result<Self, StartError> {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let starting = runtime.spawn(Server::start(config.clone()));
+        let runtime = Ends(Some(runtime));
+        Ok(Self { server: starting.await.unwrap()?, runtime })
+    }
+
+    async fn drain(self) {
+        let Self { runtime, server } = self;
+        let draining = runtime.0.as_ref().unwrap().spawn(server.drain());
+        draining.await.unwrap();
+    }
+}
+
+impl Host {
+    async fn start(redis: &RedisServer) -> Self {
+        let path = Relay::start((Ipv4Addr::LOCALHOST, redis.port()).into()).await;
+        let url = format!("redis://{}", path.address());
+        let config = |public: &str| {
+            let settings = [
+                ("CHANNELS__CHAT__PRESENCE", "true"),
+                ("HEARTBEAT__FOREGROUND_MAX", "1s"),
+                ("LISTEN__PUBLIC", public),
+            ];
+            config_with(&url, &settings)
+        };
+        let process = Process::start(&config("127.0.0.1:0")).await.unwrap();
+        let address = process.server.public().unwrap();
+        let config = config(&address.to_string());
+        Self { process: Some(process), address, config, path }
+    }
+
+    /// Takes its port again, which the one before has to let go of.
+    async fn come_back(&mut self) {
+        let begin = Instant::now();
+        while self.process.is_none() {
+            match Process::start(&self.config).await {
+                Ok(process) => self.process = Some(process),
+                Err(error) => assert!(begin.elapsed() < SETTLING, "no node at {}: {error}", self.address),
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// What happens to nodes while their clients' paths break.
+enum Trouble {
+    None,
+    OfNodes,
+}
+
+impl Trouble {
+    async fn strike(self, mut hosts: [Host; 2], mut random: SmallRng, stop: Arc<AtomicBool>) -> [Host; 2] {
+        while matches!(self, Self::OfNodes) && !stop.load(Ordering::Acquire) {
+            let host = &mut hosts[random.random_range(0..2)];
+            match random.random_range(0..4) {
+                0 => {
+                    host.path.set(|weather| weather.tcp = false);
+                    sleep(Duration::from_millis(random.random_range(500..4000))).await;
+                    host.path.set(|weather| weather.tcp = true);
+                }
+                1 => host.path.cut(),
+                kind => {
+                    match host.process.take() {
+                        Some(process) if kind == 2 => process.drain().await,
+                        killed => drop(killed),
+                    }
+                    sleep(Duration::from_millis(random.random_range(0..500))).await;
+                    host.come_back().await;
+                }
+            }
+            sleep(Duration::from_millis(random.random_range(0..1000))).await;
+        }
+        hosts
+    }
 }
 
 fn from_environment(name: &str) -> Option<u64> {
@@ -161,7 +275,7 @@ async fn publish(
     let numbers = stream::iter(1u64..).take_while(|_| {
         let stop = stop.clone();
         async move {
-            sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(15)).await;
             !stop.load(Ordering::Acquire)
         }
     });
@@ -178,7 +292,7 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
     for _ in 0..blows {
         sleep(Duration::from_millis(random.random_range(0..150))).await;
         let path = &paths[random.random_range(0..2)];
-        match random.random_range(0..9) {
+        match random.random_range(0..10) {
             0 | 1 => paths.iter().for_each(Relay::cut),
             2 => path.set(|weather| weather.breaks = 0.05),
             3 => path.set(|weather| (weather.tcp, weather.udp) = (false, false)),
@@ -191,6 +305,12 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
                 }
             }
             7 => client.cut().await.unwrap(),
+            // About as long as a node may be silent before another one is sought.
+            8 => {
+                paths.iter().for_each(|path| path.set(|weather| (weather.tcp, weather.udp) = (false, false)));
+                sleep(Duration::from_millis(random.random_range(1_500..3_500))).await;
+                paths.iter().for_each(|path| path.set(|weather| (weather.tcp, weather.udp) = (true, true)));
+            }
             _ => paths.iter().for_each(|path| path.set(|weather| *weather = Weather::default())),
         }
     }
@@ -226,6 +346,8 @@ impl Reader {
             if count.is_some_and(|count| self.got.len() as u64 >= count) {
                 break;
             }
+            // What is left is read as fast as it comes.
+            self.is_slow &= count.is_none();
             tokio::select! {
                 step = timeout(SETTLING, self.step()) => {
                     step.unwrap_or_else(|_| panic!("{channel}: {} of {count:?}", self.got.len()));
