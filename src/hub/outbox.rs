@@ -228,7 +228,7 @@ impl Outbox {
     /// Queues a publication of the lane's channel, or drops the queue when it is over the limit.
     pub fn publication(&self, id: LaneId, publication: &Arc<Publication>) {
         let size = publication.encoded(self.encoding).len();
-        self.push(id, Item::Publication(publication.clone()), size);
+        self.push(id, Item::Publication(publication.clone()), size, |_, _| {});
     }
 
     /// Queues a change of presence in its place among the lane's publications. Of one for which there is no room the peer
@@ -236,15 +236,15 @@ impl Outbox {
     pub fn presence_changed(&self, id: LaneId, change: &PresenceChanged) {
         let frame = change.encoded(self.encoding).clone();
         let size = frame.len();
-        let is_kept = self.push(id, Item::Frame(frame), size);
-        let mut queues = self.queues.lock();
-        let Some(lane) = queues.lane(id).filter(|lane| !is_kept || lane.has_dropped()) else { return };
-        let frame::PresenceChanged { channel, count, .. } = change.frame();
-        let (channel, joined, left) = (channel.clone(), Vec::new(), Vec::new());
-        let recount = frame::PresenceChanged { channel, count: *count, joined, left };
-        lane.recount(encode_frame(&ServerFrame::PresenceChanged(recount), self.encoding));
-        queues.settle(id);
-        wake(queues);
+        self.push(id, Item::Frame(frame), size, |lane, is_kept| {
+            if is_kept && !lane.has_dropped() {
+                return;
+            }
+            let frame::PresenceChanged { channel, count, .. } = change.frame();
+            let (channel, joined, left) = (channel.clone(), Vec::new(), Vec::new());
+            let recount = frame::PresenceChanged { channel, count: *count, joined, left };
+            lane.recount(encode_frame(&ServerFrame::PresenceChanged(recount), self.encoding));
+        });
     }
 
     /// What the lane's peer was sent may not be what there is: once what waits is out, history is asked.
@@ -256,18 +256,18 @@ impl Outbox {
         wake(queues);
     }
 
-    /// Whether there was room for it.
-    fn push(&self, id: LaneId, item: Item, size: usize) -> bool {
+    /// Tells `then` whether there was room for it.
+    fn push(&self, id: LaneId, item: Item, size: usize, then: impl FnOnce(&mut Lane, bool)) {
         let mut queues = self.queues.lock();
         let is_frame = matches!(item, Item::Frame(_));
         match queues.lane(id) {
-            None => return false,
+            None => return,
             // History has it.
-            Some(lane) if lane.is_behind() && !is_frame => return false,
+            Some(lane) if lane.is_behind() && !is_frame => return,
             Some(_) => queues.free(size, self.max_bytes),
         }
         let fits = queues.bytes + size <= self.max_bytes;
-        let Some(lane) = queues.lane(id) else { return false };
+        let Some(lane) = queues.lane(id) else { return };
         let is_kept = fits && (is_frame || !lane.is_behind());
         if is_kept {
             lane.push(item, size);
@@ -275,9 +275,11 @@ impl Outbox {
         } else if !is_frame && !lane.is_behind() {
             queues.drop_queue(id);
         }
+        if let Some(lane) = queues.lane(id) {
+            then(lane, is_kept);
+        }
         queues.settle(id);
         wake(queues);
-        is_kept
     }
 
     /// Queues an event, unless this session sent it; a waiting one of the same sender and slot is replaced.
