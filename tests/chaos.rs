@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
+#[path = "redis/environment.rs"]
+mod environment;
 #[path = "hostile/world.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod world;
@@ -77,8 +79,8 @@ struct Findings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_and_switches_lose_repeat_and_reorder_nothing() {
-    let wanted = from_environment("SKYWAVE_CHAOS_CUTS").unwrap_or(300);
-    let seed = from_environment("SKYWAVE_CHAOS_SEED").unwrap_or(1);
+    let wanted = environment::number("SKYWAVE_CHAOS_CUTS").unwrap_or(300);
+    let seed = environment::number("SKYWAVE_CHAOS_SEED").unwrap_or(1);
     let history = [("CHANNELS__CHAT__HISTORY", "100000")];
     let server = world::start(&history).await;
     let breaks = Arc::new(Breaks { wanted, ..Breaks::default() });
@@ -137,10 +139,6 @@ async fn cuts_and_switches_lose_repeat_and_reorder_nothing() {
     assert!(broken >= wanted, "seed {seed}: {breaks:?}");
     let received = counts.values().sum::<u64>() * CLIENTS.len() as u64;
     assert_eq!(total, Findings { received, ..Findings::default() }, "seed {seed}");
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
 }
 
 fn options(server: &Server, choice: TransportChoice) -> ClientOptions {

@@ -5,6 +5,7 @@
 mod before;
 mod clocks;
 mod cluster;
+mod environment;
 mod epochs;
 mod faults;
 mod masters;

@@ -3,6 +3,7 @@
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_BLOWS` how many blows each client gets.
 
 use crate::{
+    environment,
     nodes::config_with,
     relay::{Relay, Weather},
     server::RedisServer,
@@ -70,8 +71,8 @@ async fn storms_in_which_nodes_die_drain_and_lose_redis_lose_repeat_and_reorder_
 }
 
 async fn weather(trouble: Trouble) {
-    let seed = from_environment("SKYWAVE_STORM_SEED").unwrap_or(1);
-    let blows = from_environment("SKYWAVE_STORM_BLOWS").unwrap_or(12);
+    let seed = environment::number("SKYWAVE_STORM_SEED").unwrap_or(1);
+    let blows = environment::number("SKYWAVE_STORM_BLOWS").unwrap_or(12);
     let redis = RedisServer::start().await;
     let hosts = [Host::start(&redis).await, Host::start(&redis).await];
     let addresses = hosts.each_ref().map(|host| host.address);
@@ -244,10 +245,6 @@ impl Trouble {
         }
         hosts
     }
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
 }
 
 async fn connect(urls: [String; 2], transport: TransportChoice, subscription_queue: usize) -> Client {

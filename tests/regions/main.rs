@@ -13,6 +13,8 @@ mod clusters;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod deployment;
 mod disturbances;
+#[path = "../redis/environment.rs"]
+mod environment;
 mod epochs;
 mod filling;
 mod hanging;

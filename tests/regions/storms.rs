@@ -5,7 +5,7 @@
 
 mod reader;
 
-use crate::{deployment::Deployment, relay::Relay, server::RedisServer, world::message};
+use crate::{deployment::Deployment, environment, relay::Relay, server::RedisServer, world::message};
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reader::Reader;
@@ -80,8 +80,8 @@ async fn what_storms_take_from_regions_is_told_and_nothing_comes_twice() {
 }
 
 async fn storm(force: Force) {
-    let seed = from_environment("SKYWAVE_STORM_SEED").unwrap_or(1);
-    let seconds = from_environment("SKYWAVE_STORM_SECONDS").unwrap_or(8);
+    let seed = environment::number("SKYWAVE_STORM_SEED").unwrap_or(1);
+    let seconds = environment::number("SKYWAVE_STORM_SECONDS").unwrap_or(8);
     let mut storm = Storm::start(force, seed).await;
     let (ends, ended) = watch::channel(false);
     let (mut publishers, mut readers) = (JoinSet::new(), JoinSet::new());
@@ -117,10 +117,6 @@ async fn storm(force: Force) {
         let reader = reader.unwrap_or_else(|error| panic!("{error}\n{}", told()));
         storm.world.hold_all_of(force, &reader, &goal.borrow(), &told);
     }
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
 }
 
 fn random(seed: u64, part: u64) -> SmallRng {

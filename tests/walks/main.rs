@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod asked;
+#[path = "../redis/environment.rs"]
+mod environment;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../redis/patience.rs"]
 mod patience;
@@ -49,8 +51,8 @@ async fn whatever_sessions_do_on_two_nodes_all_get_everything_once_and_in_order(
 }
 
 async fn walk(redis: Option<String>, nodes: usize) {
-    let seed = from_environment("SKYWAVE_WALK_SEED").unwrap_or(1);
-    let seconds = from_environment("SKYWAVE_WALK_SECONDS").unwrap_or(4);
+    let seed = environment::number("SKYWAVE_WALK_SEED").unwrap_or(1);
+    let seconds = environment::number("SKYWAVE_WALK_SECONDS").unwrap_or(4);
     println!("walk {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let limits = limits(&mut random);
@@ -75,10 +77,6 @@ async fn walk(redis: Option<String>, nodes: usize) {
     }
     disturbing.await.unwrap();
     truth.print();
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("not a number"))
 }
 
 /// Limits that are often reached, or hardly ever.

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { confirm, connected, settled } from './channel_stage.js';
 
+const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
+
 describe('the members of a channel', () => {
   it('are all known though some came while it was asked who is there', async () => {
     const stage = connected({ presence: true });
     const { channel, node } = stage;
-    const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
     channel.on('presence', () => undefined);
     await settled();
     confirm(stage, 0, { count: 1, members: [member('a')] });
@@ -25,7 +26,7 @@ describe('the members of a channel', () => {
     const { channel, node } = stage;
     channel.on('presence', () => undefined);
     await settled();
-    const members = [{ session: 'a', since_ms: 0 }, { session: 'b', since_ms: 0 }];
+    const members = ['a', 'b'].map(member);
     confirm(stage, 0, { count: 2, members: members.slice(0, 1) });
     node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 2, members }]);
     await settled();
@@ -35,7 +36,6 @@ describe('the members of a channel', () => {
   it('are asked for where a change names nobody, though there are as many as before', async () => {
     const stage = connected({ presence: true });
     const { channel, node } = stage;
-    const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
     channel.on('presence', () => undefined);
     await settled();
     confirm(stage, 0, { count: 2, members: ['a', 'b'].map(member) });
