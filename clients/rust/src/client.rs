@@ -333,8 +333,8 @@ impl Client {
     /// Moves the session to another transport: opens that first, resumes there and closes the old one.
     ///
     /// # Errors
-    /// `Busy` when there is no session or another move is under way, else why it could not be opened;
-    /// the session then goes on as before.
+    /// `Busy` when there is no session or another connection is being opened already, for a move or beside one that is
+    /// silent; else why it could not be opened. The session then goes on as before.
     pub async fn switch(&self, kind: TransportKind) -> Result<(), ConnectError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Switch { kind, reply };

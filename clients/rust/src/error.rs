@@ -38,7 +38,7 @@ pub enum ConnectError {
     Protocol(String),
     #[error("timed out")]
     TimedOut,
-    /// Another change of transport is under way, or there is no session to move.
+    /// Another connection is being opened already, or there is no session to move.
     #[error("cannot change transport now")]
     Busy,
     #[error("the client is closed")]

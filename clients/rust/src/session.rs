@@ -31,7 +31,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use moment::Moment;
 use opening::{Opening, Purpose, Step};
 use publishes::Publishes;
-use requests::Requests;
+use requests::{Requests, Waiter};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
     frame::{self, Key, Network, Published, SessionId, SubscribeOptions},
@@ -133,15 +133,6 @@ enum Wakeup {
     Leave(Channel, u64),
 }
 
-/// A token that the application brings by itself.
-struct Brought {
-    refresh: RequestId,
-    /// How long it lives, if it tells.
-    life: Option<Duration>,
-    /// The fixed one before it, for when the node refuses this one.
-    former: Option<Arc<str>>,
-}
-
 /// A move that is due; while a connection is on its way, once that has failed.
 struct Move {
     at: Instant,
@@ -178,8 +169,8 @@ struct Session {
     next_move: Option<Move>,
     wakeups: FuturesUnordered<BoxFuture<'static, Wakeup>>,
     tokens: TokenSchedule,
-    /// The token that the application brought last.
-    brought: Option<Brought>,
+    /// The last one that a node took, for when it refuses a newer one.
+    taken: Option<Arc<str>>,
     fetching: Option<BoxFuture<'static, Result<Option<Arc<str>>, TokenError>>>,
     /// Failures in a row, for the backoff.
     failures: u32,
@@ -254,7 +245,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         next_move: None,
         wakeups: FuturesUnordered::new(),
         tokens: TokenSchedule::default(),
-        brought: None,
+        taken: None,
         fetching: None,
         failures: 0,
         attempts: 0,
@@ -348,7 +339,7 @@ impl Session {
             }
             Command::Emit(emit) => self.emit(emit),
             Command::Request { frame, reply } => {
-                self.request(frame, reply);
+                self.request(frame, Waiter::Reply(reply));
             }
             Command::Refresh { token, reply } => self.bring(token, reply),
             Command::Network(hint) => self.network(hint),

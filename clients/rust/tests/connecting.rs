@@ -6,8 +6,8 @@ mod node;
 
 use node::*;
 use skywave_client::{
-    CertificateCheck, Client, ClientOptions, ConnectError, Encoding, Status, TokenError, TokenSource,
-    TransportChoice, TransportKind,
+    CertificateCheck, Client, ClientOptions, ConnectError, Encoding, RequestError, Status, TokenError,
+    TokenSource, TransportChoice, TransportKind,
 };
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, frame};
 use std::{
@@ -231,6 +231,72 @@ over_both_transports! {
             assert_eq!(connect.token.as_deref(), Some(expected));
             connected_again(&client, connects).await;
         }
+    }
+
+    async fn of_several_tokens_that_are_brought_at_once_none_that_the_node_refuses_is_kept(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::fixed("alice");
+        let (client, mut peer, _) = node.client(options).await;
+        for (connects, is_first_taken, expected) in [(2, false, "alice"), (3, true, "alice 2")] {
+            let (first, second, ()) = tokio::join!(client.refresh("alice 2"), client.refresh("bob"), async {
+                let ClientFrame::Refresh(first) = peer.frame().await else { panic!("no refresh") };
+                let ClientFrame::Refresh(second) = peer.frame().await else { panic!("no refresh") };
+                peer.send(if is_first_taken {
+                    ServerFrame::Refreshed(frame::Refreshed { id: first.id, expires_at_ms: 1 })
+                } else {
+                    refusal(first.id, ErrorCode::TokenExpired)
+                });
+                peer.send(refusal(second.id, ErrorCode::Forbidden));
+            });
+            let code = |refreshed: Result<u64, RequestError>| refreshed.err().map(|error| error.code);
+            let refused = Some(ErrorCode::TokenExpired.code()).filter(|_| !is_first_taken);
+            assert_eq!([code(first), code(second)], [refused, Some(ErrorCode::Forbidden.code())]);
+            client.cut().await.unwrap();
+            let connect;
+            (peer, connect) = node.welcome().await;
+            assert_eq!(connect.token.as_deref(), Some(expected));
+            connected_again(&client, connects).await;
+        }
+    }
+
+    async fn a_token_that_is_brought_while_the_one_before_is_refused_as_expired_takes_its_place(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::fixed("old");
+        let (client, peer, _) = node.client(options).await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        assert_eq!(peer.connect().await.token.as_deref(), Some("old"));
+        assert!(client.refresh("new").await.is_err_and(|error| error.transient));
+        peer.disconnect(CloseCode::TokenExpired);
+        let (_peer, connect) = node.welcome().await;
+        assert_eq!(connect.token.as_deref(), Some("new"));
+        connected_again(&client, 2).await;
+    }
+
+    async fn a_token_that_is_brought_during_a_move_is_brought_to_the_new_connection_as_well(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::fixed("old");
+        let (client, mut former, _) = node.client(options).await;
+        let (moved, refreshed, mut peer) = tokio::join!(client.switch(kind), client.refresh("new"), async {
+            let mut peer = node.accept().await;
+            let connect = peer.connect().await;
+            assert_eq!(connect.token.as_deref(), Some("old"));
+            let ClientFrame::Refresh(refresh) = former.frame().await else { panic!("no refresh") };
+            former.send(ServerFrame::Refreshed(frame::Refreshed { id: refresh.id, expires_at_ms: 1 }));
+            peer.send(connected(&connect));
+            peer
+        });
+        moved.unwrap();
+        refreshed.unwrap();
+        let ClientFrame::Refresh(refresh) = peer.frame().await else { panic!("no refresh") };
+        assert_eq!(&*refresh.token, "new");
+        // The node has not taken it yet.
+        peer.disconnect(CloseCode::TokenExpired);
+        let (_peer, connect) = node.welcome().await;
+        assert_eq!(connect.token.as_deref(), Some("new"));
     }
 
     async fn a_token_that_cannot_be_had_ahead_of_expiry_is_asked_for_again(kind: TransportKind) {

@@ -41,8 +41,6 @@ export interface CoreOptions {
   readonly version?: string | undefined;
 }
 
-const LEAST_SWEEP = 64;
-
 /** How transports are chosen. */
 export interface ChoiceOptions {
   readonly transport: TransportChoice;
@@ -74,8 +72,6 @@ export class SkywaveCore {
   readonly #channels = new Map<string, WeakRef<Channel>>();
   /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
   readonly #used = new Set<Channel>();
-  /** With so many names it is worth looking which of them are left. */
-  #sweepAt = LEAST_SWEEP;
   #error: SkywaveError | undefined;
   /** What channels ask of the session. @internal */
   protected readonly outgoing: Outgoing;
@@ -137,7 +133,7 @@ export class SkywaveCore {
       const look = (): void => {
         const { state, connection } = this;
         if (connection !== undefined) resolve(connection);
-        else if (state === 'disconnected' || state === 'closed') reject(this.#error ?? requestError('unavailable', 'disconnected'));
+        else if (state !== 'connecting') reject(this.#error ?? requestError('unavailable', 'disconnected'));
       };
       const stop = this.on('state', look);
       look();
@@ -175,9 +171,9 @@ export class SkywaveCore {
       if (isUsed) this.#used.add(channel);
       else this.#used.delete(channel);
     });
-    if (this.#channels.size >= this.#sweepAt) {
+    // Where there are twice as many names as before, it is worth looking which of them are left.
+    if (Number.isInteger(Math.log2(this.#channels.size))) {
       for (const [other, held] of this.#channels) if (held.deref() === undefined) this.#channels.delete(other);
-      this.#sweepAt = LEAST_SWEEP + 2 * this.#channels.size;
     }
     this.#channels.set(name, new WeakRef(channel));
     return channel;
@@ -197,13 +193,18 @@ export class SkywaveCore {
 
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
-    // Without a connection, the next one begins with it.
-    if (this.connection === undefined) this.#engine.token = token;
-    const body = await this.outgoing.ask('refresh', { token }, { signal });
-    this.#engine.token = token;
-    this.session.tokenExpires(token, body.expires_at_ms);
-    this.session.settle();
-    return body.expires_at_ms;
+    const engine = this.#engine;
+    // The next connection begins with it, unless the node refuses it first or nobody waits any more.
+    engine.token = token;
+    try {
+      const { expires_at_ms: atMs } = await this.outgoing.ask('refresh', { token }, { signal });
+      this.session.tokenExpires(token, atMs);
+      return atMs;
+    } catch (error) {
+      const { live } = this.session;
+      if (live && engine.token === token && !(error as SkywaveError).transient) engine.token = live.token;
+      throw error;
+    }
   }
 
   /** Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. */

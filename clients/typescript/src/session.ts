@@ -148,8 +148,13 @@ export class Session implements TrafficHost {
 
   /** The token in use was replaced, and expires then. */
   tokenExpires(token: string, atMs: number): void {
-    if (this.connection !== undefined) this.connection = { ...this.connection, expiresAtMs: atMs };
+    const { live, connection } = this;
+    if (live && connection) {
+      live.token = token;
+      this.connection = { ...connection, expiresAtMs: atMs };
+    }
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
+    this.settle();
   }
 
   // ---- time
@@ -323,7 +328,7 @@ export class Session implements TrafficHost {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
-    } else if (this.#isFinal(error)) this.refused(error);
+    } else if (this.#isFinal(error, link)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -333,7 +338,7 @@ export class Session implements TrafficHost {
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, live: Link, error: SkywaveError): void {
     if (purpose === 'up') this.route.upFailed?.(live.address);
-    if (purpose === 'drain' && !this.#isFinal(error)) {
+    if (purpose === 'drain' && error.transient) {
       // The old connection ends sooner or later: try again until then, where the node said meanwhile.
       this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
@@ -371,8 +376,8 @@ export class Session implements TrafficHost {
   }
 
   /** Whether coming back would not change anything. */
-  #isFinal({ transient, code }: SkywaveError): boolean {
-    return !transient || (code === TOKEN_EXPIRED && !this.#options.canRefresh);
+  #isFinal({ transient, code }: SkywaveError, link?: Link): boolean {
+    return !transient || (code === TOKEN_EXPIRED && !this.#options.canRefresh && this.#io.token === link?.token);
   }
 
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
@@ -449,7 +454,7 @@ export class Session implements TrafficHost {
     const { code } = error;
     // By a later attempt of this client, which is on its way or was given up.
     const isOwnDoing = code === REPLACED && link.attempt < this.#attempts;
-    if (this.#isFinal(error) && !isOwnDoing) {
+    if (this.#isFinal(error, link) && !isOwnDoing) {
       this.#cancelOpening(error);
       this.refused(error);
       return;

@@ -59,7 +59,8 @@ export class Skywave extends SkywaveCore {
       const delivered = (one: Delivered): void => {
         this.#delivered.emit('delivered', one);
       };
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, delivered, signal);
+      const courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, delivered, signal);
+      this.outgoing.publish = (entry, given) => courier.publish(entry, given);
     }
     if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
@@ -86,7 +87,8 @@ export class Skywave extends SkywaveCore {
 
   /**
    * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
-   * Where the move fails, or `signal` aborts, the present transport and the choice before go on.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a transient
+   * error at once where there is no connection, or another one is being opened already, as beside one that is silent.
    */
   switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     return this.outgoing.promise<undefined>(signal, (resolve, reject) =>

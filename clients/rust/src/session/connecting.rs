@@ -78,7 +78,7 @@ impl Session {
         let network = self.options.network.clone();
         let channels = Vec::new();
         self.opening =
-            Some(Opening { targets, purpose, channels, network, life: None, is_greeting: false, step });
+            Some(Opening { targets, purpose, channels, network, token: None, is_greeting: false, step });
     }
 
     /// Nodes in the order in which they are tried; at least one.
@@ -126,7 +126,7 @@ impl Session {
                 if !opening.targets.is_empty() {
                     deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
                 }
-                opening.life = token.as_deref().and_then(life_of);
+                opening.token = token.clone();
                 let connect = self.connect_frame(token);
                 opening.channels = self.asked(&connect);
                 opening.network = self.options.network.clone();
@@ -186,7 +186,7 @@ impl Session {
 
     pub(super) fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
         let Established { connection, connected, early } = established;
-        let Opening { mut targets, purpose, channels, network, life, .. } = opening;
+        let Opening { mut targets, purpose, channels, network, token, .. } = opening;
         let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
         let mut phases = Phases::default();
@@ -214,7 +214,7 @@ impl Session {
         self.publishes.pacer.limit(connected.limits.publishes_per_second);
         self.publishes.remembered_for(Duration::from_millis(connected.limits.idempotency_ms));
         self.resume = Some(connected.resume.clone());
-        self.schedule_refresh(connected.expires_at_ms, life);
+        self.token_taken(token, connected.expires_at_ms);
         self.publish_status(&live, &connected);
         self.session = Some(connected.session.clone());
         if self.user.replace(connected.user.clone()).is_some_and(|before| before != connected.user) {
@@ -242,6 +242,7 @@ impl Session {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
+        self.renew_token();
         self.catch_up();
         for (frame, arrival) in early {
             self.frame(Which::Live, frame, arrival)?;
@@ -277,9 +278,9 @@ impl Session {
 
     /// The attempt failed: the candidates that are left at once, or all of them again after a while.
     pub(super) fn failed(&mut self, opening: Opening, error: ConnectError) -> ControlFlow<End> {
-        let Opening { targets, purpose, .. } = opening;
+        let Opening { targets, purpose, token, .. } = opening;
         tracing::debug!(%error, ?purpose, "cannot connect");
-        let verdict = self.judge(&error);
+        let verdict = self.judge(&error, token.as_ref());
         if matches!(purpose, Purpose::Connect | Purpose::Drain) && !verdict.is_own_fault() {
             for target in &targets {
                 self.candidates.failed(&target.url);
@@ -351,24 +352,43 @@ impl Session {
     }
 
     /// What a failed attempt asks for.
-    fn judge(&self, error: &ConnectError) -> Verdict {
+    fn judge(&self, error: &ConnectError, token: Option<&Arc<str>>) -> Verdict {
         let ConnectError::Refused { code, reconnect, .. } = error else {
             let denied = matches!(error, ConnectError::Token(TokenError::Denied(_)));
             return if denied { Verdict::Final } else { Verdict::Elsewhere };
         };
-        let replaceable = matches!(self.options.token, TokenSource::Callback(_));
         match CloseCode::from_code(*code) {
             // The secret of the former user's session may be what does not suit the token.
             Some(CloseCode::Unauthenticated) if self.resume.is_some() => Verdict::WithoutSecret,
-            Some(CloseCode::TokenExpired) if !replaceable => Verdict::Final,
+            Some(CloseCode::TokenExpired) if !self.has_other_token(token) => Verdict::Final,
             Some(CloseCode::TokenExpired) if self.failures == 0 => Verdict::NewToken,
             _ if *reconnect => Verdict::Elsewhere,
             _ => Verdict::Final,
         }
     }
 
-    /// The node has taken a token that lives for `life`, if it tells: plans when the next one is fetched.
-    pub(super) fn schedule_refresh(&mut self, expires_at_ms: Option<u64>, life: Option<Duration>) {
+    /// Whether there is another token to be had than one that is not good any more.
+    pub(super) fn has_other_token(&self, than: Option<&Arc<str>>) -> bool {
+        match &self.options.token {
+            TokenSource::None => false,
+            TokenSource::Fixed(fixed) => than != Some(fixed),
+            TokenSource::Callback(_) => true,
+        }
+    }
+
+    /// The application has brought a token while this connection was opened with the one before.
+    fn renew_token(&mut self) {
+        if let TokenSource::Fixed(fixed) = &self.options.token
+            && self.has_other_token(self.taken.as_ref())
+        {
+            self.refresh(Ok(Some(fixed.clone())));
+        }
+    }
+
+    /// The node has taken a token: plans when the next one is fetched.
+    pub(super) fn token_taken(&mut self, token: Option<Arc<str>>, expires_at_ms: Option<u64>) {
+        let life = token.as_deref().and_then(life_of);
+        self.taken = token;
         self.tokens.stop();
         let (Some(expires_at_ms), TokenSource::Callback(_)) = (expires_at_ms, &self.options.token) else {
             return;

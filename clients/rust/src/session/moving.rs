@@ -4,7 +4,6 @@ use super::{End, Move, Outcome, Session, connection::Live, opening::Purpose};
 use crate::{
     backoff::Backoff,
     error::ConnectError,
-    options::TokenSource,
     status::Status,
     transport::{Closed, TransportKind},
     url::NodeUrl,
@@ -43,8 +42,8 @@ impl Session {
         // By a newer `connect` of this client itself, which is answered later, or was given up and came all the same.
         let own_doing = code == Some(CloseCode::Replaced.code()) && live.attempt < self.last_attempt;
         drop(live);
-        let token_is_final = code == Some(CloseCode::TokenExpired.code())
-            && !matches!(self.options.token, TokenSource::Callback(_));
+        let token_is_final =
+            code == Some(CloseCode::TokenExpired.code()) && !self.has_other_token(self.taken.as_ref());
         if (!reconnect && !own_doing) || token_is_final {
             return ControlFlow::Break(End { code, reason, closed: None });
         }

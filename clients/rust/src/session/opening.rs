@@ -53,8 +53,8 @@ pub(super) struct Opening {
     pub channels: Vec<(Channel, u64)>,
     /// What `connect` tells of the network.
     pub network: Network,
-    /// How long the token lives that `connect` has, if it tells.
-    pub life: Option<Duration>,
+    /// The token that `connect` has.
+    pub token: Option<Arc<str>>,
     /// Whether a node has been sent `connect`.
     pub is_greeting: bool,
     pub step: BoxFuture<'static, Step>,

@@ -2,11 +2,13 @@
 
 use crate::error::RequestError;
 use skywave_protocol::{Channel, ErrorCode, RequestId, ServerFrame};
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
 
 /// How many requests other than publishes may wait.
 const MAX_REQUESTS: usize = 1024;
+
+type Reply = oneshot::Sender<Result<ServerFrame, RequestError>>;
 
 /// Who waits for a reply.
 #[derive(Debug)]
@@ -17,9 +19,27 @@ pub(super) enum Waiter {
     Unsubscribe(Channel),
     /// Any answer will do: it shows that the node is there.
     Probe,
-    /// The client's own refresh, with a token that lives so long, if it tells.
-    Refresh(Option<Duration>),
-    Reply(oneshot::Sender<Result<ServerFrame, RequestError>>),
+    /// With the application that has brought the token, unless the client brings it by itself.
+    Refresh(Arc<str>, Option<Reply>),
+    Reply(Reply),
+}
+
+impl Waiter {
+    /// The application, where it is who waits.
+    fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Reply(reply) | Self::Refresh(_, Some(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// Tells the application, where it is who waits.
+    pub fn answer(self, answer: Result<ServerFrame, RequestError>) {
+        if let Self::Reply(reply) | Self::Refresh(_, Some(reply)) = self {
+            // Nobody may wait any more: then it came too late.
+            let _ = reply.send(answer);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -66,12 +86,9 @@ impl Requests {
     pub fn admit(&mut self) -> Result<(), RequestError> {
         let full = |pending: &HashMap<_, _>| pending.len() >= MAX_REQUESTS;
         if full(&self.pending) {
-            self.pending.retain(|_, pending| match &pending.waiter {
-                Waiter::Reply(reply) => !reply.is_closed(),
-                _ => true,
-            });
+            self.pending.retain(|_, pending| pending.waiter.reply().is_none_or(|reply| !reply.is_closed()));
         }
-        let replies = self.pending.values().filter(|pending| matches!(pending.waiter, Waiter::Reply(_)));
+        let replies = self.pending.values().filter(|pending| pending.waiter.reply().is_some());
         if full(&self.pending) && replies.count() >= MAX_REQUESTS {
             return Err(RequestError::local(
                 ErrorCode::LimitReached,
@@ -90,7 +107,7 @@ impl Requests {
     pub fn needs(&self, connection: u64) -> bool {
         self.pending
             .values()
-            .any(|pending| pending.connection == connection && matches!(pending.waiter, Waiter::Reply(_)))
+            .any(|pending| pending.connection == connection && pending.waiter.reply().is_some())
     }
 
     /// The connection is gone: nobody will answer on it.
@@ -102,17 +119,15 @@ impl Requests {
             .map(|(id, _)| *id)
             .collect();
         for id in lost {
-            if let Some(Pending { waiter: Waiter::Reply(reply), .. }) = self.pending.remove(&id) {
-                let _ = reply.send(Err(RequestError::lost()));
+            if let Some(pending) = self.pending.remove(&id) {
+                pending.waiter.answer(Err(RequestError::lost()));
             }
         }
     }
 
     pub fn fail_all(&mut self, error: &RequestError) {
         for (_, pending) in self.pending.drain() {
-            if let Waiter::Reply(reply) = pending.waiter {
-                let _ = reply.send(Err(error.clone()));
-            }
+            pending.waiter.answer(Err(error.clone()));
         }
     }
 }

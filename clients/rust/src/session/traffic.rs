@@ -1,13 +1,12 @@
 //! What goes over a connection: frames to their channels and waiters, requests to the wire.
 
 use super::{
-    Brought, End, Session, Which,
+    End, Session, Which,
     connection::{Doubted, Live},
     moment::Moment,
     opening::{Opening, Purpose},
     phases::Arrival,
     requests::{Pending, Waiter},
-    tokens::life_of,
 };
 use crate::{
     error::RequestError,
@@ -18,7 +17,7 @@ use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
     frame::{self, Emit, Network, Pong, Publish, Refresh, Unsubscribe},
 };
-use std::{mem, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 /// The channel of a request that only asks whether the node is there: nobody has subscribed to it.
@@ -165,25 +164,13 @@ impl Session {
     }
 
     fn answer(&mut self, which: Which, id: RequestId, frame: ServerFrame) {
-        match self.reply(which, id).map(|pending| pending.waiter) {
-            Some(Waiter::Reply(reply)) => {
-                if let ServerFrame::Refreshed(refreshed) = &frame {
-                    let life = self
-                        .brought
-                        .take_if(|brought| brought.refresh == id)
-                        .and_then(|brought| brought.life);
-                    self.schedule_refresh(Some(refreshed.expires_at_ms), life);
-                }
-                // Nobody waits any more: it came too late.
-                let _ = reply.send(Ok(frame));
-            }
-            Some(Waiter::Refresh(life)) => {
-                if let ServerFrame::Refreshed(refreshed) = &frame {
-                    self.schedule_refresh(Some(refreshed.expires_at_ms), life);
-                }
-            }
-            _ => {}
+        let Some(Pending { waiter, .. }) = self.reply(which, id) else { return };
+        if let (Waiter::Refresh(token, _), ServerFrame::Refreshed(refreshed)) = (&waiter, &frame)
+            && which == Which::Live
+        {
+            self.token_taken(Some(token.clone()), Some(refreshed.expires_at_ms));
         }
+        waiter.answer(Ok(frame));
     }
 
     fn error(&mut self, which: Which, error: frame::Error) {
@@ -193,12 +180,6 @@ impl Session {
         };
         let Some(Pending { waiter, connection, .. }) = self.reply(which, id) else { return };
         let error = RequestError::from(error);
-        if let Some(Brought { former: Some(former), .. }) =
-            self.brought.take_if(|brought| brought.refresh == id && !error.transient)
-            && let TokenSource::Fixed(fixed) = &mut self.options.token
-        {
-            *fixed = former;
-        }
         match waiter {
             Waiter::Publish(number) => {
                 self.publishes.failed(number, connection, error, self.options.backoff, Instant::now());
@@ -206,13 +187,19 @@ impl Session {
             Waiter::Subscribe(channel) if which == Which::Live => self.subscribe_failed(&channel, id, error),
             Waiter::Unsubscribe(channel) if which == Which::Live => self.unsubscribe_failed(&channel, error),
             Waiter::Subscribe(_) | Waiter::Unsubscribe(_) | Waiter::Probe => {}
-            Waiter::Refresh(_) => {
-                tracing::warn!(%error, "the token was not refreshed");
-                self.tokens.failed(Instant::now());
+            Waiter::Refresh(token, reply) => {
+                if !error.transient {
+                    self.token_refused(&token);
+                }
+                match reply {
+                    Some(reply) => Waiter::Reply(reply).answer(Err(error)),
+                    None => {
+                        tracing::warn!(%error, "the token was not refreshed");
+                        self.tokens.failed(Instant::now());
+                    }
+                }
             }
-            Waiter::Reply(reply) => {
-                let _ = reply.send(Err(error));
-            }
+            Waiter::Reply(_) => waiter.answer(Err(error)),
         }
     }
 
@@ -322,11 +309,7 @@ impl Session {
         }
     }
 
-    pub(super) fn request(
-        &mut self,
-        frame: Box<dyn FnOnce(RequestId) -> ClientFrame + Send>,
-        reply: oneshot::Sender<Result<ServerFrame, RequestError>>,
-    ) -> RequestId {
+    pub(super) fn request(&mut self, frame: impl FnOnce(RequestId) -> ClientFrame, waiter: Waiter) {
         let id = self.requests.next_id();
         let sent = match (self.live.as_mut(), self.requests.admit()) {
             (None, _) => Err(RequestError::not_connected()),
@@ -334,12 +317,9 @@ impl Session {
             (Some(live), Ok(())) => live.send(&frame(id), Lane::Reliable).map(|()| live.number),
         };
         match sent {
-            Ok(connection) => self.requests.insert(id, Waiter::Reply(reply), connection),
-            Err(error) => {
-                let _ = reply.send(Err(error));
-            }
+            Ok(connection) => self.requests.insert(id, waiter, connection),
+            Err(error) => waiter.answer(Err(error)),
         }
-        id
     }
 
     /// Takes a newer token from the application, and brings it to the node.
@@ -348,13 +328,21 @@ impl Session {
         token: Arc<str>,
         reply: oneshot::Sender<Result<ServerFrame, RequestError>>,
     ) {
-        let former = match &mut self.options.token {
-            TokenSource::Fixed(fixed) => Some(mem::replace(fixed, token.clone())),
-            TokenSource::None | TokenSource::Callback(_) => None,
-        };
-        let life = life_of(&token);
-        let refresh = self.request(Box::new(move |id| ClientFrame::Refresh(Refresh { id, token })), reply);
-        self.brought = Some(Brought { refresh, life, former });
+        if let TokenSource::Fixed(fixed) = &mut self.options.token {
+            *fixed = token.clone();
+        }
+        let waiter = Waiter::Refresh(token.clone(), Some(reply));
+        self.request(|id| ClientFrame::Refresh(Refresh { id, token }), waiter);
+    }
+
+    /// The node does not take a token that the application has brought: goes back to the one before, unless another one
+    /// has been brought since.
+    fn token_refused(&mut self, token: &Arc<str>) {
+        if let (TokenSource::Fixed(fixed), Some(taken)) = (&mut self.options.token, &self.taken)
+            && fixed == token
+        {
+            *fixed = taken.clone();
+        }
     }
 
     pub(super) fn network(&mut self, hint: Network) {
@@ -371,9 +359,9 @@ impl Session {
         match token {
             Ok(Some(token)) => {
                 let id = self.requests.next_id();
-                let life = life_of(&token);
+                let waiter = Waiter::Refresh(token.clone(), None);
                 live.send_or_log(&ClientFrame::Refresh(Refresh { id, token }), Lane::Reliable);
-                self.requests.insert(id, Waiter::Refresh(life), live.number);
+                self.requests.insert(id, waiter, live.number);
             }
             Ok(None) => {}
             Err(error) => {

@@ -40,6 +40,8 @@ export interface SessionOptions extends TrafficOptions, RouteOptions {
 
 /** The world around a session. What it is given to call is called later, never at once. */
 export interface SessionIo {
+  /** The one that the next connection begins with, unless there is something that gives tokens. */
+  readonly token: string | undefined;
   now(): number;
   /** What says where to go. */
   route(options: RouteOptions): Router;

@@ -39,14 +39,18 @@ class FakeWebSocket extends SilentWebSocket {
   }
 }
 
-async function connected(client: Skywave): Promise<FakeWebSocket> {
-  const connecting = client.connect();
-  await settled();
-  const socket = FakeWebSocket.last;
+function welcomes(socket: FakeWebSocket): void {
   const { id } = socket.last('connect');
   const limits = { frame_bytes: 65_536, publishes_per_second: 0 };
   const heartbeat = { interval_ms: 60_000, timeout_ms: 10_000 };
   socket.says({ connected: { id, session: 's', resume: 'r', node: 'n', region: 'eu', resumed: false, heartbeat, limits, regions: [] } });
+}
+
+async function connected(client: Skywave): Promise<FakeWebSocket> {
+  const connecting = client.connect();
+  await settled();
+  const socket = FakeWebSocket.last;
+  welcomes(socket);
   await connecting;
   return socket;
 }
@@ -116,6 +120,46 @@ describe('a client', () => {
     await taken;
     client.disconnect();
     assert.equal((await connected(client)).last('connect').token, 'second');
+    client.close();
+  });
+
+  it('keeps none of the tokens that the node refuses when several are brought at once', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'first', autoConnect: false });
+    const socket = await connected(client);
+    const refused = ['wrong', 'worse'].map((token) => client.refresh(token));
+    for (const { refresh } of socket.sent) {
+      if (refresh) socket.says({ error: { id: refresh.id, code: 101, reason: 'unauthenticated', message: 'no', transient: false } });
+    }
+    for (const one of refused) await assert.rejects(one, { code: 101 });
+    client.disconnect();
+    assert.equal((await connected(client)).last('connect').token, 'first');
+    client.close();
+  });
+
+  it('goes on with the token that it is about to bring where the one before is refused as expired', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'old', autoConnect: false, backoff: { firstMs: 1, maxMs: 1 } });
+    for (const isConnecting of [true, false]) {
+      const former = await connected(client);
+      const next = async (socket: FakeWebSocket): Promise<FakeWebSocket> => {
+        while (FakeWebSocket.last === socket || FakeWebSocket.last.sent.length === 0) await settled();
+        return FakeWebSocket.last;
+      };
+      const token = isConnecting ? 'new' : 'newer';
+      let socket = former;
+      if (isConnecting) {
+        former.fire('onclose', { code: 1006, reason: '' });
+        socket = await next(former);
+        assert.equal(socket.last('connect').token, 'old');
+      }
+      const refreshed = client.refresh(token);
+      socket.says({ disconnect: { code: 3005, reason: 'token_expired', reconnect: true } });
+      const last = await next(socket);
+      assert.equal(last.last('connect').token, token);
+      welcomes(last);
+      last.says({ refreshed: { id: last.last('refresh').id, expires_at_ms: Date.now() + 60_000 } });
+      await refreshed;
+      client.disconnect();
+    }
     client.close();
   });
 
