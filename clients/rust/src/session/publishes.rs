@@ -59,8 +59,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn has_expired(&self, now: Moment) -> bool {
-        self.first_sent.is_some_and(|sent| sent.age(now) >= self.life)
+    /// Whether it was sent so long ago that it may not be sent again, and is not waited for either after `more` than that.
+    fn has_expired(&self, now: Moment, more: Duration) -> bool {
+        self.first_sent.is_some_and(|sent| sent.age(now) >= self.life.saturating_add(more))
     }
 }
 
@@ -109,7 +110,7 @@ impl Publishes {
         let waiting = self.waiting.get_mut(&number).filter(|_| self.idle.contains(&number))?;
         let hold = self.holds.get_mut(&waiting.channel);
         let held = hold.as_ref().is_some_and(|hold| hold.tried.is_some() || now.steady < hold.until);
-        if held || waiting.has_expired(now) || !self.pacer.take(now.steady) {
+        if held || waiting.has_expired(now, Duration::ZERO) || !self.pacer.take(now.steady) {
             return None;
         }
         if let Some(hold) = hold {
@@ -197,10 +198,15 @@ impl Publishes {
     }
 
     /// Gives up what was sent too long ago to be sent again, since it might be published twice; what is under way may
-    /// still be answered.
+    /// still be answered, though no node takes longer than that.
     pub fn expire(&mut self, now: Moment) {
-        let stale = |number: &u64| self.waiting.get(number).is_some_and(|waiting| waiting.has_expired(now));
-        let expired: Vec<u64> = self.idle.iter().copied().filter(stale).collect();
+        let stale = |number: &u64| {
+            self.waiting.get(number).is_some_and(|waiting| waiting.has_expired(now, Duration::ZERO))
+        };
+        let idle = self.idle.iter().copied().filter(stale);
+        // The oldest were sent first.
+        let unanswered = self.waiting.iter().take_while(|(_, waiting)| waiting.has_expired(now, LONGEST_WAY));
+        let expired: BTreeSet<u64> = idle.chain(unanswered.map(|(number, _)| *number)).collect();
         for number in expired {
             self.refuse(number, RequestError::outcome_unknown());
         }
@@ -287,6 +293,28 @@ mod tests {
         publishes.expire(Moment::now());
         assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
         assert!(publishes.send(1, 2, Moment::now()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_that_a_living_node_never_answers_is_not_waited_for_for_ever() {
+        let mut publishes = Publishes::new(2);
+        publishes.remembered_for(Duration::from_secs(100));
+        let mut answers = Vec::new();
+        for key in ["old", "new"] {
+            let (reply, answer) = oneshot::channel();
+            let data = Json::of(&1).unwrap().into();
+            publishes.push(Channel::new("chat:1").unwrap(), data, Key::new(key).unwrap(), reply).unwrap();
+            answers.push(answer);
+        }
+        assert!(publishes.send(0, 1, Moment::now()).is_some());
+        tokio::time::advance(Duration::from_secs(99)).await;
+        assert!(publishes.send(1, 1, Moment::now()).is_some());
+        publishes.expire(Moment::now());
+        assert!(answers[0].try_recv().is_err(), "it may still be answered");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        publishes.expire(Moment::now());
+        assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), RequestError::outcome_unknown());
+        assert!(answers[1].try_recv().is_err());
     }
 
     #[tokio::test(start_paused = true)]
