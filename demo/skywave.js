@@ -141,7 +141,7 @@ var Emitter = class {
   }
   /** Whether anybody listens to one of these. */
   hasAny(names) {
-    return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
+    return names.some((name) => this.#listeners.get(name)?.size);
   }
   /** Adds a listener; answers how to remove it. */
   on(name, listener, { signal } = {}) {
@@ -460,11 +460,77 @@ function answer(schema, value) {
   }
 }
 
+// src/session/subscription.ts
+var REMEMBERED_KEYS = 1e3;
+function forgetOldest(keys) {
+  const [oldest = ""] = keys.keys();
+  if (keys.size > REMEMBERED_KEYS) keys.delete(oldest);
+}
+var Subscription = class {
+  /** What the reader has; none before the first `subscribed`. */
+  position;
+  /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
+  isPaused = false;
+  /** When a paused one is asked for again. */
+  resumeAt = Infinity;
+  failures = 0;
+  failedAt = 0;
+  reader;
+  #options;
+  /** Where each was seen first. */
+  keys;
+  /** `keys`: those of the one that this one takes the place of. */
+  constructor(options, reader3, keys = /* @__PURE__ */ new Map()) {
+    this.keys = keys;
+    this.position = options.position;
+    this.#options = options;
+    this.reader = reader3;
+  }
+  /** How to subscribe now: from the position held, or as at first. */
+  request() {
+    const { position: position2 } = this;
+    const { history, presence } = this.#options;
+    return { position: position2, history: position2 === void 0 && history !== 0 ? history : void 0, presence };
+  }
+  subscribed(body) {
+    this.position ??= body.position;
+    this.reader.subscribed(body, this.position);
+  }
+  /** Hands on a frame of this channel that came after `subscribed`, or says why not. */
+  deliver([name, body]) {
+    if (name === "event") this.reader.event(body);
+    else if (!this.reader.hasRoom()) return "full";
+    else if (name === "publication") return this.#publication(body);
+    else if (name === "gap") this.#gap(body);
+    else if (name === "presence_changed") this.reader.presenceChanged(body);
+    return void 0;
+  }
+  #publication(publication2) {
+    const { origin, epoch, offset, key: key2 } = publication2;
+    if (this.position === void 0) return "out_of_order";
+    if (isPast(this.position, publication2)) return void 0;
+    if (!isNext(this.position, publication2)) return "out_of_order";
+    this.position = moved(this.position, publication2);
+    if (key2 === void 0 || this.#isNew(key2, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication2);
+    return void 0;
+  }
+  #isNew(key2, place2) {
+    const known = this.keys.get(key2);
+    if (known !== void 0) return known === place2;
+    this.keys.set(key2, place2);
+    forgetOldest(this.keys);
+    return true;
+  }
+  #gap(gap) {
+    if (isPast(this.position, gap)) return;
+    this.position = moved(this.position, gap);
+    this.reader.gap(gap);
+  }
+};
+
 // src/outgoing.ts
 var NAMES = { call: "result", refresh: "refreshed" };
 var Outgoing = class {
-  /** Takes publications on their way, where there is one. */
-  courier;
   session;
   constructor(session) {
     this.session = session;
@@ -479,10 +545,8 @@ var Outgoing = class {
   get isClosed() {
     return this.session.state === "closed";
   }
-  async publish(entry, signal) {
-    if (this.courier !== void 0) return this.courier.publish(entry, signal);
-    return this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
-  }
+  /** Publishes, and waits for the answer; a client with an outbox puts another way in its place. */
+  publish = (entry, signal) => this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
   push(entry, done, failed, sent) {
     const number = this.traffic.publish({ ...entry, sent, done, failed });
@@ -537,7 +601,7 @@ var WAITING = ["invalid", "error"];
 var USUAL_QUEUE = 1024;
 var USUAL_HISTORY = 100;
 var MOST_MEMBERS = 1e3;
-var REMEMBERED_KEYS = 1e3;
+var ASK_AGAIN_MS = 5e3;
 var Channel = class {
   name;
   #events = new Emitter(() => {
@@ -598,7 +662,7 @@ var Channel = class {
   /** Listens, which subscribes. Answers how to stop; the last one to stop unsubscribes. */
   on(name, listener, options) {
     const remove = this.#events.on(name, listener, options);
-    if (SUBSCRIBING.some((one) => one === name) && !options?.signal?.aborted) this.#wanted();
+    if (SUBSCRIBING.includes(name) && !options?.signal?.aborted) this.#wanted();
     this.#checkSoon();
     return remove;
   }
@@ -808,9 +872,12 @@ var Channel = class {
   }
   async #askMembers() {
     if (this.#meanwhile !== void 0) return;
-    const meanwhile = this.#meanwhile = [];
-    const presence = await this.#who().catch(() => void 0);
-    if (presence && this.isSubscribed) this.#found(presence, meanwhile);
+    let presence;
+    do {
+      this.#meanwhile = [];
+      presence = await this.#who().catch(() => new Promise((later) => setTimeout(later, ASK_AGAIN_MS)));
+    } while (!presence && this.#outgoing.session.live && this.isSubscribed);
+    if (presence && this.isSubscribed) this.#found(presence, this.#meanwhile);
     this.#meanwhile = void 0;
   }
   /** Who is there, and what has changed since, some of which that may know. */
@@ -852,13 +919,8 @@ var Channel = class {
     validate(this.#options.schema, data);
     checkText(key2, 64);
     const entry = { channel: this.name, data: toPayload(data), key: key2 };
-    if (this.#options.echo === false) this.#remember(key2);
+    if (this.#options.echo === false) forgetOldest(this.#ownKeys.add(key2));
     return this.#outgoing.publish(entry, signal);
-  }
-  #remember(key2) {
-    this.#ownKeys.add(key2);
-    const [oldest] = this.#ownKeys;
-    if (this.#ownKeys.size > REMEMBERED_KEYS && oldest !== void 0) this.#ownKeys.delete(oldest);
   }
   /**
    * Sends an event to whoever is there now; it may be lost. Of those with the same `slot` only the latest matters.
@@ -1485,71 +1547,6 @@ var Requests = class {
   }
 };
 
-// src/session/subscription.ts
-var REMEMBERED_KEYS2 = 1e3;
-var Subscription = class {
-  /** What the reader has; none before the first `subscribed`. */
-  position;
-  /** Left on the wire for now: the reader has no room, or the node asked to come back later. */
-  isPaused = false;
-  /** When a paused one is asked for again. */
-  resumeAt = Infinity;
-  failures = 0;
-  failedAt = 0;
-  reader;
-  #options;
-  /** Where each was seen first. */
-  keys;
-  /** `keys`: those of the one that this one takes the place of. */
-  constructor(options, reader3, keys = /* @__PURE__ */ new Map()) {
-    this.keys = keys;
-    this.position = options.position;
-    this.#options = options;
-    this.reader = reader3;
-  }
-  /** How to subscribe now: from the position held, or as at first. */
-  request() {
-    const { position: position2 } = this;
-    const { history, presence } = this.#options;
-    return { position: position2, history: position2 === void 0 && history !== 0 ? history : void 0, presence };
-  }
-  subscribed(body) {
-    this.position ??= body.position;
-    this.reader.subscribed(body, this.position);
-  }
-  /** Hands on a frame of this channel that came after `subscribed`, or says why not. */
-  deliver([name, body]) {
-    if (name === "event") this.reader.event(body);
-    else if (!this.reader.hasRoom()) return "full";
-    else if (name === "publication") return this.#publication(body);
-    else if (name === "gap") this.#gap(body);
-    else if (name === "presence_changed") this.reader.presenceChanged(body);
-    return void 0;
-  }
-  #publication(publication2) {
-    const { origin, epoch, offset, key: key2 } = publication2;
-    if (this.position === void 0) return "out_of_order";
-    if (isPast(this.position, publication2)) return void 0;
-    if (!isNext(this.position, publication2)) return "out_of_order";
-    this.position = moved(this.position, publication2);
-    if (key2 === void 0 || this.#isNew(key2, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication2);
-    return void 0;
-  }
-  #isNew(key2, place2) {
-    const known = this.keys.get(key2);
-    if (known !== void 0) return known === place2;
-    this.keys.set(key2, place2);
-    const [oldest] = this.keys.keys();
-    if (this.keys.size > REMEMBERED_KEYS2 && oldest !== void 0) this.keys.delete(oldest);
-    return true;
-  }
-  #gap(gap) {
-    if (isPast(this.position, gap)) return;
-    this.position = moved(this.position, gap);
-    this.reader.gap(gap);
-  }
-};
-
 // src/session/traffic.ts
 var RESUBSCRIBE_WAIT_MS = 500;
 var FAILURE_MEMORY_MS = 6e4;
@@ -1785,7 +1782,7 @@ var Traffic = class {
   // ---- to the node
   publish(publish) {
     const number = this.publishes.push(this.requests.nextId(), publish);
-    if (number !== void 0) this.sendPublishes();
+    this.sendPublishes();
     return number;
   }
   sendPublishes() {
@@ -1972,8 +1969,13 @@ var Session = class {
   }
   /** The token in use was replaced, and expires then. */
   tokenExpires(token, atMs) {
-    if (this.connection !== void 0) this.connection = { ...this.connection, expiresAtMs: atMs };
+    const { live, connection } = this;
+    if (live && connection) {
+      live.token = token;
+      this.connection = { ...connection, expiresAtMs: atMs };
+    }
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
+    this.settle();
   }
   // ---- time
   /** Asks for the next tick; at the end of whatever was done from outside. */
@@ -2130,7 +2132,7 @@ var Session = class {
     else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
-    } else if (this.#isFinal(error)) this.refused(error);
+    } else if (this.#isFinal(error, link)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -2139,7 +2141,7 @@ var Session = class {
   /** A move failed: the session goes on where it is. */
   #stay(purpose, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
-    if (purpose === "drain" && !this.#isFinal(error)) {
+    if (purpose === "drain" && error.transient) {
       this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
     } else this.#stand(live);
   }
@@ -2170,8 +2172,8 @@ var Session = class {
     return isAtOnce ? 0 : waitMs;
   }
   /** Whether coming back would not change anything. */
-  #isFinal({ transient, code: code2 }) {
-    return !transient || code2 === TOKEN_EXPIRED && !this.#options.canRefresh;
+  #isFinal({ transient, code: code2 }, link) {
+    return !transient || code2 === TOKEN_EXPIRED && !this.#options.canRefresh && this.#io.token === link?.token;
   }
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error) {
@@ -2239,7 +2241,7 @@ var Session = class {
     if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
     const isOwnDoing = code2 === REPLACED && link.attempt < this.#attempts;
-    if (this.#isFinal(error) && !isOwnDoing) {
+    if (this.#isFinal(error, link) && !isOwnDoing) {
       this.#cancelOpening(error);
       this.refused(error);
       return;
@@ -2387,14 +2389,12 @@ var Engine = class {
     });
   }
   schedule(at) {
-    if (this.#timer !== void 0 && this.#timerAt <= at && at < Infinity) return;
+    if (this.#timerAt <= at && at < Infinity) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = void 0;
     if (at === Infinity) return;
     const waitMs = Math.min(Math.max(at - this.now(), 0), LONGEST_TIMER_MS);
     this.#timer = setTimeout(() => {
-      this.#timer = void 0;
       this.#timerAt = Infinity;
       this.session.tick();
     }, waitMs);
@@ -2412,7 +2412,6 @@ function undoable(work, done, failed) {
 var VERSION = "0.1.0";
 
 // src/client.ts
-var LEAST_SWEEP = 64;
 var SkywaveCore = class {
   #events = new Emitter();
   #engine;
@@ -2420,8 +2419,6 @@ var SkywaveCore = class {
   #channels = /* @__PURE__ */ new Map();
   /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
   #used = /* @__PURE__ */ new Set();
-  /** With so many names it is worth looking which of them are left. */
-  #sweepAt = LEAST_SWEEP;
   #error;
   /** What channels ask of the session. @internal */
   outgoing;
@@ -2475,7 +2472,7 @@ var SkywaveCore = class {
       const look = () => {
         const { state, connection } = this;
         if (connection !== void 0) resolve(connection);
-        else if (state === "disconnected" || state === "closed") reject(this.#error ?? requestError("unavailable", "disconnected"));
+        else if (state !== "connecting") reject(this.#error ?? requestError("unavailable", "disconnected"));
       };
       const stop = this.on("state", look);
       look();
@@ -2505,9 +2502,8 @@ var SkywaveCore = class {
       if (isUsed) this.#used.add(channel2);
       else this.#used.delete(channel2);
     });
-    if (this.#channels.size >= this.#sweepAt) {
+    if (Number.isInteger(Math.log2(this.#channels.size))) {
       for (const [other, held] of this.#channels) if (held.deref() === void 0) this.#channels.delete(other);
-      this.#sweepAt = LEAST_SWEEP + 2 * this.#channels.size;
     }
     this.#channels.set(name, new WeakRef(channel2));
     return channel2;
@@ -2521,12 +2517,17 @@ var SkywaveCore = class {
   }
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token, { signal } = {}) {
-    if (this.connection === void 0) this.#engine.token = token;
-    const body = await this.outgoing.ask("refresh", { token }, { signal });
-    this.#engine.token = token;
-    this.session.tokenExpires(token, body.expires_at_ms);
-    this.session.settle();
-    return body.expires_at_ms;
+    const engine = this.#engine;
+    engine.token = token;
+    try {
+      const { expires_at_ms: atMs } = await this.outgoing.ask("refresh", { token }, { signal });
+      this.session.tokenExpires(token, atMs);
+      return atMs;
+    } catch (error) {
+      const { live } = this.session;
+      if (live && engine.token === token && !error.transient) engine.token = live.token;
+      throw error;
+    }
   }
   /** Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. */
   check() {
@@ -3619,7 +3620,8 @@ var Skywave = class extends SkywaveCore {
       const delivered = (one) => {
         this.#delivered.emit("delivered", one);
       };
-      this.outgoing.courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, delivered, signal);
+      const courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, delivered, signal);
+      this.outgoing.publish = (entry, given) => courier.publish(entry, given);
     }
     if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
@@ -3637,7 +3639,8 @@ var Skywave = class extends SkywaveCore {
   }
   /**
    * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
-   * Where the move fails, or `signal` aborts, the present transport and the choice before go on.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a transient
+   * error at once where there is no connection, or another one is being opened already, as beside one that is silent.
    */
   switchTransport(choice, { signal } = {}) {
     return this.outgoing.promise(

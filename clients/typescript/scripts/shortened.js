@@ -2,7 +2,7 @@
 // browser's object does.
 const INTERNAL = `
   address addresses answer arrived ask asked avoidedUntil beats begin body beginRound canRefresh cancel catchUp choose configure
-  confirm connectId courier deadAt deliver dial dialed due early ended expire expires expiresAt fail failAll failed
+  confirm connectId deadAt deliver dial dialed due early ended expire expires expiresAt fail failAll failed
   failedAt failures fault fetchToken filled frame frameBytes frames giveUp greetBy handshakeMs hasAny hasMuchRoom hasRoom
   doubtMs heard heardAt isBehind isClosed isCongested isConnected isDead isExhausted isGiven isJoined isOver isOwn isPaused isRepeatable
   isSecure isTold leave leaveAgainAt leaving link listen live look lost needs networkChanged newestSubscription nextAt nextId

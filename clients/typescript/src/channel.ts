@@ -18,7 +18,7 @@ import { checkText, toPayload } from './payload.js';
 import { earlier, isPast, moved, pointOf, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
-import type { ChannelReader } from './session/subscription.js';
+import { type ChannelReader, forgetOldest } from './session/subscription.js';
 import { type Outgoing, randomKey } from './outgoing.js';
 import { isPosition, isText } from './shapes.js';
 
@@ -91,8 +91,8 @@ const USUAL_QUEUE = 1_024;
 const USUAL_HISTORY = 100;
 /** How many members a node lists. */
 const MOST_MEMBERS = 1_000;
-/** How many keys of one's own publications are remembered. */
-const REMEMBERED_KEYS = 1_000;
+/** After so long a node is asked again who is there that could not say it. */
+const ASK_AGAIN_MS = 5_000;
 
 /**
  * A channel. It is subscribed as long as somebody listens or iterates, or from `subscribe()` to `unsubscribe()`.
@@ -172,7 +172,7 @@ export class Channel<Message = unknown, Event = unknown> {
     options?: ListenOptions,
   ): () => void {
     const remove = this.#events.on(name, listener, options);
-    if (SUBSCRIBING.some((one) => one === name) && !options?.signal?.aborted) this.#wanted();
+    if ((SUBSCRIBING as readonly string[]).includes(name) && !options?.signal?.aborted) this.#wanted();
     this.#checkSoon();
     return remove;
   }
@@ -408,10 +408,13 @@ export class Channel<Message = unknown, Event = unknown> {
 
   async #askMembers(): Promise<void> {
     if (this.#meanwhile !== undefined) return;
-    const meanwhile: Change[] = (this.#meanwhile = []);
-    // Without an answer the next change is compared again.
-    const presence = await this.#who().catch(() => undefined);
-    if (presence && this.isSubscribed) this.#found(presence, meanwhile);
+    let presence: ServerFrames['presence'] | undefined;
+    do {
+      this.#meanwhile = [];
+      presence = await this.#who().catch(() => new Promise<undefined>((later) => setTimeout(later, ASK_AGAIN_MS)));
+      // The next connection begins with a list.
+    } while (!presence && this.#outgoing.session.live && this.isSubscribed);
+    if (presence && this.isSubscribed) this.#found(presence, this.#meanwhile);
     this.#meanwhile = undefined;
   }
 
@@ -459,14 +462,8 @@ export class Channel<Message = unknown, Event = unknown> {
     validate(this.#options.schema, data);
     checkText(key, 64);
     const entry = { channel: this.name, data: toPayload(data), key };
-    if (this.#options.echo === false) this.#remember(key);
+    if (this.#options.echo === false) forgetOldest(this.#ownKeys.add(key));
     return this.#outgoing.publish(entry, signal);
-  }
-
-  #remember(key: string): void {
-    this.#ownKeys.add(key);
-    const [oldest] = this.#ownKeys;
-    if (this.#ownKeys.size > REMEMBERED_KEYS && oldest !== undefined) this.#ownKeys.delete(oldest);
   }
 
   /**

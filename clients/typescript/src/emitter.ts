@@ -21,7 +21,7 @@ export class Emitter<Events> {
 
   /** Whether anybody listens to one of these. */
   hasAny(names: readonly (keyof Events)[]): boolean {
-    return names.some((name) => (this.#listeners.get(name)?.size ?? 0) > 0);
+    return names.some((name) => this.#listeners.get(name)?.size);
   }
 
   /** Adds a listener; answers how to remove it. */

@@ -92,14 +92,12 @@ export class Engine implements SessionIo {
 
   schedule(at: number): void {
     // One that is early does no harm, and frames that come often need no new timer each.
-    if (this.#timer !== undefined && this.#timerAt <= at && at < Infinity) return;
+    if (this.#timerAt <= at && at < Infinity) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = undefined;
     if (at === Infinity) return;
     const waitMs = Math.min(Math.max(at - this.now(), 0), LONGEST_TIMER_MS);
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
       this.#timerAt = Infinity;
       this.session.tick();
     }, waitMs);

@@ -25,14 +25,7 @@ interface Replies {
 /** The names of those replies that are not called like what they answer. */
 const NAMES: { [Name in keyof Replies]?: keyof ServerFrames } = { call: 'result', refresh: 'refreshed' };
 
-/** Who else may take a publication on its way. */
-export interface PublicationCourier {
-  publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published>;
-}
-
 export class Outgoing {
-  /** Takes publications on their way, where there is one. */
-  courier: PublicationCourier | undefined;
   readonly session: Session;
 
   constructor(session: Session) {
@@ -52,10 +45,9 @@ export class Outgoing {
     return this.session.state === 'closed';
   }
 
-  async publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
-    if (this.courier !== undefined) return this.courier.publish(entry, signal);
-    return this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
-  }
+  /** Publishes, and waits for the answer; a client with an outbox puts another way in its place. */
+  publish = (entry: OutboxEntry, signal?: AbortSignal): Promise<Published> =>
+    this.promise<Published>(signal, (resolve, reject) => this.push(entry, resolve, reject));
 
   /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
   push(

@@ -3,8 +3,14 @@ import type { RequestError } from '../errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
 import { isNext, isPast, moved, type Position } from '../position.js';
 
-/** How many keys of a channel are remembered: a publication with one of them is a repetition. */
+/** How many keys of a channel are remembered: a publication with one of them is a repetition, or one's own. */
 const REMEMBERED_KEYS = 1_000;
+
+/** Of so many keys that one more has just been added, forgets the oldest. */
+export function forgetOldest(keys: Map<string, unknown> | Set<string>): void {
+  const [oldest = ''] = keys.keys();
+  if (keys.size > REMEMBERED_KEYS) keys.delete(oldest);
+}
 
 /** The reader of a channel. */
 export interface ChannelReader {
@@ -85,8 +91,7 @@ export class Subscription {
     // A reader that went back gets again what it got there.
     if (known !== undefined) return known === place;
     this.keys.set(key, place);
-    const [oldest] = this.keys.keys();
-    if (this.keys.size > REMEMBERED_KEYS && oldest !== undefined) this.keys.delete(oldest);
+    forgetOldest(this.keys);
     return true;
   }
 

@@ -308,7 +308,7 @@ export class Traffic {
 
   publish(publish: Publish): number | undefined {
     const number = this.publishes.push(this.requests.nextId(), publish);
-    if (number !== undefined) this.sendPublishes();
+    this.sendPublishes();
     return number;
   }
 

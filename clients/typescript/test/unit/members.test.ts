@@ -1,6 +1,6 @@
 /** Who is on a channel, as its members are told and asked for. */
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, mock } from 'node:test';
 import { confirm, connected, settled } from './channel_stage.js';
 
 const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
@@ -31,6 +31,45 @@ describe('the members of a channel', () => {
     node.says(['presence', { id: node.last('presence').id, channel: 'chat:1', count: 2, members }]);
     await settled();
     assert.equal(channel.members.length, 2);
+  });
+
+  it('are asked for again a little later where the node could not say who is there', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const stage = connected({ presence: true });
+    const { channel, node, world } = stage;
+    channel.on('presence', () => undefined);
+    await settled();
+    confirm(stage, 0, { count: 2, members: [member('a')] });
+    const refused = async (): Promise<void> => {
+      const { id } = node.last('presence');
+      node.says(['error', { id, code: 110, reason: 'unavailable', message: 'no Redis', transient: true }]);
+      await settled();
+    };
+    const later = async (): Promise<void> => {
+      mock.timers.tick(5_000);
+      await settled();
+    };
+    await refused();
+    assert.equal(node.all('presence').length, 1);
+    await later();
+    await refused();
+    node.says(['presence_changed', { channel: 'chat:1', count: 3, joined: [member('c')], left: [] }]);
+    assert.equal(node.all('presence').length, 2, 'not sooner for all that changes');
+    await later();
+    const { id } = node.last('presence');
+    node.says(['presence', { id, channel: 'chat:1', count: 3, members: ['a', 'b', 'c'].map(member) }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a', 'b', 'c']);
+    await later();
+    assert.equal(node.all('presence').length, 3);
+    // Nor where the next connection begins with a list.
+    node.says(['presence_changed', { channel: 'chat:1', count: 3, joined: [], left: [] }]);
+    await refused();
+    node.breaks();
+    await later();
+    const next = world.comesBack();
+    assert.equal(next.all('presence').length, 0);
+    mock.timers.reset();
   });
 
   it('are asked for where a change names nobody, though there are as many as before', async () => {
