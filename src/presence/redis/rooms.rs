@@ -48,6 +48,8 @@ struct Room {
     count: Option<u64>,
     /// The life and the number of the news that were heard of it last.
     heard: (String, u64),
+    /// The same of the newest list that was taken for what is.
+    taken: (String, u64),
     /// The life and the number of the news up to which all was told as a list shows it, be it that they are heard later.
     listed: (String, u64),
 }
@@ -66,10 +68,10 @@ impl Room {
         self.everyone.as_mut().is_none_or(|everyone| everyone.remove(&member.session).is_some())
     }
 
-    /// Whether something was heard that the list does not show yet.
+    /// Whether something was heard, or shown by another list, that this one does not show yet.
     fn is_ahead_of(&self, listing: &Listing) -> bool {
-        let (life, number) = &self.heard;
-        *life == listing.life && *number > listing.said
+        let is_newer = |(life, number): &(String, u64)| *life == listing.life && *number > listing.said;
+        is_newer(&self.heard) || is_newer(&self.taken)
     }
 
     /// Whether a list shows what these news tell: they come late.
@@ -82,8 +84,15 @@ impl Room {
         self.everyone.as_ref().map(|everyone| everyone.len() as u64)
     }
 
-    /// Takes `members` for who is there; answers how that differs.
-    fn replace(&mut self, members: &Members) -> Vec<Change> {
+    /// All of its members, where they are known.
+    fn members(&self) -> Option<Members> {
+        let members: Vec<_> = self.everyone.as_ref()?.values().cloned().collect();
+        Some(Members { count: members.len() as u64, members })
+    }
+
+    /// Takes a list for who is there; answers how that differs.
+    fn replace(&mut self, Listing { life, said, members }: &Listing) -> Vec<Change> {
+        self.taken = (life.clone(), *said);
         let listed = members.members.iter().map(|member| (member.session.clone(), member.clone()));
         let new: Option<HashMap<_, _>> = is_complete(members).then(|| listed.collect());
         let mut changes = Vec::new();
@@ -174,11 +183,15 @@ impl Rooms {
             if is_behind || room.everyone.is_some() {
                 return self.completed(channel, room, listing.members);
             }
-            room.replace(&listing.members);
-        } else if !is_behind && is_complete(&listing.members) {
+            room.replace(&listing);
+        } else if is_behind {
+            // All are told how what they know changes, and not what is in between.
+            return room.members().unwrap_or(listing.members);
+        } else if is_complete(&listing.members) {
             self.take(channel, room, &listing);
-        } else if !is_behind {
-            (room.everyone, room.listed) = (None, (listing.life, listing.said));
+        } else {
+            room.replace(&listing);
+            room.listed = (listing.life, listing.said);
         }
         room.count.get_or_insert(listing.members.count);
         listing.members
@@ -186,23 +199,23 @@ impl Rooms {
 
     /// Takes a list for what is: subscribers are told how that differs from what they were told, whether they hear the news
     /// of it or not.
-    fn take(&self, channel: &Channel, room: &mut Room, Listing { life, said, members }: &Listing) {
+    fn take(&self, channel: &Channel, room: &mut Room, listing: &Listing) {
         // Of what the first one shows nobody is told: its news are heard as ever.
         if room.everyone.is_some() {
-            room.listed = (life.clone(), *said);
+            room.listed = (listing.life.clone(), listing.said);
         }
-        let changes = room.replace(members);
-        let differs = room.count.replace(members.count).is_some_and(|count| count != members.count);
+        let changes = room.replace(listing);
+        let count = listing.members.count;
+        let differs = room.count.replace(count).is_some_and(|told| told != count);
         if differs || !changes.is_empty() {
-            self.telling.add(channel, changes, members.count, Duration::ZERO);
+            self.telling.add(channel, changes, count, Duration::ZERO);
         }
     }
 
     /// These, and all that are known besides; the others are told whom they did not know.
     fn completed(&self, channel: &Channel, room: &mut Room, members: Members) -> Members {
         let new: Vec<_> = members.members.iter().filter(|one| room.join(one)).cloned().collect();
-        let Some(everyone) = &room.everyone else { return members };
-        let known = Members { count: everyone.len() as u64, members: everyone.values().cloned().collect() };
+        let Some(known) = room.members() else { return members };
         if !new.is_empty() {
             room.count = Some(known.count);
             let changes = new.into_iter().map(Change::Joined).collect();
@@ -297,6 +310,31 @@ mod tests {
         assert_eq!(known(), named(&["comes", "stays"]));
         rooms.heard(news(6, &[], &["comes"]), Footing::Settled);
         assert_eq!(known(), named(&["stays"]));
+    }
+
+    #[test]
+    fn of_two_lists_that_are_read_at_once_the_newer_one_counts_in_whatever_order_they_come() {
+        let hub: Arc<Hub> = Arc::default();
+        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let rooms = Rooms::new(hub.clone(), telling);
+        let channel = Channel::new("chat:1").unwrap();
+        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let _watches = hub.join(channel.clone(), &outbox, true);
+        let there = |members: Members| {
+            let mut there: Vec<_> = members.members.iter().map(|one| one.session.to_string()).collect();
+            there.sort();
+            there
+        };
+        let listed = |said, sessions: &[&str]| {
+            there(rooms.listed(&channel, listing(said, sessions), Footing::Settled))
+        };
+        rooms.heard(news(1, &["stays"], &[]), Footing::Settled);
+        // The news that the lists show come later, or never.
+        assert!(rooms.compare(&channel, &listing(4, &["stays", "new"])));
+        assert_eq!(listed(3, &["stays", "passing"]), ["new", "stays"]);
+        assert_eq!(listed(7, &["stays", "newer"]), ["newer", "stays"]);
+        assert!(!rooms.compare(&channel, &listing(6, &["stays", "new", "passing"])));
+        assert_eq!(listed(7, &["stays", "newer"]), ["newer", "stays"]);
     }
 
     #[test]
