@@ -124,7 +124,15 @@ impl RedisBroker {
         let partitions = usize::from(keys.partitions());
         let share = MAX_READERS.div_ceil(partitions.max(1)).max(MIN_READERS);
         let resuming = Arc::new(Resuming {
-            reading: Reading { commands, spare, keys, own: origin.clone(), others, marks },
+            reading: Reading {
+                commands,
+                spare,
+                keys,
+                own: origin.clone(),
+                others,
+                marks,
+                progress: progress.clone(),
+            },
             cache,
             progress,
             promises,
@@ -217,13 +225,19 @@ impl Broker for RedisBroker {
             Err(error) => return Box::pin(future::ready(Err(error))),
         };
         let call = place.redis.commands.call(request);
+        let is_own = *place.origin == self.origin;
         let (own, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
         Box::pin(async move {
             let value = call.await?;
-            let accepted = accepted(value).map_err(|error| {
+            let (accepted, life) = accepted(value).map_err(|error| {
                 tracing::error!(%error, "a publication's outcome is not known");
                 BrokerError::Unavailable
             })?;
+            let reading = &resuming.reading;
+            if is_own && reading.is_past(&reading.spare, &channel, &life) {
+                // What it accepted is lost with it.
+                return Err(BrokerError::Unavailable);
+            }
             // What another region accepted comes here in its own time.
             if !accepted.duplicate && accepted.origin == own {
                 let point = Point { epoch: accepted.epoch.clone(), offset: accepted.offset };
@@ -310,15 +324,17 @@ impl Broker for RedisBroker {
     }
 }
 
-fn accepted(value: Value) -> Result<Accepted, Malformed> {
+/// What was accepted, and in which life.
+fn accepted(value: Value) -> Result<(Accepted, String), Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-    let Ok([epoch, offset, duplicate, origin]) = <[Value; 4]>::try_from(parts) else {
+    let Ok([epoch, offset, duplicate, origin, life]) = <[Value; 5]>::try_from(parts) else {
         return Err(Malformed("answer"));
     };
     let point = format!("{}:{}", reply::text(epoch)?, reply::text(offset)?);
     let Point { epoch, offset } = point_of(&point).ok_or(Malformed("position"))?;
     let origin = Text::new(reply::text(origin)?).map_err(|_| Malformed("origin"))?;
-    Ok(Accepted { origin, epoch, offset, duplicate: duplicate == Value::Int(1) })
+    let duplicate = duplicate == Value::Int(1);
+    Ok((Accepted { origin, epoch, offset, duplicate }, reply::text(life)?))
 }
 
 /// Reads for those who resume: from the cache where it suffices, else from Redis, one reader per channel at a time, so

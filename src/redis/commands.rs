@@ -95,6 +95,13 @@ impl Commands {
         self.switchboard.table().has(server)
     }
 
+    /// The server that has a key, as far as is known, is one that others took over from: it is sought anew.
+    pub fn leave_server_of(&self, key: &str) {
+        if let Some(line) = self.switchboard.table().line_of(key.as_bytes()) {
+            line.leave();
+        }
+    }
+
     /// Makes a call whose outcome nobody waits for.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub enum ConnectError {
     Unidentified(&'static str),
     #[error("the server is a replica")]
     Replica,
+    #[error("another server took over from it")]
+    Superseded,
     #[error(transparent)]
     Stranger(#[from] Stranger),
     #[error("it is not known yet whose the Redis is")]

@@ -15,7 +15,10 @@ use crate::{backoff::Backoff, broker::BrokerError, metrics::RedisMetrics};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus::{HistogramVec, IntCounter};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 /// The most calls that wait to be sent.
 const MAX_WAITING: usize = 16_384;
@@ -36,6 +39,7 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Line {
     calls: mpsc::Sender<Call>,
     pub pulse: Arc<Pulse>,
+    leaving: Arc<Notify>,
 }
 
 /// What the lines of one Redis have in common.
@@ -61,8 +65,9 @@ impl Wiring {
     ) -> (Line, impl Future<Output = ()> + Send + 'static) {
         let (sender, calls) = mpsc::channel(MAX_WAITING);
         let pulse = Arc::new(Pulse::new(connection.is_some()));
-        let pipe = Pipe { endpoint, wiring: self.clone(), calls, pulse: pulse.clone() };
-        (Line { calls: sender, pulse }, pipe.run(connection))
+        let leaving = Arc::new(Notify::new());
+        let line = Line { calls: sender, pulse: pulse.clone(), leaving: leaving.clone() };
+        (line, Pipe { endpoint, wiring: self.clone(), calls, pulse, leaving }.run(connection))
     }
 
     /// Has another server make a call, behind those that it was given before.
@@ -90,6 +95,11 @@ impl Line {
         }
         self.calls.try_send(call).map_err(|_| BrokerError::Unavailable)
     }
+
+    /// Has the connection made anew: its server is of no use any more, and does not know.
+    pub fn leave(&self) {
+        self.leaving.notify_waiters();
+    }
 }
 
 /// Why a connection is used no more.
@@ -104,6 +114,7 @@ struct Pipe {
     wiring: Wiring,
     calls: mpsc::Receiver<Call>,
     pulse: Arc<Pulse>,
+    leaving: Arc<Notify>,
 }
 
 impl Pipe {
@@ -177,6 +188,8 @@ impl Pipe {
         let begun = Instant::now();
         let (mut log_after, mut try_at) = (begun, begun + TRIAL_INTERVAL);
         let mut unused = false;
+        let leaving = self.leaving.clone();
+        let mut leaves = std::pin::pin!(leaving.notified());
         let end = loop {
             let free = under_way.len() < MAX_UNDER_WAY;
             let idle = under_way.is_empty();
@@ -185,6 +198,7 @@ impl Pipe {
             }
             tokio::select! {
                 biased;
+                () = &mut leaves => break End::Broken(Broken("another server took over".to_owned())),
                 Some(outcome) = under_way.next() => {
                     let Outcome { refused, answered, asked, moved, replica } = match outcome {
                         Ok(outcome) => outcome,

@@ -32,18 +32,23 @@ impl RedisCluster {
 
     /// Three masters.
     pub async fn start() -> Self {
-        Self::of(3, false).await
+        Self::of(3, false, &[]).await
     }
 
     /// Three masters, each with a replica that takes its place.
     pub async fn replicated() -> Self {
-        Self::of(3, true).await
+        Self::of(3, true, &[]).await
     }
 
-    async fn of(count: usize, replicated: bool) -> Self {
+    /// As [`Self::replicated`], its servers with more settings.
+    pub async fn replicated_with(settings: &[&str]) -> Self {
+        Self::of(3, true, settings).await
+    }
+
+    async fn of(count: usize, replicated: bool, settings: &[&str]) -> Self {
         let mut masters = Vec::new();
         for number in 0..count {
-            let server = Self::server().await;
+            let server = Self::server(settings).await;
             let range = (SLOTS * number / count, SLOTS * (number + 1) / count - 1);
             server.run::<()>(&format!("CLUSTER ADDSLOTSRANGE {} {}", range.0, range.1)).await;
             server.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1)).await;
@@ -52,7 +57,7 @@ impl RedisCluster {
         let mut cluster = Self { masters, replicas: Vec::new() };
         if replicated {
             for _ in 0..count {
-                cluster.replicas.push(Self::server().await);
+                cluster.replicas.push(Self::server(settings).await);
             }
         }
         let first = &cluster.masters[0];
@@ -76,16 +81,21 @@ impl RedisCluster {
     }
 
     /// A server with no slots, which knows nobody.
-    async fn server() -> RedisServer {
+    async fn server(settings: &[&str]) -> RedisServer {
         let cluster =
             ["--cluster-enabled", "yes", "--cluster-port", FREE_PORT, "--cluster-node-timeout", "1000"];
         let rest = ["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"];
-        RedisServer::with(&[&cluster[..], &rest[..]].concat()).await
+        RedisServer::with(&[&cluster[..], &rest[..], settings].concat()).await
     }
 
     /// A master without slots, which all know.
     pub async fn join(&self) -> RedisServer {
-        let server = Self::server().await;
+        self.join_with(&[]).await
+    }
+
+    /// As [`Self::join`], with more settings.
+    pub async fn join_with(&self, settings: &[&str]) -> RedisServer {
+        let server = Self::server(settings).await;
         meet(&self.masters[0], &server).await;
         let all = self.servers().count() + 1;
         for one in self.servers().chain([&server]) {
@@ -167,7 +177,8 @@ async fn meet(one: &RedisServer, other: &RedisServer) {
     one.run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {}", other.port(), bus[1])).await;
 }
 
-async fn id_of(server: &RedisServer) -> String {
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub async fn id_of(server: &RedisServer) -> String {
     server.run("CLUSTER MYID").await
 }
 
@@ -180,6 +191,7 @@ async fn is_well(server: &RedisServer) -> bool {
     server.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
 }
 
-async fn is_linked(replica: &RedisServer) -> bool {
+#[allow(dead_code, reason = "each test binary uses a part")]
+pub async fn is_linked(replica: &RedisServer) -> bool {
     replica.run::<String>("INFO replication").await.contains("master_link_status:up")
 }

@@ -17,6 +17,7 @@ mod reading;
 mod relay;
 mod replication;
 mod sentinel;
+mod sentinels;
 mod server;
 mod setup;
 mod sharing;

@@ -3,92 +3,35 @@
 use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
     replication::replica_of,
-    server::{RedisServer, free_port},
-    world::{Node, at, eventually, offsets, settings_at, soon},
+    sentinels::Sentinels,
+    server::RedisServer,
+    world::{Node, at, channel, eventually, offsets, settings_at, soon},
 };
 use skywave::{
     broker::Broker,
     redis::{ConnectError, Endpoint, ownership::Ownership},
 };
 use skywave_client::TransportChoice;
+use skywave_protocol::Position;
 use skywave_regions::relay::{Relay, Way, Weather};
 use std::{
-    fs,
     net::Ipv4Addr,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
-use tempfile::TempDir;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
 };
 
-/// Three sentinels, two of which agree that a master is gone when it is silent for half a second.
-struct Sentinels {
-    running: Vec<(Child, u16, TempDir)>,
-}
-
-impl Sentinels {
-    async fn watch(master: &RedisServer) -> Self {
-        let running = (0..3).map(|_| Self::launch(master.port())).collect();
-        let sentinels = Self { running };
-        for (_, port, _) in &sentinels.running {
-            eventually("agreement", async || knows_all(*port).await).await;
-        }
-        sentinels
-    }
-
-    fn launch(master: u16) -> (Child, u16, TempDir) {
-        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
-        let file = directory.path().join("sentinel.conf");
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {master} 2\n\
-             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
-            directory.path().display()
-        );
-        fs::write(&file, text).unwrap();
-        let mut command = Command::new("redis-server");
-        let child = command.arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
-        (child, port, directory)
-    }
-
-    /// The first of them cannot be reached: the others are asked.
-    fn url(&self) -> String {
-        let hosts: Vec<_> = self.running.iter().map(|(_, port, _)| format!("127.0.0.1:{port}")).collect();
-        format!("redis+sentinel://127.0.0.1:1,{}/main", hosts.join(","))
-    }
-}
-
-impl Drop for Sentinels {
-    fn drop(&mut self) {
-        for (child, _, _) in &mut self.running {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
-
-async fn knows_all(sentinel: u16) -> bool {
-    let asked = async {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{sentinel}"))?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        redis::cmd("SENTINEL").arg("MASTER").arg("main").query_async::<Vec<String>>(&mut connection).await
-    };
-    let Ok(facts) = asked.await else { return false };
-    let fact = |name: &str| facts.chunks(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
-    fact("num-other-sentinels").as_deref() == Some("2") && fact("num-slaves").as_deref() == Some("1")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_promoted_goes_on_and_its_new_epoch_is_told() {
     let mut master = RedisServer::start().await;
     let replica = replica_of(&master).await;
-    let sentinels = Sentinels::watch(&master).await;
+    let sentinels = Sentinels::watch(&master, 500).await;
     let (here, there) =
         (node_of(&config_on(&sentinels.url())).await, node_of(&config_on(&sentinels.url())).await);
     let publisher = client(&[&here], TransportChoice::WebSocket).await;
@@ -150,10 +93,74 @@ async fn a_master_that_is_demoted_is_left_by_who_only_reads_though_connections_s
     node.deliveries(2).await;
 }
 
+/// Which connections of a node are broken and made anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Tail,
+    AllOthers,
+}
+
+/// A replica that took over from its master, which lives on and does not know, and a node that has some of its connections
+/// to the one and some to the other.
+struct Torn {
+    node: Node,
+    new_master: RedisServer,
+    /// What the node saw before.
+    seen: Position,
+    _old_master: RedisServer,
+}
+
+impl Torn {
+    async fn start(broken: Broken) -> Self {
+        let old_master = RedisServer::start().await;
+        let new_master = replica_of(&old_master).await;
+        let target = Arc::new(AtomicU16::new(old_master.port()));
+        let url = format!("redis://127.0.0.1:{}", address(target.clone()).await);
+        let node = Node::with(settings_at(&url)).await.unwrap();
+        let first = node.publish(1).await;
+        node.deliveries(1).await;
+        let log = node.redis.keys.log(node.redis.keys.partition(&channel()));
+        let length = format!("XLEN {log}");
+        eventually("replication", async || new_master.run::<u64>(&length).await == 1).await;
+        new_master.run::<()>("REPLICAOF NO ONE").await;
+        target.store(new_master.port(), Ordering::Release);
+        let clients: String = old_master.run("CLIENT LIST").await;
+        for client in clients.lines().filter(|client| client.contains("name=skywave-")) {
+            if client.contains("name=skywave-tail ") == (broken == Broken::Tail) {
+                let id = client.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
+                old_master.run::<u64>(&format!("CLIENT KILL ID {id}")).await;
+            }
+        }
+        Self { node, new_master, seen: at(&first.epoch, 1), _old_master: old_master }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_does_not_know_that_another_took_over_is_left_once_the_other_is_followed() {
+    let Torn { node, new_master, seen, .. } = &Torn::start(Broken::Tail).await;
+    eventually("the tail", async || node.reconnects("tail") == 1).await;
+    let second = Node::new(new_master).await.publish(2).await;
+    node.deliveries(2).await;
+    let chunk = node.read(seen).await;
+    assert!(!chunk.coming.is_empty(), "what the old master tells is taken for all: {chunk:?}");
+    eventually("what the new one has", async || offsets(&node.read(seen).await) == [second.offset]).await;
+    let third = node.insist("chat:1", 3, "k").await;
+    assert_eq!((third.epoch, third.offset), (second.epoch, 2));
+    node.deliveries(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_master_that_does_not_know_that_another_took_over_is_followed_no_longer() {
+    let Torn { node, .. } = &Torn::start(Broken::AllOthers).await;
+    let second = node.insist("chat:1", 2, "k").await;
+    assert_eq!(second.offset, 1);
+    node.deliveries(2).await;
+}
+
 #[tokio::test]
 async fn a_service_that_no_sentinel_knows_is_named() {
     let master = RedisServer::start().await;
-    let (sentinel, port, _directory) = Sentinels::launch(master.port());
+    let (sentinel, port, _directory) = Sentinels::launch(master.port(), 500);
     let sentinels = Sentinels { running: vec![(sentinel, port, _directory)] };
     eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let url = sentinels.url().replace("/main", "/other");
@@ -170,7 +177,7 @@ async fn a_master_on_the_other_side_of_the_world_is_found() {
         Relay::tcp(Ipv4Addr::LOCALHOST.into(), target, Weather::both(way), 1).await.unwrap()
     };
     let far_master = far(master.port()).await;
-    let (sentinel, port, directory) = Sentinels::launch(far_master.address().port());
+    let (sentinel, port, directory) = Sentinels::launch(far_master.address().port(), 500);
     let _sentinels = Sentinels { running: vec![(sentinel, port, directory)] };
     eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let far_sentinel = far(port).await;

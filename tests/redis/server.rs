@@ -146,7 +146,33 @@ impl RedisServer {
         self.try_run_words(words).await.unwrap()
     }
 
-    async fn try_run_words<T: FromRedisValue>(
+    /// As [`Self::run`], of a server that may be silent, or refuse.
+    pub async fn try_run<T: FromRedisValue>(&self, line: &str) -> Option<T> {
+        let words: Vec<_> = line.split(' ').collect();
+        let asked = self.try_run_words(&words);
+        tokio::time::timeout(Duration::from_secs(2), asked).await.ok()?.ok()
+    }
+
+    /// For so long whoever connects needs a password that nobody knows; those who are connected are cut first or not.
+    pub async fn lock_out(&self, cut: bool, time: Duration) -> redis::RedisResult<()> {
+        let mut connection = self.try_connect().await?;
+        let config = |password: &str| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("SET").arg("requirepass").arg(password);
+            command
+        };
+        config("secret").query_async::<()>(&mut connection).await?;
+        if cut {
+            for kind in ["normal", "pubsub"] {
+                let mut command = redis::cmd("CLIENT");
+                command.arg("KILL").arg("TYPE").arg(kind).query_async::<u64>(&mut connection).await?;
+            }
+        }
+        tokio::time::sleep(time).await;
+        config("").query_async(&mut connection).await
+    }
+
+    pub async fn try_run_words<T: FromRedisValue>(
         &self,
         words: &[impl ToRedisArgs + Sync],
     ) -> redis::RedisResult<T> {
@@ -186,8 +212,8 @@ impl RedisServer {
 
     /// Whether it takes writes; not while it is just becoming a master, when all its connections are closed.
     pub async fn is_master(&self) -> bool {
-        let role = self.try_run_words::<Vec<redis::Value>>(&["ROLE"]).await;
-        role.is_ok_and(|role| role.first() == Some(&redis::Value::BulkString("master".into())))
+        let role = self.try_run::<Vec<redis::Value>>("ROLE").await;
+        role.is_some_and(|role| role.first() == Some(&redis::Value::BulkString("master".into())))
     }
 
     /// Runs commands in one step, written like those of [`Self::run`].

@@ -1,37 +1,85 @@
-//! How far this node has read the log of each partition.
+//! How far this node has read the log of each partition, and in which life.
 //!
 //! What a channel's history lacks may stand in the part of the log that is still to be read: it comes live, and is not
 //! lost. So whoever is to be told of a loss waits until the log was read as far as it went when the history was asked.
+//!
+//! Connections are made one by one, and for a while some may lead to a server that others took over from and that does not
+//! know: what it tells is of an earlier life than what the others tell.
 
+use super::epoch::serial_of;
 use crate::redis::StreamId;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 
-pub struct Progress(Vec<watch::Sender<StreamId>>);
+pub struct Progress(Vec<Place>);
+
+struct Place {
+    last: watch::Sender<StreamId>,
+    /// The serial of the life in which the log is that is followed.
+    followed: AtomicU64,
+    /// The latest serial of a life that a server told of.
+    told: AtomicU64,
+}
 
 impl Progress {
     /// Of partitions 0 to `partitions` − 1.
     pub fn new(partitions: u16) -> Self {
-        Self((0..partitions).map(|_| watch::Sender::new(StreamId::MIN)).collect())
+        let place = |_| Place {
+            last: watch::Sender::new(StreamId::MIN),
+            followed: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        };
+        Self((0..partitions).map(place).collect())
+    }
+
+    /// The log that is followed is in the life of this serial.
+    pub fn follows(&self, partition: u16, serial: u64) {
+        if let Some(place) = self.0.get(usize::from(partition)) {
+            place.followed.store(serial, Ordering::Release);
+            place.told.fetch_max(serial, Ordering::AcqRel);
+        }
+    }
+
+    /// A server tells something of a life. Whether it is a past one: then others took over from that server.
+    pub fn is_past(&self, partition: u16, life: &str) -> bool {
+        let told = self.0.get(usize::from(partition)).zip(serial_of(life));
+        told.is_some_and(|(place, serial)| {
+            place.told.fetch_max(serial, Ordering::AcqRel);
+            serial < place.followed.load(Ordering::Acquire)
+        })
+    }
+
+    /// The latest serial of a life that a server told of.
+    pub fn told(&self, partition: u16) -> u64 {
+        self.0.get(usize::from(partition)).map_or(0, |place| place.told.load(Ordering::Acquire))
+    }
+
+    /// Whether a later life was told of than the one of the log that is followed.
+    pub fn is_outrun(&self, partition: u16) -> bool {
+        let followed = |place: &Place| place.followed.load(Ordering::Acquire);
+        self.0.get(usize::from(partition)).is_some_and(|place| followed(place) < self.told(partition))
     }
 
     /// All up to `last` was delivered, or was before this node began. In another life it may be earlier than before.
     pub fn reached(&self, partition: u16, last: StreamId) {
         if let Some(place) = self.0.get(usize::from(partition)) {
-            place.send_replace(last);
+            place.last.send_replace(last);
         }
     }
 
     /// Whether all up to `id` was delivered.
     pub fn has_passed(&self, partition: u16, id: StreamId) -> bool {
-        self.0.get(usize::from(partition)).is_none_or(|place| *place.borrow() >= id)
+        self.0.get(usize::from(partition)).is_none_or(|place| *place.last.borrow() >= id)
     }
 
     /// Waits until all up to `id` was delivered, for as long as the log is read on; `false` when nothing was read of it for
     /// the time of `patience`.
     pub async fn passes(&self, partition: u16, id: StreamId, patience: Duration) -> bool {
         let Some(place) = self.0.get(usize::from(partition)) else { return true };
-        let mut place = place.subscribe();
+        let mut place = place.last.subscribe();
         while *place.borrow_and_update() < id {
             if !matches!(tokio::time::timeout(patience, place.changed()).await, Ok(Ok(()))) {
                 return false;
@@ -51,6 +99,26 @@ mod tests {
 
     fn id(ms: u64) -> StreamId {
         StreamId { ms, sequence: 0 }
+    }
+
+    fn life(serial: u64) -> String {
+        format!("{serial:011x}aaaaa")
+    }
+
+    #[test]
+    fn what_is_told_of_an_earlier_life_than_is_followed_is_past_and_a_later_one_outruns_it() {
+        let progress = Progress::new(1);
+        assert!(!progress.is_past(0, &life(5)) && progress.is_outrun(0));
+        progress.follows(0, 5);
+        assert!(!progress.is_past(0, &life(5)) && !progress.is_outrun(0));
+        assert!(progress.is_past(0, &life(4)) && !progress.is_outrun(0));
+        assert!(!progress.is_past(0, &life(6)) && progress.is_outrun(0));
+        // It leads to a server that others took over from.
+        progress.follows(0, 5);
+        assert!(progress.is_outrun(0) && progress.told(0) == 6);
+        progress.follows(0, 7);
+        assert!(!progress.is_outrun(0) && progress.is_past(0, &life(6)));
+        assert!(!progress.is_past(0, "a name of the version before"));
     }
 
     #[tokio::test(start_paused = true)]

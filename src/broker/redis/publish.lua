@@ -6,7 +6,7 @@
 -- ARGV[11] log_age_ms; empty when the log is another region's, whose own nodes know its age · [12] log_length
 -- ARGV[13] position_age_ms · [14] key_age_ms
 -- ARGV[15] where other regions hear of it: they may know of this one before all of its nodes know of them
--- Answers {epoch, offset, 1 if the key was known, the origin}: another region's publication may have had the key.
+-- Answers {epoch, offset, 1 if the key was known, the origin, life}: another region's publication may have had the key.
 if KEYS[6] then
   local known = redis.call('GET', KEYS[6])
   if known then
@@ -15,7 +15,7 @@ if KEYS[6] then
       origin, epoch, offset = ARGV[3], string.match(known, '^(.*):(%d+)$')
     end
     if epoch then
-      return { epoch, offset, 1, origin }
+      return { epoch, offset, 1, origin, life }
     end
   end
 end
@@ -86,4 +86,4 @@ local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0Bc0Bc0', #life, life, 
   #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
   #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8], #count, count, #ARGV[3], ARGV[3])
 redis.call('PUBLISH', ARGV[15], message)
-return { epoch, offset_text, 0, ARGV[3] }
+return { epoch, offset_text, 0, ARGV[3], life }

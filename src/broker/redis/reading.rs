@@ -3,6 +3,7 @@
 use super::{
     entry::{self, Entry},
     marks::{Marks, Next},
+    progress::Progress,
     recovery::{ChunkLimit, Head, Playback, Search, Starts, step_before},
 };
 use crate::{
@@ -31,6 +32,7 @@ pub struct Reading {
     /// The other regions, separated by commas.
     pub others: String,
     pub marks: Arc<Marks>,
+    pub progress: Arc<Progress>,
 }
 
 /// Which entries.
@@ -291,16 +293,27 @@ impl Reading {
     }
 
     async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {
-        let mut read = self.commands.call(self.request(retained, part, room)).await;
-        if read == Err(BrokerError::Unavailable) && !self.commands.is_available() && self.spare.is_available()
-        {
-            read = self.spare.call(self.request(retained, part, room)).await;
+        let (mut commands, request) = (&self.commands, self.request(retained, part, room));
+        let mut read = commands.call(request).await;
+        if read == Err(BrokerError::Unavailable) && !commands.is_available() && self.spare.is_available() {
+            commands = &self.spare;
+            read = commands.call(self.request(retained, part, room)).await;
         }
-        let value = read?;
-        self.answer(value, room.entries).map_err(|error| {
+        self.answer(read?, (commands, &retained.channel), room.entries).map_err(|error| {
             tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
             BrokerError::Unavailable
         })
+    }
+
+    /// Whether a life of which something was told there is a past one. Then others took over from the server that told it,
+    /// which is left.
+    pub fn is_past(&self, commands: &Commands, channel: &Channel, life: &str) -> bool {
+        let partition = self.keys.partition(channel);
+        let is_past = self.progress.is_past(partition, life);
+        if is_past {
+            commands.leave_server_of(&self.keys.log(partition));
+        }
+        is_past
     }
 
     fn request(&self, retained: &Retained, part: Part<'_>, room: Room) -> Request {
@@ -345,7 +358,12 @@ impl Reading {
         Request::Script { script: Script::Read, keys, args }
     }
 
-    fn answer(&self, value: Value, wanted: usize) -> Result<Answer, Malformed> {
+    fn answer(
+        &self,
+        value: Value,
+        (commands, channel): (&Commands, &Channel),
+        wanted: usize,
+    ) -> Result<Answer, Malformed> {
         let Value::Array(parts) = value else { return Err(Malformed("answer")) };
         let Ok(
             [
@@ -364,12 +382,14 @@ impl Reading {
         else {
             return Err(Malformed("answer"));
         };
-        let mut head = self.head_of(&reply::text(life)?, &reply::text(fresh_epoch)?, positions)?;
+        let life = reply::text(life)?;
+        let mut head = self.head_of(&life, &reply::text(fresh_epoch)?, positions)?;
         head.filled = points(filled)?.into_iter().collect();
         head.succession.latest = points(latest)?.into_iter().collect();
         head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
-        if reply::text(over)? == "1" {
-            // What is lost is told once the next life has begun.
+        let is_past = self.is_past(commands, channel, &life);
+        if is_past || reply::text(over)? == "1" {
+            // What is lost is told once the next life has begun, or is read.
             head.coming.push(self.own.clone());
         }
         let asked: usize = reply::text(count)?.parse().map_err(|_| Malformed("count"))?;

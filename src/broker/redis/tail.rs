@@ -196,7 +196,10 @@ impl Tail {
         connection.commands.set_response_timeout(BLOCK + TIMEOUT);
         // What came last may have been too much.
         self.portion = Portion::FIRST;
-        self.learn_lives(&mut connection).await?;
+        // What other servers told is of the past, should this one not know of it.
+        let told: Vec<_> =
+            self.partitions.iter().map(|partition| self.feed.progress.told(partition.number)).collect();
+        self.learn_lives(&mut connection, &told).await?;
         Ok(connection)
     }
 
@@ -217,11 +220,19 @@ impl Tail {
             wait = Some(BLOCK);
             let came = self.deliver(reply)?;
             self.portion.learn(Came { is_late: asked.elapsed() > BLOCK, ..came });
-            if Instant::now() >= self.lives_after {
+            if Instant::now() >= self.lives_after || self.is_outrun() {
                 connection.require_master().await?;
-                self.learn_lives(connection).await?;
+                let known: Vec<_> = self.partitions.iter().map(|partition| partition.serial).collect();
+                self.learn_lives(connection, &known).await?;
+                if self.is_outrun() {
+                    return Err(ConnectError::Superseded);
+                }
             }
         }
+    }
+
+    fn is_outrun(&self) -> bool {
+        self.partitions.iter().any(|partition| self.feed.progress.is_outrun(partition.number))
     }
 
     fn read_command(&self, wait: Option<Duration>) -> redis::Cmd {
@@ -269,16 +280,16 @@ impl Tail {
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
     /// the last one that was seen. What the log lost before it was read shows in the offsets of what follows; where
     /// nothing follows, subscribers read on from their channels. And who read while more was to come was not told what
-    /// is missing: once all is there, they read again.
-    async fn learn_lives(&mut self, connection: &mut Connection) -> Result<(), ConnectError> {
+    /// is missing: once all is there, they read again. `seen` is of each the serial of a life before which none may be.
+    async fn learn_lives(&mut self, connection: &mut Connection, seen: &[u64]) -> Result<(), ConnectError> {
         let mut pipeline = Pipeline::with_capacity(self.partitions.len());
-        for partition in &self.partitions {
+        for (partition, seen) in self.partitions.iter().zip(seen) {
             let mut keys = vec![self.keys.life(partition.number), partition.log.clone()];
             if !self.others.is_empty() {
                 keys.push(self.keys.cursor(partition.number));
             }
             let known = partition.life.clone().unwrap_or_default();
-            let (last, serial) = (partition.last.to_string(), partition.serial.to_string());
+            let (last, serial) = (partition.last.to_string(), seen.to_string());
             let age_ms = self.log_age.as_millis().to_string();
             let args = [self.others.clone(), known, last, serial, age_ms].map(String::into_bytes).into();
             let request = Request::Script { script: Script::LifeOf, keys, args };
@@ -296,6 +307,7 @@ impl Tail {
             let newest = StreamId::parse(&newest).ok_or(Malformed("entry id"))?;
             let log = Log { newest, oldest: StreamId::parse(&oldest), added, length };
             let is_another_life = partition.learn(life, born, newest);
+            self.feed.progress.follows(partition.number, serial);
             self.feed.progress.reached(partition.number, partition.last);
             partition.serial = serial;
             self.endpoint.ownership.lives.saw(serial);
