@@ -27,6 +27,7 @@ use crate::{
     },
 };
 use cache::{Cache, CacheLimit};
+use epoch::is_later;
 use events::Events;
 use futures_util::future::{self, BoxFuture};
 use marks::Marks;
@@ -35,7 +36,7 @@ use progress::Progress;
 use promises::Promises;
 pub use reading::point_of;
 use reading::{CHUNK, Reading, Retained, read_cursor};
-use recovery::ChunkLimit;
+use recovery::{ChunkLimit, Head};
 use redis::Value;
 use retention::{LOG_LENGTH, Retention};
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
@@ -373,6 +374,14 @@ impl Resuming {
         if was_read { Ok(()) } else { Err(BrokerError::Unavailable) }
     }
 
+    /// Whether a reader saw an epoch of this region that came after the one which is told here, as far as the name tells, and
+    /// it is to be asked first whether others took over from who tells.
+    fn is_to_be_examined(&self, channel: &Channel, seen: &str, head: &Head) -> bool {
+        let told = head.position.get(&self.reading.own);
+        told.is_some_and(|told| is_later(seen, &told.epoch))
+            && self.progress.is_to_be_examined(self.reading.keys.partition(channel), seen)
+    }
+
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
@@ -385,7 +394,11 @@ impl Resuming {
         }
         let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
+        let seen = position.get(&self.reading.own).map(|seen| seen.epoch.clone());
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
+        if seen.is_some_and(|seen| self.is_to_be_examined(channel, &seen, &head)) {
+            return Err(BrokerError::Unavailable);
+        }
         // What is told as lost may stand in the part of the log that is still to be read.
         let unread = if chunk.loss().is_some() { self.unread(channel).await? } else { None };
         drop(reader);

@@ -8,7 +8,7 @@ use crate::{
     world::{Node, at, channel, eventually, offsets, settings_at, soon},
 };
 use skywave::{
-    broker::Broker,
+    broker::{Broker, From},
     redis::{ConnectError, Endpoint, ownership::Ownership},
 };
 use skywave_client::TransportChoice;
@@ -96,6 +96,7 @@ async fn a_master_that_is_demoted_is_left_by_who_only_reads_though_connections_s
 /// Which connections of a node are broken and made anew.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Broken {
+    Nothing,
     Tail,
     AllOthers,
 }
@@ -126,7 +127,8 @@ impl Torn {
         target.store(new_master.port(), Ordering::Release);
         let clients: String = old_master.run("CLIENT LIST").await;
         for client in clients.lines().filter(|client| client.contains("name=skywave-")) {
-            if client.contains("name=skywave-tail ") == (broken == Broken::Tail) {
+            let is_tail = client.contains("name=skywave-tail ");
+            if broken != Broken::Nothing && is_tail == (broken == Broken::Tail) {
                 let id = client.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
                 old_master.run::<u64>(&format!("CLIENT KILL ID {id}")).await;
             }
@@ -147,6 +149,28 @@ async fn a_master_that_does_not_know_that_another_took_over_is_left_once_the_oth
     let third = node.insist("chat:1", 3, "k").await;
     assert_eq!((third.epoch, third.offset), (second.epoch, 2));
     node.deliveries(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_new_master_began_gets_nothing_again_of_the_old_one_that_does_not_know_it() {
+    let Torn { node, new_master, seen, .. } = &Torn::start(Broken::Nothing).await;
+    assert!(offsets(&node.read(seen).await).is_empty());
+    let second = Node::new(new_master).await.publish(2).await;
+    let seen = at(&second.epoch, 1);
+    // As a session does.
+    let chunk = soon(async {
+        loop {
+            match node.broker.read(&channel(), From::Position(seen.clone())).await {
+                Ok(chunk) if chunk.coming.is_empty() => return chunk,
+                Ok(chunk) => assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}"),
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let chunk = chunk.await;
+    assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}");
+    node.deliveries(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,17 @@ struct Place {
     followed: AtomicU64,
     /// The latest serial of a life that a server told of.
     told: AtomicU64,
+    /// The latest of a life that a reader saw, as it says.
+    claimed: AtomicU64,
+    /// Such a one for which a connection was made anew since: whether it is true is known.
+    examined: AtomicU64,
+}
+
+impl Place {
+    /// Of a later life it is not known whether there is one.
+    fn known(&self) -> u64 {
+        self.followed.load(Ordering::Acquire).max(self.examined.load(Ordering::Acquire))
+    }
 }
 
 impl Progress {
@@ -31,6 +42,8 @@ impl Progress {
             last: watch::Sender::new(StreamId::MIN),
             followed: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
+            examined: AtomicU64::new(0),
         };
         Self((0..partitions).map(place).collect())
     }
@@ -50,6 +63,34 @@ impl Progress {
             place.told.fetch_max(serial, Ordering::AcqRel);
             serial < place.followed.load(Ordering::Acquire)
         })
+    }
+
+    /// A reader says that it saw this epoch. Whether it is to wait: if that is true and of a later life than the one that is
+    /// followed, others took over from the server that is, and where they are is to be asked first.
+    pub fn is_to_be_examined(&self, partition: u16, epoch: &str) -> bool {
+        let life = epoch.split_once('.').map_or(epoch, |(life, _)| life);
+        let Some((place, seen)) = self.0.get(usize::from(partition)).zip(serial_of(life)) else {
+            return false;
+        };
+        let is_news = seen > place.known();
+        if is_news {
+            place.claimed.fetch_max(seen, Ordering::AcqRel);
+        }
+        is_news
+    }
+
+    /// What readers say that they saw and nobody has examined.
+    pub fn claimed(&self, partition: u16) -> Option<u64> {
+        let place = self.0.get(usize::from(partition))?;
+        let claimed = place.claimed.load(Ordering::Acquire);
+        (claimed > place.known()).then_some(claimed)
+    }
+
+    /// A connection was made since a reader said so.
+    pub fn examined(&self, partition: u16, claimed: u64) {
+        if let Some(place) = self.0.get(usize::from(partition)) {
+            place.examined.fetch_max(claimed, Ordering::AcqRel);
+        }
     }
 
     /// The latest serial of a life that a server told of.
@@ -119,6 +160,20 @@ mod tests {
         progress.follows(0, 7);
         assert!(!progress.is_outrun(0) && progress.is_past(0, &life(6)));
         assert!(!progress.is_past(0, "a name of the version before"));
+    }
+
+    #[test]
+    fn what_readers_say_of_later_lives_is_examined_once() {
+        let (progress, epoch) = (Progress::new(1), |serial| format!("{}.e1", life(serial)));
+        progress.follows(0, 5);
+        assert!(!progress.is_to_be_examined(0, &epoch(5)) && progress.claimed(0).is_none());
+        assert!(progress.is_to_be_examined(0, &epoch(9)));
+        assert_eq!(progress.claimed(0), Some(9));
+        // Nobody who can be believed said so.
+        assert!(!progress.is_outrun(0));
+        progress.examined(0, 9);
+        assert!(!progress.is_to_be_examined(0, &epoch(8)) && progress.claimed(0).is_none());
+        assert!(!progress.is_to_be_examined(0, "a name of the version before.1"));
     }
 
     #[tokio::test(start_paused = true)]

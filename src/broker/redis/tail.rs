@@ -85,6 +85,7 @@ pub struct Tail {
     lives_after: Instant,
     /// Something was read on the connection, or it is the first.
     is_followed: bool,
+    connected_at: Instant,
 }
 
 struct Partition {
@@ -165,6 +166,7 @@ impl Tail {
             portion,
             lives_after,
             is_followed: true,
+            connected_at: Instant::now(),
         }
     }
 
@@ -190,6 +192,7 @@ impl Tail {
     }
 
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let claimed = self.claimed();
         let log = &self.partitions[0].log;
         let mut connection = self.endpoint.connect_for(log, "tail").await?;
         // Reads block; they have their own time-out.
@@ -200,6 +203,10 @@ impl Tail {
         let told: Vec<_> =
             self.partitions.iter().map(|partition| self.feed.progress.told(partition.number)).collect();
         self.learn_lives(&mut connection, &told).await?;
+        for (number, claimed) in claimed {
+            self.feed.progress.examined(number, claimed);
+        }
+        self.connected_at = Instant::now();
         Ok(connection)
     }
 
@@ -228,7 +235,18 @@ impl Tail {
                     return Err(ConnectError::Superseded);
                 }
             }
+            // Readers may say what is not so: they do not have connections made anew more often than this.
+            if self.connected_at.elapsed() >= LIFE_INTERVAL && !self.claimed().is_empty() {
+                return Err(ConnectError::Superseded);
+            }
         }
+    }
+
+    /// What readers say that they saw of lives which are not known here, by partition.
+    fn claimed(&self) -> Vec<(u16, u64)> {
+        let of =
+            |partition: &Partition| Some((partition.number, self.feed.progress.claimed(partition.number)?));
+        self.partitions.iter().filter_map(of).collect()
     }
 
     fn is_outrun(&self) -> bool {
