@@ -109,65 +109,20 @@ impl Deployment {
 
     /// Adds a node that reaches its region's Redis at this URL.
     pub async fn add_node_at(&mut self, name: &str, redis: &str) {
-        let config = self.config(name, redis);
-        for _ in 0..10 {
-            match Server::start(config.clone()).await {
-                // A port that is free for TCP may be another test's for UDP.
-                Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-                started => {
-                    self.region_mut(name).nodes.push(started.unwrap());
-                    return;
-                }
-            }
-        }
-        panic!("no port is free for both TCP and UDP");
+        let node = start_node(self.config(name, redis)).await;
+        self.region_mut(name).nodes.push(node);
     }
 
     /// The configuration of a node of the region, as a file; the region's Redis is at `url`.
     pub fn file(&self, name: &str, url: &str) -> NamedTempFile {
-        let mut file = NamedTempFile::with_suffix(".toml").unwrap();
         let login = |url: &str| url.replacen("://", &format!("://{}", self.login), 1);
-        let url = login(url);
-        let mut text = format!(
-            r#"
-            [node]
-            region = "{name}"
-            [listen]
-            public = "127.0.0.1:0"
-            plain = "127.0.0.1:0"
-            admin = "127.0.0.1:0"
-            [limits]
-            requests_per_second = 100000
-            publishes_per_second = 100000
-            [auth]
-            session_secret = "a secret that all nodes of all regions share"
-            [broker]
-            kind = "redis"
-            url = "{url}"
-            partitions = 4
-            [drain]
-            deadline = "2s"
-            [channels.chat]
-            history = 10000
-            presence = false
-            "#
-        );
-        text.push_str(&self.changes);
-        for ((_, to), relay) in self.paths.iter().filter(|((from, _), _)| *from == name) {
-            text.push_str(&format!(
-                "\n[[regions]]\nname = \"{to}\"\nredis = \"{}\"\nurl = \"https://localhost:1\"\n",
-                login(&relay.url())
-            ));
-        }
-        file.write_all(text.as_bytes()).unwrap();
-        file
+        let others = self.paths.iter().filter(|((from, _), _)| *from == name);
+        let others = others.map(|((_, to), relay)| (*to, login(&relay.url())));
+        config_file(name, &login(url), &self.changes, others)
     }
 
     fn config(&self, name: &str, redis: &str) -> Config {
-        let file = self.file(name, redis);
-        let presence = ["CALL", "DOC", "PRESENCE", "ROOM", "TEST"]
-            .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
-        Config::load(Some(file.path()), true, presence).unwrap()
+        config_of(&self.file(name, redis))
     }
 
     /// Waits until the region has a cursor in each other region's log.
@@ -242,6 +197,67 @@ impl Deployment {
     pub async fn deliveries(&self, name: &str, count: usize) {
         self.region(name).ear.deliveries(count).await;
     }
+}
+
+/// The configuration of a node of a region whose Redis is at `url`, and the names and Redis of other regions.
+pub fn config_file<'a>(
+    name: &str,
+    url: &str,
+    changes: &str,
+    others: impl Iterator<Item = (&'a str, String)>,
+) -> NamedTempFile {
+    let mut text = format!(
+        r#"
+        [node]
+        region = "{name}"
+        [listen]
+        public = "127.0.0.1:0"
+        plain = "127.0.0.1:0"
+        admin = "127.0.0.1:0"
+        [limits]
+        requests_per_second = 100000
+        publishes_per_second = 100000
+        [auth]
+        session_secret = "a secret that all nodes of all regions share"
+        [broker]
+        kind = "redis"
+        url = "{url}"
+        partitions = 4
+        [drain]
+        deadline = "2s"
+        [channels.chat]
+        history = 10000
+        presence = false
+        "#
+    );
+    text.push_str(changes);
+    for (other, redis) in others {
+        text.push_str(&format!(
+            "\n[[regions]]\nname = \"{other}\"\nredis = \"{redis}\"\nurl = \"https://localhost:1\"\n"
+        ));
+    }
+    let mut file = NamedTempFile::with_suffix(".toml").unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// A configuration of [`config_file`], without presence.
+pub fn config_of(file: &NamedTempFile) -> Config {
+    let presence = ["CALL", "DOC", "PRESENCE", "ROOM", "TEST"]
+        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
+    Config::load(Some(file.path()), true, presence).unwrap()
+}
+
+/// Starts a node.
+pub async fn start_node(config: Config) -> Server {
+    for _ in 0..10 {
+        match Server::start(config.clone()).await {
+            // A port that is free for TCP may be another test's for UDP.
+            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
 }
 
 /// Subscribes to what follows from now on.

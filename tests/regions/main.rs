@@ -31,6 +31,8 @@ mod process;
 mod promises;
 #[allow(dead_code, reason = "more scenarios use the rest")]
 mod relay;
+#[path = "../redis/sentinels.rs"]
+mod sentinels;
 #[path = "../redis/server.rs"]
 mod server;
 mod storms;

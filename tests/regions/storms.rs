@@ -3,9 +3,15 @@
 //!
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_SECONDS` how long each lasts.
 
+mod blows;
+mod failovers;
+mod fleet;
 mod reader;
 
-use crate::{deployment::Deployment, environment, relay::Relay, server::RedisServer, world::message};
+use crate::{
+    deployment::Deployment, environment, patience::soon, relay::Relay, server::RedisServer, world::message,
+};
+use failovers::Failovers;
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reader::Reader;
@@ -65,40 +71,67 @@ struct World {
     places: Places,
     /// How many numbers there are.
     count: AtomicU64,
-    /// What was accepted, by channel.
-    accepted: Mutex<HashMap<&'static str, Vec<u64>>>,
+    /// What was accepted, by channel, and where it stands.
+    accepted: Mutex<HashMap<&'static str, Vec<(u64, Accepted)>>>,
+}
+
+/// A storm of some kind.
+trait Sky {
+    fn world(&self) -> &Arc<World>;
+    /// What it did.
+    fn told(&self) -> &[String];
+    async fn blow(&mut self);
+    /// Ends it.
+    async fn calm(&mut self);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn storms_between_regions_lose_repeat_and_reorder_nothing() {
-    storm(Force::Gentle).await;
+    let seed = seed();
+    weather(Storm::start(Force::Gentle, seed).await, Force::Gentle, seed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_storms_take_from_regions_is_told_and_nothing_comes_twice() {
-    storm(Force::Full).await;
+    let seed = seed();
+    weather(Storm::start(Force::Full, seed).await, Force::Full, seed).await;
 }
 
-async fn storm(force: Force) {
-    let seed = environment::number("SKYWAVE_STORM_SEED").unwrap_or(1);
+#[tokio::test(flavor = "multi_thread")]
+async fn masters_that_change_in_storms_lose_repeat_and_reorder_nothing() {
+    let seed = seed();
+    weather(Failovers::start(Force::Gentle, seed).await, Force::Gentle, seed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_masters_that_fail_in_storms_lose_is_told_and_nothing_comes_twice() {
+    let seed = seed();
+    weather(Failovers::start(Force::Full, seed).await, Force::Full, seed).await;
+}
+
+fn seed() -> u64 {
+    environment::number("SKYWAVE_STORM_SEED").unwrap_or(1)
+}
+
+async fn weather(mut storm: impl Sky, force: Force, seed: u64) {
     let seconds = environment::number("SKYWAVE_STORM_SECONDS").unwrap_or(8);
-    let mut storm = Storm::start(force, seed).await;
+    let world = storm.world().clone();
     let (ends, ended) = watch::channel(false);
     let (mut publishers, mut readers) = (JoinSet::new(), JoinSet::new());
     for (number, region) in (0..).zip(REGIONS) {
-        publishers.spawn(publish(storm.world.clone(), region, random(seed, number), ended.clone()));
+        publishers.spawn(publish(world.clone(), region, random(seed, number), ended.clone()));
     }
     let (goal, goals) = watch::channel(Vec::new());
     for number in 0..READERS {
-        readers.spawn(read(storm.world.clone(), number, goals.clone()));
+        readers.spawn(read(world.clone(), number, goals.clone()));
     }
+    let mut pauses = random(seed, 97);
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until && readers.len() == READERS {
         storm.blow().await;
-        let pause = storm.random.random_range(20..1_500);
-        sleep(Duration::from_millis(pause)).await;
+        sleep(Duration::from_millis(pauses.random_range(20..1_500))).await;
         if let Some(ended) = readers.try_join_next() {
-            panic!("seed {seed}: {:?}\n{}", ended.err(), storm.told.join("\n"));
+            panic!("seed {seed}: {:?}\n{}", ended.err(), storm.told().join("\n"));
         }
     }
     storm.calm().await;
@@ -107,15 +140,16 @@ async fn storm(force: Force) {
     let mut ends = Vec::new();
     for region in REGIONS {
         for channel in CHANNELS {
-            let last = storm.deployment.region(region).insist(channel, 0, &format!("last {region}")).await;
-            ends.push((channel, last));
+            ends.push((channel, world.insist(region, channel).await));
         }
     }
     goal.send_replace(ends);
+    let mut there = HashMap::new();
     while let Some(reader) = readers.join_next().await {
-        let told = || format!("seed {seed}\n{}", storm.told.join("\n"));
+        let told = || format!("seed {seed}\n{}", storm.told().join("\n"));
         let reader = reader.unwrap_or_else(|error| panic!("{error}\n{}", told()));
-        storm.world.hold_all_of(force, &reader, &goal.borrow(), &told);
+        world.hold_all_of(force, &reader, &goal.borrow(), &told);
+        world.hold_content_of(&reader, &mut there, &told);
     }
 }
 
@@ -124,6 +158,44 @@ fn random(seed: u64, part: u64) -> SmallRng {
 }
 
 impl World {
+    fn new(seed: u64) -> Self {
+        Self { seed, places: Mutex::default(), count: AtomicU64::new(1), accepted: Mutex::default() }
+    }
+
+    /// Publishes until it is accepted.
+    async fn insist(&self, region: &str, channel: &str) -> Accepted {
+        let node = self.places.lock().unwrap()[region][0].1.clone();
+        let key = format!("last {region}");
+        let insisting = async {
+            loop {
+                if let Ok(accepted) = node.publish(message(channel, 0, Some(&key))).await {
+                    return accepted;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(insisting).await
+    }
+
+    /// At each place stands what was accepted for it, and the same for everybody.
+    fn hold_content_of(
+        &self,
+        reader: &Reader,
+        there: &mut HashMap<reader::Place, u64>,
+        told: &dyn Fn() -> String,
+    ) {
+        for (channel, accepted) in &*self.accepted.lock().unwrap() {
+            for (number, Accepted { origin, epoch, offset, .. }) in accepted {
+                let place = ((*channel).to_owned(), origin.to_string(), epoch.to_string(), *offset);
+                there.insert(place, *number);
+            }
+        }
+        for (place, number) in &reader.got {
+            let stands = *there.entry(place.clone()).or_insert(*number);
+            reader.hold(stands == *number, &format!("{place:?}: {number} for {stands}; {}", told()));
+        }
+    }
+
     /// One of a region's nodes.
     fn node(&self, region: &str, random: &mut SmallRng) -> Arc<Node> {
         self.places.lock().unwrap()[region][random.random_range(0..2)].1.clone()
@@ -144,7 +216,7 @@ impl World {
         for channel in ["chat:1", "chat:2"] {
             let (numbers, accepted) = (&reader.numbers[channel], self.accepted.lock().unwrap());
             let missing: Vec<_> =
-                accepted[channel].iter().filter(|number| !numbers.contains(number)).collect();
+                accepted[channel].iter().filter(|(number, _)| !numbers.contains(number)).collect();
             reader.hold(missing.is_empty(), &format!("{channel}: {missing:?} are missing; {}", told()));
         }
     }
@@ -166,8 +238,9 @@ async fn publish(
                 let node = world.node(region, &mut random);
                 let key = format!("key {number}");
                 let message = message(channel, number, Some(&key));
-                if let Ok(Ok(_)) = timeout(INSISTING, node.publish(message)).await {
-                    world.accepted.lock().unwrap().entry(channel).or_default().push(number);
+                if let Ok(Ok(accepted)) = timeout(INSISTING, node.publish(message)).await {
+                    let accepted = (number, accepted);
+                    world.accepted.lock().unwrap().entry(channel).or_default().push(accepted);
                     break;
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -257,12 +330,7 @@ impl Storm {
         for name in REGIONS {
             deployment.add_node(name).await;
         }
-        let world = Arc::new(World {
-            seed,
-            places: Mutex::default(),
-            count: AtomicU64::new(1),
-            accepted: Mutex::default(),
-        });
+        let world = Arc::new(World::new(seed));
         let (out, told) = (BTreeMap::new(), Vec::new());
         let storm =
             Self { force, random: random(seed, 99), world, deployment, out, begun: Instant::now(), told };
@@ -280,39 +348,6 @@ impl Storm {
 
     fn redis(&self, region: &str) -> &RedisServer {
         &self.deployment.region(region).redis
-    }
-
-    /// Does something to a region, or to its path to another one.
-    async fn blow(&mut self) {
-        let region = REGIONS[self.random.random_range(0..3)];
-        let other =
-            *REGIONS.iter().filter(|name| **name != region).nth(self.random.random_range(0..2)).unwrap();
-        let what = self.random.random_range(
-            0..match self.force {
-                Force::Gentle => 10,
-                Force::Full => 18,
-            },
-        );
-        self.told.push(format!("{:?} {what} {region} {other}", self.begun.elapsed()));
-        match what {
-            0 | 1 => self.path(region, other, Relay::cut),
-            2 | 3 => self.deployment.paths.values().for_each(Relay::heal),
-            4 => {
-                let delay = Duration::from_millis(self.random.random_range(0..120));
-                self.path(region, other, |path| path.delay(delay));
-            }
-            5 => self.redis(region).cut_connections().await,
-            6 => {
-                self.redis(region).freeze();
-                let pause = self.random.random_range(100..1_500);
-                sleep(Duration::from_millis(pause)).await;
-                self.redis(region).thaw();
-            }
-            7 => self.deployment.region_mut(region).redis.restart().await,
-            8 => self.replace_node(region).await,
-            9 => self.take_out_or_put_back(region, other).await,
-            _ => self.lose(what, region).await,
-        }
     }
 
     /// Loses what was accepted, or what was brought.
@@ -390,8 +425,50 @@ impl Storm {
             self.tell_places();
         }
     }
+}
 
-    /// Ends the storm.
+impl Sky for Storm {
+    fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    fn told(&self) -> &[String] {
+        &self.told
+    }
+
+    /// Does something to a region, or to its path to another one.
+    async fn blow(&mut self) {
+        let region = REGIONS[self.random.random_range(0..3)];
+        let other =
+            *REGIONS.iter().filter(|name| **name != region).nth(self.random.random_range(0..2)).unwrap();
+        let what = self.random.random_range(
+            0..match self.force {
+                Force::Gentle => 10,
+                Force::Full => 18,
+            },
+        );
+        self.told.push(format!("{:?} {what} {region} {other}", self.begun.elapsed()));
+        match what {
+            0 | 1 => self.path(region, other, Relay::cut),
+            2 | 3 => self.deployment.paths.values().for_each(Relay::heal),
+            4 => {
+                let delay = Duration::from_millis(self.random.random_range(0..120));
+                self.path(region, other, |path| path.delay(delay));
+            }
+            5 => self.redis(region).cut_connections().await,
+            6 => {
+                self.redis(region).freeze();
+                let pause = self.random.random_range(100..1_500);
+                sleep(Duration::from_millis(pause)).await;
+                self.redis(region).thaw();
+            }
+            7 => self.deployment.region_mut(region).redis.restart().await,
+            8 => self.replace_node(region).await,
+            9 => self.take_out_or_put_back(region, other).await,
+            _ => self.lose(what, region).await,
+        }
+    }
+
     async fn calm(&mut self) {
         self.told.push(format!("{:?} calm", self.begun.elapsed()));
         let changed: BTreeSet<_> = self.out.keys().map(|(region, _)| *region).collect();

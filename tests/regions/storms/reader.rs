@@ -8,15 +8,21 @@ use std::collections::{HashMap, HashSet, VecDeque};
 /// How many frames are told should something be wrong.
 const TRACED: usize = 60;
 
+/// A channel, an origin, an epoch and an offset.
+pub type Place = (String, String, String, u64);
+
 #[derive(Default)]
 pub struct Reader {
     pub name: String,
     /// Where it stands in each channel, from the beginning on.
     seen: HashMap<String, Position>,
-    got: HashSet<(String, String, String, u64)>,
+    /// The number that it got at each place.
+    pub got: HashMap<Place, u64>,
     /// What it got, by channel.
     pub numbers: HashMap<String, HashSet<u64>>,
     trace: VecDeque<String>,
+    /// What it was told that is lost.
+    losses: Vec<String>,
 }
 
 impl Reader {
@@ -48,12 +54,13 @@ impl Reader {
                 let leads_back =
                     before.is_some_and(|seen| seen.epoch == point.epoch && seen.offset >= point.offset);
                 self.hold(!leads_back, "a gap leads nowhere");
+                self.losses.push(format!("{region} at {before:?}: {frame}"));
                 self.stand(&channel, origin, point);
             }
             "publication" => {
                 let (origin, point) = place(told);
                 let name = (channel.clone(), origin.to_string(), point.epoch.to_string(), point.offset);
-                let is_new = self.got.insert(name);
+                let is_new = self.got.insert(name, told["data"].as_u64().unwrap()).is_none();
                 self.hold(is_new, "it came twice");
                 let follows = match self.seen[&channel].get(&origin) {
                     None => point.offset == 1,
@@ -87,7 +94,8 @@ impl Reader {
     /// Tells what came last if something does not hold.
     pub fn hold(&self, holds: bool, what: &str) {
         let trace = || self.trace.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
-        assert!(holds, "reader {}: {what}\n{:?}\n{}", self.name, self.seen, trace());
+        let losses = || self.losses.join("\n");
+        assert!(holds, "reader {}: {what}\n{:?}\n{}\nlost:\n{}", self.name, self.seen, trace(), losses());
     }
 }
 
