@@ -175,7 +175,7 @@ impl Node {
         self.handshakes.lock().take(Instant::now())
     }
 
-    /// Waits for a handshake's turn: meanwhile the kernel keeps those who come.
+    /// Waits for a handshake's turn and takes it; may be dropped and called again.
     pub async fn handshake_turn(&self) {
         while let Err(wait) = self.take_handshake() {
             tokio::time::sleep(wait).await;

@@ -2,11 +2,12 @@
 
 mod connection;
 mod handshake;
+mod line;
 mod outlet;
 
 use super::{canonical, hasten};
 use crate::{
-    limits::{AddressBlock, Quota},
+    limits::{AddressBlock, Place, Quota},
     node::Node,
 };
 use handshake::Endpoint;
@@ -15,6 +16,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use line::Line;
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -41,31 +43,54 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let sessions = node.config.limits.sessions_per_address;
     let connections = Quota::new(sessions.saturating_mul(2).saturating_add(SPARE_CONNECTIONS));
+    let refused = |reason| node.metrics.handshakes_refused.with_label_values(&[reason]);
+    let mut line = Line::new(node.config.limits.handshakes_per_second);
     loop {
-        let (stream, address) = match listener.accept().await {
-            Ok((stream, address)) => (stream, canonical(address)),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    let address = canonical(address);
+                    match connections.take(AddressBlock::of(address.ip())) {
+                        Some(place) => {
+                            if line.join(Caller { stream, address, _place: place }).is_some() {
+                                refused("handshake_rate").inc();
+                            }
+                        }
+                        None => refused("address_connections").inc(),
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = node.handshake_turn(), if !line.is_empty() => {
+                if let Some(caller) = line.next() {
+                    tokio::spawn(caller.serve(node.clone(), tls.clone()));
+                }
             }
-        };
-        node.handshake_turn().await;
-        let (node, tls, connections) = (node.clone(), tls.clone(), connections.clone());
-        tokio::spawn(async move {
-            let Some(_place) = connections.take(AddressBlock::of(address.ip())) else {
-                node.metrics.handshakes_refused.with_label_values(&["address_connections"]).inc();
-                return;
-            };
-            if let Err(error) = hasten(&stream) {
-                tracing::debug!(%address, %error, "the peer went at once");
-                return;
-            }
-            match tls {
-                Some(tls) => serve_tls(node, stream, address, tls).await,
-                None => serve_http(node, stream, address).await,
-            }
-        });
+        }
+    }
+}
+
+/// A connection that came in, with its place among those of its address.
+struct Caller {
+    stream: TcpStream,
+    address: SocketAddr,
+    _place: Place<AddressBlock>,
+}
+
+impl Caller {
+    async fn serve(self, node: Arc<Node>, tls: Option<TlsAcceptor>) {
+        let Self { stream, address, _place } = self;
+        if let Err(error) = hasten(&stream) {
+            tracing::debug!(%address, %error, "the peer went at once");
+            return;
+        }
+        match tls {
+            Some(tls) => serve_tls(node, stream, address, tls).await,
+            None => serve_http(node, stream, address).await,
+        }
     }
 }
 

@@ -4,9 +4,12 @@ use crate::{World, webtransport::endpoint, world::soon};
 use quinn::TransportConfig;
 use skywave_client::{TransportChoice, TransportKind};
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// More than may be under way before addresses are validated.
 const HALF_OPEN: usize = 300;
+/// Many times as many as the node of that test takes while a client waits.
+const GAVE_UP: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_handshakes_pile_up_clients_prove_their_address_and_still_connect() {
@@ -29,4 +32,15 @@ async fn when_handshakes_pile_up_clients_prove_their_address_and_still_connect()
     let client = world.direct(TransportChoice::WebTransport).await;
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebTransport);
     drop(connecting);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_does_not_wait_behind_those_who_gave_up() {
+    let world = World::new(&[("LIMITS__HANDSHAKES_PER_SECOND", "5")]).await;
+    let node = world.server.public().unwrap();
+    for _ in 0..GAVE_UP {
+        drop(TcpStream::connect(node).await.unwrap());
+    }
+    let client = world.direct(TransportChoice::WebSocket).await;
+    assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
 }
