@@ -13,6 +13,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 /// The exit code of wrong usage and of a wrong configuration; clap uses the same.
 const EXIT_USAGE: u8 = 2;
@@ -57,6 +58,13 @@ enum Command {
     Drain(drain::DrainArguments),
 }
 
+/// Does a command's work to its end. What blocks a thread then is not waited for: a name may be looked up for half a minute.
+fn complete<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}
+
 /// A failure that the person at the command line can mend: wrong usage or configuration.
 #[derive(Debug)]
 struct UsageError(String);
@@ -91,4 +99,22 @@ pub fn run(arguments: Arguments) -> ExitCode {
         terminal::tell(&format!("{error:#}"));
         if error.is::<UsageError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_ends_though_something_blocks_a_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            complete(runtime, async { drop(tokio::task::spawn_blocking(move || released.recv())) });
+            let _ = tell.send(());
+        });
+        told.recv_timeout(std::time::Duration::from_secs(20)).expect("it waits for the thread");
+        drop(release);
+    }
 }

@@ -12,6 +12,7 @@ use skywave_client::transport::{DialError, DialOptions, Dialer};
 use skywave_client::url::NodeUrl;
 use skywave_client::{CertificateCheck, TransportKind};
 
+use super::complete;
 use super::connection::{self, Address, TokenArguments, TrustArguments, is_untrusted};
 use super::terminal::{one_line, print_line};
 use certificate::Certificate;
@@ -39,7 +40,7 @@ pub struct DoctorArguments {
 pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     let Address { url, .. } = Address::find(arguments.url.as_deref())?;
     let patient = Patient { check: arguments.trust.check(&url)?, token: arguments.token.find()?, url };
-    let report = connection::runtime()?.block_on(patient.examine())?;
+    let report = complete(connection::runtime()?, patient.examine())?;
     let text = if arguments.json { one_line(&serde_json::to_string(&report)?) } else { report.to_string() };
     print_line(text.trim_end())?;
     Ok(ExitCode::from(report.verdict.exit_code()))

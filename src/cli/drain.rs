@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{self, parse_secret, read_secret, variable};
 use super::terminal::{one_line, print_line, tell};
-use super::{UsageError, usage};
+use super::{UsageError, complete, usage};
 
 /// Where a node on this machine is asked.
 const DEFAULT_ADMIN: &str = "http://localhost:8080";
@@ -61,7 +61,7 @@ fn parse_rate(text: &str) -> Result<u32, String> {
 
 pub fn run(arguments: &DrainArguments) -> anyhow::Result<()> {
     let admin = Admin::find(arguments)?;
-    connection::runtime()?.block_on(async {
+    complete(connection::runtime()?, async {
         let began = Instant::now();
         let order = admin.call("drain", &order(arguments)).await?;
         let count = number(&order, "sessions")?;

@@ -10,7 +10,7 @@ use skywave::config::{Config, LogConfig, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 use super::terminal::print_line;
-use super::{UsageError, usage};
+use super::{UsageError, complete, usage};
 
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
@@ -31,7 +31,7 @@ pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
     let config = load(arguments.config.as_deref(), arguments.dev)?;
     start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(skywave::server::run(config))
+    complete(runtime, skywave::server::run(config))
 }
 
 /// Logs go to stderr; `RUST_LOG` overrides the configured level.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::connection::{self, ConnectionArguments};
 use super::terminal::{one_line, print_line};
-use super::usage;
+use super::{complete, usage};
 
 /// A line of stdin may be this long, in bytes; a node takes less by default.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -54,7 +54,7 @@ pub fn run(arguments: PublishArguments) -> anyhow::Result<()> {
     // Before anything is connected, so that bad data costs nothing.
     let first = if from_stdin { None } else { Some(payload(&arguments.data)?) };
     let target = arguments.connection.target()?;
-    connection::runtime()?.block_on(async {
+    complete(connection::runtime()?, async {
         let client = target.connect().await?;
         let outcome = match first {
             Some(data) => send(&client, &arguments, data).await,

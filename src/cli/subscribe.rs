@@ -10,6 +10,7 @@ use skywave_client::{
 use skywave_protocol::{ServerFrame, frame};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::complete;
 use super::connection::{self, ConnectionArguments, Target};
 use super::terminal::{is_closed_pipe, one_line, print_line, tell, timestamp};
 
@@ -36,7 +37,7 @@ pub struct SubscribeArguments {
 
 pub fn run(arguments: &SubscribeArguments) -> anyhow::Result<()> {
     let target = arguments.connection.target()?;
-    connection::runtime()?.block_on(async {
+    complete(connection::runtime()?, async {
         // From the beginning, so that a Ctrl-C while connecting is as good as a later one.
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
