@@ -89,15 +89,12 @@ fn node_of(client: &Client) -> Option<String> {
     client.status().borrow().connected().map(|connected| connected.node.to_string())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sixty_clients_in_use_move_gradually_and_nothing_is_lost_repeated_or_reordered() {
-    let redis = RedisServer::start().await;
-    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
-    a.meets(&["a", "b"]).await;
+/// Sixty clients in use at `a`, which `moving` brings to `last`: nothing is lost, repeated or reordered.
+async fn sixty_clients_in_use_move(a: &Node, last: &Node, moving: impl AsyncFnOnce()) {
     let done = Arc::new(AtomicBool::new(false));
     let ends: Vec<_> = (0..ROOMS).map(|_| tokio::sync::watch::Sender::new(None)).collect();
     let subscribed = join_all((0..60).map(async |number| {
-        let client = client(&[&a], None, BOTH[number % 2]).await;
+        let client = client(&[a], None, BOTH[number % 2]).await;
         let subscription = soon(client.subscribe(&room(number), SubscribeOptions::default())).await.unwrap();
         (client, subscription)
     }))
@@ -110,9 +107,8 @@ async fn sixty_clients_in_use_move_gradually_and_nothing_is_lost_repeated_or_reo
     });
     let talkers: Vec<_> = talkers.collect();
 
-    assert_eq!(a.call("drain", json!({"sessions_per_second": 40})).await, json!({"sessions": 60}));
-    eventually("all have moved", async || a.sessions() == 0 && b.sessions() == 60).await;
-    assert_eq!(a.call("info", json!({})).await["moving"], 0);
+    moving().await;
+    eventually("all have moved", async || a.sessions() == 0 && last.sessions() == 60).await;
     // Long enough at the other node for a gap to show.
     tokio::time::sleep(Duration::from_millis(200)).await;
 
@@ -120,7 +116,7 @@ async fn sixty_clients_in_use_move_gradually_and_nothing_is_lost_repeated_or_reo
     let mut published = [0; ROOMS];
     let mut readings = Vec::new();
     for (number, talker) in talkers.into_iter().enumerate() {
-        assert_eq!(node_of(&talker.client).as_deref(), Some("b"));
+        assert_eq!(node_of(&talker.client).as_deref(), Some(&*last.server.node().id));
         published[number % ROOMS] += soon(talker.publishing).await.unwrap();
         readings.push((number, talker.reading, talker.watching, talker.client));
     }
@@ -133,6 +129,33 @@ async fn sixty_clients_in_use_move_gradually_and_nothing_is_lost_repeated_or_reo
         soon(watching).await.unwrap();
     }
     assert!(published.iter().all(|count| *count > 50), "{published:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_clients_in_use_move_gradually_and_nothing_is_lost_repeated_or_reordered() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    a.meets(&["a", "b"]).await;
+    sixty_clients_in_use_move(&a, &b, async || {
+        assert_eq!(a.call("drain", json!({"sessions_per_second": 40})).await, json!({"sessions": 60}));
+    })
+    .await;
+    assert_eq!(a.call("info", json!({})).await["moving"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_in_use_whose_next_node_drains_as_well_end_up_at_the_one_that_is_left() {
+    let redis = RedisServer::start().await;
+    let (a, b) = (Node::start(&redis, "a").await, Node::start(&redis, "b").await);
+    let c = Node::with(&redis, "c", &[("LIMITS__HANDSHAKES_PER_SECOND", "20")]).await;
+    a.meets(&["a", "b", "c"]).await;
+    sixty_clients_in_use_move(&a, &c, async || {
+        a.call("drain", json!({"sessions_per_second": 60})).await;
+        eventually("the first have moved", async || b.sessions() > 5).await;
+        b.call("drain", json!({})).await;
+    })
+    .await;
+    assert_eq!(b.sessions(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
