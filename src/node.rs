@@ -63,6 +63,8 @@ pub struct Node {
     pub session_quota: Arc<Quota<()>>,
     pub address_quota: Arc<Quota<AddressBlock>>,
     pub user_quota: Arc<Quota<Arc<str>>>,
+    /// Transports on which nobody has said yet who comes.
+    pub newcomer_quota: Arc<Quota<AddressBlock>>,
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     refusals: Refusals,
@@ -119,6 +121,7 @@ impl Node {
             session_quota: Quota::new(limits.sessions),
             address_quota: Quota::new(limits.sessions_per_address),
             user_quota: Quota::new(limits.sessions_per_user),
+            newcomer_quota: Quota::new(limits.transports_per_address()),
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             refusals: Refusals::default(),

@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use super::section::Section;
 
+/// Transports of one address beyond two for each of its sessions.
+const SPARE_TRANSPORTS: usize = 16;
+
 /// `[limits]`. Every limit is at least 1.
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
@@ -31,6 +34,12 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
+    /// How many transports of one address may be on their way to a session. The limit on sessions answers with a code, so it
+    /// comes first, and a session that moves has two for a moment.
+    pub fn transports_per_address(&self) -> usize {
+        self.sessions_per_address.saturating_mul(2).saturating_add(SPARE_TRANSPORTS)
+    }
+
     pub(super) fn read(section: &mut Section<'_>, dev: bool) -> Self {
         let config = Self {
             sessions: section.integer("sessions", 100_000, 1..=10_000_000),

@@ -69,6 +69,9 @@ pub async fn open<C: Connection>(
     outbox: &Arc<Outbox>,
 ) -> Result<Opened, End> {
     let wait = node.config.limits.connect_timeout;
+    // An HTTP/2 connection brings many, and what bounds sessions bounds none of them yet.
+    let place = node.newcomer_quota.take(AddressBlock::of(connection.address().ip()));
+    let _place = place.ok_or(End::Closed(CloseCode::Overloaded))?;
     let connect = tokio::select! {
         connect = tokio::time::timeout(wait, first_frame(connection, outbox)) => connect,
         () = node.ends() => Ok(Err(End::Closed(CloseCode::Drain))),

@@ -33,16 +33,12 @@ const HTTP2_CONNECTION_WINDOW: u32 = MAX_STREAMS * HTTP2_STREAM_WINDOW;
 const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Connections of one address beyond two for each of its sessions: the limit on sessions answers with a code, so it
-/// comes first, and a session that moves has two for a moment.
-const SPARE_CONNECTIONS: usize = 16;
 /// How long to wait after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts WebSocket sessions for the node's life; over TLS when there is an acceptor.
 pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let sessions = node.config.limits.sessions_per_address;
-    let connections = Quota::new(sessions.saturating_mul(2).saturating_add(SPARE_CONNECTIONS));
+    let connections = Quota::new(node.config.limits.transports_per_address());
     let refused = |reason| node.metrics.handshakes_refused.with_label_values(&[reason]);
     let mut line = Line::new(node.config.limits.handshakes_per_second);
     loop {

@@ -2,7 +2,7 @@
 
 use crate::{target::Target, tls, world::soon};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, future::select_all};
 use http::Response;
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
@@ -370,11 +370,16 @@ async fn http2_requests_that_are_no_session_get_the_fitting_status() {
 
 type Http2Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// A session that shares an HTTP/2 connection.
-async fn http2_session(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
+/// A WebSocket that shares an HTTP/2 connection.
+async fn http2_websocket(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
     let answer = ask_http2(sender, "/v1/connect", "websocket", "skywave.v1.json").await;
     let stream = TokioIo::new(soon(hyper::upgrade::on(answer)).await.unwrap());
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
+}
+
+/// A session that shares an HTTP/2 connection.
+async fn http2_session(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
+    let mut socket = http2_websocket(sender).await;
     soon(socket.send(Message::text(r#"{"connect":{"id":1}}"#))).await.unwrap();
     socket
 }
@@ -398,6 +403,25 @@ async fn sessions_that_read_no_answers_hold_up_no_other_on_their_http2_connectio
     let mut socket = http2_session(&mut sender).await;
     let answer = soon(socket.next()).await.expect("it was closed").unwrap();
     assert!(answer.to_text().unwrap().starts_with(r#"{"connected""#), "{answer}");
+    connection.abort();
+    target.is_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_websockets_on_which_nothing_comes_and_no_more() {
+    // Two sessions, which the bystanders have, and twice as many transports and sixteen.
+    let settings = [("LIMITS__SESSIONS_PER_ADDRESS", "2"), ("LIMITS__CONNECT_TIMEOUT", "60s")];
+    let mut target = Target::with(&settings).await;
+    let http = http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut silent = Vec::new();
+    for _ in 0..21 {
+        silent.push(http2_websocket(&mut sender).await);
+    }
+    let (told, ..) = soon(select_all(silent.iter_mut().map(StreamExt::next))).await;
+    let told = told.expect("it was closed without a word").unwrap();
+    assert!(told.to_text().unwrap().contains(r#""code":3006"#), "{told}");
     connection.abort();
     target.is_unharmed().await;
 }
