@@ -1871,6 +1871,10 @@ var Session = class {
   refusal;
   live;
   network;
+  /** The token that the next connection begins with, unless there is something that gives them. */
+  token;
+  /** The one that a node took last; before that, the one to begin with. */
+  #taken;
   route;
   /** The connection that is on its way. */
   opening;
@@ -1899,6 +1903,7 @@ var Session = class {
   constructor(options, network, io) {
     this.#options = options;
     this.#io = io;
+    this.#taken = this.token = options.token;
     this.network = network;
     this.route = io.route(options);
     this.traffic = new Traffic(options, this);
@@ -1912,7 +1917,7 @@ var Session = class {
   // ---- from the application
   /** Connects and stays connected. */
   connect() {
-    if (this.state === "closed" || this.state === "connected" || this.opening !== void 0) return;
+    if (this.state === "closed" || this.state === "connected" || this.opening) return;
     if (this.state === "disconnected") this.#former = this.traffic.requests.nextId();
     this.refusal = void 0;
     this.route.beginRound();
@@ -1967,15 +1972,17 @@ var Session = class {
     this.live?.spare(this.now());
     this.check();
   }
-  /** The token in use was replaced, and expires then. */
-  tokenExpires(token, atMs) {
-    const { live, connection } = this;
-    if (live && connection) {
-      live.token = token;
-      this.connection = { ...connection, expiresAtMs: atMs };
-    }
+  /** A node has taken this token, which expires then. */
+  tokenTaken(token, atMs) {
+    this.#taken = token;
+    if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
     this.settle();
+  }
+  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is one. */
+  tokenRefused(token) {
+    if (this.token === token) this.token = this.#taken;
+    return this.token !== token;
   }
   // ---- time
   /** Asks for the next tick; at the end of whatever was done from outside. */
@@ -2032,12 +2039,11 @@ var Session = class {
     return opening;
   }
   #cancelOpening(error) {
-    const opening = this.opening;
-    if (!opening) return;
+    const { opening } = this;
     this.opening = void 0;
-    opening.cancel?.();
-    opening.link?.transport.close();
-    opening.settle?.(error);
+    opening?.cancel?.();
+    opening?.link?.transport.close();
+    opening?.settle?.(error);
   }
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening, outcome) {
@@ -2066,8 +2072,7 @@ var Session = class {
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
-    this.#attempts += 1;
-    link.attempt = this.#attempts;
+    link.attempt = this.#attempts += 1;
     const isSent = link.send([
       "connect",
       {
@@ -2105,11 +2110,10 @@ var Session = class {
     const old = this.live;
     this.live = link;
     if (old) this.#beginRetirement(old);
-    this.#connects += 1;
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects += 1 };
+    this.tokenTaken(link.token, expiresAtMs);
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
     opening.settle?.();
@@ -2129,7 +2133,7 @@ var Session = class {
     }
     opening.settle?.(error);
     if (this.live) this.#stay(opening.purpose, this.live, error);
-    else if (error.code === UNAUTHENTICATED && this.#resume !== void 0 && link !== void 0) {
+    else if (error.code === UNAUTHENTICATED && link && this.#resume) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
     } else if (this.#isFinal(error, link)) this.refused(error);
@@ -2173,14 +2177,15 @@ var Session = class {
   }
   /** Whether coming back would not change anything. */
   #isFinal({ transient, code: code2 }, link) {
-    return !transient || code2 === TOKEN_EXPIRED && !this.#options.canRefresh && this.#io.token === link?.token;
+    if (this.#options.canRefresh || code2 !== TOKEN_EXPIRED && code2 !== UNAUTHENTICATED) return !transient;
+    return !this.tokenRefused(link?.token);
   }
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error) {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    this.traffic.refuse(this.refusal);
     this.#setState("disconnected", error);
+    this.traffic.refuse(this.refusal);
   }
   // ---- connections
   #events(link) {
@@ -2204,7 +2209,7 @@ var Session = class {
   }
   /** A frame before `connected`. */
   #early(link, frame, stream) {
-    const opening = this.opening;
+    const { opening } = this;
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === "connected" && body.id === link.connectId) this.#established(opening, link, body);
@@ -2236,7 +2241,7 @@ var Session = class {
     this.live = void 0;
     this.#drop(link);
     this.#tokens.stop();
-    const due = this.due;
+    const { due } = this;
     this.due = void 0;
     if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
@@ -2246,7 +2251,7 @@ var Session = class {
       this.refused(error);
       return;
     }
-    if (this.opening !== void 0) {
+    if (this.opening) {
       this.#setState("connecting", error);
       return;
     }
@@ -2268,7 +2273,7 @@ var Session = class {
     this.#retiring = void 0;
     if (!link) return;
     this.#drop(link);
-    if (this.live !== void 0) this.traffic.requests.sendWaiting(this.live, this.now());
+    if (this.live) this.traffic.requests.sendWaiting(this.live, this.now());
   }
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain(link, { after_ms, url }) {
@@ -2283,17 +2288,17 @@ var Session = class {
     this.#tokens.stop();
     this.#tokens.giveUp = this.#io.fetchToken((token) => {
       const { live } = this;
-      if (live !== void 0 && token !== void 0) {
+      if (live && token !== void 0) {
         this.traffic.requests.send(live, this.now(), (id2) => ["refresh", { id: id2, token }], {
           reply: "refreshed",
           done: (body) => {
-            this.tokenExpires(token, body.expires_at_ms);
+            this.tokenTaken(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());
           }
         });
-      } else if (live !== void 0) this.#tokens.failed(this.now());
+      } else if (live) this.#tokens.failed(this.now());
       this.settle();
     });
   }
@@ -2334,7 +2339,6 @@ var SLEPT_MS2 = 1e3;
 var LONGEST_TIMER_MS = 2 ** 31 - 1;
 var Engine = class {
   session;
-  token;
   stateChanged;
   random = Math.random;
   #options;
@@ -2345,7 +2349,6 @@ var Engine = class {
   constructor(options, stateChanged) {
     this.#options = options;
     this.stateChanged = stateChanged;
-    this.token = options.token;
     const [first, ...others] = options.urls.map((url) => options.parts.address(url));
     if (first === void 0) throw new TypeError("no address is given");
     const canRefresh = options.getToken !== void 0;
@@ -2375,7 +2378,7 @@ var Engine = class {
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal, timeoutMs) {
     const { getToken } = this.#options;
-    if (getToken === void 0) return this.token;
+    if (getToken === void 0) return this.session.token;
     try {
       return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {
@@ -2414,7 +2417,8 @@ var VERSION = "0.1.0";
 // src/client.ts
 var SkywaveCore = class {
   #events = new Emitter();
-  #engine;
+  /** @internal */
+  session;
   /** All that somebody has named, as long as somebody holds them. */
   #channels = /* @__PURE__ */ new Map();
   /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
@@ -2427,6 +2431,7 @@ var SkywaveCore = class {
     const { token, getToken, name = "skywave-js", version = VERSION } = options;
     const session = {
       ...choice,
+      token,
       connectTimeoutMs: options.connectTimeoutMs ?? 5e3,
       requestTimeoutMs: options.requestTimeoutMs ?? 1e4,
       publishQueue: options.publishQueue ?? 1024,
@@ -2434,17 +2439,14 @@ var SkywaveCore = class {
       client: { name, version }
     };
     const urls = [url].flat();
-    this.#engine = new Engine({ urls, token, getToken, parts: parts2, session }, (state, error, retryAtMs) => {
+    const engine = new Engine({ urls, getToken, parts: parts2, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit("state", { state, error, retryAtMs });
       if (state === "connected" && this.connection?.hasExpired) this.#events.emit("expired", this.connection);
     });
+    this.session = engine.session;
     this.outgoing = new Outgoing(this.session);
     if (options.autoConnect !== false) this.session.connect();
-  }
-  /** @internal */
-  get session() {
-    return this.#engine.session;
   }
   get state() {
     return this.session.state;
@@ -2517,15 +2519,14 @@ var SkywaveCore = class {
   }
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token, { signal } = {}) {
-    const engine = this.#engine;
-    engine.token = token;
+    const { session } = this;
+    session.token = token;
     try {
       const { expires_at_ms: atMs } = await this.outgoing.ask("refresh", { token }, { signal });
-      this.session.tokenExpires(token, atMs);
+      session.tokenTaken(token, atMs);
       return atMs;
     } catch (error) {
-      const { live } = this.session;
-      if (live && engine.token === token && !error.transient) engine.token = live.token;
+      if (session.live && !error.transient) session.tokenRefused(token);
       throw error;
     }
   }

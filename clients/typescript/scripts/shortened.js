@@ -9,7 +9,7 @@ const INTERNAL = `
   opening outgoing pacer parts pass phases plan positionOf presenceChanged problem promise publishes purpose
   reader refreshAt refusal refuse refused releaseAll remembers replied reply requests restsUntil resumeAt route schedule
   sendOn sendPublishes sendWaiting sentAt sentOn settle since smoothedMs soonest spare stateChanged stayUntil stop take taken
-  targets tick timeoutMs tokenExpires tookMs traffic tried trips trusted until upFailed urls waitsSince whenOver withdraw woke
+  targets tick timeoutMs tokenRefused tokenTaken tookMs traffic tried trips trusted until upFailed urls waitsSince whenOver withdraw woke
   worked`;
 
 export const SHORTENED = INTERNAL.trim().split(/\s+/);

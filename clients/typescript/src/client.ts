@@ -67,7 +67,8 @@ export interface ClientEvents {
 /** A session with a node, kept up over breaks and nodes. */
 export class SkywaveCore {
   readonly #events = new Emitter<ClientEvents>();
-  readonly #engine: Engine;
+  /** @internal */
+  protected readonly session: Session;
   /** All that somebody has named, as long as somebody holds them. */
   readonly #channels = new Map<string, WeakRef<Channel>>();
   /** Those that are there though nobody may hold them: with listeners, iterations or a subscription. */
@@ -81,6 +82,7 @@ export class SkywaveCore {
     const { token, getToken, name = 'skywave-js', version = VERSION } = options;
     const session = {
       ...choice,
+      token,
       connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
       requestTimeoutMs: options.requestTimeoutMs ?? 10_000,
       publishQueue: options.publishQueue ?? 1_024,
@@ -88,18 +90,14 @@ export class SkywaveCore {
       client: { name, version },
     };
     const urls: NodeUrl[] = [url].flat();
-    this.#engine = new Engine({ urls, token, getToken, parts, session }, (state, error, retryAtMs) => {
+    const engine = new Engine({ urls, getToken, parts, session }, (state, error, retryAtMs) => {
       this.#error = error;
       this.#events.emit('state', { state, error, retryAtMs });
       if (state === 'connected' && this.connection?.hasExpired) this.#events.emit('expired', this.connection);
     });
+    this.session = engine.session;
     this.outgoing = new Outgoing(this.session);
     if (options.autoConnect !== false) this.session.connect();
-  }
-
-  /** @internal */
-  protected get session(): Session {
-    return this.#engine.session;
   }
 
   get state(): State {
@@ -193,16 +191,15 @@ export class SkywaveCore {
 
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
-    const engine = this.#engine;
+    const { session } = this;
     // The next connection begins with it, unless the node refuses it first or nobody waits any more.
-    engine.token = token;
+    session.token = token;
     try {
       const { expires_at_ms: atMs } = await this.outgoing.ask('refresh', { token }, { signal });
-      this.session.tokenExpires(token, atMs);
+      session.tokenTaken(token, atMs);
       return atMs;
     } catch (error) {
-      const { live } = this.session;
-      if (live && engine.token === token && !(error as SkywaveError).transient) engine.token = live.token;
+      if (session.live && !(error as SkywaveError).transient) session.tokenRefused(token);
       throw error;
     }
   }

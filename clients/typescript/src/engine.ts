@@ -16,7 +16,6 @@ export interface EngineOptions {
   readonly session: Omit<SessionOptions, 'addresses' | 'canRefresh'>;
   readonly urls: readonly NodeUrl[];
   readonly parts: Parts;
-  readonly token: string | undefined;
   readonly getToken: GetToken | undefined;
 }
 
@@ -27,7 +26,6 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export class Engine implements SessionIo {
   readonly session: Session;
-  token: string | undefined;
   readonly stateChanged: SessionIo['stateChanged'];
   readonly random = Math.random;
   readonly #options: EngineOptions;
@@ -39,7 +37,6 @@ export class Engine implements SessionIo {
   constructor(options: EngineOptions, stateChanged: SessionIo['stateChanged']) {
     this.#options = options;
     this.stateChanged = stateChanged;
-    this.token = options.token;
     const [first, ...others] = options.urls.map((url) => options.parts.address(url));
     if (first === undefined) throw new TypeError('no address is given');
     const canRefresh = options.getToken !== undefined;
@@ -74,7 +71,7 @@ export class Engine implements SessionIo {
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal: AbortSignal, timeoutMs: number): Promise<string | undefined> {
     const { getToken } = this.#options;
-    if (getToken === undefined) return this.token;
+    if (getToken === undefined) return this.session.token;
     try {
       return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {

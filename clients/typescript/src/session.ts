@@ -37,6 +37,10 @@ export class Session implements TrafficHost {
   refusal: RequestError | undefined;
   live: Link | undefined;
   network: Network;
+  /** The token that the next connection begins with, unless there is something that gives them. */
+  token: string | undefined;
+  /** The one that a node took last; before that, the one to begin with. */
+  #taken: string | undefined;
   readonly route: Router;
   /** The connection that is on its way. */
   opening: Opening | undefined;
@@ -66,6 +70,7 @@ export class Session implements TrafficHost {
   constructor(options: SessionOptions, network: Network, io: SessionIo) {
     this.#options = options;
     this.#io = io;
+    this.#taken = this.token = options.token;
     this.network = network;
     this.route = io.route(options);
     this.traffic = new Traffic(options, this);
@@ -83,7 +88,7 @@ export class Session implements TrafficHost {
 
   /** Connects and stays connected. */
   connect(): void {
-    if (this.state === 'closed' || this.state === 'connected' || this.opening !== undefined) return;
+    if (this.state === 'closed' || this.state === 'connected' || this.opening) return;
     if (this.state === 'disconnected') this.#former = this.traffic.requests.nextId();
     this.refusal = undefined;
     this.route.beginRound();
@@ -146,15 +151,18 @@ export class Session implements TrafficHost {
     this.check();
   }
 
-  /** The token in use was replaced, and expires then. */
-  tokenExpires(token: string, atMs: number): void {
-    const { live, connection } = this;
-    if (live && connection) {
-      live.token = token;
-      this.connection = { ...connection, expiresAtMs: atMs };
-    }
+  /** A node has taken this token, which expires then. */
+  tokenTaken(token: string | undefined, atMs: number | undefined): void {
+    this.#taken = token;
+    if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
     this.settle();
+  }
+
+  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is one. */
+  tokenRefused(token: string | undefined): boolean {
+    if (this.token === token) this.token = this.#taken;
+    return this.token !== token;
   }
 
   // ---- time
@@ -219,12 +227,11 @@ export class Session implements TrafficHost {
   }
 
   #cancelOpening(error: SkywaveError): void {
-    const opening = this.opening;
-    if (!opening) return;
+    const { opening } = this;
     this.opening = undefined;
-    opening.cancel?.();
-    opening.link?.transport.close();
-    opening.settle?.(error);
+    opening?.cancel?.();
+    opening?.link?.transport.close();
+    opening?.settle?.(error);
   }
 
   /** A handshake has completed: what follows is `connect`. */
@@ -255,8 +262,7 @@ export class Session implements TrafficHost {
     link.asked = asked;
     link.connectId = this.traffic.requests.nextId();
     link.frameBytes = this.#frameBytes;
-    this.#attempts += 1;
-    link.attempt = this.#attempts;
+    link.attempt = this.#attempts += 1;
     const isSent = link.send([
       'connect',
       {
@@ -297,11 +303,10 @@ export class Session implements TrafficHost {
     const old = this.live;
     this.live = link;
     if (old) this.#beginRetirement(old);
-    this.#connects += 1;
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
-    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects };
-    if (this.#options.canRefresh) this.#tokens.expires(expiresAtMs, this.now(), link.token);
+    this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: (this.#connects += 1) };
+    this.tokenTaken(link.token, expiresAtMs);
     // A preference is followed once, so that two nodes cannot play ball with a client.
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
@@ -324,7 +329,7 @@ export class Session implements TrafficHost {
     }
     opening.settle?.(error);
     if (this.live) this.#stay(opening.purpose, this.live, error);
-    else if (error.code === UNAUTHENTICATED && this.#resume !== undefined && link !== undefined) {
+    else if (error.code === UNAUTHENTICATED && link && this.#resume) {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
@@ -377,16 +382,16 @@ export class Session implements TrafficHost {
 
   /** Whether coming back would not change anything. */
   #isFinal({ transient, code }: SkywaveError, link?: Link): boolean {
-    return !transient || (code === TOKEN_EXPIRED && !this.#options.canRefresh && this.#io.token === link?.token);
+    if (this.#options.canRefresh || (code !== TOKEN_EXPIRED && code !== UNAUTHENTICATED)) return !transient;
+    return !this.tokenRefused(link?.token);
   }
 
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error: SkywaveError): void {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    // Before it is told: who hears of it may connect anew.
-    this.traffic.refuse(this.refusal);
     this.#setState('disconnected', error);
+    this.traffic.refuse(this.refusal);
   }
 
   // ---- connections
@@ -413,7 +418,7 @@ export class Session implements TrafficHost {
 
   /** A frame before `connected`. */
   #early(link: Link, frame: ServerFrame, stream: number | undefined): void {
-    const opening = this.opening;
+    const { opening } = this;
     if (opening?.link !== link) return;
     const [name, body] = frame;
     if (name === 'connected' && body.id === link.connectId) this.#established(opening, link, body);
@@ -449,7 +454,7 @@ export class Session implements TrafficHost {
     this.live = undefined;
     this.#drop(link);
     this.#tokens.stop();
-    const due = this.due;
+    const { due } = this;
     this.due = undefined;
     if (due?.address !== undefined && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
@@ -460,7 +465,7 @@ export class Session implements TrafficHost {
       this.refused(error);
       return;
     }
-    if (this.opening !== undefined) {
+    if (this.opening) {
       this.#setState('connecting', error);
       return;
     }
@@ -486,7 +491,7 @@ export class Session implements TrafficHost {
     this.#retiring = undefined;
     if (!link) return;
     this.#drop(link);
-    if (this.live !== undefined) this.traffic.requests.sendWaiting(this.live, this.now());
+    if (this.live) this.traffic.requests.sendWaiting(this.live, this.now());
   }
 
   /** The node wants this client gone; all its clients spread over the first half of the time. */
@@ -504,17 +509,17 @@ export class Session implements TrafficHost {
     this.#tokens.stop();
     this.#tokens.giveUp = this.#io.fetchToken((token) => {
       const { live } = this;
-      if (live !== undefined && token !== undefined) {
+      if (live && token !== undefined) {
         this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
           reply: 'refreshed',
           done: (body: ServerFrames['refreshed']) => {
-            this.tokenExpires(token, body.expires_at_ms);
+            this.tokenTaken(token, body.expires_at_ms);
           },
           failed: () => {
             this.#tokens.failed(this.now());
           },
         });
-      } else if (live !== undefined) this.#tokens.failed(this.now());
+      } else if (live) this.#tokens.failed(this.now());
       this.settle();
     });
   }

@@ -35,13 +35,13 @@ export interface SessionOptions extends TrafficOptions, RouteOptions {
   readonly connectTimeoutMs: number;
   /** Whether a new token can be fetched when one expires. */
   readonly canRefresh: boolean;
+  /** The one to begin with. */
+  readonly token?: string | undefined;
   readonly client: { readonly name: string; readonly version?: string | undefined };
 }
 
 /** The world around a session. What it is given to call is called later, never at once. */
 export interface SessionIo {
-  /** The one that the next connection begins with, unless there is something that gives tokens. */
-  readonly token: string | undefined;
   now(): number;
   /** What says where to go. */
   route(options: RouteOptions): Router;

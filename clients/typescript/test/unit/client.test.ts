@@ -163,34 +163,37 @@ describe('a client', () => {
     client.close();
   });
 
+  for (const [isCode, code, times] of [['unauthenticated', 3503, 2], ['token_expired', 3005, 1]] as const) {
+    it(`goes back to the token that a node took where one brought without a connection is ${isCode}`, async () => {
+      const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'good', autoConnect: false, backoff: { firstMs: 1, maxMs: 1 } });
+      let socket = await connected(client);
+      const next = async (): Promise<FakeWebSocket> => {
+        while (FakeWebSocket.last === socket || FakeWebSocket.last.sent.length === 0) await settled();
+        return (socket = FakeWebSocket.last);
+      };
+      socket.fire('onclose', { code: 1006, reason: '' });
+      const refused = client.refresh('bad');
+      for (let attempt = 0; attempt < times; attempt += 1) {
+        await next();
+        assert.equal(socket.last('connect').token, 'bad');
+        socket.says({ disconnect: { code, reason: isCode, reconnect: code === 3005 } });
+      }
+      await next();
+      assert.equal(socket.last('connect').token, 'good');
+      welcomes(socket);
+      socket.says({ error: { id: socket.last('refresh').id, code: 101, reason: isCode, message: 'no', transient: false } });
+      await assert.rejects(refused, { code: 101 });
+      socket.says({ disconnect: { code: 3005, reason: 'token_expired', reconnect: true } });
+      assert.equal(client.state, 'disconnected', 'there is no other token');
+      client.close();
+    });
+  }
+
   it('connects with the token that it was given while there was no connection', async () => {
     const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, token: 'old', autoConnect: false });
     const refreshed = client.refresh('new').catch(() => undefined);
     assert.equal((await connected(client)).last('connect').token, 'new');
     client.close();
     await refreshed;
-  });
-
-  it('tells whoever waits why the node refuses it, though a listener connects anew at once', async () => {
-    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
-    const socket = await connected(client);
-    const channel = client.channel('chat:1');
-    const waiting = [channel.publish(1), channel.history(), channel.subscribe(), channel.publications().next()];
-    const later: Promise<unknown>[] = [];
-    client.on('state', ({ state }) => {
-      if (state !== 'disconnected') return;
-      client.connect().catch(() => undefined);
-      later.push(channel.publish(2));
-    });
-    socket.says({ disconnect: { code: 3504, reason: 'disconnected', reconnect: false } });
-    for (const one of waiting) await assert.rejects(one, { code: 3504, transient: false });
-    await settled();
-    const next = FakeWebSocket.last;
-    const limits = { frame_bytes: 65_536, publishes_per_second: 0 };
-    const heartbeat = { interval_ms: 60_000, timeout_ms: 10_000 };
-    next.says({ connected: { id: next.last('connect').id, session: 's', resume: 'r', node: 'n', region: 'eu', resumed: false, heartbeat, limits, regions: [] } });
-    next.says({ published: { id: next.last('publish').id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 } });
-    await Promise.all(later);
-    client.close();
   });
 });

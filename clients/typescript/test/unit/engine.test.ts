@@ -23,7 +23,7 @@ function engine(): Engine {
     headStartMs: 0,
     storage: undefined,
   } as const;
-  return new Engine({ urls: ['ws://a.example'], parts, session, token: undefined, getToken: undefined }, () => undefined);
+  return new Engine({ urls: ['ws://a.example'], parts, session, getToken: undefined }, () => undefined);
 }
 
 describe('the clock of a session', () => {

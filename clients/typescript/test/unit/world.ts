@@ -109,7 +109,6 @@ export class World implements SessionIo, Surroundings {
   time = 1_000_000;
   chance = 0.5;
   readonly dials: { request: DialRequest; done: (outcome: DialOutcome) => void; isCancelled: boolean }[] = [];
-  token: string | undefined;
   readonly tokenRequests: ((token: string | undefined) => void)[] = [];
   /** How many fetches of tokens were given up. */
   givenUp = 0;
