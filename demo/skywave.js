@@ -675,7 +675,7 @@ var Channel = class {
       this.#isKept = true;
       this.#isStopped = false;
       this.#check();
-      if (this.#subscribed !== void 0) resolve(this.#subscribed);
+      if (this.#subscribed) resolve(this.#subscribed);
       const waiter = { resolve, reject };
       this.#waiting.add(waiter);
       return () => {
@@ -871,7 +871,7 @@ var Channel = class {
     if ((told && this.#members.size) !== count && count <= MOST_MEMBERS) void this.#askMembers();
   }
   async #askMembers() {
-    if (this.#meanwhile !== void 0) return;
+    if (this.#meanwhile) return;
     let presence;
     do {
       this.#meanwhile = [];
@@ -884,6 +884,7 @@ var Channel = class {
   #found({ count, members: members2 }, since = []) {
     const before = this.#members;
     const there = this.#members = new Map(members2.map((member) => [member.session, member]));
+    this.#meanwhile &&= [];
     for (const change of since) {
       apply(there, change);
       count = change.count;

@@ -186,7 +186,7 @@ export class Channel<Message = unknown, Event = unknown> {
       this.#isKept = true;
       this.#isStopped = false;
       this.#check();
-      if (this.#subscribed !== undefined) resolve(this.#subscribed);
+      if (this.#subscribed) resolve(this.#subscribed);
       const waiter = { resolve, reject };
       this.#waiting.add(waiter);
       return () => {
@@ -407,7 +407,7 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   async #askMembers(): Promise<void> {
-    if (this.#meanwhile !== undefined) return;
+    if (this.#meanwhile) return;
     let presence: ServerFrames['presence'] | undefined;
     do {
       this.#meanwhile = [];
@@ -422,6 +422,8 @@ export class Channel<Message = unknown, Event = unknown> {
   #found({ count, members }: Pick<ServerFrames['presence'], 'count' | 'members'>, since: readonly Change[] = []): void {
     const before = this.#members;
     const there = (this.#members = new Map(members.map((member) => [member.session, member])));
+    // What was told before it is of no account to an older one that is still to come.
+    this.#meanwhile &&= [];
     for (const change of since) {
       apply(there, change);
       count = change.count;

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 import { confirm, connected, settled } from './channel_stage.js';
+import { CONNECTED } from './world.js';
 
 const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
 
@@ -70,6 +71,26 @@ describe('the members of a channel', () => {
     const next = world.comesBack();
     assert.equal(next.all('presence').length, 0);
     mock.timers.reset();
+  });
+
+  it('are those of the newest connection, whatever was told on the one before while it was asked who is there', async () => {
+    const stage = connected({ presence: true });
+    const { channel, node, world } = stage;
+    channel.on('presence', () => undefined);
+    await settled();
+    confirm(stage, 0, { count: 2, members: [member('a')] });
+    node.says(['presence_changed', { channel: 'chat:1', count: 3, joined: [member('gone')], left: [] }]);
+    node.breaks();
+    world.pass(1_000);
+    const next = world.opens();
+    const there = { count: 2, members: ['a', 'b'].map(member) };
+    next.says(
+      ['connected', { ...CONNECTED, id: next.last('connect').id, resumed: true }],
+      ['subscribed', { channel: 'chat:1', position: { eu: { epoch: 'e', offset: 0 } }, recovered: true, presence: there }],
+    );
+    next.says(['presence', { id: next.last('presence').id, channel: 'chat:1', ...there }]);
+    await settled();
+    assert.deepEqual(channel.members.map(({ session }) => session), ['a', 'b']);
   });
 
   it('are asked for where a change names nobody, though there are as many as before', async () => {
