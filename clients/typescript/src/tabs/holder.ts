@@ -9,7 +9,8 @@ export class Holder extends Skywave {
 
   /** It connects when a tab wants it to, and follows the pages of all of them. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string) {
-    super(url, { ...options, autoConnect: false, followPage: false });
+    // Each tab has a bound of its own: one more here would refuse a publish and take those behind it.
+    super(url, { ...options, publishQueue: Infinity, autoConnect: false, followPage: false });
     const { session, outgoing } = this;
     const hub = (this.#hub = new Hub(share, {
       outgoing,

@@ -291,7 +291,8 @@ export class Hub {
 
   #publish(tab: string, { id, channel, key = randomKey(), data }: ClientFrames['publish'], sentAtMs: number | undefined): void {
     const published = this.#upstream.outgoing.publish({ channel, data, key, sentAtMs });
-    this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }]);
+    // The tab would send it again behind what followed it. Only where it may have taken effect, that is not to be refused.
+    this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }], sentAtMs === undefined);
   }
 
   #emit(tab: string, { channel, slot, data }: ClientFrames['emit']): void {
@@ -314,13 +315,15 @@ export class Hub {
     this.#reply(tab, id, asked, (reply) => [replies[name], { ...reply, id }] as unknown as ServerFrame);
   }
 
-  #reply<Result>(tab: string, id: number, result: Promise<Result>, frame: (result: Result) => ServerFrame): void {
+  /** `isFinal`: what fails is not to be tried again, whatever it failed for. */
+  #reply<Result>(tab: string, id: number, result: Promise<Result>, frame: (result: Result) => ServerFrame, isFinal = false): void {
     result.then(
       (value) => {
         this.#tell(tab, frame(value));
       },
       (error: unknown) => {
-        this.#refuse(tab, id, error instanceof SkywaveError ? error : requestError('internal', String(error)));
+        const { code, reason, message, transient } = error instanceof SkywaveError ? error : requestError('internal', String(error));
+        this.#refuse(tab, id, { code, reason, message, transient: transient && !isFinal });
       },
     );
   }

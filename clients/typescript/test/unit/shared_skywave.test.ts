@@ -327,6 +327,51 @@ describe('a client that tabs share', () => {
     assert.deepEqual(node.published, ['k']);
   });
 
+  for (const where of ['memory', 'an outbox']) {
+    it(`publishes what waits in each tab, in its order, however much waits in the others, in ${where}`, async () => {
+      const outbox = { load: () => Promise.resolve([]), add: () => Promise.resolve(), remove: () => Promise.resolve() };
+      const options = { publishQueue: 2, ...(where === 'memory' ? {} : { outbox }) };
+      const tabs = [tab(options), tab(options), tab(options)];
+      await Promise.all(tabs.map((one) => one.connect()));
+      node.isMute = true;
+      for (const [place, one] of tabs.entries()) {
+        for (const key of [`${place}a`, `${place}b`]) one.channel('chat:1').publish(1, { key }).catch(() => undefined);
+        await assert.rejects(one.channel('chat:1').publish(1), { reason: 'limit_reached' });
+      }
+      await until('all that waits', () => node.published.length === 6);
+      for (const place of [0, 1, 2]) assert.deepEqual(node.published.filter((key) => key.startsWith(`${place}`)), [`${place}a`, `${place}b`]);
+    });
+  }
+
+  it('tells whoever published what the outbox failed at, and does not try it again behind what followed', async () => {
+    const add = ({ key }: { key: string }): Promise<void> => (key === 'a' ? Promise.reject(new Error('the disk is full')) : Promise.resolve());
+    const outbox = { load: () => Promise.resolve([]), add, remove: () => Promise.resolve() };
+    const [, second] = [tab({ outbox }), tab({ outbox })];
+    await second.connect();
+    const [failed, other] = ['a', 'b'].map((key) => second.channel('chat:1').publish(1, { key }));
+    await assert.rejects(failed ?? Promise.resolve(), { reason: 'unavailable', message: /the disk is full/ });
+    await other;
+    assert.deepEqual(node.published, ['b']);
+  });
+
+  it('goes on with what a former holder may have sent though the outbox fails', async () => {
+    let isFull = false;
+    const add = (): Promise<void> => (isFull ? Promise.reject(new Error('the disk is full')) : Promise.resolve());
+    const outbox = { load: () => Promise.resolve([]), add, remove: () => Promise.resolve() };
+    const [first, second] = [tab({ outbox }), tab({ outbox })];
+    await Promise.all([first.connect(), second.connect()]);
+    node.isMute = true;
+    const published = second.channel('chat:1').publish(1, { key: 'a' });
+    await until('that it is sent', () => node.published.length === 1);
+    isFull = true;
+    node.isMute = false;
+    first.close();
+    await until('another holder', () => second.isHolder && second.state === 'connected');
+    await second.channel('chat:2').presence();
+    isFull = false;
+    assert.equal((await published).offset, 1);
+  });
+
   it('says nothing to other tabs under a name that another build makes short in another way', async () => {
     const line = openTabChannel(share);
     const names = new Set<string>();
