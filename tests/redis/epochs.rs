@@ -4,7 +4,8 @@ use crate::{
     server::RedisServer,
     world::{Node, at, channel, eventually, message, offsets},
 };
-use skywave::broker::{Broker, From};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use skywave::broker::{Broker, From, redis::epoch::is_later};
 use skywave_protocol::{Channel, Position, frame::GapReason};
 use std::collections::HashSet;
 
@@ -355,4 +356,58 @@ async fn a_server_that_comes_back_after_another_took_over_begins_another_epoch()
     assert!(first != second && second != third && first != third);
     assert_eq!(told(&node, &at(&first, 1)).await, (GapReason::EpochChanged, 0));
     assert_eq!(told(&node, &at(&second, 1)).await, (GapReason::EpochChanged, 0));
+}
+
+/// Names of epochs, of what is nearly one, and of anything else.
+fn epoch_name() -> impl Strategy<Value = String> {
+    let serial = prop_oneof![
+        Just("019ac0f00d1"),
+        Just("019AC0F00D1"),
+        Just("00000000abc"),
+        Just("fffffffffff"),
+        Just("19ac0f00d1")
+    ];
+    let random = prop_oneof![Just("aaaaa"), Just("AAAAA"), Just("00001"), Just("0000g"), Just("")];
+    let count = prop_oneof![
+        Just("1"),
+        Just("01"),
+        Just("2"),
+        Just("10"),
+        Just("9007199254740992"),
+        Just("9007199254740993"),
+        Just("999999999999999"),
+        Just("18446744073709551616"),
+        Just("+1"),
+        Just("1e1"),
+        Just(" 1"),
+        Just("0x1"),
+        Just("1.e2"),
+        Just(""),
+    ];
+    let joined = prop_oneof![8 => Just(".e"), 1 => Just("."), 1 => Just(""), 1 => Just("..e")];
+    prop_oneof![
+        9 => (serial, random, joined, count).prop_map(|(serial, random, joined, count)| format!("{serial}{random}{joined}{count}")),
+        3 => "[0-9a-f]{11}[0-9a-f]{5}\\.e[0-9]{1,17}",
+        1 => ".{0,32}",
+    ]
+}
+
+#[tokio::test]
+async fn scripts_and_nodes_take_the_same_of_two_epochs_for_the_later_one() {
+    const SCRIPT: &str = concat!(
+        include_str!("../../src/region/bridge/latest.lua"),
+        "local told = {}\nfor at = 1, #ARGV, 2 do told[#told + 1] = is_later(ARGV[at], ARGV[at + 1]) and 1 or 0 end\nreturn told"
+    );
+    let server = RedisServer::start().await;
+    let mut runner = TestRunner::default();
+    let pairs = prop::collection::vec((epoch_name(), epoch_name()), 100);
+    for _ in 0..200 {
+        let pairs = pairs.new_tree(&mut runner).unwrap().current();
+        let mut words = vec!["EVAL", SCRIPT, "0"];
+        words.extend(pairs.iter().flat_map(|(one, other)| [one.as_str(), other.as_str()]));
+        let told: Vec<u8> = server.run_words(&words).await;
+        for ((one, other), told) in pairs.iter().zip(told) {
+            assert_eq!(told == 1, is_later(one, other), "{one:?} {other:?}");
+        }
+    }
 }

@@ -7,6 +7,8 @@
 /// Hexadecimal digits of a life's serial, and of what stands behind it.
 const SERIAL: usize = 11;
 const RANDOM: usize = 5;
+/// The most digits of a count: Lua tells no more of them apart.
+const COUNT: usize = 15;
 
 /// Whether `epoch` came after `than`, as far as their names tell.
 pub fn is_later(epoch: &str, than: &str) -> bool {
@@ -30,7 +32,8 @@ struct Name<'a> {
 impl<'a> Name<'a> {
     fn read(epoch: &'a str) -> Option<Self> {
         let (life, number) = epoch.split_once(".e")?;
-        Some(Self { life, serial: serial_of(life)?, number: number.parse().ok()? })
+        let is_count = number.len() <= COUNT && number.bytes().all(|byte| byte.is_ascii_digit());
+        Some(Self { life, serial: serial_of(life)?, number: number.parse().ok().filter(|_| is_count)? })
     }
 }
 
@@ -62,6 +65,8 @@ mod tests {
             "019ac0f00d1bbbbb.e2",
             "019ac0f00d2aaaaa",
             "119ac0f00d2aaaaz.e1",
+            "119ac0f00d2aaaaa.e+1",
+            "119ac0f00d2aaaaa.e1000000000000000",
         ] {
             assert!(!is_later(other, named) && !is_later(named, other), "{other}");
         }

@@ -3,17 +3,17 @@
 -- Whether an epoch came after another, as far as their names tell: as `epoch.rs` has it.
 local function is_later(epoch, than)
   local function read(name)
-    local serial, rest, number = string.match(name, '^(%x+)(%x%x%x%x%x)%.e(%d+)$')
-    if serial and #serial == 11 then
-      return tonumber(serial, 16), rest, tonumber(number)
+    local life, number = string.match(name, '^(%x+)%.e(%d+)$')
+    if life and #life == 16 and #number <= 15 then
+      return tonumber(string.sub(life, 1, 11), 16), life, tonumber(number)
     end
   end
-  local serial, rest, number = read(epoch)
-  local than_serial, than_rest, than_number = read(than)
+  local serial, life, number = read(epoch)
+  local than_serial, than_life, than_number = read(than)
   if not (serial and than_serial) then
     return false
   end
-  return serial > than_serial or serial == than_serial and rest == than_rest and number > than_number
+  return serial > than_serial or life == than_life and number > than_number
 end
 
 -- A channel goes from one epoch to another. Where that one has an earlier name (the other region lost its data, and its clock
