@@ -111,6 +111,63 @@ async fn whoever_read_a_long_history_before_the_link_gets_nothing_old_either() {
     expect(&mut subscription, 31..=31).await;
 }
 
+/// Deletes these keys of all partitions of a region.
+async fn forget(deployment: &Deployment, name: &str, keys: &[&str]) {
+    for partition in 0..4 {
+        for key in keys {
+            deployment.region(name).redis.run::<u64>(&format!("DEL sky:{{{partition}}}:{key}")).await;
+        }
+    }
+}
+
+/// The numbers that a region tells of the channel's history.
+async fn told(client: &Client) -> Vec<u64> {
+    let page = soon(client.history("chat:1", HistoryRange::last(1_000))).await.unwrap();
+    page.publications.iter().map(|one| number(&one.data)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_link_began_may_be_forgotten_though_others_publish_and_no_history_tells_anything_twice() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.publish("us", 1..=3).await;
+    deployment.deliveries("eu", 3).await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    forget(&deployment, "eu", &["cursor", "pos:chat:1"]).await;
+    // More than are looked at at once.
+    deployment.publish("eu", 4..=400).await;
+    deployment.path("eu", "us").heal();
+    deployment.bridged("eu").await;
+    deployment.publish("us", 401..=401).await;
+    deployment.deliveries("eu", 401).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let told = told(&client).await;
+    assert!(told.iter().copied().eq(1..=401), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_brings_again_that_knows_less_than_the_one_before_stands_in_a_history_once() {
+    let mut deployment = Deployment::start(&["eu", "us"]).await;
+    deployment.add_node("eu").await;
+    let leading = deployment.leader("eu", "us").unwrap();
+    deployment.publish("us", 1..=3).await;
+    let redis = &deployment.region("eu").redis;
+    redis.keep_commands().await;
+    let asked = async || redis.given(&["HGET", "sky:{3}:cursor", "us"]).await;
+    eventually("a look at the cursors", async || asked().await >= 2).await;
+    deployment.publish("us", 4..=6).await;
+    deployment.deliveries("eu", 6).await;
+    drop(deployment.region_mut("eu").nodes.remove(leading));
+    forget(&deployment, "eu", &["cursor"]).await;
+    deployment.bridged("eu").await;
+    deployment.publish("us", 7..=7).await;
+    let delivered = || deployment.region("eu").numbers("chat:1", "us").last() == Some(&7);
+    eventually("the last publication", async || delivered()).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let told = told(&client).await;
+    assert!(told.iter().copied().eq(1..=7), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_link_began_may_be_forgotten_alone_and_no_history_tells_anything_twice() {
     // Alone, and together with where the channel stands.
@@ -121,18 +178,12 @@ async fn where_a_link_began_may_be_forgotten_alone_and_no_history_tells_anything
         deployment.region_mut("us").redis.restart().await;
         deployment.publish("us", 4..=6).await;
         deployment.deliveries("eu", 6).await;
-        let eu = deployment.region("eu");
-        for partition in 0..4 {
-            for key in gone {
-                eu.redis.run::<u64>(&format!("DEL sky:{{{partition}}}:{key}")).await;
-            }
-        }
+        forget(&deployment, "eu", gone).await;
         deployment.publish("us", 7..=7).await;
         deployment.bridged("eu").await;
         deployment.deliveries("eu", 7).await;
-        let client = eu.client(TransportChoice::WebSocket).await;
-        let page = soon(client.history("chat:1", HistoryRange::last(100))).await.unwrap();
-        let told: Vec<_> = page.publications.iter().map(|one| number(&one.data)).collect();
+        let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+        let told = told(&client).await;
         assert!(told.iter().copied().eq(1..=7), "{gone:?}: {told:?}");
         let options = SubscribeOptions { history: Some(100), ..SubscribeOptions::default() };
         let mut subscription = soon(client.subscribe("chat:1", options)).await.unwrap();

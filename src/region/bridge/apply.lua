@@ -12,7 +12,8 @@
 -- {`ok` or `stopped`, how many were applied, how many were known, how many do not follow the one before}.
 --
 -- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
--- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing.
+-- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing. What the
+-- history holds of it already, `REGION filling` tells.
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 12, 13
 local region, cursor = ARGV[3], ARGV[5]
 
@@ -37,13 +38,14 @@ local function is_replayed(text)
   return id and last and not is_before(last, id)
 end
 
-local points, position_ages, history_ages = {}, {}, {}
+local points, position_ages, history_ages, fillings = {}, {}, {}, {}
 
 local function point_of(key)
   local point = points[key]
   if not point then
-    local epoch, offset = string.match(redis.call('HGET', key, region) or '', '^(.*):(%d+)$')
-    point = { epoch = epoch, offset = tonumber(offset or nil) or 0 }
+    local stands = redis.call('HMGET', key, region, region .. ' filling')
+    local epoch, offset = string.match(stands[1] or '', '^(.*):(%d+)$')
+    point = { epoch = epoch, offset = tonumber(offset or nil) or 0, filling = stands[2] }
     points[key] = point
   end
   return point
@@ -85,13 +87,17 @@ for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
       failure = id
       break
     end
-    if tonumber(ARGV[at + 9]) > 0 then
+    local is_remembered = replayed and is_past(epoch, ARGV[at + 3], point.filling)
+    if tonumber(ARGV[at + 9]) > 0 and not is_remembered then
       local remembered = append(hist, 'MAXLEN', '=', ARGV[at + 9], id, at)
       if type(remembered) == 'table' then
         -- The log was lost and the clock stands behind: the history's ids are ahead of the log's.
         append(hist, 'MAXLEN', '=', ARGV[at + 9], '*', at)
       end
       history_ages[hist] = ARGV[at + 10]
+      if point.filling then
+        point.filling, fillings[pos] = replayed and epoch .. ':' .. ARGV[at + 3], true
+      end
     end
     if idempotency then
       redis.call('SET', idempotency, region .. ' ' .. epoch .. ':' .. ARGV[at + 3], 'NX', 'PX', ARGV[at + 12])
@@ -111,6 +117,13 @@ end
 for key, age in pairs(position_ages) do
   redis.call('HSET', key, region, points[key].epoch .. ':' .. points[key].text)
   redis.call('PEXPIRE', key, age)
+end
+for key in pairs(fillings) do
+  if points[key].filling then
+    redis.call('HSET', key, region .. ' filling', points[key].filling)
+  else
+    redis.call('HDEL', key, region .. ' filling')
+  end
 end
 for key, age in pairs(history_ages) do
   redis.call('PEXPIRE', key, age)

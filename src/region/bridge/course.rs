@@ -53,7 +53,7 @@ pub fn done(outcome: Result<Outcome, BrokerError>) -> Result<Tally, Interruption
         Ok(Outcome::Moved) => Err(Interruption::Moved),
         Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
         // Redis could not write: what it says is in its log.
-        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
+        Ok(Outcome::Stopped(_) | Outcome::Looked(_)) | Err(_) => Err(Interruption::LocalAway),
     }
 }
 
@@ -325,8 +325,7 @@ impl<'a> Course<'a> {
                 }
                 Ok(false)
             }
-            Outcome::Moved => Err(Interruption::Moved),
-            Outcome::Fenced(fence) => Err(Interruption::Fenced(fence)),
+            refused => done(Ok(refused)).map(|_| false),
         }
     }
 }

@@ -16,6 +16,12 @@ local function is_later(epoch, than)
   return serial > than_serial or life == than_life and number > than_number
 end
 
+-- Whether a publication is one up to which a history goes, `epoch:offset`, or came before it, as far as is known.
+local function is_past(epoch, offset, last)
+  local last_epoch, last_offset = string.match(last or '', '^(.*):(%d+)$')
+  return last_epoch and (epoch == last_epoch and tonumber(offset) <= tonumber(last_offset) or is_later(last_epoch, epoch))
+end
+
 -- A channel goes from one epoch to another. Where that one has an earlier name (the other region lost its data, and its clock
 -- stands behind), `REGION latest` is the latest that it left: who stands there is not ahead of this region.
 local function leave_epoch(pos, region, left, to)

@@ -6,7 +6,7 @@
 //! the log that would show what is lost for good, it is told.
 
 use super::{
-    apply::{MAX_ENTRIES, Mode, Step},
+    apply::{Applying, MAX_ENTRIES, Mode, Outcome, Step},
     course::{Interruption, Link, done},
     cursor::Cursor,
 };
@@ -207,29 +207,34 @@ async fn fill(
         link.pass_over(Malformed("position"));
         return Ok(());
     }
-    let applying = &link.applying;
-    let keys = &applying.local.keys;
-    let mut args: Vec<Vec<u8>> = [
-        link.region().to_owned(),
-        applying.token.to_string(),
-        position.to_owned(),
-        channel.to_string(),
-        retention.history.to_string(),
-        retention.history_age.as_millis().to_string(),
-        retention.position_age.as_millis().to_string(),
-    ]
-    .map(String::into_bytes)
-    .into();
-    for publication in entries {
-        args.extend(publication.arguments());
+    let Applying { local, token, .. } = &link.applying;
+    let keys = &local.keys;
+    let mut before = "+".to_owned();
+    loop {
+        let mut args: Vec<Vec<u8>> = [
+            link.region().to_owned(),
+            token.to_string(),
+            position.to_owned(),
+            channel.to_string(),
+            retention.history.to_string(),
+            retention.history_age.as_millis().to_string(),
+            retention.position_age.as_millis().to_string(),
+            before,
+        ]
+        .map(String::into_bytes)
+        .into();
+        args.extend(entries.iter().flat_map(Carried::arguments));
+        let request = Request::Script {
+            script: Script::Fill,
+            keys: vec![keys.cursor(keys.partition(channel)), keys.position(channel), keys.history(channel)],
+            args,
+        };
+        let _turn = link.applications.acquire().await;
+        match link.applying.call(request).await {
+            Ok(Outcome::Looked(bound)) => before = bound,
+            outcome => return done(outcome).map(drop),
+        }
     }
-    let request = Request::Script {
-        script: Script::Fill,
-        keys: vec![keys.cursor(keys.partition(channel)), keys.position(channel), keys.history(channel)],
-        args,
-    };
-    let _turn = link.applications.acquire().await;
-    done(applying.call(request).await).map(drop)
 }
 
 async fn repair(
