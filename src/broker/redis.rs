@@ -35,7 +35,7 @@ use parking_lot::Mutex;
 use progress::Progress;
 use promises::Promises;
 pub use reading::point_of;
-use reading::{CHUNK, Reading, Retained, read_cursor};
+use reading::{CHUNK, Reading, Retained, is_of, read_cursor};
 use recovery::{ChunkLimit, Head};
 use redis::Value;
 use retention::{LOG_LENGTH, Retention};
@@ -134,6 +134,7 @@ impl RedisBroker {
                 marks,
                 progress: progress.clone(),
             },
+            others: remotes.clone(),
             cache,
             progress,
             promises,
@@ -162,7 +163,7 @@ impl RedisBroker {
         let namespace = self.namespace(channel)?;
         let age = (namespace.history > 0).then_some(namespace.history_age);
         let position_age = Retention::of(Some(namespace)).position_age;
-        Ok(Retained { channel: channel.clone(), age, position_age })
+        Ok(Retained { channel: channel.clone(), age, position_age, over: Position::new() })
     }
 
     /// The region that orders a namespace's publications.
@@ -342,6 +343,7 @@ fn accepted(value: Value) -> Result<(Accepted, String), Malformed> {
 /// that the others find the cache filled.
 struct Resuming {
     reading: Reading,
+    others: BTreeMap<Origin, Redis>,
     cache: Arc<Cache>,
     progress: Arc<Progress>,
     promises: Arc<Promises>,
@@ -382,15 +384,47 @@ impl Resuming {
             && self.progress.is_to_be_examined(self.reading.keys.partition(channel), seen)
     }
 
+    /// What follows `position`. Whoever saw an epoch of another region that has not come here waits for it, unless that region
+    /// has left it: its name may be a later one all the same.
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
+        let (chunk, head) = self.read_after(retained, position.clone()).await?;
+        let Some(head) = head else { return Ok(chunk) };
+        let mut over = Position::new();
+        for (origin, seen) in head.awaited(&position).iter() {
+            if self.has_left(retained, &head, origin, &seen.epoch).await {
+                over.set(origin.clone(), seen.clone());
+            }
+        }
+        if over.is_empty() {
+            return Ok(chunk);
+        }
+        Ok(self.read_after(&Retained { over, ..retained.clone() }, position).await?.0)
+    }
+
+    /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this epoch. No
+    /// life comes back.
+    async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
+        let Some(redis) = self.others.get(origin) else { return false };
+        let life = redis.keys.life(redis.keys.partition(&retained.channel));
+        let present = redis.commands.call(Request::command(["HGET", &life, "life"])).await.map(reply::text);
+        let Ok(Ok(present)) = present else { return false };
+        head.stands(origin).is_some_and(|point| is_of(&present, &point.epoch)) && !is_of(&present, epoch)
+    }
+
+    /// From the cache, or from Redis, which also says where the channel stands.
+    async fn read_after(
+        &self,
+        retained: &Retained,
+        position: Position,
+    ) -> Result<(Chunk, Option<Head>), BrokerError> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok(chunk);
+            return Ok((chunk, None));
         }
         let turn = Turn::of(self, channel);
         let guard = turn.lock.lock().await;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok(chunk);
+            return Ok((chunk, None));
         }
         let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
@@ -405,14 +439,14 @@ impl Resuming {
         // Nor is what is still to come of other regions in the window, unless nothing of them is here at all.
         let is_whole = head.coming.iter().all(|region| head.is_without(region));
         if unread.is_none() && chunk.complete && is_whole {
-            self.cache.fill(channel, &chunk, head.position, retained.age);
+            self.cache.fill(channel, &chunk, &head, retained.age);
         }
         drop(expected);
         drop(guard);
         if let Some(newest) = unread {
             self.log_was_read(channel, newest).await?;
         }
-        Ok(chunk)
+        Ok((chunk, Some(head)))
     }
 }
 

@@ -67,12 +67,15 @@ impl Script {
                 concat!(
                     include_str!("../broker/redis/life.lua"),
                     include_str!("../broker/redis/begun.lua"),
+                    include_str!("../broker/redis/stream_id.lua"),
+                    include_str!("../broker/redis/reached_life.lua"),
                     include_str!("../broker/redis/read.lua")
                 )
             }
             Self::LifeOf => concat!(
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../broker/redis/stream_id.lua"),
+                include_str!("../broker/redis/reached_life.lua"),
                 include_str!("../broker/redis/life_of.lua")
             ),
             Self::Pull => concat!(

@@ -9,7 +9,6 @@ mod backlog;
 mod course;
 mod crossing;
 pub mod cursor;
-mod forgotten;
 mod listening;
 mod mailbox;
 mod pull;
@@ -193,7 +192,6 @@ impl Bridge {
         // Only now, as the mailboxes are open: what comes behind the heads is in them.
         let heads = heads(&link).await?;
         let cursors = self.cursors().await?;
-        forgotten::tell(&link, &heads, &cursors).await?;
         let places = self.places(&link, &heads, cursors).await?;
         let courses: FuturesUnordered<_> = (0..)
             .zip(heads.into_iter().zip(places))
@@ -277,6 +275,8 @@ impl Bridge {
         let cursor = known.map(|cursor| cursor.in_life(&head.life, head.born));
         let mut cursor = cursor.unwrap_or_else(|| self.beginning(partition, head));
         let backlog = if head.is_reached_by(cursor.id) {
+            // What others brought into the log is nothing to wait for.
+            cursor.id = cursor.id.max(head.born);
             None
         } else if is_trimmed(head, cursor.id) {
             let backlog = Backlog::whole(link, partition).await?;
@@ -297,7 +297,9 @@ impl Bridge {
     fn beginning(&self, partition: u16, head: &Head) -> Cursor {
         match self.reached.lock().get(&partition) {
             Some(reached) => reached.in_life(&head.life, head.born),
-            None => Cursor { life: head.life.clone(), id: head.newest, count: head.count },
+            None => {
+                Cursor { life: head.life.clone(), id: head.newest, count: head.count, born: Some(head.born) }
+            }
         }
     }
 
@@ -388,10 +390,10 @@ impl Place<'_> {
         is_trimmed(&backlog.head, self.cursor.id).then(|| backlog.begins_after())
     }
 
-    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is read.
+    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is read. And
+    /// one that does not say yet where that began.
     async fn enter(&mut self, link: &Link, partition: u16, head: &Head) -> Result<(), Interruption> {
-        let is_of_another = |stored: Cursor| stored.life != self.cursor.life;
-        if Cursor::parse(&self.stored).is_some_and(is_of_another) {
+        if !self.stored.is_empty() && self.stored != self.cursor.to_string() {
             done(link.applying.enter(partition, &self.stored, &self.cursor, head.last()).await)?;
             self.stored = self.cursor.to_string();
         }

@@ -1,7 +1,7 @@
 //! A region's Redis begins another life, of which the regions learn at different times.
 
 use crate::{
-    deployment::{Deployment, subscribe},
+    deployment::{Deployment, ear, subscribe},
     patience::soon,
     server::RedisServer,
 };
@@ -57,6 +57,32 @@ async fn what_a_region_lost_of_a_channel_before_it_crossed_is_told_though_nothin
         let next = soon(subscription.next()).await;
         assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_region_lost_of_a_channel_is_told_though_others_of_its_log_were_left_that_had_not_crossed() {
+    let servers = vec![("eu", RedisServer::durable().await), ("us", RedisServer::start().await)];
+    let mut deployment = Deployment::on(servers, "", "").await;
+    publish(&deployment, 1..=2).await;
+    deployment.deliveries("eu", 4).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut subscription = subscribe(&client, "chat:1").await;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    // In all its partitions.
+    for number in 0..16 {
+        deployment
+            .region("us")
+            .insist(&format!("chat:other {number}"), number, &format!("key {number}"))
+            .await;
+    }
+    deployment.region("us").redis.run::<()>("SAVE").await;
+    publish(&deployment, 3..=3).await;
+    deployment.region_mut("us").redis.restart().await;
+    deployment.path("eu", "us").heal();
+    let next = soon(subscription.next()).await;
+    let Some(ChannelEvent::Gap(gap)) = next else { panic!("{next:?}") };
+    assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 0));
 }
 
 /// Subscribes to what follows what was seen of `us`.
@@ -161,5 +187,44 @@ async fn who_saw_what_a_region_with_a_clock_behind_began_gets_nothing_again_wher
     for (subscription, last) in subscriptions.iter_mut().zip(last) {
         let got = gets(subscription, &last).await;
         assert!(matches!(&*got, [ChannelEvent::Publication(_)]), "{got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_a_life_that_nobody_else_knew_is_told_that_it_ended_though_the_next_has_an_earlier_name() {
+    for loses_all in [false, true] {
+        let servers = vec![("eu", RedisServer::start().await), ("us", RedisServer::with_clock().await)];
+        let mut deployment = Deployment::on(servers, "", "").await;
+        publish(&deployment, 1..=2).await;
+        deployment.deliveries("eu", 4).await;
+        deployment.path("eu", "us").cut();
+        deployment.path("eu", "us").reset();
+        deployment.region("us").redis.run::<()>("SAVE").await;
+        deployment.region_mut("us").redis.restart().await;
+        let seen = publish(&deployment, 3..=4).await;
+        let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+        let mut subscriptions = Vec::new();
+        for (channel, point) in CHANNELS.into_iter().zip(&seen) {
+            subscriptions.push(take_up(&client, channel, point).await.1);
+        }
+        // Nobody is left who knows of the life before.
+        deployment.region_mut("us").nodes.clear();
+        deployment.region_mut("us").ear = ear("eu", &deployment.region("eu").redis).await;
+        deployment.region("us").redis.set_clock(-3_600).await;
+        deployment.region("us").redis.run::<()>("FLUSHALL").await;
+        if loses_all {
+            deployment.region("eu").redis.run::<()>("FLUSHALL").await;
+        }
+        deployment.add_node("us").await;
+        let last = publish(&deployment, 5..=6).await;
+        deployment.path("eu", "us").heal();
+        for (subscription, last) in subscriptions.iter_mut().zip(&last) {
+            let got = gets(subscription, last).await;
+            let of_us =
+                |event: &&ChannelEvent| !matches!(event, ChannelEvent::Gap(gap) if &*gap.origin == "eu");
+            let got: Vec<_> = got.iter().filter(of_us).collect();
+            let [ChannelEvent::Gap(gap), rest @ ..] = &*got else { panic!("{got:?}") };
+            assert_eq!((gap.reason, rest.len()), (GapReason::EpochChanged, 2), "{got:?}");
+        }
     }
 }

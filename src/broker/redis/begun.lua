@@ -21,6 +21,11 @@ local function is_marked(bitmap)
   return is_of_life(begun) and redis.call('GETBIT', bitmap, PLACES) == 1
 end
 
+-- In which channels begin, unless it is not known any more which have.
+local function fresh_epoch()
+  return is_of_life(begun) and begun or epoch_after(epochs)
+end
+
 -- The epoch in which a channel without position goes on, and whether that is one of its own.
 local function next_epoch(bitmap, places)
   if not is_marked(bitmap) then

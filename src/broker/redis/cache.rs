@@ -4,6 +4,7 @@
 //! on, so it misses nothing of what a subscriber who joined the hub before asking does not get live.
 //! An answer is given only where the window provably holds all that follows the asked position.
 
+use super::recovery::Head;
 use crate::{
     broadcast::Publication,
     broker::{Chunk, Lost, MAX_CHUNK},
@@ -75,6 +76,8 @@ struct Window {
 struct Coverage {
     start: Position,
     head: Position,
+    /// Of other origins that are absent in `head`.
+    beginnings: Position,
 }
 
 impl Cache {
@@ -110,7 +113,7 @@ impl Cache {
 
     /// Takes what was read since [`Self::expect`]: a complete chunk, which ends at `head`. What is retained for `age`
     /// is read anew after that time: the window does not know what has expired meanwhile.
-    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: Position, age: Option<Duration>) {
+    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: &Head, age: Option<Duration>) {
         let mut windows = self.windows.lock();
         // Dropped meanwhile: something is missing.
         let Some(old) = windows.remove(channel) else { return };
@@ -118,7 +121,8 @@ impl Cache {
         window.stale_at = age.map(|age| Instant::now() + age);
         window.coming.clone_from(&chunk.coming);
         let start = beyond(&chunk.start, &chunk.lost);
-        window.coverage = Some(Coverage { start, head });
+        let (head, beginnings) = (head.position.clone(), head.beginnings.clone());
+        window.coverage = Some(Coverage { start, head, beginnings });
         for publication in &chunk.publications {
             window.push(publication.clone(), self.limit);
         }
@@ -222,7 +226,7 @@ impl Window {
     }
 
     fn after(&self, position: &Position, own: &Origin) -> Option<Vec<Arc<Publication>>> {
-        let Coverage { start, head } = self.coverage.as_ref()?;
+        let Coverage { start, head, beginnings } = self.coverage.as_ref()?;
         let own_head = head.get(own)?;
         let is_behind =
             |promised: &Point| promised.epoch != own_head.epoch || promised.offset > own_head.offset;
@@ -241,6 +245,12 @@ impl Window {
                 }
                 _ => return None,
             }
+        }
+        let is_elsewhere = |(origin, seen): &(Origin, Point)| {
+            head.get(origin).is_none() && beginnings.get(origin).is_some_and(|beginning| beginning != seen)
+        };
+        if position.iter().any(is_elsewhere) {
+            return None;
         }
         let is_unseen = |publication: &&Arc<Publication>| {
             let frame = publication.frame();

@@ -16,6 +16,11 @@ pub fn is_later(epoch: &str, than: &str) -> bool {
     epoch.serial > than.serial || epoch.life == than.life && epoch.number > than.number
 }
 
+/// Whether two epochs are of one life, of whatever version.
+pub fn are_of_one_life(epoch: &str, other: &str) -> bool {
+    epoch.split('.').next() == other.split('.').next()
+}
+
 /// A life's serial, as its name tells.
 pub fn serial_of(life: &str) -> Option<u64> {
     let is_name = life.len() == SERIAL + RANDOM && life.bytes().all(|byte| byte.is_ascii_hexdigit());

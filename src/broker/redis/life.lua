@@ -94,16 +94,15 @@ if over then
   begin_life()
 end
 
+local function is_of(some_life, epoch)
+  return some_life ~= '' and string.sub(epoch, 1, #some_life + 1) == some_life .. '.'
+end
+
 local function is_of_life(epoch)
-  return life ~= '' and string.sub(epoch, 1, #life + 1) == life .. '.'
+  return is_of(life, epoch)
 end
 
 -- The one that comes after so many.
 local function epoch_after(count)
   return life == '' and 'unknown' or life .. '.e' .. string.format('%.0f', count + 1)
-end
-
--- In which channels begin, unless it is not known any more which have.
-local function fresh_epoch()
-  return is_of_life(begun) and begun or epoch_after(epochs)
 end

@@ -7,7 +7,7 @@
 -- [7] log_age_ms: what is older goes, as it does with each publication: a Redis that is full takes none, and has to get room
 -- Answers {life, its serial, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
 -- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
--- a replay goes on}.
+-- a replay goes on, the lives of others of whose earlier lives nothing is to come, each as `region life`}.
 if has_log then
   local oldest_ms = math.max(0, now_ms - tonumber(ARGV[7]))
   redis.pcall('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f', oldest_ms), 'LIMIT', 100000)
@@ -19,13 +19,18 @@ if life == ARGV[4] and is_before(log['last-generated-id'], ARGV[5]) or serial < 
   begin_life()
 end
 -- As read.lua tells it: of this region itself while the life that is due cannot begin.
-local coming = { over and '' or nil }
+local coming, lives = { over and '' or nil }, {}
 if KEYS[3] then
   for region in string.gmatch(ARGV[3], '[^,]+') do
     local held = redis.call('HMGET', KEYS[3], region, region .. ':replay')
     if not held[1] or held[2] then
       coming[#coming + 1] = region
     end
+    local began_in = held[1] and reached_life(held[1])
+    if began_in then
+      lives[#lives + 1] = region .. ' ' .. began_in
+    end
   end
 end
-return { life, string.format('%.0f', serial), born, log['last-generated-id'], log.oldest, log['entries-added'], log.length, coming }
+return { life, string.format('%.0f', serial), born, log['last-generated-id'], log.oldest, log['entries-added'], log.length, coming,
+  lives }

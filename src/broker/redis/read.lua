@@ -9,8 +9,9 @@
 -- read than it misses.
 -- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
 -- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
--- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left}.
-local positions, filled, coming, latest = {}, {}, {}, {}
+-- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left, for each
+-- region of whose earlier lives nothing is to come where its present one begins}.
+local positions, filled, coming, latest, beginnings = {}, {}, {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
 for index = 1, #stored, 2 do
@@ -30,6 +31,10 @@ if KEYS[6] then
     local held = redis.call('HMGET', KEYS[6], region, region .. ':replay')
     if not held[1] and not known[region] then
       positions[#positions + 1], positions[#positions + 2] = region, 'unknown:0'
+    end
+    local began_in = held[1] and not held[2] and reached_life(held[1])
+    if began_in then
+      beginnings[#beginnings + 1], beginnings[#beginnings + 2] = region, began_in .. '.e1:0'
     end
     -- Channels that were filled in may stand further on than what was delivered.
     if not held[1] or held[2] then
@@ -72,6 +77,13 @@ local function missing()
       return nil
     end
     sum = sum + math.max(0, tonumber(head_offset) - tonumber(offset))
+  end
+  for index = 1, #beginnings, 2 do
+    -- Its epoch is over, wherever the channel stands.
+    local epoch = string.match(seen[beginnings[index]] or '', '^(.*):%d+$')
+    if epoch and not is_of(string.match(beginnings[index + 1], '^[^.]*'), epoch) then
+      return nil
+    end
   end
   return sum
 end
@@ -125,4 +137,4 @@ elseif ARGV[3] == 'forward' then
   end
   entries = read_from('XRANGE', bound, '+')
 end
-return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest }
+return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest, beginnings }

@@ -126,6 +126,8 @@ pub struct Retained {
     pub channel: Channel,
     pub age: Option<Duration>,
     pub position_age: Duration,
+    /// Where the reader stands in epochs of other regions that are over, though their names are later ones.
+    pub over: Position,
 }
 
 impl Reading {
@@ -173,7 +175,8 @@ impl Reading {
         position: Position,
         limit: ChunkLimit,
     ) -> Result<(Chunk, Head), BrokerError> {
-        if let Some(mark) = self.marks.find(&retained.channel, &position) {
+        let mark = self.marks.find(&retained.channel, &position).filter(|_| retained.over.is_empty());
+        if let Some(mark) = mark {
             let playback = Playback::new(position, mark.starts, limit);
             return self.forward(retained, playback, mark.from).await;
         }
@@ -299,10 +302,15 @@ impl Reading {
             commands = &self.spare;
             read = commands.call(self.request(retained, part, room)).await;
         }
-        self.answer(read?, (commands, &retained.channel), room.entries).map_err(|error| {
+        let value = read?;
+        let mut answer = self.answer(value, (commands, &retained.channel), room.entries).map_err(|error| {
             tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
             BrokerError::Unavailable
-        })
+        })?;
+        for (origin, point) in retained.over.iter() {
+            answer.head.succession.latest.set(origin.clone(), point.clone());
+        }
+        Ok(answer)
     }
 
     /// Whether a life of which something was told there is a past one. Then others took over from the server that told it,
@@ -317,7 +325,7 @@ impl Reading {
     }
 
     fn request(&self, retained: &Retained, part: Part<'_>, room: Room) -> Request {
-        let Retained { channel, age, position_age } = retained;
+        let Retained { channel, age, position_age, .. } = retained;
         let (order, bound) = match part {
             _ if age.is_none() => ("head", "+".to_owned()),
             Part::Nothing => ("head", "+".to_owned()),
@@ -377,15 +385,18 @@ impl Reading {
                 Value::Array(coming),
                 over,
                 Value::Array(latest),
+                Value::Array(beginnings),
             ],
-        ) = <[Value; 10]>::try_from(parts)
+        ) = <[Value; 11]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
+        let beginnings = points(beginnings)?.into_iter().collect();
         let life = reply::text(life)?;
         let mut head = self.head_of(&life, &reply::text(fresh_epoch)?, positions)?;
-        head.filled = points(filled)?.into_iter().collect();
         head.succession.latest = points(latest)?.into_iter().collect();
+        head.begin(beginnings);
+        head.filled = points(filled)?.into_iter().collect();
         head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
         let is_past = self.is_past(commands, channel, &life);
         if is_past || reply::text(over)? == "1" {
@@ -447,7 +458,8 @@ fn play(playback: &mut Playback, entries: &[Entry]) -> Option<StreamId> {
     entries.iter().find(|entry| !playback.offer(entry)).map(|entry| entry.id)
 }
 
-fn is_of(life: &str, epoch: &str) -> bool {
+/// Whether an epoch is one of a life.
+pub fn is_of(life: &str, epoch: &str) -> bool {
     epoch.strip_prefix(life).is_some_and(|turn| turn.starts_with('.'))
 }
 

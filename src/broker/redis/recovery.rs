@@ -5,7 +5,10 @@
 //! so whatever follows an entry of the reader's own epoch is unseen, and what is of a later one. What stands
 //! before it, or beside an epoch of which the order is not known, may have been seen: it is not delivered twice.
 
-use super::{entry::Entry, epoch::is_later};
+use super::{
+    entry::Entry,
+    epoch::{are_of_one_life, is_later},
+};
 use crate::{
     broadcast::Publication,
     broker::{Chunk, Lost},
@@ -52,6 +55,9 @@ pub struct Head {
     pub succession: Succession,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
+    /// Where other regions begin that published nothing here in their present life: whoever saw something of an earlier one
+    /// has lost what followed it.
+    pub beginnings: Position,
     /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
@@ -64,7 +70,32 @@ impl Head {
     /// Of a channel on which nothing was published.
     pub fn of(own: Origin) -> Self {
         let succession = Succession { own, latest: Position::new() };
-        Self { succession, position: Position::new(), filled: Position::new(), coming: Vec::new() }
+        let [position, beginnings, filled] = std::array::from_fn(|_| Position::new());
+        Self { succession, position, beginnings, filled, coming: Vec::new() }
+    }
+
+    /// Takes where other regions' present lives begin, of whose earlier ones nothing is to come: where the channel stands in one
+    /// of those is past, as the own one is.
+    pub fn begin(&mut self, beginnings: Position) {
+        for (origin, beginning) in beginnings.iter() {
+            let Some(stands) = self.position.get(origin) else {
+                self.beginnings.set(origin.clone(), beginning.clone());
+                continue;
+            };
+            if are_of_one_life(&stands.epoch, &beginning.epoch) {
+                continue;
+            }
+            if is_later(&stands.epoch, &beginning.epoch) && self.succession.latest.get(origin).is_none() {
+                self.succession.latest.set(origin.clone(), stands.clone());
+            }
+            self.position.set(origin.clone(), beginning.clone());
+        }
+    }
+
+    /// Where each origin stands for somebody who has seen `seen`.
+    fn points<'a>(&'a self, seen: &'a Position) -> impl Iterator<Item = &'a (Origin, Point)> {
+        let beginnings = self.beginnings.iter().filter(|(origin, _)| seen.get(origin).is_some());
+        self.position.iter().chain(beginnings)
     }
 
     /// Whether nothing is known here of a region.
@@ -72,10 +103,19 @@ impl Head {
         self.position.get(origin).is_some_and(|point| *point.epoch == *UNKNOWN)
     }
 
+    /// Where an origin stands, be it where it begins.
+    pub fn stands(&self, origin: &Origin) -> Option<&Point> {
+        self.position.get(origin).or_else(|| self.beginnings.get(origin))
+    }
+
     /// Whether somebody who stands at `seen` saw an epoch of another region that has yet to come here.
     fn is_behind(&self, origin: &Origin, seen: &Point) -> bool {
-        let head = self.position.get(origin);
-        head.is_some_and(|head| self.succession.is_past(origin, &head.epoch, seen))
+        self.stands(origin).is_some_and(|head| self.succession.is_past(origin, &head.epoch, seen))
+    }
+
+    /// Where somebody stands who saw epochs of other regions that have yet to come here.
+    pub fn awaited(&self, seen: &Position) -> Position {
+        seen.iter().filter(|(origin, point)| self.is_behind(origin, point)).cloned().collect()
     }
 
     /// A reader's position, with a place for the origins of which nothing was known when it subscribed.
@@ -141,7 +181,7 @@ impl Search {
             let search = OriginSearch::new(origin, seen, Some(point));
             OriginSearch { done: search.done || is_ahead, ..search }
         };
-        let origins = head.position.iter().map(search).collect();
+        let origins = head.points(position).map(search).collect();
         Self { succession: head.succession.clone(), origins, newest: None }
     }
 
@@ -347,12 +387,13 @@ impl Playback {
     /// The chunk, when all entries up to `head` were offered.
     pub fn complete(mut self, head: &Head) -> Chunk {
         let mut complete = true;
-        for (origin, point) in head.position.iter() {
+        let seen = self.position.clone();
+        for (origin, point) in head.points(&seen) {
             if head.coming.contains(origin) || self.is_ahead(head, origin) {
                 continue;
             }
             let is_own = *origin == head.succession.own;
-            if let Some(reason) = missing(self.position.get(origin), point, is_own) {
+            if let Some(reason) = missing(seen.get(origin), point, is_own) {
                 complete &= self.lose(origin, reason, point.clone());
             }
         }
@@ -380,7 +421,7 @@ impl Playback {
                 _ => None,
             }
         };
-        head.position.iter().map(of).sum()
+        head.points(&self.position).map(of).sum()
     }
 
     /// The chunk, when there are entries that were not offered or did not fit.
@@ -390,7 +431,7 @@ impl Playback {
                 && !self.is_ahead(head, origin)
                 && self.position.get(origin).is_some_and(|seen| seen.epoch != point.epoch)
         };
-        if self.chunk.loss_ahead.is_none() && head.position.iter().find(changes).is_some() {
+        if self.chunk.loss_ahead.is_none() && head.points(&self.position).find(changes).is_some() {
             self.chunk.loss_ahead = Some(GapReason::EpochChanged);
         }
         self.chunk.follows = self.ahead(head).map(|ahead| ahead + self.chunk.publications.len() as u64);

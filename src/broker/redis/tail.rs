@@ -99,12 +99,14 @@ struct Partition {
     last: StreamId,
     /// Regions that this one's Redis begins to know, see [`Head::coming`](super::recovery::Head::coming).
     coming: Vec<String>,
+    /// In which life each other region's log was applied last, as `region life`. Unknown until the first connection.
+    lives: Option<Vec<String>>,
     lag: Lag,
 }
 
 /// What Redis tells of a partition: the life, its serial, its log's last id when that began, the last id, the oldest one if there is
-/// any, how many entries it was ever given, how many it has, and the regions of which more is to come.
-type LifeOf = (String, u64, String, String, String, u64, u64, Vec<String>);
+/// any, how many entries it was ever given, how many it has, the regions of which more is to come, and the lives of the others.
+type LifeOf = (String, u64, String, String, String, u64, u64, Vec<String>, Vec<String>);
 
 impl Tail {
     /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
@@ -144,6 +146,7 @@ impl Tail {
             serial: 0,
             last: StreamId::MIN,
             coming: Vec::new(),
+            lives: None,
             lag: Lag::new(number, metrics),
         };
         let partitions: Vec<_> = partitions.iter().copied().map(partition).collect();
@@ -297,8 +300,9 @@ impl Tail {
 
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
     /// the last one that was seen. What the log lost before it was read shows in the offsets of what follows; where
-    /// nothing follows, subscribers read on from their channels. And who read while more was to come was not told what
-    /// is missing: once all is there, they read again. `seen` is of each the serial of a life before which none may be.
+    /// nothing follows, subscribers read on from their channels. So do they where another region's log is in another life,
+    /// which tells what was lost there. And who read while more was to come was not told what is missing: once all is
+    /// there, they read again. `seen` is of each the serial of a life before which none may be.
     async fn learn_lives(&mut self, connection: &mut Connection, seen: &[u64]) -> Result<(), ConnectError> {
         let mut pipeline = Pipeline::with_capacity(self.partitions.len());
         for (partition, seen) in self.partitions.iter().zip(seen) {
@@ -318,7 +322,7 @@ impl Tail {
             return Err(Malformed("lives").into());
         }
         let (mut changed, mut arrived) = (HashSet::new(), HashSet::new());
-        for (partition, (life, serial, born, newest, oldest, added, length, coming)) in
+        for (partition, (life, serial, born, newest, oldest, added, length, coming, lives)) in
             self.partitions.iter_mut().zip(answers)
         {
             let born = StreamId::parse(&born).ok_or(Malformed("entry id"))?;
@@ -336,7 +340,11 @@ impl Tail {
             if self.feed.promises.redeem(partition.number, &coming) || has_come {
                 arrived.insert(partition.number);
             }
-            partition.coming = coming;
+            let is_later = |known: &Vec<String>| lives.iter().any(|life| !known.contains(life));
+            if partition.lives.as_ref().is_some_and(is_later) {
+                arrived.insert(partition.number);
+            }
+            (partition.coming, partition.lives) = (coming, Some(lives));
         }
         if !changed.is_empty() {
             self.feed.marks.clear();
@@ -398,7 +406,7 @@ mod tests {
     fn partition() -> Partition {
         let lag = Lag::new(0, &Metrics::new().unwrap().redis);
         let (log, coming) = (String::new(), Vec::new());
-        Partition { number: 0, log, life: None, serial: 0, last: StreamId::MIN, coming, lag }
+        Partition { number: 0, log, life: None, serial: 0, last: StreamId::MIN, coming, lives: None, lag }
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub struct Cursor {
     pub id: StreamId,
     /// How many publications that region had accepted then; known once the log was read to its end.
     pub count: u64,
+    /// The log's last id when its life began: once the cursor is there, all is here that was left of lives before. Not known
+    /// of a cursor that an earlier version stored.
+    pub born: Option<StreamId>,
 }
 
 /// What a publication that was heard is to somebody at a cursor.
@@ -35,6 +38,7 @@ impl Cursor {
             life: words.next().filter(|life| !life.is_empty())?.to_owned(),
             id: StreamId::parse(words.next()?)?,
             count: words.next()?.parse().ok()?,
+            born: words.next().and_then(StreamId::parse),
         })
     }
 
@@ -54,10 +58,8 @@ impl Cursor {
     /// The place from which nothing is missed in the life that the log is in now, which began when `born` was the
     /// last id: ids of another life may lie below those that were seen.
     pub fn in_life(&self, life: &str, born: StreamId) -> Self {
-        if self.life == life {
-            return self.clone();
-        }
-        Self { life: life.to_owned(), id: self.id.min(born), count: self.count }
+        let id = if self.life == life { self.id } else { self.id.min(born) };
+        Self { life: life.to_owned(), id, count: self.count, born: Some(born) }
     }
 
     /// So many milliseconds before, by the other region's clock.
@@ -68,7 +70,8 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {} {}", self.life, self.id, self.count)
+        write!(formatter, "{} {} {}", self.life, self.id, self.count)?;
+        self.born.map_or(Ok(()), |born| write!(formatter, " {born}"))
     }
 }
 
@@ -77,12 +80,18 @@ mod tests {
     use super::*;
 
     fn cursor(life: &str, ms: u64) -> Cursor {
-        Cursor { life: life.to_owned(), id: StreamId { ms, sequence: 0 }, count: 7 }
+        Cursor { life: life.to_owned(), id: StreamId { ms, sequence: 0 }, count: 7, born: None }
+    }
+
+    fn born(life: &str, ms: u64, born: u64) -> Cursor {
+        Cursor { born: Some(StreamId { ms: born, sequence: 0 }), ..cursor(life, ms) }
     }
 
     #[test]
     fn a_cursor_reads_as_it_was_written() {
-        assert_eq!(Cursor::parse(&cursor("a", 5).to_string()), Some(cursor("a", 5)));
+        for written in [cursor("a", 5), born("a", 5, 3)] {
+            assert_eq!(Cursor::parse(&written.to_string()), Some(written));
+        }
         for malformed in ["", "a", "a 5-0", "a 5 7", " 5-0 7", "a 5-0 x"] {
             assert_eq!(Cursor::parse(malformed), None, "{malformed}");
         }
@@ -90,6 +99,7 @@ mod tests {
 
     #[test]
     fn what_a_later_version_adds_to_a_cursor_is_passed_over() {
+        assert_eq!(Cursor::parse("a 5-0 7 3-0 more of-it"), Some(born("a", 5, 3)));
         assert_eq!(Cursor::parse("a 5-0 7 more of-it"), Some(cursor("a", 5)));
     }
 
@@ -107,9 +117,9 @@ mod tests {
 
     #[test]
     fn in_another_life_it_goes_back_to_where_that_began() {
-        let born = StreamId { ms: 3, sequence: 0 };
-        assert_eq!(cursor("a", 5).in_life("a", born), cursor("a", 5));
-        assert_eq!(cursor("a", 5).in_life("b", born), cursor("b", 3));
-        assert_eq!(cursor("a", 2).in_life("b", born), cursor("b", 2));
+        let at = StreamId { ms: 3, sequence: 0 };
+        assert_eq!(cursor("a", 5).in_life("a", at), born("a", 5, 3));
+        assert_eq!(cursor("a", 5).in_life("b", at), born("b", 3, 3));
+        assert_eq!(cursor("a", 2).in_life("b", at), born("b", 2, 3));
     }
 }

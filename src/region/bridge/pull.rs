@@ -61,8 +61,6 @@ pub struct Head {
     pub oldest: Option<StreamId>,
     /// Entries were thrown away because of their age or number.
     pub trimmed: bool,
-    /// Of a channel without position.
-    pub fresh_epoch: String,
 }
 
 impl Head {
@@ -107,9 +105,8 @@ pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Requ
 /// When it is none.
 pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-    let Ok(
-        [life, born, count, last_own, now, newest, oldest, trimmed, visited, last, exhausted, entries, fresh],
-    ) = <[Value; 13]>::try_from(parts)
+    let Ok([life, born, count, last_own, now, newest, oldest, trimmed, visited, last, exhausted, entries]) =
+        <[Value; 12]>::try_from(parts)
     else {
         return Err(Malformed("answer"));
     };
@@ -129,7 +126,6 @@ pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
         newest: id(newest)?,
         oldest: id_if_any(oldest)?,
         trimmed: number(trimmed)? == 1,
-        fresh_epoch: reply::text(fresh)?,
     };
     // It becomes a word of the cursor.
     if head.life.is_empty() || head.life.contains(' ') {

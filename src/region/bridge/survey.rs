@@ -54,40 +54,29 @@ pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(),
         return Ok(());
     }
     for server in 0..link.log.servers() {
-        let ask = |request| async move { Ok(link.log.ask_server(server, &request).await?) };
-        let work = |partition, channel| {
-            let purpose = purposes.get(&partition)?;
-            Some(make_up(link, partition, channel, purpose))
-        };
-        go_through(link, CHANNELS_AT_ONCE, ask, work).await?;
+        go_through(link, server, purposes).await?;
     }
     // What moved from one server to another may have been passed by on both.
     if link.log.is_unmoved().await? { Ok(()) } else { Err(Interruption::KeysMoved) }
 }
 
-/// Goes through the channels of which a server has positions, a step through its keys after the other. `ask` puts a request
-/// to that server; `work` is what is to be done for a channel of a partition, if anything is, for `at_once` at a time.
-///
-/// # Errors
-/// See [`Interruption`].
-pub async fn go_through<A, W>(
+/// Goes through the channels of which a server has positions, a step through its keys after the other.
+async fn go_through(
     link: &Link,
-    at_once: usize,
-    ask: impl Fn(Request) -> A,
-    work: impl Fn(u16, Channel) -> Option<W>,
-) -> Result<(), Interruption>
-where
-    A: Future<Output = Result<Value, Interruption>>,
-    W: Future<Output = Result<(), Interruption>>,
-{
+    server: usize,
+    purposes: &HashMap<u16, Purpose>,
+) -> Result<(), Interruption> {
     let (pattern, count) = (link.applying.local.keys.positions(), SCANNED_AT_ONCE.to_string());
     let mut cursor = "0".to_owned();
     loop {
         let request = Request::command(["SCAN", &cursor, "MATCH", &pattern, "COUNT", &count]);
-        let (next, channels) = scanned(link, ask(request).await?)?;
-        let work: Vec<_> =
-            channels.into_iter().filter_map(|(partition, channel)| work(partition, channel)).collect();
-        stream::iter(work).buffer_unordered(at_once).try_collect::<()>().await?;
+        let (next, channels) = scanned(link, link.log.ask_server(server, &request).await?)?;
+        let work = |(partition, channel)| {
+            let purpose = purposes.get(&partition)?;
+            Some(make_up(link, partition, channel, purpose))
+        };
+        let work: Vec<_> = channels.into_iter().filter_map(work).collect();
+        stream::iter(work).buffer_unordered(CHANNELS_AT_ONCE).try_collect::<()>().await?;
         if next == "0" {
             return Ok(());
         }
@@ -256,20 +245,12 @@ async fn repair(
     Ok(())
 }
 
-/// Where a channel stands in the other region; '' where that knows nothing of it.
-///
-/// # Errors
-/// See [`Interruption`].
-pub async fn position(link: &Link, partition: u16, channel: &Channel) -> Result<String, Interruption> {
-    Ok(ask(link, partition, channel, (StreamId::MIN, StreamId::MIN, 0)).await?.position)
-}
-
 /// Tells what of a channel neither the log nor the history holds any more: all up to `position`; `cursor` is where the
 /// link stands, as it is stored here.
 ///
 /// # Errors
 /// See [`Interruption`].
-pub async fn lose(
+async fn lose(
     link: &Link,
     channel: &Channel,
     position: &str,

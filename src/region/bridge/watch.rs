@@ -129,12 +129,11 @@ mod tests {
             newest: id(newest_ms),
             oldest: None,
             trimmed: false,
-            fresh_epoch: "life.0".to_owned(),
         }
     }
 
     fn progress(cursor_ms: u64, live: bool) -> Progress {
-        let cursor = Cursor { life: "life".to_owned(), id: id(cursor_ms), count: 7 };
+        let cursor = Cursor { life: "life".to_owned(), id: id(cursor_ms), count: 7, born: None };
         Progress { cursor: Some(cursor), live }
     }
 

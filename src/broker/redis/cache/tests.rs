@@ -40,6 +40,10 @@ fn publication(offset: u64) -> Arc<Publication> {
     publication_of("eu", "e", offset)
 }
 
+fn head(position: Position) -> Head {
+    Head { position, ..Head::of(own()) }
+}
+
 /// All that follows `start`, up to `head`.
 fn chunk(start: u64, head: u64) -> Chunk {
     let publications = (start + 1..=head).map(publication).collect();
@@ -47,10 +51,10 @@ fn chunk(start: u64, head: u64) -> Chunk {
 }
 
 /// A cache whose window of the channel covers what follows `start` up to `head`.
-fn cache(start: u64, head: u64) -> Cache {
+fn cache(start: u64, last: u64) -> Cache {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
-    cache.fill(&channel(), &chunk(start, head), at(head), None);
+    cache.fill(&channel(), &chunk(start, last), &head(at(last)), None);
     cache
 }
 
@@ -94,7 +98,7 @@ fn what_came_while_history_was_being_read_is_not_missed() {
     cache.publication(&publication(4));
     cache.publication(&publication(5));
     assert_eq!(served(&cache, &at(3)), None);
-    cache.fill(&channel(), &chunk(3, 4), at(4), None);
+    cache.fill(&channel(), &chunk(3, 4), &head(at(4)), None);
     assert_eq!(served(&cache, &at(3)), Some(vec![4, 5]));
 }
 
@@ -112,7 +116,7 @@ fn a_hole_behind_what_was_read_leaves_no_window() {
     let cache = Cache::new(own(), CacheLimit::default());
     cache.expect(&channel());
     cache.publication(&publication(9));
-    cache.fill(&channel(), &chunk(3, 4), at(4), None);
+    cache.fill(&channel(), &chunk(3, 4), &head(at(4)), None);
     assert_eq!(served(&cache, &at(3)), None);
 }
 
@@ -126,6 +130,30 @@ fn another_origin_must_be_covered_as_well() {
     assert_eq!(served(&cache, &knows_both), Some(vec![1]));
     knows_both.set(Text::new("us").unwrap(), point("there", 2));
     assert_eq!(served(&cache, &knows_both), None);
+}
+
+#[test]
+fn who_saw_another_life_of_an_origin_that_published_nothing_since_is_left_to_redis() {
+    let cache = Cache::new(own(), CacheLimit::default());
+    cache.expect(&channel());
+    let mut head = head(at(4));
+    head.beginnings.set(Text::new("us").unwrap(), point("there.e1", 0));
+    cache.fill(&channel(), &chunk(3, 4), &head, None);
+    let standing_at = |origin: &str, epoch, offset| {
+        let mut position = at(3);
+        position.set(Text::new(origin).unwrap(), point(epoch, offset));
+        position
+    };
+    assert_eq!(served(&cache, &at(3)), Some(vec![4]));
+    assert_eq!(served(&cache, &standing_at("us", "there.e1", 0)), Some(vec![4]));
+    // A region that is not there any more.
+    assert_eq!(served(&cache, &standing_at("ap", "before.e1", 2)), Some(vec![4]));
+    for (epoch, offset) in [("before.e1", 2), ("there.e1", 2)] {
+        assert_eq!(served(&cache, &standing_at("us", epoch, offset)), None);
+    }
+    cache.publication(&publication_of("us", "there.e1", 1));
+    assert_eq!(served(&cache, &standing_at("us", "there.e1", 0)), Some(vec![4, 1]));
+    assert_eq!(served(&cache, &standing_at("us", "before.e1", 2)), None);
 }
 
 #[test]
@@ -168,11 +196,11 @@ fn channels_and_bytes_are_bounded() {
     let name = |number: u32| Channel::new(&format!("chat:{number}")).unwrap();
     for number in 0..3 {
         cache.expect(&name(number));
-        cache.fill(&name(number), &chunk(0, 1), at(1), None);
+        cache.fill(&name(number), &chunk(0, 1), &head(at(1)), None);
     }
     assert!(cache.serve(&name(0), &at(0)).is_none());
     assert!(cache.serve(&name(1), &at(0)).is_some());
-    cache.fill(&name(1), &chunk(0, 3), at(3), None);
+    cache.fill(&name(1), &chunk(0, 3), &head(at(3)), None);
     assert!(cache.serve(&name(2), &at(0)).is_none(), "the least recently used goes first");
     assert_eq!(cache.windows.lock().bytes, 3);
 }
@@ -184,7 +212,7 @@ fn all_who_stood_where_an_epoch_ended_are_told_without_redis() {
     let lost = vec![Lost { origin: own(), reason: GapReason::EpochChanged, point: point("x", 0) }];
     cache.expect(&channel());
     let read = Chunk { start: at(6), lost: lost.clone(), complete: true, ..Chunk::default() };
-    cache.fill(&channel(), &read, new(0), None);
+    cache.fill(&channel(), &read, &head(new(0)), None);
     cache.publication(&publication_of("eu", "x", 1));
     let chunk = cache.serve(&channel(), &at(6)).unwrap();
     assert_eq!((chunk.start, chunk.lost, chunk.publications.len()), (at(6), lost, 1));
@@ -198,7 +226,7 @@ fn a_window_does_not_outlive_the_age_of_the_history_that_was_read() {
     let cache = cache(0, 4);
     for (age, is_served) in [(Duration::from_secs(600), true), (Duration::ZERO, false)] {
         cache.expect(&channel());
-        cache.fill(&channel(), &chunk(3, 4), at(4), Some(age));
+        cache.fill(&channel(), &chunk(3, 4), &head(at(4)), Some(age));
         assert_eq!(cache.serve(&channel(), &at(3)).is_some(), is_served);
     }
 }

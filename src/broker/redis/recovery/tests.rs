@@ -300,10 +300,16 @@ impl Regions {
     }
 
     fn cross(&mut self, count: usize) {
+        self.here.head.beginnings = Position::new();
         for entry in self.there.entries.iter().skip(self.crossed).take(count) {
             let frame = entry.publication.frame();
             self.here.append(&frame.origin, &frame.epoch, frame.offset);
             self.crossed += 1;
+        }
+        if self.crossed == self.there.entries.len() {
+            // Nothing of an earlier life is to come.
+            let epoch = self.there.head.position.get("us").unwrap().epoch.clone();
+            self.here.head.begin([(us(), Point { epoch, offset: 0 })].into_iter().collect());
         }
     }
 
@@ -311,6 +317,7 @@ impl Regions {
         let kept = self.here.entries.len().saturating_sub(count);
         self.here.entries.truncate(kept);
         self.crossed = kept;
+        self.here.head.beginnings = Position::new();
         self.here.begin_life();
         let own = self.here.head.position.get("eu").cloned().unwrap();
         self.here.head.position = [(self.here.head.succession.own.clone(), own)].into_iter().collect();

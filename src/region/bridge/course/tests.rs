@@ -41,7 +41,6 @@ impl Region {
             newest: self.last(),
             oldest: self.accepted.first().map(|first| first.id),
             trimmed: false,
-            fresh_epoch: "life.0".to_owned(),
         }
     }
 }
@@ -145,7 +144,7 @@ impl StateMachineTest for Follower {
     type Reference = Region;
 
     fn init_test(region: &Region) -> Self {
-        let cursor = Cursor { life: region.life(), id: StreamId::MIN, count: 0 };
+        let cursor = Cursor { life: region.life(), id: StreamId::MIN, count: 0, born: None };
         Self { stored: cursor.to_string(), cursor, applied: Vec::new() }
     }
 
