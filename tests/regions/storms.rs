@@ -7,18 +7,22 @@ mod blows;
 mod failovers;
 mod fleet;
 mod reader;
+mod servers;
 
-use crate::{
-    deployment::Deployment, environment, patience::soon, relay::Relay, server::RedisServer, world::message,
-};
+use crate::{environment, patience::soon, world::message};
 use failovers::Failovers;
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reader::Reader;
 use serde_json::{Value, json};
-use skywave::{broker::Accepted, node::Node, server::Server};
+use servers::Storm;
+use skywave::{
+    broker::{Accepted, Broker, From, PageLimit, PageOf},
+    node::Node,
+};
+use skywave_protocol::{Channel, position::Origin};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -35,8 +39,9 @@ use tokio::{
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// With a long history, with a short one, and without.
-const CHANNELS: [&str; 4] = ["chat:1", "chat:2", "small:1", "bench:1"];
+/// With a long history, with a short one, and without; and one on which little is published, and nothing last of all.
+const CHANNELS: [&str; 5] = ["chat:1", "chat:2", "small:1", "bench:1", QUIET];
+const QUIET: &str = "chat:quiet";
 const CHANGES: &str = "
     [channels.small]
     history = 1
@@ -60,7 +65,16 @@ enum Force {
 }
 
 /// Where a channel ends for a region.
-type End = (&'static str, Accepted);
+type End = (&'static str, Ending);
+
+/// How it does.
+#[derive(Debug, Clone)]
+enum Ending {
+    /// With this publication.
+    At(Accepted),
+    /// Nothing follows in this life: who was in another one is told.
+    Quiet(Origin, String),
+}
 
 /// The nodes of each region, and where they listen.
 type Places = Mutex<HashMap<&'static str, Vec<(SocketAddr, Arc<Node>)>>>;
@@ -137,13 +151,7 @@ async fn weather(mut storm: impl Sky, force: Force, seed: u64) {
     storm.calm().await;
     ends.send_replace(true);
     publishers.join_all().await;
-    let mut ends = Vec::new();
-    for region in REGIONS {
-        for channel in CHANNELS {
-            ends.push((channel, world.insist(region, channel).await));
-        }
-    }
-    goal.send_replace(ends);
+    goal.send_replace(world.ends().await);
     let mut there = HashMap::new();
     while let Some(reader) = readers.join_next().await {
         let told = || format!("seed {seed}\n{}", storm.told().join("\n"));
@@ -151,6 +159,7 @@ async fn weather(mut storm: impl Sky, force: Force, seed: u64) {
         world.hold_all_of(force, &reader, &goal.borrow(), &told);
         world.hold_content_of(&reader, &mut there, &told);
     }
+    world.hold_histories(&|| storm.told().join("\n")).await;
 }
 
 fn random(seed: u64, part: u64) -> SmallRng {
@@ -162,9 +171,24 @@ impl World {
         Self { seed, places: Mutex::default(), count: AtomicU64::new(1), accepted: Mutex::default() }
     }
 
+    /// Where the channels end.
+    async fn ends(&self) -> Vec<End> {
+        let mut ends = Vec::new();
+        for region in REGIONS {
+            for channel in CHANNELS.into_iter().filter(|channel| *channel != QUIET) {
+                ends.push((channel, Ending::At(self.insist(region, channel).await)));
+            }
+            let head = self.first_node(region).broker.read(&Channel::new(QUIET).unwrap(), From::Head);
+            let head = head.await.unwrap();
+            let (life, _) = head.start.get(region).unwrap().epoch.split_once('.').unwrap();
+            ends.push((QUIET, Ending::Quiet(Origin::new(region).unwrap(), life.to_owned())));
+        }
+        ends
+    }
+
     /// Publishes until it is accepted.
     async fn insist(&self, region: &str, channel: &str) -> Accepted {
-        let node = self.places.lock().unwrap()[region][0].1.clone();
+        let node = self.first_node(region);
         let key = format!("last {region}");
         let insisting = async {
             loop {
@@ -196,27 +220,51 @@ impl World {
         }
     }
 
-    /// One of a region's nodes.
-    fn node(&self, region: &str, random: &mut SmallRng) -> Arc<Node> {
-        self.places.lock().unwrap()[region][random.random_range(0..2)].1.clone()
+    /// No history tells anything twice.
+    async fn hold_histories(&self, told: &dyn Fn() -> String) {
+        for region in REGIONS {
+            for channel in CHANNELS {
+                let limit = PageLimit { publications: usize::MAX >> 1, bytes: usize::MAX >> 1 };
+                let broker = &self.first_node(region).broker;
+                let page =
+                    broker.history(&Channel::new(channel).unwrap(), PageOf::Last, limit).await.unwrap();
+                let mut places = BTreeSet::new();
+                for publication in &page.publications {
+                    let frame = publication.frame();
+                    let place = (frame.origin.to_string(), frame.epoch.to_string(), frame.offset);
+                    let is_new = places.insert(place.clone());
+                    let seed = self.seed;
+                    assert!(is_new, "seed {seed}: {region} tells {place:?} of {channel} twice\n{}", told());
+                }
+            }
+        }
     }
 
-    fn place(&self, region: &str, random: &mut SmallRng) -> SocketAddr {
-        self.places.lock().unwrap()[region][random.random_range(0..2)].0
+    fn first_node(&self, region: &str) -> Arc<Node> {
+        self.places.lock().unwrap()[region][0].1.clone()
+    }
+
+    /// One of a region's nodes, if it has any.
+    fn node(&self, region: &str, random: &mut SmallRng) -> Option<Arc<Node>> {
+        self.places.lock().unwrap()[region].get(random.random_range(0..2)).map(|place| place.1.clone())
+    }
+
+    fn place(&self, region: &str, random: &mut SmallRng) -> Option<SocketAddr> {
+        self.places.lock().unwrap()[region].get(random.random_range(0..2)).map(|place| place.0)
     }
 
     /// The reader got to the end, and everything that was accepted, but for what was lost.
     fn hold_all_of(&self, force: Force, reader: &Reader, ends: &[End], told: &dyn Fn() -> String) {
-        for (channel, last) in ends {
-            reader.hold(reader.is_at(channel, last), &format!("{channel}: not at {last:?}; {}", told()));
+        for (channel, end) in ends {
+            reader.hold(reader.ended(channel, end), &format!("{channel}: not at {end:?}; {}", told()));
         }
         if force == Force::Full {
             return;
         }
-        for channel in ["chat:1", "chat:2"] {
-            let (numbers, accepted) = (&reader.numbers[channel], self.accepted.lock().unwrap());
-            let missing: Vec<_> =
-                accepted[channel].iter().filter(|(number, _)| !numbers.contains(number)).collect();
+        for channel in ["chat:1", "chat:2", QUIET] {
+            let (numbers, accepted) = (reader.numbers(channel), self.accepted.lock().unwrap());
+            let accepted = accepted.get(channel).into_iter().flatten();
+            let missing: Vec<_> = accepted.filter(|(number, _)| !numbers.contains(number)).collect();
             reader.hold(missing.is_empty(), &format!("{channel}: {missing:?} are missing; {}", told()));
         }
     }
@@ -230,15 +278,17 @@ async fn publish(
     ended: watch::Receiver<bool>,
 ) {
     while !*ended.borrow() {
-        let channel = CHANNELS[random.random_range(0..CHANNELS.len())];
+        let often = random.random_range(0..CHANNELS.len() - 1);
+        let channel = if random.random_bool(0.03) { QUIET } else { CHANNELS[often] };
         for _ in 0..if random.random_bool(0.1) { 20 } else { 1 } {
             let number = world.count.fetch_add(1, Ordering::Relaxed);
             let until = Instant::now() + INSISTING;
             while Instant::now() < until {
-                let node = world.node(region, &mut random);
                 let key = format!("key {number}");
                 let message = message(channel, number, Some(&key));
-                if let Ok(Ok(accepted)) = timeout(INSISTING, node.publish(message)).await {
+                if let Some(node) = world.node(region, &mut random)
+                    && let Ok(Ok(accepted)) = timeout(INSISTING, node.publish(message)).await
+                {
                     let accepted = (number, accepted);
                     world.accepted.lock().unwrap().entry(channel).or_default().push(accepted);
                     break;
@@ -278,11 +328,12 @@ async fn read(world: Arc<World>, number: usize, mut goal: watch::Receiver<Vec<En
 }
 
 fn is_at_the_end(reader: &Reader, ends: &[End]) -> bool {
-    !ends.is_empty() && ends.iter().all(|(channel, last)| reader.is_at(channel, last))
+    !ends.is_empty() && ends.iter().all(|(channel, end)| reader.ended(channel, end))
 }
 
 /// Reads at one node until that ends it, or all came.
-async fn visit(reader: &mut Reader, region: &str, place: SocketAddr, ends: &[End]) -> Option<()> {
+async fn visit(reader: &mut Reader, region: &str, place: Option<SocketAddr>, ends: &[End]) -> Option<()> {
+    let place = place?;
     let stream = TcpStream::connect(place).await.ok()?;
     let (mut socket, _) = client_async(format!("ws://{place}/v1/connect"), stream).await.ok()?;
     socket.send(Message::text(reader.connect(&CHANNELS))).await.ok()?;
@@ -302,186 +353,4 @@ async fn visit(reader: &mut Reader, region: &str, place: SocketAddr, ends: &[End
         }
     }
     Some(())
-}
-
-/// What blows.
-struct Storm {
-    force: Force,
-    random: SmallRng,
-    world: Arc<World>,
-    deployment: Deployment,
-    /// Regions of which another one is without for now.
-    out: BTreeMap<(&'static str, &'static str), Relay>,
-    begun: Instant,
-    told: Vec<String>,
-}
-
-impl Storm {
-    async fn start(force: Force, seed: u64) -> Self {
-        let mut servers = Vec::new();
-        for name in REGIONS {
-            let server = match force {
-                Force::Gentle => RedisServer::durable().await,
-                Force::Full => RedisServer::with_clock().await,
-            };
-            servers.push((name, server));
-        }
-        let mut deployment = Deployment::on(servers, "", CHANGES).await;
-        for name in REGIONS {
-            deployment.add_node(name).await;
-        }
-        let world = Arc::new(World::new(seed));
-        let (out, told) = (BTreeMap::new(), Vec::new());
-        let storm =
-            Self { force, random: random(seed, 99), world, deployment, out, begun: Instant::now(), told };
-        storm.tell_places();
-        storm
-    }
-
-    fn tell_places(&self) {
-        for region in &self.deployment.regions {
-            let place = |server: &Server| (server.plain().unwrap(), server.node().clone());
-            let places = region.nodes.iter().map(place).collect();
-            self.world.places.lock().unwrap().insert(region.name, places);
-        }
-    }
-
-    fn redis(&self, region: &str) -> &RedisServer {
-        &self.deployment.region(region).redis
-    }
-
-    /// Loses what was accepted, or what was brought.
-    async fn lose(&mut self, what: u32, region: &'static str) {
-        let partition = self.random.random_range(0..4);
-        match what {
-            10 => self.forget_cursor(region).await,
-            11 => self.redis(region).run::<()>("SAVE").await,
-            12 if self.random.random_bool(0.5) => self.redis(region).run::<()>("FLUSHALL").await,
-            13 => {
-                let kept = self.random.random_range(0..5);
-                let trim = format!("XTRIM sky:{{{partition}}}:log MAXLEN = {kept}");
-                self.redis(region).run::<u64>(&trim).await;
-            }
-            14 | 15 => {
-                let mut keys: Vec<String> =
-                    self.redis(region).run(&format!("KEYS sky:{{{partition}}}:*")).await;
-                keys.sort();
-                if !keys.is_empty() {
-                    let key = &keys[self.random.random_range(0..keys.len())];
-                    self.told.push(format!("without {key}"));
-                    self.redis(region).run::<u64>(&format!("DEL {key}")).await;
-                }
-            }
-            16 => {
-                // As hours are: what is older is gone.
-                let ahead = [-7_200, -300, -5, 0, 5, 300, 7_200][self.random.random_range(0..7)];
-                self.told.push(format!("clock {ahead}"));
-                self.redis(region).set_clock(ahead).await;
-            }
-            17 => {
-                self.redis(region).run::<()>("CONFIG SET maxmemory 1").await;
-                let pause = self.random.random_range(100..3_000);
-                sleep(Duration::from_millis(pause)).await;
-                self.redis(region).run::<()>("CONFIG SET maxmemory 0").await;
-            }
-            _ => {}
-        }
-    }
-
-    fn path(&self, region: &'static str, other: &'static str, change: impl FnOnce(&Relay)) {
-        if let Some(path) = self.deployment.paths.get(&(region, other)) {
-            change(path);
-        }
-    }
-
-    async fn forget_cursor(&mut self, region: &str) {
-        let partition = self.random.random_range(0..4);
-        self.redis(region).run::<u64>(&format!("DEL sky:{{{partition}}}:cursor")).await;
-    }
-
-    /// Another node takes the place of one that ends without a farewell.
-    async fn replace_node(&mut self, region: &str) {
-        let which = self.random.random_range(0..2);
-        drop(self.deployment.region_mut(region).nodes.remove(which));
-        self.deployment.add_node(region).await;
-        self.tell_places();
-    }
-
-    /// Nodes that start from now on know nothing of the other region, or know of it again.
-    async fn take_out_or_put_back(&mut self, region: &'static str, other: &'static str) {
-        let pair = (region, other);
-        match self.out.remove(&pair) {
-            Some(path) => drop(self.deployment.paths.insert(pair, path)),
-            None => self.out.extend(self.deployment.paths.remove_entry(&pair)),
-        }
-        self.renew(region).await;
-    }
-
-    /// Nodes that know what is so now take the place of all of a region, one after the other.
-    async fn renew(&mut self, region: &str) {
-        for _ in 0..2 {
-            drop(self.deployment.region_mut(region).nodes.remove(0));
-            self.deployment.add_node(region).await;
-            self.tell_places();
-        }
-    }
-}
-
-impl Sky for Storm {
-    fn world(&self) -> &Arc<World> {
-        &self.world
-    }
-
-    fn told(&self) -> &[String] {
-        &self.told
-    }
-
-    /// Does something to a region, or to its path to another one.
-    async fn blow(&mut self) {
-        let region = REGIONS[self.random.random_range(0..3)];
-        let other =
-            *REGIONS.iter().filter(|name| **name != region).nth(self.random.random_range(0..2)).unwrap();
-        let what = self.random.random_range(
-            0..match self.force {
-                Force::Gentle => 10,
-                Force::Full => 18,
-            },
-        );
-        self.told.push(format!("{:?} {what} {region} {other}", self.begun.elapsed()));
-        match what {
-            0 | 1 => self.path(region, other, Relay::cut),
-            2 | 3 => self.deployment.paths.values().for_each(Relay::heal),
-            4 => {
-                let delay = Duration::from_millis(self.random.random_range(0..120));
-                self.path(region, other, |path| path.delay(delay));
-            }
-            5 => self.redis(region).cut_connections().await,
-            6 => {
-                self.redis(region).freeze();
-                let pause = self.random.random_range(100..1_500);
-                sleep(Duration::from_millis(pause)).await;
-                self.redis(region).thaw();
-            }
-            7 => self.deployment.region_mut(region).redis.restart().await,
-            8 => self.replace_node(region).await,
-            9 => self.take_out_or_put_back(region, other).await,
-            _ => self.lose(what, region).await,
-        }
-    }
-
-    async fn calm(&mut self) {
-        self.told.push(format!("{:?} calm", self.begun.elapsed()));
-        let changed: BTreeSet<_> = self.out.keys().map(|(region, _)| *region).collect();
-        self.deployment.paths.append(&mut self.out);
-        for path in self.deployment.paths.values() {
-            path.heal();
-            path.delay(Duration::ZERO);
-        }
-        for region in changed {
-            self.renew(region).await;
-        }
-        for region in REGIONS {
-            self.deployment.bridged(region).await;
-        }
-    }
 }

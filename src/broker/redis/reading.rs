@@ -302,11 +302,11 @@ impl Reading {
             commands = &self.spare;
             read = commands.call(self.request(retained, part, room)).await;
         }
-        let value = read?;
-        let mut answer = self.answer(value, (commands, &retained.channel), room.entries).map_err(|error| {
-            tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
-            BrokerError::Unavailable
-        })?;
+        let mut answer =
+            self.answer(read?, (commands, &retained.channel), room.entries).map_err(|error| {
+                tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
+                BrokerError::Unavailable
+            })?;
         for (origin, point) in retained.over.iter() {
             answer.head.succession.latest.set(origin.clone(), point.clone());
         }

@@ -1,7 +1,7 @@
 //! A reader that goes from region to region, and holds that each publication comes once and in order, or a gap is told.
 
+use super::Ending;
 use serde_json::{Value, json};
-use skywave::broker::Accepted;
 use skywave_protocol::{Point, Position, position::Origin};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -19,7 +19,7 @@ pub struct Reader {
     /// The number that it got at each place.
     pub got: HashMap<Place, u64>,
     /// What it got, by channel.
-    pub numbers: HashMap<String, HashSet<u64>>,
+    numbers: HashMap<String, HashSet<u64>>,
     trace: VecDeque<String>,
     /// What it was told that is lost.
     losses: Vec<String>,
@@ -74,10 +74,22 @@ impl Reader {
         }
     }
 
-    /// Whether it came to there, be it by a gap.
-    pub fn is_at(&self, channel: &str, last: &Accepted) -> bool {
-        let seen = self.seen.get(channel).and_then(|position| position.get(&last.origin));
-        seen.is_some_and(|seen| seen.epoch == last.epoch && seen.offset == last.offset)
+    pub fn numbers(&self, channel: &str) -> HashSet<u64> {
+        self.numbers.get(channel).cloned().unwrap_or_default()
+    }
+
+    /// Whether it came to where a channel ends, be it by a gap.
+    pub fn ended(&self, channel: &str, end: &Ending) -> bool {
+        let seen = |origin: &Origin| self.seen.get(channel).and_then(|position| position.get(origin));
+        match end {
+            Ending::At(last) => {
+                seen(&last.origin).is_some_and(|seen| seen.epoch == last.epoch && seen.offset == last.offset)
+            }
+            // Who saw nothing lost nothing that it knew of.
+            Ending::Quiet(origin, life) => {
+                seen(origin).is_none_or(|seen| seen.epoch.split('.').next() == Some(life))
+            }
+        }
     }
 
     fn stand(&mut self, channel: &str, origin: Origin, point: Point) {
