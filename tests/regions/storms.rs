@@ -17,7 +17,7 @@ use reader::Reader;
 use serde_json::{Value, json};
 use servers::Storm;
 use skywave::{
-    broker::{Accepted, Broker, From, PageLimit, PageOf},
+    broker::{Accepted, From, PageLimit, PageOf},
     node::Node,
 };
 use skywave_protocol::{Channel, position::Origin};
@@ -347,6 +347,9 @@ async fn visit(reader: &mut Reader, region: &str, place: Option<SocketAddr>, end
             if let Some(ping) = frame.get("ping") {
                 let pong = json!({"pong": {"seq": ping["seq"]}});
                 socket.send(Message::text(pong.to_string())).await.ok()?;
+            } else if frame.get("unsubscribed").is_some() {
+                // It asks again.
+                return None;
             } else {
                 reader.take(region, &frame);
             }
