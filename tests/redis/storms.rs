@@ -12,25 +12,26 @@ use crate::{
 use futures_util::{StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave::{
-    config::Config,
+    auth::mint::{Claims, Minter},
+    config::{Config, Secret},
     server::{Server, StartError},
 };
 use skywave_client::{
-    Backoff, CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Payload, SubscribeOptions,
-    Subscription, TransportChoice,
+    Backoff, CertificateCheck, ChannelEvent, Client, ClientOptions, HistoryRange, Json, Payload,
+    SubscribeOptions, Subscription, TokenSource, TransportChoice, TransportKind,
 };
 use skywave_protocol::{
-    Position,
+    Position, Text,
     frame::{Network, Published},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::{
     runtime::{Builder, Runtime},
@@ -46,6 +47,8 @@ const CLIENTS: [TransportChoice; 4] = [
     TransportChoice::Auto,
     TransportChoice::WebSocket,
 ];
+/// What tokens are signed with.
+const TOKEN_SECRET: &str = "a secret of these storms, long enough";
 /// A subscription's queue of every other client, which reads slowly.
 const SMALL_QUEUE: usize = 32;
 /// Publishes of one client on one channel that wait for their answer at once.
@@ -80,6 +83,7 @@ async fn weather(trouble: Trouble) {
     let stop = Arc::new(AtomicBool::new(false));
     let (goal, goals) = watch::channel(None);
     let (mut readers, mut publishers, mut storms) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    let mut askers = JoinSet::new();
     let mut clients = Vec::new();
     for (who, choice) in CLIENTS.into_iter().enumerate() {
         let paths = [Relay::start(addresses[0]).await, Relay::start(addresses[1]).await];
@@ -93,6 +97,7 @@ async fn weather(trouble: Trouble) {
             let reader = Reader::new(client.clone(), channel, random(part), queue == SMALL_QUEUE).await;
             readers.spawn(reader.read(goals.clone()));
             publishers.spawn(publish(client.clone(), who, channel, stop.clone()));
+            askers.spawn(ask(client.clone(), channel, random(2 + part), stop.clone()));
         }
         storms.spawn(storm(client.clone(), paths, random(0), blows));
         clients.push(client);
@@ -109,6 +114,8 @@ async fn weather(trouble: Trouble) {
     let hosts = troubled.await.unwrap();
     let answers =
         timeout(SETTLING, publishers.join_all()).await.unwrap_or_else(|_| panic!("seed {seed}: no answers"));
+    let asked = timeout(SETTLING, askers.join_all()).await;
+    asked.unwrap_or_else(|_| panic!("seed {seed}: a question without an answer"));
     let mut counts = Counts::new();
     for (_, channel, published) in &answers {
         *counts.entry(channel).or_default() += published.len() as u64;
@@ -192,6 +199,7 @@ impl Host {
             let settings = [
                 ("CHANNELS__CHAT__PRESENCE", "true"),
                 ("HEARTBEAT__FOREGROUND_MAX", "1s"),
+                ("AUTH__HMAC_SECRET", TOKEN_SECRET),
                 ("LISTEN__PUBLIC", public),
             ];
             config_with(&url, &settings)
@@ -250,6 +258,7 @@ impl Trouble {
 async fn connect(urls: [String; 2], transport: TransportChoice, subscription_queue: usize) -> Client {
     let options = ClientOptions {
         urls: urls.to_vec(),
+        token: TokenSource::fixed(token()),
         transport,
         subscription_queue,
         certificate: CertificateCheck::Insecure,
@@ -284,12 +293,59 @@ async fn publish(
     (who, channel, answers.collect().await)
 }
 
+/// Asks what is retained and who is there until it is told to stop; each answer is right as far as it goes.
+async fn ask(client: Client, channel: &'static str, mut random: SmallRng, stop: Arc<AtomicBool>) {
+    let mut after = None;
+    while !stop.load(Ordering::Acquire) {
+        sleep(Duration::from_millis(random.random_range(0..100))).await;
+        let range = HistoryRange { limit: random.random_range(1..100), after: after.clone(), before: None };
+        match client.history(channel, range).await {
+            Ok(read) => {
+                let offsets: Vec<u64> = read.publications.iter().map(|one| one.offset).collect();
+                assert!(offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{channel}: {offsets:?}");
+                let after_offset =
+                    after.as_ref().map(|after: &Position| after.iter().map(|(_, at)| at.offset).sum::<u64>());
+                if let (Some(after), Some(first)) = (after_offset, offsets.first()) {
+                    assert_eq!(*first, after + 1, "{channel}");
+                }
+                after = read.publications.first().filter(|_| random.random_bool(0.5)).map(|one| {
+                    let mut position = Position::default();
+                    position.advance(&one.origin, &one.epoch, one.offset);
+                    position
+                });
+            }
+            Err(error) => assert!(error.transient, "{error:?}"),
+        }
+        match client.presence(channel).await {
+            Ok(there) => {
+                let sessions: HashSet<_> = there.members.iter().map(|one| &one.session).collect();
+                assert_eq!(sessions.len() as u64, there.count, "{channel}: {:?}", there.members);
+            }
+            Err(error) => assert!(error.transient, "{error:?}"),
+        }
+    }
+}
+
+/// A newer token of the one user.
+fn token() -> String {
+    let claims = Claims {
+        user: Some("storm".to_owned()),
+        channels: Vec::new(),
+        info: None,
+        audience: None,
+        issuer: None,
+        lifetime: Duration::from_secs(600),
+    };
+    Minter::from_secret(&Secret::new(TOKEN_SECRET)).mint(&claims, SystemTime::now()).unwrap()
+}
+
 /// Breaks a client's paths again and again, and leaves them whole.
 async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u64) -> [Relay; 2] {
+    let mut doings = JoinSet::new();
     for _ in 0..blows {
         sleep(Duration::from_millis(random.random_range(0..150))).await;
         let path = &paths[random.random_range(0..2)];
-        match random.random_range(0..10) {
+        match random.random_range(0..13) {
             0 | 1 => paths.iter().for_each(Relay::cut),
             2 => path.set(|weather| weather.breaks = 0.05),
             3 => path.set(|weather| (weather.tcp, weather.udp) = (false, false)),
@@ -302,6 +358,28 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
                 }
             }
             7 => client.cut().await.unwrap(),
+            // Meanwhile the next blow falls.
+            9 => {
+                let client = client.clone();
+                doings.spawn(async move {
+                    for kind in [TransportKind::WebSocket, TransportKind::WebTransport] {
+                        let _ = client.switch(kind).await;
+                    }
+                });
+            }
+            10 => {
+                for _ in 0..2 {
+                    let client = client.clone();
+                    doings.spawn(async move {
+                        let brought = client.refresh(token()).await;
+                        assert!(brought.as_ref().err().is_none_or(|error| error.transient), "{brought:?}");
+                    });
+                }
+            }
+            11 => {
+                let kind = Text::new(["wifi", "cellular"][random.random_range(0..2)]).ok();
+                client.network(Network { kind, background: Some(false) }).await.unwrap();
+            }
             // About as long as a node may be silent before another one is sought.
             8 => {
                 paths.iter().for_each(|path| path.set(|weather| (weather.tcp, weather.udp) = (false, false)));
@@ -312,6 +390,7 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
         }
     }
     paths.iter().for_each(|path| path.set(|weather| *weather = Weather::default()));
+    doings.join_all().await;
     paths
 }
 
