@@ -275,6 +275,35 @@ over_both_transports! {
         connected_again(&client, 2).await;
     }
 
+    async fn of_tokens_that_are_brought_without_a_connection_none_that_a_node_refuses_is_kept(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.token = TokenSource::fixed("good");
+        let (client, mut peer, _) = node.client(options).await;
+        // Where the secret may be what does not suit it, it is tried without one as well.
+        for (connects, code, attempts) in [(2, CloseCode::Unauthenticated, 2), (3, CloseCode::TokenExpired, 1)] {
+            drop(peer);
+            peer = node.accept().await;
+            assert_eq!(peer.connect().await.token.as_deref(), Some("good"));
+            assert!(client.refresh("bad").await.is_err_and(|error| error.transient));
+            drop(peer);
+            for _ in 0..attempts {
+                let mut refusing = node.accept().await;
+                assert_eq!(refusing.connect().await.token.as_deref(), Some("bad"));
+                refusing.disconnect(code);
+            }
+            let connect;
+            (peer, connect) = node.welcome().await;
+            assert_eq!(connect.token.as_deref(), Some("good"));
+            connected_again(&client, connects).await;
+        }
+        // There is no other one to go back to.
+        peer.disconnect(CloseCode::TokenExpired);
+        let mut status = client.status();
+        let ended = status.wait_for(|status| matches!(status, Status::Closed { .. })).await.unwrap();
+        assert!(matches!(&*ended, Status::Closed { code: Some(code), .. } if *code == CloseCode::TokenExpired.code()));
+    }
+
     async fn a_token_that_is_brought_during_a_move_is_brought_to_the_new_connection_as_well(kind: TransportKind) {
         let mut node = Node::start().await;
         let mut options = node.options(kind);

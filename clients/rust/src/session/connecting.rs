@@ -352,14 +352,22 @@ impl Session {
     }
 
     /// What a failed attempt asks for.
-    fn judge(&self, error: &ConnectError, token: Option<&Arc<str>>) -> Verdict {
+    fn judge(&mut self, error: &ConnectError, token: Option<&Arc<str>>) -> Verdict {
         let ConnectError::Refused { code, reconnect, .. } = error else {
             let denied = matches!(error, ConnectError::Token(TokenError::Denied(_)));
             return if denied { Verdict::Final } else { Verdict::Elsewhere };
         };
-        match CloseCode::from_code(*code) {
-            // The secret of the former user's session may be what does not suit the token.
-            Some(CloseCode::Unauthenticated) if self.resume.is_some() => Verdict::WithoutSecret,
+        let code = CloseCode::from_code(*code);
+        // The secret of the former user's session may be what does not suit the token.
+        if code == Some(CloseCode::Unauthenticated) && self.resume.is_some() {
+            return Verdict::WithoutSecret;
+        }
+        let is_fixed = matches!(self.options.token, TokenSource::Fixed(_));
+        match code {
+            Some(CloseCode::Unauthenticated | CloseCode::TokenExpired) if is_fixed => {
+                self.token_refused(token);
+                if self.has_other_token(token) { Verdict::NewToken } else { Verdict::Final }
+            }
             Some(CloseCode::TokenExpired) if !self.has_other_token(token) => Verdict::Final,
             Some(CloseCode::TokenExpired) if self.failures == 0 => Verdict::NewToken,
             _ if *reconnect => Verdict::Elsewhere,

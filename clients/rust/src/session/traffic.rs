@@ -189,7 +189,7 @@ impl Session {
             Waiter::Subscribe(_) | Waiter::Unsubscribe(_) | Waiter::Probe => {}
             Waiter::Refresh(token, reply) => {
                 if !error.transient {
-                    self.token_refused(&token);
+                    self.token_refused(Some(&token));
                 }
                 match reply {
                     Some(reply) => Waiter::Reply(reply).answer(Err(error)),
@@ -335,11 +335,10 @@ impl Session {
         self.request(|id| ClientFrame::Refresh(Refresh { id, token }), waiter);
     }
 
-    /// The node does not take a token that the application has brought: goes back to the one before, unless another one
-    /// has been brought since.
-    fn token_refused(&mut self, token: &Arc<str>) {
+    /// A node does not take a token: goes back to the one that was taken last, unless another one has been brought since.
+    pub(super) fn token_refused(&mut self, token: Option<&Arc<str>>) {
         if let (TokenSource::Fixed(fixed), Some(taken)) = (&mut self.options.token, &self.taken)
-            && fixed == token
+            && token == Some(fixed)
         {
             *fixed = taken.clone();
         }
