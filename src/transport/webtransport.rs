@@ -7,6 +7,7 @@ mod capsules;
 mod connection;
 mod handshake;
 mod parameters;
+mod resets;
 mod strays;
 mod streams;
 
@@ -16,7 +17,7 @@ use connection::WebTransportConnection;
 use handshake::HandshakeError;
 use parameters::AttentiveTls;
 use quinn::{
-    Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    Endpoint, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicServerConfig},
 };
 use std::{
@@ -83,7 +84,8 @@ pub fn endpoint(
     let mut config = ServerConfig::with_crypto(Arc::new(AttentiveTls(tls)));
     config.transport_config(Arc::new(transport)).migration(true).max_incoming(MAX_INCOMING);
     let runtime = Arc::new(TokioRuntime);
-    Ok(Endpoint::new(EndpointConfig::default(), Some(config), socket.socket, runtime)?)
+    let resetting = resets::config(&node.config, &node.id, socket.socket.local_addr()?);
+    Ok(Endpoint::new(resetting, Some(config), socket.socket, runtime)?)
 }
 
 /// Accepts WebTransport sessions until the endpoint is closed.

@@ -8,6 +8,7 @@ mod handshakes;
 mod paths;
 mod proxies;
 mod relay;
+mod restarts;
 mod streams;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../hostile/tls.rs"]
