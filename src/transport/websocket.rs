@@ -10,6 +10,7 @@ use crate::{
     limits::{AddressBlock, Place, Quota},
     node::Node,
 };
+use futures_util::FutureExt;
 use handshake::Endpoint;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -17,9 +18,9 @@ use hyper_util::{
     server::conn::auto,
 };
 use line::Line;
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{iter, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, Interest},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -61,7 +62,10 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAccep
                 }
             },
             () = node.handshake_turn(), if !line.is_empty() => {
-                if let Some(caller) = line.next() {
+                // Who says no more cannot end a TLS handshake: a turn would be wasted.
+                let is_lost = |caller: &Caller| tls.is_some() && caller.says_no_more();
+                let next = iter::from_fn(|| line.next()).find(|caller| !is_lost(caller));
+                if let Some(caller) = next {
                     tokio::spawn(caller.serve(node.clone(), tls.clone()));
                 }
             }
@@ -77,6 +81,12 @@ struct Caller {
 }
 
 impl Caller {
+    /// Whether the peer has ended its side, as one does that came in by another transport, or gave up.
+    fn says_no_more(&self) -> bool {
+        let ready = self.stream.ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+    }
+
     async fn serve(self, node: Arc<Node>, tls: Option<TlsAcceptor>) {
         let Self { stream, address, _place } = self;
         if let Err(error) = hasten(&stream) {

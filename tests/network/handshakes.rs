@@ -4,7 +4,10 @@ use crate::{World, webtransport::endpoint, world::soon};
 use quinn::TransportConfig;
 use skywave_client::{TransportChoice, TransportKind};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 /// More than may be under way before addresses are validated.
 const HALF_OPEN: usize = 300;
@@ -43,4 +46,17 @@ async fn who_comes_does_not_wait_behind_those_who_gave_up() {
     }
     let client = world.direct(TransportChoice::WebSocket).await;
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gave_up_takes_no_turn_from_who_waits() {
+    let world = World::new(&[("LIMITS__HANDSHAKES_PER_SECOND", "1")]).await;
+    let (node, address) = (world.server.node(), world.server.public().unwrap());
+    while node.take_handshake().is_ok() {}
+    let mut waits = TcpStream::connect(address).await.unwrap();
+    waits.write_all(b"no TLS, so that it is refused and counted").await.unwrap();
+    drop(TcpStream::connect(address).await.unwrap());
+    // It ends with what TLS says to this, or with a reset.
+    let _ = soon(waits.read_to_end(&mut Vec::new())).await;
+    assert_eq!(node.metrics.handshakes_refused.with_label_values(&["tls"]).get(), 1);
 }
