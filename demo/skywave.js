@@ -2185,8 +2185,8 @@ var Session = class {
   refused(error) {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    this.#setState("disconnected", error);
     this.traffic.refuse(this.refusal);
+    this.#setState("disconnected", error);
   }
   // ---- connections
   #events(link) {

@@ -43,14 +43,14 @@ class Database {
     return this.#done;
   }
 
-  /** `owned`: the client in whose name it is done, where that matters. */
-  run(mode: IDBTransactionMode, begin: Begin, owned?: Owned): Promise<void> {
-    const work = this.#transact(mode, begin, owned);
+  /** `owned`: the client in whose name it is done, where that matters. `whenFull`: what is done where the disk is full. */
+  run(mode: IDBTransactionMode, begin: Begin, owned?: Owned, whenFull: readonly Begin[] = [look, begin]): Promise<void> {
+    const work = this.#transact(mode, begin, owned, whenFull);
     this.#done = Promise.allSettled([this.#done, work]);
     return work;
   }
 
-  async #transact(mode: IDBTransactionMode, begin: Begin, owned: Owned | undefined): Promise<void> {
+  async #transact(mode: IDBTransactionMode, begin: Begin, owned: Owned | undefined, whenFull: readonly Begin[]): Promise<void> {
     // The browser may take a database away, and what failed once need not fail again.
     const forget = (): void => {
       this.#opened = undefined;
@@ -58,10 +58,17 @@ class Database {
     this.#opened ??= open(this.#factory, this.#name, forget);
     try {
       const [database, owner] = await Promise.all([this.#opened, owned]);
-      // Strict: answered only once it is on the disk.
-      const transaction = database.transaction(STORE, mode, { durability: 'strict' });
-      begin(transaction.objectStore(STORE), owner);
-      await committed(transaction);
+      const once = (what: Begin): Promise<void> => {
+        // Strict: answered only once it is on the disk.
+        const transaction = database.transaction(STORE, mode, { durability: 'strict' });
+        what(transaction.objectStore(STORE), owner);
+        return committed(transaction);
+      };
+      await once(begin).catch(async (error: unknown) => {
+        if ((error as Error).name !== 'QuotaExceededError') throw error;
+        // Without room Firefox removes nothing either, but for the next transaction of this very connection, which tidies up.
+        for (const what of whenFull) await once(what);
+      });
     } catch (error) {
       forget();
       throw error;
@@ -118,10 +125,12 @@ export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOp
       };
       return database.run('readwrite', begin, (signal && clients.get(signal)) ?? newest);
     },
-    remove: (key) =>
-      database.run('readwrite', (store) => {
+    remove(key) {
+      const begin: Begin = (store) => {
         when(store.index('key').getKey(key), (number) => number !== undefined && store.delete(number));
-      }),
+      };
+      return database.run('readwrite', begin, undefined, [begin]);
+    },
   };
 }
 
@@ -229,6 +238,11 @@ function open(given: IDBFactory | undefined, name: string, gone: () => void): Pr
       reject(request.error ?? new Error('IndexedDB failed'));
     };
   });
+}
+
+/** Changes nothing. */
+function look(store: IDBObjectStore): void {
+  store.count();
 }
 
 /** Calls `then` with what a request gives. One that fails ends its transaction, which tells it. */

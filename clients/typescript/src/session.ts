@@ -390,8 +390,9 @@ export class Session implements TrafficHost {
   refused(error: SkywaveError): void {
     this.#stop();
     this.refusal = new RequestError(error.code, error.reason, error.message, false);
-    this.#setState('disconnected', error);
+    // Before it is told: who hears of it may connect anew.
     this.traffic.refuse(this.refusal);
+    this.#setState('disconnected', error);
   }
 
   // ---- connections

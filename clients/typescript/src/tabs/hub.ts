@@ -155,7 +155,7 @@ export class Hub {
   }
 
   #leaveAll(tab: string): void {
-    for (const shared of this.#channels.values()) this.#leave(tab, shared);
+    for (const shared of this.#channels.values()) shared.remove(tab);
   }
 
   #pageChanged(tab: string, network: Network, news: PageNews | undefined): void {
@@ -255,7 +255,10 @@ export class Hub {
     const shared = new SharedChannel(name, options, {
       read: (limit, from) => outgoing.ask('history', { channel: name, limit, ...from }, {}),
       positionNow: () => outgoing.traffic.positionOf(name),
-      over: () => this.#channels.delete(name),
+      over: () => {
+        this.#channels.delete(name);
+        outgoing.traffic.unsubscribe(name);
+      },
     });
     this.#channels.set(name, shared);
     outgoing.traffic.subscribe(name, options, shared);
@@ -272,15 +275,8 @@ export class Hub {
     outgoing.traffic.subscribe(name, { ...shared.asked, ...(position === undefined ? {} : { position }) }, shared);
   }
 
-  #leave(tab: string, shared: SharedChannel): boolean {
-    const wasThere = shared.remove(tab);
-    if (shared.isEmpty && this.#channels.delete(shared.name)) this.#upstream.outgoing.traffic.unsubscribe(shared.name);
-    return wasThere;
-  }
-
   #unsubscribe(tab: string, { id, channel }: ClientFrames['unsubscribe']): void {
-    const shared = this.#channels.get(channel);
-    if (shared !== undefined && this.#leave(tab, shared)) this.#tell(tab, ['unsubscribed', { id, channel }]);
+    if (this.#channels.get(channel)?.remove(tab)) this.#tell(tab, ['unsubscribed', { id, channel }]);
     else this.#refuse(tab, id, { code: 104, reason: 'not_subscribed', message: 'not subscribed', transient: false });
   }
 

@@ -15,7 +15,7 @@ export interface ChannelSource {
   read(limit: number, from: { after?: Position; before?: string }): Promise<Page>;
   /** Where the one subscription stands. */
   positionNow(): Position | undefined;
-  /** The one subscription is over. */
+  /** The one subscription is over, or nobody needs it any more. */
   over(): void;
 }
 
@@ -58,10 +58,6 @@ export class SharedChannel implements ChannelReader {
     this.#source = source;
   }
 
-  get isEmpty(): boolean {
-    return this.#subscribers.size === 0;
-  }
-
   get asked(): SubscribeOptions {
     return this.#asked;
   }
@@ -81,8 +77,12 @@ export class SharedChannel implements ChannelReader {
     if (this.#confirmed !== undefined) void this.#begin(tab, subscriber);
   }
 
+  /** Answers whether it was there. */
   remove(tab: string): boolean {
-    return this.#subscribers.delete(tab);
+    const wasThere = this.#subscribers.delete(tab);
+    // Who comes after the last one begins anew: the node alone knows what that one misses.
+    if (this.#subscribers.size === 0) this.#source.over();
+    return wasThere;
   }
 
   /** Brings a tab to where the others are. */
@@ -186,7 +186,7 @@ export class SharedChannel implements ChannelReader {
   /** For now: the tab asks again after a while. */
   #turnAway(tab: string, subscriber: Subscriber): void {
     if (this.#subscribers.get(tab) !== subscriber) return;
-    this.#subscribers.delete(tab);
+    this.remove(tab);
     this.#end(subscriber, requestError('unavailable', 'what the tab missed cannot be read now'));
   }
 

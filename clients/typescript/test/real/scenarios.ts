@@ -9,8 +9,9 @@ import { TestNode } from './node.js';
 import { PageServer, type Place } from './places.js';
 import { CUTS_TIMEOUT_MS, type Kind, SLEEP_MS, Stage } from './stage.js';
 import { describeTabs } from './tabs.js';
+import { describeTabStorms, STORM_MS } from './tab_storms.js';
 
-const SUITE_TIMEOUT_MS = 600_000 + 2 * CUTS_TIMEOUT_MS + 4 * SLEEP_MS;
+const SUITE_TIMEOUT_MS = 600_000 + 2 * CUTS_TIMEOUT_MS + 4 * SLEEP_MS + 4 * STORM_MS;
 // A browser that does not answer any more fails the tests, and does not hold them up.
 const CLEANING_TIMEOUT_MS = 30_000;
 
@@ -41,6 +42,7 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
       describeChoice(stage);
       describePages(stage);
       describeTabs(stage);
+      describeTabStorms(stage);
       describeDemo(stage);
     }
   });

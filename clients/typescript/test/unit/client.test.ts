@@ -196,4 +196,27 @@ describe('a client', () => {
     client.close();
     await refreshed;
   });
+
+  it('tells whoever waits why the node refuses it, though a listener connects anew at once', async () => {
+    const client = new Skywave('ws://node', { WebSocket: FakeWebSocket, autoConnect: false });
+    const socket = await connected(client);
+    const channel = client.channel('chat:1');
+    const waiting = [channel.publish(1), channel.history(), channel.subscribe(), channel.publications().next()];
+    const later: Promise<unknown>[] = [];
+    client.on('state', ({ state }) => {
+      if (state !== 'disconnected') return;
+      client.connect().catch(() => undefined);
+      later.push(channel.publish(2));
+    });
+    socket.says({ disconnect: { code: 3504, reason: 'disconnected', reconnect: false } });
+    for (const one of waiting) await assert.rejects(one, { code: 3504, transient: false });
+    await settled();
+    const next = FakeWebSocket.last;
+    const limits = { frame_bytes: 65_536, publishes_per_second: 0 };
+    const heartbeat = { interval_ms: 60_000, timeout_ms: 10_000 };
+    next.says({ connected: { id: next.last('connect').id, session: 's', resume: 'r', node: 'n', region: 'eu', resumed: false, heartbeat, limits, regions: [] } });
+    next.says({ published: { id: next.last('publish').id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 } });
+    await Promise.all(later);
+    client.close();
+  });
 });

@@ -12,18 +12,42 @@ interface Request {
 
 export class FakeIndexedDb {
   readonly entries = new Map<number, Entry>();
+  /** Has no room, and as in Firefox removes nothing either, but for the next transaction of a connection that has learned of it. */
+  isFull = false;
   #next = 0;
 
   get factory(): IDBFactory {
-    const database = { transaction: () => this.#transaction() };
-    return { open: () => later({}, () => database) } as unknown as IDBFactory;
+    return { open: () => later({}, () => this.#connection()) } as unknown as IDBFactory;
+  }
+
+  #connection(): object {
+    let hasLearned = false;
+    const transaction = (): object => {
+      if (!this.isFull) return this.#transaction();
+      hasLearned = !hasLearned;
+      return hasLearned ? this.#full() : this.#transaction({ isTidying: true });
+    };
+    return { transaction };
+  }
+
+  #full(): object {
+    const transaction: { objectStore: () => object; error: Error; onabort?: () => void } = {
+      objectStore: () => store,
+      error: new DOMException('no room', 'QuotaExceededError'),
+    };
+    const request = (): Request => {
+      setImmediate(() => transaction.onabort?.());
+      return { result: undefined };
+    };
+    const store = { getAll: request, count: request, index: () => ({ get: request, getKey: request }) };
+    return transaction;
   }
 
   get keys(): string[] {
     return [...this.entries.values()].map(({ key }) => key);
   }
 
-  #transaction(): object {
+  #transaction({ isTidying = false } = {}): object {
     let pending = 0;
     const transaction: { objectStore: () => object; oncomplete?: () => void } = { objectStore: () => store };
     const request = (act: () => unknown): Request => {
@@ -35,6 +59,7 @@ export class FakeIndexedDb {
     };
     const find = (key: string): Entry | undefined => [...this.entries.values()].find((entry) => entry.key === key);
     const put = (entry: Entry): void => {
+      if (isTidying) throw new DOMException('this transaction only removes', 'InvalidStateError');
       const number = entry.number ?? (this.#next += 1);
       this.entries.set(number, { ...entry, number });
     };
@@ -42,6 +67,7 @@ export class FakeIndexedDb {
       getAll: () => request(() => [...this.entries.values()]),
       add: (entry: Entry) => request(() => { put(entry); }),
       put: (entry: Entry) => request(() => { put(entry); }),
+      count: () => request(() => { if (isTidying) this.isFull = false; }),
       delete: (number: number) => request(() => this.entries.delete(number)),
       index: () => ({
         get: (key: string) => request(() => find(key)),

@@ -10,12 +10,14 @@ const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resol
 const CHAIN = 'skywave:outbox';
 
 let locks: FakeLocks;
+let database: FakeIndexedDb;
 let factory: IDBFactory;
 
 beforeEach(() => {
   locks = new FakeLocks();
   locks.install();
-  ({ factory } = new FakeIndexedDb());
+  database = new FakeIndexedDb();
+  ({ factory } = database);
 });
 
 /** A client with an outbox, in a tab of its own. */
@@ -158,6 +160,20 @@ describe('an outbox in IndexedDB', () => {
     await outbox.add({ channel: 'chat:1', key: 'b', data: '1' });
     for (const opens of waiting) opens();
     assert.equal(blocked.closed, 1);
+  });
+
+  it('lets go of what is settled though the disk is full, and takes what is new once that made room', async () => {
+    const client = await Client.open();
+    for (const key of ['a', 'b']) await client.add(key);
+    database.isFull = true;
+    for (const key of ['a', 'b']) await client.outbox.remove(key);
+    assert.deepEqual(database.keys, []);
+    assert.ok(database.isFull, 'though that made no room');
+    await client.add('c');
+    assert.deepEqual(database.keys, ['c']);
+    database.isFull = true;
+    await client.crash();
+    assert.deepEqual((await Client.open()).loaded, ['c']);
   });
 
   it('gives a page everything where pages cannot be told from each other', async () => {

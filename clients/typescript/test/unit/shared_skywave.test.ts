@@ -117,6 +117,24 @@ describe('a client that tabs share', () => {
     assert.deepEqual(counts, [1]);
   });
 
+  it('gives a tab what it missed though the only other one has gone while that could not be read', async () => {
+    const [, first, second] = [tab({ requestTimeoutMs: 50 }), tab(), tab()];
+    await second.connect();
+    await first.channel('chat:1').subscribe();
+    for (const offset of [1, 2, 3]) node.connection.publishes('chat:1', offset);
+    const told: unknown[] = [];
+    const late = second.channel('chat:1', { position: { eu: { epoch: 'e', offset: 1 } } });
+    late.on('publication', ({ offset }) => told.push(offset));
+    late.on('gap', ({ reason }) => told.push(reason));
+    // Nobody answers what the holder asks for the tab.
+    await second.channel('chat:2').presence();
+    first.channel('chat:1').unsubscribe();
+    await until('that it is taken up again', () => late.isSubscribed);
+    node.connection.publishes('chat:1', 2);
+    await until('what it missed', () => told.length > 0);
+    assert.deepEqual(told, [2]);
+  });
+
   it('drops events while there is no connection, and says so', async () => {
     const [first, second] = [tab({ backoff: { firstMs: 500, maxMs: 500 } }), tab()];
     await Promise.all([first.connect(), second.connect()]);
