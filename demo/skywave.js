@@ -1980,10 +1980,10 @@ var Session = class {
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
     this.settle();
   }
-  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is one. */
+  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is no other. */
   tokenRefused(token) {
     if (this.token === token) this.token = this.#taken;
-    return this.token !== token;
+    return this.token === token;
   }
   // ---- time
   /** Asks for the next tick; at the end of whatever was done from outside. */
@@ -2137,7 +2137,7 @@ var Session = class {
     else if (error.code === UNAUTHENTICATED && link && this.#resume) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
-    } else if (this.#isFinal(error, link)) this.refused(error);
+    } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -2177,9 +2177,9 @@ var Session = class {
     return isAtOnce ? 0 : waitMs;
   }
   /** Whether coming back would not change anything. */
-  #isFinal({ transient, code: code2 }, link) {
+  #isFinal({ transient, code: code2 }, token) {
     if (this.#options.canRefresh || code2 !== TOKEN_EXPIRED && code2 !== UNAUTHENTICATED) return !transient;
-    return !this.tokenRefused(link?.token);
+    return this.tokenRefused(token);
   }
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error) {
@@ -2247,7 +2247,7 @@ var Session = class {
     if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
     const isOwnDoing = code2 === REPLACED && link.attempt < this.#attempts;
-    if (this.#isFinal(error, link) && !isOwnDoing) {
+    if (!isOwnDoing && this.#isFinal(error, this.#taken)) {
       this.#cancelOpening(error);
       this.refused(error);
       return;

@@ -159,10 +159,10 @@ export class Session implements TrafficHost {
     this.settle();
   }
 
-  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is one. */
+  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is no other. */
   tokenRefused(token: string | undefined): boolean {
     if (this.token === token) this.token = this.#taken;
-    return this.token !== token;
+    return this.token === token;
   }
 
   // ---- time
@@ -333,7 +333,7 @@ export class Session implements TrafficHost {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
-    } else if (this.#isFinal(error, link)) this.refused(error);
+    } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
       const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
@@ -381,9 +381,9 @@ export class Session implements TrafficHost {
   }
 
   /** Whether coming back would not change anything. */
-  #isFinal({ transient, code }: SkywaveError, link?: Link): boolean {
+  #isFinal({ transient, code }: SkywaveError, token: string | undefined): boolean {
     if (this.#options.canRefresh || (code !== TOKEN_EXPIRED && code !== UNAUTHENTICATED)) return !transient;
-    return !this.tokenRefused(link?.token);
+    return this.tokenRefused(token);
   }
 
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
@@ -461,7 +461,7 @@ export class Session implements TrafficHost {
     const { code } = error;
     // By a later attempt of this client, which is on its way or was given up.
     const isOwnDoing = code === REPLACED && link.attempt < this.#attempts;
-    if (this.#isFinal(error, link) && !isOwnDoing) {
+    if (!isOwnDoing && this.#isFinal(error, this.#taken)) {
       this.#cancelOpening(error);
       this.refused(error);
       return;

@@ -118,7 +118,8 @@ describe('a client', () => {
     const taken = client.refresh('second');
     next.says({ refreshed: { id: next.last('refresh').id, expires_at_ms: Date.now() + 60_000 } });
     await taken;
-    client.disconnect();
+    next.says({ disconnect: { code: 3005, reason: 'token_expired', reconnect: true } });
+    assert.equal(client.state, 'disconnected', 'there is no other token');
     assert.equal((await connected(client)).last('connect').token, 'second');
     client.close();
   });
