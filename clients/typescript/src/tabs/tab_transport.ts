@@ -71,7 +71,8 @@ export class TabTransport implements Transport {
     const publish = (name === 'published' || name === 'error') && this.#publishes.get(body.id ?? 0);
     if (!publish) return;
     this.#publishes.delete(publish.id);
-    this.#line.handed.answered(publish);
+    // What is refused for the moment is handed on again: an earlier hub may have sent it all the same.
+    if (name !== 'error' || !body.transient) this.#line.handed.answered(publish);
   }
 
   close(): void {
