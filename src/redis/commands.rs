@@ -48,6 +48,16 @@ impl Commands {
         self.ownership.is_recognized() && self.switchboard.is_available()
     }
 
+    /// Whether Redis is the one that it is taken for, as far as is known, and any server that has keys can be reached.
+    pub fn is_reachable(&self) -> bool {
+        self.ownership.is_recognized() && self.switchboard.table().is_reachable()
+    }
+
+    /// The name of the server that has a key, as far as is known.
+    pub fn server_of(&self, key: &str) -> Option<Arc<str>> {
+        self.switchboard.table().server_of(key.as_bytes())
+    }
+
     /// How long Redis has been silent: zero while it answers. An idle connection is tried each second; a Redis that
     /// does not answer for two is unavailable, and from then on its last answer counts. A cluster is as silent as the
     /// most silent of its servers: a session's channels are on all of them. A Redis that turns out to be another one is

@@ -4,14 +4,15 @@ use super::{
     Address,
     cluster::Cluster,
     connection::{ConnectError, Connection, TIMEOUT},
+    hedging,
     layout::{Connections, Layout, Server},
     ownership::Ownership,
     reply::Malformed,
     sentinel::Sentinels,
 };
 use crate::config::{RedisUrl, Secret};
-use futures_util::future::try_join_all;
-use rand::seq::IndexedRandom as _;
+use futures_util::{FutureExt, future::try_join_all};
+use rand::seq::SliceRandom as _;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     aio::PubSub, io::tcp::TcpSettings,
@@ -126,20 +127,20 @@ impl Endpoint {
         !matches!(&*self.place, Place::Cluster(_))
     }
 
-    /// The server to be used now, and its name in the layout; of a cluster, any of the masters.
-    async fn server(&self) -> Result<(Client, Arc<str>), ConnectError> {
-        let alone = |client| (client, "".into());
+    /// The server to be used now, and its name in the layout; of a cluster the masters, in any order.
+    async fn servers(&self) -> Result<Vec<(Client, Arc<str>)>, ConnectError> {
+        let alone = |client| vec![(client, "".into())];
         match &*self.place {
             Place::Server(client) | Place::Member(client) => Ok(alone(client.clone())),
             Place::Sentinel(sentinels) => sentinels.master().await.map(alone),
             Place::Cluster(cluster) => {
-                let layout = cluster.layout().await?;
-                let server = layout.servers.choose(&mut rand::rng());
-                let server = server.ok_or(ConnectError::Unidentified("masters"))?;
-                match &*server.endpoint.place {
-                    Place::Member(client) => Ok((client.clone(), server.name.clone())),
-                    _ => Err(ConnectError::Unidentified("masters")),
-                }
+                let mut servers = cluster.layout().await?.servers;
+                servers.shuffle(&mut rand::rng());
+                let client = |server: Server| match &*server.endpoint.place {
+                    Place::Member(client) => Some((client.clone(), server.name)),
+                    _ => None,
+                };
+                Ok(servers.into_iter().filter_map(client).collect())
             }
         }
     }
@@ -150,7 +151,8 @@ impl Endpoint {
     /// # Errors
     /// See [`ConnectError`].
     pub(super) async fn connect(&self, name: &str) -> Result<Connection, ConnectError> {
-        let (server, _) = self.server().await?;
+        let servers = self.servers().await?;
+        let (server, _) = servers.first().ok_or(ConnectError::Unidentified("masters"))?;
         let commands = server.get_multiplexed_async_connection_with_config(&Dialling::config()).await?;
         let alone = matches!(&*self.place, Place::Server(_) | Place::Sentinel(_));
         Connection::introduce(commands, name, &self.ownership, alone).await
@@ -182,13 +184,17 @@ impl Endpoint {
     /// # Errors
     /// See [`ConnectError`].
     pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(PubSub, Arc<str>), ConnectError> {
-        let (server, name) = self.server().await?;
-        let subscribing = async {
-            let mut subscriber = server.get_async_pubsub().await?;
-            subscriber.subscribe(channels).await?;
-            Ok::<_, RedisError>(subscriber)
-        };
-        let subscribed = tokio::time::timeout(TIMEOUT, subscribing).await;
-        Ok((subscribed.map_err(|_| ConnectError::Timeout)??, name))
+        // One that is away is not to be in the way of who could hear all on another.
+        let mut subscriptions = Vec::new();
+        for (server, name) in self.servers().await? {
+            let subscribing = async move {
+                let mut subscriber = server.get_async_pubsub().await?;
+                subscriber.subscribe(channels).await?;
+                Ok::<_, RedisError>((subscriber, name))
+            };
+            let subscribed = tokio::time::timeout(TIMEOUT, subscribing);
+            subscriptions.push(async { Ok(subscribed.await.map_err(|_| ConnectError::Timeout)??) }.boxed());
+        }
+        Ok(hedging::ask(subscriptions).await?.1)
     }
 }

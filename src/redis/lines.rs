@@ -60,6 +60,16 @@ impl Table {
         self.lines.get(self.slots.server_of(key)).map(|(_, line)| line)
     }
 
+    /// The name of the server that has a key, as far as is known.
+    pub fn server_of(&self, key: &[u8]) -> Option<Arc<str>> {
+        self.lines.get(self.slots.server_of(key)).map(|(name, _)| name.clone())
+    }
+
+    /// Whether any server that has slots can be reached, as far as is known.
+    pub fn is_reachable(&self) -> bool {
+        self.lines.iter().any(|(_, line)| line.pulse.is_available())
+    }
+
     /// A line to a server with slots, to another one than that of this name if there is any.
     pub fn line_elsewhere(&self, server: &str) -> Option<&Line> {
         let others: Vec<_> = self.lines.iter().filter(|(name, _)| **name != *server).collect();

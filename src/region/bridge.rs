@@ -6,6 +6,7 @@
 
 mod apply;
 mod backlog;
+mod carrying;
 mod course;
 mod crossing;
 pub mod cursor;
@@ -30,15 +31,13 @@ use crate::{
 };
 use apply::{Applying, Mode, Outcome};
 use backlog::Backlog;
-use course::{CATCHING_UP, Course, Interruption, Link, done, is_trimmed};
+use carrying::Patience;
+use course::{CATCHING_UP, Interruption, Link, done, is_trimmed};
 use cursor::Cursor;
-use futures_util::{
-    StreamExt, TryStreamExt, future,
-    stream::{self, FuturesUnordered},
-};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 use listening::Listening;
 use parking_lot::Mutex;
-use pull::{Head, Part, RemoteLog};
+use pull::{Head, RemoteLog};
 use redis::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -87,13 +86,14 @@ enum Yield {
     /// The next token has to exceed this.
     Fenced(u64),
     /// Another node may be better placed.
-    RemoteAway,
+    Unreached,
 }
 
 impl Bridge {
     /// Takes part in the bridge for as long as the node runs.
     pub async fn run(self) {
         let (mut at_least, mut telling) = (0, Telling::new(&self.remote.name));
+        let mut patience = Patience::new();
         loop {
             let lease = tokio::select! {
                 lease = self.candidate.acquire(at_least) => lease,
@@ -102,7 +102,7 @@ impl Bridge {
             let leading = Leading::new(&self);
             let why = tokio::select! {
                 () = lease.lost() => Yield::Lost,
-                why = self.lead(&lease, &mut telling) => why,
+                why = self.lead(&lease, &mut patience, &mut telling) => why,
                 never = self.links.lead(&self.remote, &self.lag) => match never {},
             };
             drop((leading, lease));
@@ -110,9 +110,7 @@ impl Bridge {
             match why {
                 Yield::Lost => {}
                 Yield::Fenced(fence) => at_least = fence.saturating_add(1),
-                Yield::RemoteAway => {
-                    tokio::time::sleep(AVAILABLE_INTERVAL * rand::random_range(20..40)).await
-                }
+                Yield::Unreached => tokio::time::sleep(AVAILABLE_INTERVAL * rand::random_range(20..40)).await,
             }
         }
     }
@@ -122,11 +120,13 @@ impl Bridge {
     async fn look_on(&self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            // What cannot be asked, or was lost, leaves what is known.
-            let Ok(cursors) = self.cursors().await else { continue };
+            let ask = |partition| async move { (partition, self.cursor(partition).await) };
+            let cursors = stream::iter(0..self.local.keys.partitions()).map(ask).buffered(ASKED_AT_ONCE);
+            let cursors: Vec<_> = cursors.collect().await;
             let mut reached = self.reached.lock();
-            for (partition, stored) in (0..).zip(cursors) {
-                let Some(cursor) = Cursor::parse(&stored) else { continue };
+            for (partition, stored) in cursors {
+                // What cannot be asked, or was lost, leaves what is known.
+                let Some(cursor) = stored.ok().and_then(|stored| Cursor::parse(&stored)) else { continue };
                 let looked = cursor.back_by(REPLAYED_MS);
                 match reached.get(&partition) {
                     Some(known) if known.life == looked.life && known.id >= looked.id => {}
@@ -136,38 +136,45 @@ impl Bridge {
         }
     }
 
-    async fn lead(&self, lease: &Lease, telling: &mut Telling<'_>) -> Yield {
+    async fn lead(&self, lease: &Lease, patience: &mut Patience, telling: &mut Telling<'_>) -> Yield {
         let mut backoff = Backoff::new(RECONNECT_PAUSE);
         loop {
             if tokio::time::timeout(REMOTE_PATIENCE, self.reachable()).await.is_err() {
                 telling.is_away();
-                return Yield::RemoteAway;
+                return Yield::Unreached;
             }
             telling.leads(lease.token());
             let begun = Instant::now();
-            let Err(interruption) = self.cross(lease).await;
+            let Err(interruption) = self.cross(lease, patience, telling).await;
             self.metrics.interruptions.inc();
             if begun.elapsed() > HELD_WELL {
                 backoff = Backoff::new(RECONNECT_PAUSE);
                 telling.holds_well();
             }
             telling.begins_anew(&interruption);
-            if let Interruption::Fenced(fence) = interruption {
-                return Yield::Fenced(fence);
+            match interruption {
+                Interruption::Fenced(fence) => return Yield::Fenced(fence),
+                Interruption::Unreached => return Yield::Unreached,
+                _ => {}
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// Waits until both ends can be reached.
+    /// Waits until both ends can be reached, be it in part.
     async fn reachable(&self) {
-        while !(self.remote.redis.commands.is_available() && self.local.commands.is_available()) {
+        while !(self.remote.redis.commands.is_reachable() && self.local.commands.is_reachable()) {
             tokio::time::sleep(AVAILABLE_INTERVAL).await;
         }
     }
 
-    /// Carries publications across until something is in the way.
-    async fn cross(&self, lease: &Lease) -> Result<Infallible, Interruption> {
+    /// Carries publications across until something is in the way of the whole link.
+    async fn cross(
+        &self,
+        lease: &Lease,
+        patience: &mut Patience,
+        telling: &mut Telling<'_>,
+    ) -> Result<Infallible, Interruption> {
         let Redis { endpoint, keys, metrics, .. } = &self.remote.redis;
         let applying = Applying {
             local: self.local.clone(),
@@ -179,7 +186,7 @@ impl Bridge {
         // Before anything is heard: what this leader hears, no earlier one says.
         shut_out(&applying).await?;
         let listening = Listening::start(&self.remote.redis).await?;
-        let log = RemoteLog::connect(endpoint, keys.clone(), self.remote.name.clone(), metrics).await?;
+        let log = RemoteLog::new(endpoint, keys.clone(), self.remote.name.clone(), metrics);
         let link = Arc::new(Link::new(log, applying, self.metrics.clone()));
         let (events, said) = listening::events();
         // Of their own, so that whatever the rest does, what is heard is taken from the connection.
@@ -189,26 +196,15 @@ impl Bridge {
         }
         drop(events);
         let saying = listening::say_events(&link.applying, said);
-        // Only now, as the mailboxes are open: what comes behind the heads is in them.
-        let heads = heads(&link).await?;
-        let cursors = self.cursors().await?;
-        let places = self.places(&link, &heads, cursors).await?;
-        let courses: FuturesUnordered<_> = (0..)
-            .zip(heads.into_iter().zip(places))
-            .map(|(partition, (head, Place { stored, cursor, backlog }))| {
-                Course::new(&link, partition, stored, cursor).run(head, backlog)
-            })
-            .collect();
-        let (watching, keeping) = (watch::watch(&link, &self.remote.redis, &self.lag), link.log.keep_alive());
+        let watching = watch::watch(&link, &self.remote.redis, &self.lag);
         let _remembering = Remembering(self, link.clone());
         tokio::select! {
-            Some(interruption) = next(courses) => Err(interruption),
+            interruption = self.carry(&link, patience, telling) => Err(interruption),
             ended = tasks.join_next() => match ended {
                 Some(Ok(why)) => Err(Interruption::Subscription(why)),
                 _ => Err(Interruption::Subscription("the task ended")),
             },
             never = watching => match never {},
-            Some(error) = keeping => Err(error.into()),
             stranger = self.remote.redis.endpoint.ownership.refused() => {
                 Err(Interruption::Connect(stranger.into()))
             }
@@ -216,24 +212,24 @@ impl Bridge {
         }
     }
 
-    /// Where each partition goes on, once all is made up for that the log does not hold.
+    /// Where each of some partitions goes on, once all is made up for that the log does not hold; each comes with where it
+    /// stands there, and the cursor here. One server has them.
     async fn places<'a>(
         &self,
         link: &'a Link,
-        heads: &[Head],
-        cursors: Vec<String>,
+        stands: &[(u16, Head, String)],
     ) -> Result<Vec<Place<'a>>, Interruption> {
-        let mut asked = Vec::with_capacity(heads.len());
-        for (partition, (head, stored)) in (0..).zip(heads.iter().zip(cursors)) {
-            asked.push(self.place(link, partition, head, stored));
+        let mut asked = Vec::with_capacity(stands.len());
+        for (partition, head, stored) in stands {
+            asked.push(self.place(link, *partition, head, stored.clone()));
         }
         let mut places: Vec<_> = stream::iter(asked).buffered(ASKED_AT_ONCE).try_collect().await?;
         let mut purposes = HashMap::new();
-        for (partition, place) in (0..).zip(&mut places) {
+        for ((partition, ..), place) in stands.iter().zip(&places) {
             if place.stored.is_empty() {
-                purposes.insert(partition, Purpose::Fill { until: place.cursor.id });
+                purposes.insert(*partition, Purpose::Fill { until: place.cursor.id });
             } else if let Some(until) = place.lost_until() {
-                purposes.insert(partition, Purpose::Repair { cursor: place.cursor.clone(), until });
+                purposes.insert(*partition, Purpose::Repair { cursor: place.cursor.clone(), until });
             }
         }
         if purposes.is_empty() {
@@ -250,13 +246,13 @@ impl Bridge {
         }
         let read_ahead = stream::iter(reading).buffer_unordered(CATCHING_UP).try_collect::<()>();
         future::try_join(survey(link, &purposes), read_ahead).await?;
-        for (partition, purpose) in purposes {
-            let place = &mut places[usize::from(partition)];
-            match purpose {
-                Purpose::Fill { .. } => begin(link, partition, place, &heads[usize::from(partition)]).await?,
-                Purpose::Repair { cursor, until } => {
-                    place.settle(link, partition, Cursor { id: until, ..cursor }).await?;
+        for ((partition, head, _), place) in stands.iter().zip(&mut places) {
+            match purposes.remove(partition) {
+                Some(Purpose::Fill { .. }) => begin(link, *partition, place, head).await?,
+                Some(Purpose::Repair { cursor, until }) => {
+                    place.settle(link, *partition, Cursor { id: until, ..cursor }).await?;
                 }
+                None => {}
             }
         }
         Ok(places)
@@ -313,43 +309,29 @@ impl Bridge {
         }
     }
 
-    /// The cursors as they stand here; empty where there is none.
-    async fn cursors(&self) -> Result<Vec<String>, Interruption> {
-        let partitions = 0..self.local.keys.partitions();
-        let ask = |partition| {
-            let key = self.local.keys.cursor(partition);
-            let call = self.local.commands.call(Request::command(["HGET", &key, &*self.remote.name]));
-            async move {
-                match call.await.map_err(|_| Interruption::LocalAway)? {
-                    Value::Nil => Ok(String::new()),
-                    value => reply::text(value).map_err(|error: Malformed| Interruption::Pull(error.into())),
-                }
-            }
-        };
-        stream::iter(partitions).map(ask).buffered(ASKED_AT_ONCE).try_collect().await
+    /// A partition's cursor as it stands here; empty where there is none.
+    async fn cursor(&self, partition: u16) -> Result<String, Interruption> {
+        let key = self.local.keys.cursor(partition);
+        let asked = self.local.commands.call(Request::command(["HGET", &key, &*self.remote.name]));
+        match asked.await.map_err(|_| Interruption::LocalAway)? {
+            Value::Nil => Ok(String::new()),
+            value => reply::text(value).map_err(|error: Malformed| Interruption::Pull(error.into())),
+        }
     }
 }
 
-/// Makes Redis refuse whatever earlier leaders still write.
+/// Makes Redis refuse whatever earlier leaders still write. Where a server is away, nothing is written, and what is applied or
+/// said there once it is back does the same.
 async fn shut_out(applying: &Applying) -> Result<(), Interruption> {
     stream::iter(0..applying.local.keys.partitions())
         .map(|partition| applying.say(partition, Vec::new()))
         .buffer_unordered(ASKED_AT_ONCE)
         .map(|outcome| match outcome {
             Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
-            Ok(_) => Ok(()),
-            Err(_) => Err(Interruption::LocalAway),
+            Ok(_) | Err(_) => Ok(()),
         })
         .try_collect()
         .await
-}
-
-/// Where each partition of the other region's log stands.
-async fn heads(link: &Link) -> Result<Vec<Head>, Interruption> {
-    let part = Part { after: StreamId::MIN, until: None, count: 0 };
-    let partitions = 0..link.applying.local.keys.partitions();
-    let ask = async |partition| Ok::<_, Interruption>(link.log.pull(partition, part).await?.head);
-    stream::iter(partitions).map(ask).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
 /// Begins a partition that was filled in; `earlier` is where the log stood before.
@@ -359,8 +341,7 @@ async fn begin(
     place: &mut Place<'_>,
     earlier: &Head,
 ) -> Result<(), Interruption> {
-    let part = Part { after: StreamId::MIN, until: None, count: 0 };
-    let head = link.log.pull(partition, part).await?.head;
+    let head = link.log.head(partition).await?;
     if head.life != place.cursor.life {
         return Err(Interruption::LifeChanged);
     }
@@ -406,10 +387,6 @@ impl Place<'_> {
         (self.stored, self.cursor) = (to.to_string(), to);
         Ok(())
     }
-}
-
-async fn next<F: Future>(mut futures: FuturesUnordered<F>) -> Option<F::Output> {
-    futures.next().await
 }
 
 /// Remembers, when it is dropped, how far the link got.

@@ -208,3 +208,85 @@ async fn a_master_that_hangs_costs_nothing_of_what_others_accept() {
     }
     all_arrive(&ear_eu, "us", 1..=last).await;
 }
+
+/// A cluster whose masters go on without each other.
+async fn divisible() -> RedisCluster {
+    let cluster = RedisCluster::start().await;
+    for master in &cluster.masters {
+        master.run::<()>("CONFIG SET cluster-require-full-coverage no").await;
+    }
+    cluster
+}
+
+/// Which of the channels are on the other masters than this one.
+async fn channels_beside(cluster: &RedisCluster, ear: &Ear, gone: usize) -> Vec<&'static str> {
+    let mut there = Vec::new();
+    for name in CHANNELS {
+        let keys = &ear.redis.keys;
+        let log = keys.log(keys.partition(&Channel::new(name).unwrap()));
+        if cluster.master_of(&log).await != gone {
+            there.push(name);
+        }
+    }
+    assert!((1..CHANNELS.len()).contains(&there.len()), "{there:?}");
+    there
+}
+
+/// Publishes a number on these channels, and waits until the ear hears it on all of them.
+async fn all_cross(from: &Server, to: &Ear, channels: &[&'static str], number: u64) {
+    for channel in channels {
+        let key = format!("{number}");
+        let publishing = async {
+            while from.node().publish(message(channel, number, Some(&key))).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        soon(publishing).await;
+    }
+    for channel in channels {
+        eventually("what a living master has", async || {
+            numbers(to, channel, &from.node().region).last() == Some(&number)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_living_masters_accept_crosses_though_one_is_gone_when_the_link_begins() {
+    let (eu, mut us) = (RedisCluster::start().await, divisible().await);
+    let (ear_eu, ear_us) = (ear("eu", &eu).await, ear("us", &us).await);
+    let there = node("us", &us, ("eu", &eu)).await;
+    let here = node("eu", &eu, ("us", &us)).await;
+    linked(&ear_eu, "us").await;
+    all_cross(&there, &ear_eu, &CHANNELS, 1).await;
+    // It has neither what says whose the Redis is nor a lease of that region.
+    let gone = us.master_of("sky:{3}:log").await;
+    let living = channels_beside(&us, &ear_us, gone).await;
+    us.masters[gone].kill();
+    all_cross(&there, &ear_eu, &living, 2).await;
+    // Another node leads.
+    drop(here);
+    let _here = node("eu", &eu, ("us", &us)).await;
+    all_cross(&there, &ear_eu, &living, 3).await;
+    us.masters[gone].restart().await;
+    all_cross(&there, &ear_eu, &CHANNELS, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_for_living_masters_is_applied_though_one_is_gone() {
+    let (mut eu, us) = (divisible().await, RedisCluster::start().await);
+    let ear_eu = ear("eu", &eu).await;
+    let there = node("us", &us, ("eu", &eu)).await;
+    let _here = node("eu", &eu, ("us", &us)).await;
+    linked(&ear_eu, "us").await;
+    all_cross(&there, &ear_eu, &CHANNELS, 1).await;
+    let gone = eu.master_of("sky:{0}:log").await;
+    let living = channels_beside(&eu, &ear_eu, gone).await;
+    eu.masters[gone].kill();
+    for channel in CHANNELS {
+        there.node().publish(message(channel, 2, Some("2"))).await.unwrap();
+    }
+    all_cross(&there, &ear_eu, &living, 3).await;
+    eu.masters[gone].restart().await;
+    all_cross(&there, &ear_eu, &CHANNELS, 4).await;
+}

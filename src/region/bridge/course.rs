@@ -44,6 +44,16 @@ pub enum Interruption {
     Trimmed,
     #[error("keys have moved between the servers of a region")]
     KeysMoved,
+    #[error("another node may reach what this one does not")]
+    Unreached,
+}
+
+impl Interruption {
+    /// Whether it is in the way of some partitions: a server of either region cannot be reached, or does not have a key now. All
+    /// else is looked at anew for all of them.
+    pub fn is_of_some_partitions(&self) -> bool {
+        matches!(self, Self::Pull(_) | Self::Connect(_) | Self::LocalAway | Self::KeysMoved)
+    }
 }
 
 /// What was applied, if it was all.

@@ -6,14 +6,19 @@ use crate::{
     metrics::RedisMetrics,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
-        layout::Connections, lives::Lives, reply,
+        layout::Server, lives::Lives, reply,
     },
 };
-use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
+use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use prometheus::HistogramVec;
 use redis::{RedisError, Value};
 use skywave_protocol::position::Origin;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000 bytes):
@@ -31,8 +36,12 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(3);
 pub enum PullError {
     #[error("{0}")]
     Redis(#[from] RedisError),
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
     #[error("the other region answered with {0}")]
     Malformed(#[from] Malformed),
+    #[error("there is no connection")]
+    NoWay,
 }
 
 /// Which part of a partition's log.
@@ -143,12 +152,25 @@ pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
     })
 }
 
-/// Connections of its own to another region's Redis, so that a backlog holds up nothing else.
+/// Partitions that one server of the other region has, and one of this region: what is away, is so for all of them.
+pub struct Share {
+    server: Server,
+    pub partitions: Vec<u16>,
+}
+
+/// Where a partition of the log is read.
 #[derive(Clone)]
+struct Way {
+    /// The name of the server.
+    server: Arc<str>,
+    connection: Connection,
+}
+
+/// Connections of its own to another region's Redis, so that a backlog holds up nothing else.
 pub struct RemoteLog {
     endpoint: Endpoint,
-    /// At least one.
-    lanes: Vec<Connections>,
+    /// By partition.
+    ways: Mutex<HashMap<u16, Way>>,
     keys: Keys,
     pub region: Origin,
     /// What it is called in metrics, logs and `CLIENT LIST`.
@@ -157,84 +179,114 @@ pub struct RemoteLog {
 }
 
 impl RemoteLog {
-    /// # Errors
-    /// See [`ConnectError`].
-    pub async fn connect(
-        endpoint: &Endpoint,
-        keys: Keys,
-        region: Origin,
-        metrics: &RedisMetrics,
-    ) -> Result<Self, ConnectError> {
-        let name = format!("bridge-{region}");
-        let lanes = (0..keys.partitions().clamp(1, LANES)).map(|_| endpoint.connect_to_all(&name));
-        let mut lanes = try_join_all(lanes).await?;
-        for connection in lanes.iter_mut().flat_map(|lane| &mut lane.all) {
-            connection.commands.set_response_timeout(TIMEOUT);
-        }
+    /// Not connected yet.
+    pub fn new(endpoint: &Endpoint, keys: Keys, region: Origin, metrics: &RedisMetrics) -> Self {
+        let (endpoint, name) = (endpoint.clone(), format!("bridge-{region}"));
         let durations = metrics.command_duration.clone();
-        Ok(Self { endpoint: endpoint.clone(), lanes, keys, region, name, durations })
+        Self { endpoint, ways: Mutex::default(), keys, region, name, durations }
     }
 
-    /// Tries the connections until one is of no use, and tells why: one that the path has forgotten would be noticed by what
-    /// has to be read on it, which comes late then; the log of a server that is a master no more stands still.
-    pub async fn keep_alive(&self) -> Option<ConnectError> {
-        let connections = self.lanes.iter().flat_map(|lane| &lane.all);
-        let trials: FuturesUnordered<_> = connections.map(|connection| tried(connection.clone())).collect();
-        trials.into_future().await.0
+    /// Which servers have these partitions, by what `local` says which server has them here.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn shares(
+        &self,
+        partitions: &BTreeSet<u16>,
+        local: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Result<Vec<Share>, ConnectError> {
+        let layout = self.endpoint.layout().await?;
+        let mut shares = BTreeMap::<_, Vec<u16>>::new();
+        for partition in partitions {
+            let log = self.keys.log(*partition);
+            let servers = (layout.slots.server_of(log.as_bytes()), local(&log));
+            shares.entry(servers).or_default().push(*partition);
+        }
+        let share = |((server, _), partitions): ((usize, _), _)| Share {
+            server: layout.servers[server].clone(),
+            partitions,
+        };
+        Ok(shares.into_iter().map(share).collect())
+    }
+
+    /// Connects to the server of a share.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, share: &Share) -> Result<(), ConnectError> {
+        let mut lanes = BTreeMap::<u16, Vec<u16>>::new();
+        for partition in &share.partitions {
+            lanes.entry(partition % LANES).or_default().push(*partition);
+        }
+        let Server { name: server, endpoint } = &share.server;
+        let connect = async |partitions: Vec<u16>| {
+            let log = self.keys.log(partitions[0]);
+            let mut connection = endpoint.connect_for(&log, &self.name).await?;
+            connection.commands.set_response_timeout(TIMEOUT);
+            let way = Way { server: server.clone(), connection };
+            self.ways.lock().extend(partitions.into_iter().map(|partition| (partition, way.clone())));
+            Ok(())
+        };
+        try_join_all(lanes.into_values().map(connect)).await.map(drop)
+    }
+
+    /// Tries a partition's connection until it is of no use, and tells why: one that the path has forgotten would be noticed by
+    /// what has to be read on it, which comes late then; the log of a server that is a master no more stands still.
+    pub async fn keep_alive(&self, partition: u16) -> PullError {
+        loop {
+            tokio::time::sleep(TRIAL_INTERVAL).await;
+            let Ok(Way { mut connection, .. }) = self.way(partition) else { return PullError::NoWay };
+            if let Err(error) = connection.require_master().await {
+                return error.into();
+            }
+        }
     }
 
     /// # Errors
     /// See [`PullError`].
     pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
         let request = request(&self.keys, &self.region, partition, part);
-        let lane = &self.lanes[usize::from(partition) % self.lanes.len()];
-        let answer = self.call(lane.to(request.key()), &request).await?;
-        Ok(pulled(answer, &self.endpoint.ownership.lives)?)
+        Ok(pulled(self.ask(partition, &request).await?, &self.endpoint.ownership.lives)?)
     }
 
-    /// # Errors
-    /// See [`PullError`].
-    pub async fn ask(&self, request: &Request) -> Result<Value, PullError> {
-        self.call(self.lanes[0].to(request.key()), request).await
-    }
-
-    /// How many servers have a part of the keys.
-    pub fn servers(&self) -> usize {
-        self.lanes[0].all.len()
-    }
-
-    /// Asks one server, whatever its keys.
+    /// Where a partition stands.
     ///
     /// # Errors
     /// See [`PullError`].
-    pub async fn ask_server(&self, server: usize, request: &Request) -> Result<Value, PullError> {
-        self.call(&self.lanes[0].all[server], request).await
+    pub async fn head(&self, partition: u16) -> Result<Head, PullError> {
+        Ok(self.pull(partition, Part { after: StreamId::MIN, until: None, count: 0 }).await?.head)
     }
 
-    /// Whether every key is still where it was.
+    /// Asks the server that has a partition.
     ///
     /// # Errors
-    /// See [`ConnectError`].
-    pub async fn is_unmoved(&self) -> Result<bool, ConnectError> {
-        let layout = self.endpoint.layout().await?;
-        Ok(self.lanes.iter().all(|lane| lane.layout.is_like(&layout)))
-    }
-
-    async fn call(&self, connection: &Connection, request: &Request) -> Result<Value, PullError> {
+    /// See [`PullError`].
+    pub async fn ask(&self, partition: u16, request: &Request) -> Result<Value, PullError> {
+        let Way { mut connection, .. } = self.way(partition)?;
         let begun = Instant::now();
         let command = connection.command(request);
-        let value = connection.commands.clone().send_packed_command(&command).await?.extract_error()?;
+        let value = connection.commands.send_packed_command(&command).await?.extract_error()?;
         let duration = self.durations.with_label_values(&[&*self.name, request.name()]);
         duration.observe(begun.elapsed().as_secs_f64());
         Ok(value)
     }
-}
 
-async fn tried(mut connection: Connection) -> ConnectError {
-    loop {
-        tokio::time::sleep(TRIAL_INTERVAL).await;
-        if let Err(error) = connection.require_master().await {
-            return error;
+    /// Whether these partitions are still where they were.
+    ///
+    /// # Errors
+    /// See [`PullError`].
+    pub async fn are_unmoved(&self, partitions: impl IntoIterator<Item = u16>) -> Result<bool, PullError> {
+        let layout = self.endpoint.layout().await?;
+        for partition in partitions {
+            let server = layout.slots.server_of(self.keys.log(partition).as_bytes());
+            if self.way(partition)?.server != layout.servers[server].name {
+                return Ok(false);
+            }
         }
+        Ok(true)
+    }
+
+    fn way(&self, partition: u16) -> Result<Way, PullError> {
+        self.ways.lock().get(&partition).cloned().ok_or(PullError::NoWay)
     }
 }

@@ -45,32 +45,29 @@ struct Answer {
     entries: Vec<Carried>,
 }
 
-/// Goes through all channels of the partitions that have a purpose.
+/// Goes through all channels of the partitions that have a purpose, which one server has.
 ///
 /// # Errors
 /// See [`Interruption`]; then it is to be done again.
 pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(), Interruption> {
-    if purposes.is_empty() {
-        return Ok(());
-    }
-    for server in 0..link.log.servers() {
-        go_through(link, server, purposes).await?;
-    }
+    let Some(any) = purposes.keys().next() else { return Ok(()) };
+    go_through(link, *any, purposes).await?;
     // What moved from one server to another may have been passed by on both.
-    if link.log.is_unmoved().await? { Ok(()) } else { Err(Interruption::KeysMoved) }
+    let are_unmoved = link.log.are_unmoved(purposes.keys().copied()).await?;
+    if are_unmoved { Ok(()) } else { Err(Interruption::KeysMoved) }
 }
 
-/// Goes through the channels of which a server has positions, a step through its keys after the other.
+/// Goes through the channels of which the server of a partition has positions, a step through its keys after the other.
 async fn go_through(
     link: &Link,
-    server: usize,
+    partition: u16,
     purposes: &HashMap<u16, Purpose>,
 ) -> Result<(), Interruption> {
     let (pattern, count) = (link.applying.local.keys.positions(), SCANNED_AT_ONCE.to_string());
     let mut cursor = "0".to_owned();
     loop {
         let request = Request::command(["SCAN", &cursor, "MATCH", &pattern, "COUNT", &count]);
-        let (next, channels) = scanned(link, link.log.ask_server(server, &request).await?)?;
+        let (next, channels) = scanned(link, link.log.ask(partition, &request).await?)?;
         let work = |(partition, channel)| {
             let purpose = purposes.get(&partition)?;
             Some(make_up(link, partition, channel, purpose))
@@ -161,7 +158,7 @@ async fn ask(
         keys: vec![keys.position(channel), keys.history(channel)],
         args: args.map(String::into_bytes).into(),
     };
-    let value = link.log.ask(&request).await?;
+    let value = link.log.ask(partition, &request).await?;
     read(value, link, partition).map_err(|error| Interruption::Pull(error.into()))
 }
 
