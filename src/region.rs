@@ -88,6 +88,7 @@ impl Regions {
                 log_age: config.broker.log_age,
                 metrics: metrics.link(&remote.name),
                 reached: Mutex::default(),
+                doubts: Mutex::default(),
                 links: links.clone(),
                 lag: MeasuredLag::default(),
             }

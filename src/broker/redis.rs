@@ -5,6 +5,7 @@
 //! the same order, its own among them.
 
 mod cache;
+pub mod doubts;
 pub mod entry;
 pub mod epoch;
 pub mod events;
@@ -27,7 +28,8 @@ use crate::{
     },
 };
 use cache::{Cache, CacheLimit};
-use epoch::is_later;
+use doubts::Doubts;
+use epoch::{is_later, life_of};
 use events::Events;
 use futures_util::future::{self, BoxFuture};
 use marks::Marks;
@@ -135,6 +137,7 @@ impl RedisBroker {
                 progress: progress.clone(),
             },
             others: remotes.clone(),
+            doubts: Mutex::default(),
             cache,
             progress,
             promises,
@@ -344,6 +347,8 @@ fn accepted(value: Value) -> Result<(Accepted, String), Malformed> {
 struct Resuming {
     reading: Reading,
     others: BTreeMap<Origin, Redis>,
+    /// Of readers who saw a later life of another region than its Redis tells of.
+    doubts: Mutex<Doubts>,
     cache: Arc<Cache>,
     progress: Arc<Progress>,
     promises: Arc<Promises>,
@@ -377,21 +382,29 @@ impl Resuming {
     }
 
     /// Whether a reader saw an epoch of this region that came after the one which is told here, as far as the name tells, and
-    /// it is to be asked first whether others took over from who tells.
-    fn is_to_be_examined(&self, channel: &Channel, seen: &str, head: &Head) -> bool {
+    /// waits for it: others may have taken over from who tells.
+    fn is_to_wait(&self, channel: &Channel, seen: &str, head: &Head) -> bool {
         let told = head.position.get(&self.reading.own);
         told.is_some_and(|told| is_later(seen, &told.epoch))
-            && self.progress.is_to_be_examined(self.reading.keys.partition(channel), seen)
+            && self.progress.is_to_wait(self.reading.keys.partition(channel), seen)
     }
 
     /// What follows `position`. Whoever saw an epoch of another region that has not come here waits for it, unless that region
     /// has left it: its name may be a later one all the same.
+    ///
+    /// # Errors
+    /// Also `Unavailable` while it is doubted that the region has.
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let (chunk, head) = self.read_after(retained, position.clone()).await?;
         let Some(head) = head else { return Ok(chunk) };
         let mut over = Position::new();
         for (origin, seen) in head.awaited(&position).iter() {
             if self.has_left(retained, &head, origin, &seen.epoch).await {
+                // Whoever brings it here has doubted already that it went on under an earlier name.
+                let is_known = head.succession.latest.get(origin).is_some();
+                if !is_known && self.doubts.lock().wait_for(life_of(&seen.epoch)) {
+                    return Err(BrokerError::Unavailable);
+                }
                 over.set(origin.clone(), seen.clone());
             }
         }
@@ -430,7 +443,7 @@ impl Resuming {
         let expected = Expected::of(&self.cache, channel);
         let seen = position.get(&self.reading.own).map(|seen| seen.epoch.clone());
         let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
-        if seen.is_some_and(|seen| self.is_to_be_examined(channel, &seen, &head)) {
+        if seen.is_some_and(|seen| self.is_to_wait(channel, &seen, &head)) {
             return Err(BrokerError::Unavailable);
         }
         // What is told as lost may stand in the part of the log that is still to be read.

@@ -108,15 +108,37 @@ struct Torn {
     new_master: RedisServer,
     /// What the node saw before.
     seen: Position,
-    _old_master: RedisServer,
+    /// The port of who is said to be the master.
+    told: Arc<AtomicU16>,
+    old_master: RedisServer,
 }
 
 impl Torn {
     async fn start(broken: Broken) -> Self {
+        let torn = Self::untold().await;
+        torn.tell();
+        let clients: String = torn.old_master.run("CLIENT LIST").await;
+        for client in clients.lines().filter(|client| client.contains("name=skywave-")) {
+            let is_tail = client.contains("name=skywave-tail ");
+            if broken != Broken::Nothing && is_tail == (broken == Broken::Tail) {
+                let id = client.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
+                torn.old_master.run::<u64>(&format!("CLIENT KILL ID {id}")).await;
+            }
+        }
+        torn
+    }
+
+    /// Whoever asks is led to the new master from now on.
+    fn tell(&self) {
+        self.told.store(self.new_master.port(), Ordering::Release);
+    }
+
+    /// Whoever asks is led to the old master still.
+    async fn untold() -> Self {
         let old_master = RedisServer::start().await;
         let new_master = replica_of(&old_master).await;
-        let target = Arc::new(AtomicU16::new(old_master.port()));
-        let url = format!("redis://127.0.0.1:{}", address(target.clone()).await);
+        let told = Arc::new(AtomicU16::new(old_master.port()));
+        let url = format!("redis://127.0.0.1:{}", address(told.clone()).await);
         let node = Node::with(settings_at(&url)).await.unwrap();
         let first = node.publish(1).await;
         node.deliveries(1).await;
@@ -124,16 +146,29 @@ impl Torn {
         let length = format!("XLEN {log}");
         eventually("replication", async || new_master.run::<u64>(&length).await == 1).await;
         new_master.run::<()>("REPLICAOF NO ONE").await;
-        target.store(new_master.port(), Ordering::Release);
-        let clients: String = old_master.run("CLIENT LIST").await;
-        for client in clients.lines().filter(|client| client.contains("name=skywave-")) {
-            let is_tail = client.contains("name=skywave-tail ");
-            if broken != Broken::Nothing && is_tail == (broken == Broken::Tail) {
-                let id = client.split(' ').find_map(|word| word.strip_prefix("id=")).unwrap();
-                old_master.run::<u64>(&format!("CLIENT KILL ID {id}")).await;
+        Self { node, new_master, seen: at(&first.epoch, 1), told, old_master }
+    }
+
+    /// Holds that for who saw what the new master accepted, whatever `happens`.
+    async fn gets_nothing_again(&self, happens: impl AsyncFnOnce()) {
+        let Self { node, new_master, seen, .. } = self;
+        assert!(offsets(&node.read(seen).await).is_empty());
+        let second = Node::new(new_master).await.publish(2).await;
+        let seen = at(&second.epoch, 1);
+        // As a session does.
+        let reading = soon(async {
+            loop {
+                match node.broker.read(&channel(), From::Position(seen.clone())).await {
+                    Ok(chunk) if chunk.coming.is_empty() => return chunk,
+                    Ok(chunk) => assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}"),
+                    Err(_) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-        }
-        Self { node, new_master, seen: at(&first.epoch, 1), _old_master: old_master }
+        });
+        let (chunk, ()) = tokio::join!(reading, happens());
+        assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}");
+        node.deliveries(2).await;
     }
 }
 
@@ -153,24 +188,18 @@ async fn a_master_that_does_not_know_that_another_took_over_is_left_once_the_oth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_saw_what_a_new_master_began_gets_nothing_again_of_the_old_one_that_does_not_know_it() {
-    let Torn { node, new_master, seen, .. } = &Torn::start(Broken::Nothing).await;
-    assert!(offsets(&node.read(seen).await).is_empty());
-    let second = Node::new(new_master).await.publish(2).await;
-    let seen = at(&second.epoch, 1);
-    // As a session does.
-    let chunk = soon(async {
-        loop {
-            match node.broker.read(&channel(), From::Position(seen.clone())).await {
-                Ok(chunk) if chunk.coming.is_empty() => return chunk,
-                Ok(chunk) => assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}"),
-                Err(_) => {}
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let chunk = chunk.await;
-    assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}");
-    node.deliveries(2).await;
+    let torn = Torn::start(Broken::Nothing).await;
+    torn.gets_nothing_again(async || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_new_master_began_waits_while_whoever_is_asked_names_the_old_one() {
+    let torn = Torn::untold().await;
+    torn.gets_nothing_again(async || {
+        eventually("asking", async || torn.node.reconnects("tail") == 1).await;
+        torn.tell();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,6 @@ impl Sentinels {
         (child, port, directory)
     }
 
-    /// The first of them cannot be reached: the others are asked.
     /// Has one of them promote the replica, though the master is well.
     pub async fn fail_over(&self) -> bool {
         let port = self.running[0].1;
@@ -52,6 +51,7 @@ impl Sentinels {
         asked.await.is_ok()
     }
 
+    /// The first of them cannot be reached: the others are asked.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.running.iter().map(|(_, port, _)| format!("127.0.0.1:{port}")).collect();
         format!("redis+sentinel://127.0.0.1:1,{}/main", hosts.join(","))

@@ -1,12 +1,14 @@
 //! A region's Redis begins another life, of which the regions learn at different times.
 
 use crate::{
-    deployment::{Deployment, ear, subscribe},
-    patience::soon,
-    server::RedisServer,
+    cluster::is_linked,
+    deployment::{CHANNEL, Deployment, ear, subscribe},
+    patience::{eventually, soon},
+    server::{PATIENCE, RedisServer},
 };
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscribed, Subscription, TransportChoice};
 use skywave_protocol::{Point, frame::GapReason, position::Origin};
+use tokio::time::timeout;
 
 /// With history, and without.
 const CHANNELS: [&str; 2] = ["chat:1", "bench:1"];
@@ -99,7 +101,8 @@ async fn take_up(client: &Client, channel: &str, seen: &Point) -> (Subscribed, S
 async fn gets(subscription: &mut Subscription, until: &Point) -> Vec<ChannelEvent> {
     let mut got = Vec::new();
     loop {
-        let next = soon(subscription.next()).await.unwrap();
+        // Once for the link, which doubts a server in an earlier life, and once for who saw a later one.
+        let next = timeout(2 * PATIENCE, subscription.next()).await.unwrap().unwrap();
         let is_last = matches!(&next, ChannelEvent::Publication(one) if one.epoch == until.epoch && one.offset >= until.offset);
         got.push(next);
         if is_last {
@@ -149,6 +152,7 @@ async fn a_region_that_begins_anew_with_a_clock_behind_is_heard_as_any_other() {
     }
     // Nobody is left who knows of the life before.
     deployment.region_mut("us").nodes.clear();
+    deployment.region_mut("us").ear = ear("eu", &deployment.region("eu").redis).await;
     deployment.region("us").redis.set_clock(-3_600).await;
     deployment.region("us").redis.run::<()>("FLUSHALL").await;
     deployment.add_node("us").await;
@@ -227,4 +231,31 @@ async fn who_saw_a_life_that_nobody_else_knew_is_told_that_it_ended_though_the_n
             assert_eq!((gap.reason, rest.len()), (GapReason::EpochChanged, 2), "{got:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_another_took_over_from_is_not_followed_again_though_whoever_is_asked_names_it() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (old, path) = (&deployment.region("us").redis, deployment.path("eu", "us"));
+    deployment.publish("us", 1..=1).await;
+    deployment.all_arrive("eu", "us", 1).await;
+    let new = RedisServer::with(&["--replicaof", "127.0.0.1", &old.port().to_string()]).await;
+    eventually("replication", async || is_linked(&new).await).await;
+    new.run::<()>("REPLICAOF NO ONE").await;
+    let lead_to = |server: &RedisServer| {
+        path.lead_to(server.port());
+        path.reset();
+    };
+    lead_to(&new);
+    let successor = ear("us", &new).await;
+    successor.publish(2).await;
+    deployment.all_arrive("eu", "us", 2).await;
+    lead_to(old);
+    deployment.region("us").insist(CHANNEL, 9, "lost").await;
+    let interruptions = || deployment.region("eu").node().node().metrics.link("us").interruptions.get();
+    let before = interruptions();
+    eventually("doubts", async || interruptions() >= before + 3).await;
+    lead_to(&new);
+    successor.publish(3).await;
+    deployment.all_arrive("eu", "us", 3).await;
 }

@@ -16,9 +16,19 @@ pub fn is_later(epoch: &str, than: &str) -> bool {
     epoch.serial > than.serial || epoch.life == than.life && epoch.number > than.number
 }
 
-/// Whether two epochs are of one life, of whatever version.
+/// Whether a life began after another, as far as their names tell.
+pub fn is_later_life(life: &str, than: &str) -> bool {
+    serial_of(life).zip(serial_of(than)).is_some_and(|(life, than)| life > than)
+}
+
+/// The life that an epoch is of, of whatever version.
+pub fn life_of(epoch: &str) -> &str {
+    epoch.split_once('.').map_or(epoch, |(life, _)| life)
+}
+
+/// Whether two epochs are of one life.
 pub fn are_of_one_life(epoch: &str, other: &str) -> bool {
-    epoch.split('.').next() == other.split('.').next()
+    life_of(epoch) == life_of(other)
 }
 
 /// A life's serial, as its name tells.

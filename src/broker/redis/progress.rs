@@ -6,8 +6,12 @@
 //! Connections are made one by one, and for a while some may lead to a server that others took over from and that does not
 //! know: what it tells is of an earlier life than what the others tell.
 
-use super::epoch::serial_of;
+use super::{
+    doubts::Doubts,
+    epoch::{life_of, serial_of},
+};
 use crate::redis::StreamId;
+use parking_lot::Mutex;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -22,16 +26,13 @@ struct Place {
     followed: AtomicU64,
     /// The latest serial of a life that a server told of.
     told: AtomicU64,
-    /// The latest of a life that a reader saw, as it says.
-    claimed: AtomicU64,
-    /// Such a one for which a connection was made anew since: whether it is true is known.
-    examined: AtomicU64,
+    /// Of readers who say that they saw a later life.
+    doubts: Mutex<Doubts>,
 }
 
 impl Place {
-    /// Of a later life it is not known whether there is one.
-    fn known(&self) -> u64 {
-        self.followed.load(Ordering::Acquire).max(self.examined.load(Ordering::Acquire))
+    fn is_later(&self, life: &str) -> bool {
+        serial_of(life).is_some_and(|serial| serial > self.followed.load(Ordering::Acquire))
     }
 }
 
@@ -42,8 +43,7 @@ impl Progress {
             last: watch::Sender::new(StreamId::MIN),
             followed: AtomicU64::new(0),
             told: AtomicU64::new(0),
-            claimed: AtomicU64::new(0),
-            examined: AtomicU64::new(0),
+            doubts: Mutex::default(),
         };
         Self((0..partitions).map(place).collect())
     }
@@ -66,31 +66,17 @@ impl Progress {
     }
 
     /// A reader says that it saw this epoch. Whether it is to wait: if that is true and of a later life than the one that is
-    /// followed, others took over from the server that is, and where they are is to be asked first.
-    pub fn is_to_be_examined(&self, partition: u16, epoch: &str) -> bool {
-        let life = epoch.split_once('.').map_or(epoch, |(life, _)| life);
-        let Some((place, seen)) = self.0.get(usize::from(partition)).zip(serial_of(life)) else {
-            return false;
-        };
-        let is_news = seen > place.known();
-        if is_news {
-            place.claimed.fetch_max(seen, Ordering::AcqRel);
-        }
-        is_news
+    /// followed, others took over from the server that is.
+    pub fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
+        let life = life_of(epoch);
+        let place = self.0.get(usize::from(partition)).filter(|place| place.is_later(life));
+        place.is_some_and(|place| place.doubts.lock().wait_for(life))
     }
 
-    /// What readers say that they saw and nobody has examined.
-    pub fn claimed(&self, partition: u16) -> Option<u64> {
-        let place = self.0.get(usize::from(partition))?;
-        let claimed = place.claimed.load(Ordering::Acquire);
-        (claimed > place.known()).then_some(claimed)
-    }
-
-    /// A connection was made since a reader said so.
-    pub fn examined(&self, partition: u16, claimed: u64) {
-        if let Some(place) = self.0.get(usize::from(partition)) {
-            place.examined.fetch_max(claimed, Ordering::AcqRel);
-        }
+    /// Whether readers wait for a later life: where it is, is to be asked.
+    pub fn is_doubted(&self, partition: u16) -> bool {
+        let place = self.0.get(usize::from(partition));
+        place.is_some_and(|place| place.doubts.lock().awaited().any(|life| place.is_later(life)))
     }
 
     /// The latest serial of a life that a server told of.
@@ -163,17 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_say_of_later_lives_is_examined_once() {
+    fn readers_who_saw_a_later_life_wait_until_it_is_followed() {
         let (progress, epoch) = (Progress::new(1), |serial| format!("{}.e1", life(serial)));
         progress.follows(0, 5);
-        assert!(!progress.is_to_be_examined(0, &epoch(5)) && progress.claimed(0).is_none());
-        assert!(progress.is_to_be_examined(0, &epoch(9)));
-        assert_eq!(progress.claimed(0), Some(9));
+        assert!(!progress.is_to_wait(0, &epoch(5)) && !progress.is_doubted(0));
+        assert!(progress.is_to_wait(0, &epoch(9)) && progress.is_doubted(0));
         // Nobody who can be believed said so.
         assert!(!progress.is_outrun(0));
-        progress.examined(0, 9);
-        assert!(!progress.is_to_be_examined(0, &epoch(8)) && progress.claimed(0).is_none());
-        assert!(!progress.is_to_be_examined(0, "a name of the version before.1"));
+        assert!(!progress.is_to_wait(0, "a name of the version before.1"));
+        progress.follows(0, 9);
+        assert!(!progress.is_to_wait(0, &epoch(9)) && !progress.is_doubted(0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -195,7 +195,6 @@ impl Tail {
     }
 
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
-        let claimed = self.claimed();
         let log = &self.partitions[0].log;
         let mut connection = self.endpoint.connect_for(log, "tail").await?;
         // Reads block; they have their own time-out.
@@ -206,9 +205,6 @@ impl Tail {
         let told: Vec<_> =
             self.partitions.iter().map(|partition| self.feed.progress.told(partition.number)).collect();
         self.learn_lives(&mut connection, &told).await?;
-        for (number, claimed) in claimed {
-            self.feed.progress.examined(number, claimed);
-        }
         self.connected_at = Instant::now();
         Ok(connection)
     }
@@ -239,17 +235,14 @@ impl Tail {
                 }
             }
             // Readers may say what is not so: they do not have connections made anew more often than this.
-            if self.connected_at.elapsed() >= LIFE_INTERVAL && !self.claimed().is_empty() {
+            if self.connected_at.elapsed() >= LIFE_INTERVAL && self.is_doubted() {
                 return Err(ConnectError::Superseded);
             }
         }
     }
 
-    /// What readers say that they saw of lives which are not known here, by partition.
-    fn claimed(&self) -> Vec<(u16, u64)> {
-        let of =
-            |partition: &Partition| Some((partition.number, self.feed.progress.claimed(partition.number)?));
-        self.partitions.iter().filter_map(of).collect()
+    fn is_doubted(&self) -> bool {
+        self.partitions.iter().any(|partition| self.feed.progress.is_doubted(partition.number))
     }
 
     fn is_outrun(&self) -> bool {

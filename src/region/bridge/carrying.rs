@@ -3,10 +3,15 @@
 use super::{
     ASKED_AT_ONCE, Bridge, HELD_WELL, Place,
     course::{Course, Interruption, Link},
+    cursor::Cursor,
     pull::{Head, Share},
     telling::Telling,
 };
-use crate::{backoff::Backoff, redis::connection::RECONNECT_PAUSE};
+use crate::{
+    backoff::Backoff,
+    broker::redis::epoch::is_later_life,
+    redis::{ConnectError, connection::RECONNECT_PAUSE},
+};
 use futures_util::{
     FutureExt, Stream, StreamExt,
     future::BoxFuture,
@@ -66,9 +71,9 @@ impl Waiting {
     }
 
     /// Whether they are the first for now.
-    fn add(&mut self, partitions: &[u16]) -> bool {
+    fn add(&mut self, partitions: &[u16], why: &Interruption) -> bool {
         for partition in partitions {
-            *self.trials.entry(*partition).or_default() += 1;
+            *self.trials.entry(*partition).or_default() += u32::from(why.is_of_this_node());
         }
         let are_first = self.partitions.is_empty();
         self.partitions.extend(partitions);
@@ -129,7 +134,7 @@ impl Bridge {
                 }
                 // Should the server here come back without its data.
                 self.remember(link);
-                if waiting.add(&partitions) {
+                if waiting.add(&partitions, &why) {
                     self.metrics.interruptions.inc();
                     if waiting.holds_well() {
                         telling.holds_well();
@@ -169,8 +174,9 @@ impl Bridge {
             return Ok(Step::Begun(Vec::new(), fallen));
         }
         link.log.connect(share).await?;
-        let head = |(partition, stored)| async move {
-            (partition, head(link, partition).await.map(|head| (head, stored)))
+        let head = |(partition, stored): (u16, String)| async move {
+            let head = head(link, partition).await.and_then(|head| self.believe(partition, head, &stored));
+            (partition, head.map(|head| (head, stored)))
         };
         let heads = stream::iter(cursors).map(head).buffered(ASKED_AT_ONCE);
         let heads = apart(heads, &mut fallen).await;
@@ -180,6 +186,15 @@ impl Bridge {
         let runs = stands.into_iter().zip(places);
         let runs = runs.map(|((partition, head, _), place)| Run { partition, head, place }).collect();
         Ok(Step::Begun(runs, fallen))
+    }
+
+    /// Doubts a server in an earlier life than was followed before.
+    fn believe(&self, partition: u16, head: Head, stored: &str) -> Result<Head, Interruption> {
+        let cursor = Cursor::parse(stored).or_else(|| self.reached.lock().get(&partition).cloned());
+        let is_doubted = cursor.is_some_and(|Cursor { life, .. }| {
+            is_later_life(&life, &head.life) && self.doubts.lock().wait_for(&life)
+        });
+        if is_doubted { Err(ConnectError::Superseded.into()) } else { Ok(head) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::{BrokerError, redis::entry::Carried},
     metrics::LinkMetrics,
-    redis::{Malformed, StreamId},
+    redis::{ConnectError, Malformed, StreamId},
 };
 use ::redis::Value;
 use parking_lot::Mutex;
@@ -29,7 +29,7 @@ pub enum Interruption {
     #[error("the other region's log: {0}")]
     Pull(#[from] PullError),
     #[error("the other region's Redis: {0}")]
-    Connect(#[from] crate::redis::ConnectError),
+    Connect(#[from] ConnectError),
     #[error("the subscription to the other region ended: {0}")]
     Subscription(&'static str),
     #[error("this region's Redis is away")]
@@ -53,6 +53,11 @@ impl Interruption {
     /// else is looked at anew for all of them.
     pub fn is_of_some_partitions(&self) -> bool {
         matches!(self, Self::Pull(_) | Self::Connect(_) | Self::LocalAway | Self::KeysMoved)
+    }
+
+    /// Whether another node may get further.
+    pub fn is_of_this_node(&self) -> bool {
+        !matches!(self, Self::Connect(ConnectError::Superseded))
     }
 }
 

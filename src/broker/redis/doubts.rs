@@ -1,0 +1,73 @@
+//! Whether a server is to be believed that is in an earlier life than somebody saw.
+//!
+//! No life comes back. So others took over from that server, which does not know it yet, nor does whoever was asked for the
+//! server; or all was lost, and all who knew of the life are gone, while the clock stands behind. The first is soon over, the
+//! other stays.
+
+use std::{collections::HashMap, time::Duration};
+use tokio::time::Instant;
+
+/// How long it may take until all sentinels, or all servers of a cluster, tell of the same master.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// Of how many lives it is remembered that somebody saw them.
+const MOST: usize = 64;
+
+/// The lives that somebody saw, each with the time when that was said first.
+#[derive(Default)]
+pub struct Doubts(HashMap<String, Instant>);
+
+impl Doubts {
+    /// Whether to wait for `life`, of which somebody says that it is a later one. Where too many say such things, nobody waits.
+    pub fn wait_for(&mut self, life: &str) -> bool {
+        let now = Instant::now();
+        if let Some(since) = self.0.get(life) {
+            return is_recent(*since, now);
+        }
+        if self.0.len() >= MOST {
+            self.0.retain(|_, since| is_recent(*since, now));
+        }
+        let has_room = self.0.len() < MOST;
+        if has_room {
+            self.0.insert(life.to_owned(), now);
+        }
+        has_room
+    }
+
+    /// The lives that are waited for.
+    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+        let now = Instant::now();
+        self.0.iter().filter(move |(_, since)| is_recent(**since, now)).map(|(life, _)| &**life)
+    }
+}
+
+fn is_recent(since: Instant, now: Instant) -> bool {
+    now.duration_since(since) < PATIENCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_life_is_waited_for_from_when_it_was_first_said_to_be_a_later_one() {
+        let mut doubts = Doubts::default();
+        assert!(doubts.wait_for("b"));
+        advance(PATIENCE / 2).await;
+        assert!(doubts.wait_for("b") && doubts.wait_for("c"));
+        advance(PATIENCE / 2).await;
+        assert!(!doubts.wait_for("b"));
+        assert!(doubts.awaited().eq(["c"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_too_much_is_not_waited_for_and_not_for_long_in_others_way() {
+        let mut doubts = Doubts::default();
+        let mut lie = (0..).map(|number| number.to_string());
+        assert!(lie.by_ref().take(MOST).all(|lie| doubts.wait_for(&lie)));
+        assert!(!doubts.wait_for("b"));
+        advance(PATIENCE).await;
+        assert!(doubts.wait_for("b"));
+        assert_eq!(doubts.0.len(), 1);
+    }
+}
