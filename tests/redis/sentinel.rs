@@ -8,7 +8,7 @@ use crate::{
     world::{Node, at, channel, eventually, offsets, settings_at, soon},
 };
 use skywave::{
-    broker::{Broker, From},
+    broker::{Broker, BrokerError, From},
     redis::{ConnectError, Endpoint, ownership::Ownership},
 };
 use skywave_client::TransportChoice;
@@ -18,7 +18,7 @@ use std::{
     net::Ipv4Addr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -56,10 +56,16 @@ async fn a_replica_that_is_promoted_goes_on_and_its_new_epoch_is_told() {
 /// An address that leads to another server from some moment on, as a name or a virtual address does: connections that
 /// stand stay where they are.
 async fn address(target: Arc<AtomicU16>) -> u16 {
+    counting_address(target, Arc::default()).await
+}
+
+/// As [`address`]; counts connections.
+async fn counting_address(target: Arc<AtomicU16>, connections: Arc<AtomicUsize>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::AcqRel);
             let target = (Ipv4Addr::LOCALHOST, target.load(Ordering::Acquire));
             tokio::spawn(async move {
                 let mut server = TcpStream::connect(target).await?;
@@ -110,6 +116,8 @@ struct Torn {
     seen: Position,
     /// The port of who is said to be the master.
     told: Arc<AtomicU16>,
+    /// How often it was asked for.
+    asked: Arc<AtomicUsize>,
     old_master: RedisServer,
 }
 
@@ -137,8 +145,9 @@ impl Torn {
     async fn untold() -> Self {
         let old_master = RedisServer::start().await;
         let new_master = replica_of(&old_master).await;
-        let told = Arc::new(AtomicU16::new(old_master.port()));
-        let url = format!("redis://127.0.0.1:{}", address(told.clone()).await);
+        let (told, asked) = (Arc::new(AtomicU16::new(old_master.port())), Arc::default());
+        let port = counting_address(told.clone(), Arc::clone(&asked)).await;
+        let url = format!("redis://127.0.0.1:{port}");
         let node = Node::with(settings_at(&url)).await.unwrap();
         let first = node.publish(1).await;
         node.deliveries(1).await;
@@ -146,7 +155,7 @@ impl Torn {
         let length = format!("XLEN {log}");
         eventually("replication", async || new_master.run::<u64>(&length).await == 1).await;
         new_master.run::<()>("REPLICAOF NO ONE").await;
-        Self { node, new_master, seen: at(&first.epoch, 1), told, old_master }
+        Self { node, new_master, seen: at(&first.epoch, 1), told, asked, old_master }
     }
 
     /// Holds that for who saw what the new master accepted, whatever `happens`.
@@ -196,10 +205,27 @@ async fn who_saw_what_a_new_master_began_gets_nothing_again_of_the_old_one_that_
 async fn who_saw_what_a_new_master_began_waits_while_whoever_is_asked_names_the_old_one() {
     let torn = Torn::untold().await;
     torn.gets_nothing_again(async || {
-        eventually("asking", async || torn.node.reconnects("tail") == 1).await;
+        let before = torn.asked.load(Ordering::Acquire);
+        eventually("asking", async || torn.asked.load(Ordering::Acquire) > before).await;
         torn.tell();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_says_that_is_not_so_is_in_nobody_elses_way() {
+    let (server, asked) = (RedisServer::start().await, Arc::new(AtomicUsize::default()));
+    let port = counting_address(Arc::new(AtomicU16::new(server.port())), asked.clone()).await;
+    let node = Node::with(settings_at(&format!("redis://127.0.0.1:{port}"))).await.unwrap();
+    let first = node.publish(1).await;
+    let lie = From::Position(at("fffffffffffaaaaa.e1", 7));
+    assert_eq!(node.broker.read(&channel(), lie).await.err(), Some(BrokerError::Unavailable));
+    let before = asked.load(Ordering::Acquire);
+    eventually("asking", async || asked.load(Ordering::Acquire) > before).await;
+    assert_eq!(offsets(&node.read(&at(&first.epoch, 0)).await), [1]);
+    node.publish(2).await;
+    node.deliveries(2).await;
+    assert_eq!((node.reconnects("tail"), node.doubts()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -236,9 +236,18 @@ impl Tail {
             }
             // Readers may say what is not so: they do not have connections made anew more often than this.
             if self.connected_at.elapsed() >= LIFE_INTERVAL && self.is_doubted() {
-                return Err(ConnectError::Superseded);
+                self.look_elsewhere(connection).await;
             }
         }
+    }
+
+    /// Asks once more where the log is, and follows it there. Where nobody answers, it is followed as before.
+    async fn look_elsewhere(&mut self, connection: &mut Connection) {
+        match self.connect().await {
+            Ok(another) => *connection = another,
+            Err(error) => tracing::debug!(%error, "nobody says where a later life may be"),
+        }
+        self.connected_at = Instant::now();
     }
 
     fn is_doubted(&self) -> bool {
