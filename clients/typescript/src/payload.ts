@@ -15,7 +15,7 @@ export function toPayload(data: unknown): Payload {
   const { constructor } = Object(data) as { constructor?: { readonly name: string } };
   const isSaid = text !== '' && (text !== '{}' || constructor === undefined || constructor.name === 'Object');
   let depth = 0;
-  const marks = text.replace(/"(\\.|[^"\\]+)*"|[^[\]{}]+/g, '');
+  const marks = text.replace(/"(\\.|[^"\\]+)*"|[^"[\]{}]+/g, '');
   const isTooDeep = Array.from(marks).some((mark) => (depth += '[{'.includes(mark) ? 1 : -1) > 100);
   check(isSaid && !isTooDeep, 'bytes, or JSON of at most 100 levels');
   return text;

@@ -114,6 +114,11 @@ describe('a payload', () => {
     assert.throws(() => toPayload(nested(101)), { code: 107, transient: false, message: /100 levels/ });
     assert.equal(toPayload(Array.from({ length: 500 }, () => [])), `[${'[],'.repeat(499)}[]]`);
   });
+
+  it('has as many brackets in its texts as it likes', () => {
+    const text = '\u001b[31m{"'.repeat(200);
+    for (const data of [text, [text], [1, text], { text, [text]: text }, [{ text }, text]]) assert.deepEqual(JSON.parse(toPayload(data) as string), data);
+  });
 });
 
 interface Invalid {
