@@ -316,7 +316,7 @@ function toPayload(data) {
   const { constructor } = Object(data);
   const isSaid = text2 !== "" && (text2 !== "{}" || constructor === void 0 || constructor.name === "Object");
   let depth = 0;
-  const marks = text2.replace(/"(\\.|[^"\\]+)*"|[^[\]{}]+/g, "");
+  const marks = text2.replace(/"(\\.|[^"\\]+)*"|[^"[\]{}]+/g, "");
   const isTooDeep = Array.from(marks).some((mark) => (depth += "[{".includes(mark) ? 1 : -1) > 100);
   check(isSaid && !isTooDeep, "bytes, or JSON of at most 100 levels");
   return text2;
@@ -511,7 +511,7 @@ var Subscription = class {
     if (isPast(this.position, publication2)) return void 0;
     if (!isNext(this.position, publication2)) return "out_of_order";
     this.position = moved(this.position, publication2);
-    if (key2 === void 0 || this.#isNew(key2, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication2);
+    this.reader.publication(publication2, key2 !== void 0 && !this.#isNew(key2, `${origin} ${epoch} ${offset}`));
     return void 0;
   }
   #isNew(key2, place2) {
@@ -807,8 +807,8 @@ var Channel = class {
       subscribed: (body, position2) => {
         this.#confirmed(body, position2);
       },
-      publication: (wire) => {
-        this.#publication(wire);
+      publication: (wire, isRepeated) => {
+        this.#publication(wire, isRepeated);
       },
       event: ({ channel: channel2, session, user, slot, data }) => {
         const checked = this.#valid(this.#options.eventSchema, data);
@@ -841,10 +841,10 @@ var Channel = class {
       }
     };
   }
-  #publication(wire) {
+  #publication(wire, isRepeated) {
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
-    const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
+    const isHidden = isRepeated || this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
     const publication2 = isHidden ? void 0 : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
       if (publication2 === void 0) reading.pass(wire);

@@ -334,8 +334,8 @@ export class Channel<Message = unknown, Event = unknown> {
       subscribed: (body, position) => {
         this.#confirmed(body, position);
       },
-      publication: (wire) => {
-        this.#publication(wire);
+      publication: (wire, isRepeated) => {
+        this.#publication(wire, isRepeated);
       },
       event: ({ channel, session, user, slot, data }) => {
         const checked = this.#valid(this.#options.eventSchema, data);
@@ -371,11 +371,11 @@ export class Channel<Message = unknown, Event = unknown> {
     };
   }
 
-  #publication(wire: WirePublication): void {
+  #publication(wire: WirePublication, isRepeated: boolean): void {
     // Not where it is there for a reader that has gone back.
     const isNew = !isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
-    const isHidden = this.#options.echo === false && this.#ownKeys.has(wire.key ?? '');
+    const isHidden = isRepeated || (this.#options.echo === false && this.#ownKeys.has(wire.key ?? ''));
     const publication = isHidden ? undefined : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
       if (publication === undefined) reading.pass(wire);

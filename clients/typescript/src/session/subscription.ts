@@ -17,7 +17,8 @@ export interface ChannelReader {
   /** Whether a further publication, gap or change would be taken; when not, the channel is left until there is room. */
   hasRoom(): boolean;
   subscribed(subscribed: ServerFrames['subscribed'], position: Position): void;
-  publication(publication: WirePublication): void;
+  /** `isRepeated`: another one with its key came before, so it is to be passed over. */
+  publication(publication: WirePublication, isRepeated: boolean): void;
   event(event: ServerFrames['event']): void;
   gap(gap: ServerFrames['gap']): void;
   presenceChanged(changed: ServerFrames['presence_changed']): void;
@@ -82,7 +83,7 @@ export class Subscription {
     if (isPast(this.position, publication)) return undefined;
     if (!isNext(this.position, publication)) return 'out_of_order';
     this.position = moved(this.position, publication);
-    if (key === undefined || this.#isNew(key, `${origin} ${epoch} ${offset}`)) this.reader.publication(publication);
+    this.reader.publication(publication, key !== undefined && !this.#isNew(key, `${origin} ${epoch} ${offset}`));
     return undefined;
   }
 

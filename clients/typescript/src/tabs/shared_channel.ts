@@ -218,6 +218,7 @@ export class SharedChannel implements ChannelReader {
     if (joined.length + left.length > 0) this.#tell(['presence_changed', { channel: this.name, count, joined, left }]);
   }
 
+  /** Repeated or not: each tab knows by itself what it has heard, and has to get past it. */
   publication(publication: WirePublication): void {
     this.#tell(['publication', publication]);
   }

@@ -278,6 +278,18 @@ describe('a subscription that begins again', () => {
     assert.deepEqual(gaps, [4]);
   });
 
+  it('stands behind what was published twice, in two regions, as do its iterations', async () => {
+    const stage = connected();
+    const { node, channel } = stage;
+    channel.on('publication', () => undefined);
+    const reading = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(publication(1, { key: 'k' }), publication(1, { key: 'k', origin: 'us' }));
+    assert.deepEqual((await reading.next()).value?.origin, 'eu');
+    assert.deepEqual(channel.position, { eu: { epoch: 'e', offset: 1 }, us: { epoch: 'e', offset: 1 } });
+  });
+
   it('is not revived by a listener whose signal has aborted', async () => {
     const stage = connected();
     const { channel, node } = stage;

@@ -1,5 +1,5 @@
 /** A node for clients in the same process, behind a WebSocket that is none. */
-import type { ClientFrame, ClientFrames, Network, ServerFrames, SubscribeOptions } from '../../src/frames.js';
+import type { ClientFrame, ClientFrames, Network, ServerFrames, SubscribeOptions, WirePublication } from '../../src/frames.js';
 import type { WebSocketConstructor } from '../../src/transport/websocket.js';
 import { SilentWebSocket } from './silent_websocket.js';
 
@@ -38,8 +38,8 @@ export class FakeConnection extends SilentWebSocket {
     this.fire('onclose', { code, reason });
   }
 
-  publishes(channel: string, offset: number): void {
-    this.#say('publication', { channel, origin: 'eu', epoch: 'e', offset, time_ms: 0, data: offset });
+  publishes(channel: string, offset: number, fields: Partial<WirePublication> = {}): void {
+    this.#say('publication', { channel, origin: 'eu', epoch: 'e', offset, time_ms: 0, data: offset, ...fields });
   }
 
   #say<Name extends keyof ServerFrames>(name: Name, body: ServerFrames[Name]): void {

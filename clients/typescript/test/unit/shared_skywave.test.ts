@@ -99,6 +99,27 @@ describe('a client that tabs share', () => {
     assert.deepEqual([...node.connection.channels], ['chat:1']);
   });
 
+  it('goes on in each tab behind what was published twice, in two regions', async () => {
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const heard: unknown[][] = [];
+    for (const client of [first, second]) {
+      const told: unknown[] = [];
+      heard.push(told);
+      const channel = client.channel('chat:1');
+      channel.on('publication', ({ data }) => told.push(data));
+      channel.on('subscribed', () => told.push('subscribed'));
+      channel.on('gap', () => told.push('gap'));
+      await channel.subscribe();
+    }
+    node.connection.publishes('chat:1', 1, { key: 'k', data: 'once' });
+    node.connection.publishes('chat:1', 1, { key: 'k', data: 'again', origin: 'us' });
+    node.connection.publishes('chat:1', 2, { data: 'next', origin: 'us' });
+    await until('both have heard it all', () => heard.every((told) => told.includes('next')));
+    assert.deepEqual(heard, [['subscribed', 'once', 'next'], ['subscribed', 'once', 'next']]);
+    assert.deepEqual(second.channel('chat:1').position?.['us'], { epoch: 'e', offset: 2 });
+  });
+
   it('tells who is there to the tab that asks for it, even while another one subscribes that does not', async () => {
     node.isSlow = true;
     const [first, second] = [tab(), tab()];

@@ -284,8 +284,8 @@ export class Reader implements ChannelReader {
     this.confirmations.push(body);
   }
 
-  publication({ data }: WirePublication): void {
-    this.publications.push(data);
+  publication({ data }: WirePublication, isRepeated: boolean): void {
+    if (!isRepeated) this.publications.push(data);
   }
 
   event({ data }: ServerFrames['event']): void {
