@@ -397,12 +397,13 @@ impl Resuming {
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let (chunk, head) = self.read_after(retained, position.clone()).await?;
         let Some(head) = head else { return Ok(chunk) };
+        let partition = self.reading.keys.partition(&retained.channel);
         let mut over = Position::new();
         for (origin, seen) in head.awaited(&position).iter() {
             if self.has_left(retained, &head, origin, &seen.epoch).await {
                 // Whoever brings it here has doubted already that it went on under an earlier name.
                 let is_known = head.succession.latest.get(origin).is_some();
-                if !is_known && self.doubts.lock().wait_for(life_of(&seen.epoch)) {
+                if !is_known && self.doubts.lock().wait_for(partition, life_of(&seen.epoch)) {
                     return Err(BrokerError::Unavailable);
                 }
                 over.set(origin.clone(), seen.clone());
@@ -418,9 +419,11 @@ impl Resuming {
     /// life comes back.
     async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
         let Some(redis) = self.others.get(origin) else { return false };
-        let life = redis.keys.life(redis.keys.partition(&retained.channel));
+        let partition = redis.keys.partition(&retained.channel);
+        let life = redis.keys.life(partition);
         let present = redis.commands.call(Request::command(["HGET", &life, "life"])).await.map(reply::text);
         let Ok(Ok(present)) = present else { return false };
+        self.doubts.lock().came(partition, |life| life == present);
         head.stands(origin).is_some_and(|point| is_of(&present, &point.epoch)) && !is_of(&present, epoch)
     }
 

@@ -18,7 +18,11 @@ use std::{
 };
 use tokio::sync::watch;
 
-pub struct Progress(Vec<Place>);
+pub struct Progress {
+    places: Vec<Place>,
+    /// Of readers who say that they saw a later life.
+    doubts: Mutex<Doubts>,
+}
 
 struct Place {
     last: watch::Sender<StreamId>,
@@ -26,8 +30,6 @@ struct Place {
     followed: AtomicU64,
     /// The latest serial of a life that a server told of.
     told: AtomicU64,
-    /// Of readers who say that they saw a later life.
-    doubts: Mutex<Doubts>,
 }
 
 impl Place {
@@ -43,22 +45,26 @@ impl Progress {
             last: watch::Sender::new(StreamId::MIN),
             followed: AtomicU64::new(0),
             told: AtomicU64::new(0),
-            doubts: Mutex::default(),
         };
-        Self((0..partitions).map(place).collect())
+        Self { places: (0..partitions).map(place).collect(), doubts: Mutex::default() }
+    }
+
+    fn place(&self, partition: u16) -> Option<&Place> {
+        self.places.get(usize::from(partition))
     }
 
     /// The log that is followed is in the life of this serial.
     pub fn follows(&self, partition: u16, serial: u64) {
-        if let Some(place) = self.0.get(usize::from(partition)) {
+        if let Some(place) = self.place(partition) {
             place.followed.store(serial, Ordering::Release);
             place.told.fetch_max(serial, Ordering::AcqRel);
+            self.doubts.lock().came(partition, |life| !place.is_later(life));
         }
     }
 
     /// A server tells something of a life. Whether it is a past one: then others took over from that server.
     pub fn is_past(&self, partition: u16, life: &str) -> bool {
-        let told = self.0.get(usize::from(partition)).zip(serial_of(life));
+        let told = self.place(partition).zip(serial_of(life));
         told.is_some_and(|(place, serial)| {
             place.told.fetch_max(serial, Ordering::AcqRel);
             serial < place.followed.load(Ordering::Acquire)
@@ -69,43 +75,43 @@ impl Progress {
     /// followed, others took over from the server that is.
     pub fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
         let life = life_of(epoch);
-        let place = self.0.get(usize::from(partition)).filter(|place| place.is_later(life));
-        place.is_some_and(|place| place.doubts.lock().wait_for(life))
+        let is_later = self.place(partition).is_some_and(|place| place.is_later(life));
+        is_later && self.doubts.lock().wait_for(partition, life)
     }
 
     /// Whether readers wait for a later life: where it is, is to be asked.
     pub fn is_doubted(&self, partition: u16) -> bool {
-        let place = self.0.get(usize::from(partition));
-        place.is_some_and(|place| place.doubts.lock().awaited().any(|life| place.is_later(life)))
+        let place = self.place(partition);
+        place.is_some_and(|place| self.doubts.lock().awaited(partition).any(|life| place.is_later(life)))
     }
 
     /// The latest serial of a life that a server told of.
     pub fn told(&self, partition: u16) -> u64 {
-        self.0.get(usize::from(partition)).map_or(0, |place| place.told.load(Ordering::Acquire))
+        self.place(partition).map_or(0, |place| place.told.load(Ordering::Acquire))
     }
 
     /// Whether a later life was told of than the one of the log that is followed.
     pub fn is_outrun(&self, partition: u16) -> bool {
         let followed = |place: &Place| place.followed.load(Ordering::Acquire);
-        self.0.get(usize::from(partition)).is_some_and(|place| followed(place) < self.told(partition))
+        self.place(partition).is_some_and(|place| followed(place) < self.told(partition))
     }
 
     /// All up to `last` was delivered, or was before this node began. In another life it may be earlier than before.
     pub fn reached(&self, partition: u16, last: StreamId) {
-        if let Some(place) = self.0.get(usize::from(partition)) {
+        if let Some(place) = self.place(partition) {
             place.last.send_replace(last);
         }
     }
 
     /// Whether all up to `id` was delivered.
     pub fn has_passed(&self, partition: u16, id: StreamId) -> bool {
-        self.0.get(usize::from(partition)).is_none_or(|place| *place.last.borrow() >= id)
+        self.place(partition).is_none_or(|place| *place.last.borrow() >= id)
     }
 
     /// Waits until all up to `id` was delivered, for as long as the log is read on; `false` when nothing was read of it for
     /// the time of `patience`.
     pub async fn passes(&self, partition: u16, id: StreamId, patience: Duration) -> bool {
-        let Some(place) = self.0.get(usize::from(partition)) else { return true };
+        let Some(place) = self.place(partition) else { return true };
         let mut place = place.last.subscribe();
         while *place.borrow_and_update() < id {
             if !matches!(tokio::time::timeout(patience, place.changed()).await, Ok(Ok(()))) {
