@@ -153,23 +153,40 @@ impl RedisServer {
         tokio::time::timeout(Duration::from_secs(2), asked).await.ok()?.ok()
     }
 
+    /// As [`Self::try_run`], until it is done: what was begun does not stay for ever on a server that becomes a replica
+    /// meanwhile, which closes all connections, or is slow.
+    pub async fn insist(&self, line: &str) {
+        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        while self.try_run::<redis::Value>(line).await.is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "{line} is not done");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// For so long whoever connects needs a password that nobody knows; those who are connected are cut first or not.
-    pub async fn lock_out(&self, cut: bool, time: Duration) -> redis::RedisResult<()> {
-        let mut connection = self.try_connect().await?;
-        let config = |password: &str| {
-            let mut command = redis::cmd("CONFIG");
-            command.arg("SET").arg("requirepass").arg(password);
-            command
-        };
-        config("secret").query_async::<()>(&mut connection).await?;
+    pub async fn lock_out(&self, cut: bool, time: Duration) {
+        self.try_run::<()>("CONFIG SET requirepass secret").await;
         if cut {
             for kind in ["normal", "pubsub"] {
-                let mut command = redis::cmd("CLIENT");
-                command.arg("KILL").arg("TYPE").arg(kind).query_async::<u64>(&mut connection).await?;
+                drop(self.unlocked(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await);
             }
         }
         tokio::time::sleep(time).await;
-        config("").query_async(&mut connection).await
+        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        while self.try_run::<String>("PING").await.is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "it stays locked");
+            drop(self.unlocked(&["CONFIG", "SET", "requirepass", ""]).await);
+        }
+    }
+
+    /// Runs a command on a server that is locked.
+    async fn unlocked(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let url = format!("redis://:secret@127.0.0.1:{}", self.port);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        let mut connection = Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await?;
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
     }
 
     pub async fn try_run_words<T: FromRedisValue>(

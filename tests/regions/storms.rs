@@ -9,7 +9,7 @@ mod fleet;
 mod reader;
 mod servers;
 
-use crate::{environment, patience::soon, world::message};
+use crate::{environment, world::message};
 use failovers::Failovers;
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -23,6 +23,7 @@ use skywave::{
 use skywave_protocol::{Channel, position::Origin};
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt::Debug,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -50,8 +51,9 @@ const CHANGES: &str = "
     broker_away = \"60s\"
 ";
 const READERS: usize = 6;
-/// How long after the last blow everything must have arrived.
-const SETTLING: Duration = Duration::from_secs(40);
+/// How long after the last blow everything must have arrived: a link and then a reader may wait twelve seconds each for what has
+/// come already, and a slow machine needs more than that.
+const SETTLING: Duration = Duration::from_secs(80);
 /// How long a publisher insists.
 const INSISTING: Duration = Duration::from_secs(20);
 
@@ -82,6 +84,7 @@ type Places = Mutex<HashMap<&'static str, Vec<(SocketAddr, Arc<Node>)>>>;
 /// What readers and publishers know of a storm.
 struct World {
     seed: u64,
+    begun: Instant,
     places: Places,
     /// How many numbers there are.
     count: AtomicU64,
@@ -151,15 +154,15 @@ async fn weather(mut storm: impl Sky, force: Force, seed: u64) {
     storm.calm().await;
     ends.send_replace(true);
     publishers.join_all().await;
-    goal.send_replace(world.ends().await);
+    let told = || format!("seed {seed}\n{}", storm.told().join("\n"));
+    goal.send_replace(world.ends(&told).await);
     let mut there = HashMap::new();
     while let Some(reader) = readers.join_next().await {
-        let told = || format!("seed {seed}\n{}", storm.told().join("\n"));
         let reader = reader.unwrap_or_else(|error| panic!("{error}\n{}", told()));
         world.hold_all_of(force, &reader, &goal.borrow(), &told);
         world.hold_content_of(&reader, &mut there, &told);
     }
-    world.hold_histories(&|| storm.told().join("\n")).await;
+    world.hold_histories(&told).await;
 }
 
 fn random(seed: u64, part: u64) -> SmallRng {
@@ -168,37 +171,26 @@ fn random(seed: u64, part: u64) -> SmallRng {
 
 impl World {
     fn new(seed: u64) -> Self {
-        Self { seed, places: Mutex::default(), count: AtomicU64::new(1), accepted: Mutex::default() }
+        let (places, accepted) = (Mutex::default(), Mutex::default());
+        Self { seed, begun: Instant::now(), places, count: AtomicU64::new(1), accepted }
     }
 
     /// Where the channels end.
-    async fn ends(&self) -> Vec<End> {
+    async fn ends(&self, told: &dyn Fn() -> String) -> Vec<End> {
         let mut ends = Vec::new();
         for region in REGIONS {
+            let node = self.first_node(region);
             for channel in CHANNELS.into_iter().filter(|channel| *channel != QUIET) {
-                ends.push((channel, Ending::At(self.insist(region, channel).await)));
+                let key = format!("last {region}");
+                let last = async || node.publish(message(channel, 0, Some(&key))).await;
+                ends.push((channel, Ending::At(insist(last, &format!("{region} {channel}"), told).await)));
             }
-            let head = self.first_node(region).broker.read(&Channel::new(QUIET).unwrap(), From::Head);
-            let head = head.await.unwrap();
+            let quiet = Channel::new(QUIET).unwrap();
+            let head = insist(async || node.broker.read(&quiet, From::Head).await, region, told).await;
             let (life, _) = head.start.get(region).unwrap().epoch.split_once('.').unwrap();
             ends.push((QUIET, Ending::Quiet(Origin::new(region).unwrap(), life.to_owned())));
         }
         ends
-    }
-
-    /// Publishes until it is accepted.
-    async fn insist(&self, region: &str, channel: &str) -> Accepted {
-        let node = self.first_node(region);
-        let key = format!("last {region}");
-        let insisting = async {
-            loop {
-                if let Ok(accepted) = node.publish(message(channel, 0, Some(&key))).await {
-                    return accepted;
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        soon(insisting).await
     }
 
     /// At each place stands what was accepted for it, and the same for everybody.
@@ -222,19 +214,19 @@ impl World {
 
     /// No history tells anything twice.
     async fn hold_histories(&self, told: &dyn Fn() -> String) {
+        let limit = PageLimit { publications: usize::MAX >> 1, bytes: usize::MAX >> 1 };
         for region in REGIONS {
-            for channel in CHANNELS {
-                let limit = PageLimit { publications: usize::MAX >> 1, bytes: usize::MAX >> 1 };
-                let broker = &self.first_node(region).broker;
-                let page =
-                    broker.history(&Channel::new(channel).unwrap(), PageOf::Last, limit).await.unwrap();
+            let node = self.first_node(region);
+            for name in CHANNELS {
+                let channel = Channel::new(name).unwrap();
+                let page = async || node.broker.history(&channel, PageOf::Last, limit).await;
+                let page = insist(page, region, told).await;
                 let mut places = BTreeSet::new();
                 for publication in &page.publications {
                     let frame = publication.frame();
                     let place = (frame.origin.to_string(), frame.epoch.to_string(), frame.offset);
                     let is_new = places.insert(place.clone());
-                    let seed = self.seed;
-                    assert!(is_new, "seed {seed}: {region} tells {place:?} of {channel} twice\n{}", told());
+                    assert!(is_new, "{region} tells {place:?} of {name} twice\n{}", told());
                 }
             }
         }
@@ -267,6 +259,22 @@ impl World {
             let missing: Vec<_> = accepted.filter(|(number, _)| !numbers.contains(number)).collect();
             reader.hold(missing.is_empty(), &format!("{channel}: {missing:?} are missing; {}", told()));
         }
+    }
+}
+
+/// Asks until it is answered, as a client does.
+async fn insist<T, E: Debug>(
+    mut ask: impl AsyncFnMut() -> Result<T, E>,
+    what: &str,
+    told: &dyn Fn() -> String,
+) -> T {
+    let until = Instant::now() + SETTLING / 2;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < until, "{what}: {error:?} for too long; {}", told()),
+        }
+        sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -303,7 +311,7 @@ async fn publish(
 /// Reads now here, now there, until the storm is over and it has all.
 async fn read(world: Arc<World>, number: usize, mut goal: watch::Receiver<Vec<End>>) -> Reader {
     let mut random = random(world.seed, 100 + number as u64);
-    let mut reader = Reader::new(number.to_string());
+    let mut reader = Reader::new(number.to_string(), world.begun);
     // Some stay in their region.
     let home = number.is_multiple_of(2).then(|| REGIONS[number / 2]);
     while goal.borrow_and_update().is_empty() {

@@ -6,7 +6,7 @@ use crate::{
     storms::fleet::{Pair, WHOLE_AGAIN},
 };
 use rand::{RngExt, rngs::SmallRng};
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tokio::time::{sleep, timeout};
 
 pub async fn pause(random: &mut SmallRng, ms: std::ops::Range<u64>) {
@@ -38,13 +38,13 @@ pub async fn disturb(server: &RedisServer, random: &mut SmallRng) -> &'static st
         4 => {
             server.try_run::<()>("CONFIG SET maxmemory 1").await;
             pause(random, 100..2_000).await;
-            server.try_run::<()>("CONFIG SET maxmemory 0").await;
+            server.insist("CONFIG SET maxmemory 0").await;
             "memory"
         }
         5 => {
             server.try_run::<()>("CONFIG SET min-replicas-to-write 5").await;
             pause(random, 100..2_000).await;
-            server.try_run::<()>("CONFIG SET min-replicas-to-write 0").await;
+            server.insist("CONFIG SET min-replicas-to-write 0").await;
             "replicas"
         }
         6 => {
@@ -63,7 +63,7 @@ pub async fn disturb(server: &RedisServer, random: &mut SmallRng) -> &'static st
             // Who is connected stays so, unless it is cut.
             let cut = random.random_bool(0.5);
             let time = Duration::from_millis(random.random_range(100..2_000));
-            drop(server.lock_out(cut, time).await);
+            server.lock_out(cut, time).await;
             "password"
         }
     }
@@ -87,8 +87,8 @@ pub async fn rob(server: &RedisServer, random: &mut SmallRng) -> String {
             server.try_run::<()>("CONFIG SET maxmemory-policy allkeys-random").await;
             server.try_run::<()>(&format!("CONFIG SET maxmemory {}", used * 99 / 100)).await;
             pause(random, 5..200).await;
-            server.try_run::<()>("CONFIG SET maxmemory 0").await;
-            server.try_run::<()>("CONFIG SET maxmemory-policy noeviction").await;
+            server.insist("CONFIG SET maxmemory 0").await;
+            server.insist("CONFIG SET maxmemory-policy noeviction").await;
             "evicted".to_owned()
         }
         _ => {
@@ -161,10 +161,55 @@ pub async fn move_slot(slot: u64, from: &RedisServer, to: &RedisServer, random: 
     "moved".to_owned()
 }
 
+/// A move that stays open has all calls refused that write keys which are not there yet: whoever has the slot again while keys are
+/// in it ends that only when told to.
 async fn settle(slot: u64, owner: &str, servers: &[&RedisServer]) {
-    for server in servers {
-        server.try_run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {owner}")).await;
+    for end in [format!("NODE {owner}"), "STABLE".to_owned()] {
+        for server in servers {
+            // Not one that has become a replica, or as long as it has keys that did not move.
+            for _ in 0..3 {
+                if server.try_run::<()>(&format!("CLUSTER SETSLOT {slot} {end}")).await.is_some() {
+                    break;
+                }
+            }
+        }
     }
+}
+
+/// Ends each move that is open, and waits until every slot of `slots` has one master that all know.
+pub async fn become_settled(slots: &[u64], servers: &[&RedisServer]) {
+    let settled = async {
+        while !are_settled(slots, servers).await {
+            for (slot, server) in
+                slots.iter().flat_map(|slot| servers.iter().map(move |server| (slot, server)))
+            {
+                server.try_run::<()>(&format!("CLUSTER SETSLOT {slot} STABLE")).await;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(WHOLE_AGAIN, settled).await.expect("slots that no master has, or several");
+}
+
+async fn are_settled(slots: &[u64], servers: &[&RedisServer]) -> bool {
+    let mut masters = HashMap::new();
+    for server in servers {
+        let Some(nodes) = server.try_run::<String>("CLUSTER NODES").await else { return false };
+        let is_open = nodes.contains("->-") || nodes.contains("-<-");
+        let is_well = server.try_run::<String>("CLUSTER INFO").await;
+        if is_open || !is_well.is_some_and(|told| told.contains("cluster_state:ok")) {
+            return false;
+        }
+        for slot in slots {
+            let owners: Vec<_> = nodes.lines().filter(|line| has(line, *slot)).collect();
+            let [owner] = &*owners else { return false };
+            let id = owner.split(' ').next().unwrap_or_default().to_owned();
+            if *masters.entry(*slot).or_insert_with(|| id.clone()) != id {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 pub async fn move_keys(slot: u64, from: &RedisServer, to: &RedisServer, count: u64) -> Option<bool> {
@@ -182,9 +227,13 @@ pub async fn move_keys(slot: u64, from: &RedisServer, to: &RedisServer, count: u
 /// The slots that a server believes to have.
 pub async fn has_slot(server: &RedisServer, slot: u64) -> bool {
     let Some(nodes) = server.try_run::<String>("CLUSTER NODES").await else { return false };
-    let Some(myself) = nodes.lines().find(|line| line.contains("myself")) else { return false };
-    myself.contains("master")
-        && myself.split(' ').skip(8).any(|range| {
+    nodes.lines().any(|line| line.contains("myself") && has(line, slot))
+}
+
+/// Whether the server of a line of `CLUSTER NODES` has a slot.
+fn has(line: &str, slot: u64) -> bool {
+    line.contains("master")
+        && line.split(' ').skip(8).any(|range| {
             let mut ends = range.split('-').filter_map(|end| end.parse::<u64>().ok());
             let first = ends.next();
             let last = ends.next().or(first);
@@ -192,7 +241,7 @@ pub async fn has_slot(server: &RedisServer, slot: u64) -> bool {
         })
 }
 
-pub async fn is_whole(pair: &Pair) -> bool {
+async fn is_whole(pair: &Pair) -> bool {
     let [one, other] = &pair.0;
     let (first, second) = (one.is_master().await, other.is_master().await);
     let replica = match (first, second) {
@@ -206,6 +255,7 @@ pub async fn is_whole(pair: &Pair) -> bool {
         .is_some_and(|told| told.contains("master_link_status:up"))
 }
 
+/// Waits until it has a master and its replica.
 pub async fn becomes_whole(pair: &Pair) {
     let whole = async {
         while !is_whole(pair).await {

@@ -7,14 +7,15 @@ use crate::{
     relay::Relay,
     sentinels::Sentinels,
     server::RedisServer,
-    storms::REGIONS,
+    storms::{REGIONS, blows, failovers::SLOTS},
 };
 use skywave::{config::Config, server::Server};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long sentinels may take until there are a master and its replica again.
-pub const WHOLE_AGAIN: Duration = Duration::from_secs(40);
+/// How long sentinels may take until there are a master and its replica again: for 30 s they do nothing where they could not
+/// run for 2 s.
+pub const WHOLE_AGAIN: Duration = Duration::from_secs(90);
 
 /// Two servers, of which the second begins as a replica of the first.
 pub struct Pair(pub [RedisServer; 2]);
@@ -97,6 +98,28 @@ impl Fleet {
             }
         }
         true
+    }
+
+    fn cluster_servers(&self) -> impl Iterator<Item = &RedisServer> {
+        self.cluster.iter().flat_map(|pair| &pair.0).chain([&self.joined])
+    }
+
+    /// Waits until each master has a replica and each slot a master.
+    pub async fn becomes_whole(&self) {
+        for pair in self.cluster.iter().chain([&self.watched]) {
+            blows::becomes_whole(pair).await;
+        }
+        let servers: Vec<_> = self.cluster_servers().collect();
+        blows::become_settled(&SLOTS, &servers).await;
+    }
+
+    /// No replica takes over any more by itself, and no server is soon given up for being slow.
+    pub async fn keep_masters(&self) {
+        for server in self.cluster_servers() {
+            server.insist("CONFIG SET cluster-replica-no-failover yes").await;
+            server.insist("CONFIG SET cluster-node-timeout 10000").await;
+        }
+        self.sentinels.believe_in_it_for(60_000).await;
     }
 
     /// How a region's Redis is reached, from another region's nodes or its own.

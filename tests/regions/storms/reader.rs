@@ -4,6 +4,7 @@ use super::Ending;
 use serde_json::{Value, json};
 use skywave_protocol::{Point, Position, position::Origin};
 use std::collections::{HashMap, HashSet, VecDeque};
+use tokio::time::Instant;
 
 /// How many frames are told should something be wrong.
 const TRACED: usize = 60;
@@ -11,9 +12,10 @@ const TRACED: usize = 60;
 /// A channel, an origin, an epoch and an offset.
 pub type Place = (String, String, String, u64);
 
-#[derive(Default)]
 pub struct Reader {
     pub name: String,
+    /// When the storm did.
+    begun: Instant,
     /// Where it stands in each channel, from the beginning on.
     seen: HashMap<String, Position>,
     /// The number that it got at each place.
@@ -26,8 +28,16 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(name: String) -> Self {
-        Self { name, ..Self::default() }
+    pub fn new(name: String, begun: Instant) -> Self {
+        Self {
+            name,
+            begun,
+            seen: HashMap::new(),
+            got: HashMap::new(),
+            numbers: HashMap::new(),
+            trace: VecDeque::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// What it asks a node: all channels, from where it stands.
@@ -54,7 +64,7 @@ impl Reader {
                 let leads_back =
                     before.is_some_and(|seen| seen.epoch == point.epoch && seen.offset >= point.offset);
                 self.hold(!leads_back, "a gap leads nowhere");
-                self.losses.push(format!("{region} at {before:?}: {frame}"));
+                self.losses.push(format!("{:?} {region} at {before:?}: {frame}", self.begun.elapsed()));
                 self.stand(&channel, origin, point);
             }
             "publication" => {
@@ -97,7 +107,7 @@ impl Reader {
     }
 
     fn note(&mut self, text: String) {
-        self.trace.push_back(text);
+        self.trace.push_back(format!("{:?} {text}", self.begun.elapsed()));
         if self.trace.len() > TRACED {
             self.trace.pop_front();
         }

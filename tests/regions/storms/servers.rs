@@ -1,6 +1,6 @@
 //! The storm of regions on one Redis each: links are cut and slow, and Redis restart, forget, fill up and have clocks that jump.
 
-use super::{CHANGES, CHANNELS, Force, INSISTING, REGIONS, Sky, World, random};
+use super::{CHANGES, CHANNELS, Force, REGIONS, SETTLING, Sky, World, random};
 use crate::{
     deployment::{Deployment, ear},
     relay::Relay,
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 pub struct Storm {
     force: Force,
@@ -24,7 +24,6 @@ pub struct Storm {
     out: BTreeMap<(&'static str, &'static str), Relay>,
     /// Regions whose clocks are not set back: of lives that have earlier names than one before, no order is known.
     fallen: BTreeSet<&'static str>,
-    begun: Instant,
     told: Vec<String>,
 }
 
@@ -49,7 +48,6 @@ impl Storm {
             deployment,
             out: BTreeMap::new(),
             fallen: BTreeSet::new(),
-            begun: Instant::now(),
             told: Vec::new(),
         };
         storm.tell_places();
@@ -170,7 +168,7 @@ impl Storm {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(INSISTING, known()).await.unwrap();
+        timeout(SETTLING, known()).await.unwrap();
         self.tell_places();
     }
 
@@ -249,7 +247,7 @@ impl Sky for Storm {
                 Force::Full => 22,
             },
         );
-        self.told.push(format!("{:?} {what} {region} {other}", self.begun.elapsed()));
+        self.told.push(format!("{:?} {what} {region} {other}", self.world.begun.elapsed()));
         match what {
             0 | 1 => self.path(region, other, Relay::cut),
             2 | 3 => self.deployment.paths.values().for_each(Relay::heal),
@@ -275,7 +273,7 @@ impl Sky for Storm {
     }
 
     async fn calm(&mut self) {
-        self.told.push(format!("{:?} calm", self.begun.elapsed()));
+        self.told.push(format!("{:?} calm", self.world.begun.elapsed()));
         let changed: BTreeSet<_> = self.out.keys().map(|(region, _)| *region).collect();
         self.deployment.paths.append(&mut self.out);
         for path in self.deployment.paths.values() {
