@@ -175,6 +175,8 @@ pub trait Delivery: Send + Sync {
     /// Positions on these channels may have another epoch: their subscribers are to be told now, by reading on from
     /// where they stand, rather than with the next publication.
     fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool);
+    /// Whether anybody is subscribed to the channel here.
+    fn is_followed(&self, channel: &Channel) -> bool;
 }
 
 /// Carries publications and events, and remembers publications.

@@ -173,4 +173,8 @@ impl Delivery for Hub {
             }
         }
     }
+
+    fn is_followed(&self, channel: &Channel) -> bool {
+        self.subscribers(channel) > 0
+    }
 }

@@ -19,11 +19,12 @@ use skywave::{
         redis::{Options, RedisBroker},
     },
     config::{Config, NamespaceConfig, Secret},
+    hub::{Hub, outbox::Outbox},
     metrics::Metrics,
     redis::{Address, Redis},
 };
 use skywave_protocol::{
-    Channel, Json, Payload, Point, Position, Text,
+    Channel, Encoding, Json, Payload, Point, Position, Text,
     frame::{self, GapReason},
 };
 use std::{
@@ -88,6 +89,10 @@ impl Delivery for Recorder {
 
     fn uncertain(&self, _: &dyn Fn(&Channel) -> bool) {
         panic!("a broker in memory loses nothing while it lives");
+    }
+
+    fn is_followed(&self, _: &Channel) -> bool {
+        false
     }
 }
 
@@ -536,6 +541,28 @@ async fn a_channel_that_was_forgotten_begins_another_epoch() {
     assert_eq!(broker.channels(), 0);
     let chunk = broker.read(&channel(), From::Position(before)).await.unwrap();
     assert_eq!(chunk.lost[0].reason, GapReason::EpochChanged);
+}
+
+#[tokio::test]
+async fn who_is_subscribed_loses_nothing_however_long_a_channel_is_quiet() {
+    for history in [0, 10] {
+        let hub = Arc::new(Hub::default());
+        let namespaces = namespaces(|chat| chat.history = history);
+        let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces, hub.clone());
+        let later = |minutes: u64| broker.expire(Instant::now() + Duration::from_secs(60 * minutes));
+        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let subscription = hub.join(channel(), &outbox, false);
+        publish(&broker, 3).await;
+        let position = head(&broker).await;
+        later(120);
+        later(24 * 60);
+        // Nor whoever is away for a moment.
+        drop(subscription);
+        later(24 * 60 + 50);
+        assert_eq!(head(&broker).await, position, "with a history of {history}");
+        later(25 * 60);
+        assert_eq!(broker.channels(), 0);
+    }
 }
 
 #[tokio::test]

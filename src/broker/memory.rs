@@ -28,7 +28,8 @@ use std::{
 const SHARDS: usize = 64;
 /// The most bytes that idempotency keys take: over a million of them.
 const MAX_KEY_BYTES: usize = 256 << 20;
-/// A channel of which nothing is retained keeps its epoch and offset for this long.
+/// A channel of which nothing is retained keeps its epoch and offset for this long after it was last published on or had a
+/// subscriber.
 const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
 
 type Shard = Mutex<HashMap<Channel, Arc<Mutex<Log>>>>;
@@ -141,6 +142,10 @@ impl MemoryBroker {
                 let Ok(namespace) = self.namespace(channel) else { return false };
                 let mut known = log.lock();
                 known.trim(namespace, now);
+                if self.delivery.is_followed(channel) {
+                    // Whoever is subscribed misses nothing, however long it is quiet.
+                    known.used = now;
+                }
                 let keep = now.saturating_duration_since(known.used) < CHANNEL_AGE
                     || !known.retained.is_empty()
                     || !known.keys.is_empty()

@@ -180,6 +180,23 @@ async fn a_position_that_expired_is_followed_by_another_epoch() {
 }
 
 #[tokio::test]
+async fn a_position_stays_for_as_long_as_somebody_comes_who_may_stand_there() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    let accepted = node.publish(1).await;
+    let key = node.redis.keys.position(&channel());
+    let left = async || server.run_words::<u64>(&["PTTL", &key]).await;
+    let whole = left().await;
+    for from in [From::Head, From::Latest(1), From::Position(at(&accepted.epoch, 1))] {
+        for (rest, is_renewed) in [(whole / 3, true), (whole * 2 / 3, false)] {
+            server.run_words::<u64>(&["PEXPIRE", &key, &rest.to_string()]).await;
+            node.broker.read(&channel(), from.clone()).await.unwrap();
+            assert_eq!(left().await > rest, is_renewed, "{from:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_channel_on_which_nothing_was_published_loses_nothing_however_long_it_is_quiet() {
     let server = RedisServer::with_clock().await;
     let node = Node::new(&server).await;

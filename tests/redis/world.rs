@@ -44,6 +44,10 @@ impl Delivery for Recorder {
     fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool) {
         self.doubts.fetch_add(usize::from(is_affected(&channel())), Ordering::Relaxed);
     }
+
+    fn is_followed(&self, _: &Channel) -> bool {
+        false
+    }
 }
 
 /// A node, as far as its broker is concerned.

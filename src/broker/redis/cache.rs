@@ -19,6 +19,8 @@ use std::{
 
 /// A window that nobody asked for this long is dropped.
 const IDLE: Duration = Duration::from_secs(60);
+/// A window is read anew after that time: a channel's position stays for as long as it is read now and then.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most positions of a channel for which a loss is remembered.
 const MAX_LOSSES: usize = 8;
 
@@ -118,7 +120,7 @@ impl Cache {
         // Dropped meanwhile: something is missing.
         let Some(old) = windows.remove(channel) else { return };
         let mut window = Window { promised: old.promised, losses: old.losses, ..Window::new() };
-        window.stale_at = age.map(|age| Instant::now() + age);
+        window.stale_at = Some(Instant::now() + age.map_or(LONGEST, |age| age.min(LONGEST)));
         window.coming.clone_from(&chunk.coming);
         let start = beyond(&chunk.start, &chunk.lost);
         let (head, beginnings) = (head.position.clone(), head.beginnings.clone());

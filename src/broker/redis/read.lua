@@ -25,6 +25,11 @@ for index = 1, #stored, 2 do
     latest[#latest + 1], latest[#latest + 2] = region, stored[index + 1]
   end
 end
+-- Whoever reads may stand here for as long as nothing is published.
+local left_ms = tonumber(redis.pcall('PTTL', KEYS[3])) or -1
+if left_ms >= 0 and left_ms < tonumber(ARGV[10]) / 2 then
+  redis.pcall('PEXPIRE', KEYS[3], ARGV[10])
+end
 -- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
 if KEYS[6] then
   for region in string.gmatch(ARGV[7], '[^,]+') do
