@@ -379,6 +379,9 @@ impl Outbox {
             // What waited is out, or something before it is missing: history is asked.
             queues.settle(id);
             wake(queues);
+        } else if freed > 0 && !queues.to_fill.is_empty() {
+            // The peer had all of it: there is room for others.
+            wake(queues);
         }
         next
     }

@@ -13,7 +13,13 @@ use skywave::{
     hub::outbox::{LaneId, Outbox, Task},
 };
 use skywave_protocol::{Encoding, Text};
-use std::task::{Context, Poll, Waker};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 const CHANNELS: usize = 2;
 /// However much there is to be delivered, it is within so many rounds of reading and taking.
@@ -151,7 +157,21 @@ impl ReferenceStateMachine for World {
 /// A node with one session, and who reads it.
 struct Node {
     outbox: Outbox,
+    calls: Arc<Calls>,
     channels: [Subscribed; CHANNELS],
+}
+
+/// Whether those who wait for the outbox were called since they looked.
+struct Calls {
+    session: AtomicBool,
+    transport: AtomicBool,
+}
+
+impl Wake for Calls {
+    fn wake(self: Arc<Self>) {
+        self.session.store(true, Ordering::Relaxed);
+        self.transport.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -246,8 +266,11 @@ impl Node {
 
     /// Begins to read what is asked for. Whether anything was.
     fn poll(&mut self) -> bool {
+        let was_called = self.calls.session.swap(false, Ordering::Relaxed);
+        let waker = Waker::from(self.calls.clone());
         let mut begun = false;
-        while let Poll::Ready(task) = self.outbox.poll_task(&Context::from_waker(Waker::noop()), |_| true) {
+        while let Poll::Ready(task) = self.outbox.poll_task(&Context::from_waker(&waker), |_| true) {
+            assert!(begun || was_called, "nobody was called for {task:?}");
             let Task::Fill(lane) = task else { panic!("{task:?}") };
             let subscribed = self.channels.iter_mut().find(|one| one.lane == Some(lane)).unwrap();
             assert!(subscribed.reading.is_none(), "a lane is read once at a time");
@@ -260,6 +283,8 @@ impl Node {
             subscribed.reading = Some(Reading { from, is_first: false, answer: None });
             begun = true;
         }
+        // A session has its transport look behind it, in the same breath.
+        self.calls.transport.store(true, Ordering::Relaxed);
         self.forget_dropped();
         begun
     }
@@ -290,6 +315,9 @@ impl Node {
 
     /// Takes frames as a transport does, lane by lane. How many there were.
     fn take(&mut self, most: usize) -> usize {
+        let was_called = self.calls.transport.swap(false, Ordering::Relaxed);
+        let waker = Waker::from(self.calls.clone());
+        self.outbox.register(&Context::from_waker(&waker));
         let mut taken = 0;
         while let Some(lane) = self.outbox.ready_lane() {
             while taken < most {
@@ -302,9 +330,12 @@ impl Node {
             }
             if taken == most {
                 self.outbox.put_back(lane);
+                // It comes back by itself.
+                self.calls.transport.store(true, Ordering::Relaxed);
                 break;
             }
         }
+        assert!(taken == 0 || was_called, "nobody was called for what can be taken");
         taken
     }
 
@@ -338,7 +369,8 @@ impl StateMachineTest for Machine {
     fn init_test(world: &World) -> Node {
         let outbox = Outbox::new(Encoding::Json, world.max_bytes);
         outbox.identify(Text::new("me").unwrap());
-        Node { outbox, channels: Default::default() }
+        let calls = Arc::new(Calls { session: AtomicBool::new(true), transport: AtomicBool::new(true) });
+        Node { outbox, calls, channels: Default::default() }
     }
 
     fn apply(mut node: Node, world: &World, step: Step) -> Node {

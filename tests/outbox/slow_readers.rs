@@ -6,6 +6,23 @@ use crate::{
 };
 use skywave::{broker::Chunk, hub::outbox::Task};
 use skywave_protocol::ServerFrame;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake},
+};
+
+/// Whether somebody was called.
+#[derive(Default)]
+struct Called(AtomicBool);
+
+impl Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn a_full_outbox_drops_events_first() {
@@ -192,4 +209,23 @@ fn a_large_publication_waits_for_no_frame_that_waits_for_it() {
     assert_eq!(task(&outbox), Some(Task::Fill(lane)));
     fill(&outbox, lane, &large());
     assert_eq!(story(&outbox, lane), ["e 1"]);
+}
+
+#[test]
+fn a_session_is_called_for_the_room_that_was_taken_by_what_its_peer_has() {
+    let outbox = outbox();
+    let (full, behind) = ([live_lane(&outbox, 99), live_lane(&outbox, 99)], live_lane(&outbox, 0));
+    for offset in 1.. {
+        outbox.publication(full[offset as usize % 2], &publication(offset));
+        if outbox.progress().0 > LIMIT - LIMIT / 8 {
+            break;
+        }
+    }
+    outbox.doubt(behind);
+    let called = Arc::<Called>::default();
+    let waker = called.clone().into();
+    assert!(outbox.poll_task(&Context::from_waker(&waker), |_| true).is_pending());
+    assert_eq!(drain(&outbox), [0; 0]);
+    assert!(called.0.load(Ordering::Relaxed));
+    assert_eq!(task(&outbox), Some(Task::Fill(behind)));
 }
