@@ -129,8 +129,13 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
         };
         match (redirect::of(&error), call) {
             (Some(Redirect::Ask(address)), Some(call)) if !call.asking => outcome.asked.push((address, call)),
-            (Some(redirect), call) => {
-                outcome.moved |= redirect != Redirect::TryAgain;
+            (Some(Redirect::TryAgain), call) => {
+                // Who began to move the slot may have left it so.
+                outcome.refused.get_or_insert_with(|| error.to_string());
+                drop(call);
+            }
+            (Some(Redirect::Moved | Redirect::Ask(_)), call) => {
+                outcome.moved = true;
                 drop(call);
             }
             (None, call) => {
@@ -196,7 +201,7 @@ mod tests {
         assert_eq!(first.try_recv().unwrap(), Err(BrokerError::Unavailable));
         assert!(finish(vec![call(false).0], vec![error("MOVED 5 10.0.0.1:7001")]).unwrap().moved);
         let later = finish(vec![call(false).0], vec![error("TRYAGAIN some keys are elsewhere")]).unwrap();
-        assert!(!later.moved && later.asked.is_empty() && later.refused.is_none());
+        assert!(!later.moved && later.asked.is_empty() && later.refused.is_some());
     }
 
     #[test]
