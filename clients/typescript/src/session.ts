@@ -219,10 +219,12 @@ export class Session implements TrafficHost {
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== undefined) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs,
     };
-    opening.cancel = this.#io.dial(request, (outcome) => {
+    const dialed = (outcome: DialOutcome): void => {
       this.#dialed(opening, outcome);
       this.settle();
-    });
+    };
+    // The application, told just now, may have given it up.
+    if (this.opening === opening) opening.cancel = this.#io.dial(request, dialed);
     return opening;
   }
 

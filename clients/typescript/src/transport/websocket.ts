@@ -74,7 +74,7 @@ class WebSocketTransport implements Transport {
 const FAILED = 'the WebSocket failed';
 
 function closed(code: number): string {
-  return `the WebSocket is closed (${code})`;
+  return `the WebSocket closed (${code})`;
 }
 
 /**

@@ -5,6 +5,7 @@ import { type Address, parseAddress } from '../../src/address.js';
 import { lost, TokenError } from '../../src/errors.js';
 import type { ServerFrame } from '../../src/frames.js';
 import { networkChanged } from '../../src/session/network.js';
+import type { State } from '../../src/session/state.js';
 import { publication, World } from './world.js';
 
 const FULL: ServerFrame = ['disconnect', { code: 3006, reason: 'overloaded', reconnect: true, retry_after_ms: 60_000 }];
@@ -21,6 +22,19 @@ describe('a session', () => {
       world.told.map(({ state }) => state),
       ['connecting', 'connected', 'disconnected'],
     );
+  });
+
+  it('begins nothing that is given up by whoever is told that it is about to begin', () => {
+    class Reluctant extends World {
+      override stateChanged(state: State): void {
+        if (state === 'connecting') this.session.disconnect();
+      }
+    }
+    const world = new Reluctant();
+    world.session.connect();
+    world.pass(60_000);
+    assert.equal(world.session.state, 'disconnected');
+    assert.equal(world.dials.length, 0);
   });
 
   it('resumes with the newest secret and all positions', () => {
