@@ -2033,10 +2033,11 @@ var Session = class {
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== void 0) ?? 0,
       timeoutMs: this.#options.connectTimeoutMs
     };
-    opening.cancel = this.#io.dial(request, (outcome) => {
+    const dialed = (outcome) => {
       this.#dialed(opening, outcome);
       this.settle();
-    });
+    };
+    if (this.opening === opening) opening.cancel = this.#io.dial(request, dialed);
     return opening;
   }
   #cancelOpening(error) {
@@ -3167,7 +3168,7 @@ var WebSocketTransport = class {
 };
 var FAILED = "the WebSocket failed";
 function closed(code2) {
-  return `the WebSocket is closed (${code2})`;
+  return `the WebSocket closed (${code2})`;
 }
 function openWebSocket(url, encoding, given, signal) {
   return new Promise((resolve, reject) => {

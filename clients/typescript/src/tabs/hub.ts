@@ -280,9 +280,10 @@ export class Hub {
     else this.#refuse(tab, id, { code: 104, reason: 'not_subscribed', message: 'not subscribed', transient: false });
   }
 
-  #refuse(tab: string, id: number, error: Pick<RequestError, 'code' | 'reason' | 'message' | 'transient'>): void {
+  #refuse(tab: string, id: number, error: Pick<RequestError, 'code' | 'reason' | 'message' | 'transient'>, retryAfterMs?: number): void {
     const { code, reason, message, transient } = error;
-    this.#tell(tab, ['error', { id, code, reason, message, transient }]);
+    const later = retryAfterMs === undefined ? {} : { retry_after_ms: retryAfterMs };
+    this.#tell(tab, ['error', { id, code, reason, message, transient, ...later }]);
   }
 
   #publish(tab: string, { id, channel, key = randomKey(), data }: ClientFrames['publish'], sentAtMs: number | undefined): void {
@@ -318,8 +319,9 @@ export class Hub {
         this.#tell(tab, frame(value));
       },
       (error: unknown) => {
-        const { code, reason, message, transient } = error instanceof SkywaveError ? error : requestError('internal', String(error));
-        this.#refuse(tab, id, { code, reason, message, transient: transient && !isFinal });
+        const told = error instanceof SkywaveError ? error : requestError('internal', String(error));
+        const { code, reason, message, transient, retryAfterMs } = told;
+        this.#refuse(tab, id, { code, reason, message, transient: transient && !isFinal }, retryAfterMs);
       },
     );
   }

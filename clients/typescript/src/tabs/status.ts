@@ -9,6 +9,7 @@ export interface ToldError {
   readonly reason: string;
   readonly message: string;
   readonly transient: boolean;
+  readonly retryAfterMs?: number | undefined;
 }
 
 export interface Status {
@@ -21,21 +22,21 @@ export interface Status {
 /** Before anybody has told anything. */
 export const UNKNOWN: Status = { state: 'connecting', error: undefined, retryAtMs: undefined, connection: undefined };
 
-export function toTold({ name, code, reason, message, transient }: SkywaveError): ToldError {
-  return { name, code, reason, message, transient };
+export function toTold({ name, code, reason, message, transient, retryAfterMs }: SkywaveError): ToldError {
+  return { name, code, reason, message, transient, retryAfterMs };
 }
 
-export function fromTold({ name, code, reason, message, transient }: ToldError): SkywaveError {
+export function fromTold({ name, code, reason, message, transient, retryAfterMs }: ToldError): SkywaveError {
   switch (name) {
     case 'RequestError':
-      return new RequestError(code, reason, message, transient);
+      return new RequestError(code, reason, message, transient, { retryAfterMs });
     case 'OutcomeUnknownError':
       return new OutcomeUnknownError();
     case 'ConnectionError':
-      return new ConnectionError(code, reason, message, transient);
+      return new ConnectionError(code, reason, message, transient, { retryAfterMs });
     case 'TokenError':
       return new TokenError(message, { transient });
     default:
-      return new SkywaveError(code, reason, message, transient);
+      return new SkywaveError(code, reason, message, transient, { retryAfterMs });
   }
 }

@@ -1,13 +1,17 @@
 /** The tab that holds a connection that others share, and what they say to it. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { RequestError } from '../../src/errors.js';
 import type { Network } from '../../src/frames.js';
 import { Outgoing } from '../../src/outgoing.js';
 import type { State } from '../../src/session/state.js';
 import { Hub } from '../../src/tabs/hub.js';
 import { hear, openTabChannel, type TabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { fromTold, toTold } from '../../src/tabs/status.js';
 import { FakeLocks } from './fake_locks.js';
 import { World } from './world.js';
+
+const BUSY = new RequestError(111, 'rate_limited', 'too much', true, { retryAfterMs: 3_000 });
 
 let told: unknown[];
 let heard: TabMessage[];
@@ -36,7 +40,7 @@ beforeEach(() => {
     connect: note('connect'),
     disconnect: note('disconnect'),
     look: note('look'),
-    refresh: () => Promise.resolve(0),
+    refresh: () => Promise.reject(BUSY),
     switchTransport: (kind) => Promise.resolve(void told.push(kind)),
   });
 });
@@ -94,6 +98,16 @@ describe('the hub of tabs that share a connection', () => {
     await say({ kind: 'switch', from: 'a', transport: 'webtransport' });
     assert.ok(told.includes('webtransport'));
     assert.ok(heard.some((message) => message.kind === 'switched' && message.to === 'a' && message.error === undefined));
+  });
+
+  it('tells what failed with all that the node said of it', async () => {
+    await comes('a');
+    const begun = heard.find((message) => message.kind === 'opened');
+    await say({ kind: 'asked', from: 'a', hub: begun?.hub ?? '', content: ['refresh', { id: 1, token: 't' }] });
+    const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.content] : []));
+    const { code, reason, message, transient } = BUSY;
+    assert.deepEqual(frames, [['error', { id: 1, code, reason, message, transient, retry_after_ms: 3_000 }]]);
+    assert.deepEqual(fromTold(structuredClone(toTold(BUSY))), BUSY);
   });
 
   it('has a tab that it does not know open its transport anew', async () => {
