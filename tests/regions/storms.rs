@@ -51,8 +51,8 @@ const CHANGES: &str = "
     broker_away = \"60s\"
 ";
 const READERS: usize = 6;
-/// How long after the last blow everything must have arrived: a link and then a reader may wait twelve seconds each for what has
-/// come already, and a slow machine needs more than that.
+/// How long after the last blow everything must have arrived. Who saw a life that is over is refused for twelve seconds in each
+/// partition, one after the other, as readers here leave with the first refusal; a slow machine needs more than that.
 const SETTLING: Duration = Duration::from_secs(80);
 /// How long a publisher insists.
 const INSISTING: Duration = Duration::from_secs(20);
