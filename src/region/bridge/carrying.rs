@@ -227,8 +227,8 @@ async fn run<'a>(link: &'a Link, runs: Vec<Run<'a>>) -> Step<'a> {
     let mut courses = FuturesUnordered::<BoxFuture<'a, Interruption>>::new();
     for Run { partition, head, place: Place { stored, cursor, backlog } } in runs {
         courses.push(Course::new(link, partition, stored, cursor).run(head, backlog).boxed());
-        courses.push(link.log.keep_alive(partition).map(Interruption::from).boxed());
     }
+    courses.push(link.log.keep_alive(partitions.clone()).map(Interruption::from).boxed());
     let why = match courses.next().await {
         Some(why) => why,
         None => std::future::pending().await,

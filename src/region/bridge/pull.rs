@@ -9,7 +9,7 @@ use crate::{
         layout::Server, lives::Lives, reply,
     },
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use prometheus::HistogramVec;
 use redis::{RedisError, Value};
@@ -214,10 +214,7 @@ impl RemoteLog {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(&self, share: &Share) -> Result<(), ConnectError> {
-        let mut lanes = BTreeMap::<u16, Vec<u16>>::new();
-        for partition in &share.partitions {
-            lanes.entry(partition % LANES).or_default().push(*partition);
-        }
+        let lanes = lanes(share.partitions.iter().copied());
         let Server { name: server, endpoint } = &share.server;
         let connect = async |partitions: Vec<u16>| {
             let log = self.keys.log(partitions[0]);
@@ -227,12 +224,20 @@ impl RemoteLog {
             self.ways.lock().extend(partitions.into_iter().map(|partition| (partition, way.clone())));
             Ok(())
         };
-        try_join_all(lanes.into_values().map(connect)).await.map(drop)
+        try_join_all(lanes.map(connect)).await.map(drop)
     }
 
-    /// Tries a partition's connection until it is of no use, and tells why: one that the path has forgotten would be noticed by
-    /// what has to be read on it, which comes late then; the log of a server that is a master no more stands still.
-    pub async fn keep_alive(&self, partition: u16) -> PullError {
+    /// Tries the connections of some partitions of a share until one is of no use, and tells why: one that the path has forgotten
+    /// would be noticed by what has to be read on it, which comes late then; the log of a server that is a master no more stands
+    /// still.
+    pub async fn keep_alive(&self, partitions: Vec<u16>) -> PullError {
+        // Those of a lane share one.
+        let trials = lanes(partitions).map(|lane| self.try_again_and_again(lane[0]));
+        let ended = trials.collect::<FuturesUnordered<_>>().into_future().await.0;
+        ended.unwrap_or(PullError::NoWay)
+    }
+
+    async fn try_again_and_again(&self, partition: u16) -> PullError {
         loop {
             tokio::time::sleep(TRIAL_INTERVAL).await;
             let Ok(Way { mut connection, .. }) = self.way(partition) else { return PullError::NoWay };
@@ -289,4 +294,13 @@ impl RemoteLog {
     fn way(&self, partition: u16) -> Result<Way, PullError> {
         self.ways.lock().get(&partition).cloned().ok_or(PullError::NoWay)
     }
+}
+
+/// Partitions of a share by the connection on which they are read.
+fn lanes(partitions: impl IntoIterator<Item = u16>) -> impl Iterator<Item = Vec<u16>> {
+    let mut lanes = BTreeMap::<u16, Vec<u16>>::new();
+    for partition in partitions {
+        lanes.entry(partition % LANES).or_default().push(partition);
+    }
+    lanes.into_values()
 }
