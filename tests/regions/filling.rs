@@ -128,6 +128,32 @@ async fn forget(deployment: &Deployment, name: &str, keys: &[&str]) {
     }
 }
 
+/// How many parts of the channel's history `eu` was asked for, to find how far it goes; what scripts do is not among them.
+async fn looks(deployment: &Deployment) -> usize {
+    let mut looks = 0;
+    for partition in 0..4 {
+        let history = format!("sky:{{{partition}}}:hist:chat:1");
+        looks += deployment.region("eu").redis.given(&["XREVRANGE", &history]).await;
+    }
+    looks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_channel_has_stood_since_before_its_history_nobody_looks_through_that_when_a_link_begins() {
+    let mut deployment = newcomer(30).await;
+    deployment.path("eu", "us").cut();
+    deployment.add_node("eu").await;
+    deployment.publish("eu", 101..=300).await;
+    let redis = &deployment.region("eu").redis;
+    redis.keep_commands().await;
+    deployment.path("eu", "us").heal();
+    deployment.bridged("eu").await;
+    assert_eq!(looks(&deployment).await, 0);
+    assert!(
+        history(&deployment, "eu").await.into_iter().eq((1..=70).map(|number| number + 130).chain(1..=30))
+    );
+}
+
 /// The numbers that a region tells of the channel's history.
 async fn told(client: &Client) -> Vec<u64> {
     let page = soon(client.history("chat:1", HistoryRange::last(1_000))).await.unwrap();
@@ -151,6 +177,30 @@ async fn where_a_link_began_may_be_forgotten_though_others_publish_and_no_histor
     let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
     let told = told(&client).await;
     assert!(told.iter().copied().eq(1..=401), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_a_position_left_is_looked_through_once_in_however_many_parts_it_is_filled_in() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    // In `us`, what it published itself comes behind several parts that are all of another region.
+    deployment.publish("eu", 1..=300).await;
+    deployment.deliveries("us", 300).await;
+    deployment.publish("us", 301..=303).await;
+    deployment.deliveries("eu", 303).await;
+    let redis = &deployment.region("eu").redis;
+    deployment.path("eu", "us").cut();
+    deployment.path("eu", "us").reset();
+    forget(&deployment, "eu", &["cursor", "pos:chat:1"]).await;
+    deployment.publish("eu", 304..=500).await;
+    deployment.publish("us", 501..=502).await;
+    redis.keep_commands().await;
+    deployment.path("eu", "us").heal();
+    deployment.bridged("eu").await;
+    // 32 entries at once.
+    assert_eq!(looks(&deployment).await, 7);
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let told = told(&client).await;
+    assert!(told.iter().copied().eq(1..=502), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,8 @@ end
 
 local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
+-- See fill.lua.
+local is_whole = not last and tonumber(ARGV[9]) > 0 and redis.call('EXISTS', KEYS[3], KEYS[4]) == 0
 if last then
   local last_epoch, last_offset = string.match(last, '^(.*):(%d+)$')
   if last_epoch and is_of_life(last_epoch) then
@@ -73,6 +75,9 @@ if tonumber(ARGV[9]) > 0 then
 end
 -- Where it stands in the log: for those whom the log cannot tell any more that this was the last.
 redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
+if is_whole then
+  redis.call('HSET', KEYS[3], ' whole', 1)
+end
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[6] then
   redis.call('SET', KEYS[6], point, 'PX', ARGV[14])

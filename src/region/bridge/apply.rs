@@ -55,8 +55,8 @@ pub enum Outcome {
     Moved,
     /// Somebody with a higher token was here: nothing was applied.
     Fenced(u64),
-    /// A filling did nothing yet: it looks on before this entry for what is remembered here.
-    Looked(String),
+    /// A filling did nothing yet: it has to be told how far the history goes.
+    Look,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -241,7 +241,7 @@ fn outcome(value: Value) -> Result<Outcome, Malformed> {
     Ok(match words[..] {
         ["fenced", fence] => Outcome::Fenced(number(fence)?),
         ["moved", ..] => Outcome::Moved,
-        ["looked", before] => Outcome::Looked(before.to_owned()),
+        ["look"] => Outcome::Look,
         ["ok"] => Outcome::Done(Tally::default()),
         [end @ ("ok" | "stopped"), applied, duplicates, gaps] => {
             let tally =

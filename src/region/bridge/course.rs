@@ -16,12 +16,15 @@ use crate::{
 use ::redis::Value;
 use parking_lot::Mutex;
 use std::convert::Infallible;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 /// How many partitions catch up at once.
 pub const CATCHING_UP: usize = 16;
-/// How many applications of backlog are under way: what this region accepts goes between them.
-const APPLICATIONS: usize = 2;
+/// Calls that apply backlog are under way for so many publications, as many as two take: what this region accepts goes between
+/// them. Where each has few to apply, or none but a position, more calls are on their way at once.
+const APPLIED_AT_ONCE: usize = 2 * (MAX_ENTRIES + OF_A_CALL);
+/// What a call takes beside its publications is as if it had so many more.
+const OF_A_CALL: usize = 8;
 
 /// Why the link begins anew.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +71,7 @@ pub fn done(outcome: Result<Outcome, BrokerError>) -> Result<Tally, Interruption
         Ok(Outcome::Moved) => Err(Interruption::Moved),
         Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
         // Redis could not write: what it says is in its log.
-        Ok(Outcome::Stopped(_) | Outcome::Looked(_)) | Err(_) => Err(Interruption::LocalAway),
+        Ok(Outcome::Stopped(_) | Outcome::Look) | Err(_) => Err(Interruption::LocalAway),
     }
 }
 
@@ -79,7 +82,7 @@ pub struct Link {
     pub metrics: LinkMetrics,
     pub desks: Vec<Desk>,
     catching_up: Semaphore,
-    pub applications: Semaphore,
+    applications: Semaphore,
 }
 
 /// What stands at a partition's place.
@@ -107,12 +110,18 @@ impl Link {
             metrics,
             desks: (0..partitions).map(desk).collect(),
             catching_up: Semaphore::new(CATCHING_UP),
-            applications: Semaphore::new(APPLICATIONS),
+            applications: Semaphore::new(APPLIED_AT_ONCE),
         }
     }
 
     pub fn region(&self) -> &str {
         &self.log.region
+    }
+
+    /// Waits until a call may be made that applies so many publications of a backlog; then until it is answered others wait.
+    pub async fn turn(&self, publications: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let share = publications.min(MAX_ENTRIES) + OF_A_CALL;
+        self.applications.acquire_many(u32::try_from(share).unwrap_or(u32::MAX)).await
     }
 
     /// The publication that an entry holds; one that holds none is told and passed over.
@@ -280,7 +289,7 @@ impl<'a> Course<'a> {
     }
 
     async fn apply_backlog(&mut self, steps: Vec<Step>, to: Cursor) -> Result<(), Interruption> {
-        let _turn = self.link.applications.acquire().await;
+        let _turn = self.link.turn(steps.len()).await;
         match self.apply(steps, to, Mode::Log).await? {
             true => Ok(()),
             // Redis could not write: what it says is in its log.

@@ -11,7 +11,10 @@ use super::{
     cursor::Cursor,
 };
 use crate::{
-    broker::redis::{entry::Carried, retention::Retention},
+    broker::redis::{
+        entry::{self, Carried},
+        retention::Retention,
+    },
     redis::{Malformed, Request, Script, StreamId, reply},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -25,6 +28,11 @@ const SCANNED_AT_ONCE: usize = 8_192;
 const CHANNELS_AT_ONCE: usize = 128;
 /// The most payload bytes of a channel that are read at once, unless a single publication is larger.
 const MAX_BYTES: usize = 64 << 10;
+/// How many entries of a history are looked at at once for how far it goes. Redis 7.0 takes 0.05 ms for them (medians, payloads
+/// of 100 bytes), and 0.3 ms with payloads of 64 KB.
+const LOOKED_AT: usize = 32;
+/// Instead of how far a history goes, see `fill.lua`.
+const NOT_LOOKED: &str = "?";
 
 /// What is to be made up for in a partition.
 #[derive(Debug, Clone)]
@@ -121,8 +129,9 @@ async fn make_up(
         match purpose {
             Purpose::Fill { .. } => {
                 let position = if is_last { &*answer.position } else { "" };
-                // Another region published on it; this one did not.
-                if !answer.position.is_empty() {
+                let is_of_use = is_last || !answer.entries.is_empty();
+                // Without a position another region published on it; this one did not.
+                if is_of_use && !answer.position.is_empty() {
                     fill(link, &channel, position, retention, &answer.entries).await?;
                 }
             }
@@ -195,7 +204,7 @@ async fn fill(
     }
     let Applying { local, token, .. } = &link.applying;
     let keys = &local.keys;
-    let mut before = "+".to_owned();
+    let mut reaches = NOT_LOOKED.to_owned();
     loop {
         let mut args: Vec<Vec<u8>> = [
             link.region().to_owned(),
@@ -205,7 +214,7 @@ async fn fill(
             retention.history.to_string(),
             retention.history_age.as_millis().to_string(),
             retention.position_age.as_millis().to_string(),
-            before,
+            reaches.clone(),
         ]
         .map(String::into_bytes)
         .into();
@@ -215,12 +224,56 @@ async fn fill(
             keys: vec![keys.cursor(keys.partition(channel)), keys.position(channel), keys.history(channel)],
             args,
         };
-        let _turn = link.applications.acquire().await;
-        match link.applying.call(request).await {
-            Ok(Outcome::Looked(bound)) => before = bound,
+        let turn = link.turn(entries.len()).await;
+        let outcome = link.applying.call(request).await;
+        drop(turn);
+        match outcome {
+            Ok(Outcome::Look) if reaches == NOT_LOOKED => reaches = reach(link, channel).await?,
             outcome => return done(outcome).map(drop),
         }
     }
+}
+
+/// How far the history of a channel goes here of what the other region published, as it would stand with the position; empty
+/// where it holds none of it. Nobody else writes of that region: earlier leaders are shut out.
+async fn reach(link: &Link, channel: &Channel) -> Result<String, Interruption> {
+    let local = &link.applying.local;
+    let (history, count) = (local.keys.history(channel), LOOKED_AT.to_string());
+    let mut before = "+".to_owned();
+    loop {
+        let request = Request::command(["XREVRANGE", &history, &before, "-", "COUNT", &count]);
+        let turn = link.turn(LOOKED_AT).await;
+        let answer = local.commands.call(request).await.map_err(|_| Interruption::LocalAway)?;
+        drop(turn);
+        let part = newest_of(link.region(), answer).map_err(|error| Interruption::Pull(error.into()))?;
+        match part {
+            Looked::Found(reaches) => return Ok(reaches),
+            Looked::Before(id) => before = format!("({id}"),
+            Looked::End => return Ok(String::new()),
+        }
+    }
+}
+
+/// What a part of a history tells that is looked through from its end.
+enum Looked {
+    Found(String),
+    /// It goes on before this entry.
+    Before(StreamId),
+    End,
+}
+
+fn newest_of(region: &str, answer: Value) -> Result<Looked, Malformed> {
+    let Value::Array(entries) = answer else { return Err(Malformed("history")) };
+    let is_last = entries.len() < LOOKED_AT;
+    let mut before = None;
+    for entry in entries {
+        let (id, fields) = reply::parts(entry)?;
+        if let Some(reaches) = entry::place_in(region, fields) {
+            return Ok(Looked::Found(reaches));
+        }
+        before = Some(id);
+    }
+    Ok(before.filter(|_| !is_last).map_or(Looked::End, Looked::Before))
 }
 
 async fn repair(
@@ -234,7 +287,7 @@ async fn repair(
     }
     let steps: Vec<_> =
         entries.into_iter().map(|publication| Step { publication, cursor: cursor.clone() }).collect();
-    let _turn = link.applications.acquire().await;
+    let _turn = link.turn(steps.len()).await;
     let stored = cursor.to_string();
     let tally = done(link.applying.apply(partition, &stored, cursor, &steps, Mode::Log).await)?;
     link.count(tally);
@@ -258,7 +311,7 @@ async fn lose(
         link.pass_over(Malformed("position"));
         return Ok(());
     };
-    let _turn = link.applications.acquire().await;
+    let _turn = link.turn(0).await;
     let tally = done(link.applying.lose(channel, &point, cursor, retention).await)?;
     link.count(tally);
     Ok(())
