@@ -241,9 +241,11 @@ impl Tail {
         }
     }
 
-    /// Asks once more where the log is, and follows it there. Where nobody answers, it is followed as before.
+    /// Asks once more where the log is, and follows it there. Where nobody answers for as long as a read may wait, it is
+    /// followed as before.
     async fn look_elsewhere(&mut self, connection: &mut Connection) {
-        match self.connect().await {
+        let looking = tokio::time::timeout(BLOCK, self.connect()).await;
+        match looking.unwrap_or(Err(ConnectError::Timeout)) {
             Ok(another) => *connection = another,
             Err(error) => tracing::debug!(%error, "nobody says where a later life may be"),
         }
