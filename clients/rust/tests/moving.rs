@@ -77,6 +77,32 @@ over_both_transports! {
         assert_eq!(offsets(&mut room, 1).await, [9]);
     }
 
+    async fn a_slow_reader_misses_nothing_that_was_published_during_a_move(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.subscription_queue = 2;
+        let (_client, mut old, mut room) = subscribed_client(&mut node, options, 0).await;
+        old.send(drain(None));
+        let mut new = node.accept().await;
+        let connect = new.connect().await;
+        for offset in 1..=3 {
+            old.send(publication("chat:1", offset));
+        }
+        // For the third one there is no room: the channel is left until there is.
+        old.unsubscribe().await;
+        new.send(connected(&connect));
+        new.send(subscribed(None, "chat:1", 0, Some(true)));
+        let left = new.unsubscribe().await;
+        new.send(unsubscribed(&left));
+        assert_eq!(offsets(&mut room, 2).await, [1, 2]);
+        let again = new.subscribe().await;
+        assert_eq!(again.position, Some(position(2)));
+        new.send(subscribed(Some(again.id), "chat:1", 2, Some(true)));
+        // Nothing follows it.
+        new.send(publication("chat:1", 3));
+        assert_eq!(offsets(&mut room, 1).await, [3]);
+    }
+
     async fn publishes_on_their_way_survive_the_move(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);

@@ -52,12 +52,12 @@ impl Session {
         let Some((id, held)) = joined else { return ControlFlow::Continue(()) };
         let entry = self.channels.get_mut(&channel).filter(|entry| entry.id == id);
         match entry.map(|entry| entry.subscribed(subscribed)) {
-            // Dropped meanwhile, even if somebody else has subscribed since.
-            None => self.settle(&channel),
             Some(Delivery::Full) => self.pause(&channel),
             Some(Delivery::OutOfOrder) => self.recover(&channel),
-            Some(Delivery::Done) => {}
+            None | Some(Delivery::Done) => {}
         }
+        // Dropped since it was asked for, even if somebody else has subscribed; or left for now.
+        self.settle(&channel);
         for (via, frame) in held {
             self.channel_frame(&channel, frame, Arrival { via, bytes: 0 })?;
         }
