@@ -332,6 +332,20 @@ over_both_transports! {
         assert_eq!(client.connected().unwrap().connects, 1);
     }
 
+    async fn a_token_that_has_expired_when_a_connection_breaks_is_no_reason_to_leave_a_node(kind: TransportKind) {
+        let (mut node, mut other) = (Node::start().await, Node::start().await);
+        let mut options = node.options(kind);
+        options.urls.push(other.url());
+        options.token = TokenSource::callback(|| async { Ok("kept somewhere".to_owned()) });
+        let (client, peer, _) = node.client(options).await;
+        drop(peer);
+        node.accept().await.refuse(CloseCode::TokenExpired).await;
+        let (_peer, connect) = node.welcome().await;
+        assert!(connect.resume.is_some());
+        connected_again(&client, 2).await;
+        other.no_further_connection(Duration::from_millis(100)).await;
+    }
+
     async fn those_that_are_left_are_asked_where_one_refuses(kind: TransportKind) {
         let (mut node, mut other) = (Node::start().await, Node::start().await);
         let mut options = node.options(kind);

@@ -369,7 +369,8 @@ impl Session {
                 if self.has_other_token(token) { Verdict::NewToken } else { Verdict::Final }
             }
             Some(CloseCode::TokenExpired) if !self.has_other_token(token) => Verdict::Final,
-            Some(CloseCode::TokenExpired) if self.failures == 0 => Verdict::NewToken,
+            // The first failure may be that a connection broke; a token is seldom refused twice.
+            Some(CloseCode::TokenExpired) if self.failures < 2 => Verdict::NewToken,
             _ if *reconnect => Verdict::Elsewhere,
             _ => Verdict::Final,
         }
