@@ -103,7 +103,7 @@ impl Client {
     pub async fn connect(options: ClientOptions) -> Result<Self, ConnectError> {
         let settings = Settings {
             request_timeout: options.request_timeout,
-            subscription_queue: options.subscription_queue,
+            subscription_queue: options.subscription_queue.min(Semaphore::MAX_PERMITS),
             key_prefix: format!("{:032x}", rand::random::<u128>()),
             keys: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),

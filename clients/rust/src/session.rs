@@ -59,6 +59,9 @@ const LEAST_SUSPENSION: Duration = Duration::from_millis(500);
 /// Commands that wait for the task.
 const COMMAND_QUEUE: usize = 256;
 
+/// The longest time that an attempt to connect may take, so that any can be added to a moment.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(86_400);
+
 /// The limit on frames until a node has told its own.
 const USUAL_FRAME_LIMIT: u64 = 65_536;
 
@@ -202,6 +205,8 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
             "a subscription holds at least 2 events, and a client 1 publish",
         ));
     }
+    let connect_timeout = options.connect_timeout.min(LONGEST_ATTEMPT);
+    let options = ClientOptions { connect_timeout, ..options };
     let mut urls = Vec::new();
     for url in &options.urls {
         let parsed: NodeUrl =

@@ -486,3 +486,17 @@ async fn secrets_stay_out_of_debug_output() {
     let url: skywave_client::url::NodeUrl = options.urls[0].parse().unwrap();
     assert!(!format!("{options:?} {url:?} {url}").contains("hunter2"));
 }
+
+#[tokio::test]
+async fn options_may_leave_times_and_queues_without_a_bound() {
+    let mut node = Node::start().await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.connect_timeout = Duration::MAX;
+    options.request_timeout = Duration::MAX;
+    options.head_start = Duration::MAX;
+    options.subscription_queue = usize::MAX;
+    options.publish_queue = usize::MAX;
+    let (_client, peer, mut room) = subscribed_client(&mut node, options, 0).await;
+    peer.send(publication("chat:1", 1));
+    assert_eq!(offsets(&mut room, 1).await, [1]);
+}
