@@ -108,6 +108,8 @@ struct Admin {
 enum CallError {
     #[error("cannot reach the node at {host}: {reason}")]
     Unreachable { host: String, reason: String },
+    #[error("the node at {0} does not answer in time")]
+    Late(String),
     #[error("{reason} ({status}): {message}")]
     Refused { status: u16, reason: String, message: String },
     #[error("what answers at {0} is no node")]
@@ -150,9 +152,11 @@ impl Admin {
     }
 
     async fn call(&self, command: &str, body: &Value) -> Result<Value, CallError> {
-        let unreachable = |error: reqwest::Error| CallError::Unreachable {
-            host: self.host(),
-            reason: reason(&error.without_url()),
+        let unreachable = |error: reqwest::Error| {
+            if error.is_timeout() {
+                return CallError::Late(self.host());
+            }
+            CallError::Unreachable { host: self.host(), reason: reason(&error.without_url()) }
         };
         let no_node = || CallError::NoNode(self.host());
         let mut request = self
@@ -185,8 +189,9 @@ impl Admin {
                 Ok(Ok(info)) => number(&info, "moving")?,
                 // A node that was to end when all had moved has ended.
                 Ok(Err(CallError::Unreachable { .. })) if arguments.exit => 0,
+                // It may have much to do: nothing is known yet.
+                Ok(Err(CallError::Late(_))) | Err(_) => progress.told.unwrap_or(count),
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) => progress.told.unwrap_or(count),
             };
             progress.tell(left);
             if left == 0 {
@@ -251,6 +256,19 @@ mod tests {
         for address in ["https://example.com/nodes/eu-1", "https://example.com/nodes/eu-1/"] {
             assert_eq!(endpoint(address), "https://example.com/nodes/eu-1/api/v1/drain");
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_answers_late_has_not_ended() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let http = reqwest::Client::builder().timeout(Duration::from_millis(200)).no_proxy().build().unwrap();
+        let admin = Admin { http, url, api_key: None };
+        let late = admin.call("info", &json!({})).await;
+        assert!(matches!(late, Err(CallError::Late(_))), "{late:?}");
+        drop(listener);
+        let ended = admin.call("info", &json!({})).await;
+        assert!(matches!(ended, Err(CallError::Unreachable { .. })), "{ended:?}");
     }
 
     #[test]
