@@ -22,13 +22,13 @@ mod slot;
 pub mod subscription;
 
 use crate::{
-    config::{BrokerConfig, Secret},
+    config::{BrokerConfig, Config, Secret},
     metrics::RedisMetrics,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
 use ownership::Ownership;
-use skywave_protocol::position::Origin;
+use skywave_protocol::{Text, position::Origin, text::TooLong};
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -58,6 +58,23 @@ impl Address {
     pub fn of(region: Origin, broker: &BrokerConfig, url: Secret, ca: Option<PathBuf>) -> Self {
         Self { url, ca, prefix: broker.prefix.clone(), partitions: broker.partitions, region }
     }
+
+    /// Looks at what is needed to connect, without connecting.
+    ///
+    /// # Errors
+    /// When the URL or the file with the authorities cannot be read.
+    pub fn check(&self) -> Result<(), ConnectError> {
+        Endpoint::new(self, Ownership::of_own(self)).map(drop)
+    }
+}
+
+/// The Redis of this node's region and those of the others, as the configuration names them.
+pub fn addresses(config: &Config) -> impl Iterator<Item = Result<Address, TooLong>> {
+    let own = config.broker.url.iter().map(move |url| (&config.node.region, url, &config.broker.ca));
+    let others = config.regions.iter().map(|region| (&region.name, &region.redis, &region.ca));
+    own.chain(others).map(move |(region, url, ca)| {
+        Ok(Address::of(Text::new(region)?, &config.broker, url.clone(), ca.clone()))
+    })
 }
 
 /// A region's Redis: one connection for commands to each of its servers, and what is needed to make further ones.

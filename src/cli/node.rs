@@ -7,6 +7,7 @@ use clap::Args;
 use skywave::auth::Authenticator;
 use skywave::certificate;
 use skywave::config::{Config, LogConfig, LogFormat};
+use skywave::redis;
 use tracing_subscriber::EnvFilter;
 
 use super::terminal::print_line;
@@ -53,9 +54,18 @@ pub fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {
     let config = load(arguments.config.as_deref(), arguments.dev)?;
     let keys = Authenticator::new(&config.auth).err().map(|error| error.to_string());
     let certificate = config.tls.as_ref().and_then(|tls| certificate::load(tls).err());
-    let problems: Vec<String> = keys.into_iter().chain(certificate.map(|error| error.to_string())).collect();
+    let problems = keys.into_iter().chain(certificate.map(|error| error.to_string()));
+    let problems: Vec<String> = problems.chain(redis_problems(&config)).collect();
     if !problems.is_empty() {
         bail!(UsageError(problems.join("\n")));
     }
     print_line("OK")
+}
+
+/// What is wrong with the files that are needed to reach Redis.
+fn redis_problems(config: &Config) -> impl Iterator<Item = String> {
+    redis::addresses(config).filter_map(|address| match address {
+        Ok(address) => address.check().err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    })
 }

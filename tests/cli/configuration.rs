@@ -59,6 +59,21 @@ fn check_looks_into_the_files_that_the_configuration_names() {
 }
 
 #[test]
+fn check_looks_into_the_files_that_say_who_vouches_for_redis() {
+    let environment = [
+        ("SKYWAVE_AUTH__SESSION_SECRET", SECRET),
+        ("SKYWAVE_BROKER__KIND", "redis"),
+        ("SKYWAVE_BROKER__URL", "rediss://redis.example.com"),
+        ("SKYWAVE_BROKER__CA", "/nowhere/eu.pem"),
+        ("SKYWAVE_REGIONS__US__REDIS", "rediss://redis.us.example.com"),
+        ("SKYWAVE_REGIONS__US__URL", "https://us.example.com"),
+        ("SKYWAVE_REGIONS__US__CA", "/nowhere/us.pem"),
+    ];
+    let told = refused(&skywave(&["check", "--dev"], &environment));
+    assert!(told.contains("/nowhere/eu.pem") && told.contains("/nowhere/us.pem"), "{told}");
+}
+
+#[test]
 fn check_accepts_dev_without_anything() {
     assert_eq!(stdout(&skywave(&["check", "--dev"], &[])), "OK");
     refused(&skywave(&["check"], &[]));
