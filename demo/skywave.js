@@ -2129,7 +2129,7 @@ var Session = class {
     const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
-    const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
+    const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (link === void 0 || link.address === target.address) this.route.failed(target, error);
     }

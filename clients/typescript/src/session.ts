@@ -325,7 +325,8 @@ export class Session implements TrafficHost {
     const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
-    const isExpired = error.code === TOKEN_EXPIRED && this.#options.canRefresh && this.#failures === 0;
+    // The first failure may be that a connection broke; a token is seldom refused twice.
+    const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (link === undefined || link.address === target.address) this.route.failed(target, error);
     }

@@ -341,3 +341,15 @@ describe('the choice of a transport', () => {
     assert.equal(world.dials.length, 1);
   });
 });
+
+describe('a token that has expired', () => {
+  it('when a connection breaks is no reason to leave a node', () => {
+    const world = new World({ canRefresh: true });
+    world.connected({ regions: [{ name: 'us', url: 'https://b.example' }] }).breaks();
+    world.pass(1_000);
+    const [{ address }] = world.dialing.request.targets;
+    world.opens().says(['disconnect', { code: 3005, reason: 'token_expired', reconnect: true }]);
+    world.pass(0);
+    assert.deepEqual([world.dials.length, world.dialing.request.targets[0].address], [3, address]);
+  });
+});
