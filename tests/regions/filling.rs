@@ -9,9 +9,12 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use skywave::broker::{Broker, From};
+use skywave::{
+    broker::{Broker, From, Publish},
+    redis::keys::partition_of,
+};
 use skywave_client::{ChannelEvent, Client, HistoryRange, SubscribeOptions, Subscription, TransportChoice};
-use skywave_protocol::{Payload, frame::GapReason, position::Epoch};
+use skywave_protocol::{Channel, Json, Payload, frame::GapReason, position::Epoch};
 use std::{
     collections::{BTreeSet, HashMap},
     ops::RangeInclusive,
@@ -70,6 +73,26 @@ async fn what_was_published_before_the_link_is_remembered_and_not_delivered() {
     let here = eu.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
     let there = us.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
     assert_eq!(times(here), times(there));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_begins_though_what_others_published_before_takes_long_to_come() {
+    let mut deployment = newcomer(0).await;
+    // All of them come on one connection.
+    let channels = (0..).map(|number| Channel::new(&format!("chat:{number}")).unwrap());
+    let channels: Vec<_> = channels.filter(|channel| partition_of(channel, 4) == 0).take(16).collect();
+    for channel in channels.iter().cycle().take(4 * channels.len()) {
+        let data = Json::parse(format!("\"{}\"", "x".repeat(16_000))).unwrap().into();
+        let publish = Publish { channel: channel.clone(), data, key: None, user: None };
+        soon(deployment.region("us").ear.broker.publish(publish)).await.unwrap();
+    }
+    deployment.path("eu", "us").narrow(90_000);
+    deployment.add_node("eu").await;
+    deployment.bridged("eu").await;
+    for channel in &channels {
+        let chunk = deployment.region("eu").ear.broker.read(channel, From::Latest(100)).await.unwrap();
+        assert_eq!(chunk.publications.len(), 4);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

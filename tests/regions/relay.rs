@@ -9,7 +9,7 @@ use tokio::{
     },
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 const CHUNK_BYTES: usize = 16_384;
@@ -23,6 +23,8 @@ pub struct Weather {
     pub back: bool,
     /// Each way.
     pub delay: Duration,
+    /// How many bytes each connection carries in a second, each way; all that there are, if not said.
+    pub rate: Option<u32>,
     /// Of this machine, where new connections lead.
     port: u16,
     /// Counts resets.
@@ -53,6 +55,7 @@ impl Relay {
             there: true,
             back: true,
             delay: Duration::ZERO,
+            rate: None,
             port,
             resets: 0,
             forgotten: BTreeSet::new(),
@@ -83,6 +86,11 @@ impl Relay {
     /// Each way.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
+    }
+
+    /// Each connection carries so many bytes in a second, each way.
+    pub fn narrow(&self, rate: u32) {
+        self.weather.send_modify(|weather| weather.rate = Some(rate));
     }
 
     /// Of connections that the server knows by these ports nothing passes any more, and nobody is told.
@@ -146,7 +154,11 @@ async fn direction(
     let reading = async move {
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Ok(length @ 1..) = from.read(&mut chunk).await {
-            let due = Instant::now() + delays.borrow().delay;
+            let Weather { delay, rate, .. } = *delays.borrow();
+            if let Some(rate) = rate {
+                sleep(Duration::from_secs_f64(length as f64 / f64::from(rate))).await;
+            }
+            let due = Instant::now() + delay;
             if sender.send((due, chunk[..length].to_vec())).await.is_err() {
                 return;
             }
