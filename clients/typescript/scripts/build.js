@@ -14,6 +14,8 @@ await build({
   packages: 'external',
   format: 'esm',
   target: 'es2022',
+  // Constants stand where they are used.
+  minifySyntax: true,
   sourcemap: true,
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

@@ -156,6 +156,8 @@ export class Session implements TrafficHost {
     this.#taken = token;
     if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
+    // The application has brought another one since this one was on its way.
+    else if (token !== this.token) this.#refresh();
     this.settle();
   }
 

@@ -138,13 +138,13 @@ export class Publishes {
 
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
   failed(number: number, connection: Link, error: RequestError, now: number): void {
+    // It may be on its way again already, and then that is answered.
+    const waiting = this.#waiting.get(number);
+    if (waiting?.sentOn !== connection) return;
     if (!error.transient) {
       this.refuse(number, error);
       return;
     }
-    // It may be on its way again already.
-    const waiting = this.#waiting.get(number);
-    if (waiting?.sentOn !== connection) return;
     const { channel } = waiting.publish;
     // Those that were sent behind it are sent again behind it, but for those that the node takes all the same.
     for (const other of this.#waiting.values()) if (other.publish.channel === channel) other.sentOn = undefined;

@@ -71,19 +71,13 @@ export class Traffic {
       case 'presence_changed':
         this.#channelFrame(link, body.channel, frame, stream);
         break;
-      case 'subscribed':
-        this.#replied(frame, body.id);
-        this.#confirmed(link, body);
-        break;
-      case 'unsubscribed':
-        this.#replied(frame, body.id);
-        this.#unsubscribed(link, body);
-        break;
       case 'error':
         this.requests.replied(body.id, this.#host.now())?.failed?.(toError(body));
         break;
       default:
         if ('id' in body) this.#replied(frame, body.id);
+        if (name === 'subscribed') this.#confirmed(link, body);
+        else if (name === 'unsubscribed') this.#unsubscribed(link, body);
     }
   }
 
@@ -224,17 +218,14 @@ export class Traffic {
 
   /** The node did not take the last `subscribe`. */
   #notSubscribed(link: Link, channel: string, phase: Phase, error: RequestError): void {
-    if (error.code === ALREADY_SUBSCRIBED) {
-      // From where it stands nobody knows: it is left first, if that is not being tried already.
-      if (phase.leaving === undefined) this.#leave(channel);
-      else phase.end();
-      return;
-    }
+    const isUnknown = error.code === ALREADY_SUBSCRIBED;
+    if (phase.leaving !== undefined) phase.end();
+    // From where it stands nobody knows: it is left first, if that is not being tried already.
+    else if (isUnknown) this.#leave(channel);
+    else link.phases.delete(channel);
+    if (isUnknown || link !== this.#host.live) return;
     // There is room once those that are being left are gone.
     const isLeaving = [...link.phases.values()].some((other) => other !== phase && other.leaving !== undefined);
-    if (phase.leaving === undefined) link.phases.delete(channel);
-    else phase.end();
-    if (link !== this.#host.live) return;
     this.#refused(channel, error, error.transient || (error.code === LIMIT_REACHED && isLeaving));
   }
 

@@ -217,6 +217,41 @@ describe('a request that was not answered before a move', () => {
     assert.deepEqual(answer, { id: node.last('call').id, data: 5 });
   });
 
+  it('fails nothing that is under way on the new connection for what the old one refuses late', () => {
+    const world = new World();
+    const old = world.connected({ node: 'n1' });
+    // Waits for its answer, and with it the old connection.
+    world.session.traffic.ask({ frame: (id) => ['call', { id, method: 'x', data: '1' }], isRepeatable: false, reply: 'result', failed: () => undefined });
+    const published = world.publish('chat:1', 1);
+    const { id } = old.last('publish');
+    world.switchTo('websocket', () => undefined);
+    const next = world.opens('websocket');
+    next.welcomes({ node: 'n2' });
+    old.says(['error', { id, code: 103, reason: 'forbidden', message: 'no', transient: false }]);
+    assert.equal(published.error, undefined);
+    next.says(['published', { id: next.last('publish').id, channel: 'chat:1', origin: 'eu', epoch: 'e', offset: 1 }]);
+    assert.equal(published.at?.offset, 1);
+  });
+
+  it('brings the next node the token that came while its connection was opened with the one before', () => {
+    const world = new World({ token: 'old' });
+    world.session.connect();
+    const old = world.opens('webtransport', { token: 'old' });
+    old.welcomes({ node: 'n1' });
+    old.says(['drain', { after_ms: 0 }]);
+    world.pass(200);
+    const next = world.opens('webtransport', { token: 'old' });
+    // The application has brought it, and the old node has taken it.
+    world.session.token = 'new';
+    world.session.tokenTaken('new', undefined);
+    next.welcomes({ node: 'n2' });
+    for (const fetched of world.tokenRequests) fetched(world.session.token);
+    assert.equal(next.last('refresh').token, 'new');
+    next.says(['refreshed', { id: next.last('refresh').id, expires_at_ms: 5_000 }]);
+    assert.equal(world.session.connection?.expiresAtMs, 5_000);
+    assert.equal(next.all('refresh').length, 1);
+  });
+
   it('is asked again on the new connection when the old one goes', () => {
     const world = new World();
     const node = world.connected();
