@@ -5,7 +5,7 @@ const INTERNAL = `
   confirm connectId deadAt deliver dial dialed due early ended expire expires expiresAt fail failAll failed
   failedAt failures fault fetchToken filled frame frameBytes frames giveUp greetBy handshakeMs hasAny hasMuchRoom hasRoom
   doubtMs heard heardAt isBehind isClosed isCongested isConnected isDead isExhausted isGiven isJoined isOver isOwn isPaused isRepeatable
-  isSecure isTold leave leaveAgainAt leaving link listen live look lost needs networkChanged newestSubscription nextAt nextId
+  isSecure isTold later leave leaveAgainAt leaving link listen live look lost needs networkChanged newestSubscription nextAt nextId
   opening outgoing pacer parts pass phases plan positionOf presenceChanged problem promise publishes purpose
   reader refreshAt refusal refuse refused releaseAll remembers replied reply requests restsUntil resumeAt route schedule
   sendOn sendPublishes sendWaiting sentAt sentOn settle since smoothedMs soonest spare stateChanged stayUntil stop take taken

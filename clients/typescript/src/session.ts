@@ -137,10 +137,11 @@ export class Session implements TrafficHost {
     if (due?.isTold === false) {
       this.route.beginRound();
       this.open('connect');
-    } else if (live && !this.opening && due?.purpose !== 'drain') {
-      // Beside a connection that may be dead, another one is opened.
+    } else if (live && !this.opening) {
+      // Beside a connection that may be dead, another one is opened: where its node drains, sooner than it has said.
       const at = this.now() + live.doubtMs;
-      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: 'connect' };
+      const later = due?.purpose === 'drain' ? due : undefined;
+      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: 'connect', address: later?.address, later };
     }
     this.settle();
   }
@@ -210,9 +211,9 @@ export class Session implements TrafficHost {
 
   open(purpose: Purpose, named?: Address, forced?: TransportChoice, settle?: Opening['settle']): Opening {
     // Whoever names another one wants to be left.
-    const targets = this.route.targets(named, this.live?.address, purpose !== 'drain', forced);
+    const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
-    this.due = undefined;
+    this.due = this.due?.later;
     this.opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
@@ -357,7 +358,7 @@ export class Session implements TrafficHost {
   /** There is no need to go elsewhere, and perhaps a reason. */
   #stand({ address, transport }: Link, preferUrl?: string): void {
     // The node drains: it said so while the session was about to go somewhere else.
-    if (this.due?.purpose !== 'drain') this.due = this.route.next?.(address, transport.kind, preferUrl);
+    if (this.due?.purpose !== 'drain') this.due = this.due?.later ?? this.route.next?.(address, transport.kind, preferUrl);
   }
 
   #comeBack(error: SkywaveError, waitMs: number): void {
@@ -539,6 +540,6 @@ export class Session implements TrafficHost {
 }
 
 /** Whether the session cannot stay where it is. */
-function isNeeded({ purpose }: Opening): boolean {
+function isNeeded({ purpose }: Pick<Opening, 'purpose'>): boolean {
   return purpose === 'connect' || purpose === 'drain';
 }

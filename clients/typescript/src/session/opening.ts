@@ -51,6 +51,8 @@ export interface Due {
   readonly kind?: TransportKind;
   /** The node has named the time: it is not to be sooner. */
   readonly isTold?: boolean;
+  /** The move that its node has asked for, unless this one succeeds. */
+  readonly later?: Due | undefined;
 }
 
 /** A connection on its way. */

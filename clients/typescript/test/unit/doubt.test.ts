@@ -122,9 +122,24 @@ describe('a node that owes an answer and says nothing', () => {
     const { world, node } = waiting();
     node.says(['drain', { after_ms: 20_000, url: 'https://b.example' }]);
     world.pass(3_500);
+    const { dialing } = world;
     node.says(EVENT);
+    assert.ok(dialing.isCancelled);
     assert.equal(world.session.due?.purpose, 'drain');
-    assert.equal(world.dials.length, 1);
+    assert.equal(world.dials.length, 2);
+    world.pass(1_500);
+    assert.equal(world.dials.length, 3);
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
+  });
+
+  it('is left for where it sends this client where it falls silent long before that is due', () => {
+    const { world, node } = waiting();
+    node.says(['drain', { after_ms: 3_600_000, url: 'https://b.example' }]);
+    world.pass(2_000);
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
+    assert.ok(!node.isClosed, 'it may live');
+    world.opens().welcomes({ node: 'n2' });
+    assert.ok(node.isClosed);
   });
 
   it('is not doubted where it has no time-out, as a tab that holds the connection for others', () => {
