@@ -65,7 +65,7 @@ export class Phase {
   }
 }
 
-/** Holds a frame; answers whether there was room for it. */
+/** Holds a frame; answers whether there was room for it. Events may be lost: they leave half of it to the others. */
 export function hold(held: Held[], frame: ServerFrame, stream: number | undefined): boolean {
-  return held.push({ frame, stream }) <= MAX_HELD;
+  return (frame[0] === 'event' && held.length >= MAX_HELD / 2) || held.push({ frame, stream }) <= MAX_HELD;
 }

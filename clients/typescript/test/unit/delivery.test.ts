@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { json } from '../../src/encoding.js';
+import type { ServerFrame } from '../../src/frames.js';
 import { CONNECTED, publication, World } from './world.js';
 
 describe('a subscription', () => {
@@ -45,6 +46,21 @@ describe('a subscription', () => {
     assert.deepEqual(reader.publications, []);
     node.welcomes();
     assert.deepEqual(reader.publications, [1, 2]);
+  });
+
+  it('holds publications before `connected` and `subscribed` however many events come as well', () => {
+    const event: ServerFrame = ['event', { channel: 'chat:1', session: 's', data: 1 }];
+    const world = new World();
+    const reader = world.subscribe('chat:1');
+    world.session.connect();
+    const node = world.opens();
+    for (let count = 0; count < 9_000; count += 1) node.says(event);
+    node.says(publication(3), ['connected', { ...CONNECTED, id: node.last('connect').id }]);
+    for (let count = 0; count < 9_000; count += 1) node.says(event);
+    node.says(publication(4), ['subscribed', { channel: 'chat:1', position: { eu: { epoch: 'e', offset: 2 } } }]);
+    assert.ok(!node.isClosed);
+    assert.deepEqual(reader.publications, [3, 4]);
+    assert.ok(reader.events.length < 9_000);
   });
 
   it('drops duplicates by their position, and repeated messages by their key', () => {
