@@ -17,6 +17,8 @@ export interface Encoding {
   encode(frame: ClientFrame, carrier?: Carrier): string | Uint8Array;
   /** @throws DecodeError for anything but a frame that a node sends. */
   decode(frame: string | Uint8Array, carrier?: Carrier): ServerFrame;
+  /** The value of a payload's JSON text, as `decode` gives it; that of `JSON.parse` by default. */
+  readonly parse?: (text: string) => unknown;
   /** The WebSocket message that holds an encoded frame. */
   toMessage(encoded: string | Uint8Array): string | Uint8Array<ArrayBuffer>;
   /**
@@ -103,7 +105,7 @@ const reader: PayloadReader = (body) => {
 
 /** JSON, read by `parse`. */
 export function jsonEncoding(parse: (text: string) => unknown): Encoding {
-  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
+  return { ...writing, parse, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 
 const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {

@@ -30,4 +30,4 @@ function numbersOfProtocol(value: unknown): unknown {
 }
 
 /** The encoding `json`, but for integers beyond 2⁵³ in payloads, which are BigInts. */
-export const exactJson: Encoding = /* @__PURE__ */ jsonEncoding((text) => numbersOfProtocol(parseExact(text)));
+export const exactJson: Encoding = /* @__PURE__ */ { ...jsonEncoding((text) => numbersOfProtocol(parseExact(text))), parse: parseExact };

@@ -45,6 +45,7 @@ function encoding(parse: Parse): Encoding {
   const reader = payloadReader(parse);
   return {
     name: 'msgpack',
+    parse,
     encode: ([name, body]) => encode({ [name]: body }, { ignoreUndefined: true }),
     decode(frame) {
       if (typeof frame === 'string') return toFrame(undefined, reader);

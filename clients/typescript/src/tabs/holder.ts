@@ -14,6 +14,7 @@ export class Holder extends Skywave {
     const { session, outgoing } = this;
     const hub = (this.#hub = new Hub(share, {
       outgoing,
+      parse: options.encoding?.parse ?? JSON.parse,
       page: pageFollower(session),
       status: () => ({ state: this.state, error: this.error, connection: this.connection }),
       connect: () => {

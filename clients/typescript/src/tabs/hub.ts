@@ -1,7 +1,7 @@
 /** The tab that holds the connection: it is to the others what a node is to a client. */
 import type { Delivered } from '../courier.js';
 import { type RequestError, requestError, SkywaveError } from '../errors.js';
-import type { ClientFrame, ClientFrames, Network, Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import type { ClientFrame, ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { type Outgoing, randomKey } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
 import type { Connection, State } from '../session/state.js';
@@ -17,6 +17,8 @@ const HEARTBEAT = { interval_ms: 86_400_000, timeout_ms: 0 };
 /** What the hub has of the client whose connection it shares. */
 export interface Upstream {
   readonly outgoing: Outgoing;
+  /** The value of a payload's JSON text. */
+  readonly parse: (text: string) => unknown;
   /** Follows the pages of all tabs as if they were one. */
   readonly page: PageFollower;
   status(): { state: State; error: SkywaveError | undefined; connection: Connection | undefined };
@@ -296,7 +298,7 @@ export class Hub {
     if (!this.#upstream.outgoing.traffic.emit(channel, data, slot)) return;
     const { session = '', user } = this.#upstream.status().connection ?? {};
     const event = { channel, session, ...(user === undefined ? {} : { user }), ...(slot === undefined ? {} : { slot }) };
-    this.#channels.get(channel)?.echo(tab, { ...event, data: toValue(data) });
+    this.#channels.get(channel)?.echo(tab, { ...event, data: typeof data === 'string' ? this.#upstream.parse(data) : data });
   }
 
   #refresh(tab: string, { id, token }: ClientFrames['refresh']): void {
@@ -325,9 +327,4 @@ export class Hub {
       },
     );
   }
-}
-
-/** What a receiver gets of a payload. */
-function toValue(data: Payload): unknown {
-  return typeof data === 'string' ? (JSON.parse(data) as unknown) : data;
 }

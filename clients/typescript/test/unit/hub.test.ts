@@ -31,6 +31,7 @@ beforeEach(() => {
   hub = new Hub(share, {
     // Nothing here is about channels.
     outgoing: new Outgoing(new World().session),
+    parse: JSON.parse,
     page: {
       networkChanged: (network, isOther) => void told.push([network, isOther]),
       check: note('check'),

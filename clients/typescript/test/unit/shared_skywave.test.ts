@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { aborted } from '../../src/abort.js';
 import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_skywave.js';
-import { type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
+import { exactJson, type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
 import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { UNKNOWN } from '../../src/tabs/status.js';
 import { FakeLocks } from './fake_locks.js';
@@ -81,6 +81,17 @@ describe('a client that tabs share', () => {
       assert.equal(client.state, 'disconnected');
       await assert.rejects(client.switchTransport('websocket'), { message: /Web Locks/ });
     }
+  });
+
+  it('gives the other tabs what one of them emits as its encoding reads it', async () => {
+    const [first, second] = [tab({ encoding: exactJson }), tab({ encoding: exactJson })];
+    await Promise.all([first.connect(), second.connect()]);
+    const heard: unknown[] = [];
+    second.channel('chat:1').on('event', ({ data }) => heard.push(data));
+    await second.channel('chat:1').subscribe();
+    first.channel('chat:1').emit({ at: 2n ** 63n, x: 1 });
+    await until('it is heard', () => heard.length > 0);
+    assert.deepEqual(heard, [{ at: 2n ** 63n, x: 1 }]);
   });
 
   it('leaves the channels of a tab that crashed', async () => {
