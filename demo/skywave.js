@@ -1021,7 +1021,7 @@ var reader = (body) => {
   return true;
 };
 function jsonEncoding(parse) {
-  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
+  return { ...writing, parse, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 var writing = {
   name: "json",
@@ -1065,7 +1065,7 @@ function numbersOfProtocol(value) {
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([name, field]) => [name, name === "data" ? field : numbersOfProtocol(field)]));
 }
-var exactJson = /* @__PURE__ */ jsonEncoding((text2) => numbersOfProtocol(parseExact(text2)));
+var exactJson = { ...jsonEncoding((text2) => numbersOfProtocol(parseExact(text2))), parse: parseExact };
 
 // src/address.ts
 var PATH = "/v1/connect";
@@ -1236,7 +1236,7 @@ var Phase = class {
   }
 };
 function hold(held, frame, stream) {
-  return held.push({ frame, stream }) <= MAX_HELD;
+  return frame[0] === "event" && held.length >= MAX_HELD / 2 || held.push({ frame, stream }) <= MAX_HELD;
 }
 
 // src/session/opening.ts
@@ -1400,12 +1400,12 @@ var Publishes = class {
   }
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
   failed(number, connection, error, now) {
+    const waiting = this.#waiting.get(number);
+    if (waiting?.sentOn !== connection) return;
     if (!error.transient) {
       this.refuse(number, error);
       return;
     }
-    const waiting = this.#waiting.get(number);
-    if (waiting?.sentOn !== connection) return;
     const { channel: channel2 } = waiting.publish;
     for (const other of this.#waiting.values()) if (other.publish.channel === channel2) other.sentOn = void 0;
     const failures = this.#holds.get(channel2)?.failures ?? 0;
@@ -1578,19 +1578,13 @@ var Traffic = class {
       case "presence_changed":
         this.#channelFrame(link, body.channel, frame, stream);
         break;
-      case "subscribed":
-        this.#replied(frame, body.id);
-        this.#confirmed(link, body);
-        break;
-      case "unsubscribed":
-        this.#replied(frame, body.id);
-        this.#unsubscribed(link, body);
-        break;
       case "error":
         this.requests.replied(body.id, this.#host.now())?.failed?.(toError(body));
         break;
       default:
         if ("id" in body) this.#replied(frame, body.id);
+        if (name === "subscribed") this.#confirmed(link, body);
+        else if (name === "unsubscribed") this.#unsubscribed(link, body);
     }
   }
   #replied([name, body], id2) {
@@ -1711,15 +1705,12 @@ var Traffic = class {
   }
   /** The node did not take the last `subscribe`. */
   #notSubscribed(link, channel2, phase, error) {
-    if (error.code === ALREADY_SUBSCRIBED) {
-      if (phase.leaving === void 0) this.#leave(channel2);
-      else phase.end();
-      return;
-    }
+    const isUnknown = error.code === ALREADY_SUBSCRIBED;
+    if (phase.leaving !== void 0) phase.end();
+    else if (isUnknown) this.#leave(channel2);
+    else link.phases.delete(channel2);
+    if (isUnknown || link !== this.#host.live) return;
     const isLeaving = [...link.phases.values()].some((other) => other !== phase && other.leaving !== void 0);
-    if (phase.leaving === void 0) link.phases.delete(channel2);
-    else phase.end();
-    if (link !== this.#host.live) return;
     this.#refused(channel2, error, error.transient || error.code === LIMIT_REACHED && isLeaving);
   }
   #leave(channel2) {
@@ -1962,9 +1953,10 @@ var Session = class {
     if (due?.isTold === false) {
       this.route.beginRound();
       this.open("connect");
-    } else if (live && !this.opening && due?.purpose !== "drain") {
+    } else if (live && !this.opening) {
       const at = this.now() + live.doubtMs;
-      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: "connect" };
+      const later = due?.purpose === "drain" ? due : void 0;
+      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: "connect", address: later?.address, later };
     }
     this.settle();
   }
@@ -1978,6 +1970,7 @@ var Session = class {
     this.#taken = token;
     if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
     if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
+    else if (token !== this.token) this.#refresh();
     this.settle();
   }
   /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is no other. */
@@ -2022,9 +2015,9 @@ var Session = class {
   }
   // ---- opening
   open(purpose, named, forced, settle) {
-    const targets = this.route.targets(named, this.live?.address, purpose !== "drain", forced);
+    const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
-    this.due = void 0;
+    this.due = this.due?.later;
     this.opening = opening;
     if (this.live === void 0) this.#setState("connecting");
     else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
@@ -2153,7 +2146,7 @@ var Session = class {
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
   #stand({ address, transport }, preferUrl) {
-    if (this.due?.purpose !== "drain") this.due = this.route.next?.(address, transport.kind, preferUrl);
+    if (this.due?.purpose !== "drain") this.due = this.due?.later ?? this.route.next?.(address, transport.kind, preferUrl);
   }
   #comeBack(error, waitMs) {
     const at = this.now() + waitMs;
@@ -3200,7 +3193,7 @@ function openWebSocket(url, encoding, given, signal) {
 }
 
 // src/framing.ts
-var MAX_FRAME_BYTES = 16 * 1024 * 1024;
+var MAX_FRAME_BYTES = 32 * 1024 * 1024;
 var MAX_LENGTH = 2 ** 30 - 1;
 function prefixed(frame) {
   const length = frame.length;

@@ -51,6 +51,8 @@ export class SharedChannel implements ChannelReader {
   /** How the one subscription was asked for. */
   #asked: SubscribeOptions;
   #confirmed: ServerFrames['subscribed'] | undefined;
+  /** The node has said that a gap is to come: until then the one subscription may stand in an epoch that is over. */
+  #isGapDue = false;
 
   constructor(name: string, asked: SubscribeOptions, source: ChannelSource) {
     this.name = name;
@@ -85,10 +87,16 @@ export class SharedChannel implements ChannelReader {
     return wasThere;
   }
 
+  #beginAll(): void {
+    for (const [tab, subscriber] of this.#subscribers) if (!subscriber.hasBegun) void this.#begin(tab, subscriber);
+  }
+
   /** Brings a tab to where the others are. */
   async #begin(tab: string, subscriber: Subscriber): Promise<void> {
-    subscriber.hasBegun = true;
     const { position: after, history } = subscriber.options;
+    // It may be the tab that is ahead.
+    if (this.#isGapDue && isElsewhere(after, this.#source.positionNow())) return;
+    subscriber.hasBegun = true;
     const start = (subscriber.isFirst ? this.#confirmed?.position : this.#source.positionNow()) ?? {};
     let missed: WirePublication[] = [];
     try {
@@ -103,11 +111,11 @@ export class SharedChannel implements ChannelReader {
     }
     // Gone meanwhile, or come anew.
     if (this.#subscribers.get(tab) !== subscriber) return;
-    const frames = [...missed.map((one): ServerFrame => ['publication', one]), ...(subscriber.held ?? [])];
-    const beginning =
-      after === undefined
-        ? this.#catchUp(before(missed, start), frames, {})
-        : this.#catchUp(after, frames, this.#source.positionNow() ?? {});
+    const { held = [] } = subscriber;
+    const now = this.#source.positionNow() ?? {};
+    missed = reached(missed, [start, now, after ?? {}], held, after === undefined ? now : {});
+    const frames = [...missed.map((one): ServerFrame => ['publication', one]), ...held];
+    const beginning = after === undefined ? this.#catchUp(before(missed, start), frames, {}) : this.#catchUp(after, frames, now);
     subscriber.held = undefined;
     this.#confirm(subscriber, beginning);
     for (const frame of beginning.frames) subscriber.tell(frame);
@@ -147,14 +155,17 @@ export class SharedChannel implements ChannelReader {
       beginning.reason ??= reason;
       beginning.frames.push(['gap', { channel: this.name, origin, reason, epoch, offset }]);
     };
-    for (const frame of frames) {
+    for (const [index, frame] of frames.entries()) {
       const [name, body] = frame;
-      if (name === 'publication') {
+      if (name === 'publication' || name === 'gap') {
         const { origin, epoch, offset } = body;
         if (isPast(at, body)) continue;
-        if (!isNext(at, body)) miss(origin, epoch, offset - 1);
+        const point = pointOf(at, origin);
+        // History and what came meanwhile were read at two times: what follows leads on from here.
+        if (point && point.epoch !== epoch && frames.slice(index).some((later) => isOf(later, origin, point.epoch))) continue;
+        if (name === 'publication' && !isNext(at, body)) miss(origin, epoch, offset - 1);
+        at = moved(at, body);
       }
-      if (name === 'publication' || name === 'gap') at = moved(at, body);
       beginning.frames.push(frame);
     }
     for (const [origin, { epoch, offset }] of Object.entries(end)) {
@@ -206,7 +217,8 @@ export class SharedChannel implements ChannelReader {
     const known = this.#confirmed?.presence?.members;
     this.#confirmed = body;
     if (known !== undefined && body.presence !== undefined) this.#compare(known, body.presence);
-    for (const [tab, subscriber] of this.#subscribers) if (!subscriber.hasBegun) void this.#begin(tab, subscriber);
+    this.#isGapDue = body.recovered === false;
+    this.#beginAll();
   }
 
   /** After a break: who came and went meanwhile. */
@@ -228,7 +240,9 @@ export class SharedChannel implements ChannelReader {
   }
 
   gap(gap: ServerFrames['gap']): void {
+    this.#isGapDue = false;
     this.#tell(['gap', gap]);
+    this.#beginAll();
   }
 
   presenceChanged(changed: ServerFrames['presence_changed']): void {
@@ -255,10 +269,34 @@ export class SharedChannel implements ChannelReader {
   #tell(frame: ServerFrame): void {
     for (const [tab, subscriber] of this.#subscribers) {
       if (frame[0] === 'presence_changed' && !subscriber.options.presence) continue;
-      if (subscriber.held === undefined) subscriber.tell(frame);
-      else if (subscriber.held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
+      const { held } = subscriber;
+      if (held === undefined) subscriber.tell(frame);
+      // Events may be lost: they leave half of it to the others.
+      else if (frame[0] === 'event' && held.length >= MAX_HELD / 2) continue;
+      else if (held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
     }
   }
+}
+
+function isOf([name, body]: ServerFrame, origin: string, epoch: string): boolean {
+  return (name === 'publication' || name === 'gap') && body.origin === origin && body.epoch === epoch;
+}
+
+/** Whether somebody at the position is in another epoch than those who are at `now`. */
+function isElsewhere(position: Position = {}, now: Position = {}): boolean {
+  return Object.entries(position).some(([origin, { epoch }]) => (pointOf(now, origin)?.epoch ?? epoch) !== epoch);
+}
+
+/**
+ * What was read of history, but for epochs that the one subscription has not reached yet: of them it brings all. It has
+ * been where `positions` are and what it brought. Where it stands at the beginning of an epoch of `now`, what was read may
+ * be of one before.
+ */
+function reached(missed: readonly WirePublication[], positions: readonly Position[], held: readonly ServerFrame[], now: Position): WirePublication[] {
+  const isKnown = ({ origin, epoch }: WirePublication): boolean =>
+    positions.some((position) => pointOf(position, origin)?.epoch === epoch) || held.some((frame) => isOf(frame, origin, epoch));
+  const isBefore = ({ origin }: WirePublication): boolean => pointOf(now, origin)?.offset === 0;
+  return missed.filter((one, index) => isBefore(one) || missed.slice(index).some((later) => later.origin === one.origin && isKnown(later)));
 }
 
 /** The position before these publications; in other origins, `start`. */

@@ -33,8 +33,8 @@ class Stage {
       await settled();
       if (this.unreadable !== undefined) throw this.unreadable;
       const most = Math.min(limit, this.mostPerPage);
-      const from = after?.['eu']?.offset ?? 0;
-      const asked = this.retained.filter(({ offset }) => offset > from && offset < Number(before));
+      const from = after?.['eu'] ?? { epoch: 'e', offset: 0 };
+      const asked = this.retained.filter(({ epoch, offset }) => (epoch !== from.epoch || offset > from.offset) && offset < Number(before));
       const publications = after === undefined ? asked.slice(-most) : asked.slice(0, most);
       return { publications, cursor: String(publications[0]?.offset), more: publications.length < asked.length };
     },
@@ -55,10 +55,17 @@ class Stage {
     this.channel.subscribed({ channel: 'chat:1', position: this.now, ...fields });
   }
 
-  comes(offset: number): void {
-    this.retained.push(wire(offset));
-    this.now = { eu: { epoch: 'e', offset } };
-    this.channel.publication(wire(offset));
+  comes(offset: number, epoch = 'e'): void {
+    this.retained.push(wire(offset, epoch));
+    this.now = { eu: { epoch, offset } };
+    this.channel.publication(wire(offset, epoch));
+  }
+
+  /** The node has lost what it retained, and says so. */
+  loses(epoch: string): void {
+    this.retained = [];
+    this.now = { eu: { epoch, offset: 0 } };
+    this.channel.gap({ channel: 'chat:1', origin: 'eu', reason: 'epoch_changed', epoch, offset: 0 });
   }
 }
 
@@ -108,6 +115,68 @@ describe('a channel that tabs share', () => {
     await settled();
     assert.deepEqual(late, ['subscribed 1 with a gap', 'gap trimmed 7', '8', '9']);
     assert.deepEqual(stranger, ['subscribed 1 with a gap', 'gap epoch_changed 7', '8', '9']);
+  });
+
+  it('leads a tab for which it reads while an epoch changes through both, once', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    for (const offset of [1, 2, 3]) stage.comes(offset);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 2 } } });
+    stage.comes(4);
+    stage.loses('f');
+    stage.comes(1, 'f');
+    await settled();
+    await settled();
+    stage.comes(2, 'f');
+    assert.deepEqual(back, ['subscribed 2 with a gap', 'gap trimmed 3', '4', 'gap epoch_changed 0', '1', '2']);
+  });
+
+  it('brings what it reads of an epoch that the subscription has not reached by the subscription alone', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    stage.comes(1);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
+    const latest = stage.add('c', { history: 5 });
+    stage.retained = [wire(1, 'f'), wire(2, 'f')];
+    await settled();
+    await settled();
+    stage.comes(2);
+    stage.loses('f');
+    for (const offset of [1, 2]) stage.comes(offset, 'f');
+    assert.deepEqual(back, ['subscribed 1', '2', 'gap epoch_changed 0', '1', '2']);
+    assert.deepEqual(latest, back);
+  });
+
+  it('does not lead back a tab that is in an epoch which the others are about to be told of', async () => {
+    const stage = new Stage();
+    stage.now = { eu: { epoch: 'e', offset: 1 } };
+    stage.add('behind', { position: stage.now });
+    const ahead = stage.add('ahead', { position: { eu: { epoch: 'f', offset: 3 } } });
+    stage.confirm({ recovered: false, reason: 'epoch_changed' });
+    const later = stage.add('later', { position: { eu: { epoch: 'f', offset: 2 } } });
+    await settled();
+    stage.loses('f');
+    for (const offset of [1, 2, 3, 4]) stage.comes(offset, 'f');
+    await settled();
+    await settled();
+    stage.comes(5, 'f');
+    assert.deepEqual(ahead, ['subscribed 3', '4', '5']);
+    assert.deepEqual(later, ['subscribed 2', '3', '4', '5']);
+  });
+
+  it('holds what comes while it reads for a tab however many events come as well', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    stage.comes(1);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 0 } } });
+    for (let count = 0; count < 9_000; count += 1) stage.channel.event({ channel: 'chat:1', session: 's', data: 1 });
+    stage.comes(2);
+    await settled();
+    await settled();
+    assert.deepEqual(back.filter((told) => told !== 'event'), ['subscribed 0', '1', '2']);
   });
 
   it('tells a tab what it missed of a channel that keeps nothing, and goes on', async () => {
