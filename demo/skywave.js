@@ -2002,7 +2002,10 @@ var Session = class {
     if (now >= this.#tokens.refreshAt) this.#refresh();
     if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost("no answer in time"));
     const { due } = this;
-    if (due && !this.opening && now >= due.at) this.open(due.purpose, due.address, due.kind);
+    if (due && !this.opening && now >= due.at) {
+      this.due = due.later;
+      this.open(due.purpose, due.address, due.kind);
+    }
     this.traffic.tick(now);
     this.settle();
   }
@@ -2017,7 +2020,6 @@ var Session = class {
   open(purpose, named, forced, settle) {
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
-    this.due = this.due?.later;
     this.opening = opening;
     if (this.live === void 0) this.#setState("connecting");
     else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
@@ -2141,7 +2143,8 @@ var Session = class {
   #stay(purpose, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
     if (purpose === "drain" && error.transient) {
-      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+      const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
+      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#backOff(error)) };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */

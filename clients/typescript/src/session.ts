@@ -194,7 +194,10 @@ export class Session implements TrafficHost {
     if (now >= this.#tokens.refreshAt) this.#refresh();
     if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost('no answer in time'));
     const { due } = this;
-    if (due && !this.opening && now >= due.at) this.open(due.purpose, due.address, due.kind);
+    if (due && !this.opening && now >= due.at) {
+      this.due = due.later;
+      this.open(due.purpose, due.address, due.kind);
+    }
     this.traffic.tick(now);
     this.settle();
   }
@@ -213,7 +216,6 @@ export class Session implements TrafficHost {
     // Whoever names another one wants to be left.
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
-    this.due = this.due?.later;
     this.opening = opening;
     if (this.live === undefined) this.#setState('connecting');
     else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
@@ -351,7 +353,8 @@ export class Session implements TrafficHost {
     if (purpose === 'up') this.route.upFailed?.(live.address);
     if (purpose === 'drain' && error.transient) {
       // The old connection ends sooner or later: try again until then, where the node said meanwhile.
-      this.due = { ...this.due, purpose, at: this.now() + (this.route.isExhausted ? this.#backOff(error) : 0) };
+      const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
+      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#backOff(error)) };
     } else this.#stand(live);
   }
 

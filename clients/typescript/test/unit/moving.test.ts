@@ -137,6 +137,29 @@ describe('a move', () => {
     assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
   });
 
+  it('that a node has asked for is made though the application moves to another transport before', () => {
+    const world = new World();
+    const node = world.connected({ node: 'n1' });
+    node.says(['drain', { after_ms: 10_000, url: 'https://b.example' }]);
+    world.switchTo('websocket', () => undefined);
+    world.opens('websocket').welcomes({ node: 'n1' });
+    assert.ok(node.isClosed);
+    world.pass(2_500);
+    assert.equal(world.dialing.request.targets[0].address.webtransport, 'https://b.example/v1/connect');
+  });
+
+  it('that the next node refuses for want of another token is tried more and more rarely', () => {
+    const world = new World({ canRefresh: true });
+    const node = world.connected({ node: 'n1' });
+    node.says(['drain', { after_ms: 0 }]);
+    for (const end = world.time + 30_000; world.time < end;) {
+      world.pass(100);
+      if (world.session.opening) world.opens().says(['disconnect', { code: 3005, reason: 'token_expired', reconnect: true }]);
+    }
+    assert.ok(world.dials.length > 4 && world.dials.length < 20, String(world.dials.length));
+    assert.ok(!node.isClosed);
+  });
+
   it('that is given up leaves the session where it is', () => {
     const world = new World();
     const node = world.connected();
