@@ -9,9 +9,17 @@ mod limit;
 mod operation;
 mod publications;
 mod sessions;
+mod turns;
 
 use crate::{demo, node::Node, transport::canonical};
-use axum::{Router, http::StatusCode, middleware, response::Response, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::Response,
+    routing::get,
+};
 use command::command;
 use failure::Failure;
 use hyper::server::conn::http1;
@@ -31,9 +39,17 @@ use tokio::{
     sync::Semaphore,
     task::JoinSet,
 };
+use turns::Turns;
 
-/// Connections at a time; further ones wait in the kernel.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time; further ones wait in the kernel. More than are kept between requests and have a command
+/// together, so that health checks and metrics always find one.
+const MAX_CONNECTIONS: usize = 1024;
+/// So many are kept open between requests; where there are more, each ends with its next answer.
+const MAX_KEPT_CONNECTIONS: usize = 256;
+/// Commands that are done at a time; each may hold a whole body.
+const MAX_COMMANDS: usize = 256;
+/// Commands that wait for their turn, with nothing read but their heads.
+const MAX_WAITING_COMMANDS: usize = 256;
 /// How long a request's head may take, and how long a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, in bytes.
@@ -59,12 +75,15 @@ struct Api {
     node: Arc<Node>,
     /// When the node began to serve.
     started: Instant,
+    turns: Turns,
 }
 
 /// Serves the admin interface for the node's life.
 pub async fn listen(node: Arc<Node>, listener: TcpListener, places: Places) {
-    let router = router(Api { node, started: Instant::now() }, &places);
+    let turns = Turns::new(MAX_COMMANDS, MAX_WAITING_COMMANDS);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let router = router(Api { node, started: Instant::now(), turns }, &places)
+        .layer(middleware::map_response_with_state(permits.clone(), end_beyond_kept));
     // Dropped with this future, and all connections with it.
     let mut connections = JoinSet::new();
     loop {
@@ -133,6 +152,15 @@ fn router(api: Api, places: &Places) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(api)
+}
+
+/// Ends the connection with this answer where too many are open to be kept: whoever keeps theirs for the next request
+/// keeps nobody else out.
+async fn end_beyond_kept(State(permits): State<Arc<Semaphore>>, mut response: Response) -> Response {
+    if MAX_CONNECTIONS - permits.available_permits() > MAX_KEPT_CONNECTIONS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn not_found() -> Response {

@@ -22,6 +22,8 @@ use std::time::Duration;
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// So much of a body that is too large is read and thrown away, so that its sender gets to read why.
 const MAX_DISCARDED_BYTES: usize = 1024 * 1024;
+/// How long a command may wait until others are done.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a command may take.
@@ -62,6 +64,7 @@ async fn run<C: Command>(api: &Api, request: Request) -> Result<C::Answer, Failu
         return Err(Failure::new(ErrorCode::BadRequest, "the body has to be of the type application/json")
             .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
+    let _turn = api.turns.take(TURN_TIMEOUT).await?;
     let reading = read(request.into_body(), C::max_body_bytes(&api.node));
     let body = tokio::time::timeout(BODY_TIMEOUT, reading).await.map_err(|_| {
         Failure::new(ErrorCode::Timeout, "the body did not arrive in time")

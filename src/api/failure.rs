@@ -78,7 +78,7 @@ impl From<BrokerError> for Failure {
 impl From<Failure> for Response {
     fn from(failure: Failure) -> Self {
         let mut response = json(failure.status, &Envelope { error: &failure.problem });
-        if failure.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(failure.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         if failure.status == StatusCode::UNAUTHORIZED {
@@ -107,4 +107,21 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_try_again_is_told_when() {
+        let retry_after = |code| {
+            let response = Response::from(Failure::new(code, "not now"));
+            response.headers().get(header::RETRY_AFTER).cloned()
+        };
+        assert_eq!(retry_after(ErrorCode::Unavailable), Some(RETRY_AFTER));
+        assert_eq!(retry_after(ErrorCode::RateLimited), Some(RETRY_AFTER));
+        assert_eq!(retry_after(ErrorCode::BadRequest), None);
+        assert_eq!(retry_after(ErrorCode::Timeout), None);
+    }
 }

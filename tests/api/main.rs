@@ -4,6 +4,7 @@
 mod access;
 mod bodies;
 mod commands;
+mod connections;
 mod description;
 mod json_socket;
 mod operation;
