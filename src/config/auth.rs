@@ -16,7 +16,8 @@ pub const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// `[auth]`. Several keys may be configured together; each accepts only the algorithms that fit it.
+/// `[auth]`. Several keys may be configured together; each accepts only the algorithms that fit it. A list that is given
+/// names at least one.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
     /// `hmac_secret` or `hmac_secret_file`: for HS256; at least 32 bytes.
@@ -88,9 +89,7 @@ fn algorithms(section: &mut Section<'_>) -> Vec<Algorithm> {
         let known = ALGORITHMS.iter().find(|(name, _)| *name == text);
         known.map(|(_, algorithm)| *algorithm).ok_or("expected HS256, RS256, ES256 or EdDSA")
     };
-    let listed = section.list("algorithms", parse);
-    if listed.as_ref().is_some_and(Vec::is_empty) {
-        section.add("algorithms", "must name at least one");
-    }
-    listed.unwrap_or_else(|| ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).collect())
+    section
+        .list("algorithms", parse)
+        .unwrap_or_else(|| ALGORITHMS.iter().map(|(_, algorithm)| *algorithm).collect())
 }

@@ -59,7 +59,9 @@ impl NamespaceConfig {
                 &[("origin", Order::Origin), ("home", Order::Home)],
             ),
             home: section.parsed("home", |text| identifier(text, 32, false)),
-            allow: section.list("allow", right).map_or(default_allow, |rights| rights.into_iter().collect()),
+            allow: section
+                .list_or_none("allow", right)
+                .map_or(default_allow, |rights| rights.into_iter().collect()),
         };
         match config.order {
             Order::Home if !section.is_set("home") => section.add("home", "is missing: order is \"home\""),

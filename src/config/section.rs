@@ -182,10 +182,31 @@ impl<'a> Section<'a> {
         self.parsed(key, parse).unwrap_or(default)
     }
 
-    /// A list of texts, or one text alone; absent when it was not set. From the environment: a TOML list, or texts
-    /// separated by commas.
+    /// A list of at least one text, or one text alone; absent when it was not set. From the environment: a TOML list, or
+    /// texts separated by commas.
     pub fn list<T, E: Display>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
         let located = self.take(key)?;
+        let items = self.items(key, &located)?;
+        if items.is_empty() {
+            // What is checked against such a list is not checked where there is none: that has to be meant.
+            self.refuse(&located.place, key, "must name at least one");
+        }
+        Some(self.parse_items(key, items, parse))
+    }
+
+    /// As [`Self::list`], which may be empty.
+    pub fn list_or_none<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let located = self.take(key)?;
+        let items = self.items(key, &located)?;
+        Some(self.parse_items(key, items, parse))
+    }
+
+    /// The texts of a list with their places.
+    fn items(&mut self, key: &str, located: &Located) -> Option<Vec<(String, Place)>> {
         let items = match &located.value {
             Value::Text(text) => vec![(text.clone(), located.place.clone())],
             Value::Environment(text) => match environment_list(text) {
@@ -206,10 +227,19 @@ impl<'a> Section<'a> {
                 })
                 .collect(),
             _ => {
-                self.refuse_kind(key, &located, "a list of strings");
+                self.refuse_kind(key, located, "a list of strings");
                 return None;
             }
         };
+        Some(items)
+    }
+
+    fn parse_items<T, E: Display>(
+        &mut self,
+        key: &str,
+        items: Vec<(String, Place)>,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
         let mut values = Vec::with_capacity(items.len());
         for (text, place) in items {
             match parse(&text) {
@@ -217,7 +247,7 @@ impl<'a> Section<'a> {
                 Err(message) => self.refuse(&place, key, format!("{text:?}: {message}")),
             }
         }
-        Some(values)
+        values
     }
 
     /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names.

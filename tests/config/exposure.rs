@@ -1,6 +1,7 @@
 //! Who can reach a node, and who is let in.
 
 use crate::loading::{SECRET, load, messages, refused_with};
+use skywave::{auth::rights::Rights, config::Config};
 
 #[test]
 fn a_node_that_would_be_open_to_anyone_is_refused_with_every_reason() {
@@ -45,4 +46,32 @@ fn only_listed_pages_may_connect_and_clients_without_an_origin_always() {
     assert!(config.auth.allows_origin(None));
     let any = load("", true).unwrap();
     assert!(any.auth.allows_origin(Some("https://anywhere.example")));
+}
+
+#[test]
+fn an_empty_list_opens_no_check_and_is_refused() {
+    for (key, variable) in [
+        ("audience", "SKYWAVE_AUTH__AUDIENCE"),
+        ("issuer", "SKYWAVE_AUTH__ISSUER"),
+        ("allowed_origins", "SKYWAVE_AUTH__ALLOWED_ORIGINS"),
+        ("public_key", "SKYWAVE_AUTH__PUBLIC_KEY"),
+        ("algorithms", "SKYWAVE_AUTH__ALGORITHMS"),
+    ] {
+        let expected = format!("auth.{key}: must name at least one");
+        refused_with(load(&format!("[auth]\n{key} = []\n"), true), &expected);
+        for empty in ["", " , ", "[]"] {
+            refused_with(Config::load(None, true, [(variable, empty)]), &expected);
+        }
+        messages(load(&format!("[auth]\n{key} = \"\"\n"), true));
+    }
+}
+
+#[test]
+fn a_namespace_may_allow_nothing() {
+    for config in [
+        load("[channels.chat]\nallow = []\n", true),
+        Config::load(None, true, [("SKYWAVE_CHANNELS__CHAT__ALLOW", "")]),
+    ] {
+        assert_eq!(config.unwrap().namespace("chat").unwrap().allow, Rights::NONE);
+    }
 }
