@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use auth::{ALGORITHMS, AuthConfig};
 pub use channels::{NamespaceConfig, Order, USER_NAMESPACE};
-pub(crate) use checks::nodes_url;
+pub use checks::nodes_url;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use limits::LimitsConfig;
 pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};

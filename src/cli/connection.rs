@@ -10,6 +10,7 @@ use skywave_client::transport::DialError;
 use skywave_client::url::NodeUrl;
 use skywave_client::{
     CertificateCheck, Channel, Client, ClientOptions, ConnectError, Status, TokenSource, TransportChoice,
+    TransportKind,
 };
 use skywave_protocol::{CloseCode, Text};
 use tokio::sync::watch;
@@ -178,6 +179,11 @@ pub struct Target {
 impl ConnectionArguments {
     pub fn target(&self) -> Result<Target, UsageError> {
         let Address { text, url } = Address::find(self.url.as_deref())?;
+        if matches!(self.transport, TransportArgument::WebTransport)
+            && !url.allows(TransportKind::WebTransport)
+        {
+            return Err(usage(format!("--transport webtransport needs an address with https://, not {url}")));
+        }
         let check = self.trust.check(&url)?;
         let token = self.token.find()?;
         let options = ClientOptions {

@@ -12,9 +12,9 @@ use skywave_client::transport::{DialError, DialOptions, Dialer};
 use skywave_client::url::NodeUrl;
 use skywave_client::{CertificateCheck, TransportKind};
 
-use super::complete;
 use super::connection::{self, Address, TokenArguments, TrustArguments, is_untrusted};
-use super::terminal::{one_line, print_line};
+use super::terminal::{is_closed_pipe, one_line, print_line};
+use super::{complete, usage};
 use certificate::Certificate;
 use report::{Check, Report, Verdict};
 use session::{Answer, Failure, Opened};
@@ -37,12 +37,22 @@ pub struct DoctorArguments {
     json: bool,
 }
 
+/// What fails here works over no transport, as far as is known: the code for wrong usage says so, that of other failures
+/// would say that one transport works.
 pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
+    Ok(examine(arguments).map_err(|error| usage(format!("{error:#}")))?)
+}
+
+fn examine(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     let Address { url, .. } = Address::find(arguments.url.as_deref())?;
     let patient = Patient { check: arguments.trust.check(&url)?, token: arguments.token.find()?, url };
     let report = complete(connection::runtime()?, patient.examine())?;
     let text = if arguments.json { one_line(&serde_json::to_string(&report)?) } else { report.to_string() };
-    print_line(text.trim_end())?;
+    match print_line(text.trim_end()) {
+        // Whoever read has seen enough.
+        Err(error) if is_closed_pipe(&error) => {}
+        printed => printed?,
+    }
     Ok(ExitCode::from(report.verdict.exit_code()))
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use reqwest::Url;
+use reqwest::{Url, header::HeaderValue};
 use serde_json::{Value, json};
-use skywave::{config::Secret, moving::MAX_PER_SECOND};
+use skywave::config::{Secret, nodes_url};
+use skywave::moving::MAX_PER_SECOND;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{self, parse_secret, read_secret, variable};
@@ -39,7 +40,7 @@ pub struct DrainArguments {
     #[arg(long, value_name = "N/s", value_parser = parse_rate)]
     rate: Option<u32>,
     /// Where to, https://HOST[:PORT][/PATH]; else to the nodes of the region that suit them
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = nodes_url)]
     to: Option<String>,
     /// Wait until they have moved
     #[arg(long)]
@@ -131,6 +132,9 @@ impl Admin {
             Some(key) => Some(key),
             None => variable("SKYWAVE_API_KEY")?.map(Secret::new),
         };
+        if api_key.as_ref().is_some_and(|key| HeaderValue::from_str(key.expose()).is_err()) {
+            return Err(usage("the API key holds what no header can: is it the right one?"));
+        }
         let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build().map_err(usage)?;
         Ok(Self { http, url, api_key })
     }
@@ -190,7 +194,9 @@ impl Admin {
                 // A node that was to end when all had moved has ended.
                 Ok(Err(CallError::Unreachable { .. })) if arguments.exit => 0,
                 // It may have much to do: nothing is known yet.
-                Ok(Err(CallError::Late(_))) | Err(_) => progress.told.unwrap_or(count),
+                Ok(Err(CallError::Late(_) | CallError::Refused { status: 429, .. })) | Err(_) => {
+                    progress.told.unwrap_or(count)
+                }
                 Ok(Err(error)) => return Err(error.into()),
             };
             progress.tell(left);

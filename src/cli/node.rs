@@ -2,7 +2,6 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use clap::Args;
 use skywave::auth::Authenticator;
 use skywave::certificate;
@@ -10,6 +9,7 @@ use skywave::config::{Config, LogConfig, LogFormat};
 use skywave::redis;
 use tracing_subscriber::EnvFilter;
 
+use super::connection::variable;
 use super::terminal::print_line;
 use super::{UsageError, complete, usage};
 
@@ -29,7 +29,7 @@ pub fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
 }
 
 pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
-    let config = load(arguments.config.as_deref(), arguments.dev)?;
+    let config = load_with_files(arguments)?;
     start_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     complete(runtime, skywave::server::run(config))
@@ -37,11 +37,11 @@ pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
 
 /// Logs go to stderr; `RUST_LOG` overrides the configured level.
 fn start_log(config: &LogConfig) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(filter) => filter,
-        Err(_) => config.level.clone(),
+    let (name, filter) = match variable("RUST_LOG")? {
+        Some(filter) => ("RUST_LOG", filter),
+        None => ("log.level", config.level.clone()),
     };
-    let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("log.level: {error}")))?;
+    let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("{name}: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
@@ -51,15 +51,18 @@ fn start_log(config: &LogConfig) -> anyhow::Result<()> {
 }
 
 pub fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {
+    load_with_files(arguments)?;
+    print_line("OK")
+}
+
+/// Reads the configuration, and looks into the files that it names.
+fn load_with_files(arguments: &ConfigArguments) -> Result<Config, UsageError> {
     let config = load(arguments.config.as_deref(), arguments.dev)?;
     let keys = Authenticator::new(&config.auth).err().map(|error| error.to_string());
     let certificate = config.tls.as_ref().and_then(|tls| certificate::load(tls).err());
     let problems = keys.into_iter().chain(certificate.map(|error| error.to_string()));
     let problems: Vec<String> = problems.chain(redis_problems(&config)).collect();
-    if !problems.is_empty() {
-        bail!(UsageError(problems.join("\n")));
-    }
-    print_line("OK")
+    if problems.is_empty() { Ok(config) } else { Err(UsageError(problems.join("\n"))) }
 }
 
 /// What is wrong with the files that are needed to reach Redis.

@@ -52,7 +52,7 @@ pub fn run(arguments: PublishArguments) -> anyhow::Result<()> {
         bail!(usage("--key is for one publication, and stdin may hold many"));
     }
     // Before anything is connected, so that bad data costs nothing.
-    let first = if from_stdin { None } else { Some(payload(&arguments.data)?) };
+    let first = if from_stdin { None } else { Some(payload(&arguments.data).map_err(usage)?) };
     let target = arguments.connection.target()?;
     complete(connection::runtime()?, async {
         let client = target.connect().await?;
@@ -73,15 +73,18 @@ fn payload(text: &str) -> anyhow::Result<Json> {
     match Json::parse(text) {
         Ok(json) => Ok(json),
         Err(InvalidJson::Syntax(_)) => Ok(Json::of(&text)?),
-        Err(error @ InvalidJson::TooDeep) => bail!(usage(error)),
+        Err(error @ InvalidJson::TooDeep) => Err(error.into()),
     }
 }
 
 /// Publishes each line, one after the other, so that they keep their order.
 async fn send_lines(client: &Client, arguments: &PublishArguments) -> anyhow::Result<()> {
     let mut lines = read_lines();
+    let mut number = 0u64;
     while let Some(line) = lines.recv().await {
-        send(client, arguments, payload(&line?)?).await?;
+        number += 1;
+        let data = payload(&line?).with_context(|| format!("line {number} of stdin"))?;
+        send(client, arguments, data).await?;
     }
     Ok(())
 }

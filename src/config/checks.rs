@@ -23,7 +23,10 @@ pub(super) fn identifier(text: &str, max_bytes: usize, wide: bool) -> Result<Str
 
 /// `https://HOST[:PORT][/PATH]`, under which nodes have [`CONNECT_PATH`], said or left out; one text for one place: in
 /// lower case, without a port that goes without saying, a slash at its end, or what is below PATH.
-pub(crate) fn nodes_url(text: &str) -> Result<String, &'static str> {
+///
+/// # Errors
+/// What was expected.
+pub fn nodes_url(text: &str) -> Result<String, &'static str> {
     let expected = "expected https://HOST[:PORT][/PATH]";
     let url = Url::parse(text).map_err(|_| expected)?;
     if url.scheme() != "https" || !url.has_host() || url.query().is_some() || has_more_than_a_place(&url) {

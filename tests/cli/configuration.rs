@@ -56,6 +56,7 @@ fn check_looks_into_the_files_that_the_configuration_names() {
     ];
     let told = refused(&skywave(&["check"], &environment));
     assert!(told.contains("/nowhere/jwt.pem") && told.contains("/nowhere/certificate.pem"), "{told}");
+    assert_eq!(refused(&skywave(&["serve"], &environment)), told);
 }
 
 #[test]
@@ -71,6 +72,16 @@ fn check_looks_into_the_files_that_say_who_vouches_for_redis() {
     ];
     let told = refused(&skywave(&["check", "--dev"], &environment));
     assert!(told.contains("/nowhere/eu.pem") && told.contains("/nowhere/us.pem"), "{told}");
+    assert_eq!(refused(&skywave(&["serve", "--dev"], &environment)), told);
+}
+
+#[test]
+fn a_variable_that_is_empty_turns_no_check_off() {
+    let environment = [("SKYWAVE_AUTH__HMAC_SECRET", SECRET), ("SKYWAVE_AUTH__AUDIENCE", "")];
+    for command in ["check", "serve"] {
+        let told = refused(&skywave(&[command, "--dev"], &environment));
+        assert!(told.contains("SKYWAVE_AUTH__AUDIENCE: auth.audience: must name at least one"), "{told}");
+    }
 }
 
 #[test]

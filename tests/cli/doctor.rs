@@ -133,3 +133,18 @@ async fn a_node_that_wants_a_token_is_reached_all_the_same() {
         "{report}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_is_that_of_the_transports_though_nobody_reads_the_report() {
+    let node = Node::start().await;
+    let (code, told) = node.start_skywave(&["doctor", "--insecure"]).close_output().end().await;
+    assert_eq!(code, Some(0), "{told}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_not_that_one_transport_works() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
+    doctor.args(["doctor", "https://127.0.0.1:1", "--insecure"]).env_clear().stdout(full);
+    assert_eq!(doctor.output().unwrap().status.code(), Some(2));
+}

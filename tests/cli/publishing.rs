@@ -62,6 +62,17 @@ async fn input_that_is_not_text_is_refused_by_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_cannot_be_published_is_no_wrong_usage_as_those_before_it_were() {
+    let node = Node::start().await;
+    let mut publisher = node.start_skywave(&["pub", "chat:1", "-", "--insecure"]);
+    publisher.write(&format!("good\n{}{}\n", "[".repeat(200), "]".repeat(200))).await;
+    publisher.end_input();
+    let ended = publisher.end().await;
+    assert_eq!((ended.code, ended.stdout.len()), (Some(1), 1), "{ended:?}");
+    assert!(ended.stderr.contains("line 2 of stdin"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_published_fails_with_code_and_reason() {
     let node = Node::secured().await;
     let output = node.run(&["pub", "doc:1", "x", "--insecure", "--token", &token()]).await;
@@ -88,6 +99,9 @@ async fn what_makes_no_sense_is_refused_before_anything_is_sent() {
         (&["pub", "chat:1", "x", "--key", ""], "expected 1 … 64 bytes"),
         (&["pub", "chat:1", "x", "--slot", "s"], "--event"),
         (&["pub", "chat:1", "x", "--event", "--key", "k"], "cannot be used with"),
+        (&["pub", "chat:1", "x", "--transport", "webtransport", "--url", "http://localhost"], "https://"),
+        (&["drain", "--to", "http://elsewhere.example.com"], "expected https://HOST"),
+        (&["drain", "--api-key", "of two\nlines"], "API key"),
         (&["sub", "chat:1", "--history", "1001"], "1..=1000"),
     ] {
         let told = refused(&run(arguments, &[]).await);

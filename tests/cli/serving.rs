@@ -1,16 +1,60 @@
 //! What a node that the binary runs tells its operator.
 
-use crate::world::{Running, run};
+use crate::world::{Running, SECRET, refused, run, skywave, stderr};
+use std::net::TcpListener;
+
+const FREE_PORTS: [(&str, &str); 3] = [
+    ("SKYWAVE_LISTEN__PUBLIC", "127.0.0.1:0"),
+    ("SKYWAVE_LISTEN__PLAIN", "127.0.0.1:0"),
+    ("SKYWAVE_LISTEN__ADMIN", "127.0.0.1:0"),
+];
 
 #[tokio::test]
 async fn why_a_token_is_refused_stands_in_the_log_and_nothing_of_the_token() {
-    let places = ["PUBLIC", "PLAIN", "ADMIN"].map(|listener| format!("SKYWAVE_LISTEN__{listener}"));
-    let environment = places.each_ref().map(|place| (place.as_str(), "127.0.0.1:0"));
-    let mut node = Running::start(&["serve", "--dev"], &environment);
+    let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
     let ready = node.line().await;
     let plain = ready.split(['=', ' ']).nth(4).unwrap();
     let arguments = ["sub", "chat:1", "--token", "nonsense", "--url", &format!("http://{plain}")];
     assert_eq!(run(&arguments, &[]).await.status.code(), Some(1));
     let line = node.told("a session was refused").await;
     assert!(line.contains("it is malformed") && !line.contains("nonsense"), "{line}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_told_to_end_exits_with_0() {
+    let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
+    node.line().await;
+    node.interrupt().await;
+    assert_eq!(node.end().await.code, Some(0));
+}
+
+#[test]
+fn a_node_whose_port_or_redis_is_not_there_now_exits_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let port = [("SKYWAVE_LISTEN__ADMIN", address.as_str())];
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("redis://{free}");
+    let redis = [
+        ("SKYWAVE_AUTH__SESSION_SECRET", SECRET),
+        ("SKYWAVE_BROKER__KIND", "redis"),
+        ("SKYWAVE_BROKER__URL", &url),
+    ];
+    for (more, expected) in [(&port[..], "cannot listen on"), (&redis[..], "Redis: ")] {
+        // What comes later counts.
+        let output = skywave(&["serve", "--dev"], &[&FREE_PORTS[..], more].concat());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(expected), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_level_that_is_set_and_empty_silences_nothing() {
+    let mut node = Running::start(&["serve", "--dev"], &[&FREE_PORTS[..], &[("RUST_LOG", "")]].concat());
+    let ready = node.line().await;
+    let plain = ready.split(['=', ' ']).nth(4).unwrap();
+    run(&["sub", "chat:1", "--token", "nonsense", "--url", &format!("http://{plain}")], &[]).await;
+    node.told("a session was refused").await;
+    let wrong = refused(&skywave(&["serve", "--dev"], &[("RUST_LOG", "skywave=loud")]));
+    assert!(wrong.contains("RUST_LOG"), "{wrong}");
 }
