@@ -3,6 +3,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
 use skywave::config::{Config, LogConfig, LogFormat};
@@ -31,8 +32,27 @@ pub fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
 pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
     let config = load_with_files(arguments)?;
     start_log(&config.log)?;
+    take_open_files(config.limits.sessions);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     complete(runtime, skywave::server::run(config))
+}
+
+/// Takes as many open files as the process may have: a session over WebSocket needs one, and service managers begin with
+/// 1,024 for the sake of programs that could not deal with more.
+fn take_open_files(sessions: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        tracing::debug!(open_files = current, "all are taken that there may be");
+    } else if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, open_files = current, "the limit of open files cannot be raised");
+    }
+    if maximum.is_some_and(|maximum| maximum < sessions as u64) {
+        tracing::info!(
+            open_files = maximum,
+            sessions,
+            "fewer open files are allowed than sessions, of which each over WebSocket needs one"
+        );
+    }
 }
 
 /// Logs go to stderr; `RUST_LOG` overrides the configured level.

@@ -1,7 +1,9 @@
 //! What a node that the binary runs tells its operator.
 
 use crate::world::{Running, SECRET, refused, run, skywave, stderr};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 const FREE_PORTS: [(&str, &str); 3] = [
     ("SKYWAVE_LISTEN__PUBLIC", "127.0.0.1:0"),
@@ -57,4 +59,27 @@ async fn a_log_level_that_is_set_and_empty_silences_nothing() {
     node.told("a session was refused").await;
     let wrong = refused(&skywave(&["serve", "--dev"], &[("RUST_LOG", "skywave=loud")]));
     assert!(wrong.contains("RUST_LOG"), "{wrong}");
+}
+
+#[test]
+fn a_node_has_room_for_more_connections_than_service_managers_begin_with() {
+    let mut node = std::process::Command::new("sh");
+    let serve = format!("ulimit -S -n 64 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
+    node.args(["-c", &serve]).env_clear().envs(FREE_PORTS).stdout(std::process::Stdio::piped());
+    let mut node = node.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut ready = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(node.stdout.take().unwrap()), &mut ready)
+        .unwrap();
+    let admin = ready.trim_end().rsplit('=').next().unwrap();
+    let answered = (0..80).map(|_| {
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        stream.read_exact(&mut [0; 12])?;
+        Ok(stream)
+    });
+    let answered: std::io::Result<Vec<TcpStream>> = answered.collect();
+    node.kill().unwrap();
+    node.wait().unwrap();
+    assert_eq!(answered.unwrap().len(), 80);
 }
