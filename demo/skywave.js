@@ -301,11 +301,8 @@ var SHAPES = {
   }),
   disconnect: object({ code, reason: text(), "message?": text(), reconnect: flag, "retry_after_ms?": u64 })
 };
-function isKnown(name) {
-  return Object.hasOwn(SHAPES, name);
-}
-function fits(name, body, reader3) {
-  return SHAPES[name](body, reader3);
+function shapeOf(name) {
+  return Object.hasOwn(SHAPES, name) ? SHAPES[name] : void 0;
 }
 
 // src/payload.ts
@@ -395,18 +392,16 @@ var Reading = class {
   /** Takes what is new to it, if there is room. */
   push(value) {
     const { filled: after = {} } = this;
-    if (isPast(after, value)) return;
     this.isBehind = !this.hasRoom;
     if (this.isBehind) return;
     this.filled = moved(after, value);
     this.#queue.push({ value, after });
     this.#wake();
   }
-  /** What lies before the place will never come. Answers whether that is new to it. */
+  /** What lies before the place, which is new to it, will never come. Answers whether it is there already. */
   pass(place2) {
-    const isNew = !this.isBehind && !isPast(this.filled, place2);
-    if (isNew) this.filled = moved(this.filled, place2);
-    return isNew;
+    if (!this.isBehind) this.filled = moved(this.filled, place2);
+    return !this.isBehind;
   }
   /** No more will come. An error is thrown to the reader once it has read what waits. */
   end(error) {
@@ -577,7 +572,7 @@ var Outgoing = class {
     let forget;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.refusal !== void 0 && (this.isClosed || !isKept)) throw this.refusal;
+      if (this.refusal && (this.isClosed || !isKept)) throw this.refusal;
       forget = onAbort(signal, () => {
         reject(signal?.reason);
       });
@@ -625,6 +620,8 @@ var Channel = class {
   #meanwhile;
   /** Up to where listeners have heard. */
   #heard;
+  /** Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes again. */
+  #back;
   #subscribed;
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
   constructor(name, outgoing, used) {
@@ -712,37 +709,34 @@ var Channel = class {
   publications({ signal } = {}) {
     let forget;
     const reading = new Reading(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (!reading.isOver) {
-        if (reading.hasMuchRoom) this.#refill(reading);
-        return;
+      if (reading.isOver) {
+        forget?.();
+        if (this.#readings.delete(reading)) this.#checkSoon();
+      } else if (reading.hasMuchRoom) {
+        if (reading.isBehind) this.#beginAgain();
+        else this.#outgoing.traffic.resume(this.name);
       }
-      forget?.();
-      if (this.#readings.delete(reading)) this.#checkSoon();
     });
     const end = () => {
       void reading.return();
     };
     const { refusal, isClosed } = this.#outgoing;
     if (signal?.aborted) end();
-    else if (refusal !== void 0) reading.end(isClosed ? void 0 : refusal);
+    else if (refusal) reading.end(isClosed ? void 0 : refusal);
     else {
       forget = onAbort(signal, end);
       this.#readings.add(reading);
-      this.#place(reading);
+      const position2 = this.#start();
+      reading.filled = position2 ?? this.#heard;
+      if (position2 && this.#isSubscribed) this.#beginAgain();
       this.#wanted();
     }
     return reading;
   }
-  /** Has a reading begin: at the position that was named for it, or with what comes next. */
-  #place(reading) {
-    const position2 = this.#start();
-    reading.filled = position2 ?? this.#heard;
-    if (position2 && this.#isSubscribed) this.#beginAgain();
-  }
   /** The position that was named to begin at, once: another subscription begins anew. */
   #start() {
-    const { position: position2 } = this.#options;
-    this.#options = { ...this.#options, position: void 0 };
+    const { position: position2, ...options } = this.#options;
+    this.#options = options;
     return position2;
   }
   /** Somebody has come who takes what comes, even if others do not. */
@@ -750,11 +744,6 @@ var Channel = class {
     this.#isStopped = false;
     this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
-  }
-  /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
-  #refill(reading) {
-    if (reading.isBehind) this.#beginAgain();
-    else this.#outgoing.traffic.resume(this.name);
   }
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
   #beginAgain() {
@@ -812,12 +801,12 @@ var Channel = class {
       },
       event: ({ channel: channel2, session, user, slot, data }) => {
         const checked = this.#valid(this.#options.eventSchema, data);
-        if (checked !== void 0) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
+        if (checked) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
       },
       gap: (gap) => {
-        let isNew = !isPast(this.#heard, gap);
+        let isNew = !this.#isPast(this.#heard, gap);
         if (isNew) this.#heard = moved(this.#heard, gap);
-        for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
+        for (const reading of this.#readings) if (!this.#isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
         if (isNew) this.#events.emit("gap", gap);
       },
       presenceChanged: (changed) => {
@@ -842,19 +831,26 @@ var Channel = class {
     };
   }
   #publication(wire, isRepeated) {
-    const isNew = !isPast(this.#heard, wire);
+    const isNew = !this.#isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
     const isHidden = isRepeated || this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
     const publication2 = isHidden ? void 0 : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
-      if (publication2 === void 0) reading.pass(wire);
+      if (this.#isPast(reading.filled, wire)) continue;
+      if (!publication2) reading.pass(wire);
       else reading.push(publication2);
     }
-    if (publication2 !== void 0 && isNew) this.#events.emit("publication", publication2);
+    if (publication2 && isNew) this.#events.emit("publication", publication2);
+  }
+  /** Whether somebody at the position has seen the place, or has left its epoch. */
+  #isPast(position2, place2) {
+    const { epoch } = pointOf(position2, place2.origin) ?? place2;
+    return epoch === place2.epoch ? isPast(position2, place2) : pointOf(this.#back, place2.origin)?.epoch === place2.epoch;
   }
   #confirmed({ recovered, reason: reason2, recovers, presence }, position2) {
     this.#subscribed = { position: position2, recovered, reason: reason2, recovers };
     this.#heard ??= position2;
+    this.#back = recovered === false ? position2 : void 0;
     for (const reading of this.#readings) reading.filled ??= position2;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit("subscribed", this.#subscribed);
@@ -863,7 +859,7 @@ var Channel = class {
         this.#reader.gap({ channel: this.name, origin, ...point2, reason: "epoch_changed" });
       }
     }
-    if (presence !== void 0) this.#found(presence);
+    if (presence) this.#found(presence);
   }
   /** `told`: how many were named. */
   #presence({ count, joined, left }, told = 1) {
@@ -981,13 +977,12 @@ var DecodeError = class extends Error {
 function toFrame(value, reader3) {
   const entries = isFields(value) ? Object.entries(value) : [];
   const [name, body] = entries[0] ?? [];
-  if (name === void 0 || entries.length !== 1 || !isFields(body)) {
-    throw new DecodeError("malformed");
-  }
-  if (!isKnown(name)) throw new DecodeError("unknown", name);
+  if (name === void 0 || entries.length !== 1 || !isFields(body)) throw new DecodeError("malformed");
+  const fits = shapeOf(name);
+  if (fits === void 0) throw new DecodeError("unknown", name);
   let isRight = false;
   try {
-    isRight = fits(name, body, reader3);
+    isRight = fits(body, reader3);
   } catch {
   }
   if (!isRight) throw new DecodeError("invalid", name, body);
@@ -1021,7 +1016,7 @@ var reader = (body) => {
   return true;
 };
 function jsonEncoding(parse) {
-  return { ...writing, parse, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 var writing = {
   name: "json",
@@ -1105,7 +1100,6 @@ function fullJitter({ firstMs, maxMs }, attempt, random) {
 }
 
 // src/session/link.ts
-var USUAL_FRAME_BYTES = 65536;
 var LATE_MS = 50;
 var LEAST_PATIENCE_MS = 1e3;
 var Link = class {
@@ -1130,7 +1124,8 @@ var Link = class {
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   leaveAgainAt = /* @__PURE__ */ new Map();
   since;
-  frameBytes = USUAL_FRAME_BYTES;
+  /** The largest frame that its node takes, or the one before as long as it has not told; 0: of any size. */
+  frameBytes;
   /** When something came last, or would have. */
   heardAt;
   timeoutMs = 0;
@@ -1488,7 +1483,7 @@ var Requests = class {
     if (asked.length >= MAX_REQUESTS) throw requestError("limit_reached", "too much waits", true);
     const id2 = this.nextId();
     this.#begin(id2, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
-    if (link !== void 0) this.sendWaiting(link, now);
+    if (link) this.sendWaiting(link, now);
     return () => {
       this.#pending.delete(id2);
     };
@@ -1496,7 +1491,7 @@ var Requests = class {
   /** Sends what waits for a connection. */
   sendWaiting(link, now) {
     for (const [id2, pending] of this.#pending) {
-      if (pending.link !== void 0) continue;
+      if (pending.link) continue;
       pending.link = link;
       pending.sentAt = now;
       if (pending.frame && !link.send(pending.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
@@ -1633,7 +1628,7 @@ var Traffic = class {
   /** The node will not have this subscription, for now or for good. */
   #refused(channel2, error, isForNow = error.transient) {
     const subscription = this.#subscriptions.get(channel2);
-    if (subscription === void 0) return;
+    if (!subscription) return;
     if (isForNow) {
       const now = this.#host.now();
       if (now - subscription.failedAt > FAILURE_MEMORY_MS) subscription.failures = 0;
@@ -1682,7 +1677,7 @@ var Traffic = class {
   #join(channel2) {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel2);
-    if (live === void 0 || subscription === void 0 || subscription.isPaused) return;
+    if (!live || !subscription || subscription.isPaused) return;
     const request = this.requests.send(
       live,
       this.#host.now(),
@@ -1780,7 +1775,7 @@ var Traffic = class {
   sendPublishes() {
     const { live, state } = this.#host;
     if (state !== "disconnected") this.publishes.expire(this.#host.now());
-    if (live === void 0) return;
+    if (!live) return;
     for (const [number, { channel: channel2, key: key2, data }] of this.publishes.take(live, this.#host.now())) {
       const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
         reply: "published",
@@ -1797,7 +1792,7 @@ var Traffic = class {
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel2, data, slot) {
     const { live } = this.#host;
-    if (live === void 0 || live.transport.isCongested) return false;
+    if (!live || live.transport.isCongested) return false;
     return live.send(["emit", { channel: channel2, slot, data }], "datagram");
   }
   /** Answers how to forget it. */
@@ -1815,7 +1810,7 @@ var Traffic = class {
     const { live, state } = this.#host;
     let at = this.requests.nextAt;
     if (state !== "disconnected") at = Math.min(at, this.publishes.nextAt(live));
-    if (live === void 0) return at;
+    if (!live) return at;
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return Math.min(at, ...live.leaveAgainAt.values());
   }
@@ -1823,7 +1818,7 @@ var Traffic = class {
     this.requests.expire(now);
     this.sendPublishes();
     const { live } = this.#host;
-    if (live === void 0) return;
+    if (!live) return;
     if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
@@ -2012,7 +2007,7 @@ var Session = class {
   /** The connection lives: what is opened beside it because of a doubt is given up. */
   #trust(live) {
     const { opening } = this;
-    if ((opening ?? this.due)?.purpose !== "connect" || opening?.link !== void 0) return;
+    if ((opening ?? this.due)?.purpose !== "connect" || opening?.link) return;
     this.#cancelOpening(lost("given up"));
     this.#stand(live);
   }
@@ -2021,7 +2016,7 @@ var Session = class {
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
-    if (this.live === void 0) this.#setState("connecting");
+    if (!this.live) this.#setState("connecting");
     else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
@@ -2044,16 +2039,15 @@ var Session = class {
   }
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening, outcome) {
-    const isWanted = opening === this.opening;
+    if (opening !== this.opening) {
+      if ("transport" in outcome) outcome.transport.close();
+      return;
+    }
     if ("error" in outcome) {
-      if (isWanted) this.fail(opening, outcome.error);
+      this.fail(opening, outcome.error);
       return;
     }
     const { transport, target, tookMs, failed, token } = outcome;
-    if (!isWanted) {
-      transport.close();
-      return;
-    }
     for (const other of failed) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
@@ -2126,7 +2120,7 @@ var Session = class {
     link?.transport.close();
     const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
-      for (const target of targets) if (link === void 0 || link.address === target.address) this.route.failed(target, error);
+      for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live) this.#stay(opening.purpose, this.live, error);
@@ -2471,7 +2465,7 @@ var SkywaveCore = class {
     return this.outgoing.promise(signal, (resolve, reject) => {
       const look = () => {
         const { state, connection } = this;
-        if (connection !== void 0) resolve(connection);
+        if (connection) resolve(connection);
         else if (state !== "connecting") reject(this.#error ?? requestError("unavailable", "disconnected"));
       };
       const stop = this.on("state", look);
@@ -3385,8 +3379,8 @@ var WebTransportTransport = class {
     const bytes = typeof encoded === "string" ? toUtf8(encoded) : encoded;
     if (bytes.length > maxBytes) return false;
     if (this.#receiving.isOver) return true;
-    const fits2 = bytes.length <= this.#session.datagrams.maxDatagramSize;
-    if (lane === "datagram" && fits2 && this.#datagrams !== void 0) this.#write(this.#datagrams, bytes);
+    const fits = bytes.length <= this.#session.datagrams.maxDatagramSize;
+    if (lane === "datagram" && fits && this.#datagrams !== void 0) this.#write(this.#datagrams, bytes);
     else this.#write(this.#control, prefixed(bytes));
     return true;
   }

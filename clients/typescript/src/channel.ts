@@ -15,7 +15,7 @@ import {
   toPublication,
 } from './messages.js';
 import { checkText, toPayload } from './payload.js';
-import { earlier, isPast, moved, pointOf, type Position } from './position.js';
+import { earlier, isPast, moved, type Place, pointOf, type Position } from './position.js';
 import { Reading } from './reading.js';
 import { type StandardSchema, validate } from './schema.js';
 import { type ChannelReader, forgetOldest } from './session/subscription.js';
@@ -123,6 +123,8 @@ export class Channel<Message = unknown, Event = unknown> {
   #meanwhile: Change[] | undefined;
   /** Up to where listeners have heard. */
   #heard: Position | undefined;
+  /** Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes again. */
+  #back: Position | undefined;
   #subscribed: Subscribed | undefined;
 
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
@@ -228,39 +230,37 @@ export class Channel<Message = unknown, Event = unknown> {
   publications({ signal }: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<Publication<Message>, undefined> {
     let forget: (() => void) | undefined;
     const reading = new Reading<Publication<Message>>(Math.max(this.#options.queue ?? USUAL_QUEUE, 1), () => {
-      if (!reading.isOver) {
-        if (reading.hasMuchRoom) this.#refill(reading);
-        return;
+      if (reading.isOver) {
+        forget?.();
+        if (this.#readings.delete(reading)) this.#checkSoon();
+      } else if (reading.hasMuchRoom) {
+        // Goes on with a channel that was left for the readers' sake, or goes back to where this one has fallen behind.
+        if (reading.isBehind) this.#beginAgain();
+        else this.#outgoing.traffic.resume(this.name);
       }
-      forget?.();
-      if (this.#readings.delete(reading)) this.#checkSoon();
     });
     const end = (): void => {
       void reading.return();
     };
     const { refusal, isClosed } = this.#outgoing;
     if (signal?.aborted) end();
-    else if (refusal !== undefined) reading.end(isClosed ? undefined : refusal);
+    else if (refusal) reading.end(isClosed ? undefined : refusal);
     else {
       forget = onAbort(signal, end);
       this.#readings.add(reading);
-      this.#place(reading);
+      // It begins at the position that was named for it, or with what comes next.
+      const position = this.#start();
+      reading.filled = position ?? this.#heard;
+      if (position && this.#isSubscribed) this.#beginAgain();
       this.#wanted();
     }
     return reading;
   }
 
-  /** Has a reading begin: at the position that was named for it, or with what comes next. */
-  #place(reading: Reading<Publication<Message>>): void {
-    const position = this.#start();
-    reading.filled = position ?? this.#heard;
-    if (position && this.#isSubscribed) this.#beginAgain();
-  }
-
   /** The position that was named to begin at, once: another subscription begins anew. */
   #start(): Position | undefined {
-    const { position } = this.#options;
-    this.#options = { ...this.#options, position: undefined };
+    const { position, ...options } = this.#options;
+    this.#options = options;
     return position;
   }
 
@@ -269,12 +269,6 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#isStopped = false;
     this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
-  }
-
-  /** Goes on with a channel that was left for the readers' sake, and goes back to where `reading` has fallen behind. */
-  #refill(reading: Reading<Publication<Message>>): void {
-    if (reading.isBehind) this.#beginAgain();
-    else this.#outgoing.traffic.resume(this.name);
   }
 
   /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
@@ -339,13 +333,13 @@ export class Channel<Message = unknown, Event = unknown> {
       },
       event: ({ channel, session, user, slot, data }) => {
         const checked = this.#valid(this.#options.eventSchema, data);
-        if (checked !== undefined) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
+        if (checked) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
       },
       gap: (gap) => {
-        let isNew = !isPast(this.#heard, gap);
+        let isNew = !this.#isPast(this.#heard, gap);
         if (isNew) this.#heard = moved(this.#heard, gap);
         // What a reader that has gone back does not get is lost as well, though others have it.
-        for (const reading of this.#readings) isNew = reading.pass(gap) || isNew;
+        for (const reading of this.#readings) if (!this.#isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
         if (isNew) this.#events.emit('gap', gap);
       },
       presenceChanged: (changed) => {
@@ -373,20 +367,28 @@ export class Channel<Message = unknown, Event = unknown> {
 
   #publication(wire: WirePublication, isRepeated: boolean): void {
     // Not where it is there for a reader that has gone back.
-    const isNew = !isPast(this.#heard, wire);
+    const isNew = !this.#isPast(this.#heard, wire);
     if (isNew) this.#heard = moved(this.#heard, wire);
     const isHidden = isRepeated || (this.#options.echo === false && this.#ownKeys.has(wire.key ?? ''));
     const publication = isHidden ? undefined : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
-      if (publication === undefined) reading.pass(wire);
+      if (this.#isPast(reading.filled, wire)) continue;
+      if (!publication) reading.pass(wire);
       else reading.push(publication);
     }
-    if (publication !== undefined && isNew) this.#events.emit('publication', publication);
+    if (publication && isNew) this.#events.emit('publication', publication);
+  }
+
+  /** Whether somebody at the position has seen the place, or has left its epoch. */
+  #isPast(position: Position | undefined, place: Place): boolean {
+    const { epoch } = pointOf(position, place.origin) ?? place;
+    return epoch === place.epoch ? isPast(position, place) : pointOf(this.#back, place.origin)?.epoch === place.epoch;
   }
 
   #confirmed({ recovered, reason, recovers, presence }: ServerFrames['subscribed'], position: Position): void {
     this.#subscribed = { position, recovered, reason, recovers };
     this.#heard ??= position;
+    this.#back = recovered === false ? position : undefined;
     for (const reading of this.#readings) reading.filled ??= position;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
@@ -396,7 +398,7 @@ export class Channel<Message = unknown, Event = unknown> {
         this.#reader.gap({ channel: this.name, origin, ...point, reason: 'epoch_changed' });
       }
     }
-    if (presence !== undefined) this.#found(presence);
+    if (presence) this.#found(presence);
   }
 
   /** `told`: how many were named. */

@@ -130,7 +130,7 @@ export class SkywaveCore {
     return this.outgoing.promise<Connection>(signal, (resolve, reject) => {
       const look = (): void => {
         const { state, connection } = this;
-        if (connection !== undefined) resolve(connection);
+        if (connection) resolve(connection);
         else if (state !== 'connecting') reject(this.#error ?? requestError('unavailable', 'disconnected'));
       };
       const stop = this.on('state', look);

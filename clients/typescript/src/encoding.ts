@@ -1,7 +1,7 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
 import { messageOf } from './errors.js';
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
-import { type Fields, fits, isFields, isKnown, type PayloadReader } from './shapes.js';
+import { type Fields, isFields, type PayloadReader, shapeOf } from './shapes.js';
 
 /** What carries a frame over WebTransport: the control stream, a stream that the node has opened, or a datagram. */
 export type Carrier = 'control' | 'stream' | 'datagram';
@@ -51,13 +51,12 @@ export class DecodeError extends Error {
 export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
   const entries = isFields(value) ? Object.entries(value) : [];
   const [name, body] = entries[0] ?? [];
-  if (name === undefined || entries.length !== 1 || !isFields(body)) {
-    throw new DecodeError('malformed');
-  }
-  if (!isKnown(name)) throw new DecodeError('unknown', name);
+  if (name === undefined || entries.length !== 1 || !isFields(body)) throw new DecodeError('malformed');
+  const fits = shapeOf(name);
+  if (fits === undefined) throw new DecodeError('unknown', name);
   let isRight = false;
   try {
-    isRight = fits(name, body, reader);
+    isRight = fits(body, reader);
   } catch {
     // A payload that cannot be read, as wrong as a field of another type.
   }
@@ -105,7 +104,7 @@ const reader: PayloadReader = (body) => {
 
 /** JSON, read by `parse`. */
 export function jsonEncoding(parse: (text: string) => unknown): Encoding {
-  return { ...writing, parse, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
+  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 
 const writing: Pick<Encoding, 'name' | 'encode' | 'toMessage'> = {

@@ -93,7 +93,7 @@ export class Outgoing {
     let forget: (() => void) | undefined;
     return new Promise<Value>((resolve, reject) => {
       signal?.throwIfAborted();
-      if (this.refusal !== undefined && (this.isClosed || !isKept)) throw this.refusal;
+      if (this.refusal && (this.isClosed || !isKept)) throw this.refusal;
       forget = onAbort(signal, () => {
         reject(signal?.reason as Error);
       });

@@ -1,5 +1,5 @@
 /** One iteration over a channel's publications: a bounded queue for a reader that takes its time. */
-import { isPast, moved, type Place, type Position } from './position.js';
+import { moved, type Place, type Position } from './position.js';
 
 export class Reading<T extends Place> implements AsyncIterableIterator<T, undefined> {
   isOver = false;
@@ -37,7 +37,6 @@ export class Reading<T extends Place> implements AsyncIterableIterator<T, undefi
   /** Takes what is new to it, if there is room. */
   push(value: T): void {
     const { filled: after = {} } = this;
-    if (isPast(after, value)) return;
     this.isBehind = !this.hasRoom;
     if (this.isBehind) return;
     this.filled = moved(after, value);
@@ -45,11 +44,10 @@ export class Reading<T extends Place> implements AsyncIterableIterator<T, undefi
     this.#wake();
   }
 
-  /** What lies before the place will never come. Answers whether that is new to it. */
+  /** What lies before the place, which is new to it, will never come. Answers whether it is there already. */
   pass(place: Place): boolean {
-    const isNew = !this.isBehind && !isPast(this.filled, place);
-    if (isNew) this.filled = moved(this.filled, place);
-    return isNew;
+    if (!this.isBehind) this.filled = moved(this.filled, place);
+    return !this.isBehind;
   }
 
   /** No more will come. An error is thrown to the reader once it has read what waits. */

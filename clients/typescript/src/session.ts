@@ -205,7 +205,7 @@ export class Session implements TrafficHost {
   /** The connection lives: what is opened beside it because of a doubt is given up. */
   #trust(live: Link): void {
     const { opening } = this;
-    if ((opening ?? this.due)?.purpose !== 'connect' || opening?.link !== undefined) return;
+    if ((opening ?? this.due)?.purpose !== 'connect' || opening?.link) return;
     this.#cancelOpening(lost('given up'));
     this.#stand(live);
   }
@@ -217,7 +217,7 @@ export class Session implements TrafficHost {
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
-    if (this.live === undefined) this.#setState('connecting');
+    if (!this.live) this.#setState('connecting');
     else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
@@ -243,16 +243,15 @@ export class Session implements TrafficHost {
 
   /** A handshake has completed: what follows is `connect`. */
   #dialed(opening: Opening, outcome: DialOutcome): void {
-    const isWanted = opening === this.opening;
+    if (opening !== this.opening) {
+      if ('transport' in outcome) outcome.transport.close();
+      return;
+    }
     if ('error' in outcome) {
-      if (isWanted) this.fail(opening, outcome.error);
+      this.fail(opening, outcome.error);
       return;
     }
     const { transport, target, tookMs, failed, token } = outcome;
-    if (!isWanted) {
-      transport.close();
-      return;
-    }
     for (const other of failed) this.route.failed(other);
     this.route.dialed?.(target, transport.kind, tookMs);
     const link = new Link(target.address, transport, this.now());
@@ -333,7 +332,7 @@ export class Session implements TrafficHost {
     // The first failure may be that a connection broke; a token is seldom refused twice.
     const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
-      for (const target of targets) if (link === undefined || link.address === target.address) this.route.failed(target, error);
+      for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
     if (this.live) this.#stay(opening.purpose, this.live, error);

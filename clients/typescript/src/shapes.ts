@@ -149,12 +149,10 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
   disconnect: object({ code, reason: text(), 'message?': text(), reconnect: flag, 'retry_after_ms?': u64 }),
 };
 
-/** Whether a node sends frames of this name. */
-export function isKnown(name: string): name is keyof ServerFrames {
-  return Object.hasOwn(SHAPES, name);
-}
-
-/** Whether the fields are those of the frame `name`; brings payloads and absent fields into their final form. */
-export function fits(name: keyof ServerFrames, body: unknown, reader: PayloadReader): boolean {
-  return SHAPES[name](body, reader);
+/**
+ * Checks whether fields are those of the frame `name`, and brings payloads and absent fields into their final form; none
+ * where nodes send no frames of this name.
+ */
+export function shapeOf(name: string): Check | undefined {
+  return Object.hasOwn(SHAPES, name) ? SHAPES[name as keyof ServerFrames] : undefined;
 }

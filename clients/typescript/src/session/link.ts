@@ -5,8 +5,6 @@ import type { Lane, Transport } from '../transport.js';
 import type { Held, Phase } from './phase.js';
 import type { Subscription } from './subscription.js';
 
-/** The limit on frames until a node has told its own. */
-const USUAL_FRAME_BYTES = 65_536;
 /** Who looks so late was held up, and has not read yet what came meanwhile: it may come for so long again. */
 const LATE_MS = 50;
 /** The least time without a word after which a connection counts as dead, whatever the node says. */
@@ -34,7 +32,8 @@ export class Link {
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   readonly leaveAgainAt = new Map<string, number>();
   readonly since: number;
-  frameBytes = USUAL_FRAME_BYTES;
+  /** The largest frame that its node takes, or the one before as long as it has not told; 0: of any size. */
+  frameBytes!: number;
   /** When something came last, or would have. */
   heardAt: number;
   timeoutMs = 0;

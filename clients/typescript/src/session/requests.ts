@@ -69,7 +69,7 @@ export class Requests {
     if (asked.length >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
     const id = this.nextId();
     this.#begin(id, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
-    if (link !== undefined) this.sendWaiting(link, now);
+    if (link) this.sendWaiting(link, now);
     return () => {
       this.#pending.delete(id);
     };
@@ -78,7 +78,7 @@ export class Requests {
   /** Sends what waits for a connection. */
   sendWaiting(link: Link, now: number): void {
     for (const [id, pending] of this.#pending) {
-      if (pending.link !== undefined) continue;
+      if (pending.link) continue;
       pending.link = link;
       pending.sentAt = now;
       if (pending.frame && !link.send(pending.frame(id))) this.#fail(id, tooLarge(link.frameBytes));

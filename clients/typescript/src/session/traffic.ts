@@ -137,7 +137,7 @@ export class Traffic {
   /** The node will not have this subscription, for now or for good. */
   #refused(channel: string, error: RequestError, isForNow = error.transient): void {
     const subscription = this.#subscriptions.get(channel);
-    if (subscription === undefined) return;
+    if (!subscription) return;
     if (isForNow) {
       const now = this.#host.now();
       if (now - subscription.failedAt > FAILURE_MEMORY_MS) subscription.failures = 0;
@@ -193,7 +193,7 @@ export class Traffic {
   #join(channel: string): void {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel);
-    if (live === undefined || subscription === undefined || subscription.isPaused) return;
+    if (!live || !subscription || subscription.isPaused) return;
     const request = this.requests.send(
       live,
       this.#host.now(),
@@ -307,7 +307,7 @@ export class Traffic {
     const { live, state } = this.#host;
     // Without the wish for a connection it is kept as it is.
     if (state !== 'disconnected') this.publishes.expire(this.#host.now());
-    if (live === undefined) return;
+    if (!live) return;
     for (const [number, { channel, key, data }] of this.publishes.take(live, this.#host.now())) {
       const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
         reply: 'published',
@@ -325,7 +325,7 @@ export class Traffic {
   /** Sends an event, unless so much waits already that it is better dropped; answers whether it went out. */
   emit(channel: string, data: Payload, slot?: string): boolean {
     const { live } = this.#host;
-    if (live === undefined || live.transport.isCongested) return false;
+    if (!live || live.transport.isCongested) return false;
     return live.send(['emit', { channel, slot, data }], 'datagram');
   }
 
@@ -347,7 +347,7 @@ export class Traffic {
     const { live, state } = this.#host;
     let at = this.requests.nextAt;
     if (state !== 'disconnected') at = Math.min(at, this.publishes.nextAt(live));
-    if (live === undefined) return at;
+    if (!live) return at;
     for (const { resumeAt } of this.#subscriptions.values()) at = Math.min(at, resumeAt);
     return Math.min(at, ...live.leaveAgainAt.values());
   }
@@ -356,7 +356,7 @@ export class Traffic {
     this.requests.expire(now);
     this.sendPublishes();
     const { live } = this.#host;
-    if (live === undefined) return;
+    if (!live) return;
     // It owes a reply, and says nothing at all.
     if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Channel } from '../../src/channel.js';
 import { Outgoing } from '../../src/outgoing.js';
+import type { ServerFrame } from '../../src/frames.js';
 import type { StandardSchema } from '../../src/schema.js';
 import { confirm, connected, settled, told } from './channel_stage.js';
 import { publication } from './world.js';
@@ -96,6 +97,37 @@ describe('a subscription that begins again', () => {
     node.says(publication(1, { epoch: 'f' }));
     for (const data of [1, 2]) assert.equal((await slow.next()).value?.data, data);
     assert.deepEqual(node.last('subscribe').position, { eu: { epoch: 'e', offset: 2 } });
+  });
+
+  it('repeats nothing to those who are ahead by an epoch where an iteration names a position before it', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const heard: string[] = [];
+    channel.on('publication', ({ epoch, offset }) => heard.push(`${epoch}${offset}`));
+    channel.on('gap', ({ epoch, offset }) => heard.push(`gap ${epoch}${offset}`));
+    const ahead = channel.publications();
+    await settled();
+    confirm(stage);
+    const change: ServerFrame = ['gap', { channel: 'chat:1', origin: 'eu', epoch: 'f', offset: 0, reason: 'epoch_changed' }];
+    node.says(publication(1), publication(2), change, publication(1, { epoch: 'f' }));
+    const position = { eu: { epoch: 'e', offset: 1 } };
+    channel.configure({ position });
+    const behind = channel.publications();
+    const { id } = node.last('subscribe');
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: false, reason: 'epoch_changed' }]);
+    node.says(publication(2), change, publication(1, { epoch: 'f' }), publication(2, { epoch: 'f' }));
+    const read: string[][] = [[], []];
+    for (const [index, reading] of [ahead, behind].entries()) {
+      while (read[index]?.at(-1) !== 'f2') {
+        const { value } = await reading.next();
+        assert.ok(value);
+        read[index]?.push(`${value.epoch}${value.offset}`);
+      }
+    }
+    // What the other one misses of the former epoch is told as well.
+    assert.deepEqual(heard, ['e1', 'e2', 'gap f0', 'f1', 'gap f0', 'f2']);
+    assert.deepEqual(read, [['e1', 'e2', 'f1', 'f2'], ['e2', 'f1', 'f2']]);
   });
 
   it('tells listeners of a gap before an iteration takes them into an epoch that they have not heard of', async () => {
