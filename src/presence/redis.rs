@@ -9,6 +9,7 @@ mod held;
 mod holding;
 mod lists;
 pub mod mirror;
+mod partition;
 mod requests;
 mod rooms;
 mod upkeep;
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     broker::BrokerError,
     hub::Hub,
-    redis::{ConnectError, Malformed, Redis, heard::Heard, subscription, subscription::Subscription},
+    redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
     session,
 };
 use answers::{Claimed, Listing};
@@ -29,6 +30,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;
 use lists::Lists;
 use parking_lot::Mutex;
+use partition::Partition;
 use redis::Value;
 use requests::{Announce, Hold, Release, Requests};
 use rooms::{Footing, Rooms};
@@ -40,7 +42,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
-    time::Instant,
 };
 
 /// When Redis lost what it knew, all nodes have said again by now what they hold.
@@ -65,33 +66,6 @@ struct Shared {
     calls: mpsc::Sender<Call>,
     /// The upkeep has something to do now.
     hurry: Notify,
-}
-
-/// What the node knows of a partition.
-#[derive(Default)]
-struct Partition {
-    life: Option<String>,
-    heard: Heard,
-    /// Redis may not know all that this node holds, or knows what it does not.
-    doubtful: bool,
-    /// This node says again what it holds, so that the numbers differ until it has.
-    restating: bool,
-    /// So often in a row Redis knew another number of sessions than this node.
-    mismatches: u8,
-    /// What was told may not be what is.
-    compare_at: Option<Instant>,
-    /// Redis lost what it knew, and knows all again by then.
-    restored_at: Option<Instant>,
-}
-
-impl Partition {
-    fn footing(&self) -> Footing {
-        match self.compare_at {
-            None => Footing::Settled,
-            Some(_) if self.restored_at.is_some_and(|at| at > Instant::now()) => Footing::Restoring,
-            Some(_) => Footing::Missed,
-        }
-    }
 }
 
 /// A change that was sent to Redis.
@@ -238,36 +212,25 @@ impl Shared {
         self.shards.of(channel).lock().claimed(channel, session, *claim, claimed.stay, claimed.since_ms);
     }
 
-    /// Takes note of the news of that number.
-    fn follow_news(&self, partition: u16, number: u64) -> Footing {
+    /// Takes note of the news of that number on a channel.
+    fn follow_news(&self, partition: u16, number: u64, channel: &Channel) -> Footing {
         let mut known = self.partition(partition).lock();
-        if known.heard.news(number) {
-            known.compare_at.get_or_insert_with(Instant::now);
+        if known.news(number) {
             self.hurry.notify_one();
         }
-        known.footing()
+        known.footing(channel)
     }
 
     /// How an answer about a channel from this life of its partition relates to what was told.
     fn footing(&self, channel: &Channel, life: &str) -> Footing {
         let partition = self.requests.keys.partition(channel);
         self.learn(partition, life);
-        self.partition(partition).lock().footing()
+        self.partition(partition).lock().footing(channel)
     }
 
-    /// Takes note of the life of a partition. Another one than before means that Redis may have lost what it knew.
+    /// Takes note of the life of a partition.
     fn learn(&self, partition: u16, life: &str) {
-        let mut known = self.partition(partition).lock();
-        if known.life.as_deref() == Some(life) {
-            return;
-        }
-        let lost = known.life.replace(life.to_owned()).is_some();
-        known.heard = Heard::default();
-        if lost {
-            known.doubtful = true;
-            known.restored_at = Some(Instant::now() + RESTORED);
-            known.compare_at = known.restored_at;
-            drop(known);
+        if self.partition(partition).lock().learn(life) {
             self.hurry.notify_one();
         }
     }
@@ -294,17 +257,12 @@ impl subscription::Listener for Listener {
             let mut residents = shared.shards.of(&news.channel).lock();
             residents.taken(&news.channel, &held.member.session, held.claim, held.stay);
         }
-        let footing = shared.follow_news(partition, news.number);
+        let footing = shared.follow_news(partition, news.number, &news.channel);
         shared.rooms.heard(news, footing);
     }
 
     fn resumed(&mut self) {
-        let now = Instant::now();
-        for partition in &self.0.partitions {
-            let mut partition = partition.lock();
-            partition.heard = Heard::default();
-            partition.compare_at = Some(partition.compare_at.map_or(now, |at| at.max(now)));
-        }
+        self.0.partitions.iter().for_each(|partition| partition.lock().was_deaf());
         self.0.hurry.notify_one();
     }
 }

@@ -4,21 +4,10 @@ use crate::{
     crowd::{Crowd, named},
     relay::Relay,
     server::RedisServer,
-    world::{AT_ONCE, Guest, Watcher, eventually, node, room, set, soon},
+    world::{AT_ONCE, Guest, Watcher, are_back, eventually, node, room, set, soon},
 };
-use futures_util::future::join_all;
 use skywave::server::Server;
 use std::time::Duration;
-
-/// Waits until Redis knows so many members, be it again.
-async fn are_back(redis: &RedisServer, members: u64) {
-    eventually("their return", async || {
-        let rooms = (0..4).map(|partition| format!("HLEN sky:{{{partition}}}:presence:chat:1"));
-        let counts = join_all(rooms.map(async |room| redis.run::<u64>(&room).await)).await;
-        counts.into_iter().sum::<u64>() == members
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_back_after_redis_lost_its_data() {

@@ -9,6 +9,7 @@ mod large;
 mod lists;
 mod lost_nodes;
 mod nodes;
+mod parts;
 mod process;
 mod regions;
 #[allow(dead_code, reason = "this test binary uses a part")]

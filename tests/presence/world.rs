@@ -1,6 +1,7 @@
 //! Whole nodes on one Redis, clients of them, and what a subscriber is told of presence.
 
 use crate::server::{PATIENCE, RedisServer};
+use futures_util::future::join_all;
 use skywave::{
     config::Config,
     server::{Server, StartError},
@@ -263,4 +264,14 @@ pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Waits until Redis knows so many members, be it again.
+pub async fn are_back(redis: &RedisServer, members: u64) {
+    eventually("their return", async || {
+        let rooms = (0..4).map(|partition| format!("HLEN sky:{{{partition}}}:presence:chat:1"));
+        let counts = join_all(rooms.map(async |room| redis.run::<u64>(&room).await)).await;
+        counts.into_iter().sum::<u64>() == members
+    })
+    .await;
 }

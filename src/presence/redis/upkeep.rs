@@ -2,12 +2,14 @@
 //!
 //! In turns of one to two seconds: the node renews its lease; says again what it holds where Redis may not know it,
 //! and takes back what it does not hold; removes the members of nodes whose lease has run out; and, where news may
-//! have been missed, compares what its subscribers were told with what is.
+//! have been missed, compares what its subscribers were told with what is. What is known of a partition says nothing of the
+//! others: each may be on another server, and one that cannot be asked holds up only itself.
 
 use super::{
     Arrival, Shared, answers,
-    answers::{Listing, Renewed},
+    answers::Listing,
     holding::{CLAIMS, Place, release_others},
+    partition::Comparison,
     requests::{Announce, Hold},
     rooms::Footing,
     unreadable,
@@ -22,30 +24,18 @@ use tokio::time::Instant;
 /// Between these, at random, so that nodes do not look all at once.
 const TURN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2);
 /// For so long a node's own lease has run on before it judges others: by then they had time to renew theirs, if
-/// Redis was held up or moved its clock.
+/// Redis was held up or moved its clock, which ends all leases.
 const STEADY: Duration = Duration::from_secs(6);
 /// A turn that is needed sooner.
 const NEXT_TURN: Duration = Duration::from_millis(100);
 /// The most channels that are asked for at a time.
 const COMPARED: usize = 64;
-/// A session may be on its way to another node when numbers are compared; twice in a row it is not.
-const MISMATCHES: u8 = 2;
 
 /// Runs for the node's life.
 pub async fn run(shared: Arc<Shared>) {
-    // While this node's own lease runs on, those of others have run out only if they are gone: whatever held up Redis
-    // or moved its clock would have ended all of them.
-    let mut steady_since: Option<Instant> = None;
     loop {
-        let asked = Instant::now();
-        let (ran_on, runs_on) = (shared.renew().await, shared.make_good().await);
-        steady_since = if ran_on && runs_on { steady_since.or(Some(asked)) } else { None };
-        if let Some(since) = steady_since {
-            if since.elapsed() >= STEADY {
-                shared.sweep().await;
-            }
-            shared.compare().await;
-        }
+        shared.renew().await;
+        shared.make_good().await;
         let needed = shared.next_turn();
         tokio::time::sleep(NEXT_TURN).await;
         tokio::select! {
@@ -62,15 +52,17 @@ impl Shared {
 
     fn next_turn(&self) -> Instant {
         let now = Instant::now();
-        let is_doubtful = self.partitions.iter().any(|partition| partition.lock().doubtful);
-        let compare_at = self.partitions.iter().filter_map(|partition| partition.lock().compare_at).min();
-        let turn = now + rand::random_range(TURN);
-        let turn = if is_doubtful { turn.min(now + 5 * NEXT_TURN) } else { turn };
-        compare_at.map_or(turn, |at| turn.min(at.max(now + 5 * NEXT_TURN)))
+        let needed = self.partitions.iter().filter_map(|partition| {
+            let known = partition.lock();
+            let doubts_end = known.doubtful.then_some(now + 5 * NEXT_TURN);
+            doubts_end.into_iter().chain(known.compares_at()).min()
+        });
+        needed.chain([now + rand::random_range(TURN)]).min().unwrap_or(now)
     }
 
-    /// Renews the leases of all partitions; whether they ran on since the last time.
-    async fn renew(&self) -> bool {
+    /// Renews the leases of all partitions.
+    async fn renew(&self) {
+        let asked = Instant::now();
         let calls = self.numbers().map(|partition| {
             let residents = self.shards.part(partition).lock();
             // Counted and called in one step, so that Redis has been told of them all.
@@ -78,41 +70,34 @@ impl Shared {
             async move { (partition, held, call.await) }
         });
         let calls: Vec<_> = calls.collect();
-        let outcomes = join_all(calls).await;
-        outcomes.into_iter().fold(true, |steady, (partition, held, outcome)| {
-            let renewed = outcome.and_then(|value| answers::renewed(value).map_err(unreadable));
-            renewed.is_ok_and(|renewed| self.renewed(partition, held, &renewed)) && steady
-        })
-    }
-
-    fn renewed(&self, partition: u16, held: usize, renewed: &Renewed) -> bool {
-        self.learn(partition, &renewed.life);
-        let mut known = self.partition(partition).lock();
-        if known.heard.counted(renewed.said) {
-            known.compare_at.get_or_insert_with(Instant::now);
-        }
-        let differs = held != renewed.held && !known.restating;
-        known.mismatches = if differs { known.mismatches.saturating_add(1) } else { 0 };
-        if renewed.lapsed && held > 0 || known.mismatches >= MISMATCHES {
-            known.doubtful = true;
-        }
-        !renewed.lapsed
-    }
-
-    /// Says again what this node holds, where that is in doubt. That takes long where it is much, so the leases are
-    /// renewed meanwhile; whether they ran on.
-    async fn make_good(&self) -> bool {
-        let restating = self.restate();
-        tokio::pin!(restating);
-        let mut is_steady = true;
-        loop {
-            tokio::select! {
-                () = &mut restating => return is_steady,
-                () = tokio::time::sleep(*TURN.end()) => is_steady &= self.renew().await,
+        for (partition, held, outcome) in join_all(calls).await {
+            match outcome.and_then(|value| answers::renewed(value).map_err(unreadable)) {
+                Ok(renewed) => {
+                    self.learn(partition, &renewed.life);
+                    self.partition(partition).lock().renewed(asked, held, &renewed);
+                }
+                Err(_) => self.partition(partition).lock().away(),
             }
         }
     }
 
+    /// Makes good what is amiss. That takes long where it is much or the path is slow, so the leases are renewed meanwhile.
+    async fn make_good(&self) {
+        let making_good = async {
+            self.restate().await;
+            self.sweep().await;
+            self.compare().await;
+        };
+        tokio::pin!(making_good);
+        loop {
+            tokio::select! {
+                () = &mut making_good => return,
+                () = tokio::time::sleep(*TURN.end()) => self.renew().await,
+            }
+        }
+    }
+
+    /// Says again what this node holds, where that is in doubt.
     async fn restate(&self) {
         for partition in self.numbers() {
             let doubtful = std::mem::take(&mut self.partition(partition).lock().doubtful);
@@ -121,11 +106,11 @@ impl Shared {
             }
             self.partition(partition).lock().restating = true;
             let restated = self.restate_in(partition).await;
-            self.partition(partition).lock().restating = false;
+            let mut known = self.partition(partition).lock();
+            known.restating = false;
             if let Err(error) = restated {
                 tracing::debug!(%error, partition, "presence is not made good yet");
-                self.partition(partition).lock().doubtful = true;
-                return;
+                known.doubtful = true;
             }
         }
     }
@@ -173,36 +158,39 @@ impl Shared {
 
     /// Removes the members of holders whose lease has run out.
     async fn sweep(&self) {
-        let calls: Vec<_> = self
-            .numbers()
-            .map(|partition| self.redis.commands.call(self.requests.sweep(partition)))
-            .collect();
-        for (partition, mut outcome) in self.numbers().zip(join_all(calls).await) {
+        let may_judge = |partition: &u16| self.partition(*partition).lock().is_steady_for(STEADY);
+        let calls = self.numbers().filter(may_judge).map(|partition| {
+            let call = self.redis.commands.call(self.requests.sweep(partition));
+            async move { (partition, call.await) }
+        });
+        let calls: Vec<_> = calls.collect();
+        for (partition, mut outcome) in join_all(calls).await {
             while let Ok(Some((holder, sessions))) =
                 outcome.and_then(|value| answers::swept(value).map_err(unreadable))
             {
                 if sessions > 0 {
                     tracing::info!(holder, partition, sessions, "the members of a holder that is gone leave");
                 }
+                if !may_judge(&partition) {
+                    break;
+                }
                 outcome = self.redis.commands.call(self.requests.sweep(partition)).await;
             }
         }
     }
 
-    /// Compares what was told with what is, in the partitions where that is due.
+    /// Compares what was told with what is, where that is due.
     async fn compare(&self) {
-        let now = Instant::now();
-        let due = |partition: u16| {
-            let mut known = self.partition(partition).lock();
-            known.compare_at.take_if(|at| *at <= now).is_some()
-        };
-        let due: Vec<bool> = self.numbers().map(due).collect();
-        if !due.contains(&true) {
+        let due: Vec<_> =
+            self.partitions.iter().map(|partition| partition.lock().take_comparison()).collect();
+        if due.iter().all(Option::is_none) {
             return;
         }
-        let channels = self.rooms.watched().into_iter();
-        let channels: Vec<_> =
-            channels.filter(|channel| due[usize::from(self.requests.keys.partition(channel))]).collect();
+        let mut channels = self.rooms.watched();
+        channels.retain(|channel| {
+            let due = &due[usize::from(self.requests.keys.partition(channel))];
+            due.as_ref().is_some_and(|comparison: &Comparison| comparison.is_of(channel))
+        });
         for some in channels.chunks(COMPARED) {
             let asked = some.iter().map(|channel| self.ask(channel));
             let asked: Vec<_> = asked.collect();
@@ -218,8 +206,7 @@ impl Shared {
             self.footing(channel, &listing.life) != Footing::Settled || self.rooms.compare(channel, &listing)
         });
         if !is_compared {
-            let mut known = self.partition(self.requests.keys.partition(channel)).lock();
-            known.compare_at.get_or_insert_with(Instant::now);
+            self.partition(self.requests.keys.partition(channel)).lock().compare_again(channel);
         }
     }
 }
