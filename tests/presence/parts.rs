@@ -14,14 +14,27 @@ use skywave_client::{Client, SubscribeOptions, Subscription};
 use std::time::Duration;
 
 /// The partition of `chat:1` and `chat:5`; those of others come before it and behind it.
-const ITS_PARTITION: u16 = 2;
+pub const ITS_PARTITION: u16 = 2;
 /// A channel of the first partition.
 const CHANNEL_BEFORE: &str = "chat:3";
 
+/// The keys of holders in the other partitions.
+fn of_others() -> impl Iterator<Item = String> {
+    let others = (0..4).filter(|partition| *partition != ITS_PARTITION);
+    others.map(|partition| format!("sky:{{{partition}}}:presence-holders"))
+}
+
 /// From now on, whatever is asked of holders in the other partitions is refused.
 pub async fn others_cannot_be_asked(redis: &RedisServer) {
-    for partition in (0..4).filter(|partition| *partition != ITS_PARTITION) {
-        redis.run::<()>(&format!("SET sky:{{{partition}}}:presence-holders nothing")).await;
+    for key in of_others() {
+        redis.run::<()>(&format!("SET {key} nothing")).await;
+    }
+}
+
+/// Ends it, with nobody who holds anything there.
+pub async fn others_can_be_asked(redis: &RedisServer) {
+    for key in of_others() {
+        redis.run::<u64>(&format!("DEL {key}")).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     crowd::{Crowd, address, named},
+    parts::{ITS_PARTITION, others_can_be_asked, others_cannot_be_asked},
     relay::Relay,
     server::RedisServer,
     world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, eventually, node, node_of_regions, set},
@@ -55,6 +56,12 @@ impl Link {
         let from = link.path.url();
         link.mirror("us", &from, &link.eu.url(), patience).await;
         link
+    }
+
+    /// Until when `us` holds a partition's members in `eu`, in milliseconds; 0 where it does not.
+    async fn held_until(&self, partition: u16) -> u64 {
+        let key = format!("sky:{{{partition}}}:presence-holders");
+        self.eu.run::<Option<f64>>(&format!("ZSCORE {key} @us")).await.unwrap_or_default() as u64
     }
 
     /// Mirrors the presence of region `name`.
@@ -139,6 +146,27 @@ async fn members_of_a_region_that_is_cut_off_leave_together_and_come_back() {
     link.path.reset();
     watcher.gather_of(&names).await;
     assert_eq!(watcher.asks().await.1, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_region_stay_though_a_part_of_it_cannot_be_asked() {
+    let link = Link::start(Duration::from_secs(3)).await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let names: Vec<_> = (0..20).map(|number| named(&format!("session {number}"))).collect();
+    let _stays: Vec<_> = names.iter().map(|name| us.arrives(name)).collect();
+    watcher.gather_of(&names).await;
+    let mut come = Vec::new();
+    for (name, part) in [("first", &link.us), ("second", &link.eu)] {
+        let until = link.held_until(ITS_PARTITION).await;
+        others_cannot_be_asked(part).await;
+        eventually("renewal", async || link.held_until(ITS_PARTITION).await > until + 5_000).await;
+        come.push(us.arrives(name));
+        watcher.gather_of(&[named(name)]).await;
+        others_can_be_asked(part).await;
+    }
+    assert_eq!(watcher.asks().await.1, 23);
 }
 
 #[tokio::test(flavor = "multi_thread")]

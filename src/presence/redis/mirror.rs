@@ -2,61 +2,50 @@
 //!
 //! What nodes of that region hold is held here in the region's name. Changes cross as they are told there, by numbers, so
 //! that none is missed unnoticed. In turns it is counted how many are held on both sides after the same change, and where
-//! that differs, the members are compared. The region holds by a lease like a node: when it
-//! cannot be reached for longer, all of its members leave in one step, and come back when it can be reached again.
+//! that differs, the members are compared. The region holds by a lease like a node, in each partition: when that
+//! cannot be reached for longer, all of its members there leave in one step, and come back when it can be reached again.
+
+mod partition;
+mod session;
 
 use super::{
-    RESTORED, answers,
+    answers,
     answers::{Census, Renewed},
     held::{Held, News, details},
     holding::{CLAIMS, Place, release_others},
-    requests::{Announce, Hold, Release, Requests},
+    requests::{Announce, Hold, Requests},
     unreadable,
 };
 use crate::{
     backoff::Backoff,
     broker::BrokerError,
-    redis::{Redis, connection::RECONNECT_PAUSE, heard::Heard, subscription, subscription::Subscription},
+    redis::{
+        ConnectError, Redis, Request, connection::RECONNECT_PAUSE, subscription, subscription::Subscription,
+    },
     region::{Remote, lease::Candidate},
 };
-use futures_util::{
-    FutureExt, StreamExt, TryStreamExt,
-    future::{BoxFuture, try_join_all},
-    stream::{self, FuturesUnordered},
-};
+use futures_util::future::join_all;
 use redis::Value;
+use session::Session;
 use skywave_protocol::Channel;
 use std::{
     collections::HashSet,
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 /// A region that cannot be reached for so long is taken for gone.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the region is looked at.
-const TURN: Duration = Duration::from_secs(2);
-/// A node that cannot reach the region for so long lets another one try.
-const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
+/// A node that cannot reach all of the region for so long lets another one try: at first, and at last …
+const REMOTE_PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
+/// … which begins after this.
+const HANDOVER: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(2);
 /// The most changes that wait to be applied; beyond it members are compared.
 const MAX_NEWS: usize = 16_384;
-/// The most calls under way for changes.
-const MAX_UNDER_WAY: usize = 256;
-/// How many partitions are compared at a time.
-const COMPARED: usize = 4;
-/// A session may be on its way between the regions when it is counted; twice in a row it is not.
-const MISMATCHES: u8 = 2;
-/// A full list of changes may not name all of them.
-const FULL: usize = crate::presence::MAX_MEMBERS;
 
 /// Brings another region's presence here.
 pub struct Mirror {
@@ -70,33 +59,21 @@ pub struct Mirror {
     patience: Duration,
 }
 
-/// What is known of a partition on both sides.
-#[derive(Default)]
-struct Partition {
-    life_there: Option<String>,
-    life_here: Option<String>,
-    /// Which nodes hold members there.
-    holders: Vec<String>,
-    /// Of the changes there, which are applied here, or on their way.
-    heard: Heard,
-    /// How many were held there after which change; not counted here yet, as that change was not heard.
-    counted_there: Option<Counted>,
-    mismatches: u8,
-    compare_at: Option<Instant>,
-}
+/// For how long a node tries to reach all of a region before another one is to: longer each time, as none may reach it.
+struct Patience(Duration);
 
-/// How many sessions were held after the change of that number.
-#[derive(Debug, Clone, Copy)]
-struct Counted {
-    said: u64,
-    held: usize,
-}
+impl Patience {
+    fn new() -> Self {
+        Self(*REMOTE_PATIENCE.start())
+    }
 
-/// What was found out about a partition.
-enum Looked {
-    There(u16, Result<Census, Away>),
-    /// With how many should be held, where that is known.
-    Here(u16, Option<usize>, Result<Renewed, Away>),
+    fn is_over(&mut self, unreached_since: Instant) -> bool {
+        let is_over = unreached_since.elapsed() > self.0;
+        if is_over {
+            self.0 = (2 * self.0).min(*REMOTE_PATIENCE.end());
+        }
+        is_over
+    }
 }
 
 /// Which Redis could not be asked.
@@ -135,279 +112,78 @@ impl Mirror {
 
     /// Takes part for as long as the node runs.
     pub async fn run(self) {
+        let mut patience = Patience::new();
         loop {
             let lease = self.candidate.acquire(0).await;
-            let why = tokio::select! {
-                () = lease.lost() => None,
-                away = self.lead() => Some(away),
+            let yields = tokio::select! {
+                () = lease.lost() => false,
+                () = self.lead(&mut patience) => true,
             };
             drop(lease);
-            if let Some(away) = why {
-                tracing::debug!(region = &*self.remote.name, %away, "another node may mirror presence");
-                tokio::time::sleep(Duration::from_millis(rand::random_range(1_000..2_000))).await;
+            if yields {
+                tracing::debug!(region = &*self.remote.name, "another node may mirror presence");
+                tokio::time::sleep(rand::random_range(HANDOVER)).await;
             }
         }
     }
 
-    /// Mirrors until the other region has been away for too long.
-    async fn lead(&self) -> Away {
-        let mut backoff = Backoff::new(RECONNECT_PAUSE);
-        let mut reached_at = Instant::now();
+    /// Mirrors until another node is to try what this one does not reach.
+    async fn lead(&self, patience: &mut Patience) {
+        let (begun, mut backoff) = (Instant::now(), Backoff::new(RECONNECT_PAUSE));
         loop {
-            let (away, reached) = self.follow().await;
-            reached_at = reached.map_or(reached_at, |at| at.max(reached_at));
-            if reached.is_some() {
-                backoff = Backoff::new(RECONNECT_PAUSE);
+            let (sender, news) = mpsc::channel(MAX_NEWS);
+            let missed = Arc::new(AtomicBool::new(false));
+            match self.hear(Ear { news: sender, missed: missed.clone() }).await {
+                Ok(hearing) => {
+                    let mut tasks = JoinSet::new();
+                    tasks.spawn(hearing);
+                    return Session::new(self, missed).run(news, patience).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, region = &*self.remote.name, "presence is not mirrored yet");
+                }
             }
-            if reached_at.elapsed() > REMOTE_PATIENCE {
-                return away;
+            if patience.is_over(begun) {
+                return;
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// Mirrors until a Redis is away; tells when the other region was last reached.
-    async fn follow(&self) -> (Away, Option<Instant>) {
-        let (sender, news) = mpsc::channel(MAX_NEWS);
-        let missed = Arc::new(AtomicBool::new(false));
+    /// Begins to hear what changes there.
+    async fn hear(&self, ear: Ear) -> Result<impl Future<Output = ()> + Send + use<>, ConnectError> {
         let Redis { keys, metrics, .. } = &self.remote.redis;
         let channels = (0..keys.partitions()).map(|partition| keys.presence_news(partition)).collect();
         let reconnects = metrics.reconnects.with_label_values(&["presence-mirror"]);
-        let ear = Ear { news: sender, missed: missed.clone() };
-        let hearing = match Subscription::start(&self.remote.redis, channels, ear, reconnects).await {
-            Ok(hearing) => hearing,
-            Err(error) => {
-                tracing::debug!(%error, region = &*self.remote.name, "presence is not mirrored yet");
-                return (Away::There, None);
-            }
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(hearing);
-        let mut session = Session {
-            mirror: self,
-            partitions: (0..self.here.keys.partitions()).map(|_| Partition::default()).collect(),
-            under_way: FuturesUnordered::new(),
-            looking: FuturesUnordered::new(),
-            missed,
-            reached_at: None,
-        };
-        session.compare_all(Instant::now());
-        let Err(away) = session.run(news).await;
-        (away, session.reached_at)
-    }
-}
-
-/// One stretch of mirroring, over which no change is missed unnoticed.
-struct Session<'a> {
-    mirror: &'a Mirror,
-    partitions: Vec<Partition>,
-    /// Changes on their way to this region's Redis.
-    under_way: FuturesUnordered<BoxFuture<'static, Result<Value, BrokerError>>>,
-    /// A look at both sides; while one is taken no other is begun.
-    looking: FuturesUnordered<BoxFuture<'static, Looked>>,
-    /// Changes may not have been heard.
-    missed: Arc<AtomicBool>,
-    reached_at: Option<Instant>,
-}
-
-impl Session<'_> {
-    /// Goes on until a Redis is away.
-    async fn run(&mut self, mut news: mpsc::Receiver<News>) -> Result<Infallible, Away> {
-        let mut turn = tokio::time::interval(TURN);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let has_room = self.under_way.len() < MAX_UNDER_WAY;
-            tokio::select! {
-                Some(outcome) = self.under_way.next() => {
-                    if outcome.is_err() {
-                        self.missed.store(true, Ordering::Release);
-                    }
-                }
-                Some(one) = news.recv(), if has_room => self.apply(one),
-                Some(looked) = self.looking.next() => {
-                    self.looked(looked)?;
-                    if self.looking.is_empty() {
-                        self.compare_due().await?;
-                    }
-                }
-                _ = turn.tick(), if self.looking.is_empty() => self.look(),
-            }
-        }
+        Subscription::start(&self.remote.redis, channels, ear, reconnects).await
     }
 
-    fn compare_all(&mut self, now: Instant) {
-        for partition in &mut self.partitions {
-            partition.compare_at = Some(partition.compare_at.map_or(now, |at| at.max(now)));
-        }
-    }
-
-    /// Applies what changed by nodes of the region; what it has from other regions comes from them.
-    fn apply(&mut self, news: News) {
-        let News { life, number: said, channel, joined, back, left, taken, .. } = news;
-        let number = self.mirror.here.keys.partition(&channel);
-        if [&joined, &back, &left, &taken].iter().any(|list| list.len() >= FULL) {
-            self.missed.store(true, Ordering::Release);
-        }
-        let own = |list: Vec<Held>| list.into_iter().filter(|held| !held.holder.starts_with('@'));
-        let holds = |list| own(list).map(|held| hold(&channel, held)).collect::<Vec<_>>();
-        let requests = &self.mirror.here;
-        let (joined, again) = (holds(joined), holds(back.into_iter().chain(taken).collect()));
-        for (announce, holds) in [(Announce::Joined, joined), (Announce::Back, again)] {
-            if !holds.is_empty() {
-                self.under_way.push(self.mirror.call(requests.arrive(number, announce, holds)));
-            }
-        }
-        let release = |Held { claim, stay, member, .. }: Held| Release {
-            channel: channel.clone(),
-            session: member.session,
-            claim,
-            stay,
-        };
-        let left: Vec<_> = own(left).map(release).collect();
-        if !left.is_empty() {
-            self.under_way.push(self.mirror.call(requests.depart(number, left)));
-        }
-        let partition = &mut self.partitions[usize::from(number)];
-        partition.learn(&life);
-        if let Some(expected) = partition.heard(said) {
-            self.count_here(number, Some(expected));
-        }
-    }
-
-    /// Begins to look at both sides.
-    fn look(&mut self) {
-        if self.missed.swap(false, Ordering::AcqRel) {
-            self.compare_all(Instant::now());
-        }
-        for number in self.mirror.numbers() {
-            let census = self.mirror.census(number);
-            self.looking.push(Box::pin(census.map(move |census| Looked::There(number, census))));
-        }
-    }
-
-    fn looked(&mut self, looked: Looked) -> Result<(), Away> {
-        match looked {
-            Looked::There(number, census) => {
-                let expected = self.partitions[usize::from(number)].counted_there(census?);
-                self.reached_at = Some(Instant::now());
-                self.count_here(number, expected);
-            }
-            Looked::Here(number, expected, renewed) => {
-                self.partitions[usize::from(number)].counted_here(expected, &renewed?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Renews the region's lease, and counts what is held after all that was called before.
-    fn count_here(&self, number: u16, expected: Option<usize>) {
-        let renewal = self.mirror.renewal(number);
-        self.looking.push(Box::pin(renewal.map(move |renewed| Looked::Here(number, expected, renewed))));
-    }
-
-    /// Compares where that is due.
-    async fn compare_due(&mut self) -> Result<(), Away> {
-        let now = Instant::now();
-        let due: Vec<_> = (0..)
-            .zip(&mut self.partitions)
-            .filter_map(|(number, one)| {
-                one.compare_at.take_if(|at| *at <= now).map(|_| (number, std::mem::take(&mut one.holders)))
-            })
-            .collect();
-        if due.is_empty() {
-            return Ok(());
-        }
-        let mirror = self.mirror;
-        let comparing = stream::iter(due)
-            .map(|(number, holders)| async move { mirror.compare(number, &holders).await })
-            .buffer_unordered(COMPARED)
-            .try_for_each(|()| std::future::ready(Ok(())));
-        tokio::pin!(comparing);
-        let mut renewing = tokio::time::interval(TURN);
-        loop {
-            tokio::select! {
-                compared = &mut comparing => return compared,
-                _ = renewing.tick() => mirror.renew().await?,
-            }
-        }
-    }
-}
-
-impl Partition {
-    /// Takes note of the life there. In another one than before, its nodes say first again what they hold.
-    fn learn(&mut self, life: &str) {
-        if is_other(&mut self.life_there, life) {
-            (self.heard, self.counted_there) = (Heard::default(), None);
-            self.compare_at = Some(Instant::now() + RESTORED);
-        }
-    }
-
-    /// Takes note that this change is on its way; answers how many should be held after it, if that was counted.
-    fn heard(&mut self, number: u64) -> Option<usize> {
-        if self.heard.news(number) {
-            self.compare_at.get_or_insert_with(Instant::now);
-        }
-        self.counted_there
-            .take_if(|counted| counted.said <= number)
-            .filter(|counted| counted.said == number)
-            .map(|counted| counted.held)
-    }
-
-    /// Takes note of how many are held there. Answers how many should be held here at this moment, if that is known:
-    /// changes may have been heard that are not counted, or counted that come later.
-    fn counted_there(&mut self, census: Census) -> Option<usize> {
-        let Census { life, held, holders, said } = census;
-        self.learn(&life);
-        self.holders = holders;
-        if self.heard.counted(said) {
-            self.compare_at.get_or_insert_with(Instant::now);
-        }
-        let heard = self.heard.last();
-        self.counted_there = (Some(said) > heard).then_some(Counted { said, held });
-        (Some(said) == heard).then_some(held)
-    }
-
-    fn counted_here(&mut self, expected: Option<usize>, renewed: &Renewed) {
-        if is_other(&mut self.life_here, &renewed.life) || renewed.lapsed {
-            self.compare_at.get_or_insert_with(Instant::now);
-        }
-        let Some(expected) = expected else { return };
-        self.mismatches = if expected == renewed.held { 0 } else { self.mismatches.saturating_add(1) };
-        if self.mismatches >= MISMATCHES {
-            self.mismatches = 0;
-            self.compare_at.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
-fn is_other(known: &mut Option<String>, life: &str) -> bool {
-    known.replace(life.to_owned()).is_some_and(|before| before != life)
-}
-
-impl Mirror {
-    fn call(&self, request: crate::redis::Request) -> BoxFuture<'static, Result<Value, BrokerError>> {
-        Box::pin(self.local.commands.call(request))
+    fn call(&self, request: Request) -> impl Future<Output = Result<Value, BrokerError>> + Send + use<> {
+        self.local.commands.call(request)
     }
 
     fn numbers(&self) -> std::ops::Range<u16> {
         0..self.here.keys.partitions()
     }
 
-    fn census(&self, number: u16) -> impl Future<Output = Result<Census, Away>> + use<> {
+    fn census(&self, number: u16) -> impl Future<Output = Result<Census, Away>> + Send + use<> {
         let call = self.remote.redis.commands.call(self.there.census(number, self.patience));
         async move { call.await.and_then(|value| answers::census(value).map_err(unreadable)).map_err(there) }
     }
 
-    fn renewal(&self, number: u16) -> impl Future<Output = Result<Renewed, Away>> + use<> {
+    fn renewal(&self, number: u16) -> impl Future<Output = Result<Renewed, Away>> + Send + use<> {
         let call = self.call(self.here.renew(number));
         async move { call.await.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here) }
     }
 
-    /// Renews the region's lease, provided that it can be reached.
-    async fn renew(&self) -> Result<(), Away> {
-        try_join_all(self.numbers().map(|number| self.census(number))).await?;
-        try_join_all(self.numbers().map(|number| self.renewal(number))).await?;
-        Ok(())
+    /// Renews the region's lease in the partitions that can be asked there: those are answered, with how the lease stands
+    /// where it could be renewed.
+    async fn renew(&self) -> Vec<(u16, Option<Renewed>)> {
+        let renew = |number| async move {
+            self.census(number).await.ok()?;
+            Some((number, self.renewal(number).await.ok()))
+        };
+        join_all(self.numbers().map(renew)).await.into_iter().flatten().collect()
     }
 
     /// Makes the members of the region here those that its nodes hold.
