@@ -48,6 +48,13 @@ impl Commands {
         self.ownership.is_recognized() && self.switchboard.is_available()
     }
 
+    /// As [`Self::is_available`], of the server that has a key.
+    pub fn is_available_for(&self, key: &str) -> bool {
+        let table = self.switchboard.table();
+        let line = table.line_of(key.as_bytes());
+        self.ownership.is_recognized() && line.is_some_and(|line| line.pulse.is_available())
+    }
+
     /// Whether Redis is the one that it is taken for, as far as is known, and any server that has keys can be reached.
     pub fn is_reachable(&self) -> bool {
         self.ownership.is_recognized() && self.switchboard.table().is_reachable()

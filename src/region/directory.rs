@@ -10,7 +10,7 @@ use crate::{
     redis::{Redis, Request, Script, reply},
 };
 use arc_swap::ArcSwap;
-use futures_util::future::{join3, try_join};
+use futures_util::future::join3;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{frame::Region, position::Origin};
@@ -119,13 +119,17 @@ impl Directory {
             BrokerError::Unavailable
         })?;
         let (key, lease) = (keys.node(&self.id), LEASE.as_millis().to_string());
-        let set = commands.call(Request::command([b"SET", key.as_bytes(), &text, b"PX", lease.as_bytes()]));
+        // For whoever looks: no node waits for it, nor reads it. In a cluster another server may have it.
+        let set = commands.send(Request::command([b"SET", key.as_bytes(), &text, b"PX", lease.as_bytes()]));
+        if let Err(error) = set {
+            tracing::debug!(%error, "the node's record is not there for whoever looks");
+        }
         let records = commands.call(Request::Script {
             script: Script::Directory,
             keys: vec![keys.nodes()],
             args: vec![self.id.as_bytes().to_vec(), text, lease.into_bytes()],
         });
-        let (_, records) = try_join(set, records).await?;
+        let records = records.await?;
         if told.replace(record.state) != Some(record.state) {
             commands.send(Request::command(["PUBLISH", &keys.nodes_news(), &self.id]))?;
         }

@@ -125,26 +125,31 @@ impl Fencing {
         }
     }
 
-    /// Asks how much the node was told, so that it knows what it did not hear.
-    async fn count(&self) -> Result<(), BrokerError> {
-        let Some(own) = self.own().filter(|own| own.redis.commands.is_available()) else { return Ok(()) };
-        let counts = (0..).zip(&self.told).map(|(partition, _)| own.count(&self.node, partition));
-        let counts: Vec<_> = counts.collect();
-        for ((partition, told), count) in (0..).zip(&self.told).zip(join_all(counts).await) {
-            let missed = match count? {
-                Some(said) => told.lock().counted(said),
-                // It begins to count, here or because Redis lost what it knew: the session's holders, too.
-                None => {
-                    own.begin_to_count(&self.node, partition).await?;
-                    let mut told = told.lock();
-                    *told = Heard::default();
-                    told.counted(0)
-                }
-            };
-            if missed {
-                tracing::debug!(partition, "what was not heard of sessions is made up for");
-                own.doubt(partition);
+    /// Asks how much the node was told, so that it knows what it did not hear. A partition that cannot be asked is asked later.
+    async fn count(&self) {
+        let Some(own) = self.own() else { return };
+        let counts = (0..).zip(&self.told).map(|(partition, told)| async move {
+            if let Err(error) = self.count_in(own, partition, told).await {
+                tracing::debug!(%error, partition, "what was told of sessions is counted later");
             }
+        });
+        join_all(counts).await;
+    }
+
+    async fn count_in(&self, own: &Realm, partition: u16, told: &Mutex<Heard>) -> Result<(), BrokerError> {
+        let missed = match own.count(&self.node, partition).await? {
+            Some(said) => told.lock().counted(said),
+            // It begins to count, here or because Redis lost what it knew: the session's holders, too.
+            None => {
+                own.begin_to_count(&self.node, partition).await?;
+                let mut told = told.lock();
+                *told = Heard::default();
+                told.counted(0)
+            }
+        };
+        if missed {
+            tracing::debug!(partition, "what was not heard of sessions is made up for");
+            own.doubt(partition);
         }
         Ok(())
     }
@@ -210,38 +215,51 @@ impl Realm {
     }
 
     /// Claims a session that this node has had for some time.
-    async fn claim_late(
-        &self,
-        node: &Node,
-        session: &SessionId,
-        attached: &Attached,
-    ) -> Result<(), BrokerError> {
-        let request = self.request(&node.id, session, attached);
-        outdated(&self.redis.commands.call(request).await?, &attached.outbox);
+    async fn claim_late(&self, node: &Node, late: &Late) -> Result<(), BrokerError> {
+        let request = self.request(&node.id, &late.session, &late.attached);
+        outdated(&self.redis.commands.call(request).await?, &late.attached.outbox);
         Ok(())
     }
 
-    /// The partitions whose claims are to be made again; they count as made from now on.
+    /// The partitions whose claims are to be made again, and can be; they count as made from now on.
     fn take_behind(&self) -> BTreeSet<u16> {
-        let behind = (0..).zip(&self.behind).filter(|(_, behind)| behind.swap(false, Ordering::AcqRel));
+        let Redis { commands, keys, .. } = &self.redis;
+        let behind = (0..).zip(&self.behind).filter(|(partition, behind)| {
+            commands.is_available_for(&keys.told(*partition, "")) && behind.swap(false, Ordering::AcqRel)
+        });
         behind.map(|(partition, _)| partition).collect()
     }
 
-    /// Claims all sessions of these partitions that concern it.
-    async fn make_up(&self, node: &Node, partitions: &BTreeSet<u16>) -> Result<(), BrokerError> {
-        let mut sessions = node.sessions.all();
-        sessions.retain(|(session, attached)| {
-            self.concerns(attached) && partitions.contains(&self.redis.keys.partition_of_session(session))
+    /// Claims all sessions of these partitions that concern it. One in which that fails is left, and holds up no other.
+    async fn make_up(&self, node: &Node, partitions: &BTreeSet<u16>) {
+        let late = node.sessions.all().into_iter().filter_map(|(session, attached)| {
+            let partition = self.redis.keys.partition_of_session(&session);
+            let is_late = self.concerns(&attached) && partitions.contains(&partition);
+            is_late.then_some(Late { partition, session, attached })
         });
-        for some in sessions.chunks(MAX_LATE) {
-            let mut claims = Vec::with_capacity(some.len());
-            for (session, attached) in some {
-                claims.push(self.claim_late(node, session, attached));
-            }
-            join_all(claims).await.into_iter().collect::<Result<(), BrokerError>>()?;
+        let late: Vec<_> = late.collect();
+        let mut failed = BTreeSet::new();
+        for some in late.chunks(MAX_LATE) {
+            let claims = some
+                .iter()
+                .filter(|late| !failed.contains(&late.partition))
+                .map(|late| async move { (late.partition, self.claim_late(node, late).await) });
+            let claims: Vec<_> = claims.collect();
+            let outcomes = join_all(claims).await.into_iter();
+            failed.extend(outcomes.filter(|(_, outcome)| outcome.is_err()).map(|(partition, _)| partition));
         }
-        Ok(())
+        if !failed.is_empty() {
+            tracing::debug!(partitions = ?failed, "sessions are claimed later");
+            failed.into_iter().for_each(|partition| self.doubt(partition));
+        }
     }
+}
+
+/// A session whose claim is to be made again.
+struct Late {
+    partition: u16,
+    session: SessionId,
+    attached: Attached,
 }
 
 /// Closes a transport whose claim was refused: a newer one has the session.
@@ -264,27 +282,16 @@ pub async fn run(node: Arc<Node>) {
     loop {
         tokio::select! {
             _ = review.tick() => make_up(&node).await,
-            _ = count.tick() => {
-                if let Err(error) = node.fencing.count().await {
-                    tracing::debug!(%error, "what was told of sessions is counted later");
-                }
-            }
+            _ = count.tick() => node.fencing.count().await,
         }
     }
 }
 
 async fn make_up(node: &Node) {
     for realm in &node.fencing.realms {
-        if !realm.redis.commands.is_available() {
-            continue;
-        }
         let partitions = realm.take_behind();
-        if partitions.is_empty() {
-            continue;
-        }
-        if let Err(error) = realm.make_up(node, &partitions).await {
-            tracing::debug!(%error, "sessions are claimed later");
-            partitions.into_iter().for_each(|partition| realm.doubt(partition));
+        if !partitions.is_empty() {
+            realm.make_up(node, &partitions).await;
         }
     }
 }

@@ -38,6 +38,17 @@ async fn nodes_of_a_region_know_each_other_and_forget_one_that_shuts_down_at_onc
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_knows_the_others_though_the_record_that_is_for_whoever_looks_cannot_be_written() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    // In a cluster, another server may have it, which is away.
+    redis.run::<()>("ACL SETUSER default resetkeys ~sky:[^n]* ~sky:nodes").await;
+    let b = Node::start(&redis, "b").await;
+    a.meets(&["a", "b"]).await;
+    b.meets(&["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_nodes_with_one_id_the_second_says_what_it_waits_for_and_exits_with_1() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;

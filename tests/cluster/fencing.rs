@@ -189,6 +189,30 @@ async fn a_transport_that_is_replaced_by_a_word_that_is_not_heard_ends_all_the_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transport_that_is_replaced_unheard_ends_though_other_partitions_cannot_be_asked() {
+    let redis = RedisServer::start().await;
+    let a = Node::with(&redis, "a", &[("BROKER__PARTITIONS", "4")]).await;
+    let mut first = Session::open(&a).await;
+    is_taken_unheard(&redis, &first).await;
+    // From then on the node knows all that it was told, and looks at no claim for another reason.
+    assert_eq!(first.end().await, u64::from(CloseCode::Replaced.code()));
+    let mut session = Session::open(&a).await;
+    let mut key = holder_of(&redis, &session).await;
+    // Not in the first one.
+    while key.starts_with("sky:{0}") {
+        session = Session::open(&a).await;
+        key = holder_of(&redis, &session).await;
+    }
+    for partition in (0..4).map(|partition| format!("sky:{{{partition}}}:")) {
+        if !key.starts_with(&partition) {
+            redis.run::<()>(&format!("SET {partition}told:a nothing")).await;
+        }
+    }
+    is_taken_unheard(&redis, &session).await;
+    assert_eq!(session.end().await, u64::from(CloseCode::Replaced.code()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transport_is_replaced_by_one_of_another_node_that_was_given_the_same_id() {
     let redis = RedisServer::start().await;
     let a = Node::start(&redis, "a").await;
