@@ -3,6 +3,8 @@
 
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[path = "broker/forgetting.rs"]
+mod forgetting;
 #[path = "redis/patience.rs"]
 mod patience;
 #[path = "redis/server.rs"]
@@ -19,12 +21,11 @@ use skywave::{
         redis::{Options, RedisBroker},
     },
     config::{Config, NamespaceConfig, Secret},
-    hub::{Hub, outbox::Outbox},
     metrics::Metrics,
     redis::{Address, Redis},
 };
 use skywave_protocol::{
-    Channel, Encoding, Json, Payload, Point, Position, Text,
+    Channel, Json, Payload, Point, Position, Text,
     frame::{self, GapReason},
 };
 use std::{
@@ -35,7 +36,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -530,63 +531,6 @@ async fn channels_do_not_mix(kind: Kind) {
     let last = broker.read(&channel, From::Latest(10)).await.unwrap().publications;
     assert_eq!(last.len(), 1);
     assert_eq!(last[0].frame().data, Json::parse("7").unwrap().into());
-}
-
-#[tokio::test]
-async fn a_channel_that_was_forgotten_begins_another_epoch() {
-    let broker = memory(|_| {});
-    publish(&*broker, 3).await;
-    let before = head(&*broker).await;
-    broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
-    assert_eq!(broker.channels(), 0);
-    let chunk = broker.read(&channel(), From::Position(before)).await.unwrap();
-    assert_eq!(chunk.lost[0].reason, GapReason::EpochChanged);
-}
-
-#[tokio::test]
-async fn who_is_subscribed_loses_nothing_however_long_a_channel_is_quiet() {
-    for history in [0, 10] {
-        let hub = Arc::new(Hub::default());
-        let namespaces = namespaces(|chat| chat.history = history);
-        let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces, hub.clone());
-        let later = |minutes: u64| broker.expire(Instant::now() + Duration::from_secs(60 * minutes));
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
-        let subscription = hub.join(channel(), &outbox, false);
-        publish(&broker, 3).await;
-        let position = head(&broker).await;
-        later(120);
-        later(24 * 60);
-        // Nor whoever is away for a moment.
-        drop(subscription);
-        later(24 * 60 + 50);
-        assert_eq!(head(&broker).await, position, "with a history of {history}");
-        later(25 * 60);
-        assert_eq!(broker.channels(), 0);
-    }
-}
-
-#[tokio::test]
-async fn forgetting_a_channel_leaves_those_alone_that_were_never_published_to() {
-    let broker = memory(|_| {});
-    let unused = Channel::new("chat:unused").unwrap();
-    let read = async |from| broker.read(&unused, from).await.unwrap();
-    let before = read(From::Head).await.start;
-    publish(&*broker, 3).await;
-    broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
-    assert_eq!(broker.channels(), 0);
-    broker.publish(Publish { channel: unused.clone(), ..message(1, None) }).await.unwrap();
-    let chunk = read(From::Position(before)).await;
-    assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
-}
-
-#[tokio::test]
-async fn reading_an_unused_channel_leaves_no_trace_in_memory() {
-    let broker = memory(|_| {});
-    let first = head(&*broker).await;
-    assert_eq!(broker.channels(), 0);
-    publish(&*broker, 1).await;
-    let chunk = broker.read(&channel(), From::Position(first)).await.unwrap();
-    assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
 }
 
 async fn who_read_an_unused_channel_gets_its_first_publication(kind: Kind) {

@@ -31,8 +31,12 @@ const MAX_KEY_BYTES: usize = 256 << 20;
 /// A channel of which nothing is retained keeps its epoch and offset for this long after it was last published on or had a
 /// subscriber.
 const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
+/// One that was never published to keeps its epoch for this long after it had a subscriber: who is cut off comes back sooner,
+/// and whoever subscribes to names that it invents leaves little.
+const WAITING_AGE: Duration = Duration::from_secs(5 * 60);
 
-type Shard = Mutex<HashMap<Channel, Arc<Mutex<Log>>>>;
+type Logs = HashMap<Channel, Arc<Mutex<Log>>>;
+type Shard = Mutex<Logs>;
 
 pub struct MemoryBroker {
     origin: Origin,
@@ -117,21 +121,32 @@ impl MemoryBroker {
 
     /// The channel's log, made on its first publication.
     fn log(&self, channel: &Channel) -> Arc<Mutex<Log>> {
-        let mut logs = self.shard(channel).lock();
+        self.log_among(&mut self.shard(channel).lock(), channel)
+    }
+
+    fn log_among(&self, logs: &mut Logs, channel: &Channel) -> Arc<Mutex<Log>> {
         if let Some(log) = logs.get(channel) {
             return log.clone();
         }
-        let log = Arc::new(Mutex::new(Log::new(self.epochs.of(channel), self.key_room.clone())));
+        let log = Arc::new(Mutex::new(self.new_log(channel)));
         logs.insert(channel.clone(), log.clone());
         log
     }
 
-    /// Reads the channel's log; to read leaves no trace, so that channels cost nothing before they are used.
+    fn new_log(&self, channel: &Channel) -> Log {
+        Log::new(self.epochs.of(channel), self.key_room.clone())
+    }
+
+    /// Reads the channel's log. Who follows the channel makes it, so that the epoch which it is told stays, whichever other
+    /// channels are forgotten. Else reading leaves no trace: channels cost nothing before they are used.
     fn with_log<R>(&self, channel: &Channel, read: impl FnOnce(&mut Log) -> R) -> R {
-        let log = self.shard(channel).lock().get(channel).cloned();
+        let mut logs = self.shard(channel).lock();
+        let is_used = logs.contains_key(channel) || self.delivery.is_followed(channel);
+        let log = is_used.then(|| self.log_among(&mut logs, channel));
+        drop(logs);
         match log {
             Some(log) => read(&mut log.lock()),
-            None => read(&mut Log::new(self.epochs.of(channel), self.key_room.clone())),
+            None => read(&mut self.new_log(channel)),
         }
     }
 
@@ -146,7 +161,8 @@ impl MemoryBroker {
                     // Whoever is subscribed misses nothing, however long it is quiet.
                     known.used = now;
                 }
-                let keep = now.saturating_duration_since(known.used) < CHANNEL_AGE
+                let age = if known.offset > 0 { CHANNEL_AGE } else { WAITING_AGE };
+                let keep = now.saturating_duration_since(known.used) < age
                     || !known.retained.is_empty()
                     || !known.keys.is_empty()
                     || Arc::strong_count(log) > 1;
