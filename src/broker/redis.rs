@@ -112,9 +112,9 @@ impl RedisBroker {
             progress: progress.clone(),
             promises: promises.clone(),
         };
-        let others = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
+        let other_names = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
         let mut following = Vec::new();
-        for (pulse, tail) in Tail::start(&endpoint, &keys, (&others, log_age), &feed, &metrics).await? {
+        for (pulse, tail) in Tail::start(&endpoint, &keys, (&other_names, log_age), &feed, &metrics).await? {
             following.push(pulse);
             tasks.spawn(tail);
         }
@@ -132,11 +132,11 @@ impl RedisBroker {
                 spare,
                 keys,
                 own: origin.clone(),
-                others,
+                others: remotes.clone(),
+                other_names,
                 marks,
                 progress: progress.clone(),
             },
-            others: remotes.clone(),
             doubts: Mutex::default(),
             cache,
             progress,
@@ -346,7 +346,6 @@ fn accepted(value: Value) -> Result<(Accepted, String), Malformed> {
 /// that the others find the cache filled.
 struct Resuming {
     reading: Reading,
-    others: BTreeMap<Origin, Redis>,
     /// Of readers who saw a later life of another region than its Redis tells of.
     doubts: Mutex<Doubts>,
     cache: Arc<Cache>,
@@ -418,7 +417,7 @@ impl Resuming {
     /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this epoch. No
     /// life comes back.
     async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
-        let Some(redis) = self.others.get(origin) else { return false };
+        let Some(redis) = self.reading.others.get(origin) else { return false };
         let partition = redis.keys.partition(&retained.channel);
         let life = redis.keys.life(partition);
         let present = redis.commands.call(Request::command(["HGET", &life, "life"])).await.map(reply::text);

@@ -188,7 +188,7 @@ async fn a_position_stays_for_as_long_as_somebody_comes_who_may_stand_there() {
     let left = async || server.run_words::<u64>(&["PTTL", &key]).await;
     let whole = left().await;
     for from in [From::Head, From::Latest(1), From::Position(at(&accepted.epoch, 1))] {
-        for (rest, is_renewed) in [(whole / 3, true), (whole * 2 / 3, false)] {
+        for (rest, is_renewed) in [(whole * 2 / 3, true), (whole * 4 / 5, false)] {
             server.run_words::<u64>(&["PEXPIRE", &key, &rest.to_string()]).await;
             node.broker.read(&channel(), from.clone()).await.unwrap();
             assert_eq!(left().await > rest, is_renewed, "{from:?}");

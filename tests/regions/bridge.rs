@@ -1,7 +1,7 @@
 //! What is published in one region is delivered in the others: in order, each once.
 
 use crate::{
-    deployment::Deployment,
+    deployment::{CHANNEL, Deployment, Region, subscribe},
     world::{eventually, message, soon},
 };
 use skywave::broker::{Broker, Publish};
@@ -140,4 +140,29 @@ async fn what_a_node_accepts_that_knows_no_other_region_yet_crosses_all_the_same
     for channel in ["chat:1", "bench:1"] {
         assert!(us.numbers(channel, "eu").into_iter().eq(1..=100), "{channel}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_subscribed_loses_nothing_however_long_the_region_that_publishes_is_quiet() {
+    let deployment = Deployment::start(&["eu", "us"]).await;
+    let (eu, us) = (deployment.region("eu"), deployment.region("us"));
+    let client = eu.client(TRANSPORTS[1]).await;
+    let mut subscription = subscribe(&client, CHANNEL).await;
+    deployment.publish("us", 1..=1).await;
+    assert_eq!(publication(&mut subscription).await.offset, 1);
+    let key = eu.ear.redis.keys.position(&Channel::new(CHANNEL).unwrap());
+    let left = async |region: &Region| region.redis.run_words::<u64>(&["PTTL", &key]).await;
+    let whole = left(us).await;
+    for region in [eu, us] {
+        // As after some days on which nothing was published.
+        region.redis.run_words::<u64>(&["PEXPIRE", &key, &(whole / 2).to_string()]).await;
+    }
+    // So often whoever is subscribed comes again at least.
+    let coming_again = eu.client(TRANSPORTS[1]).await;
+    drop(subscribe(&coming_again, CHANNEL).await);
+    for region in [eu, us] {
+        eventually("the renewal", async || left(region).await > whole * 9 / 10).await;
+    }
+    deployment.publish("us", 2..=2).await;
+    assert_eq!(publication(&mut subscription).await.offset, 2);
 }

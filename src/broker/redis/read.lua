@@ -10,7 +10,7 @@
 -- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
 -- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left, for each
--- region of whose earlier lives nothing is to come where its present one begins}.
+-- region of whose earlier lives nothing is to come where its present one begins, 1 if the positions stay longer from now on}.
 local positions, filled, coming, latest, beginnings = {}, {}, {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
@@ -25,11 +25,11 @@ for index = 1, #stored, 2 do
     latest[#latest + 1], latest[#latest + 2] = region, stored[index + 1]
   end
 end
--- Whoever reads may stand here for as long as nothing is published.
+-- Whoever reads may stand here for as long as nothing is published, and comes again within a day. After a quarter of its time
+-- a position stays for a whole one, so that there are more occasions to have it stay in other regions, should one be away.
 local left_ms = tonumber(redis.pcall('PTTL', KEYS[3])) or -1
-if left_ms >= 0 and left_ms < tonumber(ARGV[10]) / 2 then
-  redis.pcall('PEXPIRE', KEYS[3], ARGV[10])
-end
+local is_renewed = left_ms >= 0 and left_ms < tonumber(ARGV[10]) * 3 / 4
+  and redis.pcall('PEXPIRE', KEYS[3], ARGV[10]) == 1
 -- Where a region stands of which nothing is known yet is not its beginning: what it published before is old.
 if KEYS[6] then
   for region in string.gmatch(ARGV[7], '[^,]+') do
@@ -142,4 +142,5 @@ elseif ARGV[3] == 'forward' then
   end
   entries = read_from('XRANGE', bound, '+')
 end
-return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest, beginnings }
+return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest, beginnings,
+  is_renewed and '1' or '0' }

@@ -1,5 +1,7 @@
 //! Reads channels' histories from Redis, page by page.
 
+mod hand;
+
 use super::{
     entry::{self, Entry},
     marks::{Marks, Next},
@@ -8,18 +10,17 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
-    redis::{Commands, Keys, Malformed, Request, Script, StreamId, reply},
+    redis::{Commands, Keys, Malformed, Redis, Request, Script, StreamId, reply},
 };
+use hand::{Hand, Room};
 use redis::Value;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The most entries that are read at once.
 const PAGE: usize = 128;
 /// The most payload bytes in one chunk: a session takes half of that at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// The most payload bytes that a search looks at in one step; it needs none of them.
-const LOOK_BYTES: usize = 1 << 20;
 
 /// A channel's history as its readers see it.
 #[derive(Clone)]
@@ -29,8 +30,10 @@ pub struct Reading {
     pub spare: Commands,
     pub keys: Keys,
     pub own: Origin,
-    /// The other regions, separated by commas.
-    pub others: String,
+    /// The other regions, and the Redis of each.
+    pub others: BTreeMap<Origin, Redis>,
+    /// Their names, separated by commas.
+    pub other_names: String,
     pub marks: Arc<Marks>,
     pub progress: Arc<Progress>,
 }
@@ -60,64 +63,8 @@ struct Answer {
     cut: bool,
     /// All of them have their payload.
     whole: bool,
-}
-
-/// How much is read at once.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    entries: usize,
-    /// Of their payloads.
-    bytes: usize,
-    /// Of payloads that are looked at; those for which there is no room are left out.
-    look: usize,
-}
-
-impl Room {
-    /// For so many entries, each of them whole: one in any case, the others while they fit.
-    fn of(entries: usize, bytes: usize) -> Self {
-        Self { entries, bytes: bytes.max(1), look: bytes }
-    }
-}
-
-impl fmt::Display for Room {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:{}", self.entries, self.bytes, self.look)
-    }
-}
-
-/// Entries that a search read, the newest first, and that need not be read again: none once there are too many.
-struct Hand {
-    entries: Option<Vec<Entry>>,
-    bytes: usize,
-}
-
-impl Hand {
-    /// With room for so many bytes of payloads.
-    fn new(bytes: usize) -> Self {
-        Self { entries: Some(Vec::new()), bytes: bytes.min(CHUNK_BYTES) }
-    }
-
-    /// For a search that goes on: payloads are of use while all of them fit.
-    fn room(&self, entries: usize) -> Room {
-        let bytes = if self.entries.is_some() { self.bytes } else { 0 };
-        Room { entries, bytes, look: LOOK_BYTES }
-    }
-
-    fn take(&mut self, entries: Vec<Entry>, whole: bool) {
-        let size = entries.iter().map(|entry| entry.publication.frame().data.size()).sum();
-        self.bytes = self.bytes.saturating_sub(size);
-        let fits = |held: &Vec<Entry>| whole && held.len() + entries.len() <= MAX_CHUNK;
-        self.entries = self.entries.take().filter(fits);
-        if let Some(held) = &mut self.entries {
-            held.extend(entries);
-        }
-    }
-
-    fn oldest_first(self) -> Option<Vec<Entry>> {
-        let mut entries = self.entries?;
-        entries.reverse();
-        Some(entries)
-    }
+    /// Where the channel stands stays longer from now on.
+    is_renewed: bool,
 }
 
 /// A channel and how long its publications are retained; nothing is retained without an age.
@@ -310,7 +257,22 @@ impl Reading {
         for (origin, point) in retained.over.iter() {
             answer.head.succession.latest.set(origin.clone(), point.clone());
         }
+        if answer.is_renewed {
+            self.renew_elsewhere(retained);
+        }
         Ok(answer)
+    }
+
+    /// Has it stay in the other regions as well where the channel stands: here may be all who are subscribed. A region that
+    /// cannot be reached is asked the next time.
+    fn renew_elsewhere(&self, Retained { channel, position_age, .. }: &Retained) {
+        let age_ms = position_age.as_millis().to_string();
+        for (region, redis) in &self.others {
+            let key = redis.keys.position(channel);
+            if redis.commands.send(Request::command(["PEXPIRE", &key, &age_ms, "GT"])).is_err() {
+                tracing::debug!(region = &**region, channel = &**channel, "a position is not renewed");
+            }
+        }
     }
 
     /// Whether a life of which something was told there is a past one. Then others took over from the server that told it,
@@ -339,7 +301,7 @@ impl Reading {
             bound,
             room.to_string(),
             age_ms.to_string(),
-            self.others.clone(),
+            self.other_names.clone(),
             channel.to_string(),
             self.own.to_string(),
             position_age.as_millis().to_string(),
@@ -386,8 +348,9 @@ impl Reading {
                 over,
                 Value::Array(latest),
                 Value::Array(beginnings),
+                is_renewed,
             ],
-        ) = <[Value; 11]>::try_from(parts)
+        ) = <[Value; 12]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
@@ -407,9 +370,15 @@ impl Reading {
         let exhausted = entries.len() < asked || asked == 0;
         let cut = !exhausted && asked < wanted;
         let whole: usize = reply::text(whole)?.parse().map_err(|_| Malformed("count"))?;
-        let (last, whole) = (None, whole == entries.len());
-        let mut answer =
-            Answer { head, entries: Vec::with_capacity(entries.len()), last, exhausted, cut, whole };
+        let mut answer = Answer {
+            head,
+            last: None,
+            exhausted,
+            cut,
+            whole: whole == entries.len(),
+            is_renewed: reply::text(is_renewed)? == "1",
+            entries: Vec::with_capacity(entries.len()),
+        };
         for value in entries {
             let (id, fields) = reply::parts(value)?;
             answer.last = Some(id);
