@@ -4,7 +4,7 @@
 //! on, so it misses nothing of what a subscriber who joined the hub before asking does not get live.
 //! An answer is given only where the window provably holds all that follows the asked position.
 
-use super::recovery::Head;
+use super::{epoch::is_later, recovery::Head};
 use crate::{
     broadcast::Publication,
     broker::{Chunk, Lost, MAX_CHUNK},
@@ -167,9 +167,15 @@ impl Cache {
         }
     }
 
-    /// This node's publisher was told this: who asks from now on must not be told less.
+    /// This node's publisher was told this: who asks from now on must not be told less, nor than what others were told before,
+    /// as answers may be heard in another order than they were given.
     pub fn promise(&self, channel: &Channel, point: Point) {
-        if let Some(window) = self.windows.lock().by_channel.get_mut(channel) {
+        let mut windows = self.windows.lock();
+        let Some(window) = windows.by_channel.get_mut(channel) else { return };
+        let is_past = |known: &Point| {
+            known.epoch == point.epoch && known.offset > point.offset || is_later(&known.epoch, &point.epoch)
+        };
+        if !window.promised.as_ref().is_some_and(is_past) {
             window.promised = Some(point);
         }
     }

@@ -168,6 +168,22 @@ fn nothing_is_served_behind_what_a_publisher_was_told() {
 }
 
 #[test]
+fn nothing_is_served_behind_what_a_publisher_was_told_who_heard_it_before_one_that_came_first() {
+    let cache = cache(3, 6);
+    cache.promise(&channel(), point("e", 8));
+    cache.promise(&channel(), point("e", 7));
+    cache.publication(&publication(7));
+    assert_eq!(served(&cache, &at(6)), None);
+    cache.publication(&publication(8));
+    assert_eq!(served(&cache, &at(6)), Some(vec![7, 8]));
+    let in_epoch = |number| point(&format!("019ac0f00d1aaaaa.e{number}"), 1);
+    for number in [2, 1] {
+        cache.promise(&channel(), in_epoch(number));
+    }
+    assert_eq!(cache.windows.lock().by_channel[&channel()].promised, Some(in_epoch(2)));
+}
+
+#[test]
 fn an_abandoned_reading_leaves_nothing_but_spares_a_window_that_stands() {
     let cache = cache(3, 4);
     cache.expect(&channel());
