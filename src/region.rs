@@ -13,6 +13,7 @@ pub mod questions;
 pub mod rendezvous;
 
 use crate::{
+    broker::redis::doubts::Doubts,
     config::Config,
     metrics::Metrics,
     redis::{Address, ConnectError, Redis, ownership::Stranger},
@@ -88,7 +89,7 @@ impl Regions {
                 log_age: config.broker.log_age,
                 metrics: metrics.link(&remote.name),
                 reached: Mutex::default(),
-                doubts: Mutex::default(),
+                doubts: Doubts::of_all(self.local.keys.partitions()),
                 links: links.clone(),
                 lag: MeasuredLag::default(),
             }

@@ -126,6 +126,7 @@ impl RedisBroker {
         let (commands, spare) = (reading.commands.clone(), redis.commands.clone());
         let partitions = usize::from(keys.partitions());
         let share = MAX_READERS.div_ceil(partitions.max(1)).max(MIN_READERS);
+        let doubts = Doubts::of_all(keys.partitions());
         let resuming = Arc::new(Resuming {
             reading: Reading {
                 commands,
@@ -137,7 +138,7 @@ impl RedisBroker {
                 marks,
                 progress: progress.clone(),
             },
-            doubts: Mutex::default(),
+            doubts,
             cache,
             progress,
             promises,
@@ -346,8 +347,8 @@ fn accepted(value: Value) -> Result<(Accepted, String), Malformed> {
 /// that the others find the cache filled.
 struct Resuming {
     reading: Reading,
-    /// Of readers who saw a later life of another region than its Redis tells of.
-    doubts: Mutex<Doubts>,
+    /// Of readers who saw a later life of another region than its Redis tells of; by partition.
+    doubts: Vec<Mutex<Doubts>>,
     cache: Arc<Cache>,
     progress: Arc<Progress>,
     promises: Arc<Promises>,
@@ -361,6 +362,10 @@ impl Resuming {
     async fn reader(&self, channel: &Channel) -> Result<SemaphorePermit<'_>, BrokerError> {
         let readers = &self.readers[usize::from(self.reading.keys.partition(channel))];
         readers.acquire().await.map_err(|_| BrokerError::Unavailable)
+    }
+
+    fn doubts(&self, channel: &Channel) -> &Mutex<Doubts> {
+        &self.doubts[usize::from(self.reading.keys.partition(channel))]
     }
 
     /// The last entry of the channel's log, if this node has not delivered it yet.
@@ -396,13 +401,13 @@ impl Resuming {
     async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let (chunk, head) = self.read_after(retained, position.clone()).await?;
         let Some(head) = head else { return Ok(chunk) };
-        let partition = self.reading.keys.partition(&retained.channel);
+        let doubts = self.doubts(&retained.channel);
         let mut over = Position::new();
         for (origin, seen) in head.awaited(&position).iter() {
             if self.has_left(retained, &head, origin, &seen.epoch).await {
                 // Whoever brings it here has doubted already that it went on under an earlier name.
                 let is_known = head.succession.latest.get(origin).is_some();
-                if !is_known && self.doubts.lock().wait_for(partition, life_of(&seen.epoch)) {
+                if !is_known && doubts.lock().wait_for(life_of(&seen.epoch)) {
                     return Err(BrokerError::Unavailable);
                 }
                 over.set(origin.clone(), seen.clone());
@@ -418,11 +423,10 @@ impl Resuming {
     /// life comes back.
     async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
         let Some(redis) = self.reading.others.get(origin) else { return false };
-        let partition = redis.keys.partition(&retained.channel);
-        let life = redis.keys.life(partition);
+        let life = redis.keys.life(redis.keys.partition(&retained.channel));
         let present = redis.commands.call(Request::command(["HGET", &life, "life"])).await.map(reply::text);
         let Ok(Ok(present)) = present else { return false };
-        self.doubts.lock().came(partition, |life| life == present);
+        self.doubts(&retained.channel).lock().came(|life| life == present);
         head.stands(origin).is_some_and(|point| is_of(&present, &point.epoch)) && !is_of(&present, epoch)
     }
 

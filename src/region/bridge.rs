@@ -77,8 +77,8 @@ pub struct Bridge {
     pub metrics: LinkMetrics,
     /// How far the bridge is known to have got, should this region's Redis forget it; by partition.
     pub reached: Mutex<HashMap<u16, Cursor>>,
-    /// Of cursors in a later life than the other region's Redis tells of.
-    pub doubts: Mutex<Doubts>,
+    /// Of cursors in a later life than the other region's Redis tells of; by partition.
+    pub doubts: Vec<Mutex<Doubts>>,
     pub links: Arc<Links>,
     pub lag: MeasuredLag,
 }

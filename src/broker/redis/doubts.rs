@@ -4,6 +4,7 @@
 //! server; or all was lost, and all who knew of the life are gone, while the clock stands behind. The first is soon over, the
 //! other stays.
 
+use parking_lot::Mutex;
 use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
@@ -12,39 +13,42 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// Of how many lives of a partition it is remembered that somebody saw them.
 const MOST: usize = 64;
 
-/// The lives that somebody saw, by partition, each with the time when that was said first.
+/// The lives of a partition that somebody saw, each with the time when that was said first.
 #[derive(Default)]
-pub struct Doubts(HashMap<u16, HashMap<String, Instant>>);
+pub struct Doubts(HashMap<String, Instant>);
 
 impl Doubts {
+    /// Those of partitions 0 to `partitions` − 1.
+    pub fn of_all(partitions: u16) -> Vec<Mutex<Self>> {
+        (0..partitions).map(|_| Mutex::default()).collect()
+    }
+
     /// Whether to wait for `life`, of which somebody says that it is a later one. Where too many say such things, nobody waits.
-    pub fn wait_for(&mut self, partition: u16, life: &str) -> bool {
-        let (lives, now) = (self.0.entry(partition).or_default(), Instant::now());
-        if let Some(since) = lives.get(life) {
+    pub fn wait_for(&mut self, life: &str) -> bool {
+        let now = Instant::now();
+        if let Some(since) = self.0.get(life) {
             return is_recent(*since, now);
         }
-        if lives.len() >= MOST {
-            lives.retain(|_, since| is_recent(*since, now));
+        if self.0.len() >= MOST {
+            self.0.retain(|_, since| is_recent(*since, now));
         }
-        let has_room = lives.len() < MOST;
+        let has_room = self.0.len() < MOST;
         if has_room {
-            lives.insert(life.to_owned(), now);
+            self.0.insert(life.to_owned(), now);
         }
         has_room
     }
 
     /// Has nobody doubt these any more: they came. Should a server in an earlier one be told of once more, they are waited for
     /// anew.
-    pub fn came(&mut self, partition: u16, came: impl Fn(&str) -> bool) {
-        if let Some(lives) = self.0.get_mut(&partition) {
-            lives.retain(|life, _| !came(life));
-        }
+    pub fn came(&mut self, came: impl Fn(&str) -> bool) {
+        self.0.retain(|life, _| !came(life));
     }
 
     /// The lives that are waited for.
-    pub fn awaited(&self, partition: u16) -> impl Iterator<Item = &str> {
-        let (lives, now) = (self.0.get(&partition).into_iter().flatten(), Instant::now());
-        lives.filter(move |(_, since)| is_recent(**since, now)).map(|(life, _)| &**life)
+    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+        let now = Instant::now();
+        self.0.iter().filter(move |(_, since)| is_recent(**since, now)).map(|(life, _)| &**life)
     }
 }
 
@@ -60,38 +64,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_life_is_waited_for_from_when_it_was_first_said_to_be_a_later_one() {
         let mut doubts = Doubts::default();
-        assert!(doubts.wait_for(0, "b"));
+        assert!(doubts.wait_for("b"));
         advance(PATIENCE / 2).await;
-        assert!(doubts.wait_for(0, "b") && doubts.wait_for(0, "c"));
+        assert!(doubts.wait_for("b") && doubts.wait_for("c"));
         advance(PATIENCE / 2).await;
-        assert!(!doubts.wait_for(0, "b"));
-        assert!(doubts.awaited(0).eq(["c"]) && doubts.awaited(1).next().is_none());
+        assert!(!doubts.wait_for("b"));
+        assert!(doubts.awaited().eq(["c"]));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_life_that_came_is_waited_for_anew_should_a_server_in_an_earlier_one_be_told_of_again() {
         let mut doubts = Doubts::default();
-        assert!(doubts.wait_for(0, "b") && doubts.wait_for(0, "c"));
-        doubts.came(0, |life| life == "b");
-        assert!(doubts.awaited(0).eq(["c"]));
+        assert!(doubts.wait_for("b") && doubts.wait_for("c"));
+        doubts.came(|life| life == "b");
+        assert!(doubts.awaited().eq(["c"]));
         advance(PATIENCE).await;
-        assert!(doubts.wait_for(0, "b") && !doubts.wait_for(0, "c"));
+        assert!(doubts.wait_for("b") && !doubts.wait_for("c"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_says_too_much_is_not_waited_for_and_not_for_long_in_others_way() {
         let mut doubts = Doubts::default();
         let mut lie = (0..).map(|number| number.to_string());
-        assert!(lie.by_ref().take(MOST).all(|lie| doubts.wait_for(0, &lie)));
-        assert!(!doubts.wait_for(0, "b"));
+        assert!(lie.by_ref().take(MOST).all(|lie| doubts.wait_for(&lie)));
+        assert!(!doubts.wait_for("b"));
         advance(PATIENCE).await;
-        assert!(doubts.wait_for(0, "b"));
-        assert!(doubts.awaited(0).eq(["b"]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_master_that_has_many_partitions_is_doubted_in_each_of_them() {
-        let mut doubts = Doubts::default();
-        assert!((0..1_024).all(|partition| doubts.wait_for(partition, &partition.to_string())));
+        assert!(doubts.wait_for("b"));
+        assert!(doubts.awaited().eq(["b"]));
     }
 }

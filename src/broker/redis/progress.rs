@@ -20,8 +20,6 @@ use tokio::sync::watch;
 
 pub struct Progress {
     places: Vec<Place>,
-    /// Of readers who say that they saw a later life.
-    doubts: Mutex<Doubts>,
 }
 
 struct Place {
@@ -30,6 +28,8 @@ struct Place {
     followed: AtomicU64,
     /// The latest serial of a life that a server told of.
     told: AtomicU64,
+    /// Of readers who say that they saw a later life.
+    doubts: Mutex<Doubts>,
 }
 
 impl Place {
@@ -45,8 +45,9 @@ impl Progress {
             last: watch::Sender::new(StreamId::MIN),
             followed: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            doubts: Mutex::default(),
         };
-        Self { places: (0..partitions).map(place).collect(), doubts: Mutex::default() }
+        Self { places: (0..partitions).map(place).collect() }
     }
 
     fn place(&self, partition: u16) -> Option<&Place> {
@@ -58,7 +59,7 @@ impl Progress {
         if let Some(place) = self.place(partition) {
             place.followed.store(serial, Ordering::Release);
             place.told.fetch_max(serial, Ordering::AcqRel);
-            self.doubts.lock().came(partition, |life| !place.is_later(life));
+            place.doubts.lock().came(|life| !place.is_later(life));
         }
     }
 
@@ -75,14 +76,14 @@ impl Progress {
     /// followed, others took over from the server that is.
     pub fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
         let life = life_of(epoch);
-        let is_later = self.place(partition).is_some_and(|place| place.is_later(life));
-        is_later && self.doubts.lock().wait_for(partition, life)
+        let place = self.place(partition).filter(|place| place.is_later(life));
+        place.is_some_and(|place| place.doubts.lock().wait_for(life))
     }
 
     /// Whether readers wait for a later life: where it is, is to be asked.
     pub fn is_doubted(&self, partition: u16) -> bool {
         let place = self.place(partition);
-        place.is_some_and(|place| self.doubts.lock().awaited(partition).any(|life| place.is_later(life)))
+        place.is_some_and(|place| place.doubts.lock().awaited().any(|life| place.is_later(life)))
     }
 
     /// The latest serial of a life that a server told of.

@@ -191,11 +191,10 @@ impl Bridge {
     /// Doubts a server in an earlier life than was followed before.
     fn believe(&self, partition: u16, head: Head, stored: &str) -> Result<Head, Interruption> {
         let cursor = Cursor::parse(stored).or_else(|| self.reached.lock().get(&partition).cloned());
-        let mut doubts = self.doubts.lock();
-        doubts.came(partition, |life| life == head.life);
-        let is_doubted = cursor.is_some_and(|Cursor { life, .. }| {
-            is_later_life(&life, &head.life) && doubts.wait_for(partition, &life)
-        });
+        let mut doubts = self.doubts[usize::from(partition)].lock();
+        doubts.came(|life| life == head.life);
+        let is_doubted = cursor
+            .is_some_and(|Cursor { life, .. }| is_later_life(&life, &head.life) && doubts.wait_for(&life));
         if is_doubted { Err(ConnectError::Superseded.into()) } else { Ok(head) }
     }
 }
