@@ -213,6 +213,16 @@ async fn who_saw_what_a_new_master_began_waits_while_whoever_is_asked_names_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_new_master_began_gets_nothing_again_though_others_say_what_is_not_so() {
+    let torn = Torn::untold().await;
+    for number in 0..100 {
+        let lie = From::Position(at(&format!("fffffffffff{number:05x}.e1"), 7));
+        drop(torn.node.broker.read(&channel(), lie).await);
+    }
+    torn.gets_nothing_again(async || torn.tell()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_reader_says_that_is_not_so_is_in_nobody_elses_way() {
     let (server, asked) = (RedisServer::start().await, Arc::new(AtomicUsize::default()));
     let port = counting_address(Arc::new(AtomicU16::new(server.port())), asked.clone()).await;
