@@ -100,7 +100,7 @@ impl Cluster {
             questions.push(self.ask(server).boxed());
         }
         let asked = hedging::ask(questions).await;
-        let (_, (layout, masters)) = asked.map_err(|error| ConnectError::NoCluster(error.to_string()))?;
+        let (layout, masters) = asked.map_err(|error| ConnectError::NoCluster(error.to_string()))?;
         self.masters.store(Arc::new(masters));
         Ok(layout)
     }

@@ -195,6 +195,6 @@ impl Endpoint {
             let subscribed = tokio::time::timeout(TIMEOUT, subscribing);
             subscriptions.push(async { Ok(subscribed.await.map_err(|_| ConnectError::Timeout)??) }.boxed());
         }
-        Ok(hedging::ask(subscriptions).await?.1)
+        hedging::ask(subscriptions).await
     }
 }

@@ -19,8 +19,8 @@ pub struct Sentinels {
     service: String,
     /// As the master is reached, but for its host and port.
     master: ConnectionInfo,
-    /// The one that knew the master last.
-    preferred: AtomicUsize,
+    /// Who is asked next, so that one who knows less than others is not asked for ever.
+    next: AtomicUsize,
 }
 
 impl Sentinels {
@@ -35,7 +35,7 @@ impl Sentinels {
         let sentinels =
             sentinels.iter().map(|url| dialling.client(Dialling::info(url)?)).collect::<Result<_, _>>()?;
         let master = Dialling::info(master)?;
-        Ok(Self { dialling, sentinels, service, master, preferred: AtomicUsize::new(0) })
+        Ok(Self { dialling, sentinels, service, master, next: AtomicUsize::new(0) })
     }
 
     /// The present master, which has said itself that it is one: what a sentinel knows may be out of date.
@@ -43,26 +43,19 @@ impl Sentinels {
     /// # Errors
     /// `NoMaster` when no sentinel knows one that answers.
     pub async fn master(&self) -> Result<Client, ConnectError> {
-        let count = self.sentinels.len();
-        let first = self.preferred.load(Ordering::Relaxed);
-        let order: Vec<_> = (first..first + count).map(|index| index % count).collect();
-        let mut questions = Vec::with_capacity(count);
-        for index in &order {
-            questions.push(self.ask(*index).boxed());
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.sentinels.len();
+        let (before, after) = self.sentinels.split_at(first);
+        let mut questions = Vec::with_capacity(self.sentinels.len());
+        for sentinel in after.iter().chain(before) {
+            questions.push(self.ask(sentinel).boxed());
         }
-        match hedging::ask(questions).await {
-            Ok((number, master)) => {
-                self.preferred.store(order[number], Ordering::Relaxed);
-                Ok(master)
-            }
-            Err(_) => Err(ConnectError::NoMaster(self.service.clone())),
-        }
+        let asked = hedging::ask(questions).await;
+        asked.map_err(|_| ConnectError::NoMaster(self.service.clone()))
     }
 
-    async fn ask(&self, index: usize) -> Result<Client, ConnectError> {
+    async fn ask(&self, sentinel: &Client) -> Result<Client, ConnectError> {
         let config = Dialling::config();
-        let mut sentinel =
-            self.sentinels[index].get_multiplexed_async_connection_with_config(&config).await?;
+        let mut sentinel = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.service);
         let (host, port) = address(question.query_async(&mut sentinel).await?)?;

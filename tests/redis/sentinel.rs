@@ -15,6 +15,7 @@ use skywave_client::TransportChoice;
 use skywave_protocol::Position;
 use skywave_regions::relay::{Relay, Way, Weather};
 use std::{
+    io,
     net::Ipv4Addr,
     sync::{
         Arc,
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 
@@ -143,12 +144,16 @@ impl Torn {
 
     /// Whoever asks is led to the old master still.
     async fn untold() -> Self {
+        Self::untold_by(async |port| format!("redis://127.0.0.1:{port}")).await
+    }
+
+    /// As [`Self::untold`]; whoever asks does so at the URL that is given for the port of who is said to be the master.
+    async fn untold_by(url: impl AsyncFnOnce(u16) -> String) -> Self {
         let old_master = RedisServer::start().await;
         let new_master = replica_of(&old_master).await;
         let (told, asked) = (Arc::new(AtomicU16::new(old_master.port())), Arc::default());
         let port = counting_address(told.clone(), Arc::clone(&asked)).await;
-        let url = format!("redis://127.0.0.1:{port}");
-        let node = Node::with(settings_at(&url)).await.unwrap();
+        let node = Node::with(settings_at(&url(port).await)).await.unwrap();
         let first = node.publish(1).await;
         node.deliveries(1).await;
         let log = node.redis.keys.log(node.redis.keys.partition(&channel()));
@@ -210,6 +215,59 @@ async fn who_saw_what_a_new_master_began_waits_while_whoever_is_asked_names_the_
         torn.tell();
     })
     .await;
+}
+
+/// Names the server at this port as the master, whatever it is asked, until it falls silent; gives its own port.
+async fn sentinel_that_names(master: u16, is_silent: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        while let Ok((client, _)) = listener.accept().await {
+            if is_silent.load(Ordering::Acquire) {
+                unanswered.push(client);
+            } else {
+                tokio::spawn(name_master(client, master));
+            }
+        }
+    });
+    port
+}
+
+async fn name_master(client: TcpStream, master: u16) -> io::Result<()> {
+    let mut lines = BufReader::new(client).lines();
+    let length = |line: String| line[1..].parse::<usize>().unwrap();
+    // An array of words, each behind a line with its length.
+    while let Some(line) = lines.next_line().await? {
+        let mut words = Vec::new();
+        for _ in 0..2 * length(line) {
+            words.extend(lines.next_line().await?);
+        }
+        let master = master.to_string();
+        let answer = match &*words[1] {
+            "SENTINEL" => format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{master}\r\n", master.len()),
+            _ => "+OK\r\n".to_owned(),
+        };
+        lines.get_mut().write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_new_master_began_gets_nothing_again_though_two_of_three_sentinels_are_silent() {
+    let falls_silent = Arc::new(AtomicBool::default());
+    let torn = Torn::untold_by(async |master| {
+        let mut sentinels = Vec::new();
+        for is_silent in [falls_silent.clone(), falls_silent.clone(), Arc::default()] {
+            let port = sentinel_that_names(master, is_silent).await;
+            sentinels.push(format!("127.0.0.1:{port}"));
+        }
+        format!("redis+sentinel://{}/main", sentinels.join(","))
+    })
+    .await;
+    falls_silent.store(true, Ordering::Release);
+    torn.tell();
+    torn.gets_nothing_again(async || {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
