@@ -54,11 +54,6 @@ pub struct Address {
 }
 
 impl Address {
-    /// A region's Redis, of the deployment to which this configuration belongs.
-    pub fn of(region: Origin, broker: &BrokerConfig, url: Secret, ca: Option<PathBuf>) -> Self {
-        Self { url, ca, prefix: broker.prefix.clone(), partitions: broker.partitions, region }
-    }
-
     /// Looks at what is needed to connect, without connecting.
     ///
     /// # Errors
@@ -68,13 +63,33 @@ impl Address {
     }
 }
 
-/// The Redis of this node's region and those of the others, as the configuration names them.
-pub fn addresses(config: &Config) -> impl Iterator<Item = Result<Address, TooLong>> {
-    let own = config.broker.url.iter().map(move |url| (&config.node.region, url, &config.broker.ca));
-    let others = config.regions.iter().map(|region| (&region.name, &region.redis, &region.ca));
-    own.chain(others).map(move |(region, url, ca)| {
-        Ok(Address::of(Text::new(region)?, &config.broker, url.clone(), ca.clone()))
-    })
+/// Where the Redis of each region is, as the configuration names them.
+pub struct Addresses {
+    /// Of this node's region; `None` where it does without.
+    pub own: Option<Address>,
+    /// Of the others, in the order of the configuration.
+    pub others: Vec<Address>,
+}
+
+impl Addresses {
+    /// # Errors
+    /// When a region's name is too long.
+    pub fn of(config: &Config) -> Result<Self, TooLong> {
+        let BrokerConfig { prefix, partitions, .. } = &config.broker;
+        let address = |region: &str, url: &Secret, ca: &Option<PathBuf>| {
+            let (url, ca, prefix) = (url.clone(), ca.clone(), prefix.clone());
+            Ok(Address { url, ca, prefix, partitions: *partitions, region: Text::new(region)? })
+        };
+        let own = config.broker.url.as_ref();
+        let own = own.map(|url| address(&config.node.region, url, &config.broker.ca)).transpose()?;
+        let others = config.regions.iter().map(|region| address(&region.name, &region.redis, &region.ca));
+        Ok(Self { own, others: others.collect::<Result<_, _>>()? })
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Address> {
+        self.own.iter().chain(&self.others)
+    }
 }
 
 /// A region's Redis: one connection for commands to each of its servers, and what is needed to make further ones.

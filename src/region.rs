@@ -16,13 +16,13 @@ use crate::{
     broker::redis::doubts::Doubts,
     config::Config,
     metrics::Metrics,
-    redis::{Address, ConnectError, Redis, ownership::Stranger},
+    redis::{Addresses, ConnectError, Redis, ownership::Stranger},
 };
 use bridge::Bridge;
 use lease::Candidate;
 use link::{Links, MeasuredLag};
 use parking_lot::Mutex;
-use skywave_protocol::{Text, position::Origin};
+use skywave_protocol::position::Origin;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Another region.
@@ -62,10 +62,10 @@ impl Regions {
         local: Redis,
         metrics: &Metrics,
     ) -> Result<Self, ConnectError> {
-        let remotes = config.regions.iter().map(|region| {
-            let name: Origin =
-                Text::new(&region.name).map_err(|_| ConnectError::Url("the region's name is too long"))?;
-            let address = Address::of(name.clone(), &config.broker, region.redis.clone(), region.ca.clone());
+        let addresses =
+            Addresses::of(config).map_err(|_| ConnectError::Url("the region's name is too long"))?;
+        let remotes = config.regions.iter().zip(addresses.others).map(|(region, address)| {
+            let name = address.region.clone();
             let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;
             Ok(Remote { name, url: region.url.as_str().into(), redis })
         });

@@ -9,7 +9,7 @@ use crate::{
         redis::{self as redis_broker, RedisBroker},
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
-    config::{BrokerKind, Config},
+    config::Config,
     hub::Hub,
     metrics::Metrics,
     moving::{self, Order, rebalancing},
@@ -18,7 +18,7 @@ use crate::{
         self, Presence,
         mirror::{self, Mirror},
     },
-    redis::{self, Redis},
+    redis::{self, Addresses, Redis},
     region::{Regions, Remote, directory, failover, fencing, identity::Identity, inbox},
     transport::{
         sockets::{self, Bound, ListenError},
@@ -252,7 +252,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         .collect::<Result<_, TooLong>>()?;
     let hub = Arc::new(Hub::default());
     let metrics = Metrics::new()?;
-    let redis = redis(&config, region.clone(), &metrics).await?;
+    let redis = redis(&config, &metrics).await?;
     if let Some(redis) = &redis {
         let id = &config.node.id;
         let identity = Identity::take(redis, id).await.map_err(|_| StartError::IdTaken(id.clone()))?;
@@ -297,12 +297,8 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
 }
 
 /// The region's Redis, if the configuration names one.
-async fn redis(config: &Config, region: Origin, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
-    let url = match (config.broker.kind, &config.broker.url) {
-        (BrokerKind::Redis, Some(url)) => url.clone(),
-        _ => return Ok(None),
-    };
-    let address = redis::Address::of(region, &config.broker, url, config.broker.ca.clone());
+async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
+    let Some(address) = Addresses::of(config)?.own else { return Ok(None) };
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
 use skywave::config::{Config, LogConfig, LogFormat};
-use skywave::redis;
+use skywave::redis::{Address, Addresses};
 use tracing_subscriber::EnvFilter;
 
 use super::connection::variable;
@@ -86,9 +86,10 @@ fn load_with_files(arguments: &ConfigArguments) -> Result<Config, UsageError> {
 }
 
 /// What is wrong with the files that are needed to reach Redis.
-fn redis_problems(config: &Config) -> impl Iterator<Item = String> {
-    redis::addresses(config).filter_map(|address| match address {
-        Ok(address) => address.check().err().map(|error| error.to_string()),
-        Err(error) => Some(error.to_string()),
-    })
+fn redis_problems(config: &Config) -> Vec<String> {
+    let problem = |address: &Address| address.check().err().map(|error| error.to_string());
+    match Addresses::of(config) {
+        Ok(addresses) => addresses.iter().filter_map(problem).collect(),
+        Err(error) => vec![error.to_string()],
+    }
 }
