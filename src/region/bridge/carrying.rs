@@ -73,7 +73,7 @@ impl Waiting {
     /// Whether they are the first for now.
     fn add(&mut self, partitions: &[u16], why: &Interruption) -> bool {
         for partition in partitions {
-            *self.trials.entry(*partition).or_default() += u32::from(why.is_of_this_node());
+            *self.trials.entry(*partition).or_default() += u32::from(why.may_spare_another_node());
         }
         let are_first = self.partitions.is_empty();
         self.partitions.extend(partitions);

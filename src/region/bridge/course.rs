@@ -58,8 +58,8 @@ impl Interruption {
         matches!(self, Self::Pull(_) | Self::Connect(_) | Self::LocalAway | Self::KeysMoved)
     }
 
-    /// Whether another node may get further.
-    pub fn is_of_this_node(&self) -> bool {
+    /// Whether another node may get further: whoever comes to a server that others took over from does so from anywhere.
+    pub fn may_spare_another_node(&self) -> bool {
         !matches!(self, Self::Connect(ConnectError::Superseded))
     }
 }
