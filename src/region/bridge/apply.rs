@@ -55,7 +55,12 @@ pub enum Outcome {
     Moved,
     /// Somebody with a higher token was here: nothing was applied.
     Fenced(u64),
-    /// A filling did nothing yet: it has to be told how far the history goes.
+}
+
+/// What became of a call that fills in a part of a history.
+pub enum Filling {
+    Ended(Outcome),
+    /// It did nothing yet: it has to be told how far the history goes.
     Look,
 }
 
@@ -170,13 +175,33 @@ impl Applying {
         self.call(Request::Script { script: Script::Say, keys: vec![names.cursor(partition)], args }).await
     }
 
-    /// Makes the call of a leader.
+    /// Makes a call that fills in a part of a history.
     ///
     /// # Errors
     /// `Unavailable`: then its outcome is not known.
-    pub async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
+    pub async fn fill(&self, request: Request) -> Result<Filling, BrokerError> {
+        self.ask(request, |words| match words {
+            ["look"] => Ok(Filling::Look),
+            words => outcome(words).map(Filling::Ended),
+        })
+        .await
+    }
+
+    async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
+        self.ask(request, outcome).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        read: impl FnOnce(&[&str]) -> Result<T, Malformed>,
+    ) -> Result<T, BrokerError> {
         let value = self.local.commands.call(request).await?;
-        outcome(value).map_err(|error| {
+        let answer = words(value).and_then(|words| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            read(&words)
+        });
+        answer.map_err(|error| {
             tracing::error!(%error, "it is not known what was applied of another region");
             BrokerError::Unavailable
         })
@@ -233,15 +258,16 @@ impl Applying {
     }
 }
 
-fn outcome(value: Value) -> Result<Outcome, Malformed> {
+fn words(value: Value) -> Result<Vec<String>, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
-    let words = parts.into_iter().map(reply::text).collect::<Result<Vec<_>, _>>()?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    parts.into_iter().map(reply::text).collect()
+}
+
+fn outcome(words: &[&str]) -> Result<Outcome, Malformed> {
     let number = |word: &str| word.parse::<u64>().map_err(|_| Malformed("number"));
-    Ok(match words[..] {
+    Ok(match *words {
         ["fenced", fence] => Outcome::Fenced(number(fence)?),
         ["moved", ..] => Outcome::Moved,
-        ["look"] => Outcome::Look,
         ["ok"] => Outcome::Done(Tally::default()),
         [end @ ("ok" | "stopped"), applied, duplicates, gaps] => {
             let tally =

@@ -71,7 +71,7 @@ pub fn done(outcome: Result<Outcome, BrokerError>) -> Result<Tally, Interruption
         Ok(Outcome::Moved) => Err(Interruption::Moved),
         Ok(Outcome::Fenced(fence)) => Err(Interruption::Fenced(fence)),
         // Redis could not write: what it says is in its log.
-        Ok(Outcome::Stopped(_) | Outcome::Look) | Err(_) => Err(Interruption::LocalAway),
+        Ok(Outcome::Stopped(_)) | Err(_) => Err(Interruption::LocalAway),
     }
 }
 

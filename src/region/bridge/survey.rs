@@ -6,7 +6,7 @@
 //! the log that would show what is lost for good, it is told.
 
 use super::{
-    apply::{Applying, MAX_ENTRIES, Mode, Outcome, Step},
+    apply::{Applying, Filling, MAX_ENTRIES, Mode, Step},
     course::{Interruption, Link, done},
     cursor::Cursor,
 };
@@ -225,11 +225,12 @@ async fn fill(
             args,
         };
         let turn = link.turn(entries.len()).await;
-        let outcome = link.applying.call(request).await;
+        let filling = link.applying.fill(request).await;
         drop(turn);
-        match outcome {
-            Ok(Outcome::Look) if reaches == NOT_LOOKED => reaches = reach(link, channel).await?,
-            outcome => return done(outcome).map(drop),
+        match filling {
+            Ok(Filling::Look) => reaches = reach(link, channel).await?,
+            Ok(Filling::Ended(outcome)) => return done(Ok(outcome)).map(drop),
+            Err(error) => return done(Err(error)).map(drop),
         }
     }
 }
