@@ -60,6 +60,7 @@ impl Script {
                     include_str!("../broker/redis/life.lua"),
                     include_str!("../broker/redis/writing.lua"),
                     include_str!("../broker/redis/begun.lua"),
+                    include_str!("../broker/redis/whole.lua"),
                     include_str!("../broker/redis/publish.lua")
                 )
             }
@@ -89,6 +90,7 @@ impl Script {
                 include_str!("../broker/redis/stream_id.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/latest.lua"),
+                include_str!("../broker/redis/whole.lua"),
                 include_str!("../region/bridge/apply.lua")
             ),
             Self::Survey => concat!(
@@ -99,6 +101,7 @@ impl Script {
                 include_str!("../region/bridge/entries.lua"),
                 include_str!("../region/bridge/fence.lua"),
                 include_str!("../region/bridge/latest.lua"),
+                include_str!("../broker/redis/whole.lua"),
                 include_str!("../region/bridge/fill.lua")
             ),
             Self::Lose => concat!(

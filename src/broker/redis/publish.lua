@@ -22,8 +22,7 @@ end
 
 local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
--- See fill.lua.
-local is_whole = not last and tonumber(ARGV[9]) > 0 and redis.call('EXISTS', KEYS[3], KEYS[4]) == 0
+local is_whole = not last and begins_whole(KEYS[3], KEYS[4], ARGV[9])
 if last then
   local last_epoch, last_offset = string.match(last, '^(.*):(%d+)$')
   if last_epoch and is_of_life(last_epoch) then
@@ -76,7 +75,7 @@ end
 -- Where it stands in the log: for those whom the log cannot tell any more that this was the last.
 redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
 if is_whole then
-  redis.call('HSET', KEYS[3], ' whole', 1)
+  mark_whole(KEYS[3])
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[6] then

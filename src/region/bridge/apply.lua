@@ -40,14 +40,13 @@ end
 
 local points, position_ages, history_ages, fillings = {}, {}, {}, {}
 
-local function point_of(key, hist)
+local function point_of(key, hist, kept)
   local point = points[key]
   if not point then
     local stands = redis.call('HMGET', key, region, region .. ' filling')
     local epoch, offset = string.match(stands[1] or '', '^(.*):(%d+)$')
     point = { epoch = epoch, offset = tonumber(offset or nil) or 0, filling = stands[2] }
-    -- See fill.lua.
-    point.is_whole = hist and not stands[1] and redis.call('EXISTS', key, hist) == 0
+    point.is_whole = not stands[1] and begins_whole(key, hist, kept)
     points[key] = point
   end
   return point
@@ -70,8 +69,7 @@ for at = FIRST_ARGUMENT, #ARGV, ARGUMENTS do
     idempotency = KEYS[key_index]
     key_index = key_index + 1
   end
-  local point, epoch, offset =
-    point_of(pos, tonumber(ARGV[at + 9]) > 0 and hist), ARGV[at + 2], tonumber(ARGV[at + 3])
+  local point, epoch, offset = point_of(pos, hist, ARGV[at + 9]), ARGV[at + 2], tonumber(ARGV[at + 3])
   local is_behind = point.epoch == epoch and offset <= point.offset
   local replayed = is_replayed(ARGV[at])
   if is_behind and not replayed then
@@ -120,7 +118,7 @@ end
 for key, age in pairs(position_ages) do
   redis.call('HSET', key, region, points[key].epoch .. ':' .. points[key].text)
   if points[key].is_whole then
-    redis.call('HSET', key, ' whole', 1)
+    mark_whole(key)
   end
   redis.call('PEXPIRE', key, age)
 end

@@ -10,8 +10,7 @@
 --
 -- In pos, `REGION filling` is how far the history goes, be it less far than the position, until something is applied that is
 -- not replayed, and `REGION filled` where the channel stood when its filling was finished: whoever subscribed before is told
--- of a gap up to there. With ` whole` pos has been there since before the history: that holds nothing of a region of which pos
--- holds nothing. A position that was evicted leaves its history, and others may have published since.
+-- of a gap up to there. For ` whole` see whole.lua.
 local FIRST_ARGUMENT, ARGUMENTS = 9, 7
 local region = ARGV[1]
 local held = redis.call('HMGET', KEYS[1], region, region .. ':fence')
@@ -26,10 +25,10 @@ local has_history = tonumber(ARGV[5]) > 0
 if has_history and not last and not stands[3] then
   if ARGV[8] ~= '?' then
     last = ARGV[8]
+  elseif begins_whole(KEYS[2], KEYS[3], ARGV[5]) then
+    mark_whole(KEYS[2])
   elseif redis.call('EXISTS', KEYS[3]) == 1 then
     return { 'look' }
-  elseif redis.call('EXISTS', KEYS[2]) == 0 then
-    redis.call('HSET', KEYS[2], ' whole', 1)
   end
 end
 
