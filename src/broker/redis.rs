@@ -276,7 +276,8 @@ impl Broker for RedisBroker {
                 PageOf::Before(cursor) => reading.page(&retained, Some(read_cursor(&cursor)?), limit).await,
                 PageOf::After(position) => {
                     let limit = ChunkLimit { publications: limit.publications, bytes: limit.bytes };
-                    let (chunk, _) = reading.after(&retained, position, limit).await?;
+                    let (chunk, _) = reading.after(&retained, position, limit, |_| Ok(true)).await?;
+                    let chunk = chunk.ok_or(BrokerError::Unavailable)?;
                     Ok(Page { publications: chunk.publications, cursor: None, more: !chunk.complete })
                 }
             }

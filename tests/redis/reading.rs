@@ -2,9 +2,9 @@
 
 use crate::{
     server::RedisServer,
-    world::{Node, channel},
+    world::{Node, at, channel},
 };
-use skywave::broker::{Broker, PageLimit, PageOf, Publish};
+use skywave::broker::{Broker, BrokerError, From, PageLimit, PageOf, Publish};
 use skywave_protocol::Json;
 
 /// Publishes so many times 60 kB.
@@ -29,7 +29,7 @@ async fn a_page_of_history_takes_no_more_from_redis_than_it_has_room_for() {
     publish_large(&node, 100).await;
     node.deliveries(100).await;
     let position = node.head().await;
-    let first = crate::world::at(&position.get("eu").unwrap().epoch, 0);
+    let first = at(&position.get("eu").unwrap().epoch, 0);
     for page in [PageOf::Last, PageOf::After(first)] {
         let before = bytes_sent(&server).await;
         let limit = PageLimit { publications: 1_000, bytes: 200_000 };
@@ -38,6 +38,22 @@ async fn a_page_of_history_takes_no_more_from_redis_than_it_has_room_for() {
         assert_eq!(page.publications.len(), 3);
         assert!(sent < 600_000, "{sent} bytes");
     }
+}
+
+#[tokio::test]
+async fn of_a_history_nothing_is_looked_through_for_who_waits_for_a_later_life() {
+    let server = RedisServer::start().await;
+    let node = Node::new(&server).await;
+    publish_large(&node, 100).await;
+    node.deliveries(100).await;
+    let reads = || {
+        let durations = &node.metrics.redis.command_duration;
+        durations.with_label_values(&["reading", "read"]).get_sample_count()
+    };
+    let before = reads();
+    let lie = From::Position(at("fffffffffffaaaaa.e1", 7));
+    assert_eq!(node.broker.read(&channel(), lie).await.err(), Some(BrokerError::Unavailable));
+    assert_eq!(reads() - before, 1);
 }
 
 #[tokio::test]

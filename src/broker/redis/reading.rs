@@ -107,7 +107,8 @@ impl Reading {
         let first = first.unwrap_or(StreamId::MIN);
         let mut playback = Playback::new(start, Starts::at(first), CHUNK);
         let Some(entries) = in_hand.oldest_first() else {
-            return Ok(self.forward(retained, playback, first).await?.0);
+            let (chunk, _) = self.forward(retained, playback, first, |_| Ok(true)).await?;
+            return chunk.ok_or(BrokerError::Unavailable);
         };
         Ok(match play(&mut playback, &entries) {
             None => playback.complete(&head),
@@ -115,23 +116,28 @@ impl Reading {
         })
     }
 
-    /// What follows `position`; also where the channel stood when that was all.
+    /// What follows `position`, and where the channel stood when that was all. As soon as it is known where it stands, `is_to_go_on`
+    /// judges whether more is read; else there is no chunk.
     pub async fn after(
         &self,
         retained: &Retained,
         position: Position,
         limit: ChunkLimit,
-    ) -> Result<(Chunk, Head), BrokerError> {
+        is_to_go_on: impl Fn(&Head) -> Result<bool, BrokerError>,
+    ) -> Result<(Option<Chunk>, Head), BrokerError> {
         let mark = self.marks.find(&retained.channel, &position).filter(|_| retained.over.is_empty());
         if let Some(mark) = mark {
             let playback = Playback::new(position, mark.starts, limit);
-            return self.forward(retained, playback, mark.from).await;
+            return self.forward(retained, playback, mark.from, is_to_go_on).await;
         }
         let (mut search, mut seen) = (None, None);
         let mut in_hand = Hand::new(limit.bytes);
         let (mut part, mut head) = (Part::Missing(&position), None);
         loop {
             let answer = self.ask(retained, part, in_hand.room(PAGE)).await?;
+            if head.is_none() && !is_to_go_on(&answer.head)? {
+                return Ok((None, answer.head));
+            }
             let head = head.get_or_insert(answer.head);
             let seen = seen.get_or_insert_with(|| head.placed(&position));
             let search = search.get_or_insert_with(|| Search::new(seen, head));
@@ -149,35 +155,39 @@ impl Reading {
         let (first, starts) = search.finish();
         let mut playback = Playback::new(position, starts, limit);
         playback.place(&head);
-        let Some(first) = first else { return Ok((playback.complete(&head), head)) };
+        let Some(first) = first else { return Ok((Some(playback.complete(&head)), head)) };
         let Some(entries) = in_hand.oldest_first() else {
-            return self.forward(retained, playback, first).await;
+            return self.forward(retained, playback, first, is_to_go_on).await;
         };
         let chunk = match play(&mut playback, &entries) {
             None => playback.complete(&head),
             Some(_) => self.part(retained, playback, &head, first),
         };
-        Ok((chunk, head))
+        Ok((Some(chunk), head))
     }
 
-    /// Plays what stands from `first` on.
+    /// Plays what stands from `first` on; as [`Self::after`].
     async fn forward(
         &self,
         retained: &Retained,
         mut playback: Playback,
         first: StreamId,
-    ) -> Result<(Chunk, Head), BrokerError> {
+        is_to_go_on: impl Fn(&Head) -> Result<bool, BrokerError>,
+    ) -> Result<(Option<Chunk>, Head), BrokerError> {
         let mut from = first;
         loop {
             let answer = self.ask(retained, Part::From(from), Room::of(PAGE, playback.room())).await?;
             let head = answer.head;
+            if !is_to_go_on(&head)? {
+                return Ok((None, head));
+            }
             playback.place(&head);
             if play(&mut playback, &answer.entries).is_some() {
-                return Ok((self.part(retained, playback, &head, first), head));
+                return Ok((Some(self.part(retained, playback, &head, first)), head));
             }
             match answer.last {
                 Some(newest) if !answer.exhausted => from = newest.next(),
-                _ => return Ok((playback.complete(&head), head)),
+                _ => return Ok((Some(playback.complete(&head)), head)),
             }
         }
     }

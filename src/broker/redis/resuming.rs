@@ -94,24 +94,40 @@ impl Resuming {
     /// # Errors
     /// Also `Unavailable` while it is doubted that the region has.
     pub async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
-        let (chunk, head) = self.read_after(retained, position.clone()).await?;
-        let Some(head) = head else { return Ok(chunk) };
-        let doubts = self.doubts(&retained.channel);
+        let is_plain = |head: &Head| head.awaited(&position).is_empty();
+        let head = match self.read_after(retained, position.clone(), is_plain).await? {
+            Read::Chunk(chunk) => return Ok(chunk),
+            Read::Doubted(head) => head,
+        };
+        // Nobody is held up by the question to the other region.
+        let over = self.over(retained, &head, &position).await?;
+        match self.read_after(&Retained { over, ..retained.clone() }, position, |_| true).await? {
+            Read::Chunk(chunk) => Ok(chunk),
+            Read::Doubted(_) => Err(BrokerError::Unavailable),
+        }
+    }
+
+    /// In which epochs of other regions somebody stands at `position` that those have left, though none has come here that is a
+    /// later one by its name.
+    async fn over(
+        &self,
+        retained: &Retained,
+        head: &Head,
+        position: &Position,
+    ) -> Result<Position, BrokerError> {
         let mut over = Position::new();
-        for (origin, seen) in head.awaited(&position).iter() {
-            if self.has_left(retained, &head, origin, &seen.epoch).await {
+        for (origin, seen) in head.awaited(position).iter() {
+            if self.has_left(retained, head, origin, &seen.epoch).await {
                 // Whoever brings it here has doubted already that it went on under an earlier name.
                 let is_known = head.succession.latest.get(origin).is_some();
+                let doubts = self.doubts(&retained.channel);
                 if !is_known && doubts.lock().wait_for(life_of(&seen.epoch)) {
                     return Err(BrokerError::Unavailable);
                 }
                 over.set(origin.clone(), seen.clone());
             }
         }
-        if over.is_empty() {
-            return Ok(chunk);
-        }
-        Ok(self.read_after(&Retained { over, ..retained.clone() }, position).await?.0)
+        Ok(over)
     }
 
     /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this epoch. No
@@ -125,28 +141,31 @@ impl Resuming {
         head.stands(origin).is_some_and(|point| is_of(&present, &point.epoch)) && !is_of(&present, epoch)
     }
 
-    /// From the cache, or from Redis, which also says where the channel stands.
+    /// From the cache, or from Redis; where the channel stands there, `is_to_be_read` judges before more is read.
     async fn read_after(
         &self,
         retained: &Retained,
         position: Position,
-    ) -> Result<(Chunk, Option<Head>), BrokerError> {
+        is_to_be_read: impl Fn(&Head) -> bool,
+    ) -> Result<Read, BrokerError> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok((chunk, None));
+            return Ok(Read::Chunk(chunk));
         }
         let turn = Turn::of(self, channel);
         let guard = turn.lock.lock().await;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok((chunk, None));
+            return Ok(Read::Chunk(chunk));
         }
         let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
         let seen = position.get(&self.reading.own).map(|seen| seen.epoch.clone());
-        let (chunk, head) = self.reading.after(retained, position, CHUNK).await?;
-        if seen.is_some_and(|seen| self.is_to_wait(channel, &seen, &head)) {
-            return Err(BrokerError::Unavailable);
-        }
+        let judge = |head: &Head| match &seen {
+            Some(seen) if self.is_to_wait(channel, seen, head) => Err(BrokerError::Unavailable),
+            _ => Ok(is_to_be_read(head)),
+        };
+        let (chunk, head) = self.reading.after(retained, position, CHUNK, judge).await?;
+        let Some(chunk) = chunk else { return Ok(Read::Doubted(head)) };
         // What is told as lost may stand in the part of the log that is still to be read.
         let unread = if chunk.loss().is_some() { self.unread(channel).await? } else { None };
         drop(reader);
@@ -160,8 +179,15 @@ impl Resuming {
         if let Some(newest) = unread {
             self.log_was_read(channel, newest).await?;
         }
-        Ok((chunk, Some(head)))
+        Ok(Read::Chunk(chunk))
     }
+}
+
+/// What was read for somebody who resumes.
+enum Read {
+    Chunk(Chunk),
+    /// No more than where the channel stands, as it is to be judged what to make of what was seen.
+    Doubted(Head),
 }
 
 /// A place in the line of a channel's readers.
