@@ -221,6 +221,9 @@ async fn a_history_that_a_position_left_is_looked_through_once_in_however_many_p
     deployment.bridged("eu").await;
     // 32 entries at once.
     assert_eq!(looks(&deployment).await, 7);
+    // A link that has begun brings what lies behind its cursor.
+    eventually("the last", async || deployment.region("eu").numbers("chat:1", "us").last() == Some(&502))
+        .await;
     let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
     let told = told(&client).await;
     assert!(told.iter().copied().eq(1..=502), "{told:?}");
