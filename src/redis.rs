@@ -13,6 +13,7 @@ mod line;
 mod lines;
 pub mod lives;
 pub mod ownership;
+pub mod patient;
 pub mod pulse;
 mod redirect;
 pub mod reply;

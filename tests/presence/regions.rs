@@ -50,12 +50,20 @@ struct Link {
 
 impl Link {
     async fn start(patience: Duration) -> Self {
+        let mut link = Self::not_mirrored().await;
+        link.begin(patience).await;
+        link
+    }
+
+    async fn not_mirrored() -> Self {
         let (eu, us) = (RedisServer::start().await, RedisServer::start().await);
         let path = Relay::start(us.port()).await;
-        let mut link = Self { eu, us, path, tasks: JoinSet::new() };
-        let from = link.path.url();
-        link.mirror("us", &from, &link.eu.url(), patience).await;
-        link
+        Self { eu, us, path, tasks: JoinSet::new() }
+    }
+
+    async fn begin(&mut self, patience: Duration) {
+        let (from, to) = (self.path.url(), self.eu.url());
+        self.mirror("us", &from, &to, patience).await;
     }
 
     /// Until when `us` holds a partition's members in `eu`, in milliseconds; 0 where it does not.
@@ -167,6 +175,21 @@ async fn members_of_a_region_stay_though_a_part_of_it_cannot_be_asked() {
         others_can_be_asked(part).await;
     }
     assert_eq!(watcher.asks().await.1, 23);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_region_come_over_a_path_that_carries_little() {
+    const MEMBERS: u64 = 3_000;
+    let mut link = Link::not_mirrored().await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let _stays: Vec<_> = (0..MEMBERS).map(|number| us.arrives(&format!("session {number}"))).collect();
+    us.is_answered().await;
+    // Some seven seconds for all of them.
+    link.path.narrow(50_000);
+    link.begin(Duration::from_secs(30)).await;
+    let eu = node(&link.eu).await;
+    let watcher = Watcher::on(&eu).await;
+    eventually("their arrival", async || watcher.asks().await.1 == MEMBERS + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

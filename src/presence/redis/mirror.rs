@@ -5,6 +5,7 @@
 //! that differs, the members are compared. The region holds by a lease like a node, in each partition: when that
 //! cannot be reached for longer, all of its members there leave in one step, and come back when it can be reached again.
 
+mod comparing;
 mod partition;
 mod session;
 
@@ -12,24 +13,19 @@ use super::{
     answers,
     answers::{Census, Renewed},
     held::{Held, News, details},
-    holding::{CLAIMS, Place, release_others},
-    requests::{Announce, Hold, Requests},
+    requests::{Hold, Requests},
     unreadable,
 };
 use crate::{
     backoff::Backoff,
     broker::BrokerError,
-    redis::{
-        ConnectError, Redis, Request, connection::RECONNECT_PAUSE, subscription, subscription::Subscription,
-    },
+    redis::{ConnectError, Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription},
     region::{Remote, lease::Candidate},
 };
 use futures_util::future::join_all;
-use redis::Value;
 use session::Session;
 use skywave_protocol::Channel;
 use std::{
-    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -158,10 +154,6 @@ impl Mirror {
         Subscription::start(&self.remote.redis, channels, ear, reconnects).await
     }
 
-    fn call(&self, request: Request) -> impl Future<Output = Result<Value, BrokerError>> + Send + use<> {
-        self.local.commands.call(request)
-    }
-
     fn numbers(&self) -> std::ops::Range<u16> {
         0..self.here.keys.partitions()
     }
@@ -172,7 +164,7 @@ impl Mirror {
     }
 
     fn renewal(&self, number: u16) -> impl Future<Output = Result<Renewed, Away>> + Send + use<> {
-        let call = self.call(self.here.renew(number));
+        let call = self.local.commands.call(self.here.renew(number));
         async move { call.await.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here) }
     }
 
@@ -184,46 +176,6 @@ impl Mirror {
             Some((number, self.renewal(number).await.ok()))
         };
         join_all(self.numbers().map(renew)).await.into_iter().flatten().collect()
-    }
-
-    /// Makes the members of the region here those that its nodes hold.
-    async fn compare(&self, number: u16, holders: &[String]) -> Result<(), Away> {
-        let mut held = HashSet::new();
-        for holder in holders {
-            let mut cursor = Some("0".to_owned());
-            while let Some(at) = cursor {
-                let request = self.there.holdings(number, holder, &at);
-                let value = self.remote.redis.commands.call(request).await.map_err(there)?;
-                let holdings = answers::holdings(value).map_err(|error| there(unreadable(error)))?;
-                cursor = holdings.next;
-                self.claim(number, holdings.held, &mut held).await.map_err(here)?;
-            }
-        }
-        let release = |places: &[Place]| {
-            let others = places.iter().filter(|place| !held.contains(*place));
-            self.here.take_back(number, others).map(|request| self.call(request))
-        };
-        release_others(&self.local, &self.here, number, release).await.map_err(here)
-    }
-
-    async fn claim(
-        &self,
-        number: u16,
-        found: Vec<(Channel, Held)>,
-        held: &mut HashSet<Place>,
-    ) -> Result<(), BrokerError> {
-        let mut holds = Vec::new();
-        for (channel, one) in found {
-            if self.here.keys.partition(&channel) == number {
-                held.insert((channel.clone(), one.member.session.clone()));
-                holds.push(hold(&channel, one));
-            }
-        }
-        while !holds.is_empty() {
-            let rest = holds.split_off(holds.len().min(CLAIMS));
-            self.call(self.here.arrive(number, Announce::Back, std::mem::replace(&mut holds, rest))).await?;
-        }
-        Ok(())
     }
 }
 

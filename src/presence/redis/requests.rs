@@ -13,8 +13,6 @@ use std::{sync::Arc, time::Duration};
 const SWEPT: usize = 5_000;
 /// About how many entries one step of a scan looks at.
 const SCANNED: usize = 500;
-/// The same where each step takes a round trip to another region.
-const SCANNED_AFAR: usize = 2_000;
 
 /// That a session is on a channel.
 pub struct Hold {
@@ -165,9 +163,9 @@ impl Requests {
         self.script(Script::Census, partition, [number(patience.as_millis() as u64)])
     }
 
-    /// A step through what any holder holds, with its members.
-    pub fn holdings(&self, partition: u16, holder: &str, cursor: &str) -> Request {
-        let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(SCANNED_AFAR as u64)];
+    /// A step through what any holder holds, with about `count` of its members.
+    pub fn holdings(&self, partition: u16, holder: &str, cursor: &str, count: usize) -> Request {
+        let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(count as u64)];
         self.script(Script::Holdings, partition, args)
     }
 

@@ -5,47 +5,41 @@ use crate::{
     broker::redis::epoch::serial_of,
     metrics::RedisMetrics,
     redis::{
-        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId, connection::Connection,
-        layout::Server, lives::Lives, reply,
+        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
+        layout::Server,
+        lives::Lives,
+        patient::{AskError, Patient},
+        reply,
     },
 };
 use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use prometheus::HistogramVec;
-use redis::{RedisError, Value};
+use redis::Value;
 use skywave_protocol::position::Origin;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
 
 /// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000 bytes):
 /// so long what else is asked of it waits.
 pub const MAX_VISITED: usize = 192;
 /// The most payload bytes that one call answers, unless a single one is larger.
 const MAX_BYTES: usize = 128 << 10;
-/// For how long nothing may come of what was asked on a connection. On a slow path, answers come one behind the other.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an answer may take, however many come before it.
-const LONGEST: Duration = Duration::from_secs(600);
 /// How often a connection is tried on which nothing may have to be read for hours.
 const TRIAL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why the log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    #[error("{0}")]
-    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("the other region answered with {0}")]
     Malformed(#[from] Malformed),
     #[error("there is no connection")]
     NoWay,
-    #[error("nothing was answered for {} s", TIMEOUT.as_secs())]
-    Silent,
 }
 
 /// Which part of a partition's log.
@@ -167,32 +161,7 @@ pub struct Share {
 struct Way {
     /// The name of the server.
     server: Arc<str>,
-    connection: Connection,
-    answers: Arc<Answers>,
-}
-
-/// When the last answer came on a connection.
-struct Answers(Mutex<Instant>);
-
-impl Answers {
-    fn new() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-
-    /// Waits for an answer, for as long as those come that were asked for before.
-    async fn wait<T>(&self, answer: impl Future<Output = T>) -> Result<T, PullError> {
-        let (asked, mut answer) = (Instant::now(), std::pin::pin!(answer));
-        loop {
-            let silent_since = asked.max(*self.0.lock());
-            if let Ok(answer) = timeout_at(silent_since + TIMEOUT, &mut answer).await {
-                *self.0.lock() = Instant::now();
-                return Ok(answer);
-            }
-            if *self.0.lock() <= silent_since {
-                return Err(PullError::Silent);
-            }
-        }
-    }
+    connection: Patient,
 }
 
 /// Connections of its own to another region's Redis, so that a backlog holds up nothing else.
@@ -203,14 +172,14 @@ pub struct RemoteLog {
     keys: Keys,
     pub region: Origin,
     /// What it is called in metrics, logs and `CLIENT LIST`.
-    name: String,
+    name: Arc<str>,
     durations: HistogramVec,
 }
 
 impl RemoteLog {
     /// Not connected yet.
     pub fn new(endpoint: &Endpoint, keys: Keys, region: Origin, metrics: &RedisMetrics) -> Self {
-        let (endpoint, name) = (endpoint.clone(), format!("bridge-{region}"));
+        let (endpoint, name) = (endpoint.clone(), format!("bridge-{region}").into());
         let durations = metrics.command_duration.clone();
         Self { endpoint, ways: Mutex::default(), keys, region, name, durations }
     }
@@ -247,9 +216,8 @@ impl RemoteLog {
         let Server { name: server, endpoint } = &share.server;
         let connect = async |partitions: Vec<u16>| {
             let log = self.keys.log(partitions[0]);
-            let mut connection = endpoint.connect_for(&log, &self.name).await?;
-            connection.commands.set_response_timeout(LONGEST);
-            let way = Way { server: server.clone(), connection, answers: Arc::new(Answers::new()) };
+            let connection = Patient::connect(endpoint, &log, &self.name, &self.durations).await?;
+            let way = Way { server: server.clone(), connection };
             self.ways.lock().extend(partitions.into_iter().map(|partition| (partition, way.clone())));
             Ok(())
         };
@@ -269,12 +237,9 @@ impl RemoteLog {
     async fn try_again_and_again(&self, partition: u16) -> PullError {
         loop {
             tokio::time::sleep(TRIAL_INTERVAL).await;
-            let Ok(Way { mut connection, answers, .. }) = self.way(partition) else {
-                return PullError::NoWay;
-            };
-            let tried = answers.wait(connection.require_master()).await;
-            if let Err(error) = tried.and_then(|tried| Ok(tried?)) {
-                return error;
+            let Ok(Way { connection, .. }) = self.way(partition) else { return PullError::NoWay };
+            if let Err(error) = connection.try_master().await {
+                return error.into();
             }
         }
     }
@@ -299,14 +264,7 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn ask(&self, partition: u16, request: &Request) -> Result<Value, PullError> {
-        let Way { mut connection, answers, .. } = self.way(partition)?;
-        let begun = Instant::now();
-        let command = connection.command(request);
-        let answer = answers.wait(connection.commands.send_packed_command(&command)).await?;
-        let value = answer?.extract_error()?;
-        let duration = self.durations.with_label_values(&[&*self.name, request.name()]);
-        duration.observe(begun.elapsed().as_secs_f64());
-        Ok(value)
+        Ok(self.way(partition)?.connection.ask(request).await?)
     }
 
     /// Whether these partitions are still where they were.
@@ -314,7 +272,7 @@ impl RemoteLog {
     /// # Errors
     /// See [`PullError`].
     pub async fn are_unmoved(&self, partitions: impl IntoIterator<Item = u16>) -> Result<bool, PullError> {
-        let layout = self.endpoint.layout().await?;
+        let layout = self.endpoint.layout().await.map_err(AskError::from)?;
         for partition in partitions {
             let server = layout.slots.server_of(self.keys.log(partition).as_bytes());
             if self.way(partition)?.server != layout.servers[server].name {
@@ -336,28 +294,4 @@ fn lanes(partitions: impl IntoIterator<Item = u16>) -> impl Iterator<Item = Vec<
         lanes.entry(partition % LANES).or_default().push(partition);
     }
     lanes.into_values()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::future::{join_all, pending};
-    use tokio::time::sleep;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_waited_for_while_others_come_before_it_and_not_where_none_does() {
-        let (answers, begun) = (Answers::new(), Instant::now());
-        let comes = |number: u32| {
-            answers.wait(async move {
-                sleep(number * TIMEOUT / 4).await;
-                number
-            })
-        };
-        let came = join_all((1..=9).map(comes)).await;
-        assert!(came.into_iter().map(Result::unwrap).eq(1..=9));
-        assert_eq!(begun.elapsed(), 9 * TIMEOUT / 4);
-        let (before, never) = tokio::join!(comes(2), answers.wait(pending::<()>()));
-        assert!(before.is_ok() && matches!(never, Err(PullError::Silent)));
-        assert_eq!(begun.elapsed(), 9 * TIMEOUT / 4 + 2 * TIMEOUT / 4 + TIMEOUT);
-    }
 }

@@ -1,7 +1,7 @@
 //! One stretch of mirroring, over which no change is missed unnoticed. Partitions may be on servers of their own: one that
 //! cannot be asked, there or here, keeps what it had for as long as the region's lease runs, and holds up no other.
 
-use super::{Away, Mirror, Patience, partition::Partition};
+use super::{Away, Mirror, Patience, comparing::Comparing, partition::Partition};
 use crate::{
     broker::BrokerError,
     presence::{
@@ -195,14 +195,23 @@ impl<'a> Session<'a> {
             return;
         }
         let mirror = self.mirror;
-        let comparing = stream::iter(due)
-            .map(|(number, holders)| async move { (number, mirror.compare(number, &holders).await) })
+        let comparing = match Comparing::begin(mirror).await {
+            Ok(comparing) => comparing,
+            Err(error) => {
+                tracing::debug!(%error, region = &*mirror.remote.name, "members are compared later");
+                due.iter().for_each(|(number, _)| self.partition(*number).compare());
+                return;
+            }
+        };
+        let each = &comparing;
+        let compared = stream::iter(due)
+            .map(|(number, holders)| async move { (number, each.compare(number, &holders).await) })
             .buffer_unordered(COMPARED);
-        tokio::pin!(comparing);
+        tokio::pin!(compared);
         let mut renewing = tokio::time::interval(TURN);
         loop {
             tokio::select! {
-                compared = comparing.next() => match compared {
+                one = compared.next() => match one {
                     Some((_, Ok(()))) => {}
                     Some((number, Err(away))) => {
                         tracing::debug!(region = &*mirror.remote.name, partition = number, %away, "members are compared later");
