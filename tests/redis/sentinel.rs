@@ -144,16 +144,17 @@ impl Torn {
 
     /// Whoever asks is led to the old master still.
     async fn untold() -> Self {
-        Self::untold_by(async |port| format!("redis://127.0.0.1:{port}")).await
+        Self::untold_by(async |said, _| format!("redis://127.0.0.1:{said}")).await
     }
 
-    /// As [`Self::untold`]; whoever asks does so at the URL that is given for the port of who is said to be the master.
-    async fn untold_by(url: impl AsyncFnOnce(u16) -> String) -> Self {
+    /// As [`Self::untold`]; whoever asks does so at the URL that is given for two ports: that of who is said to be the master, and
+    /// the old master's own.
+    async fn untold_by(url: impl AsyncFnOnce(u16, u16) -> String) -> Self {
         let old_master = RedisServer::start().await;
         let new_master = replica_of(&old_master).await;
         let (told, asked) = (Arc::new(AtomicU16::new(old_master.port())), Arc::default());
         let port = counting_address(told.clone(), Arc::clone(&asked)).await;
-        let node = Node::with(settings_at(&url(port).await)).await.unwrap();
+        let node = Node::with(settings_at(&url(port, old_master.port()).await)).await.unwrap();
         let first = node.publish(1).await;
         node.deliveries(1).await;
         let log = node.redis.keys.log(node.redis.keys.partition(&channel()));
@@ -234,6 +235,15 @@ async fn sentinel_that_names(master: u16, is_silent: Arc<AtomicBool>) -> u16 {
     port
 }
 
+/// The URL of sentinels, each of which names a server until it falls silent.
+async fn sentinels_that_name<const COUNT: usize>(masters: [(u16, Arc<AtomicBool>); COUNT]) -> String {
+    let mut hosts = Vec::new();
+    for (master, is_silent) in masters {
+        hosts.push(format!("127.0.0.1:{}", sentinel_that_names(master, is_silent).await));
+    }
+    format!("redis+sentinel://{}/main", hosts.join(","))
+}
+
 async fn name_master(client: TcpStream, master: u16) -> io::Result<()> {
     let mut lines = BufReader::new(client).lines();
     let length = |line: String| line[1..].parse::<usize>().unwrap();
@@ -256,16 +266,22 @@ async fn name_master(client: TcpStream, master: u16) -> io::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_saw_what_a_new_master_began_gets_nothing_again_though_two_of_three_sentinels_are_silent() {
     let falls_silent = Arc::new(AtomicBool::default());
-    let torn = Torn::untold_by(async |master| {
-        let mut sentinels = Vec::new();
-        for is_silent in [falls_silent.clone(), falls_silent.clone(), Arc::default()] {
-            let port = sentinel_that_names(master, is_silent).await;
-            sentinels.push(format!("127.0.0.1:{port}"));
-        }
-        format!("redis+sentinel://{}/main", sentinels.join(","))
+    let torn = Torn::untold_by(async |said, _| {
+        let silent = || (said, falls_silent.clone());
+        sentinels_that_name([silent(), silent(), (said, Arc::default())]).await
     })
     .await;
     falls_silent.store(true, Ordering::Release);
+    torn.tell();
+    torn.gets_nothing_again(async || {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_saw_what_a_new_master_began_gets_nothing_again_though_the_first_sentinel_names_the_old_one() {
+    let torn = Torn::untold_by(async |said, old| {
+        sentinels_that_name([(old, Arc::default()), (said, Arc::default())]).await
+    })
+    .await;
     torn.tell();
     torn.gets_nothing_again(async || {}).await;
 }
