@@ -96,14 +96,37 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Drain(arguments) => drain::run(&arguments).map(done),
     };
     outcome.unwrap_or_else(|error| {
-        terminal::tell(&format!("{error:#}"));
+        terminal::tell(&told(&error));
         if error.is::<UsageError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     })
+}
+
+/// An error with its causes, each once: many tell theirs themselves.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = std::io::Error::other("the disk is full");
+        let within = anyhow::Error::new(skywave::server::StartError::Listen(
+            skywave::transport::sockets::ListenError { address: ([127, 0, 0, 1], 1).into(), source: cause },
+        ));
+        assert_eq!(told(&within), "cannot listen on 127.0.0.1:1: the disk is full");
+        let without = anyhow::Error::new(std::io::Error::other("the disk is full")).context("cannot write");
+        assert_eq!(told(&without), "cannot write: the disk is full");
+    }
 
     #[test]
     fn a_command_ends_though_something_blocks_a_thread() {

@@ -27,8 +27,8 @@ pub enum ConnectError {
     Redis(#[from] RedisError),
     #[error("{}: {source}", path.display())]
     Authorities { path: PathBuf, source: io::Error },
-    #[error("no sentinel knows a master of `{0}` that answers")]
-    NoMaster(String),
+    #[error("no sentinel knows a master of `{service}` that answers: {why}")]
+    NoMaster { service: String, why: String },
     #[error("no server of the cluster tells who has which slot: {0}")]
     NoCluster(String),
     #[error("no answer within {} s", TIMEOUT.as_secs())]

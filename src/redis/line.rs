@@ -6,7 +6,7 @@
 
 use super::{
     batch::{self, Broken, Call, Outcome, UnderWay},
-    connection::{ConnectError, Connection, RECONNECT_PAUSE},
+    connection::{Connection, RECONNECT_PAUSE},
     endpoint::Endpoint,
     lines::{Sign, Switchboard},
     pulse::Pulse,
@@ -169,8 +169,7 @@ impl Pipe {
                     }
                     return Some(connection);
                 }
-                Err(ConnectError::Stranger(_)) => self.endpoint.ownership.tell(),
-                Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
+                Err(error) => self.endpoint.ownership.tell_unreachable(&error),
             }
         }
     }

@@ -160,7 +160,7 @@ impl Keeper {
                         self.take(layout);
                         is_known = true;
                     }
-                    Err(error) => tracing::debug!(%error, "it is not known yet who has which keys"),
+                    Err(error) => self.endpoint.ownership.tell_unreachable(&error),
                 }
             }
             let is_well = is_known && self.wiring.switchboard.is_available();

@@ -28,6 +28,8 @@ const IMPATIENT_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_SHOWN: usize = 64;
 /// What is wrong is told again this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
+/// Why it cannot be reached is told no more often: servers of one Redis may have reasons of their own.
+const TOLD_ANEW: Duration = Duration::from_secs(2);
 
 /// Why a Redis is not the one that it is taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +102,8 @@ pub struct Ownership {
     standing: watch::Sender<(Standing, Instant)>,
     /// What was told last, and when.
     told: Mutex<Option<(Standing, Instant)>>,
+    /// Why it could not be reached, as told last, and when.
+    told_unreachable: Mutex<Option<(String, Instant)>>,
 }
 
 impl Ownership {
@@ -123,6 +127,7 @@ impl Ownership {
             place: RedisUrl::place(address.url.expose()),
             standing: watch::Sender::new((Standing::Unknown, Instant::now())),
             told: Mutex::default(),
+            told_unreachable: Mutex::default(),
         })
     }
 
@@ -259,6 +264,29 @@ impl Ownership {
             (Standing::Recognized { .. }, _) => {}
         }
         *told = Some((now, Instant::now()));
+    }
+
+    /// Says in the log why a connection could not be made: for all connections once, when the reason is another one, and
+    /// from time to time.
+    pub fn tell_unreachable(&self, error: &ConnectError) {
+        if matches!(error, ConnectError::Stranger(_) | ConnectError::Unrecognized) {
+            // What it is depends on another connection, which tells.
+            return self.tell();
+        }
+        let why = error.to_string();
+        let mut told = self.told_unreachable.lock();
+        let is_due = told
+            .as_ref()
+            .is_none_or(|(before, at)| at.elapsed() >= if *before == why { TOLD_AGAIN } else { TOLD_ANEW });
+        if is_due {
+            tracing::warn!(
+                region = &*self.region,
+                place = self.place,
+                error = why,
+                "no connection to Redis can be made"
+            );
+            *told = Some((why, Instant::now()));
+        }
     }
 
     /// Looks whose the Redis is again and again, for as long as it is polled.

@@ -50,7 +50,8 @@ impl Sentinels {
             questions.push(self.ask(sentinel).boxed());
         }
         let asked = hedging::ask(questions).await;
-        asked.map_err(|_| ConnectError::NoMaster(self.service.clone()))
+        asked
+            .map_err(|error| ConnectError::NoMaster { service: self.service.clone(), why: error.to_string() })
     }
 
     async fn ask(&self, sentinel: &Client) -> Result<Client, ConnectError> {
@@ -62,11 +63,7 @@ impl Sentinels {
         let master = self.dialling.client(self.master.clone().set_addr(moved(&self.master, host, port)))?;
         let mut connection = master.get_multiplexed_async_connection_with_config(&config).await?;
         let role = redis::cmd("ROLE").query_async(&mut connection).await?;
-        if reply::is_of_master(&role) {
-            Ok(master)
-        } else {
-            Err(ConnectError::NoMaster(self.service.clone()))
-        }
+        if reply::is_of_master(&role) { Ok(master) } else { Err(ConnectError::Replica) }
     }
 }
 

@@ -176,7 +176,7 @@ impl<L: Listener> Subscription<L> {
                 tokio::time::sleep(backoff.pause()).await;
                 match Hearing::open(&self.redis, &self.channels).await {
                     Ok(hearing) => break hearing,
-                    Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
+                    Err(error) => self.redis.endpoint.ownership.tell_unreachable(&error),
                 }
             };
             tracing::info!("what other nodes say is heard again");

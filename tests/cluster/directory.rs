@@ -80,6 +80,23 @@ async fn a_node_that_waits_for_its_id_ends_when_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_redis_cannot_be_reached_any_more_stands_in_the_log() {
+    let redis = RedisServer::start().await;
+    let (_node, mut told) = process::start_told(&redis, "a").await;
+    // As after a change of its password.
+    let told_why = async {
+        let mut line = String::new();
+        while !line.contains("Authentication required") {
+            line.clear();
+            assert!(soon(told.read_line(&mut line)).await.unwrap() > 0, "it has ended");
+        }
+        line
+    };
+    let (line, ()) = tokio::join!(told_why, redis.lock_out(true, Duration::from_secs(5)));
+    assert!(line.contains("WARN") && line.contains(&redis.url()), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_killed_starts_again_with_its_id() {
     let redis = RedisServer::start().await;
     let mut killed = Process::start(&redis, "a").await;

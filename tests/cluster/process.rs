@@ -70,13 +70,21 @@ pub async fn terminate(child: &Child) {
     assert!(soon(Command::new("kill").args(["-TERM", &pid]).status()).await.unwrap().success());
 }
 
+/// Starts a node; what it logs.
+pub async fn start_told(redis: &RedisServer, id: &str) -> (Child, BufReader<ChildStderr>) {
+    let (mut child, told) = begin(redis, id);
+    let mut ready = BufReader::new(child.stdout.take().unwrap()).lines();
+    soon(ready.next_line()).await.unwrap().expect("it has ended");
+    (child, told)
+}
+
 /// Begins to start a node; what it logs.
 pub fn begin(redis: &RedisServer, id: &str) -> (Child, BufReader<ChildStderr>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
     let settings = settings(redis, id, "https://localhost", "127.0.0.1:0", &[]);
     command.args(["serve", "--dev"]).env_clear().envs(settings).kill_on_drop(true);
     let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let told = BufReader::new(child.stderr.take().unwrap());
     (child, told)
 }

@@ -328,7 +328,7 @@ async fn a_service_that_no_sentinel_knows_is_named() {
     eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
     let url = sentinels.url().replace("/main", "/other");
     let refused = Node::with(settings_at(&url)).await.err().unwrap();
-    assert!(matches!(&refused, ConnectError::NoMaster(service) if service == "other"), "{refused}");
+    assert!(matches!(&refused, ConnectError::NoMaster { service, .. } if service == "other"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

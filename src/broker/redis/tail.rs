@@ -188,7 +188,7 @@ impl Tail {
                 tokio::time::sleep(backoff.pause()).await;
                 match self.connect().await {
                     Ok(connection) => break connection,
-                    Err(error) => tracing::debug!(%error, "Redis cannot be reached yet"),
+                    Err(error) => self.endpoint.ownership.tell_unreachable(&error),
                 }
             };
         }

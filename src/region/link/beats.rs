@@ -125,7 +125,7 @@ impl Listener {
                     tracing::debug!(%error, connection = self.name, "beats are not heard");
                 }
                 Err(error) => {
-                    tracing::debug!(%error, connection = self.name, "Redis cannot be reached yet");
+                    self.redis.endpoint.ownership.tell_unreachable(&error);
                 }
             }
             if heard.send(Heard::Deaf).await.is_err() {
