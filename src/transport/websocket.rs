@@ -4,6 +4,7 @@ mod connection;
 mod handshake;
 mod line;
 mod outlet;
+mod turns;
 
 use super::{canonical, hasten};
 use crate::{
@@ -18,12 +19,15 @@ use hyper_util::{
     server::conn::auto,
 };
 use line::Line;
+use prometheus::IntCounterVec;
 use std::{iter, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
+use turns::Turns;
 
 /// Sessions that may share one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
@@ -34,42 +38,90 @@ const HTTP2_CONNECTION_WINDOW: u32 = MAX_STREAMS * HTTP2_STREAM_WINDOW;
 const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// For how many seconds' worth of turns there are connections without TLS that are no session yet.
+const PLAIN_SECONDS: usize = 8;
 /// How long to wait after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts WebSocket sessions for the node's life; over TLS when there is an acceptor.
-pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let connections = Quota::new(node.config.limits.transports_per_address());
-    let refused = |reason| node.metrics.handshakes_refused.with_label_values(&[reason]);
+/// Accepts WebSocket sessions over TLS for the node's life. Who comes waits for the turn of its handshake.
+pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: TlsAcceptor) {
+    let mut entrance = Entrance::new(&node, listener);
     let mut line = Line::new(node.config.limits.handshakes_per_second);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            caller = entrance.caller() => if line.join(caller).is_some() {
+                entrance.refused("handshake_rate");
+            },
+            () = node.handshake_turn(), if !line.is_empty() => {
+                // Who says no more cannot end a TLS handshake: a turn would be wasted.
+                let next = iter::from_fn(|| line.next()).find(|caller| !caller.says_no_more());
+                if let Some(caller) = next {
+                    tokio::spawn(caller.serve_tls(node.clone(), tls.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Accepts WebSocket sessions without TLS for the node's life. Who asks for a session waits for its turn.
+pub async fn listen_plain(node: Arc<Node>, listener: TcpListener) {
+    let mut entrance = Entrance::new(&node, listener);
+    let per_second = node.config.limits.handshakes_per_second;
+    let turns = Arc::new(Turns::new(per_second));
+    let room = Arc::new(Semaphore::new((per_second as usize).saturating_mul(PLAIN_SECONDS)));
+    let mut giving = pin!(turns.give(|| node.handshake_turn()));
+    loop {
+        let caller = tokio::select! {
+            caller = entrance.caller() => caller,
+            () = &mut giving => return,
+        };
+        match room.clone().try_acquire_owned() {
+            Ok(place) => {
+                let serving = caller.serve_plain(node.clone(), turns.clone());
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(place);
+                });
+            }
+            Err(_) => entrance.refused("handshake_rate"),
+        }
+    }
+}
+
+/// Where connections come in.
+struct Entrance {
+    listener: TcpListener,
+    connections: Arc<Quota<AddressBlock>>,
+    handshakes_refused: IntCounterVec,
+}
+
+impl Entrance {
+    fn new(node: &Node, listener: TcpListener) -> Self {
+        let connections = Quota::new(node.config.limits.transports_per_address());
+        Self { listener, connections, handshakes_refused: node.metrics.handshakes_refused.clone() }
+    }
+
+    /// The next one who comes, and may.
+    async fn caller(&mut self) -> Caller {
+        loop {
+            match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let address = canonical(address);
-                    match connections.take(AddressBlock::of(address.ip())) {
-                        Some(place) => {
-                            if line.join(Caller { stream, address, _place: place }).is_some() {
-                                refused("handshake_rate").inc();
-                            }
-                        }
-                        None => refused("address_connections").inc(),
+                    match self.connections.take(AddressBlock::of(address.ip())) {
+                        Some(place) => return Caller { stream, address, _place: place },
+                        None => self.refused("address_connections"),
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            },
-            () = node.handshake_turn(), if !line.is_empty() => {
-                // Who says no more cannot end a TLS handshake: a turn would be wasted.
-                let is_lost = |caller: &Caller| tls.is_some() && caller.says_no_more();
-                let next = iter::from_fn(|| line.next()).find(|caller| !is_lost(caller));
-                if let Some(caller) = next {
-                    tokio::spawn(caller.serve(node.clone(), tls.clone()));
-                }
             }
         }
+    }
+
+    fn refused(&self, reason: &str) {
+        self.handshakes_refused.with_label_values(&[reason]).inc();
     }
 }
 
@@ -87,42 +139,44 @@ impl Caller {
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
-    async fn serve(self, node: Arc<Node>, tls: Option<TlsAcceptor>) {
+    async fn serve_tls(self, node: Arc<Node>, tls: TlsAcceptor) {
         let Self { stream, address, _place } = self;
         if let Err(error) = hasten(&stream) {
             tracing::debug!(%address, %error, "the peer went at once");
             return;
         }
-        match tls {
-            Some(tls) => serve_tls(node, stream, address, tls).await,
-            None => serve_http(node, stream, address).await,
+        let patience = node.config.limits.connect_timeout;
+        match tokio::time::timeout(patience, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_http(Endpoint::new(node, address, None), stream, patience).await,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "TLS handshake failed");
+                node.metrics.handshakes_refused.with_label_values(&["tls"]).inc();
+            }
+            Err(_) => node.metrics.handshakes_refused.with_label_values(&["tls_timeout"]).inc(),
         }
     }
-}
 
-async fn serve_tls(node: Arc<Node>, stream: TcpStream, address: SocketAddr, tls: TlsAcceptor) {
-    let handshake = tokio::time::timeout(node.config.limits.connect_timeout, tls.accept(stream));
-    match handshake.await {
-        Ok(Ok(stream)) => serve_http(node, stream, address).await,
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "TLS handshake failed");
-            node.metrics.handshakes_refused.with_label_values(&["tls"]).inc();
+    async fn serve_plain(self, node: Arc<Node>, turns: Arc<Turns>) {
+        let Self { stream, address, _place } = self;
+        match hasten(&stream) {
+            Ok(()) => {
+                let patience = node.config.limits.connect_timeout;
+                serve_http(Endpoint::new(node, address, Some(turns)), stream, patience).await;
+            }
+            Err(error) => tracing::debug!(%address, %error, "the peer went at once"),
         }
-        Err(_) => node.metrics.handshakes_refused.with_label_values(&["tls_timeout"]).inc(),
     }
 }
 
 /// Answers HTTP on one connection until it was upgraded, closed, or served no session for a while.
-async fn serve_http<S>(node: Arc<Node>, stream: S, address: SocketAddr)
+async fn serve_http<S>(endpoint: Endpoint, stream: S, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let patience = node.config.limits.connect_timeout;
-    let endpoint = Endpoint::new(node, address);
-    let answering = endpoint.clone();
+    let (answering, address) = (endpoint.clone(), endpoint.address());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let answer = answering.answer(request);
-        async move { Ok::<_, std::convert::Infallible>(answer) }
+        let endpoint = answering.clone();
+        async move { Ok::<_, std::convert::Infallible>(endpoint.answer(request).await) }
     });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD_BYTES);

@@ -8,6 +8,7 @@ use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
+use skywave::server::start_drain;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -135,11 +136,24 @@ async fn a_request_that_is_no_session_gets_the_fitting_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_asks_for_the_health_of_its_backend_is_answered_where_sessions_are() {
     let target = Target::new().await;
-    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answers =
-        [ask(plain(&target).await, request).await, ask(encrypted(&target, "http/1.1").await, request).await];
-    for answer in answers {
-        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    let ask_both = async |request: &str| {
+        let request = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        [
+            ask(plain(&target).await, request.as_bytes()).await,
+            ask(encrypted(&target, "http/1.1").await, request.as_bytes()).await,
+        ]
+    };
+    for request in ["GET /healthz", "HEAD /healthz", "GET /readyz", "HEAD /readyz"] {
+        for answer in ask_both(request).await {
+            assert!(answer.starts_with("http/1.1 200"), "{request}: {answer}");
+        }
+    }
+    // A balancer that keeps a client at its node has to know that another one is to be chosen.
+    start_drain(target.server.node());
+    for (request, status) in [("GET /healthz", "200"), ("GET /readyz", "503")] {
+        for answer in ask_both(request).await {
+            assert!(answer.starts_with(&format!("http/1.1 {status}")), "{request}: {answer}");
+        }
     }
 }
 

@@ -60,3 +60,34 @@ async fn who_gave_up_takes_no_turn_from_who_waits() {
     let _ = soon(waits.read_to_end(&mut Vec::new())).await;
     assert_eq!(node.metrics.handshakes_refused.with_label_values(&["tls"]).get(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_that_checks_a_node_is_answered_however_many_wait_for_a_session() {
+    let world = World::new(&[("LIMITS__HANDSHAKES_PER_SECOND", "1")]).await;
+    let address = world.server.plain().unwrap();
+    let ask = async |path: &str, more: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    while world.server.node().take_handshake().is_ok() {}
+    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        waiting.push(ask("/v1/connect", upgrade).await);
+    }
+    for path in ["/healthz", "/readyz"] {
+        let mut check = ask(path, "Connection: close\r\n").await;
+        // Two who came later would have had the turn before.
+        waiting.extend([ask("/v1/connect", upgrade).await, ask("/v1/connect", upgrade).await]);
+        let mut answer = Vec::new();
+        soon(check.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+    let refused = world.server.node().metrics.handshakes_refused.with_label_values(&["handshake_rate"]);
+    let mut first = Vec::new();
+    soon(waiting[0].read_to_end(&mut first)).await.unwrap();
+    assert!(first.starts_with(b"HTTP/1.1 503") && refused.get() > 0, "{}", String::from_utf8_lossy(&first));
+}

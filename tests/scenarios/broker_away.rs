@@ -668,7 +668,7 @@ async fn connect(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
 async fn dial(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let listening = tokio::spawn(websocket::listen(node, listener, None));
+    let listening = tokio::spawn(websocket::listen_plain(node, listener));
     let dialer = Dialer::new(DialOptions { encoding: Encoding::Json, ..DialOptions::default() }).unwrap();
     let connection = soon(dialer.dial(&url, TransportKind::WebSocket)).await.unwrap();
     let peer = Peer::over(connection);

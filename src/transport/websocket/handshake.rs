@@ -1,10 +1,10 @@
 //! The HTTP side of a WebSocket: checks the request, answers it, and starts the session once upgraded.
 
-use super::connection::WebSocketConnection;
+use super::{connection::WebSocketConnection, turns::Turns};
 use crate::{node::Node, session, transport::choose_subprotocol};
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{
         CONNECTION, CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -23,8 +23,10 @@ use std::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// For a proxy's checks of its backends, which reach no other port.
+/// For a proxy's checks of its backends, which reach no other port: whether the process answers, …
 const HEALTH_PATH: &str = "/healthz";
+/// … and whether it takes new sessions.
+const READY_PATH: &str = "/readyz";
 
 type Answer = Response<Full<Bytes>>;
 
@@ -34,6 +36,8 @@ pub struct Endpoint {
     node: Arc<Node>,
     address: SocketAddr,
     sessions: Arc<AtomicUsize>,
+    /// Where each session needs a turn.
+    turns: Option<Arc<Turns>>,
 }
 
 /// A request that asks for a WebSocket in the right way.
@@ -45,8 +49,12 @@ struct Accepted {
 }
 
 impl Endpoint {
-    pub fn new(node: Arc<Node>, address: SocketAddr) -> Self {
-        Self { node, address, sessions: Arc::default() }
+    pub fn new(node: Arc<Node>, address: SocketAddr, turns: Option<Arc<Turns>>) -> Self {
+        Self { node, address, sessions: Arc::default(), turns }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Sessions that run over this HTTP connection, or are about to.
@@ -55,18 +63,34 @@ impl Endpoint {
     }
 
     /// Answers a request; a good one becomes a session in the background.
-    pub fn answer(&self, mut request: Request<Incoming>) -> Answer {
+    pub async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let path = self.node.config.node.path_below(request.uri().path());
-        if path == HEALTH_PATH && request.method() == Method::GET {
-            return text(StatusCode::OK, "ok\n");
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            match (path, self.node.unready()) {
+                (HEALTH_PATH, _) => return text(StatusCode::OK, "ok\n"),
+                (READY_PATH, None) => return text(StatusCode::OK, "ready\n"),
+                (READY_PATH, Some(reason)) => return text(StatusCode::SERVICE_UNAVAILABLE, reason),
+                _ => {}
+            }
         }
         let accepted = match self.check(&request) {
             Ok(accepted) => accepted,
             Err((status, message)) => {
-                self.node.metrics.handshakes_refused.with_label_values(&[status.as_str()]).inc();
+                self.refused(status.as_str());
                 return refusal(status, message);
             }
         };
+        if let Some(turns) = &self.turns
+            && turns.take().await.is_err()
+        {
+            self.refused("handshake_rate");
+            let mut refusal = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many come at once");
+            if request.version() < Version::HTTP_2 {
+                // A proxy would keep it for others.
+                refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return refusal;
+        }
         let upgrade = hyper::upgrade::on(&mut request);
         let (node, address, sessions) = (self.node.clone(), self.address, self.sessions.clone());
         sessions.fetch_add(1, Ordering::Relaxed);
@@ -79,6 +103,10 @@ impl Endpoint {
             sessions.fetch_sub(1, Ordering::Relaxed);
         });
         accepted_answer(accepted.accept_key, accepted.subprotocol)
+    }
+
+    fn refused(&self, reason: &str) {
+        self.node.metrics.handshakes_refused.with_label_values(&[reason]).inc();
     }
 
     fn check(&self, request: &Request<Incoming>) -> Result<Accepted, (StatusCode, &'static str)> {
@@ -175,15 +203,15 @@ fn accepted_answer(accept_key: Option<String>, subprotocol: Option<&'static str>
 fn text(status: StatusCode, body: &'static str) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
 fn refusal(status: StatusCode, message: &'static str) -> Answer {
     let mut response = text(status, message);
     if status == StatusCode::UPGRADE_REQUIRED {
-        response.headers_mut().insert(UPGRADE, http::HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, http::HeaderValue::from_static("13"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
     response
 }
