@@ -34,7 +34,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     task::JoinSet,
 };
@@ -391,6 +391,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
+    if !config.dev {
+        tokio::spawn(take_hangups(signal(SignalKind::hangup())?));
+    }
     let server = tokio::select! {
         started = Server::start(config) => started?,
         () = signalled() => return Ok(()),
@@ -411,6 +414,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         () = told_twice => tracing::warn!("stopped at once"),
     }
     Ok(())
+}
+
+/// A service manager's reload, or the hook that has renewed a certificate, is no order to end. With `--dev` it is: there it
+/// is the terminal that closes.
+async fn take_hangups(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(
+            "SIGHUP: certificates are read anew whenever their files change; the rest of the configuration counts from the \
+             next start"
+        );
+    }
 }
 
 /// Waits for an order to move all sessions and to end then, and for its end.

@@ -30,6 +30,17 @@ async fn a_node_that_is_told_to_end_exits_with_0() {
     assert_eq!(node.end().await.code, Some(0));
 }
 
+#[tokio::test]
+async fn a_node_that_is_told_to_reload_goes_on() {
+    let settings = [("SKYWAVE_AUTH__ANONYMOUS", "true"), ("SKYWAVE_LISTEN__PUBLIC", "")];
+    let mut node = Running::start(&["serve"], &[&FREE_PORTS[..], &settings].concat());
+    node.line().await;
+    node.signal("-HUP").await;
+    node.told("SIGHUP").await;
+    node.interrupt().await;
+    assert_eq!(node.end().await.code, Some(0));
+}
+
 #[test]
 fn a_node_whose_port_or_redis_is_not_there_now_exits_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -61,15 +72,21 @@ async fn a_log_level_that_is_set_and_empty_silences_nothing() {
     assert!(wrong.contains("RUST_LOG"), "{wrong}");
 }
 
+/// The first line on a process' stdout.
+fn first_line(process: &mut std::process::Child) -> String {
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(process.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    line
+}
+
 #[test]
 fn a_node_has_room_for_more_connections_than_service_managers_begin_with() {
     let mut node = std::process::Command::new("sh");
     let serve = format!("ulimit -S -n 64 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
     node.args(["-c", &serve]).env_clear().envs(FREE_PORTS).stdout(std::process::Stdio::piped());
     let mut node = node.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let mut ready = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(node.stdout.take().unwrap()), &mut ready)
-        .unwrap();
+    let ready = first_line(&mut node);
     let admin = ready.trim_end().rsplit('=').next().unwrap();
     let answered = (0..80).map(|_| {
         let mut stream = TcpStream::connect(admin)?;

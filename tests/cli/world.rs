@@ -181,8 +181,13 @@ impl Running {
 
     /// Sends what Ctrl-C sends.
     pub async fn interrupt(&self) {
+        self.signal("-INT").await;
+    }
+
+    /// Sends a signal, such as `-HUP`.
+    pub async fn signal(&self, signal: &str) {
         let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
     }
 
     /// Waits until it ends by itself.
