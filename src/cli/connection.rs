@@ -333,6 +333,8 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "skywave_client=warn".to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("RUST_LOG: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where stderr cannot be written, that cannot be told there.
+    let log = log.log_internal_errors(false);
     log.without_time().with_target(false).with_ansi(false).init();
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

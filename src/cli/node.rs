@@ -63,6 +63,8 @@ fn start_log(config: &LogConfig) -> anyhow::Result<()> {
     };
     let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("{name}: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // That a line cannot be written would be told on stderr as well, and whoever tells it panics.
+    let log = log.log_internal_errors(false);
     match config.format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

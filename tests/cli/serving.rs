@@ -80,6 +80,22 @@ fn first_line(process: &mut std::process::Child) -> String {
     line
 }
 
+#[tokio::test]
+async fn a_node_whose_log_cannot_be_written_serves_all_the_same() {
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
+    node.args(["serve", "--dev"]).env_clear().envs(FREE_PORTS).stdout(std::process::Stdio::piped());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut node = node.stderr(full).spawn().unwrap();
+    let ready = first_line(&mut node);
+    let plain = ready.split(['=', ' ']).nth(4).unwrap();
+    let arguments = ["sub", "chat:1", "--token", "nonsense", "--url", &format!("http://{plain}")];
+    let output = run(&arguments, &[]).await;
+    node.kill().unwrap();
+    node.wait().unwrap();
+    // The node has logged it before it answered.
+    assert!(stderr(&output).contains("unauthenticated (3503)"), "{output:?}");
+}
+
 #[test]
 fn a_node_has_room_for_more_connections_than_service_managers_begin_with() {
     let mut node = std::process::Command::new("sh");
