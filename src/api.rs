@@ -43,13 +43,13 @@ use turns::Turns;
 
 /// Connections at a time; further ones wait in the kernel. More than are kept between requests and have a command
 /// together, so that health checks and metrics always find one.
-const MAX_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 2048;
 /// So many are kept open between requests; where there are more, each ends with its next answer.
 const MAX_KEPT_CONNECTIONS: usize = 256;
 /// Commands that are done at a time; each may hold a whole body.
 const MAX_COMMANDS: usize = 256;
 /// Commands that wait for their turn, with nothing read but their heads.
-const MAX_WAITING_COMMANDS: usize = 256;
+const MAX_WAITING_COMMANDS: usize = 1280;
 /// How long a request's head may take, and how long a connection may wait for its next request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest request head, in bytes.
