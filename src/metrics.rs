@@ -196,7 +196,7 @@ impl Metrics {
             )?,
             refusals: build.counters(
                 "skywave_refusals_total",
-                "Tokens, resume secrets, origins of pages and API keys that were not accepted",
+                "Tokens, resume secrets, origins of pages and API keys that were not accepted, and sessions beyond a limit",
                 "cause",
             )?,
             quic_retries: build.counter(

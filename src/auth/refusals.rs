@@ -4,6 +4,7 @@ use super::{AuthError, resume::ResumeError};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -21,10 +22,36 @@ pub enum Refusal<'a> {
     Resume(ResumeError),
     /// Of a session: the web page that asks for it.
     Origin(&'a str),
+    /// Of a session: it would be one too many.
+    Limit(Limit),
     /// Of a request to the API: its key.
     ApiKey,
     /// Of a request to the API: the host that it is for.
     Host,
+}
+
+/// What bounds sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Those of the node.
+    Node,
+    /// Those of an address.
+    Address(IpAddr),
+    /// Those of a user.
+    User,
+    /// Transports of an address on which nobody has said yet who comes.
+    Newcomers(IpAddr),
+}
+
+impl Limit {
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Node => "limits.sessions is reached",
+            Self::Address(_) => "limits.sessions_per_address is reached",
+            Self::User => "limits.sessions_per_user is reached",
+            Self::Newcomers(_) => "twice limits.sessions_per_address have not said yet who comes",
+        }
+    }
 }
 
 impl Refusal<'_> {
@@ -34,6 +61,7 @@ impl Refusal<'_> {
             Self::Token(error) => error.cause(),
             Self::Resume(error) => error.cause(),
             Self::Origin(_) => "the page's origin is not allowed",
+            Self::Limit(limit) => limit.cause(),
             Self::ApiKey => "the API key is missing or another one",
             Self::Host => "the API is for this machine alone",
         }
@@ -41,7 +69,7 @@ impl Refusal<'_> {
 
     fn outcome(self) -> &'static str {
         match self {
-            Self::Token(_) | Self::Origin(_) => "a session was refused",
+            Self::Token(_) | Self::Origin(_) | Self::Limit(_) => "a session was refused",
             Self::Resume(_) => "a session was not resumed and begins anew",
             Self::ApiKey | Self::Host => "a request to the API was refused",
         }
@@ -51,6 +79,14 @@ impl Refusal<'_> {
     fn origin(self) -> Option<String> {
         match self {
             Self::Origin(origin) => Some(origin.chars().take(MAX_ORIGIN).collect()),
+            _ => None,
+        }
+    }
+
+    /// Whose limit may be too low: behind a proxy all sessions are of its address.
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Limit(Limit::Address(address) | Limit::Newcomers(address)) => Some(address),
             _ => None,
         }
     }
@@ -65,7 +101,8 @@ impl Refusals {
     pub fn log(&self, refusal: Refusal<'_>) {
         let cause = refusal.cause();
         if let Some(more) = self.due(cause, Instant::now()) {
-            tracing::warn!(cause, more, origin = refusal.origin(), "{}", refusal.outcome());
+            let (origin, address) = (refusal.origin(), refusal.address().map(tracing::field::display));
+            tracing::warn!(cause, more, origin, address, "{}", refusal.outcome());
         }
     }
 
@@ -114,16 +151,18 @@ mod tests {
             refusals.log(Refusal::Resume(ResumeError::Invalid));
             refusals.log(Refusal::ApiKey);
             refusals.log(Refusal::ApiKey);
+            refusals.log(Refusal::Limit(Limit::Address([192, 0, 2, 1].into())));
         });
         let log = String::from_utf8(log.lock().clone()).unwrap();
         let lines: Vec<_> = log.lines().collect();
-        assert_eq!(lines.len(), 3, "{log}");
+        assert_eq!(lines.len(), 4, "{log}");
         assert!(
             lines[0].contains("a session was refused") && lines[0].contains(r"https://evil.example\n"),
             "{log}"
         );
         assert!(lines[1].contains("begins anew") && lines[1].contains(ResumeError::Invalid.cause()), "{log}");
         assert!(lines[2].contains("a request to the API was refused"), "{log}");
+        assert!(lines[3].contains("limits.sessions_per_address") && lines[3].contains("192.0.2.1"), "{log}");
     }
 
     struct Writer(Arc<Mutex<Vec<u8>>>);

@@ -7,7 +7,10 @@ use super::{
     registry::{self, Attached},
 };
 use crate::{
-    auth::{AuthError, Grant, refusals::Refusal},
+    auth::{
+        AuthError, Grant,
+        refusals::{Limit, Refusal},
+    },
     broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
     hub::outbox::Outbox,
@@ -70,8 +73,12 @@ pub async fn open<C: Connection>(
 ) -> Result<Opened, End> {
     let wait = node.config.limits.connect_timeout;
     // An HTTP/2 connection brings many, and what bounds sessions bounds none of them yet.
-    let place = node.newcomer_quota.take(AddressBlock::of(connection.address().ip()));
-    let _place = place.ok_or(End::Closed(CloseCode::Overloaded))?;
+    let address = connection.address().ip();
+    let place = node.newcomer_quota.take(AddressBlock::of(address));
+    let _place = place.ok_or_else(|| {
+        node.refused(Refusal::Limit(Limit::Newcomers(address)));
+        End::Closed(CloseCode::Overloaded)
+    })?;
     let connect = tokio::select! {
         connect = tokio::time::timeout(wait, first_frame(connection, outbox)) => connect,
         () = node.ends() => Ok(Err(End::Closed(CloseCode::Drain))),
@@ -228,11 +235,17 @@ fn places(
     }
     // The limit is each node's own. A session that was within that of another one has to find a place, and does not end.
     let too_many = if resumed { CloseCode::Overloaded } else { CloseCode::TooManySessions };
+    let refused = |limit, code| {
+        node.refused(Refusal::Limit(limit));
+        code
+    };
+    let address_limit = Limit::Address(address.ip());
     Ok(Places {
-        _node: node.session_quota.take(()).ok_or(CloseCode::Overloaded)?,
-        address: node.address_quota.take(block).ok_or(CloseCode::Overloaded)?,
+        _node: node.session_quota.take(()).ok_or_else(|| refused(Limit::Node, CloseCode::Overloaded))?,
+        address: (node.address_quota.take(block))
+            .ok_or_else(|| refused(address_limit, CloseCode::Overloaded))?,
         _user: match user {
-            Some(user) => Some(node.user_quota.take(user).ok_or(too_many)?),
+            Some(user) => Some(node.user_quota.take(user).ok_or_else(|| refused(Limit::User, too_many))?),
             None => None,
         },
     })

@@ -70,6 +70,8 @@ async fn one_address_has_so_many_sessions_and_no_more(way: Way) {
     let _two = admitted(&world, connect()).await.unwrap();
     // Whoever shares the address is innocent.
     has_no_place(admitted(&world, connect()).await);
+    let refusals = &world.server.node().metrics.refusals;
+    assert_eq!(refusals.with_label_values(&["limits.sessions_per_address is reached"]).get(), 1);
     let refused = soon(Client::connect(world.options())).await.unwrap_err();
     assert_eq!((refused.code(), refused.is_transient()), (Some(CloseCode::Overloaded.code()), true));
 }
