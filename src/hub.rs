@@ -14,13 +14,13 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 const SHARDS: usize = 64;
 
-type Shard = RwLock<HashMap<Channel, Vec<Subscriber>>>;
+type Shard = RwLock<HashMap<Channel, Audience>>;
 
 /// All subscriptions of this node.
 pub struct Hub {
@@ -29,11 +29,43 @@ pub struct Hub {
     joined: AtomicU64,
 }
 
+/// The subscribers of a channel. Coming, leaving and looking whether anybody is told of presence cost the same however many
+/// there are.
+struct Audience {
+    all: Vec<Subscriber>,
+    /// How many want to be told who comes and goes.
+    watching: usize,
+}
+
 struct Subscriber {
     outbox: Arc<Outbox>,
     lane: LaneId,
     /// Wants to be told who comes and goes.
     presence: bool,
+    place: Place,
+}
+
+/// Where a subscriber stands among all of its channel. It changes under the lock of these only.
+type Place = Arc<AtomicUsize>;
+
+impl Audience {
+    fn push(&mut self, subscriber: Subscriber) {
+        subscriber.place.store(self.all.len(), Ordering::Relaxed);
+        self.watching += usize::from(subscriber.presence);
+        self.all.push(subscriber);
+    }
+
+    fn remove(&mut self, place: &Place) {
+        let index = place.load(Ordering::Relaxed);
+        let subscriber = self.all.swap_remove(index);
+        self.watching -= usize::from(subscriber.presence);
+        if let Some(moved) = self.all.get(index) {
+            moved.place.store(index, Ordering::Relaxed);
+        }
+        if self.all.len() * 4 < self.all.capacity() {
+            self.all.shrink_to(self.all.len() * 2);
+        }
+    }
 }
 
 /// A subscription; dropping it ends it.
@@ -43,6 +75,7 @@ pub struct Membership {
     channel: Channel,
     lane: LaneId,
     number: u64,
+    place: Place,
 }
 
 impl Membership {
@@ -62,7 +95,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.hub.leave(&self.channel, &self.outbox, self.lane);
+        self.hub.leave(&self.channel, &self.place);
         self.outbox.close_lane(self.lane);
     }
 }
@@ -86,38 +119,34 @@ impl Hub {
     pub fn join(self: &Arc<Self>, channel: Channel, outbox: &Arc<Outbox>, presence: bool) -> Membership {
         let number = self.joined.fetch_add(1, Ordering::Relaxed);
         let lane = outbox.open_lane(channel.clone(), number);
-        let subscriber = Subscriber { outbox: outbox.clone(), lane, presence };
+        let place = Place::default();
+        let subscriber = Subscriber { outbox: outbox.clone(), lane, presence, place: place.clone() };
         let mut channels = self.shard(&channel).write();
         match channels.get_mut(&channel) {
-            Some(subscribers) => subscribers.push(subscriber),
+            Some(audience) => audience.push(subscriber),
             None => {
-                channels.insert(channel.clone(), vec![subscriber]);
+                // Most channels have but one.
+                let mut audience = Audience { all: Vec::with_capacity(1), watching: 0 };
+                audience.push(subscriber);
+                channels.insert(channel.clone(), audience);
             }
         }
         drop(channels);
-        Membership { hub: self.clone(), outbox: outbox.clone(), channel, lane, number }
+        Membership { hub: self.clone(), outbox: outbox.clone(), channel, lane, number, place }
     }
 
-    fn leave(&self, channel: &Channel, outbox: &Arc<Outbox>, lane: LaneId) {
+    fn leave(&self, channel: &Channel, place: &Place) {
         let mut channels = self.shard(channel).write();
-        let Some(subscribers) = channels.get_mut(channel) else { return };
-        let found = subscribers.iter().position(|one| one.lane == lane && Arc::ptr_eq(&one.outbox, outbox));
-        if let Some(index) = found {
-            subscribers.swap_remove(index);
-        }
-        if subscribers.is_empty() {
+        let Some(audience) = channels.get_mut(channel) else { return };
+        audience.remove(place);
+        if audience.all.is_empty() {
             channels.remove(channel);
-        } else if subscribers.len() * 4 < subscribers.capacity() {
-            let keep = subscribers.len() * 2;
-            subscribers.shrink_to(keep);
         }
     }
 
     fn each(&self, channel: &Channel, mut deliver: impl FnMut(&Subscriber)) {
-        if let Some(subscribers) = self.shard(channel).read().get(channel) {
-            for subscriber in subscribers {
-                deliver(subscriber);
-            }
+        if let Some(audience) = self.shard(channel).read().get(channel) {
+            audience.all.iter().for_each(&mut deliver);
         }
     }
 
@@ -132,13 +161,12 @@ impl Hub {
 
     /// Whether any session of this node is told who comes and goes on `channel`.
     pub fn is_watched(&self, channel: &Channel) -> bool {
-        let subscribers = self.shard(channel).read();
-        subscribers.get(channel).is_some_and(|all| all.iter().any(|subscriber| subscriber.presence))
+        self.shard(channel).read().get(channel).is_some_and(|audience| audience.watching > 0)
     }
 
     /// How many sessions of this node are subscribed to `channel`.
     pub fn subscribers(&self, channel: &Channel) -> usize {
-        self.shard(channel).read().get(channel).map_or(0, Vec::len)
+        self.shard(channel).read().get(channel).map_or(0, |audience| audience.all.len())
     }
 
     /// How many channels have at least one subscriber on this node.
@@ -149,7 +177,7 @@ impl Hub {
     /// All channels with at least one subscriber on this node, with their number.
     pub fn channels(&self) -> Vec<(Channel, usize)> {
         let of_shard = |shard: &Shard| -> Vec<_> {
-            shard.read().iter().map(|(channel, subscribers)| (channel.clone(), subscribers.len())).collect()
+            shard.read().iter().map(|(channel, audience)| (channel.clone(), audience.all.len())).collect()
         };
         self.shards.iter().flat_map(of_shard).collect()
     }
@@ -168,13 +196,46 @@ impl Delivery for Hub {
 
     fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool) {
         for shard in &self.shards {
-            for (_, subscribers) in shard.read().iter().filter(|(channel, _)| is_affected(channel)) {
-                subscribers.iter().for_each(|subscriber| subscriber.outbox.doubt(subscriber.lane));
+            for (_, audience) in shard.read().iter().filter(|(channel, _)| is_affected(channel)) {
+                audience.all.iter().for_each(|subscriber| subscriber.outbox.doubt(subscriber.lane));
             }
         }
     }
 
     fn is_followed(&self, channel: &Channel) -> bool {
         self.subscribers(channel) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skywave_protocol::Encoding;
+    use std::collections::HashSet;
+
+    #[test]
+    fn those_who_stay_are_found_in_whatever_order_others_leave() {
+        let hub: Arc<Hub> = Arc::default();
+        let channel = Channel::new("chat:1").unwrap();
+        let join = |presence| {
+            let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+            let membership = hub.join(channel.clone(), &outbox, presence);
+            (outbox, membership)
+        };
+        let mut joined: Vec<_> = (0..64).map(|number| join(number % 8 == 0)).collect();
+        // First, last and in between, one by one.
+        for turn in 0..60 {
+            drop(joined.swap_remove([0, joined.len() - 1, joined.len() / 2][turn % 3]));
+            let mut found = Vec::new();
+            hub.each(&channel, |subscriber| {
+                found.push((Arc::as_ptr(&subscriber.outbox), subscriber.presence))
+            });
+            let expected = joined.iter().map(|(outbox, _)| Arc::as_ptr(outbox)).collect::<HashSet<_>>();
+            assert_eq!(found.len(), joined.len());
+            assert!(found.iter().all(|(outbox, _)| expected.contains(outbox)));
+            assert_eq!(hub.is_watched(&channel), found.iter().any(|(_, presence)| *presence));
+        }
+        drop(joined);
+        assert_eq!((hub.subscribers(&channel), hub.channel_count()), (0, 0));
     }
 }
