@@ -95,6 +95,25 @@ async fn what_survived_a_restart_is_recovered_before_the_new_epoch() {
 }
 
 #[tokio::test]
+async fn who_has_seen_nothing_of_the_region_is_told_what_is_gone_of_its_life_that_is_over() {
+    let mut server = RedisServer::durable().await;
+    let node = Node::new(&server).await;
+    node.publish(1).await;
+    node.publish(2).await;
+    // As it expires.
+    let histories: Vec<String> = server.run("KEYS sky:*:hist:*").await;
+    server.run::<u64>(&format!("DEL {}", histories.join(" "))).await;
+    server.restart().await;
+    node.available().await;
+    let nothing = Position::new();
+    assert_eq!(told(&node, &nothing).await, (GapReason::EpochChanged, 0));
+    let after = node.insist("chat:1", 3, "k").await;
+    let chunk = node.read(&nothing).await;
+    assert_eq!((chunk.lost.len(), offsets(&chunk), chunk.complete), (1, vec![1], true));
+    assert_eq!(chunk.lost[0].point, *at(&after.epoch, 0).get("eu").unwrap());
+}
+
+#[tokio::test]
 async fn a_key_survives_a_restart_with_data() {
     let mut server = RedisServer::durable().await;
     let node = Node::new(&server).await;

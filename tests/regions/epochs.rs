@@ -6,8 +6,9 @@ use crate::{
     patience::{eventually, soon},
     server::{PATIENCE, RedisServer},
 };
+use skywave::redis::keys::partition_of;
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscribed, Subscription, TransportChoice};
-use skywave_protocol::{Point, frame::GapReason, position::Origin};
+use skywave_protocol::{Channel, Point, Position, frame::GapReason, position::Origin};
 use tokio::time::timeout;
 
 /// With history, and without.
@@ -107,6 +108,49 @@ async fn gets(subscription: &mut Subscription, until: &Point) -> Vec<ChannelEven
         got.push(next);
         if is_last {
             return got;
+        }
+    }
+}
+
+/// Subscribes in `eu` from where it stood before `us` published anything.
+async fn come_back(client: &Client, channel: &str, before: &Position) -> Subscription {
+    let options = SubscribeOptions { position: Some(before.clone()), ..SubscribeOptions::default() };
+    let mut subscription = soon(client.subscribe(channel, options)).await.unwrap();
+    let subscribed = soon(subscription.next()).await;
+    assert!(matches!(subscribed, Some(ChannelEvent::Subscribed(_))), "{subscribed:?}");
+    subscription
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_since_before_a_region_published_is_told_what_is_gone_of_its_life_that_is_over() {
+    let mut deployment = Deployment::start(&["eu", "us"]).await;
+    let client = deployment.region("eu").client(TransportChoice::WebSocket).await;
+    let mut before = Vec::new();
+    for channel in CHANNELS {
+        let mut subscription = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
+        let subscribed = soon(subscription.next()).await;
+        let Some(ChannelEvent::Subscribed(subscribed)) = subscribed else { panic!("{subscribed:?}") };
+        assert!(subscribed.position.get("us").is_none(), "{subscribed:?}");
+        before.push(subscribed.position);
+    }
+    publish(&deployment, 1..=2).await;
+    deployment.deliveries("eu", 4).await;
+    deployment.region_mut("us").redis.restart().await;
+    // Nothing follows on one of them; the history of the other holds but what followed.
+    let accepted = deployment.region("us").insist("chat:1", 3, "3").await;
+    deployment.deliveries("eu", 5).await;
+    let partition = partition_of(&Channel::new("chat:1").unwrap(), 4);
+    let history = format!("XTRIM sky:{{{partition}}}:hist:chat:1 MAXLEN 1");
+    deployment.region("eu").redis.run::<u64>(&history).await;
+    for (channel, before) in CHANNELS.into_iter().zip(&before) {
+        let mut subscription = come_back(&client, channel, before).await;
+        let next = soon(subscription.next()).await;
+        let Some(ChannelEvent::Gap(gap)) = next else { panic!("{channel}: {next:?}") };
+        assert_eq!((&*gap.origin, gap.reason, gap.offset), ("us", GapReason::EpochChanged, 0));
+        if channel == "chat:1" {
+            assert_eq!(gap.epoch, accepted.epoch);
+            let next = soon(subscription.next()).await;
+            assert!(matches!(next, Some(ChannelEvent::Publication(ref one)) if one.offset == 1), "{next:?}");
         }
     }
 }

@@ -10,8 +10,9 @@
 -- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
 -- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
 -- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left, for each
--- region of whose earlier lives nothing is to come where its present one begins, 1 if the positions stay longer from now on}.
-local positions, filled, coming, latest, beginnings = {}, {}, {}, {}, {}
+-- region of whose earlier lives nothing is to come where its present one begins, 1 if the positions stay longer from now on, for
+-- each origin that left an epoch the first that it left}.
+local positions, filled, coming, latest, beginnings, firsts = {}, {}, {}, {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
 for index = 1, #stored, 2 do
@@ -23,6 +24,8 @@ for index = 1, #stored, 2 do
     filled[#filled + 1], filled[#filled + 2] = region, stored[index + 1]
   elseif state == 'latest' then
     latest[#latest + 1], latest[#latest + 2] = region, stored[index + 1]
+  elseif state == 'first' then
+    firsts[#firsts + 1], firsts[#firsts + 2] = region, stored[index + 1]
   end
 end
 -- Whoever reads may stand here for as long as nothing is published, and comes again within a day. After a quarter of its time
@@ -143,4 +146,4 @@ elseif ARGV[3] == 'forward' then
   entries = read_from('XRANGE', bound, '+')
 end
 return { life, goes_on_in(), positions, entries, count, whole, filled, coming, over and '1' or '0', latest, beginnings,
-  is_renewed and '1' or '0' }
+  is_renewed and '1' or '0', firsts }

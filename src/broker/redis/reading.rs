@@ -359,8 +359,9 @@ impl Reading {
                 Value::Array(latest),
                 Value::Array(beginnings),
                 is_renewed,
+                Value::Array(firsts),
             ],
-        ) = <[Value; 12]>::try_from(parts)
+        ) = <[Value; 13]>::try_from(parts)
         else {
             return Err(Malformed("answer"));
         };
@@ -368,6 +369,9 @@ impl Reading {
         let life = reply::text(life)?;
         let mut head = self.head_of(&life, &reply::text(fresh_epoch)?, positions)?;
         head.succession.latest = points(latest)?.into_iter().collect();
+        for (origin, first) in points(firsts)? {
+            head.firsts.set(origin, first);
+        }
         head.begin(beginnings);
         head.filled = points(filled)?.into_iter().collect();
         head.coming = coming.into_iter().map(origin).collect::<Result<_, _>>()?;
@@ -403,15 +407,17 @@ impl Reading {
 
     fn head_of(&self, life: &str, fresh_epoch: &str, positions: Vec<Value>) -> Result<Head, Malformed> {
         let epoch = Text::new(fresh_epoch).map_err(|_| Malformed("epoch"))?;
-        let mut position: Position = [(self.own.clone(), Point { epoch, offset: 0 })].into_iter().collect();
+        let mut head = Head::of(self.own.clone());
+        head.position.set(self.own.clone(), Point { epoch, offset: 0 });
         for (origin, point) in points(positions)? {
             // One of an earlier life is past: the next publication begins another epoch.
-            let is_past = origin == self.own && !is_of(life, &point.epoch);
-            if !is_past {
-                position.set(origin, point);
+            if origin != self.own || is_of(life, &point.epoch) {
+                head.position.set(origin, point);
+            } else if point.offset > 0 {
+                head.firsts.set(origin, Point { offset: 0, ..point });
             }
         }
-        Ok(Head { position, ..Head::of(self.own.clone()) })
+        Ok(head)
     }
 }
 

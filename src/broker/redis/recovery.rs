@@ -58,6 +58,8 @@ pub struct Head {
     /// Where other regions begin that published nothing here in their present life: whoever saw something of an earlier one
     /// has lost what followed it.
     pub beginnings: Position,
+    /// Where those begin that published here in an epoch which they have left: who has seen nothing of them stands there.
+    pub firsts: Position,
     /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
@@ -70,8 +72,8 @@ impl Head {
     /// Of a channel on which nothing was published.
     pub fn of(own: Origin) -> Self {
         let succession = Succession { own, latest: Position::new() };
-        let [position, beginnings, filled] = std::array::from_fn(|_| Position::new());
-        Self { succession, position, beginnings, filled, coming: Vec::new() }
+        let [position, beginnings, firsts, filled] = std::array::from_fn(|_| Position::new());
+        Self { succession, position, beginnings, firsts, filled, coming: Vec::new() }
     }
 
     /// Takes where other regions' present lives begin, of whose earlier ones nothing is to come: where the channel stands in one
@@ -87,6 +89,9 @@ impl Head {
             }
             if is_later(&stands.epoch, &beginning.epoch) && self.succession.latest.get(origin).is_none() {
                 self.succession.latest.set(origin.clone(), stands.clone());
+            }
+            if self.firsts.get(origin).is_none() {
+                self.firsts.set(origin.clone(), Point { offset: 0, ..stands.clone() });
             }
             self.position.set(origin.clone(), beginning.clone());
         }
@@ -118,13 +123,15 @@ impl Head {
         seen.iter().filter(|(origin, point)| self.is_behind(origin, point)).cloned().collect()
     }
 
-    /// A reader's position, with a place for the origins of which nothing was known when it subscribed.
+    /// A reader's position, with a place for the origins of which nothing was known when it subscribed, and for those that have
+    /// left epochs of which it has seen nothing.
     pub fn placed(&self, position: &Position) -> Position {
         let place = |(origin, point): &(Origin, Point)| {
             let place = self.filled.get(origin).filter(|_| *point.epoch == *UNKNOWN);
             (origin.clone(), place.unwrap_or(point).clone())
         };
-        position.iter().map(place).collect()
+        let unseen = self.firsts.iter().filter(|(origin, _)| position.get(origin).is_none());
+        position.iter().map(place).chain(unseen.cloned()).collect()
     }
 }
 
@@ -299,8 +306,10 @@ impl Playback {
         let origins = head.position.iter().map(|(origin, _)| origin);
         self.unknown = origins.filter(|origin| head.is_without(origin)).cloned().collect();
         for (origin, point) in head.placed(&self.position).iter() {
-            if self.position.get(origin).is_some_and(|seen| seen != point) {
-                self.lose(origin, GapReason::EpochChanged, point.clone());
+            match self.position.get(origin) {
+                Some(seen) if seen == point => {}
+                Some(_) => drop(self.lose(origin, GapReason::EpochChanged, point.clone())),
+                None => self.position.set(origin.clone(), point.clone()),
             }
         }
     }

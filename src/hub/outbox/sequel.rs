@@ -110,6 +110,10 @@ impl<'a> Sequel<'a> {
             // The peer holds what does not exist: it alone is led back.
             return self.lose(origin, to.clone(), reason);
         }
+        if to.offset == 0 && self.position.get(origin).is_none() {
+            // All of the epochs before.
+            return self.lose(origin, to.clone(), reason);
+        }
         while let Some(next) = self.last_of_epoch(origin, &to.epoch) {
             if !self.push_live(next) {
                 return false;
