@@ -9,6 +9,7 @@ use skywave_client::{
 };
 use skywave_protocol::{ServerFrame, frame};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 
 use super::complete;
 use super::connection::{self, ConnectionArguments, Target};
@@ -83,11 +84,7 @@ async fn open(arguments: &SubscribeArguments, target: Target) -> anyhow::Result<
 async fn follow(arguments: &SubscribeArguments, subscription: &mut Subscription) -> anyhow::Result<()> {
     let mut left = arguments.count;
     while let Some(event) = subscription.next().await {
-        if arguments.json {
-            print_json(&arguments.channel, &event)?;
-        } else {
-            print_readable(&arguments.channel, &event)?;
-        }
+        let event = print(arguments, event).await?;
         match (event, &mut left) {
             (ChannelEvent::Unsubscribed { code, reason }, _) => {
                 return connection::fail("unsubscribed", code, &reason, "");
@@ -102,6 +99,15 @@ async fn follow(arguments: &SubscribeArguments, subscription: &mut Subscription)
         }
     }
     connection::fail("unsubscribed", None, "the subscription has ended", "")
+}
+
+/// Prints an event, on a thread of its own: whoever reads may take as long as they like, and nobody waits for it at the end.
+async fn print(arguments: &SubscribeArguments, event: ChannelEvent) -> anyhow::Result<ChannelEvent> {
+    let (channel, as_json) = (arguments.channel.clone(), arguments.json);
+    let printing = spawn_blocking(move || {
+        if as_json { print_json(&channel, &event) } else { print_readable(&channel, &event) }.map(|()| event)
+    });
+    printing.await?
 }
 
 fn print_json(channel: &Channel, event: &ChannelEvent) -> anyhow::Result<()> {

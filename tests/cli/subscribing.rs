@@ -130,6 +130,21 @@ async fn ctrl_c_ends_it_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_ends_when_told_to_although_nobody_reads_what_it_prints() {
+    let node = Node::start().await;
+    let client = node.client().await;
+    for signal in ["-INT", "-TERM"] {
+        let mut sub = subscriber(&node, &[]).await;
+        for _ in 0..4 {
+            soon(client.publish("chat:1", Json::of(&"x".repeat(60_000)).unwrap())).await.unwrap();
+        }
+        sub.is_stuck().await;
+        sub.signal(signal).await;
+        assert_eq!(sub.end_unread().await, Some(0), "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_goes_away_ends_it_quietly() {
     let node = Node::start().await;
     let sub = subscriber(&node, &[]).await.close_output();

@@ -190,6 +190,26 @@ impl Running {
         assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
     }
 
+    /// Waits until it has a thread that writes into a pipe which is full.
+    pub async fn is_stuck(&self) {
+        let threads = format!("/proc/{}/task", self.child.id().unwrap());
+        let is_writing = |thread: std::io::Result<std::fs::DirEntry>| {
+            let waits_in = std::fs::read_to_string(thread.unwrap().path().join("wchan")).unwrap_or_default();
+            waits_in.contains("pipe_write")
+        };
+        let stuck = async {
+            while !std::fs::read_dir(&threads).unwrap().any(is_writing) {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(stuck).await;
+    }
+
+    /// Waits until it ends by itself, and reads nothing that it prints.
+    pub async fn end_unread(&mut self) -> Option<i32> {
+        soon(self.child.wait()).await.unwrap().code()
+    }
+
     /// Waits until it ends by itself.
     pub async fn end(mut self) -> Ended {
         let stdout = rest(&mut self.stdout).await;
