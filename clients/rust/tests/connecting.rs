@@ -224,6 +224,8 @@ over_both_transports! {
                 });
             });
             assert_eq!(refreshed.is_err(), code.is_some());
+            let expiry = client.connected().unwrap().expires_at_ms;
+            assert_eq!(expiry, refreshed.ok(), "of the token that the node has taken");
             client.cut().await.unwrap();
             let connect;
             (peer, connect) = node.welcome().await;

@@ -271,6 +271,28 @@ over_both_transports! {
         publishing.await.unwrap().unwrap();
     }
 
+    async fn a_node_that_falls_silent_long_before_it_is_to_be_left_is_left_at_once(kind: TransportKind) {
+        let (mut node, mut other) = (Node::start().await, Node::start().await);
+        let (client, mut silent, _) = node.client(node.options(kind)).await;
+        // Half an hour at most, at random.
+        silent.send(ServerFrame::Drain(frame::Drain { after_ms: 3_600_000, url: Some(other.url().into()) }));
+        beaten_slowly(&mut silent).await;
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        let first = silent.publish().await;
+        silent.unsubscribe().await;
+        let mut peer = other.accept().await;
+        let connect = peer.connect().await;
+        assert!(client.connected().is_some(), "the old connection may live");
+        peer.send(connected(&connect));
+        let again = peer.publish().await;
+        assert_eq!(again.key, first.key);
+        peer.send(published(&again, 1));
+        publishing.await.unwrap().unwrap();
+    }
+
     async fn a_node_that_is_slow_to_answer_is_kept_where_it_says_that_it_is_there(kind: TransportKind) {
         let mut node = Node::start().await;
         let (client, mut peer, _) = node.client(node.options(kind)).await;

@@ -5,8 +5,8 @@
 mod node;
 
 use node::*;
-use skywave_client::{Backoff, ChannelEvent, Client, Status, TransportChoice, TransportKind};
-use skywave_protocol::{ClientFrame, CloseCode, ServerFrame, frame};
+use skywave_client::{Backoff, ChannelEvent, Client, Status, TokenSource, TransportChoice, TransportKind};
+use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, frame};
 use std::time::{Duration, Instant};
 
 fn drain(url: Option<String>) -> ServerFrame {
@@ -118,6 +118,46 @@ over_both_transports! {
         assert_eq!(first.key, again.key);
         new.send(published(&again, 1));
         assert_eq!(publishing.await.unwrap().unwrap().offset, 1);
+    }
+
+    async fn a_move_for_which_there_is_no_other_token_is_tried_more_and_more_rarely(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.backoff = Backoff::default();
+        options.token = TokenSource::callback(|| async { Ok("expired".to_owned()) });
+        let (client, old, _) = node.client(options).await;
+        old.send(drain(None));
+        let begin = Instant::now();
+        let mut refused = 0;
+        while begin.elapsed() < Duration::from_secs(4) {
+            let Ok(new) = tokio::time::timeout(Duration::from_millis(100), node.accept()).await else { continue };
+            new.refuse(CloseCode::TokenExpired).await;
+            refused += 1;
+        }
+        assert!((2..16).contains(&refused), "{refused}");
+        assert_eq!(client.connected().unwrap().connects, 1);
+    }
+
+    async fn what_the_old_connection_refuses_late_fails_nothing_that_is_under_way_on_the_new_one(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut old, _) = node.client(options).await;
+        let publishing = tokio::spawn({
+            let client = client.clone();
+            async move { client.publish("chat:1", json("1")).await }
+        });
+        let first = old.publish().await;
+        // The old connection is kept for the answer to this.
+        let asking = tokio::spawn(async move { client.presence("chat:1").await });
+        assert!(matches!(old.frame().await, ClientFrame::Presence(_)));
+        old.send(drain(None));
+        let (mut new, _) = node.welcome().await;
+        let again = new.publish().await;
+        let old = told(old, refusal(first.id, ErrorCode::Forbidden)).await;
+        new.send(published(&again, 1));
+        assert_eq!(publishing.await.unwrap().unwrap().offset, 1);
+        drop(old);
+        assert!(asking.await.unwrap().is_err());
     }
 
     async fn being_replaced_by_ones_own_move_is_no_error(kind: TransportKind) {

@@ -333,10 +333,11 @@ impl Session {
             }
             // Those that are left in this round. Nodes that are slow are asked once, and not by all their clients again and
             // again: the next round begins when the old connection is dead.
-            Purpose::Connect if verdict == Verdict::Elsewhere => self.seek_another(),
+            Purpose::Connect if verdict == Verdict::Elsewhere => self.seek_another(None),
             // The old connection ends sooner or later: try again until then.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
-                let round = self.candidates.is_exhausted(Instant::now());
+                // Where it is for want of another token, the others would say the same.
+                let round = self.candidates.is_exhausted(Instant::now()) || verdict == Verdict::NewToken;
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
                 let wait = self.options.backoff.wait(failures);
                 let Some(live) = &mut self.live else { return };
@@ -398,6 +399,13 @@ impl Session {
     pub(super) fn token_taken(&mut self, token: Option<Arc<str>>, expires_at_ms: Option<u64>) {
         let life = token.as_deref().and_then(life_of);
         self.taken = token;
+        // For whoever looks; it is no change that has to be told.
+        self.status.send_if_modified(|status| {
+            if let Status::Connected(connected) = status {
+                Arc::make_mut(connected).expires_at_ms = expires_at_ms;
+            }
+            false
+        });
         self.tokens.stop();
         let (Some(expires_at_ms), TokenSource::Callback(_)) = (expires_at_ms, &self.options.token) else {
             return;

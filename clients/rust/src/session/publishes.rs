@@ -160,7 +160,8 @@ impl Publishes {
         Some(waiting)
     }
 
-    /// The node answered with an error on `connection`: a transient one puts the channel on hold.
+    /// The node answered with an error on `connection`: a transient one puts the channel on hold. What is on its way on a
+    /// newer connection is answered there.
     pub fn failed(
         &mut self,
         number: u64,
@@ -169,13 +170,12 @@ impl Publishes {
         backoff: Backoff,
         now: Instant,
     ) {
+        let Some(waiting) = self.waiting.get(&number).filter(|waiting| waiting.sent == Some(connection))
+        else {
+            return;
+        };
         if !error.transient {
             self.refuse(number, error);
-            return;
-        }
-        let Some(waiting) = self.waiting.get_mut(&number) else { return };
-        if waiting.sent != Some(connection) {
-            // It is on its way on a newer connection already.
             return;
         }
         self.idle.insert(number);

@@ -12,6 +12,7 @@ use crate::{
     error::RequestError,
     options::{TokenError, TokenSource},
     transport::{Closed, Lane, Received, Via},
+    url::NodeUrl,
 };
 use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
@@ -245,19 +246,20 @@ impl Session {
             Some(Doubted::SeekAnother) => {
                 self.doubts_from = now + DOUBTS_APART;
                 self.candidates.begin_round();
-                self.seek_another();
+                // A node that drains has said where to go, if later.
+                let named = self.next_move.as_ref().and_then(|next| next.url.clone());
+                self.seek_another(named);
             }
             None => {}
         }
     }
 
-    /// Opens another connection beside the one that is doubted, where there is a node that may be asked in this round.
-    pub(super) fn seek_another(&mut self) {
+    /// Opens another connection beside the one that is doubted, where there is a node that may be asked in this round; with
+    /// `named` first. A move that is due later stays so, unless another node is reached.
+    pub(super) fn seek_another(&mut self, named: Option<NodeUrl>) {
         let is_doubted = self.live.as_ref().is_some_and(Live::is_doubted);
-        // A node that drains is left soon.
-        let is_leaving = self.opening.is_some() || self.next_move.is_some();
-        if is_doubted && !is_leaving && !self.candidates.is_exhausted(Instant::now()) {
-            self.open(Purpose::Connect, None, None);
+        if is_doubted && self.opening.is_none() && !self.candidates.is_exhausted(Instant::now()) {
+            self.open(Purpose::Connect, named, None);
         }
     }
 
