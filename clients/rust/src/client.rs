@@ -255,8 +255,8 @@ impl Client {
         }
     }
 
-    /// Calls a method of the application behind the node. `deadline` is for the node; without it the
-    /// client's own request timeout holds.
+    /// Calls a method of the application behind the node. It is waited for until `deadline`, which the node is told,
+    /// however long other requests may take; without it as long as any other request.
     ///
     /// # Errors
     /// What the node answers; `unavailable` without a connection; `timeout`.
@@ -270,7 +270,7 @@ impl Client {
         let data = data.into();
         let deadline_ms = deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX));
         let frame = move |id| ClientFrame::Call(Call { id, method, data, deadline_ms });
-        match self.request(frame).await? {
+        match self.request_within(deadline.unwrap_or(self.settings.request_timeout), frame).await? {
             ServerFrame::Result(result) => Ok(result.data),
             other => Err(unexpected(&other)),
         }
@@ -359,17 +359,32 @@ impl Client {
         &self,
         frame: impl FnOnce(RequestId) -> ClientFrame + Send + 'static,
     ) -> Result<ServerFrame, RequestError> {
+        self.request_within(self.settings.request_timeout, frame).await
+    }
+
+    async fn request_within(
+        &self,
+        patience: Duration,
+        frame: impl FnOnce(RequestId) -> ClientFrame + Send + 'static,
+    ) -> Result<ServerFrame, RequestError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Request { frame: Box::new(frame), reply }).await?;
-        self.answer(answer).await
+        answer_within(patience, answer).await
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
-        match timeout(self.settings.request_timeout, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(RequestError::closed()),
-            Err(_) => Err(RequestError::timed_out()),
-        }
+        answer_within(self.settings.request_timeout, answer).await
+    }
+}
+
+async fn answer_within<T>(
+    patience: Duration,
+    answer: oneshot::Receiver<Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    match timeout(patience, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(RequestError::closed()),
+        Err(_) => Err(RequestError::timed_out()),
     }
 }
 

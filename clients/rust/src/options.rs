@@ -95,7 +95,7 @@ pub struct ClientOptions {
     pub head_start: Duration,
     /// How long one attempt to connect may take, up to the node's `connected`; 5 s.
     pub connect_timeout: Duration,
-    /// How long the reply to a request may take; 10 s. Publishes are not subject to it.
+    /// How long the reply to a request may take; 10 s. Publishes are not subject to it, nor calls with a deadline.
     pub request_timeout: Duration,
     /// The wait between attempts to connect, and before a publish is sent again.
     pub backoff: Backoff,

@@ -16,8 +16,9 @@ use bytes::Bytes;
 use skywave_protocol::{Encoding, close::should_reconnect, codec::EncodedFrame};
 use std::{fmt, io, time::Duration};
 
-/// The largest frame that is taken from a node.
-pub const MAX_RECEIVED_FRAME_BYTES: usize = 16 << 20;
+/// The largest frame that is taken from a node: twice the largest that any node takes, since Base64 makes payloads larger,
+/// and a `publication` says more than its `publish`.
+pub const MAX_RECEIVED_FRAME_BYTES: usize = 32 << 20;
 
 /// How bytes reach a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

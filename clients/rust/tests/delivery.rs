@@ -742,6 +742,27 @@ async fn without_an_answer_a_request_times_out() {
 }
 
 #[tokio::test]
+async fn a_call_is_waited_for_until_its_own_deadline() {
+    let mut node = Node::start().await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.request_timeout = Duration::from_millis(50);
+    let (client, mut peer, _) = node.client(options).await;
+    let (answer, ()) = tokio::join!(client.call("rooms.list", json("1"), Some(PATIENCE)), async {
+        let ClientFrame::Call(call) = peer.frame().await else { panic!("no call") };
+        assert_eq!(u128::from(call.deadline_ms.unwrap()), PATIENCE.as_millis());
+        // Longer than any other request is waited for.
+        assert_eq!(client.presence("chat:1").await.unwrap_err().code, ErrorCode::Timeout.code());
+        peer.send(ServerFrame::Result(frame::CallResult { id: call.id, data: json("2") }));
+    });
+    assert_eq!(answer.unwrap(), json("2"));
+    let mut options = node.options(TransportKind::WebSocket);
+    options.request_timeout = Duration::MAX;
+    let (client, _peer, _) = node.client(options).await;
+    let late = client.call("rooms.list", json("1"), Some(Duration::from_millis(50)));
+    assert_eq!(timeout(PATIENCE, late).await.unwrap().unwrap_err().code, ErrorCode::Timeout.code());
+}
+
+#[tokio::test]
 async fn a_suspension_is_not_taken_for_a_slow_network() {
     let mut node = Node::start().await;
     let options = node.options(TransportKind::WebSocket);

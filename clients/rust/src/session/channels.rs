@@ -182,7 +182,8 @@ impl Entry {
         }
     }
 
-    /// A publication was missing. Tells how many times in a row that was so before.
+    /// A publication was missing, or the node refused the channel for the moment. Tells how many times in a row that was so
+    /// before.
     pub fn faulted(&mut self) -> u32 {
         let now = Instant::now();
         if self.faulted_at.replace(now).is_none_or(|before| now - before > FAULT_MEMORY) {

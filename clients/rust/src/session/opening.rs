@@ -1,6 +1,6 @@
 //! Opening a connection: token, transport, `connect`, `connected`.
 
-use super::phases::Arrival;
+use super::phases::{Arrival, has_room};
 use crate::{
     error::ConnectError,
     options::TokenSource,
@@ -19,10 +19,6 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
-
-/// Frames that may come before `connected`.
-const MAX_EARLY_FRAMES: usize = 8192;
-const MAX_EARLY_BYTES: usize = 8 << 20;
 
 /// Why a connection is opened.
 #[derive(Debug)]
@@ -140,11 +136,12 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
             }
             Ok(frame) => {
                 let arrival = Arrival { via: received.via, bytes: received.frame.len() };
-                early_bytes += arrival.bytes;
-                if early.len() >= MAX_EARLY_FRAMES || early_bytes > MAX_EARLY_BYTES {
+                if has_room(&frame, early.len(), early_bytes) {
+                    early_bytes += arrival.bytes;
+                    early.push((frame, arrival));
+                } else if !matches!(frame, ServerFrame::Event(_)) {
                     return Err(ConnectError::Protocol("too much before `connected`".to_owned()));
                 }
-                early.push((frame, arrival));
             }
             Err(DecodeError::Unknown { name, .. }) => tracing::debug!(name, "unknown frame"),
             Err(error @ DecodeError::Invalid { .. }) if error.id() != Some(id) => {

@@ -10,9 +10,17 @@ use std::{
     mem,
 };
 
-/// The most of one channel that waits for its `subscribed`: more than any node sends in a round trip.
+/// The most that waits for `connected`, or of one channel for its `subscribed`: more than any node sends in a round trip.
+/// The last frame may be larger.
 const MAX_HELD_FRAMES: usize = 8192;
 const MAX_HELD_BYTES: usize = 8 << 20;
+
+/// Whether one more frame may wait behind so many, of so many bytes, that it would be the last within these bounds. Events
+/// may be lost: they leave half of the room to the others.
+pub(super) fn has_room(frame: &ServerFrame, frames: usize, bytes: usize) -> bool {
+    let share = if matches!(frame, ServerFrame::Event(_)) { 2 } else { 1 };
+    frames < MAX_HELD_FRAMES / share && bytes < MAX_HELD_BYTES / share
+}
 
 /// How a frame came.
 #[derive(Debug, Clone, Copy)]
@@ -100,11 +108,12 @@ impl Phases {
             Some(Phase::Joined(joined)) if joined.owns(arrival.via) => Sorted::Deliver(joined.entry, frame),
             None | Some(Phase::Joined(_) | Phase::Leaving) => Sorted::Settled,
             Some(Phase::Joining(joining)) => {
-                joining.held_bytes += arrival.bytes;
-                if joining.held.len() >= MAX_HELD_FRAMES || joining.held_bytes > MAX_HELD_BYTES {
+                if has_room(&frame, joining.held.len(), joining.held_bytes) {
+                    joining.held_bytes += arrival.bytes;
+                    joining.held.push_back((arrival.via, frame));
+                } else if !matches!(frame, ServerFrame::Event(_)) {
                     return Sorted::TooMany;
                 }
-                joining.held.push_back((arrival.via, frame));
                 Sorted::Settled
             }
         }
@@ -140,6 +149,11 @@ impl Phases {
         held.retain(|(via, _)| joined.owns(*via));
         *phase = Phase::Joined(joined);
         Some((joined.entry, held))
+    }
+
+    /// Whether any channel is being left: once it is gone there is room for another one.
+    pub fn are_leaving(&self) -> bool {
+        self.0.values().any(|phase| matches!(phase, Phase::Leaving))
     }
 
     /// `unsubscribe` was answered.

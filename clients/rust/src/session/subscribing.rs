@@ -93,7 +93,11 @@ impl Session {
         };
         if error.code == ErrorCode::AlreadySubscribed.code() {
             // One of which this client knows nothing, so its position neither: begin again.
-            self.leave(channel);
+            return self.leave(channel);
+        }
+        let is_leaving = self.live.as_ref().is_some_and(|live| live.phases.are_leaving());
+        if error.code == ErrorCode::LimitReached.code() && is_leaving {
+            self.ask_later(channel, id, &error);
         } else {
             self.refused(channel, id, error);
         }
@@ -112,18 +116,26 @@ impl Session {
 
     /// The node will not have the subscription `id`, for now or for good.
     fn refused(&mut self, channel: &Channel, id: u64, error: RequestError) {
-        let Some(entry) = self.channels.get_mut(channel).filter(|entry| entry.id == id) else {
+        let Some(entry) = self.channels.get(channel).filter(|entry| entry.id == id) else {
             return self.settle(channel);
         };
         if error.transient && !entry.is_new() {
-            entry.paused = true;
-            let wait =
-                error.retry_after.unwrap_or_default() + RESUBSCRIBE_WAIT + self.options.backoff.wait(0);
-            self.wake_after(wait, Wakeup::Room(channel.clone(), id));
+            self.ask_later(channel, id, &error);
         } else if let Some(entry) = self.channels.remove(channel) {
             let code = error.code;
             entry.end(error, Some(code));
         }
+    }
+
+    /// Asks for the subscription `id` again after a while: a node that refuses many for the moment less and less often.
+    fn ask_later(&mut self, channel: &Channel, id: u64, error: &RequestError) {
+        let Some(entry) = self.channels.get_mut(channel).filter(|entry| entry.id == id) else {
+            return self.settle(channel);
+        };
+        entry.paused = true;
+        let jitter = self.options.backoff.wait(entry.faulted());
+        let wait = error.retry_after.unwrap_or_default() + RESUBSCRIBE_WAIT + jitter;
+        self.wake_after(wait, Wakeup::Room(channel.clone(), id));
     }
 
     // ---- to the node
