@@ -4,7 +4,6 @@ use crate::site::Site;
 use anyhow::{Context, bail};
 use std::{
     fs::File,
-    net::IpAddr,
     path::Path,
     process::{Command as Signal, Stdio},
     time::Duration,
@@ -78,16 +77,4 @@ impl Process {
             .with_context(|| format!("{} does not end", self.name))??;
         Ok(())
     }
-}
-
-/// A port of this thread's network that is free on TCP and UDP. Another process may take it at any time.
-pub fn free_port(address: IpAddr) -> anyhow::Result<u16> {
-    for _ in 0..100 {
-        let tcp = std::net::TcpListener::bind((address, 0))?;
-        let address = tcp.local_addr()?;
-        if std::net::UdpSocket::bind(address).is_ok() {
-            return Ok(address.port());
-        }
-    }
-    bail!("no port is free on both TCP and UDP")
 }

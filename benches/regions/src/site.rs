@@ -1,7 +1,6 @@
 //! Where a region stands: on loopback with all others, or in a network namespace of its own.
 
-use crate::process::free_port;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -100,6 +99,18 @@ impl Site {
     }
 }
 
+/// A port of this thread's network that is free on TCP and UDP. Another process may take it at any time.
+fn free_port(address: IpAddr) -> anyhow::Result<u16> {
+    for _ in 0..100 {
+        let tcp = std::net::TcpListener::bind((address, 0))?;
+        let address = tcp.local_addr()?;
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return Ok(address.port());
+        }
+    }
+    bail!("no port is free on both TCP and UDP")
+}
+
 /// Moves this thread into a new namespace, and gives a runtime whose threads and children are in it, too.
 #[cfg(all(target_os = "linux", feature = "packets"))]
 fn enter() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -119,7 +130,7 @@ pub fn ip(line: &str) -> anyhow::Result<()> {
     let output = std::process::Command::new("ip").args(line.split(' ')).output();
     let output = output.context("cannot run ip: install iproute2")?;
     if !output.status.success() {
-        anyhow::bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

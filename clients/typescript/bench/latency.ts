@@ -8,8 +8,9 @@ import { TestNode } from '../test/real/node.js';
 import { Chromium } from './chromium.js';
 import { clock } from './clock.js';
 import { BUSY, CHANNELS, type Counts, type Load, LOADS, Publisher, QUIET } from './loads.js';
+import type { Kind, Measured } from './measured.js';
 import { Quantiles } from './quantiles.js';
-import { type Kind, type Measured, table, write } from './report.js';
+import { table, write } from './report.js';
 import type { Arrivals, Recorder } from './tab.js';
 
 const KINDS: readonly Kind[] = ['webtransport', 'websocket'];

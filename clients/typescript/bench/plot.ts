@@ -1,5 +1,5 @@
 /** Draws how latencies are spread, as SVG that suits light and dark pages. */
-import type { Measured } from './report.js';
+import type { Measured } from './measured.js';
 
 const PANEL = { width: 300, height: 250, gap: 22 };
 const MARGIN = { left: 60, top: 112, right: 20, bottom: 56 };

@@ -1,24 +1,8 @@
 /** Writes what was measured into the documentation: tables and a plot. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Load } from './loads.js';
+import type { Kind, Measured } from './measured.js';
 import { plot } from './plot.js';
-import type { Quantiles } from './quantiles.js';
-
-export type Kind = 'webtransport' | 'websocket';
-
-/** What one transport did on the busy channel, or on the quiet ones together. */
-export interface Row {
-  readonly kind: Kind;
-  readonly isBusy: boolean;
-  readonly quantiles: Quantiles;
-}
-
-/** What was measured under one load. */
-export interface Measured {
-  readonly load: Load;
-  readonly rows: readonly Row[];
-}
 
 /** Beyond which a publication was held up by something that was lost. */
 const LATE_MS = 100;
