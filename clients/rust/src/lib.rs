@@ -43,6 +43,7 @@ mod status;
 mod subscription;
 pub mod tls;
 pub mod transport;
+mod transport_kind;
 pub mod url;
 
 pub use backoff::Backoff;

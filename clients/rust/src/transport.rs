@@ -8,6 +8,7 @@ mod severed;
 pub mod websocket;
 pub mod webtransport;
 
+pub use crate::transport_kind::TransportKind;
 use crate::{
     tls::{CertificateCheck, TlsConfigs, TlsError},
     url::NodeUrl,
@@ -19,36 +20,6 @@ use std::{fmt, io, time::Duration};
 /// The largest frame that is taken from a node: twice the largest that any node takes, since Base64 makes payloads larger,
 /// and a `publication` says more than its `publish`.
 pub const MAX_RECEIVED_FRAME_BYTES: usize = 32 << 20;
-
-/// How bytes reach a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TransportKind {
-    WebTransport,
-    WebSocket,
-}
-
-impl TransportKind {
-    /// The name as in metrics and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::WebTransport => "webtransport",
-            Self::WebSocket => "websocket",
-        }
-    }
-
-    pub fn other(self) -> Self {
-        match self {
-            Self::WebTransport => Self::WebSocket,
-            Self::WebSocket => Self::WebTransport,
-        }
-    }
-}
-
-impl fmt::Display for TransportKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
 
 /// How a frame travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The address of a node: which transports its scheme allows, and where they connect.
 
-use crate::transport::TransportKind;
+use crate::transport_kind::TransportKind;
 use http::Uri;
 use skywave_protocol::{CONNECT_PATH, Encoding};
 use std::{fmt, net::IpAddr, str::FromStr};

@@ -1,0 +1,33 @@
+//! By which of its transports a node is reached.
+
+use std::fmt;
+
+/// How bytes reach a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransportKind {
+    WebTransport,
+    WebSocket,
+}
+
+impl TransportKind {
+    /// The name as in metrics and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebTransport => "webtransport",
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    pub fn other(self) -> Self {
+        match self {
+            Self::WebTransport => Self::WebSocket,
+            Self::WebSocket => Self::WebTransport,
+        }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
