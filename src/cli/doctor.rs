@@ -13,7 +13,7 @@ use skywave_client::url::NodeUrl;
 use skywave_client::{CertificateCheck, TransportKind};
 
 use super::connection::{self, Address, TokenArguments, TrustArguments, is_untrusted};
-use super::terminal::{is_closed_pipe, one_line, print_line};
+use super::terminal::{is_closed_pipe, milliseconds, one_line, print_line};
 use super::{complete, usage};
 use certificate::Certificate;
 use report::{Check, Report, Verdict};
@@ -95,7 +95,7 @@ impl Patient {
                 return Ok(());
             }
         };
-        let text = format!("{} in {}", reached.address, report::milliseconds(reached.took));
+        let text = format!("{} in {}", reached.address, milliseconds(reached.took));
         report.add(Check::passed("tcp", text));
         let clock = if self.url.is_tls() {
             match certificate::look(&self.url, reached.stream).await {

@@ -1,5 +1,6 @@
 //! What goes to the terminal: lines on stdout, and words for the person on stderr.
 use std::io::{ErrorKind, Write as _};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use time::OffsetDateTime;
@@ -51,6 +52,12 @@ pub fn timestamp(time_ms: u64) -> String {
         }
         Err(_) => time_ms.to_string(),
     }
+}
+
+/// A time as people read it.
+pub fn milliseconds(duration: Duration) -> String {
+    let milliseconds = duration.as_secs_f64() * 1000.0;
+    if milliseconds < 10.0 { format!("{milliseconds:.1} ms") } else { format!("{milliseconds:.0} ms") }
 }
 
 #[cfg(test)]

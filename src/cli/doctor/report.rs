@@ -1,7 +1,6 @@
 //! What the doctor found, for people and as JSON.
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 use skywave_client::url::NodeUrl;
@@ -142,10 +141,4 @@ impl fmt::Display for Report {
         }
         writeln!(formatter, "\n{}", self.verdict.describe())
     }
-}
-
-/// A time as people read it.
-pub fn milliseconds(duration: Duration) -> String {
-    let milliseconds = duration.as_secs_f64() * 1000.0;
-    if milliseconds < 10.0 { format!("{milliseconds:.1} ms") } else { format!("{milliseconds:.0} ms") }
 }

@@ -13,7 +13,7 @@ use skywave_protocol::frame::{ClientInfo, Connect, Connected, Heartbeat, Limits,
 use skywave_protocol::{Channel, ClientFrame, RequestId, ServerFrame, Text};
 use tokio::time::{Instant, timeout};
 
-use super::report::milliseconds;
+use crate::cli::terminal::milliseconds;
 
 /// How long a connection, and then a session on it, may take to open.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
