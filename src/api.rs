@@ -11,7 +11,7 @@ mod publications;
 mod sessions;
 mod turns;
 
-use crate::{demo, node::Node, transport::canonical};
+use crate::{node::Node, transport::canonical};
 use axum::{
     Router,
     extract::State,
@@ -61,14 +61,6 @@ const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the node's other listeners are.
-#[derive(Debug, Clone)]
-pub struct Places {
-    pub public: Option<SocketAddr>,
-    pub plain: Option<SocketAddr>,
-    pub certificate_sha256: Option<String>,
-}
-
 /// What every request of the admin listener can use.
 #[derive(Clone)]
 struct Api {
@@ -78,11 +70,11 @@ struct Api {
     turns: Turns,
 }
 
-/// Serves the admin interface for the node's life.
-pub async fn listen(node: Arc<Node>, listener: TcpListener, places: Places) {
+/// Serves the admin interface, and `pages` beside it for requests of this machine, for the node's life.
+pub async fn listen(node: Arc<Node>, listener: TcpListener, pages: Router) {
     let turns = Turns::new(MAX_COMMANDS, MAX_WAITING_COMMANDS);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let router = router(Api { node, started: Instant::now(), turns }, &places)
+    let router = router(Api { node, started: Instant::now(), turns }, pages)
         .layer(middleware::map_response_with_state(permits.clone(), end_beyond_kept));
     // Dropped with this future, and all connections with it.
     let mut connections = JoinSet::new();
@@ -122,12 +114,7 @@ async fn serve(router: Router, stream: TcpStream, address: SocketAddr) {
     }
 }
 
-fn router(api: Api, places: &Places) -> Router {
-    let demo = if api.node.config.dev {
-        demo::router(&demo::PageConfig::new(places, &api.node.regions))
-    } else {
-        Router::new()
-    };
+fn router(api: Api, pages: Router) -> Router {
     let keyed = middleware::from_fn_with_state(api.clone(), access::require_key);
     let local = middleware::from_fn_with_state(api.clone(), access::require_local_host);
     let commands = Router::new()
@@ -143,7 +130,7 @@ fn router(api: Api, places: &Places) -> Router {
         .route_layer(keyed);
     commands
         .route("/api/v1/openapi.json", get(operation::openapi))
-        .merge(demo.with_state(()))
+        .merge(pages.with_state(()))
         .route_layer(local)
         // Harmless to read under any name, and monitors use many.
         .route("/healthz", get(operation::healthz))

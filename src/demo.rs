@@ -1,6 +1,5 @@
 //! The demo page of a development node: a chat that shows its own connection.
 
-use crate::api::Places;
 use axum::{
     Json, Router,
     http::header::{
@@ -24,6 +23,14 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/demo/skywave.js", "text/javascript; charset=utf-8", include_str!("../demo/skywave.js")),
     ("/demo/icon.svg", "image/svg+xml", include_str!("../demo/icon.svg")),
 ];
+
+/// Where the node's other listeners are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    pub public: Option<SocketAddr>,
+    pub plain: Option<SocketAddr>,
+    pub certificate_sha256: Option<String>,
+}
 
 /// What the page has to know to connect, `/demo/config.json`.
 #[derive(Debug, Clone, Serialize)]

@@ -10,6 +10,7 @@ use crate::{
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     config::Config,
+    demo,
     hub::Hub,
     metrics::Metrics,
     moving::{self, Order, rebalancing},
@@ -25,6 +26,7 @@ use crate::{
         websocket, webtransport,
     },
 };
+use axum::Router;
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
 use std::{
     collections::BTreeMap,
@@ -135,16 +137,25 @@ impl Server {
 
     fn listen_admin(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.admin else { return Ok(()) };
-        let places = api::Places {
+        let pages = self.pages();
+        for Bound { socket: tcp, address } in sockets::bind(address)? {
+            self.admin.push(address);
+            self.tasks.spawn(api::listen(self.node.clone(), tcp, pages.clone()));
+        }
+        Ok(())
+    }
+
+    /// What a development node shows people who try it.
+    fn pages(&self) -> Router {
+        if !self.node.config.dev {
+            return Router::new();
+        }
+        let places = demo::Places {
             public: self.public(),
             plain: self.plain(),
             certificate_sha256: self.certificate_sha256(),
         };
-        for Bound { socket: tcp, address } in sockets::bind(address)? {
-            self.admin.push(address);
-            self.tasks.spawn(api::listen(self.node.clone(), tcp, places.clone()));
-        }
-        Ok(())
+        demo::router(&demo::PageConfig::new(&places, &self.node.regions))
     }
 
     /// From now on, the other nodes of the region know of this one.
