@@ -5,7 +5,6 @@ pub mod mint;
 pub mod pattern;
 pub mod refusals;
 pub mod resume;
-pub mod rights;
 mod token;
 
 use std::path::PathBuf;
@@ -18,11 +17,11 @@ use skywave_protocol::{CloseCode, channel::Channel};
 use thiserror::Error;
 
 use crate::config::AuthConfig;
+use crate::rights::{Right, Rights};
 use jwks::{Freshness, RemoteKeys, Timing};
 use keys::Key;
 pub use keys::KeyError;
 use pattern::Pattern;
-use rights::{Right, Rights};
 use token::{LEEWAY, MAX_TOKEN_BYTES, Rules, claimed_issue};
 
 /// A file with a key may be this long, in bytes.

@@ -16,6 +16,7 @@ pub mod node;
 pub mod presence;
 pub mod redis;
 pub mod region;
+pub mod rights;
 pub mod server;
 pub mod session;
 pub mod transport;

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::rights::Rights;
 use crate::config::Secret;
+use crate::rights::Rights;
 
 /// Why a token could not be made.
 #[derive(Debug, Error)]

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use skywave_protocol::channel::Channel;
 
 use super::mint::{Claims, Minter};
-use super::rights::{Right, Rights};
 use super::{AuthError, Authenticator, Grant, SetupError};
 use crate::config::{AuthConfig, Config};
+use crate::rights::{Right, Rights};
 
 pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_700_000_000;

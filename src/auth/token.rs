@@ -12,8 +12,8 @@ use serde_json::{Value, value::RawValue};
 
 use super::keys::Key;
 use super::pattern::Pattern;
-use super::rights::{Right, Rights};
 use super::{AuthError, Grant};
+use crate::rights::{Right, Rights};
 
 /// A token may be this long, in bytes.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;

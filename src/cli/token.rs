@@ -8,8 +8,8 @@ use jsonwebtoken::Algorithm;
 use serde_json::value::RawValue;
 use skywave::auth::mint::{Claims, Minter};
 use skywave::auth::pattern::Pattern;
-use skywave::auth::rights::{Right, Rights};
 use skywave::config;
+use skywave::rights::{Right, Rights};
 
 use super::node::load;
 use super::terminal::print_line;

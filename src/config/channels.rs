@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::identifier;
 use super::section::Section;
-use crate::auth::rights::{Right, Rights};
+use crate::rights::{Right, Rights};
 
 /// The namespace of user channels, which exists without being configured.
 pub const USER_NAMESPACE: &str = "@";

@@ -7,11 +7,11 @@ use super::{
     subscriptions::{Refusal, Subscription, ended, require, require_presence},
 };
 use crate::{
-    auth::rights::Right,
     broadcast::encode,
     broker::{BrokerError, Chunk, From},
     hub::Membership,
     presence::Stay,
+    rights::Right,
 };
 use serde::Serialize;
 use skywave_protocol::{

@@ -7,8 +7,8 @@ use super::{
     subscriptions::{Refusal, require, require_presence},
 };
 use crate::{
-    auth::rights::Right,
     broker::{Page, PageLimit, PageOf},
+    rights::Right,
 };
 use skywave_protocol::{
     Channel, CloseCode, ErrorCode, ServerFrame,

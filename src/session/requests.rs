@@ -9,9 +9,10 @@ use super::{
     subscriptions::{Refusal, require},
 };
 use crate::{
-    auth::{AuthError, Grant, rights::Right},
+    auth::{AuthError, Grant},
     broadcast::Broadcast,
     broker::{Accepted, Publish},
+    rights::Right,
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, ErrorCode, ServerFrame,

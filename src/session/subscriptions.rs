@@ -2,15 +2,13 @@
 
 use super::Session;
 use crate::{
-    auth::{
-        Grant,
-        rights::{Right, Rights},
-    },
+    auth::Grant,
     broker::BrokerError,
     config::NamespaceConfig,
     hub::Membership,
     node::Node,
     presence::Stay,
+    rights::{Right, Rights},
     session::connection::Connection,
 };
 use skywave_protocol::{

@@ -1,7 +1,7 @@
 //! Tokens are made that nodes accept.
 use skywave::auth::Authenticator;
-use skywave::auth::rights::{Right, Rights};
 use skywave::config::Config;
+use skywave::rights::{Right, Rights};
 use skywave_protocol::channel::Channel;
 
 use crate::world::{SECRET, refused, skywave, stdout};

@@ -2,8 +2,8 @@
 
 use crate::loading::{NO_ENVIRONMENT, load, load_environment};
 use skywave::{
-    auth::rights::{Right, Rights},
     config::{BrokerKind, Config, Isolated, ListenAddress, LogFormat},
+    rights::{Right, Rights},
 };
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Keys that the environment sets.
 
 use crate::loading::{load_environment, write};
-use skywave::{auth::rights::Right, config::Config};
+use skywave::{config::Config, rights::Right};
 use std::time::Duration;
 
 #[test]

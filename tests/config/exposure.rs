@@ -1,7 +1,7 @@
 //! Who can reach a node, and who is let in.
 
 use crate::loading::{SECRET, load, messages, refused_with};
-use skywave::{auth::rights::Rights, config::Config};
+use skywave::{config::Config, rights::Rights};
 
 #[test]
 fn a_node_that_would_be_open_to_anyone_is_refused_with_every_reason() {

@@ -7,7 +7,7 @@ use crate::{
         Way, World, connect as connect_client, expired_token, json, next, refused, soon, token, token_for,
     },
 };
-use skywave::auth::rights::Right;
+use skywave::rights::Right;
 use skywave_client::{
     ChannelEvent, Client, ConnectError, SubscribeOptions, TokenSource, transport::DialError,
 };

@@ -6,7 +6,7 @@ use crate::{
 };
 use futures_util::future::{self, BoxFuture, FutureExt};
 use skywave::{
-    auth::{Authenticator, rights::Right},
+    auth::Authenticator,
     broadcast::{Broadcast, Event, Publication},
     broker::{
         Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish,
@@ -16,6 +16,7 @@ use skywave::{
     metrics::Metrics,
     node::{Node, Parts},
     presence::Presence,
+    rights::Right,
     transport::websocket,
 };
 use skywave_client::{

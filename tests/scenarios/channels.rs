@@ -6,7 +6,7 @@ use crate::{
     world::{Way, World, gap, json, next, offsets, publication, refused, soon, subscribed, token},
 };
 use bytes::Bytes;
-use skywave::auth::rights::Right;
+use skywave::rights::Right;
 use skywave_client::{ChannelEvent, GapReason, Json, Payload, Position, SubscribeOptions};
 use skywave_protocol::{
     ClientFrame, ErrorCode, Point, ServerFrame, Text,

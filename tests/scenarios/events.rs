@@ -5,7 +5,7 @@ use crate::{
     peer::{Peer, channel, connect_to},
     world::{Way, World, event, json, publication, soon, token},
 };
-use skywave::auth::rights::Right;
+use skywave::rights::Right;
 use skywave_client::{HistoryRange, SubscribeOptions, transport::Lane};
 use skywave_protocol::{ClientFrame, ErrorCode, frame::Emit};
 

@@ -6,11 +6,9 @@ use crate::{
     world::{TOKEN_SECRET, Way, World, json, presence_changed, refused, soon, subscribed, token},
 };
 use skywave::{
-    auth::{
-        mint::{Claims, Minter},
-        rights::Right,
-    },
+    auth::mint::{Claims, Minter},
     config::Secret,
+    rights::Right,
 };
 use skywave_client::{Members, SubscribeOptions, Subscription};
 use skywave_protocol::{

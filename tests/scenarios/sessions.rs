@@ -5,7 +5,7 @@ use crate::{
     peer::{Peer, channel, connect, connect_to, from_the_beginning, id},
     world::{Way, World, json, refused, soon, token},
 };
-use skywave::auth::rights::Right;
+use skywave::rights::Right;
 use skywave_client::SubscribeOptions;
 use skywave_protocol::{
     ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame,

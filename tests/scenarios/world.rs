@@ -2,12 +2,10 @@
 
 use serde::Serialize;
 use skywave::{
-    auth::{
-        mint::{Claims, Minter},
-        rights::{Right, Rights},
-    },
+    auth::mint::{Claims, Minter},
     config::{Config, Secret},
     metrics::Metrics,
+    rights::{Right, Rights},
     server::Server,
 };
 use skywave_client::{
