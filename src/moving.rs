@@ -6,7 +6,7 @@ pub mod destinations;
 mod pace;
 pub mod rebalancing;
 
-use crate::{broadcast::encode_frame, node::Node, session::registry::Attached};
+use crate::{broadcast::encode_frame, node::Node, registry::Attached};
 use carrying::Carrying;
 use destinations::Destinations;
 use parking_lot::Mutex;

@@ -7,6 +7,12 @@ use crate::{
         resume::ResumeKey,
     },
     broker::{Accepted, Broker, BrokerError, Publish, wall_ms},
+    cluster::{
+        directory::{Directory, NodeState, Record},
+        failover::{Failover, Standing},
+        fencing::Fencing,
+        questions::Questions,
+    },
     config::Config,
     hub::Hub,
     limits::{AddressBlock, Quota, TokenBucket},
@@ -14,15 +20,8 @@ use crate::{
     moving::{Moving, destinations::Destinations},
     presence::Presence,
     redis::Redis,
-    region::{
-        Regions,
-        directory::{Directory, NodeState, Record},
-        failover::{Failover, Standing},
-        fencing::Fencing,
-        link::Links,
-        questions::Questions,
-    },
-    session::{path_memories::PathMemories, registry::Registry},
+    region::{Regions, link::Links},
+    registry::{Registry, path_memories::PathMemories},
 };
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};

@@ -10,10 +10,10 @@ use self::redis::RedisRoster;
 pub use self::redis::mirror;
 use crate::{
     broker::{BrokerError, wall_ms},
+    claim::Claim,
     config::NamespaceConfig,
     hub::Hub,
     redis::{ConnectError, Redis},
-    session::claim::Claim,
 };
 use futures_util::future::BoxFuture;
 use memory::MemoryRoster;

@@ -1,16 +1,9 @@
 //! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
 
-pub mod balance;
 pub mod bridge;
-pub mod directory;
-pub mod failover;
-pub mod fencing;
 pub mod identity;
-pub mod inbox;
 pub mod lease;
 pub mod link;
-pub mod questions;
-pub mod rendezvous;
 
 use crate::{
     broker::redis::doubts::Doubts,

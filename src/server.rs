@@ -9,6 +9,7 @@ use crate::{
         redis::{self as redis_broker, RedisBroker},
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
+    cluster::{directory, failover, fencing, inbox},
     config::Config,
     demo,
     hub::Hub,
@@ -20,7 +21,7 @@ use crate::{
         mirror::{self, Mirror},
     },
     redis::{self, Addresses, Redis},
-    region::{Regions, Remote, directory, failover, fencing, identity::Identity, inbox},
+    region::{Regions, Remote, identity::Identity},
     transport::{
         sockets::{self, Bound, ListenError},
         websocket, webtransport,

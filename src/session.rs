@@ -1,15 +1,12 @@
 //! A session: one task, one `select!` loop over its transport, its outbox, its pending answers and its clock.
 
-pub mod claim;
 pub mod connection;
 mod farewell;
 mod filling;
 mod joining;
 mod opening;
-pub mod path_memories;
 mod pending;
 mod questions;
-pub mod registry;
 mod renewal;
 mod requests;
 mod subscriptions;
@@ -18,12 +15,12 @@ use crate::{
     auth::{AuthError, Grant},
     broadcast::encode_frame,
     broker::From,
+    claim::Claim,
     hub::outbox::{Outbox, Task},
     limits::{Counted, TokenBucket},
     node::Node,
 };
 use bytes::Bytes;
-use claim::Claim;
 use connection::{Connection, Incoming};
 use joining::Joining;
 use pending::{Done, Pending};

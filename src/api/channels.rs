@@ -3,7 +3,7 @@
 use super::{Api, command::Command, failure::Failure, limit::Limit};
 use crate::{
     auth::pattern::{MAX_PATTERN_BYTES, Pattern},
-    region::questions::{self, Answer, Gathered, Question, sort_by_subscribers},
+    cluster::questions::{self, Answer, Gathered, Question, sort_by_subscribers},
 };
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{Channel, ErrorCode, frame::Members};

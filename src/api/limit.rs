@@ -1,7 +1,7 @@
 //! How many sessions or channels an answer lists.
 
 use super::failure::Failure;
-use crate::region::questions::MAX_LISTED;
+use crate::cluster::questions::MAX_LISTED;
 use serde::Deserialize;
 use skywave_protocol::ErrorCode;
 

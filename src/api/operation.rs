@@ -2,10 +2,10 @@
 
 use super::{Api, command::Command, failure::Failure};
 use crate::{
+    cluster::directory::{NodeState, Record},
     node::Node,
     region::{
         Remote,
-        directory::{NodeState, Record},
         link::{Condition, LinkState},
     },
 };

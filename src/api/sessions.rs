@@ -1,7 +1,7 @@
 //! Which sessions are connected to the nodes of the region, and ending them.
 
 use super::{Api, command::Command, failure::Failure, limit::Limit};
-use crate::region::questions::{self, Answer, Gathered, Listed, Question, Who};
+use crate::cluster::questions::{self, Answer, Gathered, Listed, Question, Who};
 use serde::{Deserialize, Serialize};
 use skywave_protocol::{CloseCode, ErrorCode};
 use std::sync::Arc;

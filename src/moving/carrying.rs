@@ -3,7 +3,7 @@
 use super::{
     LONGEST_PATIENCE, Order, PATIENCE, RECORDED, REVIEW, TURN, ask, destinations::Destinations, pace::Pace,
 };
-use crate::{node::Node, session::registry::Attached};
+use crate::{node::Node, registry::Attached};
 use skywave_protocol::frame::SessionId;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};

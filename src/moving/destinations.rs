@@ -1,9 +1,9 @@
 //! Where each session that leaves a node goes.
 
 use crate::{
+    cluster::{balance, failover::Standing, rendezvous},
     node::Node,
-    region::{balance, failover::Standing, rendezvous},
-    session::registry::Attached,
+    registry::Attached,
 };
 use skywave_protocol::frame::SessionId;
 use std::sync::Arc;

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     broker::BrokerError,
+    claim::Claim,
     hub::Hub,
     redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
-    session,
 };
 use answers::{Claimed, Listing};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -80,7 +80,7 @@ struct Call {
 struct Arrival {
     channel: Channel,
     session: SessionId,
-    claim: session::claim::Claim,
+    claim: Claim,
 }
 
 impl Arrival {

@@ -1,6 +1,6 @@
 //! The members that are here by this node, those included whose transport has just ended.
 
-use crate::{redis::keys::partition_of, session::claim::Claim};
+use crate::{claim::Claim, redis::keys::partition_of};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,

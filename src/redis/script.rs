@@ -115,9 +115,9 @@ impl Script {
                 concat!(include_str!("../region/bridge/fence.lua"), include_str!("../region/bridge/say.lua"))
             }
             Self::Lease => include_str!("../region/lease.lua"),
-            Self::Claim => include_str!("../region/claim.lua"),
-            Self::Release => include_str!("../region/release.lua"),
-            Self::Directory => include_str!("../region/directory.lua"),
+            Self::Claim => include_str!("../cluster/claim.lua"),
+            Self::Release => include_str!("../cluster/release.lua"),
+            Self::Directory => include_str!("../cluster/directory.lua"),
             Self::Arrive => concat!(
                 include_str!("../broker/redis/life.lua"),
                 include_str!("../broker/redis/writing.lua"),

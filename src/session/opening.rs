@@ -2,9 +2,7 @@
 
 use super::{
     End, MAX_BAD_REQUESTS,
-    claim::Claim,
     connection::{Connection, Incoming},
-    registry::{self, Attached},
 };
 use crate::{
     auth::{
@@ -13,9 +11,11 @@ use crate::{
     },
     broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
+    claim::Claim,
     hub::outbox::Outbox,
     limits::{AddressBlock, Counted, Place},
     node::Node,
+    registry::{self, Attached},
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,

@@ -7,7 +7,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use skywave::region::failover::Outlook;
+use skywave::cluster::failover::Outlook;
 use skywave_client::TransportChoice;
 use skywave_protocol::{CloseCode, Text};
 use std::time::{Duration, Instant};

@@ -6,12 +6,12 @@ use crate::{
 };
 use skywave::{
     broker::BrokerError,
+    claim::Claim,
     config::Secret,
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
-    session::claim::Claim,
 };
 use skywave_protocol::{
     Channel, Text,

@@ -1,6 +1,6 @@
 //! A member as it stands in Redis, and the changes that scripts tell of.
 
-use crate::{redis::Malformed, session::claim::Claim};
+use crate::{claim::Claim, redis::Malformed};
 use serde::{Deserialize, Deserializer, Serialize};
 use skywave_protocol::{
     Channel, Json, Text,

@@ -2,9 +2,9 @@
 
 use super::{held, mirror};
 use crate::{
+    claim::Claim,
     presence::{MAX_MEMBERS, residents::Resident},
     redis::{Keys, Request, Script},
-    session::claim::Claim,
 };
 use skywave_protocol::{Channel, frame::SessionId};
 use std::{sync::Arc, time::Duration};

@@ -2,17 +2,18 @@
 //!
 //! Each region's Redis knows which transport of which node has a session. To claim it is one atomic step, in which Redis
 //! tells the former holder by the number of its transport: so each transport is told once, when it was replaced, and
-//! never a newer one. Which one is newer is settled when it opens (see [`Claim`](crate::session::claim::Claim)), so all
+//! never a newer one. Which one is newer is settled when it opens (see [`Claim`](crate::claim::Claim)), so all
 //! regions keep the same one, in whatever order they hear of them: a claim that was long under way does not win.
 //! Sessions do not wait for any of it: without Redis they open all the same, and are claimed later.
 
 use crate::{
     auth::resume::RESUME_LIFETIME,
     broker::BrokerError,
+    claim::Claim,
     hub::outbox::Outbox,
     node::Node,
     redis::{Redis, Request, Script, heard::Heard, reply},
-    session::{claim::Claim, registry::Attached},
+    registry::Attached,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;

@@ -4,7 +4,7 @@ use crate::{
     auth::pattern::Pattern,
     node::Node,
     redis::Request,
-    session::registry::{Attached, Registry},
+    registry::{Attached, Registry},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! The sessions that are connected to this node, by id and by user.
 
-use super::claim::Claim;
-use crate::{broker::HybridClock, hub::outbox::Outbox, limits::Tally};
+pub mod path_memories;
+
+use crate::{broker::HybridClock, claim::Claim, hub::outbox::Outbox, limits::Tally};
 use parking_lot::Mutex;
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
