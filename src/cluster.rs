@@ -7,3 +7,4 @@ pub mod fencing;
 pub mod inbox;
 pub mod questions;
 pub mod rendezvous;
+pub mod scripts;

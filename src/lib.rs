@@ -20,6 +20,7 @@ pub mod redis;
 pub mod region;
 pub mod registry;
 pub mod rights;
+pub mod scripts;
 pub mod server;
 pub mod session;
 pub mod transport;

@@ -1,7 +1,7 @@
 //! Who is on which channel; changes are told in batches, and a short absence is not told.
 
 mod memory;
-mod redis;
+pub mod redis;
 mod residents;
 mod schedule;
 mod telling;

@@ -22,14 +22,11 @@ mod sentinel;
 mod slot;
 pub mod subscription;
 
-use crate::{
-    config::{BrokerConfig, Config, Secret},
-    metrics::RedisMetrics,
-};
+use crate::{config::Secret, metrics::RedisMetrics};
 use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
 use ownership::Ownership;
-use skywave_protocol::{Text, position::Origin, text::TooLong};
+use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
@@ -38,7 +35,7 @@ pub use connection::{ConnectError, Request};
 pub use endpoint::Endpoint;
 pub use keys::Keys;
 pub use reply::{Malformed, StreamId};
-pub use script::Script;
+pub use script::{Script, Scripts};
 
 /// Where a region's Redis is, and how its nodes use it.
 #[derive(Debug, Clone)]
@@ -52,6 +49,8 @@ pub struct Address {
     pub partitions: u16,
     /// Whose nodes share it.
     pub region: Origin,
+    /// What they run inside it.
+    pub scripts: Scripts,
 }
 
 impl Address {
@@ -61,35 +60,6 @@ impl Address {
     /// When the URL or the file with the authorities cannot be read.
     pub fn check(&self) -> Result<(), ConnectError> {
         Endpoint::new(self, Ownership::of_own(self)).map(drop)
-    }
-}
-
-/// Where the Redis of each region is, as the configuration names them.
-pub struct Addresses {
-    /// Of this node's region; `None` where it does without.
-    pub own: Option<Address>,
-    /// Of the others, in the order of the configuration.
-    pub others: Vec<Address>,
-}
-
-impl Addresses {
-    /// # Errors
-    /// When a region's name is too long.
-    pub fn of(config: &Config) -> Result<Self, TooLong> {
-        let BrokerConfig { prefix, partitions, .. } = &config.broker;
-        let address = |region: &str, url: &Secret, ca: &Option<PathBuf>| {
-            let (url, ca, prefix) = (url.clone(), ca.clone(), prefix.clone());
-            Ok(Address { url, ca, prefix, partitions: *partitions, region: Text::new(region)? })
-        };
-        let own = config.broker.url.as_ref();
-        let own = own.map(|url| address(&config.node.region, url, &config.broker.ca)).transpose()?;
-        let others = config.regions.iter().map(|region| address(&region.name, &region.redis, &region.ca));
-        Ok(Self { own, others: others.collect::<Result<_, _>>()? })
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Address> {
-        self.own.iter().chain(&self.others)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
 
+pub mod addresses;
 pub mod bridge;
 pub mod identity;
 pub mod lease;
@@ -9,8 +10,9 @@ use crate::{
     broker::redis::doubts::Doubts,
     config::Config,
     metrics::Metrics,
-    redis::{Addresses, ConnectError, Redis, ownership::Stranger},
+    redis::{ConnectError, Redis, Scripts, ownership::Stranger},
 };
+use addresses::Addresses;
 use bridge::Bridge;
 use lease::Candidate;
 use link::{Links, MeasuredLag};
@@ -53,10 +55,11 @@ impl Regions {
         config: &Config,
         own: Origin,
         local: Redis,
+        scripts: Scripts,
         metrics: &Metrics,
     ) -> Result<Self, ConnectError> {
         let addresses =
-            Addresses::of(config).map_err(|_| ConnectError::Url("the region's name is too long"))?;
+            Addresses::of(config, scripts).map_err(|_| ConnectError::Url("the region's name is too long"))?;
         let remotes = config.regions.iter().zip(addresses.others).map(|(region, address)| {
             let name = address.region.clone();
             let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;

@@ -20,8 +20,9 @@ use crate::{
         self, Presence,
         mirror::{self, Mirror},
     },
-    redis::{self, Addresses, Redis},
-    region::{Regions, Remote, identity::Identity},
+    redis::{self, Redis},
+    region::{Regions, Remote, addresses::Addresses, identity::Identity},
+    scripts,
     transport::{
         sockets::{self, Bound, ListenError},
         websocket, webtransport,
@@ -272,7 +273,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
     }
     let other_regions = match &redis {
         Some(redis) if !config.regions.is_empty() => {
-            Some(Arc::new(Regions::reach(&config, region.clone(), redis.clone(), &metrics)?))
+            Some(Arc::new(Regions::reach(&config, region.clone(), redis.clone(), scripts::ALL, &metrics)?))
         }
         _ => None,
     };
@@ -310,7 +311,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
 
 /// The region's Redis, if the configuration names one.
 async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
-    let Some(address) = Addresses::of(config)?.own else { return Ok(None) };
+    let Some(address) = Addresses::of(config, scripts::ALL)?.own else { return Ok(None) };
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 

@@ -23,6 +23,7 @@ use skywave::{
     config::{Config, NamespaceConfig, Secret},
     metrics::Metrics,
     redis::{Address, Redis},
+    scripts,
 };
 use skywave_protocol::{
     Channel, Json, Payload, Point, Position, Text,
@@ -152,7 +153,8 @@ impl World {
         }
         let (url, prefix, keep) = redis_of(kind).await;
         let region = origin.clone();
-        let address = Address { url: Secret::new(url), ca: None, prefix, partitions: 4, region };
+        let address =
+            Address { url: Secret::new(url), ca: None, prefix, partitions: 4, region, scripts: scripts::ALL };
         let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
         let options = Options {
             log_age: Duration::from_secs(60),

@@ -17,15 +17,14 @@ mod reading;
 mod recovery;
 mod resuming;
 pub mod retention;
+pub mod scripts;
 mod tail;
 
 use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish};
 use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
-    redis::{
-        ConnectError, Malformed, Redis, Request, Script, pulse::Pulse, reply, subscription::Subscription,
-    },
+    redis::{ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription},
 };
 use cache::{Cache, CacheLimit};
 use events::Events;
@@ -39,6 +38,7 @@ use recovery::ChunkLimit;
 use redis::Value;
 use resuming::Resuming;
 use retention::{LOG_LENGTH, Retention};
+use scripts::PUBLISH;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tail::{Feed, Tail};
@@ -183,7 +183,7 @@ impl RedisBroker {
             number(retention.key_age.as_millis()),
             names.out(partition).into_bytes(),
         ]);
-        Ok(Request::Script { script: Script::Publish, keys, args })
+        Ok(Request::Script { script: &PUBLISH, keys, args })
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
 use skywave::config::{Config, LogConfig, LogFormat};
-use skywave::redis::{Address, Addresses};
+use skywave::{redis::Address, region::addresses::Addresses, scripts};
 use tracing_subscriber::EnvFilter;
 
 use super::connection::variable;
@@ -90,7 +90,7 @@ fn load_with_files(arguments: &ConfigArguments) -> Result<Config, UsageError> {
 /// What is wrong with the files that are needed to reach Redis.
 fn redis_problems(config: &Config) -> Vec<String> {
     let problem = |address: &Address| address.check().err().map(|error| error.to_string());
-    match Addresses::of(config) {
+    match Addresses::of(config, scripts::ALL) {
         Ok(addresses) => addresses.iter().filter_map(problem).collect(),
         Err(error) => vec![error.to_string()],
     }

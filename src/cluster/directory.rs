@@ -3,11 +3,11 @@
 //! Each node keeps a record in Redis that is over when it is no longer renewed, and a copy of the others' records: one
 //! call renews the one and reads the others.
 
-use super::{balance, rendezvous};
+use super::{balance, rendezvous, scripts::DIRECTORY};
 use crate::{
     broker::BrokerError,
     node::Node,
-    redis::{Redis, Request, Script, reply},
+    redis::{Redis, Request, reply},
 };
 use arc_swap::ArcSwap;
 use futures_util::future::join3;
@@ -125,7 +125,7 @@ impl Directory {
             tracing::debug!(%error, "the node's record is not there for whoever looks");
         }
         let records = commands.call(Request::Script {
-            script: Script::Directory,
+            script: &DIRECTORY,
             keys: vec![keys.nodes()],
             args: vec![self.id.as_bytes().to_vec(), text, lease.into_bytes()],
         });

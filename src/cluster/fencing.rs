@@ -6,13 +6,14 @@
 //! regions keep the same one, in whatever order they hear of them: a claim that was long under way does not win.
 //! Sessions do not wait for any of it: without Redis they open all the same, and are claimed later.
 
+use super::scripts::{CLAIM, RELEASE};
 use crate::{
     auth::resume::RESUME_LIFETIME,
     broker::BrokerError,
     claim::Claim,
     hub::outbox::Outbox,
     node::Node,
-    redis::{Redis, Request, Script, heard::Heard, reply},
+    redis::{Redis, Request, heard::Heard, reply},
     registry::Attached,
 };
 use futures_util::future::join_all;
@@ -96,8 +97,7 @@ impl Fencing {
         for realm in self.realms.iter().filter(|realm| realm.is_own) {
             let Redis { commands, keys, .. } = &realm.redis;
             let args = vec![self.node.as_bytes().to_vec(), attached.claim.number.to_string().into_bytes()];
-            let release =
-                Request::Script { script: Script::Release, keys: vec![keys.session(session)], args };
+            let release = Request::Script { script: &RELEASE, keys: vec![keys.session(session)], args };
             if let Err(error) = commands.send(release) {
                 tracing::debug!(%session, %error, "its holder is left to expire");
             }
@@ -212,7 +212,7 @@ impl Realm {
             keys.told(partition, ""),
         ];
         let args = args.map(String::into_bytes).to_vec();
-        Request::Script { script: Script::Claim, keys: vec![keys.session(session)], args }
+        Request::Script { script: &CLAIM, keys: vec![keys.session(session)], args }
     }
 
     /// Claims a session that this node has had for some time.

@@ -12,6 +12,7 @@ pub mod mirror;
 mod partition;
 mod requests;
 mod rooms;
+pub mod scripts;
 mod upkeep;
 
 use super::{

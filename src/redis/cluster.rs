@@ -256,7 +256,14 @@ mod tests {
     fn an_ask_leads_to_a_server_by_its_name() {
         let url = Secret::new("redis://u:p@a:1");
         let region = Text::new("eu").unwrap();
-        let address = Address { url: url.clone(), ca: None, prefix: "sky".to_owned(), partitions: 1, region };
+        let address = Address {
+            url: url.clone(),
+            ca: None,
+            prefix: "sky".to_owned(),
+            partitions: 1,
+            region,
+            scripts: &[],
+        };
         let ownership = Ownership::of_own(&address);
         let cluster = Cluster::new(Dialling::default(), &[url], ownership).unwrap();
         assert_eq!(&*cluster.server("10.0.0.1:7001").unwrap().name, "10.0.0.1:7001");

@@ -4,7 +4,7 @@ use super::{
     lives::Lives,
     ownership::{Inscription, Ownership, Stranger},
     reply::{self, Malformed},
-    script::{ALL_SCRIPTS, Script},
+    script::Script,
     slot::slot_of,
 };
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, from_redis_value};
@@ -53,7 +53,7 @@ pub enum ConnectError {
 #[derive(Debug)]
 pub enum Request {
     /// The keys decide where it goes; they share a hash tag.
-    Script { script: Script, keys: Vec<String>, args: Vec<Vec<u8>> },
+    Script { script: &'static Script, keys: Vec<String>, args: Vec<Vec<u8>> },
     /// A command of one key: its name, the key, the rest.
     Command(Vec<Vec<u8>>),
 }
@@ -67,7 +67,7 @@ impl Request {
     /// What metrics call it: a script by its name, pub/sub `say`, and other commands as Redis does.
     pub fn name(&self) -> &'static str {
         let words = match self {
-            Self::Script { script, .. } => return script.name(),
+            Self::Script { script, .. } => return script.name,
             Self::Command(words) => words,
         };
         match words.first().map(Vec::as_slice) {
@@ -132,13 +132,18 @@ fn introduction(name: &str, ownership: &Ownership) -> Pipeline {
     for key in ownership.questions() {
         pipeline.cmd("GET").arg(key);
     }
-    pipeline.cmd("SCRIPT").arg("EXISTS").arg(&ALL_SCRIPTS.map(Script::hash));
+    let hashes: Vec<_> = ownership.scripts().map(Script::hash).collect();
+    pipeline.cmd("SCRIPT").arg("EXISTS").arg(hashes);
     pipeline
 }
 
 /// Loads the scripts that the server does not have: all of them are a long way for a lossy path.
-async fn load_scripts(commands: &mut MultiplexedConnection, exist: &[bool]) -> Result<(), RedisError> {
-    let missing = ALL_SCRIPTS.into_iter().zip(exist).filter(|(_, exists)| !**exists);
+async fn load_scripts(
+    commands: &mut MultiplexedConnection,
+    scripts: impl Iterator<Item = &'static Script>,
+    exist: &[bool],
+) -> Result<(), RedisError> {
+    let missing = scripts.zip(exist).filter(|(_, exists)| !**exists);
     let mut pipeline = Pipeline::new();
     for (script, _) in missing {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source()).ignore();
@@ -243,7 +248,7 @@ impl Connection {
             }
         }
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
-        load_scripts(&mut commands, &exist).await?;
+        load_scripts(&mut commands, ownership.scripts(), &exist).await?;
         Ok(Self { commands, run, lives: ownership.lives.clone() })
     }
 
@@ -266,7 +271,7 @@ impl Connection {
             Request::Script { script, keys, args } => {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(script.hash()).arg(keys.len()).arg(keys);
-                if script.is_of_a_life() {
+                if script.is_of_a_life {
                     command.arg(&self.run).arg(begin_with(self.lives.latest()));
                 }
                 command.arg(args);

@@ -11,6 +11,7 @@ use super::{
     keys::Keys,
     lives::Lives,
     reply::{self, Malformed},
+    script::{Script, Scripts},
 };
 use crate::{broker::BrokerError, config::RedisUrl};
 use futures_util::future::try_join;
@@ -93,6 +94,7 @@ enum Standing {
 pub struct Ownership {
     pub keys: Keys,
     pub lives: Arc<Lives>,
+    scripts: Scripts,
     region: Origin,
     /// This node is of that region.
     is_own: bool,
@@ -122,6 +124,7 @@ impl Ownership {
             keys: Keys::new(address.prefix.clone(), address.partitions)
                 .in_database(RedisUrl::database(address.url.expose())),
             lives: Arc::default(),
+            scripts: address.scripts,
             region: address.region.clone(),
             is_own,
             place: RedisUrl::place(address.url.expose()),
@@ -129,6 +132,11 @@ impl Ownership {
             told: Mutex::default(),
             told_unreachable: Mutex::default(),
         })
+    }
+
+    /// What runs inside it.
+    pub fn scripts(&self) -> impl Iterator<Item = &'static Script> {
+        self.scripts.iter().copied().flatten().copied()
     }
 
     /// Whether the Redis is the one that it is taken for, as far as is known.

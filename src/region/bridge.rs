@@ -13,6 +13,7 @@ pub mod cursor;
 mod listening;
 mod mailbox;
 mod pull;
+pub mod scripts;
 mod slices;
 mod survey;
 mod telling;

@@ -7,11 +7,17 @@
 
 use crate::{
     broker::BrokerError,
-    redis::{Malformed, Redis, Request, Script, reply},
+    redis::{Malformed, Redis, Request, Script, reply, script::scripts},
 };
 use redis::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+scripts! {
+    /// All that leases run inside Redis.
+    SCRIPTS:
+    LEASE = Script::new("lease", &[include_str!("lease.lua")]);
+}
 
 /// For how long a lease is held without being renewed.
 const DURATION: Duration = Duration::from_secs(3);
@@ -48,7 +54,7 @@ impl Candidate {
         let duration_ms = DURATION.as_millis().to_string();
         let args = [action, &*self.holder, &duration_ms, &at_least.to_string()];
         Request::Script {
-            script: Script::Lease,
+            script: &LEASE,
             keys: vec![self.key.clone()],
             args: args.map(|arg| arg.as_bytes().to_vec()).into(),
         }

@@ -7,7 +7,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use skywave::redis::Script;
+use skywave::cluster::scripts::CLAIM;
 use skywave_protocol::CloseCode;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,7 +226,7 @@ async fn a_transport_is_replaced_by_one_of_another_node_that_was_given_the_same_
     let partition = tag.split(['{', '}']).nth(1).unwrap();
     let told = format!("{tag}:told:");
     let claim = ["9", "9", "9999999999999", "9", "a", "60000", id, "sky:inbox:", partition, &told];
-    let words = ["EVAL", Script::Claim.source(), "1", &key].into_iter().chain(claim);
+    let words = ["EVAL", CLAIM.source(), "1", &key].into_iter().chain(claim);
     assert_eq!(redis.run_words::<u64>(&words.collect::<Vec<_>>()).await, 1);
     assert_eq!(session.end().await, u64::from(CloseCode::Replaced.code()));
 }

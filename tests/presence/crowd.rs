@@ -12,6 +12,8 @@ use skywave::{
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
+    region::addresses::Addresses,
+    scripts,
 };
 use skywave_protocol::{
     Channel, Text,
@@ -35,13 +37,7 @@ pub struct Crowd {
 /// How to reach a Redis by its URL.
 pub fn address(redis: &RedisServer, settings: &[(&str, &str)]) -> Address {
     let config = config(redis, settings);
-    Address {
-        url: config.broker.url.clone().unwrap(),
-        ca: None,
-        prefix: config.broker.prefix.clone(),
-        partitions: config.broker.partitions,
-        region: Text::new(&config.node.region).unwrap(),
-    }
+    Addresses::of(&config, scripts::ALL).unwrap().own.unwrap()
 }
 
 pub fn named(name: &str) -> SessionId {

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 use futures_util::future::join_all;
-use skywave::redis::Script;
+use skywave::presence::redis::scripts::MEMBERS;
 use skywave_client::{Client, SubscribeOptions, Subscription};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ async fn a_channel_that_cannot_be_compared_has_no_other_compared_again() {
     let lists = async |channel: &str| {
         let key = |name: &str| format!("sky:{{{ITS_PARTITION}}}:{name}");
         let (life, log, room) = (key("life"), key("log"), key(&format!("presence:{channel}")));
-        redis.given(&["EVALSHA", Script::Members.hash(), "3", &life, &log, &room]).await
+        redis.given(&["EVALSHA", MEMBERS.hash(), "3", &life, &log, &room]).await
     };
     eventually("further comparisons", async || lists("chat:5").await >= 5).await;
     // Once when it is heard again, or twice.

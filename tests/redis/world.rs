@@ -88,6 +88,7 @@ pub fn settings_at(url: &str) -> Settings {
         prefix: "sky".to_owned(),
         partitions: 4,
         region: origin.clone(),
+        scripts: skywave::scripts::ALL,
     };
     let log_age = Duration::from_secs(600);
     Settings {

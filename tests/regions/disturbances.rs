@@ -8,7 +8,10 @@ use crate::{
     world::{channel, offsets},
 };
 use serde_json::json;
-use skywave::redis::{Keys, keys::partition_of, script::Script};
+use skywave::{
+    broker::redis::scripts::PUBLISH,
+    redis::{Keys, keys::partition_of},
+};
 use skywave_protocol::Channel;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -244,7 +247,7 @@ async fn a_region_that_reaches_no_other_sends_its_sessions_away_if_it_is_to_leav
 async fn publish_unheard(deployment: &Deployment, channel: &str, number: u64) {
     let redis = &deployment.region("us").redis;
     let said = "redis.call('PUBLISH', ARGV[15], message)";
-    let script = Script::Publish.source();
+    let script = PUBLISH.source();
     assert!(script.contains(said));
     let server: String = redis.run("INFO server").await;
     let run = server.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap();

@@ -26,7 +26,14 @@ const SUSPECTED_WITHIN: Duration = Duration::from_millis(5_000);
 
 fn address(region: &str, url: String) -> Address {
     let region = Text::new(region).unwrap();
-    Address { url: Secret::new(url), prefix: "sky".to_owned(), partitions: 4, ca: None, region }
+    Address {
+        url: Secret::new(url),
+        prefix: "sky".to_owned(),
+        partitions: 4,
+        ca: None,
+        region,
+        scripts: skywave::scripts::ALL,
+    }
 }
 
 /// A node, as far as its region's link to one other region is concerned.

@@ -7,10 +7,11 @@ use super::{
     marks::{Marks, Next},
     progress::Progress,
     recovery::{ChunkLimit, Head, Playback, Search, Starts, step_before},
+    scripts::READ,
 };
 use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
-    redis::{Commands, Keys, Malformed, Redis, Request, Script, StreamId, reply},
+    redis::{Commands, Keys, Malformed, Redis, Request, StreamId, reply},
 };
 use hand::{Hand, Room};
 use redis::Value;
@@ -335,7 +336,7 @@ impl Reading {
         if !self.others.is_empty() {
             keys.push(self.keys.cursor(partition));
         }
-        Request::Script { script: Script::Read, keys, args }
+        Request::Script { script: &READ, keys, args }
     }
 
     fn answer(

@@ -14,13 +14,14 @@ use super::{
     marks::Marks,
     progress::Progress,
     promises::Promises,
+    scripts::LIFE_OF,
 };
 use crate::{
     backoff::Backoff,
     broker::Delivery,
     metrics::RedisMetrics,
     redis::{
-        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
+        ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
         connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
         pulse::Pulse,
         reply,
@@ -318,7 +319,7 @@ impl Tail {
             let (last, serial) = (partition.last.to_string(), seen.to_string());
             let age_ms = self.log_age.as_millis().to_string();
             let args = [self.others.clone(), known, last, serial, age_ms].map(String::into_bytes).into();
-            let request = Request::Script { script: Script::LifeOf, keys, args };
+            let request = Request::Script { script: &LIFE_OF, keys, args };
             pipeline.add_command(connection.command(&request));
         }
         let answers: Vec<LifeOf> = pipeline.query_async(&mut connection.commands).await?;

@@ -1,6 +1,9 @@
 //! What a holder of presence asks of Redis.
 
-use super::{held, mirror};
+use super::{
+    held, mirror,
+    scripts::{ARRIVE, CENSUS, DEPART, HOLDINGS, MEMBERS, RENEW, SWEEP},
+};
 use crate::{
     claim::Claim,
     presence::{MAX_MEMBERS, residents::Resident},
@@ -67,7 +70,12 @@ pub struct Requests {
 
 impl Requests {
     /// For scripts that begin with `rooms.lua`.
-    fn script(&self, script: Script, partition: u16, args: impl IntoIterator<Item = Vec<u8>>) -> Request {
+    fn script(
+        &self,
+        script: &'static Script,
+        partition: u16,
+        args: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Request {
         let mut all = vec![self.keys.presence_news(partition).into_bytes()];
         all.extend(args);
         Request::Script {
@@ -97,7 +105,7 @@ impl Requests {
                 hold.details.into_bytes(),
             ]
         });
-        self.script(Script::Arrive, partition, head.into_iter().chain(holds))
+        self.script(&ARRIVE, partition, head.into_iter().chain(holds))
     }
 
     /// All releases are of one partition.
@@ -108,7 +116,7 @@ impl Requests {
             let (channel, session) = (one.channel.as_bytes().to_vec(), one.session.as_bytes().to_vec());
             [channel, session, number(one.stay), claim.into_bytes()]
         });
-        self.script(Script::Depart, partition, head.into_iter().chain(releases))
+        self.script(&DEPART, partition, head.into_iter().chain(releases))
     }
 
     /// Takes sessions back, whenever they came; none to take back is no request. All are of one partition.
@@ -131,13 +139,13 @@ impl Requests {
     pub fn sweep(&self, partition: u16) -> Request {
         let (asks, patience) = (self.holder.as_bytes().to_vec(), mirror::PATIENCE.as_millis() as u64);
         let args = [number(SWEPT as u64), asks, self.lease_ms(), number(patience)];
-        self.script(Script::Sweep, partition, args)
+        self.script(&SWEEP, partition, args)
     }
 
     /// Answers the life, how many sessions are held, and whether the lease had run out.
     pub fn renew(&self, partition: u16) -> Request {
         Request::Script {
-            script: Script::RenewHolder,
+            script: &RENEW,
             keys: vec![
                 self.keys.life(partition),
                 self.keys.log(partition),
@@ -152,7 +160,7 @@ impl Requests {
     pub fn members(&self, channel: &Channel) -> Request {
         let partition = self.keys.partition(channel);
         Request::Script {
-            script: Script::Members,
+            script: &MEMBERS,
             keys: vec![self.keys.life(partition), self.keys.log(partition), self.keys.room(channel)],
             args: vec![number(MAX_MEMBERS as u64)],
         }
@@ -160,13 +168,13 @@ impl Requests {
 
     /// Answers how many sessions the nodes of a region hold. One whose lease ran out counts for `patience` more.
     pub fn census(&self, partition: u16, patience: Duration) -> Request {
-        self.script(Script::Census, partition, [number(patience.as_millis() as u64)])
+        self.script(&CENSUS, partition, [number(patience.as_millis() as u64)])
     }
 
     /// A step through what any holder holds, with about `count` of its members.
     pub fn holdings(&self, partition: u16, holder: &str, cursor: &str, count: usize) -> Request {
         let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(count as u64)];
-        self.script(Script::Holdings, partition, args)
+        self.script(&HOLDINGS, partition, args)
     }
 
     /// A step through what the holder holds.

@@ -1,6 +1,9 @@
 //! Applies another region's publications here: into the log, which brings them to every node of the region.
 
-use super::cursor::Cursor;
+use super::{
+    cursor::Cursor,
+    scripts::{APPLY, LOSE, SAY},
+};
 use crate::{
     broker::{
         BrokerError,
@@ -10,7 +13,7 @@ use crate::{
         },
     },
     config::NamespaceConfig,
-    redis::{Malformed, Redis, Request, Script, StreamId, reply},
+    redis::{Malformed, Redis, Request, StreamId, reply},
 };
 use redis::Value;
 use skywave_protocol::{Channel, Point, position::Origin};
@@ -159,7 +162,7 @@ impl Applying {
             names.position(channel),
         ];
         let args = args.map(String::into_bytes).into();
-        self.call(Request::Script { script: Script::Lose, keys, args }).await
+        self.call(Request::Script { script: &LOSE, keys, args }).await
     }
 
     /// Says events on a partition; without any, it only shuts out earlier leaders.
@@ -172,7 +175,7 @@ impl Applying {
             .map(String::into_bytes)
             .to_vec();
         args.extend(events);
-        self.call(Request::Script { script: Script::Say, keys: vec![names.cursor(partition)], args }).await
+        self.call(Request::Script { script: &SAY, keys: vec![names.cursor(partition)], args }).await
     }
 
     /// Makes a call that fills in a part of a history.
@@ -254,7 +257,7 @@ impl Applying {
                 retention.key_age.as_millis().to_string().into_bytes(),
             ]);
         }
-        Request::Script { script: Script::Apply, keys, args }
+        Request::Script { script: &APPLY, keys, args }
     }
 }
 

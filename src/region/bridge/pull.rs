@@ -1,11 +1,11 @@
 //! Reads what another region accepted from its log.
 
-use super::LANES;
+use super::{LANES, scripts::PULL};
 use crate::{
     broker::redis::epoch::serial_of,
     metrics::RedisMetrics,
     redis::{
-        ConnectError, Endpoint, Keys, Malformed, Request, Script, StreamId,
+        ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
         layout::Server,
         lives::Lives,
         patient::{AskError, Patient},
@@ -100,7 +100,7 @@ pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Requ
     let args =
         [region.to_string(), part.after.to_string(), until, part.count.to_string(), MAX_BYTES.to_string()];
     Request::Script {
-        script: Script::Pull,
+        script: &PULL,
         keys: vec![keys.life(partition), keys.log(partition)],
         args: args.map(String::into_bytes).into(),
     }

@@ -9,13 +9,14 @@ use super::{
     apply::{Applying, Filling, MAX_ENTRIES, Mode, Step},
     course::{Interruption, Link, done},
     cursor::Cursor,
+    scripts::{FILL, SURVEY},
 };
 use crate::{
     broker::redis::{
         entry::{self, Carried},
         retention::Retention,
     },
-    redis::{Malformed, Request, Script, StreamId, reply},
+    redis::{Malformed, Request, StreamId, reply},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
@@ -163,7 +164,7 @@ async fn ask(
         MAX_BYTES.to_string(),
     ];
     let request = Request::Script {
-        script: Script::Survey,
+        script: &SURVEY,
         keys: vec![keys.position(channel), keys.history(channel)],
         args: args.map(String::into_bytes).into(),
     };
@@ -220,7 +221,7 @@ async fn fill(
         .into();
         args.extend(entries.iter().flat_map(Carried::arguments));
         let request = Request::Script {
-            script: Script::Fill,
+            script: &FILL,
             keys: vec![keys.cursor(keys.partition(channel)), keys.position(channel), keys.history(channel)],
             args,
         };
