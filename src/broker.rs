@@ -10,6 +10,7 @@ pub use clock::{HybridClock, wall_ms};
 use crate::{
     broadcast::{Event, Publication},
     config::NamespaceConfig,
+    redis::CallError,
 };
 use futures_util::future::BoxFuture;
 use skywave_protocol::{
@@ -56,7 +57,7 @@ pub struct Accepted {
 
 /// Where reading a channel begins.
 #[derive(Debug, Clone)]
-pub enum From {
+pub enum ReadFrom {
     /// Now: nothing is read, only the head is told.
     Head,
     /// With the last so many publications.
@@ -151,9 +152,15 @@ pub enum BrokerError {
     /// No more idempotency keys can be remembered for now; try again.
     #[error("too many idempotency keys are remembered just now")]
     TooManyKeys,
-    /// The broker cannot be reached now; try again.
-    #[error("the broker cannot be reached")]
+    /// The broker cannot be reached now, or cannot do this now; try again.
+    #[error("the broker cannot do this now")]
     Unavailable,
+}
+
+impl From<CallError> for BrokerError {
+    fn from(_: CallError) -> Self {
+        Self::Unavailable
+    }
 }
 
 impl BrokerError {
@@ -194,7 +201,7 @@ pub trait Broker: Send + Sync {
     fn emit(&self, event: Arc<Event>) -> Result<(), BrokerError>;
 
     /// Reads at most [`MAX_CHUNK`] publications.
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>>;
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>>;
 
     /// How many partitions there are, at least one.
     fn partitions(&self) -> u16 {

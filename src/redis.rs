@@ -30,7 +30,7 @@ use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::JoinSet;
 
-pub use commands::Commands;
+pub use commands::{CallError, Commands};
 pub use connection::{ConnectError, Request};
 pub use endpoint::Endpoint;
 pub use keys::Keys;

@@ -14,7 +14,7 @@ mod subscriptions;
 use crate::{
     auth::{AuthError, Grant},
     broadcast::encode_frame,
-    broker::From,
+    broker::ReadFrom,
     claim::Claim,
     hub::outbox::{Outbox, Task},
     limits::{Counted, TokenBucket},
@@ -73,7 +73,7 @@ struct Session<C> {
     /// Channels that count as subscribed to, but are not answered yet.
     joining: HashMap<Channel, Joining>,
     /// Those of them whose history, or who is there, waits for its turn to be read.
-    unread: VecDeque<(Channel, From)>,
+    unread: VecDeque<(Channel, ReadFrom)>,
     /// What those that are being read take of what may be.
     reads: usize,
     pending: Pending,

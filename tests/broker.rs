@@ -16,7 +16,7 @@ use server::RedisServer;
 use skywave::{
     broadcast::{Broadcast, Event, Publication},
     broker::{
-        Broker, BrokerError, Delivery, From, MAX_CHUNK, PageLimit, PageOf, Publish,
+        Broker, BrokerError, Delivery, MAX_CHUNK, PageLimit, PageOf, Publish, ReadFrom,
         memory::MemoryBroker,
         redis::{Options, RedisBroker},
     },
@@ -197,7 +197,7 @@ fn offsets(publications: &[Arc<Publication>]) -> Vec<u64> {
 }
 
 async fn head(broker: &dyn Broker) -> Position {
-    broker.read(&channel(), From::Head).await.unwrap().start
+    broker.read(&channel(), ReadFrom::Head).await.unwrap().start
 }
 
 fn at(position: &Position, offset: u64) -> Position {
@@ -265,7 +265,7 @@ async fn a_key_outlives_a_shorter_history(kind: Kind) {
     let broker = World::with(kind, |chat| chat.history_age = Duration::from_millis(100)).await;
     let first = broker.publish(message(1, Some("k"))).await.unwrap();
     eventually("expiry", async || {
-        let latest = broker.read(&channel(), From::Latest(1)).await.unwrap();
+        let latest = broker.read(&channel(), ReadFrom::Latest(1)).await.unwrap();
         latest.publications.is_empty()
     })
     .await;
@@ -277,7 +277,7 @@ async fn reading_after_a_position_brings_exactly_what_followed(kind: Kind) {
     let broker = World::new(kind).await;
     publish(&*broker, 5).await;
     let position = at(&head(&*broker).await, 2);
-    let chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(position.clone())).await.unwrap();
     assert_eq!(offsets(&chunk.publications), [3, 4, 5]);
     assert_eq!(chunk.start, position);
     assert!(chunk.complete && chunk.lost.is_empty());
@@ -286,7 +286,7 @@ async fn reading_after_a_position_brings_exactly_what_followed(kind: Kind) {
 async fn an_absent_origin_means_from_its_beginning(kind: Kind) {
     let broker = World::new(kind).await;
     publish(&*broker, 2).await;
-    let chunk = broker.read(&channel(), From::Position(Position::new())).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(Position::new())).await.unwrap();
     assert_eq!(offsets(&chunk.publications), [1, 2]);
     assert!(chunk.lost.is_empty());
 }
@@ -295,7 +295,7 @@ async fn what_was_trimmed_is_told_and_the_rest_recovered(kind: Kind) {
     let broker = World::with(kind, |chat| chat.history = 3).await;
     publish(&*broker, 10).await;
     let position = at(&head(&*broker).await, 2);
-    let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(position)).await.unwrap();
     assert_eq!(chunk.lost[0].reason, GapReason::Trimmed);
     assert_eq!(chunk.lost[0].point.offset, 7);
     assert_eq!(offsets(&chunk.publications), [8, 9, 10]);
@@ -306,7 +306,7 @@ async fn a_position_of_another_epoch_is_told(kind: Kind) {
     publish(&*broker, 2).await;
     let old = Point { epoch: Text::new("old").unwrap(), offset: 40 };
     let position = [(Text::new("eu").unwrap(), old)].into_iter().collect();
-    let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(position)).await.unwrap();
     assert_eq!(chunk.lost[0].reason, GapReason::EpochChanged);
     assert_eq!(chunk.lost[0].point, *at(&head(&*broker).await, 0).get("eu").unwrap());
     assert_eq!(offsets(&chunk.publications), [1, 2]);
@@ -316,7 +316,7 @@ async fn a_position_from_the_future_is_told(kind: Kind) {
     let broker = World::new(kind).await;
     publish(&*broker, 2).await;
     let position = at(&head(&*broker).await, 9);
-    let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(position)).await.unwrap();
     assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::UnknownPosition, 2));
     assert!(chunk.publications.is_empty());
 }
@@ -325,7 +325,7 @@ async fn a_namespace_without_history_recovers_nothing_and_says_so(kind: Kind) {
     let broker = World::with(kind, |chat| chat.history = 0).await;
     publish(&*broker, 3).await;
     let position = at(&head(&*broker).await, 1);
-    let chunk = broker.read(&channel(), From::Position(position)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(position)).await.unwrap();
     assert_eq!((chunk.lost[0].reason, chunk.lost[0].point.offset), (GapReason::Trimmed, 3));
     assert!(chunk.publications.is_empty() && chunk.complete);
 }
@@ -333,10 +333,10 @@ async fn a_namespace_without_history_recovers_nothing_and_says_so(kind: Kind) {
 async fn the_last_few_begin_where_asked(kind: Kind) {
     let broker = World::new(kind).await;
     publish(&*broker, 5).await;
-    let chunk = broker.read(&channel(), From::Latest(2)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Latest(2)).await.unwrap();
     assert_eq!(offsets(&chunk.publications), [4, 5]);
     assert_eq!(chunk.start, at(&head(&*broker).await, 3));
-    let all = broker.read(&channel(), From::Latest(1000)).await.unwrap();
+    let all = broker.read(&channel(), ReadFrom::Latest(1000)).await.unwrap();
     assert_eq!(offsets(&all.publications), [1, 2, 3, 4, 5]);
 }
 
@@ -397,7 +397,7 @@ async fn a_foreign_cursor_is_refused(kind: Kind) {
 async fn an_unknown_namespace_is_refused(kind: Kind) {
     let broker = World::new(kind).await;
     let channel = Channel::new("nowhere:1").unwrap();
-    let refused = broker.read(&channel, From::Head).await.unwrap_err();
+    let refused = broker.read(&channel, ReadFrom::Head).await.unwrap_err();
     assert_eq!(refused, BrokerError::UnknownNamespace("nowhere".into()));
 }
 
@@ -413,14 +413,14 @@ async fn events_are_delivered_and_not_remembered(kind: Kind) {
     broker.emit(Broadcast::new(event.clone())).unwrap();
     eventually("delivery", async || broker.recorder.events.lock().unwrap().len() == 1).await;
     assert_eq!(broker.recorder.events.lock().unwrap()[0].frame(), &event);
-    assert!(broker.read(&channel(), From::Latest(10)).await.unwrap().publications.is_empty());
+    assert!(broker.read(&channel(), ReadFrom::Latest(10)).await.unwrap().publications.is_empty());
 }
 
 async fn publications_expire_with_age(kind: Kind) {
     let broker = World::with(kind, |chat| chat.history_age = Duration::from_millis(200)).await;
     publish(&*broker, 3).await;
     eventually("expiry", async || {
-        let chunk = broker.read(&channel(), From::Position(Position::new())).await.unwrap();
+        let chunk = broker.read(&channel(), ReadFrom::Position(Position::new())).await.unwrap();
         chunk.lost.first().is_some_and(|lost| (lost.reason, lost.point.offset) == (GapReason::Trimmed, 3))
     })
     .await;
@@ -440,7 +440,7 @@ async fn a_publication_is_delivered_and_remembered_as_it_was_made(kind: Kind) {
         };
         broker.publish(publish).await.unwrap();
     }
-    let remembered = broker.read(&channel(), From::Latest(2)).await.unwrap().publications;
+    let remembered = broker.read(&channel(), ReadFrom::Latest(2)).await.unwrap().publications;
     broker.delivered(2).await;
     for publications in [remembered.clone(), broker.recorder.publications()] {
         let frames: Vec<_> = publications.iter().map(|publication| publication.frame().clone()).collect();
@@ -457,7 +457,7 @@ async fn publications_take_effect_in_the_order_of_the_calls(kind: Kind) {
     let broker = World::with(kind, |chat| chat.history = 1000).await;
     let publishing: Vec<_> = (1..=1000).map(|number| broker.publish(message(number, None))).collect();
     // Read after they were made, though none has been awaited.
-    let read = broker.read(&channel(), From::Latest(1));
+    let read = broker.read(&channel(), ReadFrom::Latest(1));
     let mut accepted = Vec::new();
     for publish in publishing.into_iter().rev() {
         accepted.push(publish.await.unwrap().offset);
@@ -474,7 +474,7 @@ async fn a_long_history_is_read_in_chunks(kind: Kind) {
     let mut position = at(&head(&*broker).await, 99);
     let mut seen = Vec::new();
     loop {
-        let chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
+        let chunk = broker.read(&channel(), ReadFrom::Position(position.clone())).await.unwrap();
         assert!(chunk.lost.is_empty() && chunk.publications.len() <= MAX_CHUNK);
         // A session may have room for a part of it only.
         let taken = chunk.publications.len().min(100);
@@ -492,7 +492,7 @@ async fn the_last_many_are_read_in_chunks_as_well(kind: Kind) {
     futures_util::future::try_join_all((1..=1500).map(|number| broker.publish(message(number, None))))
         .await
         .unwrap();
-    let first = broker.read(&channel(), From::Latest(1000)).await.unwrap();
+    let first = broker.read(&channel(), ReadFrom::Latest(1000)).await.unwrap();
     assert_eq!(first.start.get("eu").unwrap().offset, 500);
     assert!(!first.complete && offsets(&first.publications).into_iter().eq(501..=756));
     assert_eq!(first.follows, Some(1000));
@@ -505,7 +505,7 @@ async fn large_publications_are_read_part_by_part(kind: Kind) {
         broker.publish(large()).await.unwrap();
     }
     let position = at(&head(&*broker).await, 5);
-    for (from, first) in [(From::Latest(30), 11), (From::Position(position), 6)] {
+    for (from, first) in [(ReadFrom::Latest(30), 11), (ReadFrom::Position(position), 6)] {
         let mut chunk = broker.read(&channel(), from).await.unwrap();
         let mut position = chunk.start.clone();
         let mut seen = Vec::new();
@@ -516,7 +516,7 @@ async fn large_publications_are_read_part_by_part(kind: Kind) {
             if chunk.complete {
                 break;
             }
-            chunk = broker.read(&channel(), From::Position(position.clone())).await.unwrap();
+            chunk = broker.read(&channel(), ReadFrom::Position(position.clone())).await.unwrap();
         }
         assert!(seen.iter().copied().eq(first..=40), "{seen:?}");
     }
@@ -530,7 +530,7 @@ async fn channels_do_not_mix(kind: Kind) {
         assert_eq!((accepted.offset, accepted.duplicate), (1, false));
     }
     let channel = Channel::new("chat:7").unwrap();
-    let last = broker.read(&channel, From::Latest(10)).await.unwrap().publications;
+    let last = broker.read(&channel, ReadFrom::Latest(10)).await.unwrap().publications;
     assert_eq!(last.len(), 1);
     assert_eq!(last[0].frame().data, Json::parse("7").unwrap().into());
 }
@@ -539,6 +539,6 @@ async fn who_read_an_unused_channel_gets_its_first_publication(kind: Kind) {
     let broker = World::new(kind).await;
     let first = head(&*broker).await;
     publish(&*broker, 1).await;
-    let chunk = broker.read(&channel(), From::Position(first)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(first)).await.unwrap();
     assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
 }

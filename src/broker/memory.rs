@@ -3,8 +3,8 @@
 mod keys;
 
 use super::{
-    Accepted, Broker, BrokerError, Chunk, Delivery, From, Lost, MAX_CHUNK, Page, PageLimit, PageOf, Publish,
-    clock::HybridClock, key_age,
+    Accepted, Broker, BrokerError, Chunk, Delivery, Lost, MAX_CHUNK, Page, PageLimit, PageOf, Publish,
+    ReadFrom, clock::HybridClock, key_age,
 };
 use crate::{
     broadcast::{Broadcast, Event, Publication},
@@ -216,7 +216,7 @@ impl MemoryBroker {
         Ok(Accepted { origin: self.origin.clone(), epoch, offset, duplicate: false })
     }
 
-    fn chunk(&self, channel: &Channel, from: From) -> Result<Chunk, BrokerError> {
+    fn chunk(&self, channel: &Channel, from: ReadFrom) -> Result<Chunk, BrokerError> {
         let namespace = self.namespace(channel)?;
         self.with_log(channel, |log| {
             log.trim(namespace, Instant::now());
@@ -224,18 +224,18 @@ impl MemoryBroker {
         })
     }
 
-    fn chunk_of(&self, log: &mut Log, from: From) -> Chunk {
+    fn chunk_of(&self, log: &mut Log, from: ReadFrom) -> Chunk {
         let point = |log: &Log, offset| Point { epoch: log.epoch.clone(), offset };
         let (start, after, lost) = match from {
-            From::Head => {
+            ReadFrom::Head => {
                 let head = point(log, log.offset);
                 return Chunk { start: self.position(head), complete: true, ..Chunk::default() };
             }
-            From::Latest(count) => {
+            ReadFrom::Latest(count) => {
                 let after = log.offset - (count.min(log.retained.len()) as u64);
                 (self.position(point(log, after)), after, None)
             }
-            From::Position(position) => {
+            ReadFrom::Position(position) => {
                 let (after, reason) = log.resume_after(position.get(&self.origin));
                 let lost = reason.map(|reason| Lost {
                     origin: self.origin.clone(),
@@ -357,7 +357,7 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         Box::pin(future::ready(self.chunk(channel, from)))
     }
 

@@ -20,7 +20,7 @@ pub mod retention;
 pub mod scripts;
 mod tail;
 
-use super::{Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish};
+use super::{Accepted, Broker, BrokerError, Chunk, Delivery, Page, PageLimit, PageOf, Publish, ReadFrom};
 use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
@@ -233,10 +233,10 @@ impl Broker for RedisBroker {
             tracing::error!(%error, "an event could not be encoded");
             BrokerError::Unavailable
         })?;
-        self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event]))
+        Ok(self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event]))?)
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         let retained = match self.retained(channel) {
             Ok(retained) => retained,
             Err(error) => return Box::pin(future::ready(Err(error))),
@@ -244,12 +244,12 @@ impl Broker for RedisBroker {
         let resuming = self.resuming.clone();
         Box::pin(async move {
             let chunk = match from {
-                From::Head => resuming.reading.head(&retained).await?,
-                From::Latest(count) => {
+                ReadFrom::Head => resuming.reading.head(&retained).await?,
+                ReadFrom::Latest(count) => {
                     let _reader = resuming.reader(&retained.channel).await?;
                     resuming.reading.latest(&retained, count).await?
                 }
-                From::Position(position) => resuming.after(&retained, position).await?,
+                ReadFrom::Position(position) => resuming.after(&retained, position).await?,
             };
             if !chunk.coming.is_empty() {
                 resuming.promises.give(resuming.reading.keys.partition(&retained.channel), &chunk.coming);

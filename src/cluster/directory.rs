@@ -5,9 +5,8 @@
 
 use super::{balance, rendezvous, scripts::DIRECTORY};
 use crate::{
-    broker::BrokerError,
     node::Node,
-    redis::{Redis, Request, reply},
+    redis::{CallError, Redis, Request, reply},
 };
 use arc_swap::ArcSwap;
 use futures_util::future::join3;
@@ -112,11 +111,11 @@ impl Directory {
         redis: &Redis,
         record: &Record,
         told: &mut Option<NodeState>,
-    ) -> Result<Option<Instant>, BrokerError> {
+    ) -> Result<Option<Instant>, CallError> {
         let Redis { commands, keys, .. } = redis;
         let text = serde_json::to_vec(record).map_err(|error| {
             tracing::error!(%error, "the node's record could not be written");
-            BrokerError::Unavailable
+            CallError::Refused
         })?;
         let (key, lease) = (keys.node(&self.id), LEASE.as_millis().to_string());
         // For whoever looks: no node waits for it, nor reads it. In a cluster another server may have it.

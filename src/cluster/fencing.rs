@@ -9,11 +9,10 @@
 use super::scripts::{CLAIM, RELEASE};
 use crate::{
     auth::resume::RESUME_LIFETIME,
-    broker::BrokerError,
     claim::Claim,
     hub::outbox::Outbox,
     node::Node,
-    redis::{Redis, Request, heard::Heard, reply},
+    redis::{CallError, Redis, Request, heard::Heard, reply},
     registry::Attached,
 };
 use futures_util::future::join_all;
@@ -137,7 +136,7 @@ impl Fencing {
         join_all(counts).await;
     }
 
-    async fn count_in(&self, own: &Realm, partition: u16, told: &Mutex<Heard>) -> Result<(), BrokerError> {
+    async fn count_in(&self, own: &Realm, partition: u16, told: &Mutex<Heard>) -> Result<(), CallError> {
         let missed = match own.count(&self.node, partition).await? {
             Some(said) => told.lock().counted(said),
             // It begins to count, here or because Redis lost what it knew: the session's holders, too.
@@ -174,7 +173,7 @@ impl Realm {
         &self,
         node: &str,
         partition: u16,
-    ) -> impl Future<Output = Result<Option<u64>, BrokerError>> + Send + use<> {
+    ) -> impl Future<Output = Result<Option<u64>, CallError>> + Send + use<> {
         let Redis { commands, keys, .. } = &self.redis;
         let told = keys.told(partition, node);
         let said = commands.call(Request::command(["HGET", &told, "said"]));
@@ -186,7 +185,7 @@ impl Realm {
         }
     }
 
-    async fn begin_to_count(&self, node: &str, partition: u16) -> Result<(), BrokerError> {
+    async fn begin_to_count(&self, node: &str, partition: u16) -> Result<(), CallError> {
         let Redis { commands, keys, .. } = &self.redis;
         let told = keys.told(partition, node);
         let set = commands.call(Request::command(["HSET", &told, "said", "0"]));
@@ -216,7 +215,7 @@ impl Realm {
     }
 
     /// Claims a session that this node has had for some time.
-    async fn claim_late(&self, node: &Node, late: &Late) -> Result<(), BrokerError> {
+    async fn claim_late(&self, node: &Node, late: &Late) -> Result<(), CallError> {
         let request = self.request(&node.id, &late.session, &late.attached);
         outdated(&self.redis.commands.call(request).await?, &late.attached.outbox);
         Ok(())

@@ -24,7 +24,7 @@ use crate::{
     broker::BrokerError,
     claim::Claim,
     hub::Hub,
-    redis::{ConnectError, Malformed, Redis, subscription, subscription::Subscription},
+    redis::{CallError, ConnectError, Malformed, Redis, subscription, subscription::Subscription},
 };
 use answers::{Claimed, Listing};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -74,7 +74,7 @@ struct Call {
     partition: u16,
     /// Whose answer is of interest.
     arrival: Option<Arrival>,
-    outcome: BoxFuture<'static, Result<Value, BrokerError>>,
+    outcome: BoxFuture<'static, Result<Value, CallError>>,
 }
 
 /// Which arrival a claim was made for.
@@ -150,7 +150,8 @@ impl Roster for RedisRoster {
     }
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
-        Box::pin(self.0.list(channel))
+        let listing = self.0.list(channel);
+        Box::pin(async { Ok(listing.await?) })
     }
 }
 
@@ -160,7 +161,7 @@ impl Shared {
     }
 
     /// Asks who is on the channel, after all that was called before.
-    fn ask(&self, channel: &Channel) -> impl Future<Output = Result<Listing, BrokerError>> + Send + use<> {
+    fn ask(&self, channel: &Channel) -> impl Future<Output = Result<Listing, CallError>> + Send + use<> {
         let call = self.redis.commands.call(self.requests.members(channel));
         async move { answers::listing(call.await?).map_err(unreadable) }
     }
@@ -196,7 +197,7 @@ impl Shared {
         }
     }
 
-    fn answered(&self, partition: u16, arrival: Option<Arrival>, outcome: Result<Value, BrokerError>) {
+    fn answered(&self, partition: u16, arrival: Option<Arrival>, outcome: Result<Value, CallError>) {
         let Ok(value) = outcome else { return self.doubt(partition) };
         let Some(arrival) = arrival else { return };
         match answers::claimed(value).as_deref() {
@@ -237,9 +238,9 @@ impl Shared {
     }
 }
 
-fn unreadable(error: Malformed) -> BrokerError {
+fn unreadable(error: Malformed) -> CallError {
     tracing::error!(%error, "an answer about presence cannot be read");
-    BrokerError::Unavailable
+    CallError::Refused
 }
 
 /// Hears what changes by any node.

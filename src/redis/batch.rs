@@ -1,11 +1,11 @@
 //! Calls that go to a server together, and what becomes of each.
 
 use super::{
+    commands::CallError,
     connection::{Connection, Request, is_fatal, is_of_replica},
     redirect::{self, Redirect},
     reply,
 };
-use crate::broker::BrokerError;
 use futures_util::FutureExt;
 use redis::{Pipeline, Value};
 use std::{
@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-pub type Answer = oneshot::Sender<Result<Value, BrokerError>>;
+pub type Answer = oneshot::Sender<Result<Value, CallError>>;
 
 /// What is asked of a server, and who waits for the answer.
 pub struct Call {
@@ -37,10 +37,10 @@ impl Call {
 
     /// Answers that it cannot be made.
     pub fn fail(self) {
-        self.finish(Err(BrokerError::Unavailable));
+        self.finish(Err(CallError::Away));
     }
 
-    fn finish(self, outcome: Result<Value, BrokerError>) {
+    fn finish(self, outcome: Result<Value, CallError>) {
         if let Some(answer) = self.answer {
             // Nobody waits for it any more.
             drop(answer.send(outcome));
@@ -145,7 +145,9 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
                 if call.is_some() || is_fatal(&error) {
                     said.get_or_insert_with(|| error.to_string());
                 }
-                drop(call);
+                if let Some(call) = call.filter(|_| !is_fatal(&error) && !is_of_replica(&error)) {
+                    call.finish(Err(CallError::Refused));
+                }
             }
         }
     }
@@ -161,7 +163,7 @@ mod tests {
     use redis::{ServerError, Value};
     use tokio::sync::Semaphore;
 
-    type Answered = oneshot::Receiver<Result<Value, BrokerError>>;
+    type Answered = oneshot::Receiver<Result<Value, CallError>>;
 
     fn call(asking: bool) -> (Call, Answered) {
         let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
@@ -198,7 +200,7 @@ mod tests {
         assert!(first.try_recv() == Err(oneshot::error::TryRecvError::Empty));
         assert!(second.try_recv() == Err(oneshot::error::TryRecvError::Closed));
         asked.fail();
-        assert_eq!(first.try_recv().unwrap(), Err(BrokerError::Unavailable));
+        assert_eq!(first.try_recv().unwrap(), Err(CallError::Away));
         assert!(finish(vec![call(false).0], vec![error("MOVED 5 10.0.0.1:7001")]).unwrap().moved);
         let later = finish(vec![call(false).0], vec![error("TRYAGAIN some keys are elsewhere")]).unwrap();
         assert!(!later.moved && later.asked.is_empty() && later.refused.is_some());

@@ -8,7 +8,7 @@ use super::{
     lines::{Keeper, Switchboard},
     ownership::Ownership,
 };
-use crate::{broker::BrokerError, metrics::RedisMetrics};
+use crate::metrics::RedisMetrics;
 use redis::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -18,6 +18,18 @@ use tokio::{
 
 /// The most bytes of calls that wait or are under way.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Why a call was not answered as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Redis cannot be reached now, is not the one that it is taken for, or has too much to do. What became of the call is not
+    /// known if it was under way.
+    #[error("Redis cannot be reached")]
+    Away,
+    /// Redis answers, and not with what was asked for. What it says is in the log.
+    #[error("Redis refuses this")]
+    Refused,
+}
 
 /// Where calls are made.
 #[derive(Clone)]
@@ -78,33 +90,33 @@ impl Commands {
     pub fn call(
         &self,
         request: Request,
-    ) -> impl Future<Output = Result<Value, BrokerError>> + Send + use<> + 'static {
+    ) -> impl Future<Output = Result<Value, CallError>> + Send + use<> + 'static {
         let (answer, answered) = oneshot::channel();
         let queued = self.queue(request, Some(answer), None);
         async move {
             queued?;
-            answered.await.unwrap_or(Err(BrokerError::Unavailable))
+            answered.await.unwrap_or(Err(CallError::Away))
         }
     }
 
     /// Makes a call in a Redis of which it is not known whether it is the one that it is taken for.
     ///
     /// # Errors
-    /// `Unavailable` when it cannot be reached, or refuses.
-    pub(super) async fn call_unrecognized(&self, request: Request) -> Result<Value, BrokerError> {
+    /// `Away` when it cannot be reached, `Refused` when it refuses.
+    pub(super) async fn call_unrecognized(&self, request: Request) -> Result<Value, CallError> {
         let (answer, answered) = oneshot::channel();
         self.queue_unrecognized(request, Some(answer), None)?;
-        answered.await.unwrap_or(Err(BrokerError::Unavailable))
+        answered.await.unwrap_or(Err(CallError::Away))
     }
 
     /// Makes a call of no key on a server with slots, on another one than `server` if there is any.
     ///
     /// # Errors
-    /// `Unavailable` when that server cannot be reached, or refuses.
-    pub async fn call_elsewhere(&self, request: Request, server: &str) -> Result<Value, BrokerError> {
+    /// `Away` when that server cannot be reached, `Refused` when it refuses.
+    pub async fn call_elsewhere(&self, request: Request, server: &str) -> Result<Value, CallError> {
         let (answer, answered) = oneshot::channel();
         self.queue(request, Some(answer), Some(server))?;
-        answered.await.unwrap_or(Err(BrokerError::Unavailable))
+        answered.await.unwrap_or(Err(CallError::Away))
     }
 
     /// Whether a server has any keys, as far as is known.
@@ -122,8 +134,8 @@ impl Commands {
     /// Makes a call whose outcome nobody waits for.
     ///
     /// # Errors
-    /// `Unavailable` when it cannot be sent.
-    pub fn send(&self, request: Request) -> Result<(), BrokerError> {
+    /// `Away` when it cannot be sent.
+    pub fn send(&self, request: Request) -> Result<(), CallError> {
         self.queue(request, None, None)
     }
 
@@ -132,9 +144,9 @@ impl Commands {
         request: Request,
         answer: Option<Answer>,
         elsewhere: Option<&str>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<(), CallError> {
         if !self.ownership.is_recognized() {
-            return Err(BrokerError::Unavailable);
+            return Err(CallError::Away);
         }
         self.queue_unrecognized(request, answer, elsewhere)
     }
@@ -144,16 +156,16 @@ impl Commands {
         request: Request,
         answer: Option<Answer>,
         elsewhere: Option<&str>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<(), CallError> {
         debug_assert!(request.is_of_one_slot(), "a cluster refuses keys of several slots");
         let table = self.switchboard.table();
         let line = match elsewhere {
             Some(server) => table.line_elsewhere(server),
             None => table.line_of(request.key()),
         };
-        let line = line.filter(|line| line.pulse.is_available()).ok_or(BrokerError::Unavailable)?;
-        let size = u32::try_from(request.size()).map_err(|_| BrokerError::Unavailable)?;
-        let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| BrokerError::Unavailable)?;
+        let line = line.filter(|line| line.pulse.is_available()).ok_or(CallError::Away)?;
+        let size = u32::try_from(request.size()).map_err(|_| CallError::Away)?;
+        let room = self.room.clone().try_acquire_many_owned(size).map_err(|_| CallError::Away)?;
         line.push(Call::new(request, answer, room))
     }
 }

@@ -6,12 +6,13 @@
 
 use super::{
     batch::{self, Broken, Call, Outcome, UnderWay},
+    commands::CallError,
     connection::{Connection, RECONNECT_PAUSE},
     endpoint::Endpoint,
     lines::{Sign, Switchboard},
     pulse::Pulse,
 };
-use crate::{backoff::Backoff, broker::BrokerError, metrics::RedisMetrics};
+use crate::{backoff::Backoff, metrics::RedisMetrics};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus::{HistogramVec, IntCounter};
 use std::{sync::Arc, time::Duration};
@@ -89,11 +90,11 @@ impl Line {
     ///
     /// # Errors
     /// `Unavailable` when the server cannot be reached, or too many wait.
-    pub fn push(&self, call: Call) -> Result<(), BrokerError> {
+    pub fn push(&self, call: Call) -> Result<(), CallError> {
         if !self.pulse.is_available() {
-            return Err(BrokerError::Unavailable);
+            return Err(CallError::Away);
         }
-        self.calls.try_send(call).map_err(|_| BrokerError::Unavailable)
+        self.calls.try_send(call).map_err(|_| CallError::Away)
     }
 
     /// Has the connection made anew: its server is of no use any more, and does not know.

@@ -6,14 +6,14 @@
 
 use super::{
     Address,
-    commands::Commands,
+    commands::{CallError, Commands},
     connection::{ConnectError, Request},
     keys::Keys,
     lives::Lives,
     reply::{self, Malformed},
     script::{Script, Scripts},
 };
-use crate::{broker::BrokerError, config::RedisUrl};
+use crate::config::RedisUrl;
 use futures_util::future::try_join;
 use parking_lot::Mutex;
 use redis::Value;
@@ -321,7 +321,7 @@ impl Ownership {
         }
     }
 
-    async fn look(&self, commands: &Commands) -> Result<Inscription, BrokerError> {
+    async fn look(&self, commands: &Commands) -> Result<Inscription, CallError> {
         let found = self.ask(commands).await?;
         if !self.is_to_be_entered(&found) {
             return Ok(found);
@@ -332,13 +332,13 @@ impl Ownership {
         self.ask(commands).await
     }
 
-    async fn ask(&self, commands: &Commands) -> Result<Inscription, BrokerError> {
+    async fn ask(&self, commands: &Commands) -> Result<Inscription, CallError> {
         let ask = |key: String| commands.call_unrecognized(Request::command(["GET", &key]));
         let [partitions, region] = self.questions().map(ask);
         let (partitions, region) = try_join(partitions, region).await?;
         Inscription::read(partitions, region).map_err(|error| {
             tracing::warn!(%error, "what says whose a Redis is makes no sense");
-            BrokerError::Unavailable
+            CallError::Refused
         })
     }
 }

@@ -5,10 +5,7 @@
 //! may sleep between looking at the time and writing; so whatever the lease protects also compares tokens
 //! (Kleppmann, "How to do distributed locking", 2016).
 
-use crate::{
-    broker::BrokerError,
-    redis::{Malformed, Redis, Request, Script, reply, script::scripts},
-};
+use crate::redis::{CallError, Malformed, Redis, Request, Script, reply, script::scripts};
 use redis::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -60,11 +57,11 @@ impl Candidate {
         }
     }
 
-    async fn ask(&self, action: &str, at_least: u64) -> Result<Answer, BrokerError> {
+    async fn ask(&self, action: &str, at_least: u64) -> Result<Answer, CallError> {
         let value = self.redis.commands.call(self.request(action, at_least)).await?;
         answer(value).map_err(|error| {
             tracing::error!(%error, lease = self.key, "a lease cannot be read");
-            BrokerError::Unavailable
+            CallError::Refused
         })
     }
 

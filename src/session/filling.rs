@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    broker::{Broker, BrokerError, Chunk, From},
+    broker::{Broker, BrokerError, Chunk, ReadFrom},
     hub::outbox::LaneId,
     node::Node,
 };
@@ -50,7 +50,7 @@ async fn read_on(node: &Node, channel: &Channel, position: Position) -> Result<C
     // Many wait for the same broker.
     let mut backoff = Backoff::new(READ_PAUSE);
     loop {
-        match node.broker.read(channel, From::Position(position.clone())).await {
+        match node.broker.read(channel, ReadFrom::Position(position.clone())).await {
             Err(BrokerError::Unavailable) => {}
             outcome => return outcome,
         }

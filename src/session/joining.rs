@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     broadcast::encode,
-    broker::{BrokerError, Chunk, From},
+    broker::{BrokerError, Chunk, ReadFrom},
     hub::Membership,
     presence::Stay,
     rights::Right,
@@ -160,14 +160,14 @@ impl<C: Connection> Session<C> {
         }
         let resumes = position.is_some();
         let from = match (position, history) {
-            (Some(position), _) => From::Position(position),
-            (None, Some(count)) => From::Latest(count as usize),
-            (None, None) => From::Head,
+            (Some(position), _) => ReadFrom::Position(position),
+            (None, Some(count)) => ReadFrom::Latest(count as usize),
+            (None, None) => ReadFrom::Head,
         };
         let reads = match from {
             _ if presence => LIST_READS,
-            From::Head => 0,
-            From::Latest(_) | From::Position(_) => 1,
+            ReadFrom::Head => 0,
+            ReadFrom::Latest(_) | ReadFrom::Position(_) => 1,
         };
         let membership = self.node.hub.join(channel.clone(), &self.outbox, presence);
         let stay = self.arrive(&channel);
@@ -204,7 +204,7 @@ impl<C: Connection> Session<C> {
         }
     }
 
-    fn read(&mut self, channel: Channel, from: From, presence: bool) {
+    fn read(&mut self, channel: Channel, from: ReadFrom, presence: bool) {
         let read = self.node.broker.read(&channel, from);
         let listed = presence.then(|| self.node.presence.members(&channel));
         self.pending.begin(Load::Reading, async move {

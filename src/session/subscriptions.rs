@@ -62,7 +62,7 @@ impl Refusal {
     }
 }
 
-impl std::convert::From<BrokerError> for Refusal {
+impl From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
         let retry_after = (error == BrokerError::TooManyKeys).then_some(KEYS_RETRY_AFTER);
         Self { retry_after, ..Self::new(error.code(), error.to_string()) }

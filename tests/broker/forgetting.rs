@@ -2,7 +2,7 @@
 
 use super::{channel, head, memory, message, namespaces, offsets, publish};
 use skywave::{
-    broker::{Broker, From, Publish, memory::MemoryBroker},
+    broker::{Broker, Publish, ReadFrom, memory::MemoryBroker},
     hub::{Hub, outbox::Outbox},
 };
 use skywave_protocol::{Channel, Encoding, Text, frame::GapReason};
@@ -18,7 +18,7 @@ async fn a_channel_that_was_forgotten_begins_another_epoch() {
     let before = head(&*broker).await;
     broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
     assert_eq!(broker.channels(), 0);
-    let chunk = broker.read(&channel(), From::Position(before)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(before)).await.unwrap();
     assert_eq!(chunk.lost[0].reason, GapReason::EpochChanged);
 }
 
@@ -49,12 +49,12 @@ async fn forgetting_a_channel_leaves_those_alone_that_were_never_published_to() 
     let broker = memory(|_| {});
     let unused = Channel::new("chat:unused").unwrap();
     let read = async |from| broker.read(&unused, from).await.unwrap();
-    let before = read(From::Head).await.start;
+    let before = read(ReadFrom::Head).await.start;
     publish(&*broker, 3).await;
     broker.expire(Instant::now() + Duration::from_secs(2 * 60 * 60));
     assert_eq!(broker.channels(), 0);
     broker.publish(Publish { channel: unused.clone(), ..message(1, None) }).await.unwrap();
-    let chunk = read(From::Position(before)).await;
+    let chunk = read(ReadFrom::Position(before)).await;
     assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
 }
 
@@ -64,7 +64,7 @@ async fn reading_an_unused_channel_leaves_no_trace_in_memory() {
     let first = head(&*broker).await;
     assert_eq!(broker.channels(), 0);
     publish(&*broker, 1).await;
-    let chunk = broker.read(&channel(), From::Position(first)).await.unwrap();
+    let chunk = broker.read(&channel(), ReadFrom::Position(first)).await.unwrap();
     assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]));
 }
 
@@ -81,7 +81,7 @@ async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channel
     let (mut subscriptions, mut positions) = (Vec::new(), Vec::new());
     for channel in channels_of("quiet") {
         subscriptions.push(hub.join(channel.clone(), &outbox, false));
-        positions.push(broker.read(&channel, From::Head).await.unwrap().start);
+        positions.push(broker.read(&channel, ReadFrom::Head).await.unwrap().start);
     }
     let publish = async |channel| broker.publish(Publish { channel, ..message(1, None) }).await.unwrap();
     let forget = async |name, minutes: u64| {
@@ -96,7 +96,7 @@ async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channel
     forget("busy too", 121).await;
     for (channel, position) in channels_of("quiet").zip(positions.clone()) {
         publish(channel.clone()).await;
-        let chunk = broker.read(&channel, From::Position(position)).await.unwrap();
+        let chunk = broker.read(&channel, ReadFrom::Position(position)).await.unwrap();
         assert_eq!((offsets(&chunk.publications), chunk.lost), (vec![1], vec![]), "{channel}");
     }
 }

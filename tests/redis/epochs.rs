@@ -5,7 +5,7 @@ use crate::{
     world::{Node, at, channel, eventually, message, offsets},
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use skywave::broker::{Broker, From, redis::epoch::is_later};
+use skywave::broker::{Broker, ReadFrom, redis::epoch::is_later};
 use skywave_protocol::{Channel, Position, frame::GapReason};
 use std::collections::HashSet;
 
@@ -90,7 +90,7 @@ async fn what_survived_a_restart_is_recovered_before_the_new_epoch() {
     let second = node.read(&at(&epoch, 4)).await;
     assert_eq!((offsets(&second), second.complete), (vec![1], true));
     assert_eq!(second.lost[0].point, *at(&after.epoch, 0).get("eu").unwrap());
-    let last = node.broker.read(&channel(), From::Latest(10)).await.unwrap();
+    let last = node.broker.read(&channel(), ReadFrom::Latest(10)).await.unwrap();
     assert_eq!((offsets(&last), last.start), (vec![1, 2, 3, 4], at(&epoch, 0)));
 }
 
@@ -206,7 +206,7 @@ async fn a_position_stays_for_as_long_as_somebody_comes_who_may_stand_there() {
     let key = node.redis.keys.position(&channel());
     let left = async || server.run_words::<u64>(&["PTTL", &key]).await;
     let whole = left().await;
-    for from in [From::Head, From::Latest(1), From::Position(at(&accepted.epoch, 1))] {
+    for from in [ReadFrom::Head, ReadFrom::Latest(1), ReadFrom::Position(at(&accepted.epoch, 1))] {
         for (rest, is_renewed) in [(whole * 2 / 3, true), (whole * 4 / 5, false)] {
             server.run_words::<u64>(&["PEXPIRE", &key, &rest.to_string()]).await;
             node.broker.read(&channel(), from.clone()).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_channel_that_goes_on_after_its_position_expired_changes_no_other_chan
         publish(other).await;
     }
     let quiet = Channel::new("chat:quiet").unwrap();
-    let begins = node.broker.read(&quiet, From::Head).await.unwrap().start;
+    let begins = node.broker.read(&quiet, ReadFrom::Head).await.unwrap().start;
     // Who comes once it has expired is told where the channel goes on.
     expire(&channel()).await;
     let goes_on = node.head().await;

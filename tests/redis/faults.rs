@@ -5,7 +5,7 @@ use crate::{
     world::{Node, at, channel, eventually, message, offsets, settings, soon},
 };
 use skywave::{
-    broker::{Broker, BrokerError, From, Publish},
+    broker::{Broker, BrokerError, Publish, ReadFrom},
     metrics::Metrics,
     redis::Redis,
 };
@@ -477,7 +477,7 @@ async fn a_payload_of_a_form_that_is_not_known_is_told_as_lost_though_nothing_fo
     node.publish(3).await;
     assert_eq!(offsets(&node.read(&at(&epoch, 0)).await), [1]);
     assert_eq!(offsets(&node.read(&at(&epoch, 1)).await), [3]);
-    let latest = node.broker.read(&channel(), From::Latest(10)).await.unwrap();
+    let latest = node.broker.read(&channel(), ReadFrom::Latest(10)).await.unwrap();
     assert_eq!(offsets(&latest)[0], 1);
 }
 

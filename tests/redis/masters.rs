@@ -9,8 +9,8 @@ use crate::{
 };
 use futures_util::future::join_all;
 use skywave::{
-    broker::{Accepted, Broker, BrokerError, redis::events},
-    redis::{Redis, Request},
+    broker::{Accepted, Broker, redis::events},
+    redis::{CallError, Redis, Request},
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::{Channel, Json, Text, frame::Event};
@@ -50,7 +50,7 @@ async fn a_cluster_of_another_region_is_used_on_none_of_its_masters() {
     for partition in 0..4 {
         let key = taken_for_us.keys.log(partition);
         let call = taken_for_us.commands.call(Request::command(["XLEN", &key]));
-        assert_eq!(call.await, Err(BrokerError::Unavailable));
+        assert_eq!(call.await, Err(CallError::Away));
     }
     let address = settings_at(&cluster.url()).address;
     let right = Redis::reach(&address, "remote-eu", eu.metrics.redis.clone()).unwrap();

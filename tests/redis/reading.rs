@@ -4,7 +4,7 @@ use crate::{
     server::RedisServer,
     world::{Node, at, channel},
 };
-use skywave::broker::{Broker, BrokerError, From, PageLimit, PageOf, Publish};
+use skywave::broker::{Broker, BrokerError, PageLimit, PageOf, Publish, ReadFrom};
 use skywave_protocol::Json;
 
 /// Publishes so many times 60 kB.
@@ -51,7 +51,7 @@ async fn of_a_history_nothing_is_looked_through_for_who_waits_for_a_later_life()
         durations.with_label_values(&["reading", "read"]).get_sample_count()
     };
     let before = reads();
-    let lie = From::Position(at("fffffffffffaaaaa.e1", 7));
+    let lie = ReadFrom::Position(at("fffffffffffaaaaa.e1", 7));
     assert_eq!(node.broker.read(&channel(), lie).await.err(), Some(BrokerError::Unavailable));
     assert_eq!(reads() - before, 1);
 }

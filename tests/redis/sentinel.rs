@@ -8,7 +8,7 @@ use crate::{
     world::{Node, at, channel, eventually, offsets, settings_at, soon},
 };
 use skywave::{
-    broker::{Broker, BrokerError, From},
+    broker::{Broker, BrokerError, ReadFrom},
     redis::{ConnectError, Endpoint, ownership::Ownership},
 };
 use skywave_client::TransportChoice;
@@ -173,7 +173,7 @@ impl Torn {
         // As a session does.
         let reading = soon(async {
             loop {
-                match node.broker.read(&channel(), From::Position(seen.clone())).await {
+                match node.broker.read(&channel(), ReadFrom::Position(seen.clone())).await {
                     Ok(chunk) if chunk.coming.is_empty() => return chunk,
                     Ok(chunk) => assert!(chunk.lost.is_empty() && chunk.publications.is_empty(), "{chunk:?}"),
                     Err(_) => {}
@@ -290,7 +290,7 @@ async fn who_saw_what_a_new_master_began_gets_nothing_again_though_the_first_sen
 async fn who_saw_what_a_new_master_began_gets_nothing_again_though_others_say_what_is_not_so() {
     let torn = Torn::untold().await;
     for number in 0..100 {
-        let lie = From::Position(at(&format!("fffffffffff{number:05x}.e1"), 7));
+        let lie = ReadFrom::Position(at(&format!("fffffffffff{number:05x}.e1"), 7));
         drop(torn.node.broker.read(&channel(), lie).await);
     }
     torn.gets_nothing_again(async || torn.tell()).await;
@@ -302,7 +302,7 @@ async fn what_a_reader_says_that_is_not_so_is_in_nobody_elses_way() {
     let port = counting_address(Arc::new(AtomicU16::new(server.port())), asked.clone()).await;
     let node = Node::with(settings_at(&format!("redis://127.0.0.1:{port}"))).await.unwrap();
     let first = node.publish(1).await;
-    let lie = From::Position(at("fffffffffffaaaaa.e1", 7));
+    let lie = ReadFrom::Position(at("fffffffffffaaaaa.e1", 7));
     assert_eq!(node.broker.read(&channel(), lie).await.err(), Some(BrokerError::Unavailable));
     let before = asked.load(Ordering::Acquire);
     eventually("asking", async || asked.load(Ordering::Acquire) > before).await;

@@ -7,7 +7,7 @@ use crate::{
 use futures_util::future::{join_all, try_join_all};
 use skywave::{
     broadcast::Broadcast,
-    broker::{Broker, From},
+    broker::{Broker, ReadFrom},
     config::{Order, Secret},
     metrics::Metrics,
     redis::{Address, Redis, Request},
@@ -53,7 +53,7 @@ async fn what_one_node_accepted_can_be_read_on_the_others_at_once() {
     for number in 1..=50 {
         let accepted = here.publish(number).await;
         assert_eq!(there.head().await, at(&accepted.epoch, number));
-        let last = there.broker.read(&channel(), From::Latest(1)).await.unwrap();
+        let last = there.broker.read(&channel(), ReadFrom::Latest(1)).await.unwrap();
         assert_eq!(offsets(&last), [number]);
     }
     assert!(offsets(&there.read(&start).await).into_iter().eq(1..=50));

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use skywave::{
     broadcast::{Event, Publication},
     broker::{
-        Accepted, Broker, BrokerError, Chunk, Delivery, From, Publish,
+        Accepted, Broker, BrokerError, Chunk, Delivery, Publish, ReadFrom,
         redis::{Options, RedisBroker},
     },
     config::{Config, Secret},
@@ -147,15 +147,15 @@ impl Node {
     }
 
     pub async fn head(&self) -> Position {
-        self.insist_on_reading(From::Head).await.start
+        self.insist_on_reading(ReadFrom::Head).await.start
     }
 
     pub async fn read(&self, position: &Position) -> Chunk {
-        self.insist_on_reading(From::Position(position.clone())).await
+        self.insist_on_reading(ReadFrom::Position(position.clone())).await
     }
 
     /// Reads as a session does: again, until there is an answer.
-    async fn insist_on_reading(&self, from: From) -> Chunk {
+    async fn insist_on_reading(&self, from: ReadFrom) -> Chunk {
         let insisting = async {
             loop {
                 match self.broker.read(&channel(), from.clone()).await {

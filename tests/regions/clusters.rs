@@ -8,7 +8,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use skywave::{
-    broker::{Broker, BrokerError, From},
+    broker::{Broker, BrokerError, ReadFrom},
     config::Config,
     redis::Request,
     server::{Server, StartError},
@@ -132,7 +132,7 @@ async fn what_one_cluster_accepts_comes_to_the_other_though_slots_move() {
     for channel in CHANNELS {
         let channel = Channel::new(channel).unwrap();
         eventually("what was before", async || {
-            let read = ear_eu.broker.read(&channel, From::Latest(100)).await.unwrap();
+            let read = ear_eu.broker.read(&channel, ReadFrom::Latest(100)).await.unwrap();
             read.publications.len() == 20
         })
         .await;

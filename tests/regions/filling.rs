@@ -10,7 +10,7 @@ use crate::{
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave::{
-    broker::{Broker, From, Publish},
+    broker::{Broker, Publish, ReadFrom},
     redis::keys::partition_of,
 };
 use skywave_client::{ChannelEvent, Client, HistoryRange, SubscribeOptions, Subscription, TransportChoice};
@@ -41,7 +41,7 @@ async fn newcomer(before: u64) -> Deployment {
 }
 
 async fn history(deployment: &Deployment, name: &str) -> Vec<u64> {
-    let chunk = deployment.region(name).ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
+    let chunk = deployment.region(name).ear.broker.read(&channel(), ReadFrom::Latest(100)).await.unwrap();
     chunk.publications.iter().map(|publication| publication.frame().offset).collect()
 }
 
@@ -70,8 +70,8 @@ async fn what_was_published_before_the_link_is_remembered_and_not_delivered() {
     let times = |chunk: skywave::broker::Chunk| -> Vec<_> {
         chunk.publications.iter().map(|one| one.frame().time_ms).collect()
     };
-    let here = eu.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
-    let there = us.ear.broker.read(&channel(), From::Latest(100)).await.unwrap();
+    let here = eu.ear.broker.read(&channel(), ReadFrom::Latest(100)).await.unwrap();
+    let there = us.ear.broker.read(&channel(), ReadFrom::Latest(100)).await.unwrap();
     assert_eq!(times(here), times(there));
 }
 
@@ -90,7 +90,7 @@ async fn a_link_begins_though_what_others_published_before_takes_long_to_come() 
     deployment.add_node("eu").await;
     deployment.bridged("eu").await;
     for channel in &channels {
-        let chunk = deployment.region("eu").ear.broker.read(channel, From::Latest(100)).await.unwrap();
+        let chunk = deployment.region("eu").ear.broker.read(channel, ReadFrom::Latest(100)).await.unwrap();
         assert_eq!(chunk.publications.len(), 4);
     }
 }
@@ -523,7 +523,7 @@ async fn what_a_region_forgot_is_told_to_who_saw_some_of_it_there_and_goes_on_wh
     deployment.path("eu", "us").cut();
     deployment.path("eu", "us").reset();
     publish(&deployment, 1..=2).await;
-    let seen = us.ear.broker.read(&channel(), From::Head).await.unwrap().start;
+    let seen = us.ear.broker.read(&channel(), ReadFrom::Head).await.unwrap().start;
     let options = SubscribeOptions { position: Some(seen), ..SubscribeOptions::default() };
     let client = eu.client(TransportChoice::WebSocket).await;
     let mut subscription = soon(client.subscribe("chat:1", options)).await.unwrap();
@@ -549,7 +549,7 @@ async fn what_a_region_forgot_before_it_crossed_is_told_though_somebody_there_ha
         let begun = format!("sky:{{{partition}}}:begun");
         us.redis.run_words::<u64>(&[b"SETRANGE".as_slice(), begun.as_bytes(), b"0", &bits]).await;
     }
-    let there = us.ear.broker.read(&channel(), From::Head).await.unwrap().start;
+    let there = us.ear.broker.read(&channel(), ReadFrom::Head).await.unwrap().start;
     let goes_on = there.get("us").unwrap();
     assert_eq!(goes_on.offset, 0);
     deployment.path("eu", "us").heal();

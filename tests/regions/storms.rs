@@ -17,7 +17,7 @@ use reader::Reader;
 use serde_json::{Value, json};
 use servers::Storm;
 use skywave::{
-    broker::{Accepted, From, PageLimit, PageOf},
+    broker::{Accepted, PageLimit, PageOf, ReadFrom},
     node::Node,
 };
 use skywave_protocol::{Channel, position::Origin};
@@ -186,7 +186,7 @@ impl World {
                 ends.push((channel, Ending::At(insist(last, &format!("{region} {channel}"), told).await)));
             }
             let quiet = Channel::new(QUIET).unwrap();
-            let head = insist(async || node.broker.read(&quiet, From::Head).await, region, told).await;
+            let head = insist(async || node.broker.read(&quiet, ReadFrom::Head).await, region, told).await;
             let (life, _) = head.start.get(region).unwrap().epoch.split_once('.').unwrap();
             ends.push((QUIET, Ending::Quiet(Origin::new(region).unwrap(), life.to_owned())));
         }

@@ -9,7 +9,7 @@ use skywave::{
     auth::Authenticator,
     broadcast::{Broadcast, Event, Publication},
     broker::{
-        Accepted, Broker, BrokerError, Chunk, Delivery, From, Page, PageLimit, PageOf, Publish,
+        Accepted, Broker, BrokerError, Chunk, Delivery, Page, PageLimit, PageOf, Publish, ReadFrom,
         memory::MemoryBroker,
     },
     hub::Hub,
@@ -54,7 +54,7 @@ trait Faulty: Send + Sync {
         self.memory().publish(publish)
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         self.memory().read(channel, from)
     }
 
@@ -87,7 +87,7 @@ impl<F: Faulty> Broker for FaultyBroker<F> {
         self.0.memory().emit(event)
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         self.0.read(channel, from)
     }
 
@@ -127,7 +127,7 @@ impl Faulty for Away {
         &self.memory
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         if self.is_away.load(Ordering::Acquire) {
             self.refused.fetch_add(1, Ordering::AcqRel);
             return future::ready(Err(BrokerError::Unavailable)).boxed();
@@ -148,7 +148,7 @@ impl Faulty for Together {
         &self.memory
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         let read = self.memory.read(channel, from);
         self.asked.send_modify(|asked| *asked += 1);
         let (mut asked, wanted) = (self.asked.subscribe(), self.wanted);
@@ -199,7 +199,7 @@ impl Faulty for Held {
         &self.memory
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         self.hold(channel, self.memory.read(channel, from))
     }
 
@@ -232,7 +232,7 @@ impl Faulty for Divided {
         u16::from(channel.starts_with("chat:other"))
     }
 
-    fn read(&self, channel: &Channel, from: From) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
+    fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {
         if self.hangs.load(Ordering::Acquire) && self.partition(channel) == 1 {
             return future::pending().boxed();
         }

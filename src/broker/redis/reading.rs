@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
-    redis::{Commands, Keys, Malformed, Redis, Request, StreamId, reply},
+    redis::{CallError, Commands, Keys, Malformed, Redis, Request, StreamId, reply},
 };
 use hand::{Hand, Room};
 use redis::Value;
@@ -256,7 +256,7 @@ impl Reading {
     async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {
         let (mut commands, request) = (&self.commands, self.request(retained, part, room));
         let mut read = commands.call(request).await;
-        if read == Err(BrokerError::Unavailable) && !commands.is_available() && self.spare.is_available() {
+        if read == Err(CallError::Away) && !commands.is_available() && self.spare.is_available() {
             commands = &self.spare;
             read = commands.call(self.request(retained, part, room)).await;
         }

@@ -1,10 +1,7 @@
 //! Walks through what Redis believes a holder holds, and takes back what it does not.
 
 use super::{answers, requests::Requests, unreadable};
-use crate::{
-    broker::BrokerError,
-    redis::{Redis, Request},
-};
+use crate::redis::{CallError, Redis, Request};
 use skywave_protocol::{Channel, frame::SessionId};
 
 /// The most sessions in one call.
@@ -23,9 +20,9 @@ pub async fn release_others<C>(
     requests: &Requests,
     partition: u16,
     release: impl Fn(&[Place]) -> Option<C>,
-) -> Result<(), BrokerError>
+) -> Result<(), CallError>
 where
-    C: Future<Output = Result<redis::Value, BrokerError>>,
+    C: Future<Output = Result<redis::Value, CallError>>,
 {
     let mut cursor = Some("0".to_owned());
     while let Some(at) = cursor {

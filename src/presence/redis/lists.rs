@@ -1,7 +1,7 @@
 //! Who is on a channel, read once for all who ask at about the same time.
 
 use super::Shared;
-use crate::broker::BrokerError;
+use crate::redis::CallError;
 use parking_lot::Mutex;
 use skywave_protocol::{Channel, frame::Members};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::Instant};
 /// lists of one channel, however many ask.
 const PAUSE: Duration = Duration::from_micros(50);
 
-type Answer = oneshot::Sender<Result<Arc<Members>, BrokerError>>;
+type Answer = oneshot::Sender<Result<Arc<Members>, CallError>>;
 
 /// The channels that are being read, with those who came too late for the read that is under way: before it began,
 /// something may have changed that they were not told.
@@ -53,13 +53,13 @@ impl Shared {
     pub fn list(
         self: &Arc<Self>,
         channel: &Channel,
-    ) -> impl Future<Output = Result<Members, BrokerError>> + Send + use<> {
+    ) -> impl Future<Output = Result<Members, CallError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         if self.lists.wait(channel, answer) {
             tokio::spawn(self.clone().read_lists(channel.clone()));
         }
         async move {
-            let listed = answered.await.unwrap_or(Err(BrokerError::Unavailable))?;
+            let listed = answered.await.unwrap_or(Err(CallError::Away))?;
             Ok(Arc::unwrap_or_clone(listed))
         }
     }

@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    broker::BrokerError,
-    redis::{ConnectError, Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription},
+    redis::{
+        CallError, ConnectError, Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription,
+    },
     region::{Remote, lease::Candidate},
 };
 use futures_util::future::join_all;
@@ -81,11 +82,11 @@ enum Away {
     Here,
 }
 
-fn there(_: BrokerError) -> Away {
+fn there(_: CallError) -> Away {
     Away::There
 }
 
-fn here(_: BrokerError) -> Away {
+fn here(_: CallError) -> Away {
     Away::Here
 }
 

@@ -14,7 +14,7 @@ use super::{
     rooms::Footing,
     unreadable,
 };
-use crate::broker::BrokerError;
+use crate::redis::CallError;
 use futures_util::future::join_all;
 use redis::Value;
 use skywave_protocol::Channel;
@@ -115,7 +115,7 @@ impl Shared {
         }
     }
 
-    async fn restate_in(&self, partition: u16) -> Result<(), BrokerError> {
+    async fn restate_in(&self, partition: u16) -> Result<(), CallError> {
         let all = self.shards.part(partition).lock().all();
         for some in all.chunks(CLAIMS) {
             self.claim(partition, some).await?;
@@ -124,7 +124,7 @@ impl Shared {
         release_others(&self.redis, &self.requests, partition, release).await
     }
 
-    async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), BrokerError> {
+    async fn claim(&self, partition: u16, sessions: &[Place]) -> Result<(), CallError> {
         let (arrivals, call) = {
             let residents = self.shards.part(partition).lock();
             let here = sessions.iter().filter_map(|(channel, session)| {
@@ -149,7 +149,7 @@ impl Shared {
         &self,
         partition: u16,
         held: &[Place],
-    ) -> Option<impl Future<Output = Result<Value, BrokerError>> + use<>> {
+    ) -> Option<impl Future<Output = Result<Value, CallError>> + use<>> {
         // Called with the residents locked: who comes now is claimed after this.
         let residents = self.shards.part(partition).lock();
         let others = held.iter().filter(|(channel, session)| residents.get(channel, session).is_none());
@@ -200,7 +200,7 @@ impl Shared {
         }
     }
 
-    fn compared(&self, channel: &Channel, answer: Result<Listing, BrokerError>) {
+    fn compared(&self, channel: &Channel, answer: Result<Listing, CallError>) {
         let is_compared = answer.is_ok_and(|listing| {
             // In another life the nodes have to say first what they hold.
             self.footing(channel, &listing.life) != Footing::Settled || self.rooms.compare(channel, &listing)

@@ -5,15 +5,12 @@ use super::{
     scripts::{APPLY, LOSE, SAY},
 };
 use crate::{
-    broker::{
-        BrokerError,
-        redis::{
-            entry::Carried,
-            retention::{LOG_LENGTH, Retention},
-        },
+    broker::redis::{
+        entry::Carried,
+        retention::{LOG_LENGTH, Retention},
     },
     config::NamespaceConfig,
-    redis::{Malformed, Redis, Request, StreamId, reply},
+    redis::{CallError, Malformed, Redis, Request, StreamId, reply},
 };
 use redis::Value;
 use skywave_protocol::{Channel, Point, position::Origin};
@@ -99,7 +96,7 @@ impl Applying {
         to: &Cursor,
         steps: &[Step],
         mode: Mode,
-    ) -> Result<Outcome, BrokerError> {
+    ) -> Result<Outcome, CallError> {
         self.call(self.request(partition, from, to, steps, (mode, Replay::AsItIs))).await
     }
 
@@ -112,7 +109,7 @@ impl Applying {
         partition: u16,
         to: &Cursor,
         until: Option<StreamId>,
-    ) -> Result<Outcome, BrokerError> {
+    ) -> Result<Outcome, CallError> {
         let replay = until.map_or(Replay::AsItIs, Replay::Until);
         self.call(self.request(partition, "", to, &[], (Mode::Log, replay))).await
     }
@@ -127,7 +124,7 @@ impl Applying {
         from: &str,
         to: &Cursor,
         last: StreamId,
-    ) -> Result<Outcome, BrokerError> {
+    ) -> Result<Outcome, CallError> {
         self.call(self.request(partition, from, to, &[], (Mode::Log, Replay::Within(last)))).await
     }
 
@@ -142,7 +139,7 @@ impl Applying {
         point: &Point,
         cursor: &str,
         retention: Retention,
-    ) -> Result<Outcome, BrokerError> {
+    ) -> Result<Outcome, CallError> {
         let names = &self.local.keys;
         let partition = names.partition(channel);
         let args = [
@@ -169,7 +166,7 @@ impl Applying {
     ///
     /// # Errors
     /// `Unavailable`: then it is not known whether they were said.
-    pub async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, BrokerError> {
+    pub async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, CallError> {
         let names = &self.local.keys;
         let mut args = [self.region.to_string(), self.token.to_string(), names.event(partition)]
             .map(String::into_bytes)
@@ -182,7 +179,7 @@ impl Applying {
     ///
     /// # Errors
     /// `Unavailable`: then its outcome is not known.
-    pub async fn fill(&self, request: Request) -> Result<Filling, BrokerError> {
+    pub async fn fill(&self, request: Request) -> Result<Filling, CallError> {
         self.ask(request, |words| match words {
             ["look"] => Ok(Filling::Look),
             words => outcome(words).map(Filling::Ended),
@@ -190,7 +187,7 @@ impl Applying {
         .await
     }
 
-    async fn call(&self, request: Request) -> Result<Outcome, BrokerError> {
+    async fn call(&self, request: Request) -> Result<Outcome, CallError> {
         self.ask(request, outcome).await
     }
 
@@ -198,7 +195,7 @@ impl Applying {
         &self,
         request: Request,
         read: impl FnOnce(&[&str]) -> Result<T, Malformed>,
-    ) -> Result<T, BrokerError> {
+    ) -> Result<T, CallError> {
         let value = self.local.commands.call(request).await?;
         let answer = words(value).and_then(|words| {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -206,7 +203,7 @@ impl Applying {
         });
         answer.map_err(|error| {
             tracing::error!(%error, "it is not known what was applied of another region");
-            BrokerError::Unavailable
+            CallError::Refused
         })
     }
 

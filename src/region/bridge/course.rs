@@ -9,9 +9,9 @@ use super::{
     pull::{Head, Part, PullError, RemoteLog},
 };
 use crate::{
-    broker::{BrokerError, redis::entry::Carried},
+    broker::redis::entry::Carried,
     metrics::LinkMetrics,
-    redis::{ConnectError, Malformed, StreamId},
+    redis::{CallError, ConnectError, Malformed, StreamId},
 };
 use ::redis::Value;
 use parking_lot::Mutex;
@@ -65,7 +65,7 @@ impl Interruption {
 }
 
 /// What was applied, if it was all.
-pub fn done(outcome: Result<Outcome, BrokerError>) -> Result<Tally, Interruption> {
+pub fn done(outcome: Result<Outcome, CallError>) -> Result<Tally, Interruption> {
     match outcome {
         Ok(Outcome::Done(tally)) => Ok(tally),
         Ok(Outcome::Moved) => Err(Interruption::Moved),

@@ -3,7 +3,6 @@
 
 use super::{Away, Mirror, Patience, comparing::Comparing, partition::Partition};
 use crate::{
-    broker::BrokerError,
     presence::{
         MAX_MEMBERS,
         redis::{
@@ -12,6 +11,7 @@ use crate::{
             requests::{Announce, Release},
         },
     },
+    redis::CallError,
 };
 use futures_util::{
     FutureExt, StreamExt,
@@ -51,7 +51,7 @@ pub struct Session<'a> {
     mirror: &'a Mirror,
     partitions: Vec<Partition>,
     /// Changes on their way to this region's Redis, of a partition each.
-    under_way: FuturesUnordered<BoxFuture<'static, (u16, Result<Value, BrokerError>)>>,
+    under_way: FuturesUnordered<BoxFuture<'static, (u16, Result<Value, CallError>)>>,
     /// A look at both sides; while one is taken no other is begun.
     looking: FuturesUnordered<BoxFuture<'static, Looked>>,
     /// Changes may not have been heard.
