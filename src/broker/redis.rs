@@ -273,7 +273,9 @@ impl Broker for RedisBroker {
             let (_reader, reading) = (resuming.reader(&retained.channel).await?, &resuming.reading);
             match page {
                 PageOf::Last => reading.page(&retained, None, limit).await,
-                PageOf::Before(cursor) => reading.page(&retained, Some(read_cursor(&cursor)?), limit).await,
+                PageOf::Before(cursor) => {
+                    reading.page(&retained, Some(read_cursor(&reading.own, &cursor)?), limit).await
+                }
                 PageOf::After(position) => {
                     let limit = ChunkLimit { publications: limit.publications, bytes: limit.bytes };
                     let (chunk, _) = reading.after(&retained, position, limit, |_| Ok(true)).await?;

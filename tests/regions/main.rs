@@ -25,6 +25,7 @@ mod leases;
 mod links;
 mod metrics;
 mod ownership;
+mod paging;
 #[path = "../redis/patience.rs"]
 mod patience;
 mod process;

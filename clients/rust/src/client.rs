@@ -196,13 +196,30 @@ impl Client {
     /// are bounded in bytes; the client asks on until it has all.
     ///
     /// # Errors
-    /// What the node answers; `unavailable` without a connection; `timeout`.
+    /// What the node answers, `bad_request` for the cursor of another region; `unavailable` without a connection; `timeout`.
     pub async fn history(&self, channel: &str, range: HistoryRange) -> Result<History, RequestError> {
         let channel = parse(channel)?;
         let limit = range.limit.clamp(1, MAX_HISTORY_LIMIT);
         let before = range.before.map(|cursor| text("before", &cursor)).transpose()?;
-        let mut after = range.after;
-        let mut read = self.page(&channel, limit, after.clone(), before).await?;
+        let first = self.page(&channel, limit, range.after.clone(), before.clone()).await?;
+        match self.read_on(&channel, limit, range.after.clone(), first).await {
+            // The session went to another region meanwhile, which takes no cursor of the one before.
+            Err(error) if error.code == ErrorCode::BadRequest.code() => {
+                let first = self.page(&channel, limit, range.after.clone(), before).await?;
+                self.read_on(&channel, limit, range.after, first).await
+            }
+            read => read,
+        }
+    }
+
+    /// Reads what is missing of `limit` publications after the first page.
+    async fn read_on(
+        &self,
+        channel: &Channel,
+        limit: u32,
+        mut after: Option<Position>,
+        mut read: History,
+    ) -> Result<History, RequestError> {
         if let Some(position) = &mut after {
             pass(position, &read.publications);
         }
@@ -212,7 +229,7 @@ impl Client {
             if left == 0 || !read.more || (after.is_none() && before.is_none()) {
                 return Ok(read);
             }
-            let mut page = self.page(&channel, left, after.clone(), before).await?;
+            let mut page = self.page(channel, left, after.clone(), before).await?;
             read.more = page.more && !page.publications.is_empty();
             match &mut after {
                 Some(position) => {
@@ -395,7 +412,8 @@ pub struct HistoryRange {
     pub limit: u32,
     /// Those after this position.
     pub after: Option<Position>,
-    /// Those before the cursor of an earlier answer.
+    /// Those before the cursor of an earlier answer, which leads on in the region that gave it: another one, where
+    /// publications stand in another order, answers `bad_request`.
     pub before: Option<String>,
 }
 

@@ -64,7 +64,7 @@ export interface HistoryOptions {
   readonly limit?: number | undefined;
   /** The first ones after this position; by default the last ones. */
   readonly after?: Position | undefined;
-  /** The last ones before the `cursor` of an earlier answer. */
+  /** The last ones before the `cursor` of an earlier answer; rejected with `bad_request` after a move to another region. */
   readonly before?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }

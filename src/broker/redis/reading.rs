@@ -235,7 +235,7 @@ impl Reading {
                 break false;
             }
         };
-        let cursor = newest_first.last().filter(|_| more).and_then(|oldest| cursor_at(oldest.id));
+        let cursor = newest_first.last().filter(|_| more).and_then(|oldest| cursor_at(&self.own, oldest.id));
         let publications = newest_first.into_iter().rev().map(|entry| entry.publication).collect();
         Ok(Page { publications, cursor, more })
     }
@@ -455,17 +455,19 @@ pub fn point_of(text: &str) -> Option<Point> {
     Some(Point { epoch: Text::new(epoch).ok()?, offset: offset.parse().ok()? })
 }
 
-fn cursor_at(id: StreamId) -> Option<Text<128>> {
-    Text::new(id.to_string()).ok()
+/// A cursor says whose it is: in another region publications stand in another order.
+fn cursor_at(own: &Origin, id: StreamId) -> Option<Text<128>> {
+    Text::new(format!("{own}:{id}")).ok()
 }
 
-/// The entry to which a cursor leads.
+/// The entry to which a cursor of the region `own` leads.
 ///
 /// # Errors
-/// `BadCursor` when it is none.
-pub fn read_cursor(cursor: &str) -> Result<StreamId, BrokerError> {
+/// `BadCursor` when it is none, or another region's.
+pub fn read_cursor(own: &Origin, cursor: &str) -> Result<StreamId, BrokerError> {
+    let id = cursor.rsplit_once(':').filter(|(region, _)| *region == &**own).map(|(_, id)| id);
     // Nothing lies before 0-0, which Redis takes for no place at all.
-    let id = StreamId::parse(cursor).filter(|id| (id.ms, id.sequence) != (0, 0));
+    let id = id.and_then(StreamId::parse).filter(|id| (id.ms, id.sequence) != (0, 0));
     id.ok_or(BrokerError::BadCursor)
 }
 
@@ -475,9 +477,12 @@ mod tests {
 
     #[test]
     fn a_cursor_before_which_nothing_can_be_is_none() {
-        assert!(read_cursor("1718000000000-3").is_ok());
-        for cursor in ["0-0", "", "-", "+", "1-2-3"] {
-            assert!(matches!(read_cursor(cursor), Err(BrokerError::BadCursor)), "{cursor}");
+        let own = Origin::new("eu").unwrap();
+        assert!(read_cursor(&own, "eu:1718000000000-3").is_ok());
+        for cursor in
+            ["eu:0-0", "", "eu:", "eu:-", "eu:+", "eu:1-2-3", "1718000000000-3", "us:1718000000000-3"]
+        {
+            assert!(matches!(read_cursor(&own, cursor), Err(BrokerError::BadCursor)), "{cursor}");
         }
     }
 }

@@ -1,4 +1,5 @@
 /** One channel that several tabs have subscribed to over one subscription. */
+import { ErrorCode } from '../codes.js';
 import { type RequestError, requestError } from '../errors.js';
 import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
 import { isNext, isPast, moved, pointOf, type Position } from '../position.js';
@@ -103,7 +104,9 @@ export class SharedChannel implements ChannelReader {
       if (!subscriber.isFirst && after !== undefined) missed = await this.#readAfter(after);
       else if (!subscriber.isFirst && history !== undefined) missed = await this.#readLast(history);
     } catch (error) {
-      if ((error as RequestError).transient) {
+      const { code, transient } = error as RequestError;
+      // Bad is a cursor of the region that it was read from before: where the connection is now, it begins anew.
+      if (transient || code === ErrorCode.bad_request) {
         this.#turnAway(tab, subscriber);
         return;
       }

@@ -103,6 +103,21 @@ describe('a channel that tabs share', () => {
     assert.deepEqual(back, ['subscribed 1', '2', '3']);
   });
 
+  it('has a tab come again when the region has changed between two pages of its history', async () => {
+    const stage = new Stage();
+    stage.add('a');
+    stage.confirm();
+    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.mostPerPage = 1;
+    const second = stage.add('b', { history: 2 });
+    await settled();
+    stage.unreadable = new RequestError(107, 'bad_request', 'not a cursor', false);
+    await settled();
+    await settled();
+    stage.comes(4);
+    assert.deepEqual(second, ['error unavailable']);
+  });
+
   it('tells a tab what it cannot get any more', async () => {
     const stage = new Stage();
     stage.add('a');
