@@ -50,6 +50,31 @@ impl TokenBucket {
     }
 }
 
+/// What bounds sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Those of the node.
+    Node,
+    /// Those of an address.
+    Address(IpAddr),
+    /// Those of a user.
+    User,
+    /// Transports of an address on which nobody has said yet who comes.
+    Newcomers(IpAddr),
+}
+
+impl Limit {
+    /// A few words for logs and metrics.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Node => "limits.sessions is reached",
+            Self::Address(_) => "limits.sessions_per_address is reached",
+            Self::User => "limits.sessions_per_user is reached",
+            Self::Newcomers(_) => "twice limits.sessions_per_address have not said yet who comes",
+        }
+    }
+}
+
 /// What counts as one address: an IPv4 address, or the /64 of an IPv6 address, of which one subscriber has all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressBlock(IpAddr);

@@ -15,13 +15,13 @@ use crate::{
     },
     config::Config,
     hub::Hub,
-    limits::{AddressBlock, Quota, TokenBucket},
+    limits::TokenBucket,
     metrics::Metrics,
     moving::{Moving, destinations::Destinations},
     presence::Presence,
     redis::Redis,
     region::{Regions, link::Links},
-    registry::{Registry, path_memories::PathMemories},
+    registry::{Registry, quotas::Bounds},
 };
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
@@ -57,13 +57,6 @@ pub struct Node {
     pub failover: Failover,
     pub moving: Moving,
     pub questions: Questions,
-    pub path_memories: PathMemories,
-    /// All sessions, counted under one key.
-    pub session_quota: Arc<Quota<()>>,
-    pub address_quota: Arc<Quota<AddressBlock>>,
-    pub user_quota: Arc<Quota<Arc<str>>>,
-    /// Transports on which nobody has said yet who comes.
-    pub newcomer_quota: Arc<Quota<AddressBlock>>,
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     refusals: Refusals,
@@ -91,6 +84,12 @@ pub struct Parts {
 impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let limits = &parts.config.limits;
+        let bounds = Bounds {
+            sessions: limits.sessions,
+            sessions_per_address: limits.sessions_per_address,
+            sessions_per_user: limits.sessions_per_user,
+            newcomers_per_address: limits.transports_per_address(),
+        };
         let id: Arc<str> = parts.config.node.id.as_str().into();
         let link_lag = parts.config.failover.link_lag;
         let links = parts.other_regions.clone().map(|regions| {
@@ -115,12 +114,7 @@ impl Node {
             presence: parts.presence,
             authenticator: parts.authenticator,
             resume_key: ResumeKey::new(&parts.config.auth.session_secret),
-            sessions: Registry::default(),
-            path_memories: PathMemories::default(),
-            session_quota: Quota::new(limits.sessions),
-            address_quota: Quota::new(limits.sessions_per_address),
-            user_quota: Quota::new(limits.sessions_per_user),
-            newcomer_quota: Quota::new(limits.transports_per_address()),
+            sessions: Registry::new(bounds),
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             refusals: Refusals::default(),

@@ -1,9 +1,12 @@
 //! The sessions that are connected to this node, by id and by user.
 
 pub mod path_memories;
+pub mod quotas;
 
 use crate::{broker::HybridClock, claim::Claim, hub::outbox::Outbox, limits::Tally};
 use parking_lot::Mutex;
+use path_memories::PathMemories;
+use quotas::{Bounds, Quotas};
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
     collections::HashMap,
@@ -50,10 +53,12 @@ pub struct Registry {
     pub transports: Arc<Tally>,
     /// Those of them on which a session is, or was until it ended.
     pub served: Arc<Tally>,
+    pub quotas: Quotas,
+    pub path_memories: PathMemories,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
+impl Registry {
+    pub fn new(bounds: Bounds) -> Self {
         Self {
             sessions: Mutex::default(),
             // Within what Lua counts without loss.
@@ -61,11 +66,11 @@ impl Default for Registry {
             clock: HybridClock::default(),
             transports: Arc::default(),
             served: Arc::default(),
+            quotas: Quotas::new(bounds),
+            path_memories: PathMemories::default(),
         }
     }
-}
 
-impl Registry {
     /// The claim of a transport that opens now, of the `attempt`-th `connect` of its client and the `turn`-th resumption.
     pub fn claim(&self, attempt: u64, turn: u64) -> Claim {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);

@@ -19,6 +19,7 @@ use crate::{
     hub::outbox::{Outbox, Task},
     limits::{Counted, TokenBucket},
     node::Node,
+    registry::quotas::Places,
 };
 use bytes::Bytes;
 use connection::{Connection, Incoming};
@@ -88,7 +89,7 @@ struct Session<C> {
     bad_requests: BadRequests,
     progress: Progress,
     renewal: Renewal,
-    places: opening::Places,
+    places: Places,
     served: Counted,
 }
 
@@ -201,7 +202,7 @@ impl<C: Connection> Session<C> {
         let Self { node, connection, outbox, id, subscriptions, joining, pending, places, served, .. } =
             *self;
         let transport = connection.transport();
-        node.path_memories.keep(id.clone(), transport, memory);
+        node.sessions.path_memories.keep(id.clone(), transport, memory);
         // Others are told as soon as the session is over, not when its transport has closed.
         node.metrics.subscriptions.sub(subscriptions.len() as i64);
         drop((subscriptions, joining, pending, places));
@@ -342,7 +343,7 @@ impl<C: Connection> Session<C> {
                 tracing::debug!(session = %self.id, %address, "the session goes on from another address");
                 self.node.metrics.address_changes.inc();
                 self.node.sessions.moved(&self.id, self.claim.number, address);
-                self.places.moved(&self.node, address);
+                self.places.moved(&self.node.sessions.quotas, address.ip());
                 self.heartbeat.path_changed(now);
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! What is not accepted of those who come, for the log: the first of a cause at once, then one line for a while.
 
 use super::{AuthError, resume::ResumeError};
+use crate::limits::Limit;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -28,30 +29,6 @@ pub enum Refusal<'a> {
     ApiKey,
     /// Of a request to the API: the host that it is for.
     Host,
-}
-
-/// What bounds sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Those of the node.
-    Node,
-    /// Those of an address.
-    Address(IpAddr),
-    /// Those of a user.
-    User,
-    /// Transports of an address on which nobody has said yet who comes.
-    Newcomers(IpAddr),
-}
-
-impl Limit {
-    fn cause(self) -> &'static str {
-        match self {
-            Self::Node => "limits.sessions is reached",
-            Self::Address(_) => "limits.sessions_per_address is reached",
-            Self::User => "limits.sessions_per_user is reached",
-            Self::Newcomers(_) => "twice limits.sessions_per_address have not said yet who comes",
-        }
-    }
 }
 
 impl Refusal<'_> {

@@ -5,17 +5,14 @@ use super::{
     connection::{Connection, Incoming},
 };
 use crate::{
-    auth::{
-        AuthError, Grant,
-        refusals::{Limit, Refusal},
-    },
+    auth::{AuthError, Grant, refusals::Refusal},
     broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
     claim::Claim,
     hub::outbox::Outbox,
-    limits::{AddressBlock, Counted, Place},
+    limits::{Counted, Limit},
     node::Node,
-    registry::{self, Attached},
+    registry::{self, Attached, quotas::Places},
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
@@ -50,20 +47,6 @@ pub struct Opened {
     pub served: Counted,
 }
 
-/// A session's places in the limits of the node, its address and its user; given back when dropped.
-pub struct Places {
-    _node: Place<()>,
-    address: Place<AddressBlock>,
-    _user: Option<Place<Arc<str>>>,
-}
-
-impl Places {
-    /// The session goes on from another address, and counts there, be it one too many.
-    pub fn moved(&mut self, node: &Node, address: SocketAddr) {
-        self.address = node.address_quota.take_beyond(AddressBlock::of(address.ip()));
-    }
-}
-
 /// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is not
 /// waited for when the node ends.
 pub async fn open<C: Connection>(
@@ -74,9 +57,8 @@ pub async fn open<C: Connection>(
     let wait = node.config.limits.connect_timeout;
     // An HTTP/2 connection brings many, and what bounds sessions bounds none of them yet.
     let address = connection.address().ip();
-    let place = node.newcomer_quota.take(AddressBlock::of(address));
-    let _place = place.ok_or_else(|| {
-        node.refused(Refusal::Limit(Limit::Newcomers(address)));
+    let _place = node.sessions.quotas.newcomer(address).map_err(|limit| {
+        node.refused(Refusal::Limit(limit));
         End::Closed(CloseCode::Overloaded)
     })?;
     let connect = tokio::select! {
@@ -174,7 +156,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     let activity = Activity::from_hint(network.kind.as_deref(), network.background);
     let now = Instant::now().into_std();
     let mut heartbeat = Heartbeat::new(&node.config.heartbeat, peer.path, activity, now);
-    if resumed && let Some(memory) = node.path_memories.take(&id, peer.transport) {
+    if resumed && let Some(memory) = node.sessions.path_memories.take(&id, peer.transport) {
         heartbeat.remember(memory);
     }
     if let Some(idle_timeout) = peer.idle_timeout {
@@ -223,31 +205,18 @@ fn places(
     address: SocketAddr,
     grant: &Grant,
 ) -> Result<Places, CloseCode> {
-    let block = AddressBlock::of(address.ip());
-    let user = grant.user.clone();
+    let (quotas, address, user) = (&node.sessions.quotas, address.ip(), grant.user.clone());
     if node.sessions.contains(id) {
-        // It takes over from its older transport, which still has the session's places.
-        return Ok(Places {
-            _node: node.session_quota.take_beyond(()),
-            address: node.address_quota.take_beyond(block),
-            _user: user.map(|user| node.user_quota.take_beyond(user)),
-        });
+        return Ok(quotas.take_over(address, user));
     }
-    // The limit is each node's own. A session that was within that of another one has to find a place, and does not end.
-    let too_many = if resumed { CloseCode::Overloaded } else { CloseCode::TooManySessions };
-    let refused = |limit, code| {
+    quotas.take(address, user).map_err(|limit| {
         node.refused(Refusal::Limit(limit));
-        code
-    };
-    let address_limit = Limit::Address(address.ip());
-    Ok(Places {
-        _node: node.session_quota.take(()).ok_or_else(|| refused(Limit::Node, CloseCode::Overloaded))?,
-        address: (node.address_quota.take(block))
-            .ok_or_else(|| refused(address_limit, CloseCode::Overloaded))?,
-        _user: match user {
-            Some(user) => Some(node.user_quota.take(user).ok_or_else(|| refused(Limit::User, too_many))?),
-            None => None,
-        },
+        match limit {
+            // The limit is each node's own. A session that was within that of another one has to find a place, and does not
+            // end.
+            Limit::User if !resumed => CloseCode::TooManySessions,
+            Limit::User | Limit::Node | Limit::Address(_) | Limit::Newcomers(_) => CloseCode::Overloaded,
+        }
     })
 }
 

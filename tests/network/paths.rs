@@ -5,7 +5,6 @@ use crate::{
 };
 use quinn::TransportConfig;
 use serde_json::json;
-use skywave::limits::AddressBlock;
 use skywave_client::{Client, SubscribeOptions, TransportChoice, TransportKind};
 use std::{
     net::IpAddr,
@@ -78,7 +77,7 @@ async fn a_session_that_goes_on_from_another_address_counts_there() {
     let addresses: Vec<_> = node.sessions.all().iter().map(|(_, attached)| attached.address.ip()).collect();
     assert_eq!(addresses, [elsewhere]);
     // There is no place more where it is, and one where it was.
-    assert!(node.address_quota.take(AddressBlock::of(elsewhere)).is_none());
+    assert!(node.sessions.quotas.take(elsewhere, None).is_err());
     let _other = world.direct(TransportChoice::WebTransport).await;
     assert_eq!(node.sessions.len(), 2);
 }
