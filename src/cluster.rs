@@ -1,10 +1,194 @@
-//! The nodes of this region as one of them knows them: who is there, how busy, who has which session, and who can serve.
+//! This node as one of its region: which nodes are there, how busy, who has which session, who can serve, and where sessions go.
 
 pub mod balance;
 pub mod directory;
 pub mod failover;
 pub mod fencing;
 pub mod inbox;
+pub mod moving;
 pub mod questions;
 pub mod rendezvous;
 pub mod scripts;
+
+use crate::{
+    broker::{Broker, wall_ms},
+    config::{DrainConfig, FailoverConfig},
+    hub::Hub,
+    metrics::ClusterMetrics,
+    redis::{ConnectError, Redis},
+    region::{Regions, link::Links},
+    registry::Registry,
+};
+use directory::{Directory, NodeState, Record};
+use failover::{Failover, Standing};
+use fencing::Fencing;
+use moving::{Moving, destinations::Destinations, rebalancing};
+use questions::Questions;
+use skywave_protocol::{frame::Region, position::Origin};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio::task::JoinSet;
+
+/// What a [`Cluster`] is made of.
+pub struct Parts {
+    pub id: Arc<str>,
+    /// Where clients reach this node; `None`: nobody is sent here.
+    pub url: Option<Arc<str>>,
+    pub region: Origin,
+    /// The other regions, as clients are told.
+    pub regions: Vec<Region>,
+    /// The region's Redis; `None`: this node is alone.
+    pub redis: Option<Redis>,
+    /// The other regions' Redis; `None` when there are none.
+    pub other_regions: Option<Arc<Regions>>,
+    /// What is known of the links to them; `None` when there are none.
+    pub links: Option<Arc<Links>>,
+    pub sessions: Arc<Registry>,
+    pub hub: Arc<Hub>,
+    pub broker: Arc<dyn Broker>,
+    pub options: Options,
+    pub metrics: ClusterMetrics,
+}
+
+/// What an operator can set.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The most sessions that this node takes.
+    pub limit: usize,
+    pub drain: DrainConfig,
+    pub failover: FailoverConfig,
+}
+
+/// This node among those of its region.
+pub struct Cluster {
+    pub id: Arc<str>,
+    url: Option<Arc<str>>,
+    pub region: Origin,
+    regions: Vec<Region>,
+    pub redis: Option<Redis>,
+    pub other_regions: Option<Arc<Regions>>,
+    pub links: Option<Arc<Links>>,
+    sessions: Arc<Registry>,
+    hub: Arc<Hub>,
+    broker: Arc<dyn Broker>,
+    pub directory: Directory,
+    pub fencing: Fencing,
+    pub failover: Failover,
+    pub moving: Moving,
+    questions: Questions,
+    options: Options,
+    metrics: ClusterMetrics,
+    draining: AtomicBool,
+    started_ms: u64,
+}
+
+impl Cluster {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let remotes = parts.other_regions.iter().flat_map(|regions| &regions.remotes);
+        let remotes = remotes.map(|remote| remote.redis.clone());
+        Arc::new(Self {
+            directory: Directory::new(parts.id.clone(), parts.redis.clone()),
+            fencing: Fencing::new(parts.id.clone(), parts.redis.clone(), remotes),
+            failover: Failover::default(),
+            moving: Moving::default(),
+            questions: Questions::default(),
+            id: parts.id,
+            url: parts.url,
+            region: parts.region,
+            regions: parts.regions,
+            redis: parts.redis,
+            other_regions: parts.other_regions,
+            links: parts.links,
+            sessions: parts.sessions,
+            hub: parts.hub,
+            broker: parts.broker,
+            options: parts.options,
+            metrics: parts.metrics,
+            draining: AtomicBool::new(false),
+            started_ms: wall_ms(),
+        })
+    }
+
+    /// From now on the other nodes of the region know of this one, until the tasks end.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn join(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), ConnectError> {
+        let Some(redis) = &self.redis else { return Ok(()) };
+        tasks.spawn(inbox::open(self.clone(), redis).await?);
+        let cluster = self.clone();
+        tasks.spawn(async move { cluster.directory.run(|| cluster.record()).await });
+        let cluster = self.clone();
+        tasks.spawn(async move { cluster.fencing.run(&cluster.sessions).await });
+        tasks.spawn(failover::watch_links(self.clone()));
+        tasks.spawn(failover::run(self.clone()));
+        tasks.spawn(rebalancing::run(self.clone()));
+        Ok(())
+    }
+
+    fn state(&self) -> NodeState {
+        if self.is_draining() {
+            NodeState::Draining
+        } else if self.failover.is_away() {
+            NodeState::Away
+        } else {
+            NodeState::Ready
+        }
+    }
+
+    /// Why sessions should not be sent here now; none when they may be.
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            return Some("draining");
+        }
+        let trouble = match self.failover.standing() {
+            Standing::Well | Standing::Returning if !self.broker.is_available() => Standing::BrokerAway,
+            Standing::Well | Standing::Returning if !self.broker.deaf_for().is_zero() => Standing::Deaf,
+            standing => standing,
+        };
+        trouble.word()
+    }
+
+    /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
+    pub fn turns_away(&self) -> bool {
+        self.is_draining() || (self.failover.is_away() && !Destinations::new(self, None).is_empty())
+    }
+
+    /// What the other nodes of the region are told of this one.
+    pub fn record(&self) -> Record {
+        Record {
+            url: self.url.clone(),
+            region: self.region.shared(),
+            state: self.state(),
+            sessions: self.sessions.len(),
+            limit: self.options.limit,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_ms: self.started_ms,
+        }
+    }
+
+    /// Where a session can go on when this node is gone: other nodes of the region first, then other regions, the
+    /// nearest first.
+    pub fn alternatives(&self, session: &str) -> Vec<Region> {
+        let mut alternatives = self.directory.alternatives(session, self.url.as_deref(), &self.region);
+        alternatives.extend(self.failover.nearest_first(&self.regions));
+        alternatives
+    }
+
+    /// The address of a node that suits this user better.
+    pub fn preferred_url(&self, user: &str) -> Option<Arc<str>> {
+        self.directory.preferred(user, self.url.as_deref(), self.sessions.len())
+    }
+
+    /// Whether sessions are being moved off; no new ones are taken then.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.metrics.draining.set(1);
+    }
+}

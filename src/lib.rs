@@ -13,7 +13,6 @@ pub mod demo;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
-pub mod moving;
 pub mod node;
 pub mod presence;
 pub mod redis;

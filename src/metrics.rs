@@ -38,13 +38,19 @@ pub struct Metrics {
     pub queues_dropped: IntCounter,
     pub udp_receive_buffer: IntGauge,
     pub udp_send_buffer: IntGauge,
+    pub cluster: ClusterMetrics,
+    pub redis: RedisMetrics,
+    links: LinksMetrics,
+    pub link_beats: LinkBeatMetrics,
+}
+
+/// What a node tells of itself as one of its region.
+#[derive(Clone)]
+pub struct ClusterMetrics {
     pub draining: IntGauge,
     pub away: IntGauge,
     pub failovers: IntCounter,
     pub sessions_shed: IntCounter,
-    pub redis: RedisMetrics,
-    links: LinksMetrics,
-    pub link_beats: LinkBeatMetrics,
 }
 
 /// What a node measures of its Redis.
@@ -251,19 +257,21 @@ impl Metrics {
                 "skywave_udp_send_buffer_bytes",
                 "What the kernel granted the QUIC socket for sending",
             )?,
-            draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
-            away: build.gauge(
-                "skywave_away",
-                "1 while the node cannot serve: its Redis is away, or it is isolated, or was a moment ago",
-            )?,
-            failovers: build.counter(
-                "skywave_failovers_total",
-                "Times that the node sent its sessions to another region because it could not serve",
-            )?,
-            sessions_shed: build.counter(
-                "skywave_sessions_shed_total",
-                "Sessions asked to move because the node had more than its share",
-            )?,
+            cluster: ClusterMetrics {
+                draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
+                away: build.gauge(
+                    "skywave_away",
+                    "1 while the node cannot serve: its Redis is away, or it is isolated, or was a moment ago",
+                )?,
+                failovers: build.counter(
+                    "skywave_failovers_total",
+                    "Times that the node sent its sessions to another region because it could not serve",
+                )?,
+                sessions_shed: build.counter(
+                    "skywave_sessions_shed_total",
+                    "Sessions asked to move because the node had more than its share",
+                )?,
+            },
             redis: RedisMetrics {
                 command_duration: build.register(HistogramVec::new(
                     HistogramOpts::new(

@@ -6,18 +6,12 @@ use crate::{
         refusals::{Refusal, Refusals},
         resume::ResumeKey,
     },
-    broker::{Accepted, Broker, BrokerError, Publish, wall_ms},
-    cluster::{
-        directory::{Directory, NodeState, Record},
-        failover::{Failover, Standing},
-        fencing::Fencing,
-        questions::Questions,
-    },
+    broker::{Accepted, Broker, BrokerError, Publish},
+    cluster::{self, Cluster},
     config::Config,
     hub::Hub,
     limits::TokenBucket,
     metrics::Metrics,
-    moving::{Moving, destinations::Destinations},
     presence::Presence,
     redis::Redis,
     region::{Regions, link::Links},
@@ -26,43 +20,27 @@ use crate::{
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
 pub struct Node {
     pub config: Config,
-    pub id: Arc<str>,
-    pub region: Origin,
     /// The other regions, as clients are told.
     pub regions: Vec<Region>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
-    /// The region's Redis; `None` with a memory broker.
-    pub redis: Option<Redis>,
-    /// The other regions' Redis; `None` when there are none.
-    pub other_regions: Option<Arc<Regions>>,
-    /// What is known of the links to them; `None` when there are none.
-    pub links: Option<Arc<Links>>,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
     pub resume_key: ResumeKey,
-    pub sessions: Registry,
-    pub directory: Directory,
-    pub fencing: Fencing,
-    pub failover: Failover,
-    pub moving: Moving,
-    pub questions: Questions,
+    pub sessions: Arc<Registry>,
+    /// This node as one of its region.
+    pub cluster: Arc<Cluster>,
     pub metrics: Metrics,
     handshakes: Mutex<TokenBucket>,
     refusals: Refusals,
-    draining: AtomicBool,
     ending: watch::Sender<bool>,
-    started_ms: u64,
 }
 
 /// The parts of a [`Node`] that its caller makes.
@@ -95,32 +73,38 @@ impl Node {
         let links = parts.other_regions.clone().map(|regions| {
             Arc::new(Links::new(regions, id.clone(), parts.metrics.link_beats.clone(), link_lag))
         });
-        let remotes = parts.other_regions.iter().flat_map(|regions| &regions.remotes);
-        let remotes = remotes.map(|remote| remote.redis.clone());
-        Arc::new(Self {
-            directory: Directory::new(id.clone(), parts.redis.clone()),
-            failover: Failover::default(),
-            moving: Moving::default(),
-            questions: Questions::default(),
-            fencing: Fencing::new(id.clone(), parts.redis.clone(), remotes),
+        let sessions = Arc::new(Registry::new(bounds));
+        let cluster = Cluster::new(cluster::Parts {
             id,
+            url: parts.config.node.url.as_deref().map(Arc::from),
             region: parts.region,
-            regions: parts.regions,
-            hub: parts.hub,
-            broker: parts.broker,
+            regions: parts.regions.clone(),
             redis: parts.redis,
             other_regions: parts.other_regions,
             links,
+            sessions: sessions.clone(),
+            hub: parts.hub.clone(),
+            broker: parts.broker.clone(),
+            options: cluster::Options {
+                limit: limits.sessions,
+                drain: parts.config.drain.clone(),
+                failover: parts.config.failover.clone(),
+            },
+            metrics: parts.metrics.cluster.clone(),
+        });
+        Arc::new(Self {
+            regions: parts.regions,
+            hub: parts.hub,
+            broker: parts.broker,
             presence: parts.presence,
             authenticator: parts.authenticator,
             resume_key: ResumeKey::new(&parts.config.auth.session_secret),
-            sessions: Registry::new(bounds),
+            sessions,
+            cluster,
             metrics: parts.metrics,
             handshakes: Mutex::new(TokenBucket::new(limits.handshakes_per_second, Instant::now())),
             refusals: Refusals::default(),
-            draining: AtomicBool::new(false),
             ending: watch::Sender::new(false),
-            started_ms: wall_ms(),
             config: parts.config,
         })
     }
@@ -178,66 +162,6 @@ impl Node {
         }
     }
 
-    fn state(&self) -> NodeState {
-        if self.is_draining() {
-            NodeState::Draining
-        } else if self.failover.is_away() {
-            NodeState::Away
-        } else {
-            NodeState::Ready
-        }
-    }
-
-    /// Why sessions should not be sent here now; none when they may be.
-    pub fn unready(&self) -> Option<&'static str> {
-        if self.is_draining() {
-            return Some("draining");
-        }
-        let trouble = match self.failover.standing() {
-            Standing::Well | Standing::Returning if !self.broker.is_available() => Standing::BrokerAway,
-            Standing::Well | Standing::Returning if !self.broker.deaf_for().is_zero() => Standing::Deaf,
-            standing => standing,
-        };
-        trouble.word()
-    }
-
-    /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
-    pub fn turns_away(&self) -> bool {
-        self.is_draining() || (self.failover.is_away() && !Destinations::new(self, None).is_empty())
-    }
-
-    /// What the other nodes of the region are told of this one.
-    pub fn record(&self) -> Record {
-        Record {
-            url: self.config.node.url.as_deref().map(Arc::from),
-            region: self.region.shared(),
-            state: self.state(),
-            sessions: self.sessions.len(),
-            limit: self.config.limits.sessions,
-            version: env!("CARGO_PKG_VERSION").into(),
-            started_ms: self.started_ms,
-        }
-    }
-
-    /// Where a session can go on when this node is gone: other nodes of the region first, then other regions, the
-    /// nearest first.
-    pub fn alternatives(&self, session: &str) -> Vec<Region> {
-        let mut alternatives =
-            self.directory.alternatives(session, self.config.node.url.as_deref(), &self.region);
-        alternatives.extend(self.failover.nearest_first(&self.regions));
-        alternatives
-    }
-
-    /// The address of a node that suits this user better.
-    pub fn preferred_url(&self, user: &str) -> Option<Arc<str>> {
-        self.directory.preferred(user, self.config.node.url.as_deref(), self.sessions.len())
-    }
-
-    /// Whether sessions are being moved off; no new ones are taken then.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
     /// Waits until the node has no session any more, and ends.
     pub async fn ends(&self) {
         // The sender is this node's own: it is not gone.
@@ -247,10 +171,5 @@ impl Node {
     /// Whoever has not said yet who comes is turned away from now on.
     pub fn set_ending(&self) {
         self.ending.send_replace(true);
-    }
-
-    pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.metrics.draining.set(1);
     }
 }

@@ -9,12 +9,11 @@ use crate::{
         redis::{self as redis_broker, RedisBroker},
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
-    cluster::{directory, failover, fencing, inbox},
+    cluster::moving::{self, Order},
     config::Config,
     demo,
     hub::Hub,
     metrics::Metrics,
-    moving::{self, Order, rebalancing},
     node::{Node, Parts},
     presence::{
         self, Presence,
@@ -107,7 +106,7 @@ impl Server {
         server.listen_public()?;
         server.listen_plain()?;
         server.listen_admin()?;
-        server.join_region().await?;
+        server.node.cluster.join(&mut server.tasks).await?;
         Ok(server)
     }
 
@@ -158,18 +157,6 @@ impl Server {
             certificate_sha256: self.certificate_sha256(),
         };
         demo::router(&demo::PageConfig::new(&places, &self.node.regions))
-    }
-
-    /// From now on, the other nodes of the region know of this one.
-    async fn join_region(&mut self) -> Result<(), StartError> {
-        let Some(redis) = &self.node.redis else { return Ok(()) };
-        self.tasks.spawn(inbox::open(self.node.clone(), redis).await?);
-        self.tasks.spawn(directory::run(self.node.clone()));
-        self.tasks.spawn(fencing::run(self.node.clone()));
-        self.tasks.spawn(failover::watch_links(self.node.clone()));
-        self.tasks.spawn(failover::run(self.node.clone()));
-        self.tasks.spawn(rebalancing::run(self.node.clone()));
-        Ok(())
     }
 
     pub fn node(&self) -> &Arc<Node> {
@@ -234,16 +221,16 @@ impl Server {
             }
         }
         self.tasks.shutdown().await;
-        self.node.directory.leave().await;
+        self.node.cluster.directory.leave().await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // The sessions are tasks of their own, which would go on without a listener.
-        self.node.set_draining();
+        self.node.cluster.set_draining();
         self.node.set_ending();
-        self.node.moving.stop();
+        self.node.cluster.moving.stop();
         self.close_sessions();
     }
 }
@@ -251,7 +238,7 @@ impl Drop for Server {
 /// Stops taking sessions and tells each one when it should have moved: spread over half of the deadline, so that
 /// they do not all arrive elsewhere at once.
 pub fn start_drain(node: &Arc<Node>) {
-    if let Err(nowhere) = moving::begin(node, Order::default()) {
+    if let Err(nowhere) = moving::begin(&node.cluster, Order::default()) {
         tracing::warn!(%nowhere, "sessions are told to go all the same");
     }
 }
@@ -294,7 +281,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         authenticator,
         metrics,
     });
-    if let (Some(regions), Some(links)) = (&node.other_regions, &node.links) {
+    if let (Some(regions), Some(links)) = (&node.cluster.other_regions, &node.cluster.links) {
         for bridge in regions.bridges(&node.config, &node.metrics, links) {
             tasks.spawn(bridge.run());
         }
@@ -442,7 +429,7 @@ async fn take_hangups(mut hangup: Signal) {
 
 /// Waits for an order to move all sessions and to end then, and for its end.
 async fn moved_off(node: &Node) {
-    node.moving.exit.notified().await;
+    node.cluster.moving.exit.notified().await;
     node.sessions.served.empty().await;
 }
 

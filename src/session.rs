@@ -207,7 +207,7 @@ impl<C: Connection> Session<C> {
         node.metrics.subscriptions.sub(subscriptions.len() as i64);
         drop((subscriptions, joining, pending, places));
         if let Some(attached) = node.sessions.detach(&id, &outbox) {
-            node.fencing.release(&id, &attached);
+            node.cluster.fencing.release(&id, &attached);
         }
         count(&node, transport, &outbox);
         node.metrics.sessions.with_label_values(&[transport]).dec();

@@ -76,7 +76,7 @@ impl Command for Channels {
             return Err(Failure::new(ErrorCode::BadRequest, message));
         }
         let question = Question::Channels { pattern, prefix: prefix.unwrap_or_default() };
-        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        let Gathered { answers, silent } = questions::ask(&api.node.cluster, question).await;
         Ok(list(answers, silent, limit))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Api, command::Command, failure::Failure};
 use crate::{
+    cluster::moving::{self, MAX_PER_SECOND, Order},
     config::nodes_url,
-    moving::{self, MAX_PER_SECOND, Order},
 };
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -41,11 +41,11 @@ impl Command for Drain {
         let exit = self.exit;
         let order = self.order()?;
         let drains = order.sessions.is_none();
-        let sessions = moving::begin(&api.node, order).map_err(|nowhere| {
+        let sessions = moving::begin(&api.node.cluster, order).map_err(|nowhere| {
             Failure::new(ErrorCode::NotAvailable, nowhere.to_string()).with_status(StatusCode::CONFLICT)
         })?;
         if exit && drains {
-            api.node.moving.exit.notify_one();
+            api.node.cluster.moving.exit.notify_one();
         }
         Ok(DrainAnswer { sessions })
     }

@@ -66,9 +66,10 @@ impl ListedNode {
 
 /// The live nodes of the region, as this one knows them.
 fn nodes(node: &Node) -> Vec<ListedNode> {
-    let peers = node.directory.peers();
+    let peers = node.cluster.directory.peers();
     let peers = peers.iter().map(|peer| ListedNode::new(peer.id.clone(), peer.record.clone()));
-    let mut nodes: Vec<_> = peers.chain([ListedNode::new(node.id.clone(), node.record())]).collect();
+    let mut nodes: Vec<_> =
+        peers.chain([ListedNode::new(node.cluster.id.clone(), node.cluster.record())]).collect();
     nodes.sort_unstable_by(|one, other| one.node.cmp(&other.node));
     nodes
 }
@@ -112,7 +113,9 @@ impl ListedLink {
 }
 
 fn links(node: &Node) -> Vec<ListedLink> {
-    let (Some(links), Some(regions)) = (&node.links, &node.other_regions) else { return Vec::new() };
+    let (Some(links), Some(regions)) = (&node.cluster.links, &node.cluster.other_regions) else {
+        return Vec::new();
+    };
     let states = links.states();
     let states = states.borrow();
     let listed = |remote: &Remote| {
@@ -132,14 +135,14 @@ impl Command for Info {
         let mut sessions = BTreeMap::from([("websocket", 0), ("webtransport", 0)]);
         node.sessions.each(|_, attached| *sessions.entry(attached.transport).or_default() += 1);
         Ok(InfoAnswer {
-            node: node.id.clone(),
-            region: node.region.clone(),
+            node: node.cluster.id.clone(),
+            region: node.cluster.region.clone(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: api.started.elapsed().as_millis() as u64,
-            draining: node.is_draining(),
+            draining: node.cluster.is_draining(),
             sessions,
             channels: node.hub.channel_count(),
-            moving: node.moving.left(node),
+            moving: node.cluster.moving.left(&node.sessions),
             nodes: nodes(node),
             links: links(node),
         })
@@ -157,7 +160,7 @@ pub async fn healthz() -> &'static str {
 
 /// The node takes new sessions.
 pub async fn readyz(State(api): State<Api>) -> impl IntoResponse {
-    match api.node.unready() {
+    match api.node.cluster.unready() {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         None => (StatusCode::OK, "ready"),
     }

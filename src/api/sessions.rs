@@ -36,7 +36,7 @@ impl Command for Sessions {
         let Self { user, session, after, limit } = self;
         let limit = limit.checked()?;
         let question = Question::Sessions { who: Who { user, session }, after, limit };
-        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        let Gathered { answers, silent } = questions::ask(&api.node.cluster, question).await;
         let (mut count, mut sessions) = (0usize, Vec::new());
         for answer in answers {
             if let Answer::Sessions { count: here, listed } = answer {
@@ -83,7 +83,7 @@ impl Command for Disconnect {
         let code = close_code(self.code, self.reason.as_deref())?;
         let Self { user, session, .. } = self;
         let question = Question::Disconnect { who: Who { user, session }, code: code.code() };
-        let Gathered { answers, silent } = questions::ask(&api.node, question).await;
+        let Gathered { answers, silent } = questions::ask(&api.node.cluster, question).await;
         let count = |answer: &Answer| if let Answer::Disconnected(count) = answer { *count } else { 0 };
         let disconnected = answers.iter().map(count).fold(0, usize::saturating_add);
         Ok(DisconnectAnswer { disconnected, silent })

@@ -7,8 +7,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::{Url, header::HeaderValue};
 use serde_json::{Value, json};
+use skywave::cluster::moving::MAX_PER_SECOND;
 use skywave::config::{Secret, nodes_url};
-use skywave::moving::MAX_PER_SECOND;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{self, parse_secret, read_secret, variable};

@@ -4,10 +4,7 @@
 //! call renews the one and reads the others.
 
 use super::{balance, rendezvous, scripts::DIRECTORY};
-use crate::{
-    node::Node,
-    redis::{CallError, Redis, Request, reply},
-};
+use crate::redis::{CallError, Redis, Request, reply};
 use arc_swap::ArcSwap;
 use futures_util::future::join3;
 use redis::Value;
@@ -184,6 +181,36 @@ impl Directory {
         let distinct = open.filter(|url| urls.insert(url.clone()));
         distinct.take(MAX_TOLD).map(|url| Region { name: region.clone(), url }).collect()
     }
+
+    /// Keeps the node's `record` and its list of the others, for the node's life.
+    pub async fn run(&self, record: impl Fn() -> Record) {
+        let Some(redis) = self.redis.clone() else { return };
+        let mut told = None;
+        loop {
+            let begun = Instant::now();
+            let record = record();
+            let outcome = self.renew(&redis, &record, &mut told).await;
+            let renewal = begun + RENEWAL;
+            let next = match outcome {
+                // Reads once more when a record may have expired: so it is known at once.
+                Ok(first_end) => first_end.map_or(renewal, |end| renewal.min(end + LULL)),
+                Err(error) => {
+                    // What was known last is kept: without Redis nobody can say better.
+                    tracing::debug!(%error, "the directory of nodes could not be renewed");
+                    told = None;
+                    renewal
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.changed.notified() => {
+                    let known = self.peers.load().len() as u32;
+                    let lull = Instant::now() + LULL;
+                    tokio::time::sleep_until(lull.max(begun + known * DISTANCE_PER_NODE)).await;
+                }
+            }
+        }
+    }
 }
 
 /// Reads id, record, the time that is left in ms, id, …; and tells when the first of them is over.
@@ -229,37 +256,6 @@ fn parse(id: &str, record: Value, region: &str) -> Option<Record> {
         Some(record) => return Some(record),
     }
     None
-}
-
-/// Keeps the node's record and its list of the others, for the node's life.
-pub async fn run(node: Arc<Node>) {
-    let directory = &node.directory;
-    let Some(redis) = directory.redis.clone() else { return };
-    let mut told = None;
-    loop {
-        let begun = Instant::now();
-        let record = node.record();
-        let outcome = directory.renew(&redis, &record, &mut told).await;
-        let renewal = begun + RENEWAL;
-        let next = match outcome {
-            // Reads once more when a record may have expired: so it is known at once.
-            Ok(first_end) => first_end.map_or(renewal, |end| renewal.min(end + LULL)),
-            Err(error) => {
-                // What was known last is kept: without Redis nobody can say better.
-                tracing::debug!(%error, "the directory of nodes could not be renewed");
-                told = None;
-                renewal
-            }
-        };
-        tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            () = directory.changed.notified() => {
-                let known = directory.peers.load().len() as u32;
-                let lull = Instant::now() + LULL;
-                tokio::time::sleep_until(lull.max(begun + known * DISTANCE_PER_NODE)).await;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

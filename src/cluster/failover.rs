@@ -1,6 +1,7 @@
 //! Leaving a region that cannot serve: its Redis is away, or its links to all others are cut; or a node that cannot.
 
-use crate::{config::Isolated, moving, node::Node};
+use super::{Cluster, moving};
+use crate::config::Isolated;
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::{
@@ -115,11 +116,11 @@ impl Failover {
 
     /// The addresses of other regions to send sessions to: the nearest alone if it is known and within reach; else all
     /// within reach; else all.
-    pub fn regions(&self, node: &Node) -> Vec<Arc<str>> {
-        let remotes = node.other_regions.iter().flat_map(|regions| &regions.remotes);
+    pub fn regions(&self, cluster: &Cluster) -> Vec<Arc<str>> {
+        let remotes = cluster.other_regions.iter().flat_map(|regions| &regions.remotes);
         let reachable = remotes.filter(|remote| remote.redis.commands.is_available());
         let reachable: Vec<_> = reachable.map(|remote| (remote.name.clone(), remote.url.clone())).collect();
-        let all = node.regions.iter().map(|region| region.url.clone());
+        let all = cluster.regions.iter().map(|region| region.url.clone());
         choose(&self.outlook.lock().near, reachable).unwrap_or_else(|| all.collect())
     }
 }
@@ -136,15 +137,15 @@ fn choose(near: &[Origin], reachable: Vec<(Origin, Arc<str>)>) -> Option<Vec<Arc
 }
 
 /// Keeps the outlook as the links tell it, for the node's life.
-pub async fn watch_links(node: Arc<Node>) {
-    let Some(links) = &node.links else { return };
+pub async fn watch_links(cluster: Arc<Cluster>) {
+    let Some(links) = &cluster.links else { return };
     let mut states = links.states();
     loop {
         let outlook = {
             let states = states.borrow_and_update();
             Outlook { isolated: states.is_isolated(), near: states.nearest().into_iter().cloned().collect() }
         };
-        node.failover.look_out(outlook);
+        cluster.failover.look_out(outlook);
         if states.changed().await.is_err() {
             return;
         }
@@ -152,8 +153,8 @@ pub async fn watch_links(node: Arc<Node>) {
 }
 
 /// Watches whether the node can serve, for its life.
-pub async fn run(node: Arc<Node>) {
-    let away_after = node.config.failover.broker_away;
+pub async fn run(cluster: Arc<Cluster>) {
+    let away_after = cluster.options.failover.broker_away;
     let mut interval =
         tokio::time::interval((away_after / 8).clamp(*LOOK_INTERVAL.start(), *LOOK_INTERVAL.end()));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,8 +163,8 @@ pub async fn run(node: Arc<Node>) {
     let mut leaving = JoinSet::new();
     loop {
         interval.tick().await;
-        let before = node.failover.standing();
-        let trouble = trouble(&node, before, away_after);
+        let before = cluster.failover.standing();
+        let trouble = trouble(&cluster, before, away_after);
         let after = match trouble {
             Some(trouble) => {
                 well_since = None;
@@ -176,43 +177,48 @@ pub async fn run(node: Arc<Node>) {
             }
         };
         if before != after {
-            turn(&node, before, after, &mut leaving);
+            turn(&cluster, before, after, &mut leaving);
         }
     }
 }
 
 /// What keeps the node from serving. A node that is away stays so until Redis answers in a fraction of that time.
-fn trouble(node: &Node, before: Standing, away_after: Duration) -> Option<Standing> {
-    let (silent_for, deaf_for) = (node.broker.away_for(), node.broker.deaf_for());
-    let is_back = node.broker.is_available() && silent_for.max(deaf_for) < away_after / 2;
+fn trouble(cluster: &Cluster, before: Standing, away_after: Duration) -> Option<Standing> {
+    let (silent_for, deaf_for) = (cluster.broker.away_for(), cluster.broker.deaf_for());
+    let is_back = cluster.broker.is_available() && silent_for.max(deaf_for) < away_after / 2;
     if silent_for >= away_after {
         return Some(Standing::BrokerAway);
     }
-    if deaf_for >= away_after + TRIED_WITHIN && node.broker.is_available() {
+    if deaf_for >= away_after + TRIED_WITHIN && cluster.broker.is_available() {
         return Some(Standing::Deaf);
     }
     if before != Standing::Well && !is_back {
         return Some(if before == Standing::Deaf { before } else { Standing::BrokerAway });
     }
-    let leaves = node.config.failover.isolated == Isolated::Leave && node.failover.outlook.lock().isolated;
+    let leaves =
+        cluster.options.failover.isolated == Isolated::Leave && cluster.failover.outlook.lock().isolated;
     leaves.then_some(Standing::Isolated)
 }
 
-fn turn(node: &Arc<Node>, before: Standing, after: Standing, leaving: &mut JoinSet<()>) {
-    node.failover.set(after);
-    node.metrics.away.set(i64::from(after != Standing::Well));
-    node.directory.refresh();
+fn turn(cluster: &Arc<Cluster>, before: Standing, after: Standing, leaving: &mut JoinSet<()>) {
+    cluster.failover.set(after);
+    cluster.metrics.away.set(i64::from(after != Standing::Well));
+    cluster.directory.refresh();
     match after {
         Standing::Well => tracing::info!("this node serves again"),
         Standing::Returning => tracing::info!("all is well again; sessions are taken if it stays so"),
         Standing::BrokerAway | Standing::Deaf | Standing::Isolated => {
-            tracing::warn!(reason = after.word(), sessions = node.sessions.len(), "this node cannot serve");
+            tracing::warn!(
+                reason = after.word(),
+                sessions = cluster.sessions.len(),
+                "this node cannot serve"
+            );
         }
     }
     let is_well = |standing| matches!(standing, Standing::Well | Standing::Returning);
     match (is_well(before), is_well(after)) {
         // A new reason sends nobody elsewhere who is on the way.
-        (true, false) => drop(leaving.spawn(moving::leave(node.clone(), LEFT_WITHIN))),
+        (true, false) => drop(leaving.spawn(moving::leave(cluster.clone(), LEFT_WITHIN))),
         // Who is still here stays.
         (false, true) => *leaving = JoinSet::new(),
         (true, true) | (false, false) => {}

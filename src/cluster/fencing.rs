@@ -11,9 +11,8 @@ use crate::{
     auth::resume::RESUME_LIFETIME,
     claim::Claim,
     hub::outbox::Outbox,
-    node::Node,
     redis::{CallError, Redis, Request, heard::Heard, reply},
-    registry::Attached,
+    registry::{Attached, Registry},
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -153,6 +152,28 @@ impl Fencing {
         }
         Ok(())
     }
+
+    /// Makes up for claims that failed or may not have been told, for the node's life.
+    pub async fn run(&self, sessions: &Registry) {
+        let mut review = tokio::time::interval(REVIEW_INTERVAL);
+        let mut count = tokio::time::interval(COUNT_INTERVAL);
+        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = review.tick() => self.make_up(sessions).await,
+                _ = count.tick() => self.count().await,
+            }
+        }
+    }
+
+    async fn make_up(&self, sessions: &Registry) {
+        for realm in &self.realms {
+            let partitions = realm.take_behind();
+            if !partitions.is_empty() {
+                realm.make_up(&self.node, sessions, &partitions).await;
+            }
+        }
+    }
 }
 
 impl Realm {
@@ -215,8 +236,8 @@ impl Realm {
     }
 
     /// Claims a session that this node has had for some time.
-    async fn claim_late(&self, node: &Node, late: &Late) -> Result<(), CallError> {
-        let request = self.request(&node.id, &late.session, &late.attached);
+    async fn claim_late(&self, node: &str, late: &Late) -> Result<(), CallError> {
+        let request = self.request(node, &late.session, &late.attached);
         outdated(&self.redis.commands.call(request).await?, &late.attached.outbox);
         Ok(())
     }
@@ -231,8 +252,8 @@ impl Realm {
     }
 
     /// Claims all sessions of these partitions that concern it. One in which that fails is left, and holds up no other.
-    async fn make_up(&self, node: &Node, partitions: &BTreeSet<u16>) {
-        let late = node.sessions.all().into_iter().filter_map(|(session, attached)| {
+    async fn make_up(&self, node: &str, sessions: &Registry, partitions: &BTreeSet<u16>) {
+        let late = sessions.all().into_iter().filter_map(|(session, attached)| {
             let partition = self.redis.keys.partition_of_session(&session);
             let is_late = self.concerns(&attached) && partitions.contains(&partition);
             is_late.then_some(Late { partition, session, attached })
@@ -272,26 +293,4 @@ fn outdated(answer: &Value, outbox: &Outbox) {
 /// Has a node's count kept for as long as it asks for it.
 fn keep(told: &str) -> Request {
     Request::command(["PEXPIRE", told, &COUNT_LIFETIME.as_millis().to_string()])
-}
-
-/// Makes up for claims that failed or may not have been told, for the node's life.
-pub async fn run(node: Arc<Node>) {
-    let mut review = tokio::time::interval(REVIEW_INTERVAL);
-    let mut count = tokio::time::interval(COUNT_INTERVAL);
-    count.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = review.tick() => make_up(&node).await,
-            _ = count.tick() => node.fencing.count().await,
-        }
-    }
-}
-
-async fn make_up(node: &Node) {
-    for realm in &node.fencing.realms {
-        let partitions = realm.take_behind();
-        if !partitions.is_empty() {
-            realm.make_up(node, &partitions).await;
-        }
-    }
 }

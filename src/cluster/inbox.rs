@@ -1,12 +1,9 @@
 //! What the other nodes and Redis tell this node.
 
-use super::questions;
-use crate::{
-    node::Node,
-    redis::{
-        ConnectError, Redis,
-        subscription::{Listener, Subscription},
-    },
+use super::{Cluster, questions};
+use crate::redis::{
+    ConnectError, Redis,
+    subscription::{Listener, Subscription},
 };
 use std::sync::Arc;
 
@@ -15,7 +12,7 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Hears what is for this node.
 struct Inbox {
-    node: Arc<Node>,
+    cluster: Arc<Cluster>,
     /// The channel that says that a node's record changed.
     nodes: String,
 }
@@ -25,22 +22,22 @@ struct Inbox {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn open(
-    node: Arc<Node>,
+    cluster: Arc<Cluster>,
     redis: &Redis,
 ) -> Result<impl Future<Output = ()> + Send + 'static, ConnectError> {
     let keys = &redis.keys;
     let nodes = keys.nodes_news();
-    let channels = vec![nodes.clone(), keys.inbox(&node.id), keys.inbox_of_all()];
+    let channels = vec![nodes.clone(), keys.inbox(&cluster.id), keys.inbox_of_all()];
     let reconnects = redis.metrics.reconnects.with_label_values(&["inbox"]);
-    Subscription::start(redis, channels, Inbox { node, nodes }, reconnects).await
+    Subscription::start(redis, channels, Inbox { cluster, nodes }, reconnects).await
 }
 
 impl Listener for Inbox {
     fn message(&mut self, channel: &str, payload: &[u8]) {
         if channel == self.nodes {
             // One's own changes are known.
-            if *payload != *self.node.id.as_bytes() {
-                self.node.directory.refresh();
+            if *payload != *self.cluster.id.as_bytes() {
+                self.cluster.directory.refresh();
             }
         } else if payload.len() > MAX_MESSAGE_BYTES || self.hear(payload).is_none() {
             tracing::warn!(bytes = payload.len(), "a message to this node is malformed");
@@ -48,8 +45,8 @@ impl Listener for Inbox {
     }
 
     fn resumed(&mut self) {
-        self.node.directory.refresh();
-        self.node.fencing.review();
+        self.cluster.directory.refresh();
+        self.cluster.fencing.review();
     }
 }
 
@@ -61,11 +58,11 @@ impl Inbox {
                 let mut words = rest.splitn(4, ' ');
                 let (partition, said) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
                 let (number, session) = (words.next()?.parse().ok()?, words.next()?);
-                self.node.fencing.told(partition, said);
-                self.node.sessions.replaced(session, number);
+                self.cluster.fencing.told(partition, said);
+                self.cluster.sessions.replaced(session, number);
             }
-            "ask" => questions::asked(&self.node, rest)?,
-            "answer" => self.node.questions.answered(rest)?,
+            "ask" => questions::asked(&self.cluster, rest)?,
+            "answer" => self.cluster.questions.answered(rest)?,
             _ => return None,
         }
         Some(())

@@ -1,8 +1,8 @@
 //! What an operator asks of all nodes of the region: each answers for itself, within a bounded time.
 
+use super::Cluster;
 use crate::{
     auth::pattern::Pattern,
-    node::Node,
     redis::Request,
     registry::{Attached, Registry},
 };
@@ -192,13 +192,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// Asks all nodes of the region, this one among them.
-pub async fn ask(node: &Arc<Node>, question: Question) -> Gathered {
-    let mut waiting = Waiting::new(&node.questions);
-    let mut silent: BTreeSet<_> = node.directory.peers().iter().map(|peer| peer.id.clone()).collect();
-    let is_asked = !silent.is_empty() && send(node, waiting.number, &question);
+pub async fn ask(cluster: &Arc<Cluster>, question: Question) -> Gathered {
+    let mut waiting = Waiting::new(&cluster.questions);
+    let mut silent: BTreeSet<_> = cluster.directory.peers().iter().map(|peer| peer.id.clone()).collect();
+    let is_asked = !silent.is_empty() && send(cluster, waiting.number, &question);
     let deadline = Instant::now() + PATIENCE;
-    let mut answers = vec![answer(node.clone(), question).await];
-    let mut heard = BTreeSet::from([node.id.clone()]);
+    let mut answers = vec![answer(cluster.clone(), question).await];
+    let mut heard = BTreeSet::from([cluster.id.clone()]);
     while is_asked && !silent.is_empty() {
         let Ok(Some((from, answer))) = timeout_at(deadline, waiting.answers.recv()).await else { break };
         silent.remove(&from);
@@ -210,9 +210,9 @@ pub async fn ask(node: &Arc<Node>, question: Question) -> Gathered {
 }
 
 /// Puts the question to the others; whether that was possible.
-fn send(node: &Node, number: u64, question: &Question) -> bool {
-    let Some(redis) = &node.redis else { return false };
-    let asked = Asked { number, from: node.id.clone(), question: question.clone() };
+fn send(cluster: &Cluster, number: u64, question: &Question) -> bool {
+    let Some(redis) = &cluster.redis else { return false };
+    let asked = Asked { number, from: cluster.id.clone(), question: question.clone() };
     say(redis, &redis.keys.inbox_of_all(), "ask", &asked)
 }
 
@@ -226,24 +226,24 @@ fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Se
 
 /// Takes a question of another node, as it stands in a message, and answers it aside, when its turn is there; unless the other
 /// has given up waiting by then. An order is carried out all the same.
-pub fn asked(node: &Arc<Node>, text: &str) -> Option<()> {
+pub fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
     let Asked { number, from, question } = serde_json::from_str(text).ok()?;
-    if from == node.id {
+    if from == cluster.id {
         return Some(());
     }
-    let Ok(place) = node.questions.queue(&question).places.clone().try_acquire_owned() else {
+    let Ok(place) = cluster.questions.queue(&question).places.clone().try_acquire_owned() else {
         tracing::warn!("too many questions of other nodes wait for their answers");
         return Some(());
     };
-    let (node, deadline) = (node.clone(), Instant::now() + PATIENCE);
+    let (cluster, deadline) = (cluster.clone(), Instant::now() + PATIENCE);
     tokio::spawn(async move {
-        let Ok(_turn) = node.questions.queue(&question).turns.acquire().await else { return };
+        let Ok(_turn) = cluster.questions.queue(&question).turns.acquire().await else { return };
         if !question.is_order() && Instant::now() > deadline {
             return;
         }
-        let answer = answer(node.clone(), question).await;
-        if let Some(redis) = &node.redis {
-            let answered = Answered { number, node: node.id.clone(), answer };
+        let answer = answer(cluster.clone(), question).await;
+        if let Some(redis) = &cluster.redis {
+            let answered = Answered { number, node: cluster.id.clone(), answer };
             say(redis, &redis.keys.inbox(&from), "answer", &answered);
         }
         drop(place);
@@ -252,15 +252,16 @@ pub fn asked(node: &Arc<Node>, text: &str) -> Option<()> {
 }
 
 /// What this node answers for itself.
-async fn answer(node: Arc<Node>, question: Question) -> Answer {
+async fn answer(cluster: Arc<Cluster>, question: Question) -> Answer {
     match question {
         Question::Sessions { who, after, limit } => {
-            sessions(&node, &who, after.as_deref(), limit.min(MAX_LISTED))
+            sessions(&cluster, &who, after.as_deref(), limit.min(MAX_LISTED))
         }
-        Question::Disconnect { who, code } => Answer::Disconnected(disconnect(&node, &who, code)),
+        Question::Disconnect { who, code } => Answer::Disconnected(disconnect(&cluster, &who, code)),
         Question::Channels { pattern, prefix } => {
             // A node may have a million channels: their sorting must not hold up sessions.
-            let listing = tokio::task::spawn_blocking(move || channels(&node, pattern.as_deref(), &prefix));
+            let listing =
+                tokio::task::spawn_blocking(move || channels(&cluster, pattern.as_deref(), &prefix));
             listing.await.unwrap_or(Answer::Channels { count: 0, listed: Vec::new() })
         }
     }
@@ -278,8 +279,8 @@ fn matching(registry: &Registry, who: &Who) -> Vec<(SessionId, Attached)> {
     matching
 }
 
-fn sessions(node: &Node, who: &Who, after: Option<&str>, limit: usize) -> Answer {
-    let mut matching = matching(&node.sessions, who);
+fn sessions(cluster: &Cluster, who: &Who, after: Option<&str>, limit: usize) -> Answer {
+    let mut matching = matching(&cluster.sessions, who);
     let count = matching.len();
     if let Some(after) = after {
         matching.retain(|(id, _)| **id > *after);
@@ -289,7 +290,7 @@ fn sessions(node: &Node, who: &Who, after: Option<&str>, limit: usize) -> Answer
     let listed = |(session, attached): (SessionId, Attached)| Listed {
         session,
         user: attached.user,
-        node: node.id.clone(),
+        node: cluster.id.clone(),
         transport: attached.transport.into(),
         address: attached.address,
         connected_at_ms: attached.connected_at_ms,
@@ -297,12 +298,12 @@ fn sessions(node: &Node, who: &Who, after: Option<&str>, limit: usize) -> Answer
     Answer::Sessions { count, listed: matching.into_iter().map(listed).collect() }
 }
 
-fn disconnect(node: &Node, who: &Who, code: u16) -> usize {
+fn disconnect(cluster: &Cluster, who: &Who, code: u16) -> usize {
     let Some(code) = CloseCode::from_code(code) else { return 0 };
     if *who == Who::default() {
         return 0;
     }
-    let matching = matching(&node.sessions, who);
+    let matching = matching(&cluster.sessions, who);
     for (session, attached) in &matching {
         tracing::info!(%session, code = code.code(), "disconnected by the API");
         attached.outbox.close(code);
@@ -310,13 +311,13 @@ fn disconnect(node: &Node, who: &Who, code: u16) -> usize {
     matching.len()
 }
 
-fn channels(node: &Node, pattern: Option<&str>, prefix: &str) -> Answer {
+fn channels(cluster: &Cluster, pattern: Option<&str>, prefix: &str) -> Answer {
     let pattern = pattern.map(Pattern::new);
     if matches!(pattern, Some(None)) {
         return Answer::Channels { count: 0, listed: Vec::new() };
     }
     let pattern = pattern.flatten();
-    let mut listed = node.hub.channels();
+    let mut listed = cluster.hub.channels();
     listed.retain(|(channel, _)| {
         channel.starts_with(prefix) && pattern.as_ref().is_none_or(|pattern| pattern.matches(channel))
     });

@@ -117,7 +117,7 @@ struct Peer {
 
 async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salvaged) -> Result<Opened, End> {
     let Salvaged { connect, refused } = first;
-    if node.turns_away() {
+    if node.cluster.turns_away() {
         return Err(End::Closed(CloseCode::Drain));
     }
     let grant = authenticate(node, connect.token.as_deref()).await.map_err(End::Refused)?;
@@ -142,12 +142,12 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     node.sessions
         .attach(id.clone(), attached.clone())
         .map_err(|registry::Outdated| End::Closed(CloseCode::Replaced))?;
-    if node.turns_away() {
+    if node.cluster.turns_away() {
         // It began meanwhile, and may have passed this session over.
         node.sessions.detach(&id, outbox);
         return Err(End::Closed(CloseCode::Drain));
     }
-    node.fencing.claim(&id, &attached);
+    node.cluster.fencing.claim(&id, &attached);
     let opened = &node.metrics;
     let counter = if resumed { &opened.sessions_resumed } else { &opened.sessions_opened };
     counter.with_label_values(&[peer.transport]).inc();
@@ -236,8 +236,8 @@ fn connected(
         id: request,
         session: id.clone(),
         resume: secret.into(),
-        node: node.id.clone(),
-        region: node.region.clone(),
+        node: node.cluster.id.clone(),
+        region: node.cluster.region.clone(),
         user: grant.user.clone(),
         expires_at_ms: grant.expires_at.map(milliseconds),
         resumed,
@@ -252,9 +252,13 @@ fn connected(
             publishes_per_second: u64::from(limits.publishes_per_second),
             idempotency_ms: IDEMPOTENCY.as_millis() as u64,
         },
-        regions: node.alternatives(id),
+        regions: node.cluster.alternatives(id),
         // A session that goes on may just have been moved off that node.
-        prefer_url: grant.user.as_deref().filter(|_| !resumed).and_then(|user| node.preferred_url(user)),
+        prefer_url: grant
+            .user
+            .as_deref()
+            .filter(|_| !resumed)
+            .and_then(|user| node.cluster.preferred_url(user)),
     }
 }
 

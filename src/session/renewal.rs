@@ -34,7 +34,7 @@ impl<C: Connection> Session<C> {
     /// Asks the client to come again to this node, where its secret is getting old.
     pub(super) fn renew(&mut self, now: SystemTime) {
         // Who is moved off gets another one elsewhere.
-        if !self.renewal.is_due(now) || self.node.turns_away() {
+        if !self.renewal.is_due(now) || self.node.cluster.turns_away() {
             return;
         }
         let url = self.node.config.node.url.as_deref().map(Into::into);

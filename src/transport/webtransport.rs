@@ -84,7 +84,7 @@ pub fn endpoint(
     let mut config = ServerConfig::with_crypto(Arc::new(AttentiveTls(tls)));
     config.transport_config(Arc::new(transport)).migration(true).max_incoming(MAX_INCOMING);
     let runtime = Arc::new(TokioRuntime);
-    let resetting = resets::config(&node.config, &node.id, socket.socket.local_addr()?);
+    let resetting = resets::config(&node.config, &node.cluster.id, socket.socket.local_addr()?);
     Ok(Endpoint::new(resetting, Some(config), socket.socket, runtime)?)
 }
 

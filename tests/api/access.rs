@@ -28,7 +28,7 @@ async fn every_command_asks_for_the_key() {
     for command in crate::description::COMMANDS {
         world.post(command, json!({})).await.failure(401, "unauthenticated");
     }
-    assert!(!world.server.node().is_draining());
+    assert!(!world.server.node().cluster.is_draining());
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn what_a_form_on_a_foreign_page_can_send_is_refused() {
         world.send(request).await.failure(415, "bad_request");
     }
     world.send(world.request(Method::POST, "/api/v1/drain").body("{}")).await.failure(415, "bad_request");
-    assert!(!world.server.node().is_draining());
+    assert!(!world.server.node().cluster.is_draining());
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn a_short_silence_of_redis_moves_nobody() {
 /// What the links would tell.
 fn tell(node: &Node, isolated: bool) {
     let near = if isolated { Vec::new() } else { vec![Text::new("us").unwrap()] };
-    node.server.node().failover.look_out(Outlook { isolated, near });
+    node.server.node().cluster.failover.look_out(Outlook { isolated, near });
 }
 
 #[tokio::test(flavor = "multi_thread")]

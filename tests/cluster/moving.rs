@@ -116,7 +116,7 @@ async fn sixty_clients_in_use_move(a: &Node, last: &Node, moving: impl AsyncFnOn
     let mut published = [0; ROOMS];
     let mut readings = Vec::new();
     for (number, talker) in talkers.into_iter().enumerate() {
-        assert_eq!(node_of(&talker.client).as_deref(), Some(&*last.server.node().id));
+        assert_eq!(node_of(&talker.client).as_deref(), Some(&*last.server.node().cluster.id));
         published[number % ROOMS] += soon(talker.publishing).await.unwrap();
         readings.push((number, talker.reading, talker.watching, talker.client));
     }
@@ -299,7 +299,7 @@ async fn a_hot_node_sheds_no_more_sessions_than_others_have_places_for() {
     let b = Node::with(&redis, "b", &[("LIMITS__SESSIONS", "20")]).await;
     a.meets(&["a", "b"]).await;
     let _sessions = join_all((0..130).map(|_| Session::open(&a))).await;
-    let shed = || a.server.node().metrics.sessions_shed.get();
+    let shed = || a.server.node().metrics.cluster.sessions_shed.get();
     eventually("it sheds", async || shed() > 0).await;
     // Another round.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -337,7 +337,7 @@ async fn sheds_its_surplus_and_then_stops(percent: &str) {
     let clients = join_all((0..130).map(async |_| client(&[&a], None, BOTH[0]).await)).await;
     // The mean is 65: it begins beyond 115 and ends at 90.
     eventually("the surplus has moved", async || (a.sessions(), b.sessions()) == (90, 40)).await;
-    let shed = || a.server.node().metrics.sessions_shed.get();
+    let shed = || a.server.node().metrics.cluster.sessions_shed.get();
     assert_eq!(shed(), 40);
     // Some rounds later nothing has changed.
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -126,7 +126,7 @@ impl Node {
 
     /// Waits until it reaches the Redis of every other region.
     pub async fn reaches_the_others(&self) {
-        let regions = self.server.node().other_regions.clone().unwrap();
+        let regions = self.server.node().cluster.other_regions.clone().unwrap();
         let reached = async || regions.remotes.iter().all(|remote| remote.redis.commands.is_available());
         eventually("the regions reach each other", reached).await;
     }
@@ -134,8 +134,9 @@ impl Node {
     /// Waits until each Redis has answered what it was asked so far: it does so in order.
     pub async fn has_claimed(&self) {
         let node = self.server.node();
-        let others = node.other_regions.iter().flat_map(|regions| regions.redis_by_name().into_values());
-        for redis in node.redis.clone().into_iter().chain(others) {
+        let others =
+            node.cluster.other_regions.iter().flat_map(|regions| regions.redis_by_name().into_values());
+        for redis in node.cluster.redis.clone().into_iter().chain(others) {
             soon(redis.commands.call(Request::command(["GET", "a"]))).await.unwrap();
         }
     }

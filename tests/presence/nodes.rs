@@ -74,7 +74,7 @@ async fn a_session_that_moves_to_another_node_is_not_told() {
         let before = guest.session();
         let mut watcher = Watcher::on(&new).await;
         soon(old.drain()).await;
-        let new_node = new.node().id.clone();
+        let new_node = new.node().cluster.id.clone();
         eventually("the move", async || guest.client.connected().is_some_and(|now| now.node == new_node))
             .await;
         assert_eq!(guest.session(), before);

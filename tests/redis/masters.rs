@@ -294,7 +294,7 @@ async fn nodes_on_a_cluster_know_each_other_and_who_is_there_after_a_master_fail
     let (here, there) =
         (node_of(&config_on(&cluster.url())).await, node_of(&config_on(&cluster.url())).await);
     for node in [&here, &there] {
-        eventually("the other node", async || node.node().directory.peers().len() == 1).await;
+        eventually("the other node", async || node.node().cluster.directory.peers().len() == 1).await;
     }
     let watcher = client(&[&there], TransportChoice::WebSocket).await;
     let member = client(&[&here, &there], TransportChoice::WebTransport).await;
@@ -320,11 +320,11 @@ async fn nodes_on_a_cluster_know_each_other_and_who_is_there_after_a_master_fail
     // A session goes on with the other node, and is the same one to all.
     soon(here.drain()).await;
     eventually("the move", async || {
-        member.connected().is_some_and(|told| *told.node == *there.node().id && told.resumed)
+        member.connected().is_some_and(|told| *told.node == *there.node().cluster.id && told.resumed)
     })
     .await;
     assert!(both_are_there().await);
-    eventually("its end", async || there.node().directory.peers().is_empty()).await;
+    eventually("its end", async || there.node().cluster.directory.peers().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,7 @@ async fn publish(server: &Server, number: u64) {
     let publish = async |channel: &'static str| {
         loop {
             // Of its own: a key that the other region brought first would be known.
-            let key = format!("{} {number}", server.node().region);
+            let key = format!("{} {number}", server.node().cluster.region);
             match server.node().publish(message(channel, number, Some(&key))).await {
                 Ok(_) => return,
                 Err(BrokerError::Unavailable) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -246,7 +246,7 @@ async fn all_cross(from: &Server, to: &Ear, channels: &[&'static str], number: u
     }
     for channel in channels {
         eventually("what a living master has", async || {
-            numbers(to, channel, &from.node().region).last() == Some(&number)
+            numbers(to, channel, &from.node().cluster.region).last() == Some(&number)
         })
         .await;
     }

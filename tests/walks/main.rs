@@ -23,8 +23,8 @@ mod walker;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use server::RedisServer;
 use skywave::{
+    cluster::moving,
     config::Config,
-    moving,
     server::{Server, StartError},
 };
 use skywave_protocol::CloseCode;
@@ -129,7 +129,9 @@ async fn disturb(servers: Vec<Server>, mut random: StdRng, until: Instant) -> Ve
                 match random.random_range(0..200) {
                     0 => attached.outbox.close(CloseCode::Disconnected),
                     1 | 2 => attached.outbox.close(CloseCode::Rotate),
-                    3 | 4 => moving::ask(server.node(), &session, &attached, Duration::from_secs(1), None),
+                    3 | 4 => {
+                        moving::ask(&server.node().cluster, &session, &attached, Duration::from_secs(1), None)
+                    }
                     _ => {}
                 }
             }

@@ -66,7 +66,7 @@ impl Endpoint {
     pub async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let path = self.node.config.node.path_below(request.uri().path());
         if matches!(*request.method(), Method::GET | Method::HEAD) {
-            match (path, self.node.unready()) {
+            match (path, self.node.cluster.unready()) {
                 (HEALTH_PATH, _) => return text(StatusCode::OK, "ok\n"),
                 (READY_PATH, None) => return text(StatusCode::OK, "ready\n"),
                 (READY_PATH, Some(reason)) => return text(StatusCode::SERVICE_UNAVAILABLE, reason),

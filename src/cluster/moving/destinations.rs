@@ -1,8 +1,8 @@
 //! Where each session that leaves a node goes.
 
 use crate::{
+    cluster::Cluster,
     cluster::{balance, failover::Standing, rendezvous},
-    node::Node,
     registry::Attached,
 };
 use skywave_protocol::frame::SessionId;
@@ -43,12 +43,12 @@ impl Peer {
 impl Destinations {
     /// Where sessions of `node` can go: to `url` if it is given, else to other nodes of the region, as many as have room
     /// there, else to another region.
-    pub fn new(node: &Node, url: Option<Arc<str>>) -> Self {
+    pub fn new(cluster: &Cluster, url: Option<Arc<str>>) -> Self {
         if let Some(url) = url {
             return Self { choice: Choice::Given(url) };
         }
-        let here = node.config.node.url.as_deref();
-        let all = node.directory.peers();
+        let here = cluster.url.as_deref();
+        let all = cluster.directory.peers();
         let open = all.iter().filter_map(|peer| peer.open_url(here).map(|url| (peer, url.clone())));
         let peers: Vec<_> = open
             .map(|(peer, url)| Peer {
@@ -59,9 +59,9 @@ impl Destinations {
             })
             .collect();
         // Where the region cannot serve its other nodes are of no use either.
-        let is_left = node.failover.is_away() && node.failover.standing() != Standing::Deaf;
+        let is_left = cluster.failover.is_away() && cluster.failover.standing() != Standing::Deaf;
         let peers = if is_left { Vec::new() } else { peers };
-        Self { choice: Choice::of(peers, node.sessions.len(), Turns::of(node)) }
+        Self { choice: Choice::of(peers, cluster.sessions.len(), Turns::of(cluster)) }
     }
 
     /// No other node or region is known.
@@ -103,8 +103,8 @@ impl Destinations {
 
 impl Turns {
     /// The other regions: the nearest of those within reach, or in turn where distances are not known.
-    fn of(node: &Node) -> Self {
-        let urls = node.failover.regions(node);
+    fn of(cluster: &Cluster) -> Self {
+        let urls = cluster.failover.regions(cluster);
         // Nodes that fail together do not all begin with the same one.
         let next = rand::random_range(0..urls.len().max(1));
         Self { urls, next }

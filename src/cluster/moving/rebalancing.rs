@@ -1,7 +1,7 @@
 //! A node with many more sessions than its peers sheds the surplus, little by little.
 
 use super::{RECORDED, TURN, ask, destinations::Destinations, fresh, leaving};
-use crate::{cluster::balance, node::Node};
+use crate::{cluster::Cluster, cluster::balance};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -11,8 +11,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// Sheds surplus sessions, for the node's life.
-pub async fn run(node: Arc<Node>) {
-    if !node.config.drain.rebalance {
+pub async fn run(cluster: Arc<Cluster>) {
+    if !cluster.options.drain.rebalance {
         return;
     }
     let mut interval = tokio::time::interval(INTERVAL);
@@ -22,15 +22,15 @@ pub async fn run(node: Arc<Node>) {
     loop {
         interval.tick().await;
         let unrecorded = sent.lately();
-        let surplus = surplus(&node, shedding, unrecorded);
+        let surplus = surplus(&cluster, shedding, unrecorded);
         // While some count twice, an even share is not certain.
         let sheds = surplus > 0 || shedding && unrecorded > 0;
         if shedding != sheds {
             shedding = sheds;
             let word = if shedding { "begins to shed sessions" } else { "sheds no more sessions" };
-            tracing::info!(surplus, sessions = node.sessions.len(), "this node {word}");
+            tracing::info!(surplus, sessions = cluster.sessions.len(), "this node {word}");
         }
-        sent.add(shed(&node, surplus, unrecorded));
+        sent.add(shed(&cluster, surplus, unrecorded));
     }
 }
 
@@ -52,35 +52,35 @@ impl Sent {
 
 /// How many sessions this node has beyond an even share, if `unrecorded` were sent to others whose records do not show
 /// them yet.
-fn surplus(node: &Node, shedding: bool, unrecorded: usize) -> usize {
+fn surplus(cluster: &Cluster, shedding: bool, unrecorded: usize) -> usize {
     // Who drains, or has no Redis, does not know how busy the others are, or leaves anyhow.
-    if node.is_draining() || node.failover.is_away() {
+    if cluster.is_draining() || cluster.failover.is_away() {
         return 0;
     }
-    let peers = node.directory.peers();
-    let here = node.config.node.url.as_deref();
+    let peers = cluster.directory.peers();
+    let here = cluster.url.as_deref();
     let open = peers.iter().filter(|peer| peer.open_url(here).is_some());
     let loads: Vec<_> = open.map(|peer| peer.record.sessions).collect();
     if loads.is_empty() {
         return 0;
     }
-    let load = node.sessions.len().saturating_sub(leaving(node, UNDER_WAY));
+    let load = cluster.sessions.len().saturating_sub(leaving(cluster, UNDER_WAY));
     balance::surplus(load, balance::mean(loads.into_iter().chain([load + unrecorded])), shedding)
 }
 
 /// Asks the share of the surplus to move that is due now, as far as there is room; answers how many.
-fn shed(node: &Node, surplus: usize, unrecorded: usize) -> usize {
+fn shed(cluster: &Cluster, surplus: usize, unrecorded: usize) -> usize {
     if surplus == 0 {
         return 0;
     }
-    let mut destinations = Destinations::new(node, None);
+    let mut destinations = Destinations::new(cluster, None);
     let surplus = surplus.min(destinations.places().saturating_sub(unrecorded));
-    let due = due(node.sessions.len(), node.config.drain.rebalance_percent_per_second.into(), surplus);
-    let sessions: Vec<_> = fresh(node).into_iter().take(due).collect();
+    let due = due(cluster.sessions.len(), cluster.options.drain.rebalance_percent_per_second.into(), surplus);
+    let sessions: Vec<_> = fresh(cluster).into_iter().take(due).collect();
     let count = sessions.len();
     for (session, attached) in sessions {
-        node.metrics.sessions_shed.inc();
-        ask(node, &session, &attached, TURN, destinations.next(&session, &attached));
+        cluster.metrics.sessions_shed.inc();
+        ask(cluster, &session, &attached, TURN, destinations.next(&session, &attached));
     }
     count
 }

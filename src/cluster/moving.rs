@@ -6,7 +6,11 @@ pub mod destinations;
 mod pace;
 pub mod rebalancing;
 
-use crate::{broadcast::encode_frame, node::Node, registry::Attached};
+use super::Cluster;
+use crate::{
+    broadcast::encode_frame,
+    registry::{Attached, Registry},
+};
 use carrying::Carrying;
 use destinations::Destinations;
 use parking_lot::Mutex;
@@ -75,9 +79,9 @@ struct State {
 
 impl Moving {
     /// How many of those that were ordered to move have not moved yet.
-    pub fn left(&self, node: &Node) -> usize {
+    pub fn left(&self, sessions: &Registry) -> usize {
         let mut state = self.state.lock();
-        state.ordered.retain(|(session, number)| node.sessions.has(session, *number));
+        state.ordered.retain(|(session, number)| sessions.has(session, *number));
         state.ordered.len()
     }
 
@@ -96,22 +100,28 @@ impl Moving {
 }
 
 /// The sessions that were not asked lately.
-fn fresh(node: &Node) -> Vec<(SessionId, Attached)> {
-    let mut sessions = node.sessions.all();
+fn fresh(cluster: &Cluster) -> Vec<(SessionId, Attached)> {
+    let mut sessions = cluster.sessions.all();
     sessions.retain(|(_, attached)| !attached.was_asked_within(RESPITE));
     sessions
 }
 
 /// How many sessions that are still here were asked within `period`: they are as good as gone.
-fn leaving(node: &Node, period: Duration) -> usize {
+fn leaving(cluster: &Cluster, period: Duration) -> usize {
     let mut count = 0;
-    node.sessions.each(|_, attached| count += usize::from(attached.was_asked_within(period)));
+    cluster.sessions.each(|_, attached| count += usize::from(attached.was_asked_within(period)));
     count
 }
 
 /// Asks a session to move within `within`.
-pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Duration, url: Option<Arc<str>>) {
-    node.sessions.asked(session, attached.claim.number);
+pub fn ask(
+    cluster: &Cluster,
+    session: &SessionId,
+    attached: &Attached,
+    within: Duration,
+    url: Option<Arc<str>>,
+) {
+    cluster.sessions.asked(session, attached.claim.number);
     // Bounded by an hour's deadline.
     let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
     attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
@@ -119,14 +129,14 @@ pub fn ask(node: &Node, session: &SessionId, attached: &Attached, within: Durati
 
 /// Moves all sessions off a node that cannot serve, each told a moment within half of `time`, and told anew where
 /// destinations change. Ends when all have moved; where there is no other place, they stay, until there is one.
-pub async fn leave(node: Arc<Node>, time: Duration) {
-    while Destinations::new(&node, None).is_empty() {
+pub async fn leave(cluster: Arc<Cluster>, time: Duration) {
+    while Destinations::new(&cluster, None).is_empty() {
         tokio::time::sleep(REVIEW).await;
     }
-    node.metrics.failovers.inc();
-    let mut carrying = Carrying::new(node.clone(), Order::default(), time);
+    cluster.metrics.failovers.inc();
+    let mut carrying = Carrying::new(cluster.clone(), Order::default(), time);
     carrying.may_stay = true;
-    carrying.tell_all(node.sessions.all());
+    carrying.tell_all(cluster.sessions.all());
     carrying.run(Vec::new()).await;
 }
 
@@ -134,28 +144,28 @@ pub async fn leave(node: Arc<Node>, time: Duration) {
 ///
 /// # Errors
 /// `Nowhere` when some are to move and no other node is known. All are told to go even then: they may know more.
-pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
+pub fn begin(cluster: &Arc<Cluster>, order: Order) -> Result<usize, Nowhere> {
     let sessions = match order.sessions {
         Some(count) => {
-            if Destinations::new(node, order.url.clone()).is_empty() {
+            if Destinations::new(cluster, order.url.clone()).is_empty() {
                 return Err(Nowhere);
             }
-            let mut sessions = fresh(node);
+            let mut sessions = fresh(cluster);
             sessions.truncate(count);
             sessions
         }
-        None if order.is_plain() && node.moving.is_moving_all() => {
-            return Ok(node.sessions.len());
+        None if order.is_plain() && cluster.moving.is_moving_all() => {
+            return Ok(cluster.sessions.len());
         }
         None => {
-            node.set_draining();
-            node.directory.refresh();
-            node.sessions.all()
+            cluster.set_draining();
+            cluster.directory.refresh();
+            cluster.sessions.all()
         }
     };
     let count = sessions.len();
     tracing::info!(sessions = count, ?order, "moving sessions to other nodes");
-    let mut state = node.moving.state.lock();
+    let mut state = cluster.moving.state.lock();
     state.ordered =
         sessions.iter().map(|(session, attached)| (session.clone(), attached.claim.number)).collect();
     if let Some(task) = state.task.take() {
@@ -163,8 +173,8 @@ pub fn begin(node: &Arc<Node>, order: Order) -> Result<usize, Nowhere> {
     }
     let is_paced = order.per_second.is_some();
     state.is_full = order.sessions.is_none() && !is_paced;
-    let deadline = node.config.drain.deadline;
-    let (mut carrying, mut untold) = (Carrying::new(node.clone(), order, deadline), sessions);
+    let deadline = cluster.options.drain.deadline;
+    let (mut carrying, mut untold) = (Carrying::new(cluster.clone(), order, deadline), sessions);
     if !is_paced {
         carrying.tell_all(std::mem::take(&mut untold));
     }

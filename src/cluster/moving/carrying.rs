@@ -3,7 +3,7 @@
 use super::{
     LONGEST_PATIENCE, Order, PATIENCE, RECORDED, REVIEW, TURN, ask, destinations::Destinations, pace::Pace,
 };
-use crate::{node::Node, registry::Attached};
+use crate::{cluster::Cluster, registry::Attached};
 use skywave_protocol::frame::SessionId;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -28,7 +28,7 @@ impl Told {
 /// Carries out an order until all have moved: tells those whose turn it is, and tells anew whose destination is none any
 /// more, who was refused there, and who was told none.
 pub struct Carrying {
-    node: Arc<Node>,
+    cluster: Arc<Cluster>,
     order: Order,
     begun: Instant,
     /// All are to have moved within this time, unless step by step.
@@ -41,14 +41,14 @@ pub struct Carrying {
 }
 
 impl Carrying {
-    pub fn new(node: Arc<Node>, order: Order, time: Duration) -> Self {
+    pub fn new(cluster: Arc<Cluster>, order: Order, time: Duration) -> Self {
         let (told, moved) = (Vec::new(), VecDeque::new());
-        Self { node, order, begun: Instant::now(), time, may_stay: false, told, moved }
+        Self { cluster, order, begun: Instant::now(), time, may_stay: false, told, moved }
     }
 
     /// Where sessions can go now, with those counted who are on their way.
     fn destinations(&mut self) -> Destinations {
-        let mut destinations = Destinations::new(&self.node, self.order.url.clone());
+        let mut destinations = Destinations::new(&self.cluster, self.order.url.clone());
         while self.moved.pop_front_if(|(at, _)| at.elapsed() >= RECORDED).is_some() {}
         for (_, url) in &self.moved {
             destinations.expects(url);
@@ -57,7 +57,7 @@ impl Carrying {
     }
 
     fn tell(&mut self, session: SessionId, attached: Attached, within: Duration, url: Option<Arc<str>>) {
-        ask(&self.node, &session, &attached, within, url.clone());
+        ask(&self.cluster, &session, &attached, within, url.clone());
         self.told.push(Told { session, attached, url, due: Instant::now() + within, patience: PATIENCE });
     }
 
@@ -96,10 +96,10 @@ impl Carrying {
             }
         }
         for _ in 0..due {
-            let node = self.node.clone();
+            let sessions = &self.cluster.sessions;
             let next = std::iter::from_fn(|| untold.pop_front());
             let Some((session, attached)) =
-                next.into_iter().find(|(id, it)| node.sessions.has(id, it.claim.number))
+                next.into_iter().find(|(id, it)| sessions.has(id, it.claim.number))
             else {
                 return;
             };
@@ -111,7 +111,7 @@ impl Carrying {
     fn review(&mut self) {
         let (here, moved): (Vec<_>, Vec<_>) = std::mem::take(&mut self.told)
             .into_iter()
-            .partition(|told| self.node.sessions.has(&told.session, told.attached.claim.number));
+            .partition(|told| self.cluster.sessions.has(&told.session, told.attached.claim.number));
         let now = Instant::now();
         self.moved.extend(moved.into_iter().filter_map(|told| Some((now, told.url?))));
         let mut destinations = self.destinations();
@@ -141,7 +141,7 @@ impl Carrying {
         }
         let left = self.time.saturating_sub(self.begun.elapsed());
         let within = TURN.max(left / 4).mul_f64(rand::random());
-        ask(&self.node, &session, &attached, within, next.clone());
+        ask(&self.cluster, &session, &attached, within, next.clone());
         Told { session, attached, url: next, due: Instant::now() + within, patience: longer }
     }
 }
