@@ -1,0 +1,92 @@
+//! Imports between the node's modules run one way: each names only those below it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The lowest first. What stands on one line knows nothing of its neighbours either, except of those before it.
+const LAYERS: &[&str] = &[
+    "backoff",
+    "rights",
+    "limits",
+    "claim",
+    "broadcast",
+    "config",
+    "metrics",
+    "auth",
+    "certificate", //
+    "redis",
+    "broker",
+    "hub",
+    "region",
+    "presence", //
+    "registry",
+    "cluster",
+    "scripts",
+    "node", //
+    "session",
+    "transport",
+    "demo",
+    "api",
+    "server",
+    "cli",
+];
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// The first names of the paths that begin behind `text`, which is what follows on `crate::`.
+fn names(text: &str) -> BTreeSet<String> {
+    let name = |text: &str| text.chars().take_while(|one| one.is_alphanumeric() || *one == '_').collect();
+    let Some(group) = text.strip_prefix('{') else { return BTreeSet::from([name(text)]) };
+    let (mut depth, mut names, mut is_first) = (1, BTreeSet::new(), true);
+    for (index, one) in group.char_indices() {
+        match one {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => is_first = true,
+            _ if is_first && one.is_alphanumeric() => {
+                names.insert(name(&group[index..]));
+                is_first = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let layer = |module: &str| LAYERS.iter().position(|layer| *layer == module);
+    let mut wrong = Vec::new();
+    for path in sources(&root) {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let module = relative.iter().next().unwrap().to_str().unwrap();
+        if ["lib", "main"].contains(&module) {
+            continue;
+        }
+        let here = layer(module).unwrap_or_else(|| panic!("{module} has no layer yet"));
+        for text in fs::read_to_string(&path).unwrap().split("crate::").skip(1) {
+            let above = names(text).into_iter().filter(|name| layer(name).is_some_and(|there| there > here));
+            wrong.extend(above.map(|name| format!("{} names {name}", relative.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn names_are_found_in_groups_of_groups() {
+    let found =
+        names("{\n    broker::{Broker, memory::{A, B}},\n    hub::Hub,\n};\nuse crate::session::Session;");
+    assert_eq!(found, BTreeSet::from(["broker", "hub"].map(str::to_owned)));
+    assert_eq!(names("node::Node;"), BTreeSet::from(["node".to_owned()]));
+}
