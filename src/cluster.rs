@@ -15,8 +15,8 @@ use crate::{
     config::{DrainConfig, FailoverConfig},
     hub::Hub,
     metrics::ClusterMetrics,
-    redis::{ConnectError, Redis},
-    region::{Regions, link::Links},
+    redis::ConnectError,
+    region::Sharing,
     registry::Registry,
 };
 use directory::{Directory, NodeState, Record};
@@ -39,12 +39,7 @@ pub struct Parts {
     pub region: Origin,
     /// The other regions, as clients are told.
     pub regions: Vec<Region>,
-    /// The region's Redis; `None`: this node is alone.
-    pub redis: Option<Redis>,
-    /// The other regions' Redis; `None` when there are none.
-    pub other_regions: Option<Arc<Regions>>,
-    /// What is known of the links to them; `None` when there are none.
-    pub links: Option<Arc<Links>>,
+    pub sharing: Sharing,
     pub sessions: Arc<Registry>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
@@ -67,9 +62,7 @@ pub struct Cluster {
     url: Option<Arc<str>>,
     pub region: Origin,
     regions: Vec<Region>,
-    pub redis: Option<Redis>,
-    pub other_regions: Option<Arc<Regions>>,
-    pub links: Option<Arc<Links>>,
+    pub sharing: Sharing,
     sessions: Arc<Registry>,
     hub: Arc<Hub>,
     broker: Arc<dyn Broker>,
@@ -86,11 +79,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let remotes = parts.other_regions.iter().flat_map(|regions| &regions.remotes);
-        let remotes = remotes.map(|remote| remote.redis.clone());
+        let redis = parts.sharing.redis().cloned();
+        let remotes = parts.sharing.remotes().iter().map(|remote| remote.redis.clone());
         Arc::new(Self {
-            directory: Directory::new(parts.id.clone(), parts.redis.clone()),
-            fencing: Fencing::new(parts.id.clone(), parts.redis.clone(), remotes),
+            directory: Directory::new(parts.id.clone(), redis.clone()),
+            fencing: Fencing::new(parts.id.clone(), redis, remotes),
             failover: Failover::default(),
             moving: Moving::default(),
             questions: Questions::default(),
@@ -98,9 +91,7 @@ impl Cluster {
             url: parts.url,
             region: parts.region,
             regions: parts.regions,
-            redis: parts.redis,
-            other_regions: parts.other_regions,
-            links: parts.links,
+            sharing: parts.sharing,
             sessions: parts.sessions,
             hub: parts.hub,
             broker: parts.broker,
@@ -116,7 +107,7 @@ impl Cluster {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn join(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), ConnectError> {
-        let Some(redis) = &self.redis else { return Ok(()) };
+        let Some(redis) = self.sharing.redis() else { return Ok(()) };
         tasks.spawn(inbox::open(self.clone(), redis).await?);
         let cluster = self.clone();
         tasks.spawn(async move { cluster.directory.run(|| cluster.record()).await });

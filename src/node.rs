@@ -13,8 +13,7 @@ use crate::{
     limits::TokenBucket,
     metrics::Metrics,
     presence::Presence,
-    redis::Redis,
-    region::{Regions, link::Links},
+    region::Sharing,
     registry::{Registry, quotas::Bounds},
 };
 use parking_lot::Mutex;
@@ -50,10 +49,7 @@ pub struct Parts {
     pub regions: Vec<Region>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
-    /// The region's Redis; `None` with a memory broker.
-    pub redis: Option<Redis>,
-    /// The other regions' Redis; `None` when there are none.
-    pub other_regions: Option<Arc<Regions>>,
+    pub sharing: Sharing,
     pub presence: Arc<Presence>,
     pub authenticator: Authenticator,
     pub metrics: Metrics,
@@ -68,20 +64,13 @@ impl Node {
             sessions_per_user: limits.sessions_per_user,
             newcomers_per_address: limits.transports_per_address(),
         };
-        let id: Arc<str> = parts.config.node.id.as_str().into();
-        let link_lag = parts.config.failover.link_lag;
-        let links = parts.other_regions.clone().map(|regions| {
-            Arc::new(Links::new(regions, id.clone(), parts.metrics.link_beats.clone(), link_lag))
-        });
         let sessions = Arc::new(Registry::new(bounds));
         let cluster = Cluster::new(cluster::Parts {
-            id,
+            id: parts.config.node.id.as_str().into(),
             url: parts.config.node.url.as_deref().map(Arc::from),
             region: parts.region,
             regions: parts.regions.clone(),
-            redis: parts.redis,
-            other_regions: parts.other_regions,
-            links,
+            sharing: parts.sharing,
             sessions: sessions.clone(),
             hub: parts.hub.clone(),
             broker: parts.broker.clone(),

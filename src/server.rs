@@ -20,7 +20,7 @@ use crate::{
         mirror::{self, Mirror},
     },
     redis::{self, Redis},
-    region::{Regions, Remote, addresses::Addresses, identity::Identity},
+    region::{Regions, Remote, Sharing, addresses::Addresses, identity::Identity, link::Links},
     scripts,
     transport::{
         sockets::{self, Bound, ListenError},
@@ -30,7 +30,6 @@ use crate::{
 use axum::Router;
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -258,30 +257,17 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         let identity = Identity::take(redis, id).await.map_err(|_| StartError::IdTaken(id.clone()))?;
         tasks.spawn(identity.keep());
     }
-    let other_regions = match &redis {
-        Some(redis) if !config.regions.is_empty() => {
-            Some(Arc::new(Regions::reach(&config, region.clone(), redis.clone(), scripts::ALL, &metrics)?))
-        }
-        _ => None,
+    let sharing = match redis {
+        Some(redis) => share(&config, region.clone(), redis, &metrics)?,
+        None => Sharing::Alone,
     };
-    let others = other_regions.as_ref().map(|regions| regions.redis_by_name()).unwrap_or_default();
-    let broker = broker(&config, &region, redis.clone().map(|redis| (redis, others)), &hub, tasks).await?;
-    let presence = presence(&config, redis.clone(), &hub, tasks).await?;
+    let broker = broker(&config, &region, &sharing, &hub, tasks).await?;
+    let presence = presence(&config, sharing.redis().cloned(), &hub, tasks).await?;
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
-    let node = Node::new(Parts {
-        config,
-        region,
-        regions,
-        hub,
-        broker,
-        redis,
-        other_regions,
-        presence,
-        authenticator,
-        metrics,
-    });
-    if let (Some(regions), Some(links)) = (&node.cluster.other_regions, &node.cluster.links) {
+    let node =
+        Node::new(Parts { config, region, regions, hub, broker, sharing, presence, authenticator, metrics });
+    if let Sharing::WithRegion { regions, links } = &node.cluster.sharing {
         for bridge in regions.bridges(&node.config, &node.metrics, links) {
             tasks.spawn(bridge.run());
         }
@@ -302,22 +288,36 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
     Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
 }
 
+/// What the node shares over this Redis.
+fn share(config: &Config, own: Origin, redis: Redis, metrics: &Metrics) -> Result<Sharing, StartError> {
+    let regions = Arc::new(Regions::reach(config, own, redis, scripts::ALL, metrics)?);
+    let id = config.node.id.as_str().into();
+    let lag_limit = config.failover.link_lag;
+    let links = Arc::new(Links::new(regions.clone(), id, metrics.link_beats.clone(), lag_limit));
+    Ok(Sharing::WithRegion { regions, links })
+}
+
 /// The broker that the configuration names.
 async fn broker(
     config: &Config,
     region: &Origin,
-    redis: Option<(Redis, BTreeMap<Origin, Redis>)>,
+    sharing: &Sharing,
     hub: &Arc<Hub>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<dyn Broker>, StartError> {
     let (origin, namespaces) = (region.clone(), config.channels.clone());
-    let Some((redis, others)) = redis else {
+    let Sharing::WithRegion { regions, .. } = sharing else {
         let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
         tasks.spawn(expire(broker.clone()));
         return Ok(broker);
     };
-    let options = redis_broker::Options { log_age: config.broker.log_age, origin, namespaces, others };
-    Ok(Arc::new(RedisBroker::start(redis, options, hub.clone()).await?))
+    let options = redis_broker::Options {
+        log_age: config.broker.log_age,
+        origin,
+        namespaces,
+        others: regions.redis_by_name(),
+    };
+    Ok(Arc::new(RedisBroker::start(regions.local.clone(), options, hub.clone()).await?))
 }
 
 /// Presence, shared where the broker is.

@@ -1,5 +1,7 @@
 //! Imports between the node's modules run one way: each names only those below it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
+
 use std::{
     collections::BTreeSet,
     fs,

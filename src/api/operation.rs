@@ -5,7 +5,7 @@ use crate::{
     cluster::directory::{NodeState, Record},
     node::Node,
     region::{
-        Remote,
+        Remote, Sharing,
         link::{Condition, LinkState},
     },
 };
@@ -113,9 +113,7 @@ impl ListedLink {
 }
 
 fn links(node: &Node) -> Vec<ListedLink> {
-    let (Some(links), Some(regions)) = (&node.cluster.links, &node.cluster.other_regions) else {
-        return Vec::new();
-    };
+    let Sharing::WithRegion { regions, links } = &node.cluster.sharing else { return Vec::new() };
     let states = links.states();
     let states = states.borrow();
     let listed = |remote: &Remote| {

@@ -117,7 +117,7 @@ impl Failover {
     /// The addresses of other regions to send sessions to: the nearest alone if it is known and within reach; else all
     /// within reach; else all.
     pub fn regions(&self, cluster: &Cluster) -> Vec<Arc<str>> {
-        let remotes = cluster.other_regions.iter().flat_map(|regions| &regions.remotes);
+        let remotes = cluster.sharing.remotes().iter();
         let reachable = remotes.filter(|remote| remote.redis.commands.is_available());
         let reachable: Vec<_> = reachable.map(|remote| (remote.name.clone(), remote.url.clone())).collect();
         let all = cluster.regions.iter().map(|region| region.url.clone());
@@ -138,7 +138,7 @@ fn choose(near: &[Origin], reachable: Vec<(Origin, Arc<str>)>) -> Option<Vec<Arc
 
 /// Keeps the outlook as the links tell it, for the node's life.
 pub async fn watch_links(cluster: Arc<Cluster>) {
-    let Some(links) = &cluster.links else { return };
+    let Some(links) = cluster.sharing.links() else { return };
     let mut states = links.states();
     loop {
         let outlook = {

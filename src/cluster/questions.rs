@@ -211,7 +211,7 @@ pub async fn ask(cluster: &Arc<Cluster>, question: Question) -> Gathered {
 
 /// Puts the question to the others; whether that was possible.
 fn send(cluster: &Cluster, number: u64, question: &Question) -> bool {
-    let Some(redis) = &cluster.redis else { return false };
+    let Some(redis) = cluster.sharing.redis() else { return false };
     let asked = Asked { number, from: cluster.id.clone(), question: question.clone() };
     say(redis, &redis.keys.inbox_of_all(), "ask", &asked)
 }
@@ -242,7 +242,7 @@ pub fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
             return;
         }
         let answer = answer(cluster.clone(), question).await;
-        if let Some(redis) = &cluster.redis {
+        if let Some(redis) = cluster.sharing.redis() {
             let answered = Answered { number, node: cluster.id.clone(), answer };
             say(redis, &redis.keys.inbox(&from), "answer", &answered);
         }

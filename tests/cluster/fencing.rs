@@ -138,7 +138,7 @@ async fn the_highest_attempt_is_left_though_the_redis_of_a_region_was_away_meanw
     for newest in [&eu, &us] {
         let first = Session::with(&us, json!({"attempt": 1})).await;
         eu_redis.kill();
-        let away = async || !eu.server.node().cluster.redis.as_ref().unwrap().commands.is_available();
+        let away = async || !eu.server.node().cluster.sharing.redis().unwrap().commands.is_available();
         eventually("it is noticed", away).await;
         let attempt = |node: &Node| if node.id == newest.id { 3 } else { 2 };
         // The one of the highest attempt is not the last to come.

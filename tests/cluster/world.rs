@@ -126,17 +126,18 @@ impl Node {
 
     /// Waits until it reaches the Redis of every other region.
     pub async fn reaches_the_others(&self) {
-        let regions = self.server.node().cluster.other_regions.clone().unwrap();
-        let reached = async || regions.remotes.iter().all(|remote| remote.redis.commands.is_available());
+        let remotes = self.server.node().cluster.sharing.remotes();
+        assert!(!remotes.is_empty());
+        let reached = async || remotes.iter().all(|remote| remote.redis.commands.is_available());
         eventually("the regions reach each other", reached).await;
     }
 
     /// Waits until each Redis has answered what it was asked so far: it does so in order.
     pub async fn has_claimed(&self) {
         let node = self.server.node();
-        let others =
-            node.cluster.other_regions.iter().flat_map(|regions| regions.redis_by_name().into_values());
-        for redis in node.cluster.redis.clone().into_iter().chain(others) {
+        let sharing = &node.cluster.sharing;
+        let others = sharing.remotes().iter().map(|remote| &remote.redis);
+        for redis in sharing.redis().into_iter().chain(others) {
             soon(redis.commands.call(Request::command(["GET", "a"]))).await.unwrap();
         }
     }

@@ -197,7 +197,7 @@ async fn a_link_catches_up_from_a_log_that_goes_on_losing_its_oldest_entries() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_one_way_only_one_side_waits_and_its_link_is_marked_until_it_has_caught_up() {
     let deployment = Deployment::start(&["eu", "us"]).await;
-    let links = |name| deployment.region(name).node().node().cluster.links.as_ref().unwrap().states();
+    let links = |name| deployment.region(name).node().node().cluster.sharing.links().unwrap().states();
     let is_lagging = || links("eu").borrow().get("us").is_some_and(|link| link.lagging);
     deployment.publish("us", 1..=10).await;
     deployment.all_arrive("eu", "us", 10).await;
@@ -222,7 +222,7 @@ async fn a_region_that_reaches_no_other_sends_its_sessions_away_if_it_is_to_leav
     let regions = ["eu", "us", "ap"].map(|name| deployment.region(name));
     let mut sockets = Vec::new();
     for region in regions {
-        let links = region.node().node().cluster.links.as_ref().unwrap().states();
+        let links = region.node().node().cluster.sharing.links().unwrap().states();
         eventually("the links", async || links.borrow().nearest().len() == 2).await;
         let mut socket = JsonSocket::open(region.node().plain().unwrap()).await;
         socket.send(json!({"connect": {"id": 1}})).await;

@@ -16,6 +16,7 @@ use skywave::{
     metrics::Metrics,
     node::{Node, Parts},
     presence::Presence,
+    region::Sharing,
     rights::Right,
     transport::websocket,
 };
@@ -260,8 +261,7 @@ fn node_with<F: Faulty + 'static>(
         regions: Vec::new(),
         hub: hub.clone(),
         broker: Arc::new(FaultyBroker(broker.clone())),
-        redis: None,
-        other_regions: None,
+        sharing: Sharing::Alone,
         presence: Presence::of_node(hub.clone(), config.channels.clone()),
         authenticator: Authenticator::new(&config.auth).unwrap(),
         metrics: Metrics::new().unwrap(),
