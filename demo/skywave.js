@@ -2016,8 +2016,10 @@ var Session = class {
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
-    if (!this.live) this.#setState("connecting");
-    else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
+    if (!this.live) {
+      this.due = void 0;
+      this.#setState("connecting");
+    } else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== void 0) ?? 0,

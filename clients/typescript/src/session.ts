@@ -217,8 +217,10 @@ export class Session implements TrafficHost {
     const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
-    if (!this.live) this.#setState('connecting');
-    else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
+    if (!this.live) {
+      this.due = undefined;
+      this.#setState('connecting');
+    } else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
     const request = {
       targets,
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== undefined) ?? 0,

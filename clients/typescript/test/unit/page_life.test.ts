@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { followPage } from '../../src/page_life.js';
+import { networkChanged } from '../../src/session/network.js';
+import { World } from './world.js';
 
 /** A page of which the test is the browser. */
 class FakePage extends EventTarget {
@@ -72,5 +74,54 @@ describe('a page', () => {
       throw new Error('nothing happened');
     };
     followPage({ networkChanged: never, check: never, woke: never }, {})();
+  });
+});
+
+describe('a change of the network', () => {
+  it('is told to the node, and a path that is dead then is left within two seconds', () => {
+    const world = new World();
+    const node = world.connected();
+    networkChanged(world.session, { kind: 'cellular', background: false }, true);
+    assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+  });
+
+  it('is told to a node, too, that is about to answer `connect`', () => {
+    const world = new World();
+    world.session.connect();
+    const node = world.opens();
+    networkChanged(world.session, { background: true }, false);
+    node.welcomes();
+    assert.deepEqual(node.all('network'), [{ background: true }]);
+  });
+
+  it('ends a wait for the next attempt', () => {
+    const world = new World();
+    world.chance = 0.999;
+    world.session.connect();
+    for (let round = 0; round < 8; round += 1) {
+      world.fails();
+      world.pass(20_000);
+    }
+    world.fails();
+    const before = world.dials.length;
+    world.session.check();
+    assert.equal(world.dials.length, before + 1);
+  });
+
+  it('begins no second attempt beside the one that an earlier change has begun', () => {
+    const world = new World();
+    world.connected().breaks();
+    const before = world.dials.length;
+    // As a page that is shown on another network tells it.
+    world.session.check();
+    networkChanged(world.session, { kind: 'cellular', background: false }, true);
+    assert.equal(world.dials.length, before + 1);
+    const next = world.opens();
+    world.session.check();
+    assert.equal(world.dials.length, before + 1);
+    next.welcomes();
+    assert.equal(world.session.state, 'connected');
   });
 });

@@ -4,7 +4,6 @@ import { describe, it } from 'node:test';
 import { type Address, parseAddress } from '../../src/address.js';
 import { lost, TokenError } from '../../src/errors.js';
 import type { ServerFrame } from '../../src/frames.js';
-import { networkChanged } from '../../src/session/network.js';
 import type { State } from '../../src/session/state.js';
 import { publication, World } from './world.js';
 
@@ -341,40 +340,6 @@ describe('a heartbeat', () => {
     node.says(['error', { id, code: 104, reason: 'not_subscribed', message: 'no', transient: false }]);
     world.pass(10_000);
     assert.ok(!node.isClosed);
-  });
-});
-
-describe('a change of the network', () => {
-  it('is told to the node, and a path that is dead then is left within two seconds', () => {
-    const world = new World();
-    const node = world.connected();
-    networkChanged(world.session, { kind: 'cellular', background: false }, true);
-    assert.deepEqual(node.last('network'), { kind: 'cellular', background: false });
-    world.pass(2_000);
-    assert.ok(node.isClosed);
-  });
-
-  it('is told to a node, too, that is about to answer `connect`', () => {
-    const world = new World();
-    world.session.connect();
-    const node = world.opens();
-    networkChanged(world.session, { background: true }, false);
-    node.welcomes();
-    assert.deepEqual(node.all('network'), [{ background: true }]);
-  });
-
-  it('ends a wait for the next attempt', () => {
-    const world = new World();
-    world.chance = 0.999;
-    world.session.connect();
-    for (let round = 0; round < 8; round += 1) {
-      world.fails();
-      world.pass(20_000);
-    }
-    world.fails();
-    const before = world.dials.length;
-    world.session.check();
-    assert.equal(world.dials.length, before + 1);
   });
 });
 
