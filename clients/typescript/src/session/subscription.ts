@@ -20,6 +20,7 @@ export interface ChannelReader {
   /** `isRepeated`: another one with its key came before, so it is to be passed over. */
   publication(publication: WirePublication, isRepeated: boolean): void;
   event(event: ServerFrames['event']): void;
+  /** Perhaps one that was told before, on another connection. */
   gap(gap: ServerFrames['gap']): void;
   presenceChanged(changed: ServerFrames['presence_changed']): void;
   /** The node does not want this client: whoever waits is told, and the subscription is kept. */
@@ -97,9 +98,7 @@ export class Subscription {
   }
 
   #gap(gap: ServerFrames['gap']): void {
-    // Told before, on another connection.
-    if (isPast(this.position, gap)) return;
-    this.position = moved(this.position, gap);
+    if (!isPast(this.position, gap)) this.position = moved(this.position, gap);
     this.reader.gap(gap);
   }
 }

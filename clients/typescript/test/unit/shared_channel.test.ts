@@ -5,7 +5,7 @@ import { RequestError } from '../../src/errors.js';
 import type { ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../../src/frames.js';
 import type { Position } from '../../src/position.js';
 import { SharedChannel } from '../../src/tabs/shared_channel.js';
-import { publication } from './world.js';
+import { CONNECTED, publication, World } from './world.js';
 
 const wire = (offset: number, epoch = 'e'): WirePublication => publication(offset, { epoch })[1] as WirePublication;
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -179,6 +179,31 @@ describe('a channel that tabs share', () => {
     stage.comes(5, 'f');
     assert.deepEqual(ahead, ['subscribed 3', '4', '5']);
     assert.deepEqual(later, ['subscribed 2', '3', '4', '5']);
+  });
+
+  it('begins for a tab from an epoch that is over though the others were told so before a move', async () => {
+    const world = new World();
+    const { traffic } = world.session;
+    const position = { eu: { epoch: 'e', offset: 1 } };
+    const change: ServerFrame = ['gap', { channel: 'chat:1', origin: 'eu', epoch: 'f', offset: 0, reason: 'epoch_changed' }];
+    const channel = new SharedChannel('chat:1', { position }, {
+      read: () => Promise.resolve({ publications: [], more: false }),
+      positionNow: () => traffic.positionOf('chat:1'),
+      over: () => undefined,
+    });
+    channel.add('a', 1, { position }, () => undefined);
+    traffic.subscribe('chat:1', { position }, channel);
+    const old = world.connected();
+    world.switchTo('websocket', () => undefined);
+    const next = world.opens('websocket');
+    old.says(change);
+    next.says(['connected', { ...CONNECTED, id: next.last('connect').id, resumed: true }]);
+    next.says(['subscribed', { channel: 'chat:1', position, recovered: false, reason: 'epoch_changed' }], change);
+    const told: string[] = [];
+    channel.add('b', 1, { position }, (frame) => told.push(short(frame)));
+    await settled();
+    next.says(publication(1, { epoch: 'f' }));
+    assert.deepEqual(told, ['subscribed 1 with a gap', 'gap epoch_changed 0', '1']);
   });
 
   it('holds what comes while it reads for a tab however many events come as well', async () => {
