@@ -517,8 +517,7 @@ var Subscription = class {
     return true;
   }
   #gap(gap) {
-    if (isPast(this.position, gap)) return;
-    this.position = moved(this.position, gap);
+    if (!isPast(this.position, gap)) this.position = moved(this.position, gap);
     this.reader.gap(gap);
   }
 };

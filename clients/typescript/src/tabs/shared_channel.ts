@@ -299,7 +299,10 @@ function reached(missed: readonly WirePublication[], positions: readonly Positio
   const isKnown = ({ origin, epoch }: WirePublication): boolean =>
     positions.some((position) => pointOf(position, origin)?.epoch === epoch) || held.some((frame) => isOf(frame, origin, epoch));
   const isBefore = ({ origin }: WirePublication): boolean => pointOf(now, origin)?.offset === 0;
-  return missed.filter((one, index) => isBefore(one) || missed.slice(index).some((later) => later.origin === one.origin && isKnown(later)));
+  // Of each origin the last one that is known.
+  const last = new Map<string, number>();
+  for (const [index, one] of missed.entries()) if (isKnown(one)) last.set(one.origin, index);
+  return missed.filter((one, index) => isBefore(one) || index <= (last.get(one.origin) ?? -1));
 }
 
 /** The position before these publications; in other origins, `start`. */
