@@ -30,7 +30,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node until SIGTERM or SIGINT, which drain it; a second one stops it at once
+    /// Run a node until SIGTERM or SIGINT, which drain it; a second one closes what is left
     ///
     /// The first line on stdout says that it serves, and where; logs go to stderr.
     Serve(node::ConfigArguments),

@@ -330,7 +330,7 @@ pub fn trust_advice(url: &NodeUrl, check: &CertificateCheck) -> String {
 ///
 /// What the client warns of, such as an event that the node refused, goes to stderr; `RUST_LOG` asks for more.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "skywave_client=warn".to_owned());
+    let filter = variable("RUST_LOG")?.unwrap_or_else(|| "skywave_client=warn".to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("RUST_LOG: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Where stderr cannot be written, that cannot be told there.

@@ -84,8 +84,14 @@ async fn what_may_not_be_published_fails_with_code_and_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_refused_is_told() {
     let node = Node::secured().await;
-    let output = node.run(&["pub", "doc:1", "x", "--event", "--insecure", "--token", &token()]).await;
-    assert!(stderr(&output).contains("code=103"), "{output:?}");
+    // Also where the variable for logs is set and empty.
+    for variable in [None, Some(("RUST_LOG", ""))] {
+        let (url, token) = (node.url(), token());
+        let environment: Vec<(&str, &str)> = [("SKYWAVE_URL", &*url)].into_iter().chain(variable).collect();
+        let output =
+            run(&["pub", "doc:1", "x", "--event", "--insecure", "--token", &token], &environment).await;
+        assert!(stderr(&output).contains("code=103"), "{output:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
