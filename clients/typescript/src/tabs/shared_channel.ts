@@ -96,7 +96,8 @@ export class SharedChannel implements ChannelReader {
   async #begin(tab: string, subscriber: Subscriber): Promise<void> {
     const { position: after, history } = subscriber.options;
     // It may be the tab that is ahead.
-    if (this.#isGapDue && isElsewhere(after, this.#source.positionNow())) return;
+    const isToWait = (): boolean => this.#isGapDue && isElsewhere(after, this.#source.positionNow());
+    if (isToWait()) return;
     subscriber.hasBegun = true;
     const start = (subscriber.isFirst ? this.#confirmed?.position : this.#source.positionNow()) ?? {};
     let missed: WirePublication[] = [];
@@ -114,6 +115,11 @@ export class SharedChannel implements ChannelReader {
     }
     // Gone meanwhile, or come anew.
     if (this.#subscribers.get(tab) !== subscriber) return;
+    // Or the connection has broken: it begins anew when the gap has come.
+    if (isToWait()) {
+      subscriber.hasBegun = false;
+      return;
+    }
     const { held = [] } = subscriber;
     const now = this.#source.positionNow() ?? {};
     missed = reached(missed, [start, now, after ?? {}], held, after === undefined ? now : {});

@@ -181,6 +181,24 @@ describe('a channel that tabs share', () => {
     assert.deepEqual(later, ['subscribed 2', '3', '4', '5']);
   });
 
+  it('does not lead back a tab for which it reads when the connection comes back into an epoch that is over', async () => {
+    const stage = new Stage();
+    stage.now = { eu: { epoch: 'e', offset: 1 } };
+    stage.add('behind', { position: stage.now });
+    stage.confirm({ recovered: true });
+    stage.retained = [1, 2, 3].map((offset) => wire(offset, 'f'));
+    const ahead = stage.add('ahead', { position: { eu: { epoch: 'f', offset: 2 } } });
+    stage.confirm({ recovered: false, reason: 'epoch_changed' });
+    stage.channel.publication(wire(2));
+    await settled();
+    await settled();
+    stage.loses('f');
+    for (const offset of [1, 2, 3, 4]) stage.comes(offset, 'f');
+    await settled();
+    await settled();
+    assert.deepEqual(ahead, ['subscribed 2', '3', '4']);
+  });
+
   it('begins for a tab from an epoch that is over though the others were told so before a move', async () => {
     const world = new World();
     const { traffic } = world.session;
