@@ -2,13 +2,14 @@
 
 pub mod balance;
 pub mod directory;
-pub mod failover;
 pub mod fencing;
 pub mod inbox;
 pub mod moving;
+pub mod outlook;
 pub mod questions;
 pub mod rendezvous;
 pub mod scripts;
+pub mod standing;
 
 use crate::{
     broker::{Broker, wall_ms},
@@ -20,16 +21,17 @@ use crate::{
     registry::Registry,
 };
 use directory::{Directory, NodeState, Record};
-use failover::{Failover, Standing};
 use fencing::Fencing;
-use moving::{Moving, destinations::Destinations, rebalancing};
+use moving::{Moving, destinations::Destinations, leaving, rebalancing};
+use outlook::Outlook;
 use questions::Questions;
 use skywave_protocol::{frame::Region, position::Origin};
+use standing::Standing;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 /// What a [`Cluster`] is made of.
 pub struct Parts {
@@ -68,7 +70,9 @@ pub struct Cluster {
     broker: Arc<dyn Broker>,
     pub directory: Directory,
     pub fencing: Fencing,
-    pub failover: Failover,
+    /// The other regions, as the links tell of them.
+    pub outlook: Outlook,
+    standing: watch::Sender<Standing>,
     pub moving: Moving,
     questions: Questions,
     options: Options,
@@ -84,7 +88,8 @@ impl Cluster {
         Arc::new(Self {
             directory: Directory::new(parts.id.clone(), redis.clone()),
             fencing: Fencing::new(parts.id.clone(), redis, remotes),
-            failover: Failover::default(),
+            outlook: Outlook::default(),
+            standing: watch::Sender::default(),
             moving: Moving::default(),
             questions: Questions::default(),
             id: parts.id,
@@ -113,8 +118,9 @@ impl Cluster {
         tasks.spawn(async move { cluster.directory.run(|| cluster.record()).await });
         let cluster = self.clone();
         tasks.spawn(async move { cluster.fencing.run(&cluster.sessions).await });
-        tasks.spawn(failover::watch_links(self.clone()));
-        tasks.spawn(failover::run(self.clone()));
+        tasks.spawn(Outlook::watch(self.clone()));
+        tasks.spawn(standing::watch(self.clone()));
+        tasks.spawn(leaving::run(self.clone()));
         tasks.spawn(rebalancing::run(self.clone()));
         Ok(())
     }
@@ -122,11 +128,21 @@ impl Cluster {
     fn state(&self) -> NodeState {
         if self.is_draining() {
             NodeState::Draining
-        } else if self.failover.is_away() {
+        } else if self.is_away() {
             NodeState::Away
         } else {
             NodeState::Ready
         }
+    }
+
+    /// Whether this node can serve.
+    pub fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// Whether it cannot serve now.
+    fn is_away(&self) -> bool {
+        self.standing() != Standing::Well
     }
 
     /// Why sessions should not be sent here now; none when they may be.
@@ -134,7 +150,7 @@ impl Cluster {
         if self.is_draining() {
             return Some("draining");
         }
-        let trouble = match self.failover.standing() {
+        let trouble = match self.standing() {
             Standing::Well | Standing::Returning if !self.broker.is_available() => Standing::BrokerAway,
             Standing::Well | Standing::Returning if !self.broker.deaf_for().is_zero() => Standing::Deaf,
             standing => standing,
@@ -144,7 +160,7 @@ impl Cluster {
 
     /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
     pub fn turns_away(&self) -> bool {
-        self.is_draining() || (self.failover.is_away() && !Destinations::new(self, None).is_empty())
+        self.is_draining() || (self.is_away() && !Destinations::new(self, None).is_empty())
     }
 
     /// What the other nodes of the region are told of this one.
@@ -164,7 +180,7 @@ impl Cluster {
     /// nearest first.
     pub fn alternatives(&self, session: &str) -> Vec<Region> {
         let mut alternatives = self.directory.alternatives(session, self.url.as_deref(), &self.region);
-        alternatives.extend(self.failover.nearest_first(&self.regions));
+        alternatives.extend(self.outlook.nearest_first(&self.regions));
         alternatives
     }
 

@@ -3,6 +3,7 @@
 
 mod carrying;
 pub mod destinations;
+pub mod leaving;
 mod pace;
 pub mod rebalancing;
 
@@ -125,19 +126,6 @@ pub fn ask(
     // Bounded by an hour's deadline.
     let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
     attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
-}
-
-/// Moves all sessions off a node that cannot serve, each told a moment within half of `time`, and told anew where
-/// destinations change. Ends when all have moved; where there is no other place, they stay, until there is one.
-pub async fn leave(cluster: Arc<Cluster>, time: Duration) {
-    while Destinations::new(&cluster, None).is_empty() {
-        tokio::time::sleep(REVIEW).await;
-    }
-    cluster.metrics.failovers.inc();
-    let mut carrying = Carrying::new(cluster.clone(), Order::default(), time);
-    carrying.may_stay = true;
-    carrying.tell_all(cluster.sessions.all());
-    carrying.run(Vec::new()).await;
 }
 
 /// Begins to move sessions as ordered; answers how many. A new order takes the place of the one before.

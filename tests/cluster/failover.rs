@@ -7,7 +7,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use skywave::cluster::failover::Outlook;
+use skywave::cluster::outlook::View;
 use skywave_client::TransportChoice;
 use skywave_protocol::{CloseCode, Text};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ async fn a_short_silence_of_redis_moves_nobody() {
 /// What the links would tell.
 fn tell(node: &Node, isolated: bool) {
     let near = if isolated { Vec::new() } else { vec![Text::new("us").unwrap()] };
-    node.server.node().cluster.failover.look_out(Outlook { isolated, near });
+    node.server.node().cluster.outlook.see(View { isolated, near });
 }
 
 #[tokio::test(flavor = "multi_thread")]

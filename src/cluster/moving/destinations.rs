@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Cluster,
-    cluster::{balance, failover::Standing, rendezvous},
+    cluster::{balance, rendezvous, standing::Standing},
     registry::Attached,
 };
 use skywave_protocol::frame::SessionId;
@@ -59,7 +59,7 @@ impl Destinations {
             })
             .collect();
         // Where the region cannot serve its other nodes are of no use either.
-        let is_left = cluster.failover.is_away() && cluster.failover.standing() != Standing::Deaf;
+        let is_left = cluster.is_away() && cluster.standing() != Standing::Deaf;
         let peers = if is_left { Vec::new() } else { peers };
         Self { choice: Choice::of(peers, cluster.sessions.len(), Turns::of(cluster)) }
     }
@@ -104,7 +104,7 @@ impl Destinations {
 impl Turns {
     /// The other regions: the nearest of those within reach, or in turn where distances are not known.
     fn of(cluster: &Cluster) -> Self {
-        let urls = cluster.failover.regions(cluster);
+        let urls = cluster.outlook.regions(cluster);
         // Nodes that fail together do not all begin with the same one.
         let next = rand::random_range(0..urls.len().max(1));
         Self { urls, next }

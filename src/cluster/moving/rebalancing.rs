@@ -54,7 +54,7 @@ impl Sent {
 /// them yet.
 fn surplus(cluster: &Cluster, shedding: bool, unrecorded: usize) -> usize {
     // Who drains, or has no Redis, does not know how busy the others are, or leaves anyhow.
-    if cluster.is_draining() || cluster.failover.is_away() {
+    if cluster.is_draining() || cluster.is_away() {
         return 0;
     }
     let peers = cluster.directory.peers();
