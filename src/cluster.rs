@@ -121,7 +121,9 @@ impl Cluster {
         tasks.spawn(Outlook::watch(self.clone()));
         tasks.spawn(standing::watch(self.clone()));
         tasks.spawn(leaving::run(self.clone()));
-        tasks.spawn(rebalancing::run(self.clone()));
+        if self.options.drain.rebalance {
+            tasks.spawn(rebalancing::run(self.clone()));
+        }
         Ok(())
     }
 

@@ -22,4 +22,5 @@ pub mod rights;
 pub mod scripts;
 pub mod server;
 pub mod session;
+pub mod tasks;
 pub mod transport;

@@ -22,13 +22,12 @@ mod sentinel;
 mod slot;
 pub mod subscription;
 
-use crate::{config::Secret, metrics::RedisMetrics};
+use crate::{config::Secret, metrics::RedisMetrics, tasks::Tasks};
 use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
 use ownership::Ownership;
 use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
-use tokio::task::JoinSet;
 
 pub use commands::{CallError, Commands};
 pub use connection::{ConnectError, Request};
@@ -70,7 +69,7 @@ pub struct Redis {
     pub keys: Keys,
     pub commands: Commands,
     pub metrics: RedisMetrics,
-    _tasks: Arc<JoinSet<()>>,
+    tasks: Arc<Tasks>,
 }
 
 impl Redis {
@@ -124,6 +123,11 @@ impl Redis {
         tasks: [BoxFuture<'static, ()>; COUNT],
     ) -> Self {
         let keys = endpoint.ownership.keys.clone();
-        Self { endpoint, keys, commands, metrics, _tasks: Arc::new(tasks.into_iter().collect()) }
+        Self { endpoint, keys, commands, metrics, tasks: Arc::new(Tasks::new(tasks)) }
+    }
+
+    /// Waits until what serves the connections ends, though it was to go on. A panic goes on in who waits.
+    pub async fn ended(self) {
+        self.tasks.ended().await;
     }
 }

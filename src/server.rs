@@ -1,5 +1,7 @@
 //! A node from its start to its end: listeners up, sessions served, drained, stopped.
 
+mod running;
+
 use crate::{
     api,
     auth::{Authenticator, SetupError},
@@ -22,6 +24,7 @@ use crate::{
     redis::{self, Redis},
     region::{Regions, Remote, Sharing, addresses::Addresses, identity::Identity, link::Links},
     scripts,
+    tasks::Failed,
     transport::{
         sockets::{self, Bound, ListenError},
         websocket, webtransport,
@@ -30,17 +33,14 @@ use crate::{
 use axum::Router;
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
 use std::{
-    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+pub use running::run;
 
 /// How often expired history is thrown away, on channels that nobody publishes to.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
@@ -158,6 +158,11 @@ impl Server {
         demo::router(&demo::PageConfig::new(&places, &self.node.regions))
     }
 
+    /// Waits until something ends without which the node does not serve.
+    async fn failed(&mut self) -> Failed {
+        failed(&mut self.tasks, &mut self.listeners).await
+    }
+
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
@@ -190,18 +195,26 @@ impl Server {
     /// Moves all sessions off: takes no new ones, tells each when it should have gone, and ends when none is left
     /// or at the deadline.
     pub async fn drain(self) {
-        self.drain_until(std::future::pending()).await;
+        // What failed is in the log.
+        drop(self.drain_until(std::future::pending()).await);
     }
 
     /// As [`Self::drain`], with the deadline moved up to the end of `hurry`.
-    pub async fn drain_until(mut self, hurry: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// When something failed meanwhile without which the node does not serve; then what was left was closed at once.
+    pub async fn drain_until(mut self, hurry: impl Future<Output = ()>) -> Result<(), Failed> {
         let deadline = self.node.config.drain.deadline;
         start_drain(&self.node);
-        let is_empty = tokio::select! {
-            () = self.node.sessions.served.empty() => true,
-            () = tokio::time::sleep(deadline) => false,
-            () = hurry => false,
+        let (is_empty, outcome) = tokio::select! {
+            () = self.node.sessions.served.empty() => (true, Ok(())),
+            () = tokio::time::sleep(deadline) => (false, Ok(())),
+            () = hurry => (false, Ok(())),
+            failed = failed(&mut self.tasks, &mut self.listeners) => (false, Err(failed)),
         };
+        if let Err(failed) = &outcome {
+            tracing::error!(%failed, "the drain cannot go on");
+        }
         if !is_empty {
             let left = self.node.sessions.len();
             tracing::info!(sessions = left, "the drain is over; closing what is left");
@@ -221,6 +234,7 @@ impl Server {
         }
         self.tasks.shutdown().await;
         self.node.cluster.directory.leave().await;
+        outcome
     }
 }
 
@@ -232,6 +246,16 @@ impl Drop for Server {
         self.node.cluster.moving.stop();
         self.close_sessions();
     }
+}
+
+/// Waits until one of the tasks ends that were to go on.
+async fn failed(tasks: &mut JoinSet<()>, listeners: &mut JoinSet<()>) -> Failed {
+    let ended = tokio::select! {
+        Some(ended) = tasks.join_next() => ended,
+        Some(ended) = listeners.join_next() => ended,
+        else => std::future::pending().await,
+    };
+    Failed::by(ended)
 }
 
 /// Stops taking sessions and tells each one when it should have moved: spread over half of the deadline, so that
@@ -253,6 +277,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
     let metrics = Metrics::new()?;
     let redis = redis(&config, &metrics).await?;
     if let Some(redis) = &redis {
+        tasks.spawn(redis.clone().ended());
         let id = &config.node.id;
         let identity = Identity::take(redis, id).await.map_err(|_| StartError::IdTaken(id.clone()))?;
         tasks.spawn(identity.keep());
@@ -268,6 +293,9 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
     let node =
         Node::new(Parts { config, region, regions, hub, broker, sharing, presence, authenticator, metrics });
     if let Sharing::WithRegion { regions, links } = &node.cluster.sharing {
+        for remote in &regions.remotes {
+            tasks.spawn(remote.redis.clone().ended());
+        }
         for bridge in regions.bridges(&node.config, &node.metrics, links) {
             tasks.spawn(bridge.run());
         }
@@ -317,7 +345,10 @@ async fn broker(
         namespaces,
         others: regions.redis_by_name(),
     };
-    Ok(Arc::new(RedisBroker::start(regions.local.clone(), options, hub.clone()).await?))
+    let broker = Arc::new(RedisBroker::start(regions.local.clone(), options, hub.clone()).await?);
+    let following = broker.clone();
+    tasks.spawn(async move { following.ended().await });
+    Ok(broker)
 }
 
 /// Presence, shared where the broker is.
@@ -375,100 +406,4 @@ fn tls(
         .with_cert_resolver(resolver);
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
-}
-
-/// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one closes what is left, a third one stops
-/// it at once. One that is still starting ends at once.
-///
-/// # Errors
-/// When it cannot start.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut signalled = async || {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
-    if !config.dev {
-        tokio::spawn(take_hangups(signal(SignalKind::hangup())?));
-    }
-    let server = tokio::select! {
-        started = Server::start(config) => started?,
-        () = signalled() => return Ok(()),
-    };
-    announce(&server)?;
-    tokio::select! {
-        () = signalled() => {}
-        () = moved_off(server.node()) => {}
-    }
-    let (hurry, hurried) = oneshot::channel::<()>();
-    let told_twice = async move {
-        signalled().await;
-        drop(hurry);
-        signalled().await;
-    };
-    tokio::select! {
-        () = server.drain_until(async { drop(hurried.await) }) => {}
-        () = told_twice => tracing::warn!("stopped at once"),
-    }
-    Ok(())
-}
-
-/// A service manager's reload, or the hook that has renewed a certificate, is no order to end. With `--dev` it is: there it
-/// is the terminal that closes.
-async fn take_hangups(mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::info!(
-            "SIGHUP: certificates are read anew whenever their files change; the rest of the configuration counts from the \
-             next start"
-        );
-    }
-}
-
-/// Waits for an order to move all sessions and to end then, and for its end.
-async fn moved_off(node: &Node) {
-    node.cluster.moving.exit.notified().await;
-    node.sessions.served.empty().await;
-}
-
-/// Prints the one line on stdout that says that the node serves, and where.
-fn announce(server: &Server) -> io::Result<()> {
-    use std::io::Write;
-    let mut stdout = io::stdout().lock();
-    writeln!(
-        stdout,
-        "ready public={} plain={} admin={}",
-        place(&server.public),
-        place(&server.plain),
-        place(&server.admin)
-    )?;
-    stdout.flush()
-}
-
-/// What the line says of a listener.
-fn place(addresses: &[SocketAddr]) -> String {
-    match addresses {
-        [] => "none".to_owned(),
-        [address] => address.to_string(),
-        // Both loopback addresses, with one port.
-        [address, ..] => format!("localhost:{}", address.port()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_says_all_addresses_that_it_listens_on() {
-        let said = |addresses: &[&str]| {
-            let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-            place(&addresses)
-        };
-        assert_eq!(said(&[]), "none");
-        assert_eq!(said(&["[::]:4433"]), "[::]:4433");
-        assert_eq!(said(&["127.0.0.1:8080", "[::1]:8080"]), "localhost:8080");
-    }
 }

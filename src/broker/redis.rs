@@ -25,10 +25,14 @@ use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
     redis::{ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription},
+    tasks::Tasks,
 };
 use cache::{Cache, CacheLimit};
 use events::Events;
-use futures_util::future::{self, BoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use marks::Marks;
 use progress::Progress;
 use promises::Promises;
@@ -42,7 +46,6 @@ use scripts::PUBLISH;
 use skywave_protocol::{Channel, Point, Position, Text, position::Origin};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tail::{Feed, Tail};
-use tokio::task::JoinSet;
 
 /// What a [`RedisBroker`] is made of.
 pub struct Options {
@@ -63,11 +66,9 @@ pub struct RedisBroker {
     redis: Redis,
     log_age: Duration,
     resuming: Arc<Resuming>,
-    /// A connection of its own: what is read may be large, and publishing does not wait behind it.
-    _reading: Redis,
     /// Of the connections on which this node gets what others publish and emit.
     following: Vec<Arc<Pulse>>,
-    _tasks: JoinSet<()>,
+    tasks: Tasks,
 }
 
 impl RedisBroker {
@@ -81,10 +82,11 @@ impl RedisBroker {
         delivery: Arc<dyn Delivery>,
     ) -> Result<Self, ConnectError> {
         let Options { log_age, origin, namespaces, others: remotes } = options;
+        // What is read may be large, and publishing does not wait behind it.
         let reading = redis.beside("reading").await?;
         let Redis { endpoint, keys, metrics, .. } = redis.clone();
         let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
-        let mut tasks = JoinSet::new();
+        let mut tasks = vec![reading.clone().ended().boxed()];
 
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
         let marks = Arc::new(Marks::default());
@@ -101,12 +103,12 @@ impl RedisBroker {
         let mut following = Vec::new();
         for (pulse, tail) in Tail::start(&endpoint, &keys, (&other_names, log_age), &feed, &metrics).await? {
             following.push(pulse);
-            tasks.spawn(tail);
+            tasks.push(tail.boxed());
         }
         let events = events::channels(&keys);
         let listener = Events { delivery, pulse: Arc::new(Pulse::new(true)) };
         following.push(listener.pulse.clone());
-        tasks.spawn(Subscription::start(&redis, events, listener, reconnects("events")).await?);
+        tasks.push(Subscription::start(&redis, events, listener, reconnects("events")).await?.boxed());
 
         let histories = Reading {
             commands: reading.commands.clone(),
@@ -126,10 +128,14 @@ impl RedisBroker {
             redis,
             log_age,
             resuming,
-            _reading: reading,
             following,
-            _tasks: tasks,
+            tasks: Tasks::new(tasks),
         })
+    }
+
+    /// Waits until what follows the region ends, though it was to go on. A panic goes on in who waits.
+    pub async fn ended(&self) {
+        self.tasks.ended().await;
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {

@@ -55,7 +55,7 @@ impl Outlook {
 
     /// Keeps it as the links tell it, for the node's life.
     pub async fn watch(cluster: Arc<Cluster>) {
-        let Some(links) = cluster.sharing.links() else { return };
+        let Some(links) = cluster.sharing.links() else { return std::future::pending().await };
         let mut states = links.states();
         loop {
             let view = {

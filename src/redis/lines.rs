@@ -10,7 +10,7 @@ use super::{
     line::{Line, Wiring},
     slot::Slots,
 };
-use crate::{backoff::Backoff, metrics::RedisMetrics};
+use crate::{backoff::Backoff, metrics::RedisMetrics, tasks::pass_on};
 use arc_swap::{ArcSwap, Guard};
 use rand::seq::IndexedRandom as _;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
@@ -179,9 +179,13 @@ impl Keeper {
     /// Waits until keys may be elsewhere than is known.
     async fn trouble(&mut self) {
         loop {
-            match self.signs.recv().await {
-                Some(Sign::Asked(address)) => self.invite(&address),
-                Some(Sign::Lost | Sign::Moved) | None => return,
+            tokio::select! {
+                // That of a line that nothing needs any more.
+                Some(ended) = self.pipes.join_next() => pass_on(ended),
+                sign = self.signs.recv() => match sign {
+                    Some(Sign::Asked(address)) => self.invite(&address),
+                    Some(Sign::Lost | Sign::Moved) | None => return,
+                },
             }
         }
     }
@@ -209,8 +213,6 @@ impl Keeper {
 
     /// Makes what lines are missing, and ends those that nothing needs.
     fn take(&mut self, layout: Layout) {
-        // Those that have ended.
-        while self.pipes.try_join_next().is_some() {}
         if let Some(before) = &self.layout
             && !before.is_like(&layout)
         {

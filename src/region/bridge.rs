@@ -30,6 +30,7 @@ use crate::{
     config::NamespaceConfig,
     metrics::LinkMetrics,
     redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
+    tasks::{again, pass_on},
 };
 use apply::{Applying, Mode, Outcome};
 use backlog::Backlog;
@@ -96,6 +97,10 @@ enum Yield {
 impl Bridge {
     /// Takes part in the bridge for as long as the node runs.
     pub async fn run(self) {
+        match again(format!("the link to region {}", self.remote.name), || self.take_part()).await {}
+    }
+
+    async fn take_part(&self) -> Infallible {
         let (mut at_least, mut telling) = (0, Telling::new(&self.remote.name));
         let mut patience = Patience::new();
         loop {
@@ -103,7 +108,7 @@ impl Bridge {
                 lease = self.candidate.acquire(at_least) => lease,
                 never = self.look_on() => match never {},
             };
-            let leading = Leading::new(&self);
+            let leading = Leading::new(self);
             let why = tokio::select! {
                 () = lease.lost() => Yield::Lost,
                 why = self.lead(&lease, &mut patience, &mut telling) => why,
@@ -206,7 +211,10 @@ impl Bridge {
             interruption = self.carry(&link, patience, telling) => Err(interruption),
             ended = tasks.join_next() => match ended {
                 Some(Ok(why)) => Err(Interruption::Subscription(why)),
-                _ => Err(Interruption::Subscription("the task ended")),
+                ended => {
+                    pass_on(ended.map_or(Ok(()), |ended| ended.map(drop)));
+                    Err(Interruption::Subscription("the task ended"))
+                }
             },
             never = watching => match never {},
             stranger = self.remote.redis.endpoint.ownership.refused() => {

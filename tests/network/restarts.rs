@@ -19,7 +19,7 @@ async fn who_sends_to_a_node_that_was_started_again_learns_at_once_that_its_conn
 
     relay.set(|weather| weather.udp_replies = false);
     let address = server.public().unwrap().to_string();
-    soon(server.drain_until(ready(()))).await;
+    soon(server.drain_until(ready(()))).await.unwrap();
     settings.push(("LISTEN__PUBLIC", &address));
     let _server = world::start(&settings).await;
     relay.set(|weather| weather.udp_replies = true);

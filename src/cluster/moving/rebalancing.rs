@@ -12,9 +12,6 @@ const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// Sheds surplus sessions, for the node's life.
 pub async fn run(cluster: Arc<Cluster>) {
-    if !cluster.options.drain.rebalance {
-        return;
-    }
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shedding = false;

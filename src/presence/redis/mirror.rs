@@ -22,11 +22,13 @@ use crate::{
         CallError, ConnectError, Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription,
     },
     region::{Remote, lease::Candidate},
+    tasks::{again, pass_on},
 };
 use futures_util::future::join_all;
 use session::Session;
 use skywave_protocol::Channel;
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -109,6 +111,11 @@ impl Mirror {
 
     /// Takes part for as long as the node runs.
     pub async fn run(self) {
+        let what = format!("the mirror of presence in region {}", self.remote.name);
+        match again(what, || self.take_part()).await {}
+    }
+
+    async fn take_part(&self) -> Infallible {
         let mut patience = Patience::new();
         loop {
             let lease = self.candidate.acquire(0).await;
@@ -134,7 +141,11 @@ impl Mirror {
                 Ok(hearing) => {
                     let mut tasks = JoinSet::new();
                     tasks.spawn(hearing);
-                    return Session::new(self, missed).run(news, patience).await;
+                    let mut session = std::pin::pin!(Session::new(self, missed).run(news, patience));
+                    return tokio::select! {
+                        () = &mut session => {}
+                        Some(ended) = tasks.join_next() => pass_on(ended),
+                    };
                 }
                 Err(error) => {
                     tracing::debug!(%error, region = &*self.remote.name, "presence is not mirrored yet");

@@ -1,0 +1,120 @@
+//! Tasks without which a node serves nothing: none of them ends, or panics, without anybody noticing.
+//!
+//! They are to go on for as long as their owner. Whoever owns some looks after them: a panic goes on in the task that
+//! waits for them, and so up to who can end the process, which a service manager starts again. What the rest of the node
+//! can do without, as a link to another region, begins anew instead: what made it panic may come on every node.
+
+use crate::backoff::Backoff;
+use futures_util::{FutureExt, future::BoxFuture};
+use std::{
+    any::Any,
+    convert::Infallible,
+    fmt,
+    future::pending,
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
+use tokio::{
+    sync::Mutex,
+    task::{JoinError, JoinSet},
+};
+
+/// Before what panicked begins anew.
+const PAUSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+
+/// Why a node cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the node has failed, without which it does not serve: {0}")]
+pub struct Failed(String);
+
+impl Failed {
+    /// By the end of a task that was to go on.
+    pub fn by(ended: Result<(), JoinError>) -> Self {
+        Self(ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()))
+    }
+}
+
+/// Tasks that end with whoever holds them.
+#[derive(Debug)]
+pub struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    pub fn new(tasks: impl IntoIterator<Item = BoxFuture<'static, ()>>) -> Self {
+        Self(Mutex::new(tasks.into_iter().collect()))
+    }
+
+    /// Waits until one of them ends, though it was to go on. A panic goes on in who waits.
+    pub async fn ended(&self) {
+        match self.0.lock().await.join_next().await {
+            Some(ended) => pass_on(ended),
+            None => pending().await,
+        }
+    }
+}
+
+/// Has a task's panic go on.
+pub fn pass_on(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        resume_unwind(error.into_panic());
+    }
+}
+
+/// Begins something anew, less and less often, when it panics.
+pub async fn again<F: Future<Output = Infallible>>(
+    what: impl fmt::Display,
+    mut begin: impl FnMut() -> F,
+) -> Infallible {
+    let mut backoff = Backoff::new(PAUSE);
+    loop {
+        // It begins with what outlives it: nothing there is left half done by a lock that was held.
+        let panic = match AssertUnwindSafe(begin()).catch_unwind().await {
+            Ok(never) => match never {},
+            Err(panic) => panic,
+        };
+        let pause = backoff.pause();
+        tracing::error!(%what, panic = message(&*panic), ?pause, "it failed, and begins anew");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it says nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::ready;
+
+    #[tokio::test]
+    async fn a_panic_goes_on_up_to_who_holds_all_tasks() {
+        let inner = Tasks::new([pending().boxed(), async { panic!("a fault") }.boxed()]);
+        let mut outer = JoinSet::new();
+        outer.spawn(async move { inner.ended().await });
+        let failed = Failed::by(outer.join_next().await.unwrap()).to_string();
+        assert!(failed.contains("a fault"), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_is_told_and_tasks_that_go_on_are_waited_for() {
+        Tasks::new([ready(()).boxed()]).ended().await;
+        assert_eq!(Tasks::new([pending().boxed()]).ended().now_or_never(), None);
+        assert_eq!(Tasks::new([]).ended().now_or_never(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_node_can_do_without_begins_anew() {
+        let mut times = 0;
+        let running = again("a link", || {
+            times += 1;
+            let is_well = times == 3;
+            async move { if is_well { pending().await } else { panic!("a fault") } }
+        });
+        assert!(tokio::time::timeout(10 * *PAUSE.start(), running).await.is_err());
+        assert_eq!(times, 3);
+    }
+}
