@@ -3,6 +3,7 @@ mod certificate;
 mod connection;
 mod doctor;
 mod drain;
+mod log;
 mod node;
 mod publish;
 mod subscribe;
@@ -86,7 +87,7 @@ fn usage(error: impl fmt::Display) -> UsageError {
 pub fn run(arguments: Arguments) -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let outcome = match arguments.command {
-        Command::Serve(arguments) => node::serve(&arguments).map(done),
+        Command::Serve(arguments) => node::serve(&arguments),
         Command::Check(arguments) => node::check(&arguments).map(done),
         Command::Token(arguments) => token::make(arguments).map(done),
         Command::Cert(arguments) => certificate::make(&arguments).map(done),

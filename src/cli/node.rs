@@ -1,16 +1,16 @@
 //! `serve` and `check`: a node, and its configuration.
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
-use skywave::config::{Config, LogConfig, LogFormat};
+use skywave::config::Config;
+use skywave::tasks::Failed;
 use skywave::{redis::Address, region::addresses::Addresses, scripts};
-use tracing_subscriber::EnvFilter;
 
-use super::connection::variable;
+use super::log::Log;
 use super::terminal::print_line;
 use super::{UsageError, complete, usage};
 
@@ -29,12 +29,19 @@ pub fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
     Config::load(path, dev, std::env::vars_os()).map_err(usage)
 }
 
-pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<()> {
+pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let config = load_with_files(arguments)?;
-    start_log(&config.log)?;
+    let log = Log::start(&config.log)?;
     take_open_files(config.limits.sessions);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    complete(runtime, skywave::server::run(config))
+    let outcome = complete(runtime, skywave::server::run(config));
+    log.end();
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // The log says it.
+        Err(error) if error.is::<Failed>() => Ok(ExitCode::FAILURE),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes as many open files as the process may have: a session over WebSocket needs one, and service managers begin with
@@ -53,23 +60,6 @@ fn take_open_files(sessions: usize) {
             "fewer open files are allowed than sessions, of which each over WebSocket needs one"
         );
     }
-}
-
-/// Logs go to stderr; `RUST_LOG` overrides the configured level.
-fn start_log(config: &LogConfig) -> anyhow::Result<()> {
-    let (name, filter) = match variable("RUST_LOG")? {
-        Some(filter) => ("RUST_LOG", filter),
-        None => ("log.level", config.level.clone()),
-    };
-    let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("{name}: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // That a line cannot be written would be told on stderr as well, and whoever tells it panics.
-    let log = log.log_internal_errors(false);
-    match config.format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 pub fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! What a node that the binary runs tells its operator.
 
-use crate::world::{Running, SECRET, refused, run, skywave, stderr};
+use crate::world::{Running, SECRET, refused, run, skywave, soon, stderr};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -94,6 +94,33 @@ async fn a_node_whose_log_cannot_be_written_serves_all_the_same() {
     node.wait().unwrap();
     // The node has logged it before it answered.
     assert!(stderr(&output).contains("unauthenticated (3503)"), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_node_whose_log_nobody_reads_serves_all_the_same_and_ends_when_told_to() {
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
+    node.args(["serve", "--dev"]).env_clear().envs(FREE_PORTS).env("RUST_LOG", "skywave=debug");
+    node.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut node = node.spawn().unwrap();
+    let ready = first_line(&mut node);
+    let admin = ready.trim_end().rsplit('=').next().unwrap().to_owned();
+    // Each writes a line of more than 64 bytes; a pipe has room for 65,536.
+    let answered = tokio::task::spawn_blocking(move || {
+        (0..1_500).all(|_| {
+            let mut stream = TcpStream::connect(&admin).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(b"nonsense\r\n\r\n").unwrap();
+            stream.read_to_end(&mut Vec::new()).is_ok()
+        })
+    });
+    let answered = answered.await.unwrap();
+    let told = std::process::Command::new("kill").arg(node.id().to_string()).status();
+    if !answered {
+        node.kill().unwrap();
+    }
+    let ended = soon(tokio::task::spawn_blocking(move || node.wait())).await.unwrap();
+    assert!(told.unwrap().success());
+    assert_eq!((answered, ended.unwrap().code()), (true, Some(0)), "answered, and ended");
 }
 
 #[test]
