@@ -27,7 +27,7 @@ use tokio::{
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
-use turns::Turns;
+use turns::{Newcomer, Turns};
 
 /// Sessions that may share one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
@@ -77,11 +77,7 @@ pub async fn listen_plain(node: Arc<Node>, listener: TcpListener) {
         };
         match room.clone().try_acquire_owned() {
             Ok(place) => {
-                let serving = caller.serve_plain(node.clone(), turns.clone());
-                tokio::spawn(async move {
-                    serving.await;
-                    drop(place);
-                });
+                tokio::spawn(caller.serve_plain(node.clone(), Newcomer::new(turns.clone(), place)));
             }
             Err(_) => entrance.refused("handshake_rate"),
         }
@@ -156,12 +152,12 @@ impl Caller {
         }
     }
 
-    async fn serve_plain(self, node: Arc<Node>, turns: Arc<Turns>) {
+    async fn serve_plain(self, node: Arc<Node>, newcomer: Newcomer) {
         let Self { stream, address, _place } = self;
         match hasten(&stream) {
             Ok(()) => {
                 let patience = node.config.limits.connect_timeout;
-                serve_http(Endpoint::new(node, address, Some(turns)), stream, patience).await;
+                serve_http(Endpoint::new(node, address, Some(newcomer)), stream, patience).await;
             }
             Err(error) => tracing::debug!(%address, %error, "the peer went at once"),
         }

@@ -440,6 +440,24 @@ async fn an_address_has_so_many_websockets_on_which_nothing_comes_and_no_more() 
     target.is_unharmed().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_connections_that_have_sessions_keep_nobody_else_out() {
+    let mut target = Target::with(&[("LIMITS__HANDSHAKES_PER_SECOND", "1")]).await;
+    let mut open = Vec::new();
+    // Of connections without sessions there may be eight.
+    for _ in 0..9 {
+        let http = http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut socket = http2_session(&mut sender).await;
+        let answer = soon(socket.next()).await.expect("it was closed").unwrap();
+        assert!(answer.to_text().unwrap().starts_with(r#"{"connected""#), "{answer}");
+        open.push((connection, socket));
+    }
+    target.is_unharmed().await;
+    open.into_iter().for_each(|(connection, _)| connection.abort());
+}
+
 /// A WebSocket that was opened by hand, without TLS.
 async fn websocket(target: &Target) -> TcpStream {
     let mut stream = plain(target).await;

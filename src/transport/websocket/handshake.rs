@@ -1,6 +1,6 @@
 //! The HTTP side of a WebSocket: checks the request, answers it, and starts the session once upgraded.
 
-use super::{connection::WebSocketConnection, turns::Turns};
+use super::{connection::WebSocketConnection, turns::Newcomer};
 use crate::{node::Node, session, transport::choose_subprotocol};
 use bytes::Bytes;
 use http::{
@@ -37,7 +37,7 @@ pub struct Endpoint {
     address: SocketAddr,
     sessions: Arc<AtomicUsize>,
     /// Where each session needs a turn.
-    turns: Option<Arc<Turns>>,
+    newcomer: Option<Arc<Newcomer>>,
 }
 
 /// A request that asks for a WebSocket in the right way.
@@ -49,8 +49,8 @@ struct Accepted {
 }
 
 impl Endpoint {
-    pub fn new(node: Arc<Node>, address: SocketAddr, turns: Option<Arc<Turns>>) -> Self {
-        Self { node, address, sessions: Arc::default(), turns }
+    pub fn new(node: Arc<Node>, address: SocketAddr, newcomer: Option<Newcomer>) -> Self {
+        Self { node, address, sessions: Arc::default(), newcomer: newcomer.map(Arc::new) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -80,8 +80,8 @@ impl Endpoint {
                 return refusal(status, message);
             }
         };
-        if let Some(turns) = &self.turns
-            && turns.take().await.is_err()
+        if let Some(newcomer) = &self.newcomer
+            && newcomer.take_turn().await.is_err()
         {
             self.refused("handshake_rate");
             let mut refusal = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many come at once");

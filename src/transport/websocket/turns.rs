@@ -3,11 +3,34 @@
 
 use super::line::Line;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use std::sync::Arc;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 /// Too many came meanwhile.
 #[derive(Debug)]
 pub struct Refused;
+
+/// A connection that takes a place among those that are no session yet, until it is one.
+pub struct Newcomer {
+    turns: Arc<Turns>,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Newcomer {
+    pub fn new(turns: Arc<Turns>, place: OwnedSemaphorePermit) -> Self {
+        Self { turns, place: Mutex::new(Some(place)) }
+    }
+
+    /// As [`Turns::take`]. Over HTTP/2 the connection goes on beneath its sessions, and more may come on it.
+    ///
+    /// # Errors
+    /// See there.
+    pub async fn take_turn(&self) -> Result<(), Refused> {
+        self.turns.take().await?;
+        self.place.lock().take();
+        Ok(())
+    }
+}
 
 /// Those who wait for their turn, and whose turn it is.
 pub struct Turns {
