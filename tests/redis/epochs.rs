@@ -114,6 +114,26 @@ async fn who_has_seen_nothing_of_the_region_is_told_what_is_gone_of_its_life_tha
 }
 
 #[tokio::test]
+async fn what_is_gone_of_a_life_that_is_over_is_told_also_where_a_channel_is_taken_for_one_that_has_begun() {
+    let mut server = RedisServer::durable().await;
+    let node = Node::new(&server).await;
+    let keys = &node.redis.keys;
+    node.publish(1).await;
+    server.run_words::<u64>(&["DEL", &keys.history(&channel())]).await;
+    server.restart().await;
+    node.available().await;
+    let partition = keys.partition(&channel());
+    let other = (0..).map(|number| format!("chat:other-{number}"));
+    let other = other.map(|name| Channel::new(&name).unwrap()).find(|name| keys.partition(name) == partition);
+    node.insist(&other.unwrap(), 1, "k").await;
+    // Many have begun.
+    let fill = r"return redis.call('SET', KEYS[1], string.rep('\255', 32769))";
+    server.run_words::<()>(&["EVAL", fill, "1", &keys.begun(partition)]).await;
+    assert_eq!(node.head().await.get("eu").unwrap().offset, 0);
+    assert_eq!(told(&node, &Position::new()).await, (GapReason::EpochChanged, 0));
+}
+
+#[tokio::test]
 async fn a_key_survives_a_restart_with_data() {
     let mut server = RedisServer::durable().await;
     let node = Node::new(&server).await;

@@ -39,6 +39,14 @@ local function next_epoch(bitmap, places)
   return epoch_after(epochs), true
 end
 
+-- A channel goes on in another life than that in which this region stands there: see latest.lua.
+local function leave_life(pos, region, stands)
+  local left = string.match(stands or '', '^(.*):[1-9]%d*$')
+  if left and not is_of_life(left) and redis.call('HEXISTS', pos, region .. ' first') == 0 then
+    redis.call('HSET', pos, region .. ' first', left .. ':0')
+  end
+end
+
 -- Nobody else begins in that epoch.
 local function take_epoch()
   epochs = epochs + 1

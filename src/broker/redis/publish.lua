@@ -20,15 +20,13 @@ if KEYS[6] then
   end
 end
 
-local epoch, offset, left
+local epoch, offset
 local last = redis.call('HGET', KEYS[3], ARGV[3])
 local is_whole = not last and begins_whole(KEYS[3], KEYS[4], ARGV[9])
 if last then
   local last_epoch, last_offset = string.match(last, '^(.*):(%d+)$')
   if last_epoch and is_of_life(last_epoch) then
     epoch, offset = last_epoch, tonumber(last_offset) + 1
-  elseif last_epoch and last_offset ~= '0' then
-    left = last_epoch
   end
 end
 if not epoch then
@@ -79,10 +77,7 @@ redis.call('HSET', KEYS[3], ARGV[3], point, ARGV[3] .. ' at', id)
 if is_whole then
   mark_whole(KEYS[3])
 end
--- See latest.lua.
-if left and redis.call('HEXISTS', KEYS[3], ARGV[3] .. ' first') == 0 then
-  redis.call('HSET', KEYS[3], ARGV[3] .. ' first', left .. ':0')
-end
+leave_life(KEYS[3], ARGV[3], last)
 redis.call('PEXPIRE', KEYS[3], ARGV[13])
 if KEYS[6] then
   redis.call('SET', KEYS[6], point, 'PX', ARGV[14])

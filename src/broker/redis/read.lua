@@ -61,6 +61,7 @@ local function goes_on_in()
   end
   local epoch, is_own = next_epoch(KEYS[5], places_of(ARGV[8]))
   if is_own and not over and take_epoch() then
+    leave_life(KEYS[3], ARGV[9], redis.call('HGET', KEYS[3], ARGV[9]))
     redis.call('HSET', KEYS[3], ARGV[9], epoch .. ':0')
     redis.call('PEXPIRE', KEYS[3], ARGV[10])
   end
