@@ -284,8 +284,7 @@ impl Broker for RedisBroker {
                 }
                 PageOf::After(position) => {
                     let limit = ChunkLimit { publications: limit.publications, bytes: limit.bytes };
-                    let (chunk, _) = reading.after(&retained, position, limit, |_| Ok(true)).await?;
-                    let chunk = chunk.ok_or(BrokerError::Unavailable)?;
+                    let (chunk, _) = reading.after(&retained, position, limit, |_| Ok(())).await?;
                     Ok(Page { publications: chunk.publications, cursor: None, more: !chunk.complete })
                 }
             }

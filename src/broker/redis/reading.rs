@@ -68,6 +68,28 @@ struct Answer {
     is_renewed: bool,
 }
 
+/// Why no more is read.
+pub enum Halt {
+    Failed(BrokerError),
+    /// What the reader saw is to be judged first, by where the channel stands.
+    Doubted(Box<Head>),
+}
+
+impl From<BrokerError> for Halt {
+    fn from(error: BrokerError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Halt> for BrokerError {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Failed(error) => error,
+            Halt::Doubted(_) => Self::Unavailable,
+        }
+    }
+}
+
 /// A channel and how long its publications are retained; nothing is retained without an age.
 #[derive(Debug, Clone)]
 pub struct Retained {
@@ -108,8 +130,7 @@ impl Reading {
         let first = first.unwrap_or(StreamId::MIN);
         let mut playback = Playback::new(start, Starts::at(first), CHUNK);
         let Some(entries) = in_hand.oldest_first() else {
-            let (chunk, _) = self.forward(retained, playback, first, |_| Ok(true)).await?;
-            return chunk.ok_or(BrokerError::Unavailable);
+            return Ok(self.forward(retained, playback, first, |_| Ok(())).await?.0);
         };
         Ok(match play(&mut playback, &entries) {
             None => playback.complete(&head),
@@ -117,27 +138,30 @@ impl Reading {
         })
     }
 
-    /// What follows `position`, and where the channel stood when that was all. As soon as it is known where it stands, `is_to_go_on`
-    /// judges whether more is read; else there is no chunk.
+    /// What follows `position`, and where the channel stood when that was all. As soon as it is known where it stands, `judge`
+    /// says whether more is read.
+    ///
+    /// # Errors
+    /// Also what `judge` says.
     pub async fn after(
         &self,
         retained: &Retained,
         position: Position,
         limit: ChunkLimit,
-        is_to_go_on: impl Fn(&Head) -> Result<bool, BrokerError>,
-    ) -> Result<(Option<Chunk>, Head), BrokerError> {
+        judge: impl Fn(&Head) -> Result<(), Halt>,
+    ) -> Result<(Chunk, Head), Halt> {
         let mark = self.marks.find(&retained.channel, &position).filter(|_| retained.over.is_empty());
         if let Some(mark) = mark {
             let playback = Playback::new(position, mark.starts, limit);
-            return self.forward(retained, playback, mark.from, is_to_go_on).await;
+            return self.forward(retained, playback, mark.from, judge).await;
         }
         let (mut search, mut seen) = (None, None);
         let mut in_hand = Hand::new(limit.bytes);
         let (mut part, mut head) = (Part::Missing(&position), None);
         loop {
             let answer = self.ask(retained, part, in_hand.room(PAGE)).await?;
-            if head.is_none() && !is_to_go_on(&answer.head)? {
-                return Ok((None, answer.head));
+            if head.is_none() {
+                judge(&answer.head)?;
             }
             let head = head.get_or_insert(answer.head);
             let seen = seen.get_or_insert_with(|| head.placed(&position));
@@ -152,19 +176,19 @@ impl Reading {
                 _ => break,
             }
         }
-        let (Some(search), Some(head)) = (search, head) else { return Err(BrokerError::Unavailable) };
+        let (Some(search), Some(head)) = (search, head) else { return Err(BrokerError::Unavailable.into()) };
         let (first, starts) = search.finish();
         let mut playback = Playback::new(position, starts, limit);
         playback.place(&head);
-        let Some(first) = first else { return Ok((Some(playback.complete(&head)), head)) };
+        let Some(first) = first else { return Ok((playback.complete(&head), head)) };
         let Some(entries) = in_hand.oldest_first() else {
-            return self.forward(retained, playback, first, is_to_go_on).await;
+            return self.forward(retained, playback, first, judge).await;
         };
         let chunk = match play(&mut playback, &entries) {
             None => playback.complete(&head),
             Some(_) => self.part(retained, playback, &head, first),
         };
-        Ok((Some(chunk), head))
+        Ok((chunk, head))
     }
 
     /// Plays what stands from `first` on; as [`Self::after`].
@@ -173,22 +197,20 @@ impl Reading {
         retained: &Retained,
         mut playback: Playback,
         first: StreamId,
-        is_to_go_on: impl Fn(&Head) -> Result<bool, BrokerError>,
-    ) -> Result<(Option<Chunk>, Head), BrokerError> {
+        judge: impl Fn(&Head) -> Result<(), Halt>,
+    ) -> Result<(Chunk, Head), Halt> {
         let mut from = first;
         loop {
             let answer = self.ask(retained, Part::From(from), Room::of(PAGE, playback.room())).await?;
             let head = answer.head;
-            if !is_to_go_on(&head)? {
-                return Ok((None, head));
-            }
+            judge(&head)?;
             playback.place(&head);
             if play(&mut playback, &answer.entries).is_some() {
-                return Ok((Some(self.part(retained, playback, &head, first)), head));
+                return Ok((self.part(retained, playback, &head, first), head));
             }
             match answer.last {
                 Some(newest) if !answer.exhausted => from = newest.next(),
-                _ => return Ok((Some(playback.complete(&head)), head)),
+                _ => return Ok((playback.complete(&head), head)),
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{
     epoch::{is_later, life_of},
     progress::Progress,
     promises::Promises,
-    reading::{CHUNK, Reading, Retained, is_of},
+    reading::{CHUNK, Halt, Reading, Retained, is_of},
     recovery::Head,
 };
 use crate::{
@@ -95,16 +95,13 @@ impl Resuming {
     /// Also `Unavailable` while it is doubted that the region has.
     pub async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let is_plain = |head: &Head| head.awaited(&position).is_empty();
-        let head = match self.read_after(retained, position.clone(), is_plain).await? {
-            Read::Chunk(chunk) => return Ok(chunk),
-            Read::Doubted(head) => head,
+        let head = match self.read_after(retained, position.clone(), is_plain).await {
+            Err(Halt::Doubted(head)) => head,
+            read => return Ok(read?),
         };
         // Nobody is held up by the question to the other region.
         let over = self.over(retained, &head, &position).await?;
-        match self.read_after(&Retained { over, ..retained.clone() }, position, |_| true).await? {
-            Read::Chunk(chunk) => Ok(chunk),
-            Read::Doubted(_) => Err(BrokerError::Unavailable),
-        }
+        Ok(self.read_after(&Retained { over, ..retained.clone() }, position, |_| true).await?)
     }
 
     /// In which epochs of other regions somebody stands at `position` that those have left, though none has come here that is a
@@ -147,25 +144,25 @@ impl Resuming {
         retained: &Retained,
         position: Position,
         is_to_be_read: impl Fn(&Head) -> bool,
-    ) -> Result<Read, BrokerError> {
+    ) -> Result<Chunk, Halt> {
         let channel = &retained.channel;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok(Read::Chunk(chunk));
+            return Ok(chunk);
         }
         let turn = Turn::of(self, channel);
         let guard = turn.lock.lock().await;
         if let Some(chunk) = self.cache.serve(channel, &position) {
-            return Ok(Read::Chunk(chunk));
+            return Ok(chunk);
         }
         let reader = self.reader(channel).await?;
         let expected = Expected::of(&self.cache, channel);
         let seen = position.get(&self.reading.own).map(|seen| seen.epoch.clone());
         let judge = |head: &Head| match &seen {
-            Some(seen) if self.is_to_wait(channel, seen, head) => Err(BrokerError::Unavailable),
-            _ => Ok(is_to_be_read(head)),
+            Some(seen) if self.is_to_wait(channel, seen, head) => Err(BrokerError::Unavailable.into()),
+            _ if is_to_be_read(head) => Ok(()),
+            _ => Err(Halt::Doubted(Box::new(head.clone()))),
         };
         let (chunk, head) = self.reading.after(retained, position, CHUNK, judge).await?;
-        let Some(chunk) = chunk else { return Ok(Read::Doubted(head)) };
         // What is told as lost may stand in the part of the log that is still to be read.
         let unread = if chunk.loss().is_some() { self.unread(channel).await? } else { None };
         drop(reader);
@@ -179,15 +176,8 @@ impl Resuming {
         if let Some(newest) = unread {
             self.log_was_read(channel, newest).await?;
         }
-        Ok(Read::Chunk(chunk))
+        Ok(chunk)
     }
-}
-
-/// What was read for somebody who resumes.
-enum Read {
-    Chunk(Chunk),
-    /// No more than where the channel stands, as it is to be judged what to make of what was seen.
-    Doubted(Head),
 }
 
 /// A place in the line of a channel's readers.
