@@ -63,7 +63,8 @@ pub struct Cluster {
     pub id: Arc<str>,
     url: Option<Arc<str>>,
     pub region: Origin,
-    regions: Vec<Region>,
+    /// The other regions, as clients are told.
+    pub regions: Vec<Region>,
     pub sharing: Sharing,
     sessions: Arc<Registry>,
     hub: Arc<Hub>,
@@ -112,13 +113,13 @@ impl Cluster {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn join(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), ConnectError> {
-        let Some(redis) = self.sharing.redis() else { return Ok(()) };
-        tasks.spawn(inbox::open(self.clone(), redis).await?);
+        let Sharing::WithRegion { regions, links } = &self.sharing else { return Ok(()) };
+        tasks.spawn(inbox::open(self.clone(), &regions.local).await?);
         let cluster = self.clone();
         tasks.spawn(async move { cluster.directory.run(|| cluster.record()).await });
         let cluster = self.clone();
         tasks.spawn(async move { cluster.fencing.run(&cluster.sessions).await });
-        tasks.spawn(Outlook::watch(self.clone()));
+        tasks.spawn(Outlook::watch(self.clone(), links.states()));
         tasks.spawn(standing::watch(self.clone()));
         tasks.spawn(leaving::run(self.clone()));
         if self.options.drain.rebalance {

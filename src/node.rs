@@ -26,8 +26,6 @@ use tokio::sync::watch;
 
 pub struct Node {
     pub config: Config,
-    /// The other regions, as clients are told.
-    pub regions: Vec<Region>,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
     pub presence: Arc<Presence>,
@@ -69,7 +67,7 @@ impl Node {
             id: parts.config.node.id.as_str().into(),
             url: parts.config.node.url.as_deref().map(Arc::from),
             region: parts.region,
-            regions: parts.regions.clone(),
+            regions: parts.regions,
             sharing: parts.sharing,
             sessions: sessions.clone(),
             hub: parts.hub.clone(),
@@ -82,7 +80,6 @@ impl Node {
             metrics: parts.metrics.cluster.clone(),
         });
         Arc::new(Self {
-            regions: parts.regions,
             hub: parts.hub,
             broker: parts.broker,
             presence: parts.presence,

@@ -155,7 +155,7 @@ impl Server {
             plain: self.plain(),
             certificate_sha256: self.certificate_sha256(),
         };
-        demo::router(&demo::PageConfig::new(&places, &self.node.regions))
+        demo::router(&demo::PageConfig::new(&places, &self.node.cluster.regions))
     }
 
     /// Waits until something ends without which the node does not serve.

@@ -1,9 +1,11 @@
 //! What the links tell of the other regions: which are near, and whether any is left.
 
 use super::Cluster;
+use crate::region::link::LinkStates;
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What the links tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,9 +56,7 @@ impl Outlook {
     }
 
     /// Keeps it as the links tell it, for the node's life.
-    pub async fn watch(cluster: Arc<Cluster>) {
-        let Some(links) = cluster.sharing.links() else { return std::future::pending().await };
-        let mut states = links.states();
+    pub async fn watch(cluster: Arc<Cluster>, mut states: watch::Receiver<LinkStates>) {
         loop {
             let view = {
                 let states = states.borrow_and_update();

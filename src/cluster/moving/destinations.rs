@@ -1,8 +1,7 @@
 //! Where each session that leaves a node goes.
 
 use crate::{
-    cluster::Cluster,
-    cluster::{balance, rendezvous, standing::Standing},
+    cluster::{Cluster, balance, rendezvous, standing::Standing},
     registry::Attached,
 };
 use skywave_protocol::frame::SessionId;
@@ -41,7 +40,7 @@ impl Peer {
 }
 
 impl Destinations {
-    /// Where sessions of `node` can go: to `url` if it is given, else to other nodes of the region, as many as have room
+    /// Where sessions of this node can go: to `url` if it is given, else to other nodes of the region, as many as have room
     /// there, else to another region.
     pub fn new(cluster: &Cluster, url: Option<Arc<str>>) -> Self {
         if let Some(url) = url {

@@ -1,7 +1,7 @@
 //! A node with many more sessions than its peers sheds the surplus, little by little.
 
 use super::{RECORDED, TURN, ask, destinations::Destinations, fresh, leaving};
-use crate::{cluster::Cluster, cluster::balance};
+use crate::cluster::{Cluster, balance};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
