@@ -89,7 +89,7 @@ impl Line {
     /// Has a call made after those that came before.
     ///
     /// # Errors
-    /// `Unavailable` when the server cannot be reached, or too many wait.
+    /// `Away` when the server cannot be reached, or too many wait.
     pub fn push(&self, call: Call) -> Result<(), CallError> {
         if !self.pulse.is_available() {
             return Err(CallError::Away);

@@ -14,7 +14,7 @@ pub type Place = (Channel, SessionId);
 /// that is found out, so that who comes meanwhile is claimed behind it.
 ///
 /// # Errors
-/// `Unavailable` when Redis cannot be asked; what was looked at by then is done.
+/// See [`CallError`]; what was looked at by then is done.
 pub async fn release_others<C>(
     redis: &Redis,
     requests: &Requests,

@@ -49,7 +49,7 @@ impl Shared {
     /// Who is on the channel, after all that was called before.
     ///
     /// # Errors
-    /// `Unavailable` when Redis cannot be asked.
+    /// See [`CallError`].
     pub fn list(
         self: &Arc<Self>,
         channel: &Channel,

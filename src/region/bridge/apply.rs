@@ -88,7 +88,7 @@ impl Applying {
     /// Applies `steps` and moves the cursor from `from` to `to`, in one step of Redis.
     ///
     /// # Errors
-    /// `Unavailable`: then it is not known whether it happened; the cursor tells.
+    /// See [`CallError`]: then it is not known whether it happened; the cursor tells.
     pub async fn apply(
         &self,
         partition: u16,
@@ -165,7 +165,7 @@ impl Applying {
     /// Says events on a partition; without any, it only shuts out earlier leaders.
     ///
     /// # Errors
-    /// `Unavailable`: then it is not known whether they were said.
+    /// See [`CallError`]: then it is not known whether they were said.
     pub async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, CallError> {
         let names = &self.local.keys;
         let mut args = [self.region.to_string(), self.token.to_string(), names.event(partition)]
@@ -178,7 +178,7 @@ impl Applying {
     /// Makes a call that fills in a part of a history.
     ///
     /// # Errors
-    /// `Unavailable`: then its outcome is not known.
+    /// See [`CallError`]: then its outcome is not known.
     pub async fn fill(&self, request: Request) -> Result<Filling, CallError> {
         self.ask(request, |words| match words {
             ["look"] => Ok(Filling::Look),
