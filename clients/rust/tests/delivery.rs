@@ -311,10 +311,7 @@ over_both_transports! {
             peer
         });
         let client = client.unwrap();
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         peer.publish().await;
         drop(peer);
         let mut peer = node.accept().await;

@@ -150,10 +150,7 @@ over_both_transports! {
     async fn a_publish_refused_for_the_moment_is_sent_again_where_the_client_goes(kind: TransportKind) {
         let (mut node, mut other) = (Node::start().await, Node::start().await);
         let (client, mut old, _) = node.client(patient(node.options(kind))).await;
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         let first = old.publish().await;
         old.send(ServerFrame::Error(frame::Error::new(Some(first.id), ErrorCode::Unavailable, "away")));
         old.send(ServerFrame::Drain(frame::Drain { after_ms: 0, url: Some(other.url().into()) }));
@@ -277,10 +274,7 @@ over_both_transports! {
         // Half an hour at most, at random.
         silent.send(ServerFrame::Drain(frame::Drain { after_ms: 3_600_000, url: Some(other.url().into()) }));
         beaten_slowly(&mut silent).await;
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         let first = silent.publish().await;
         silent.unsubscribe().await;
         let mut peer = other.accept().await;

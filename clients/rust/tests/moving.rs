@@ -107,10 +107,7 @@ over_both_transports! {
         let mut node = Node::start().await;
         let options = node.options(kind);
         let (client, mut old, _) = node.client(options).await;
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         let first = old.publish().await;
         old.send(drain(None));
         let (mut new, _) = node.welcome().await;
@@ -142,10 +139,7 @@ over_both_transports! {
         let mut node = Node::start().await;
         let options = node.options(kind);
         let (client, mut old, _) = node.client(options).await;
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         let first = old.publish().await;
         // The old connection is kept for the answer to this.
         let asking = tokio::spawn(async move { client.presence("chat:1").await });
@@ -347,10 +341,7 @@ over_both_transports! {
             peer
         });
         let client = client.unwrap();
-        let publishing = tokio::spawn({
-            let client = client.clone();
-            async move { client.publish("chat:1", json("1")).await }
-        });
+        let publishing = publishes(&client);
         peer.publish().await;
         drop(node);
         let (mut peer, connect) = other.welcome().await;

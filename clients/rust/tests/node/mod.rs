@@ -8,6 +8,7 @@ mod peer;
 mod reader;
 mod websocket;
 mod webtransport;
+mod writer;
 
 pub use frames::*;
 pub use peer::Peer;
@@ -25,6 +26,7 @@ use tokio::{
 };
 use websocket::{serve_plain, serve_tls};
 use webtransport::serve_webtransport;
+pub use writer::*;
 
 /// Nothing in a test takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
