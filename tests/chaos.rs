@@ -5,18 +5,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
-#[path = "redis/environment.rs"]
-mod environment;
-#[path = "hostile/world.rs"]
-#[allow(dead_code, reason = "shared with other tests")]
-mod world;
-
 use futures_util::{StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave::server::Server;
 use skywave_client::{
     Backoff, CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Payload, Publication,
     SubscribeOptions, Subscription, TransportChoice, TransportKind,
+};
+use skywave_testing::{
+    environment,
+    node::{self, connect},
+    soon,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,7 +30,6 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use world::soon;
 
 const CLIENTS: [TransportChoice; 6] = [
     TransportChoice::Auto,
@@ -82,13 +80,13 @@ async fn cuts_and_switches_lose_repeat_and_reorder_nothing() {
     let wanted = environment::number("SKYWAVE_CHAOS_CUTS").unwrap_or(300);
     let seed = environment::number("SKYWAVE_CHAOS_SEED").unwrap_or(1);
     let history = [("CHANNELS__CHAT__HISTORY", "100000")];
-    let server = world::start(&history).await;
+    let server = node::start(&history).await;
     let breaks = Arc::new(Breaks { wanted, ..Breaks::default() });
     let begin = Instant::now();
 
     let mut clients = Vec::new();
     for choice in CLIENTS {
-        clients.push(world::connect(options(&server, choice)).await);
+        clients.push(connect(options(&server, choice)).await);
     }
     let (published, goal) = watch::channel(None);
     let mut subscribers = JoinSet::new();

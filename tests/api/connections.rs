@@ -1,6 +1,7 @@
 //! Who finds a connection to the admin listener when many are open.
 
-use crate::world::{World, soon};
+use crate::world::World;
+use skywave_testing::soon;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

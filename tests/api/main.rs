@@ -6,7 +6,5 @@ mod bodies;
 mod commands;
 mod connections;
 mod description;
-mod json_socket;
 mod operation;
-mod token;
 mod world;

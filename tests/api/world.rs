@@ -1,21 +1,13 @@
 //! A node on free ports, requests to its admin listener, and a session that speaks JSON frames.
 
-use crate::{
-    json_socket::JsonSocket,
-    token::{HMAC_SECRET, token},
-};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use skywave::{config::Config, server::Server};
-use std::time::Duration;
+use skywave_testing::{
+    JsonSocket, PATIENCE,
+    node::{self, HMAC_SECRET, token},
+};
 use tokio_tungstenite::tungstenite::Message;
-
-/// Nothing in these tests takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
-}
 
 pub struct World {
     pub server: Server,
@@ -122,16 +114,13 @@ impl World {
 }
 
 fn config(settings: &[(&str, &str)]) -> Config {
-    let fixed = [
+    let usual = [
         ("LISTEN__PUBLIC", ""),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
         ("AUTH__HMAC_SECRET", HMAC_SECRET),
         ("CHANNELS__CHAT__HISTORY", "100"),
         ("CHANNELS__CHAT__PRESENCE", "true"),
     ];
-    let variables = fixed.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
-    Config::load(None, true, variables).unwrap()
+    node::config(&[&usual, settings].concat())
 }
 
 /// A session over WebSocket with JSON frames.

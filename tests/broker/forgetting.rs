@@ -1,6 +1,6 @@
 //! What a broker in memory forgets of its channels, and when.
 
-use super::{channel, head, memory, message, namespaces, offsets, publish};
+use crate::world::{channel, head, memory, message, namespaces, offsets, publish};
 use skywave::{
     broker::{Broker, Publish, ReadFrom, memory::MemoryBroker},
     hub::{Hub, outbox::Outbox},

@@ -4,8 +4,8 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::relay::Relay;
 use crate::world::{Node, run, token};
+use skywave_testing::Relay;
 
 /// What is printed, whatever the exit code is.
 fn printed(output: &Output) -> String {
@@ -62,8 +62,9 @@ async fn json_holds_all_that_was_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_fallback_works_where_udp_is_swallowed() {
     let node = Node::start().await;
-    let relay = Relay::with_silent_udp(node.server.public().unwrap()).await;
-    let output = run(&["doctor", &relay.url(), "--insecure"], &[]).await;
+    let relay = Relay::tcp_and_udp(node.server.public().unwrap().port()).await;
+    relay.set(|weather| weather.udp = false);
+    let output = run(&["doctor", &relay.url("https"), "--insecure"], &[]).await;
     let report = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert_eq!(marks(&report, TRANSPORTS), "✗✗✓✓", "{report}");
@@ -73,8 +74,8 @@ async fn only_the_fallback_works_where_udp_is_swallowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_fallback_works_where_udp_is_not_forwarded() {
     let node = Node::start().await;
-    let relay = Relay::start(node.server.public().unwrap()).await;
-    let output = run(&["doctor", &relay.url(), "--insecure"], &[]).await;
+    let relay = Relay::tcp(node.server.public().unwrap().port()).await;
+    let output = run(&["doctor", &relay.url("https"), "--insecure"], &[]).await;
     let report = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert_eq!(marks(&report, TRANSPORTS), "✗✗✓✓", "{report}");

@@ -6,7 +6,6 @@ mod configuration;
 mod doctor;
 mod publishing;
 mod reaching;
-mod relay;
 mod serving;
 mod subscribing;
 mod tokens;

@@ -55,7 +55,7 @@ async fn input_that_is_not_text_is_refused_by_its_line() {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
     command.args(["pub", "chat:1", "-", "--insecure"]).env_clear().env("SKYWAVE_URL", node.url());
     let output = command.stdin(std::fs::File::open(file.path()).unwrap()).output();
-    let output = crate::world::soon(output).await.unwrap();
+    let output = skywave_testing::soon(output).await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(stderr(&output).contains("line 2 of stdin is not UTF-8"), "{output:?}");
     assert_eq!(offset(String::from_utf8(output.stdout).unwrap().trim_end()), "1");

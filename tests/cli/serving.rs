@@ -1,6 +1,7 @@
 //! What a node that the binary runs tells its operator.
 
-use crate::world::{Running, SECRET, refused, run, skywave, soon, stderr};
+use crate::world::{Running, SECRET, refused, run, skywave, stderr};
+use skywave_testing::soon;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -26,7 +27,7 @@ async fn why_a_token_is_refused_stands_in_the_log_and_nothing_of_the_token() {
 async fn a_node_that_is_told_to_end_exits_with_0() {
     let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
     node.line().await;
-    node.interrupt().await;
+    node.interrupt();
     assert_eq!(node.end().await.code, Some(0));
 }
 
@@ -35,9 +36,9 @@ async fn a_node_that_is_told_to_reload_goes_on() {
     let settings = [("SKYWAVE_AUTH__ANONYMOUS", "true"), ("SKYWAVE_LISTEN__PUBLIC", "")];
     let mut node = Running::start(&["serve"], &[&FREE_PORTS[..], &settings].concat());
     node.line().await;
-    node.signal("-HUP").await;
+    node.signal("-HUP");
     node.told("SIGHUP").await;
-    node.interrupt().await;
+    node.interrupt();
     assert_eq!(node.end().await.code, Some(0));
 }
 

@@ -2,8 +2,9 @@
 use skywave_client::{Json, TransportKind};
 use skywave_protocol::CloseCode;
 
-use crate::relay::Relay;
-use crate::world::{Node, Running, soon, token};
+use crate::world::{Node, Running, token};
+use skywave_testing::Relay;
+use skywave_testing::soon;
 
 /// A subscriber that prints readable lines, once it is subscribed.
 async fn subscriber(node: &Node, more: &[&str]) -> Running {
@@ -95,9 +96,10 @@ async fn history_comes_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_published_during_a_break_is_printed_once_and_in_order() {
     let node = Node::start().await;
-    let relay = Relay::start(node.server.public().unwrap()).await;
+    let port = node.server.public().unwrap().port();
+    let relay = Relay::tcp(port).await;
     let arguments = ["sub", "chat:1", "--insecure", "--transport", "websocket", "--count", "5"];
-    let mut sub = Running::start(&arguments, &[("SKYWAVE_URL", &relay.url())]);
+    let mut sub = Running::start(&arguments, &[("SKYWAVE_URL", &relay.url("https"))]);
     sub.told("subscribed to chat:1").await;
     let client = node.client().await;
     let publish = async |number: u32| {
@@ -105,12 +107,13 @@ async fn what_was_published_during_a_break_is_printed_once_and_in_order() {
     };
     publish(1).await;
     assert!(sub.line().await.ends_with(" local/1 - 1"));
-    relay.close();
+    // Nobody listens there.
+    relay.lead_to(1);
     sub.told("not connected: ").await;
     for number in 2..=4 {
         publish(number).await;
     }
-    relay.open();
+    relay.lead_to(port);
     sub.told("resumed over websocket").await;
     publish(5).await;
     let ended = sub.end().await;
@@ -122,7 +125,7 @@ async fn what_was_published_during_a_break_is_printed_once_and_in_order() {
 async fn ctrl_c_ends_it_well() {
     let node = Node::start().await;
     let sub = subscriber(&node, &[]).await;
-    sub.interrupt().await;
+    sub.interrupt();
     assert_eq!(sub.end().await.code, Some(0));
     while !node.server.node().sessions.is_empty() {
         soon(tokio::task::yield_now()).await;
@@ -139,7 +142,7 @@ async fn it_ends_when_told_to_although_nobody_reads_what_it_prints() {
             soon(client.publish("chat:1", Json::of(&"x".repeat(60_000)).unwrap())).await.unwrap();
         }
         sub.is_stuck().await;
-        sub.signal(signal).await;
+        sub.signal(signal);
         assert_eq!(sub.end_unread().await, Some(0), "{signal}");
     }
 }

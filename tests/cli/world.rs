@@ -1,18 +1,20 @@
 //! The binary as a person runs it, and nodes for it to reach.
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
-use skywave::config::Config;
 use skywave::server::Server;
-use skywave_client::{CertificateCheck, Client, ClientOptions};
+use skywave_client::{Client, TransportChoice};
+use skywave_testing::{
+    eventually,
+    node::{self, connect, options},
+    process::{command, signal},
+    soon,
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// Nothing in these tests takes so long unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the binary with nothing of this process's environment that could configure it.
 pub fn skywave(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
@@ -48,11 +50,6 @@ pub fn token() -> String {
     stdout(&skywave(&arguments, &[("SKYWAVE_AUTH__HMAC_SECRET", SECRET)]))
 }
 
-/// Fails instead of hanging.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
-}
-
 /// A node of this process, on free ports, with the development defaults.
 pub struct Node {
     pub server: Server,
@@ -75,19 +72,12 @@ impl Node {
     }
 
     async fn with(settings: &[(&str, &str)]) -> Self {
-        let defaults = [
-            ("LISTEN__PUBLIC", "localhost:0"),
-            ("LISTEN__PLAIN", "127.0.0.1:0"),
-            ("LISTEN__ADMIN", "127.0.0.1:0"),
-        ];
-        let environment = defaults.iter().chain(settings);
-        let environment = environment.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
-        let server = Server::start(Config::load(None, true, environment).unwrap()).await.unwrap();
+        let server = node::start(&[&[("LISTEN__PUBLIC", "localhost:0")], settings].concat()).await;
         Self { server }
     }
 
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.server.public().unwrap().port())
+        node::url(&self.server)
     }
 
     /// Runs the binary to its end, with this node in its environment.
@@ -101,21 +91,13 @@ impl Node {
     }
 
     pub async fn client(&self) -> Client {
-        let options =
-            ClientOptions { certificate: CertificateCheck::Insecure, ..ClientOptions::new(self.url()) };
-        soon(Client::connect(options)).await.unwrap()
+        connect(options(vec![self.url()], TransportChoice::Auto)).await
     }
 }
 
 /// Runs the binary to its end.
 pub async fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    soon(command(arguments, environment).stdin(Stdio::null()).output()).await.unwrap()
-}
-
-fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_skywave"));
-    command.args(arguments).env_clear().envs(environment.iter().copied()).kill_on_drop(true);
-    command
+    soon(command(arguments, environment.iter().copied()).output()).await.unwrap()
 }
 
 /// The binary while it runs.
@@ -135,7 +117,7 @@ pub struct Ended {
 
 impl Running {
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = command(arguments, environment);
+        let mut command = command(arguments, environment.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -180,14 +162,13 @@ impl Running {
     }
 
     /// Sends what Ctrl-C sends.
-    pub async fn interrupt(&self) {
-        self.signal("-INT").await;
+    pub fn interrupt(&self) {
+        self.signal("-INT");
     }
 
     /// Sends a signal, such as `-HUP`.
-    pub async fn signal(&self, signal: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// Waits until it has a thread that writes into a pipe which is full.
@@ -197,12 +178,7 @@ impl Running {
             let waits_in = std::fs::read_to_string(thread.unwrap().path().join("wchan")).unwrap_or_default();
             waits_in.contains("pipe_write")
         };
-        let stuck = async {
-            while !std::fs::read_dir(&threads).unwrap().any(is_writing) {
-                tokio::task::yield_now().await;
-            }
-        };
-        soon(stuck).await;
+        eventually("it is stuck", async || std::fs::read_dir(&threads).unwrap().any(is_writing)).await;
     }
 
     /// Waits until it ends by itself, and reads nothing that it prints.

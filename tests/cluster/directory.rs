@@ -1,15 +1,14 @@
 //! Which nodes know of which others, and what clients are told of them.
 
 use crate::{
-    process::{self, Process},
-    server::RedisServer,
+    process,
     session::Session,
-    token::token,
-    world::{Node, client, config, eventually, free_url, soon},
+    world::{Node, client, config},
 };
 use serde_json::json;
 use skywave::server::Server;
 use skywave_client::TransportChoice;
+use skywave_testing::{RedisServer, eventually, node::token, process::signal, soon};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -61,7 +60,7 @@ async fn of_two_nodes_with_one_id_the_second_says_what_it_waits_for_and_exits_wi
     Session::open(&a).await.is_served().await;
     // Once the first has left, its id is free.
     soon(a.server.drain()).await;
-    Server::start(config(&redis, "a", &free_url(), "127.0.0.1:0", &[], &[])).await.unwrap();
+    Server::start(config(&redis, "a", "https://localhost", "127.0.0.1:0", &[], &[])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +74,7 @@ async fn a_node_that_waits_for_its_id_ends_when_it_is_told_to() {
         assert!(soon(told.read_line(&mut line)).await.unwrap() > 0, "it has ended");
     }
     redis.kill();
-    process::terminate(&second).await;
+    signal(&second, "-TERM");
     assert!(soon(second.wait()).await.unwrap().success());
 }
 
@@ -99,9 +98,9 @@ async fn why_redis_cannot_be_reached_any_more_stands_in_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_killed_starts_again_with_its_id() {
     let redis = RedisServer::start().await;
-    let mut killed = Process::start(&redis, "a").await;
-    soon(killed.child.kill()).await.unwrap();
-    Process::start(&redis, "a").await;
+    let mut killed = process::start(&redis, "a").await;
+    killed.kill().await;
+    process::start(&redis, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

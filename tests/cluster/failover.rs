@@ -1,15 +1,15 @@
 //! Nodes that cannot serve: their Redis is away, or all other regions are.
 
 use crate::{
-    server::RedisServer,
     session::Session,
-    world::{Node, client, eventually, regions, soon},
+    world::{Node, client, regions},
 };
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave::cluster::outlook::View;
 use skywave_client::TransportChoice;
 use skywave_protocol::{CloseCode, Text};
+use skywave_testing::{RedisServer, eventually, soon};
 use std::time::{Duration, Instant};
 
 const QUICKLY: (&str, &str) = ("FAILOVER__BROKER_AWAY", "500ms");

@@ -1,14 +1,14 @@
 //! A session has one transport among all nodes.
 
 use crate::{
-    server::RedisServer,
     session::Session,
-    world::{Node, eventually, regions},
+    world::{Node, regions},
 };
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave::cluster::scripts::CLAIM;
 use skywave_protocol::CloseCode;
+use skywave_testing::{RedisServer, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_resumes_on_another_node_closes_its_older_transport() {

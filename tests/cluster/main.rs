@@ -5,17 +5,9 @@
 mod directory;
 mod failover;
 mod fencing;
-#[path = "../api/json_socket.rs"]
-mod json_socket;
 mod moving;
-#[path = "../redis/patience.rs"]
-mod patience;
 mod process;
 mod questions;
 mod renewal;
-#[path = "../redis/server.rs"]
-mod server;
 mod session;
-#[path = "../api/token.rs"]
-mod token;
 mod world;

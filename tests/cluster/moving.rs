@@ -1,15 +1,15 @@
 //! Sessions that are moved to other nodes while they are in use.
 
 use crate::{
-    process::{Process, drain},
-    server::RedisServer,
+    process::{self, drain},
     session::Session,
-    world::{Node, client, eventually, soon},
+    world::{Node, client},
 };
 use futures_util::future::join_all;
 use serde_json::json;
 use skywave_client::{ChannelEvent, Client, Json, Status, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::CloseCode;
+use skywave_testing::{RedisServer, eventually, soon};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -309,22 +309,22 @@ async fn a_hot_node_sheds_no_more_sessions_than_others_have_places_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_asked_twice_to_end_closes_what_is_left_with_a_code() {
     let redis = RedisServer::start().await;
-    let mut node = Process::start(&redis, "a").await;
-    let mut sessions = join_all((0..200).map(|_| Session::try_at(node.plain, json!({})))).await;
+    let mut node = process::start(&redis, "a").await;
+    let mut sessions = join_all((0..200).map(|_| Session::try_at(node.plain(), json!({})))).await;
     for session in &mut sessions {
         session.receive("connected").await;
     }
-    node.terminate().await;
+    node.terminate();
     for session in &mut sessions {
         session.receive("drain").await;
     }
-    node.terminate().await;
+    node.terminate();
     for session in &mut sessions {
         assert_eq!(session.end().await, u64::from(CloseCode::Shutdown.code()));
     }
     // Each of them ends its own side.
     drop(sessions);
-    assert_eq!(soon(node.child.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(node.ended().await.code(), Some(0));
 }
 
 /// One of two nodes has all of 130 sessions, and sheds so many percent of them a second.
@@ -358,15 +358,15 @@ async fn a_hot_node_that_sheds_in_many_rounds_sheds_no_more_and_no_less() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_takes_over_from_an_old_one_that_ends_when_all_have_moved() {
     let redis = RedisServer::start().await;
-    let mut blue = Process::start(&redis, "blue").await;
+    let mut blue = process::start(&redis, "blue").await;
     let green = Node::start(&redis, "green").await;
     green.meets(&["blue", "green"]).await;
-    let clients = join_all((0..20).map(|number| blue.client(BOTH[number % 2]))).await;
+    let clients = join_all((0..20).map(|number| process::client(&blue, BOTH[number % 2]))).await;
     let ended = drain(&blue, &["--rate", "50/s", "--wait", "--exit"]).await;
     assert!(ended.status.success(), "{ended:?}");
     let told = String::from_utf8(ended.stdout).unwrap();
     assert!(told.starts_with("20 sessions have moved in "), "{told}");
-    assert_eq!(soon(blue.child.wait()).await.unwrap().code(), Some(0));
+    assert_eq!(blue.ended().await.code(), Some(0));
     assert!(clients.iter().all(|client| node_of(client).as_deref() == Some("green")));
     assert_eq!(green.sessions(), 20);
     green.meets(&["green"]).await;
@@ -375,7 +375,7 @@ async fn a_new_node_takes_over_from_an_old_one_that_ends_when_all_have_moved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_says_what_went_wrong() {
     let redis = RedisServer::start().await;
-    let blue = Process::start(&redis, "blue").await;
+    let blue = process::start(&redis, "blue").await;
     let refused = drain(&blue, &["--sessions", "1"]).await;
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();

@@ -1,15 +1,11 @@
 //! What the HTTP API of one node says and does for all nodes of its region.
 
-use crate::{
-    server::RedisServer,
-    session::Session,
-    token::token,
-    world::{Node, eventually},
-};
+use crate::{session::Session, world::Node};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use skywave::hub::outbox::Outbox;
 use skywave_protocol::{Channel, CloseCode, Encoding};
+use skywave_testing::{RedisServer, eventually, node::token};
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -1,7 +1,8 @@
 //! A session that speaks JSON frames, and stays where it is unless the test moves it.
 
-use crate::{json_socket::JsonSocket, token::token, world::Node};
+use crate::world::Node;
 use serde_json::{Value, json};
+use skywave_testing::{JsonSocket, node::token};
 use std::net::SocketAddr;
 
 pub struct Session {

@@ -1,20 +1,14 @@
 //! Whole nodes on one Redis, clients of them, and requests to their admin listeners.
 
-pub use crate::patience::{eventually, soon};
-
-use crate::{
-    server::RedisServer,
-    token::{HMAC_SECRET, token},
-};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use skywave::{
-    config::Config,
-    redis::Request,
-    server::{Server, StartError},
+use skywave::{config::Config, redis::Request, server::Server};
+use skywave_client::{Client, ClientOptions, TokenSource, TransportChoice};
+use skywave_testing::{
+    Port, RedisServer, eventually,
+    node::{self, HMAC_SECRET, connect, options, token},
+    soon,
 };
-use skywave_client::{CertificateCheck, Client, ClientOptions, TokenSource, TransportChoice};
-use std::{io, net::TcpListener};
 
 /// Another region, as a node is told of it.
 pub struct Other<'a> {
@@ -28,11 +22,6 @@ impl Other<'_> {
         let Self { name, url, .. } = self;
         format!("[[regions]]\nname = \"{name}\"\nredis = \"{}\"\nurl = \"{url}\"\n", self.redis.url())
     }
-}
-
-/// An address at which a node may be started.
-pub fn free_url() -> String {
-    format!("https://localhost:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
 }
 
 /// A node of a region.
@@ -54,29 +43,24 @@ impl Node {
 
     /// A node whose address has a path.
     pub async fn under(path: &str, redis: &RedisServer, id: &str, settings: &[(&str, &str)]) -> Self {
-        for _ in 0..10 {
-            if let Some(node) = Self::at(&(free_url() + path), redis, id, settings, &[]).await {
-                return node;
-            }
-        }
-        panic!("no port is free for both TCP and UDP");
+        // Its own until it listens there.
+        let port = Port::free();
+        Self::at(&(url_at(&port) + path), redis, id, settings, &[]).await
     }
 
-    /// A node at an address, which may have a path, beside other regions; none when another process has taken the port.
-    pub async fn at(
+    /// A node at an address, which may have a path, beside other regions.
+    async fn at(
         url: &str,
         redis: &RedisServer,
         id: &str,
         settings: &[(&str, &str)],
         others: &[Other<'_>],
-    ) -> Option<Self> {
+    ) -> Self {
         let (_, place) = url.split_once("https://localhost").unwrap();
         let port = place.split('/').next().unwrap();
         let place = format!("127.0.0.1{port}");
-        match Server::start(config(redis, id, url, &place, settings, others)).await {
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => None,
-            server => Some(Self { server: server.unwrap(), id: id.to_owned(), url: url.to_owned() }),
-        }
+        let server = Server::start(config(redis, id, url, &place, settings, others)).await.unwrap();
+        Self { server, id: id.to_owned(), url: url.to_owned() }
     }
 
     /// The result of a command of its HTTP API.
@@ -153,22 +137,24 @@ pub async fn regions<const COUNT: usize>(
     settings: &[(&str, &str)],
 ) -> [(RedisServer, Node); COUNT] {
     let redis = join_all(names.map(|_| RedisServer::durable())).await;
-    for _ in 0..10 {
-        let urls = names.map(|_| free_url());
-        let nodes = join_all((0..COUNT).map(async |own| {
-            let others: Vec<_> = (0..COUNT)
-                .filter(|other| *other != own)
-                .map(|other| Other { name: names[other], redis: &redis[other], url: &urls[other] })
-                .collect();
-            let settings = [&[("NODE__REGION", names[own])], settings].concat();
-            Node::at(&urls[own], &redis[own], &format!("{}-1", names[own]), &settings, &others).await
-        }));
-        if let Some(nodes) = nodes.await.into_iter().collect::<Option<Vec<_>>>() {
-            let started: Vec<_> = redis.into_iter().zip(nodes).collect();
-            return started.try_into().ok().unwrap();
-        }
-    }
-    panic!("no ports are free for both TCP and UDP");
+    let ports = names.map(|_| Port::free());
+    let urls = ports.each_ref().map(url_at);
+    let nodes = join_all((0..COUNT).map(async |own| {
+        let others: Vec<_> = (0..COUNT)
+            .filter(|other| *other != own)
+            .map(|other| Other { name: names[other], redis: &redis[other], url: &urls[other] })
+            .collect();
+        let settings = [&[("NODE__REGION", names[own])], settings].concat();
+        Node::at(&urls[own], &redis[own], &format!("{}-1", names[own]), &settings, &others).await
+    }));
+    let nodes = nodes.await;
+    let started: Vec<_> = redis.into_iter().zip(nodes).collect();
+    started.try_into().ok().unwrap()
+}
+
+/// The address of a node that listens on this port.
+fn url_at(port: &Port) -> String {
+    format!("https://localhost:{}", port.number())
 }
 
 /// The variables that configure a node.
@@ -180,26 +166,15 @@ pub fn settings(
     more: &[(&str, &str)],
 ) -> Vec<(String, String)> {
     let redis = redis.url();
-    let fixed = [
+    let usual = [
         ("NODE__ID", id),
         ("NODE__URL", url),
         ("LISTEN__PUBLIC", place),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
-        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
-        ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
         ("AUTH__HMAC_SECRET", HMAC_SECRET),
-        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
-        ("BROKER__KIND", "redis"),
-        ("BROKER__URL", &redis),
         ("CHANNELS__CHAT__HISTORY", "10000"),
         ("DRAIN__DEADLINE", "10s"),
     ];
-    let presence = ["CALL", "CHAT", "DOC", "PRESENCE", "ROOM", "TEST"]
-        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false".to_owned()));
-    let variables = fixed.iter().chain(more);
-    let variables = variables.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
-    presence.into_iter().chain(variables).collect()
+    node::environment(&[&node::WITHOUT_PRESENCE[..], &node::sharing(&redis), &usual, more].concat())
 }
 
 /// The configuration of a node.
@@ -220,7 +195,5 @@ pub fn config(
 pub async fn client(nodes: &[&Node], user: Option<&str>, transport: TransportChoice) -> Client {
     let urls = nodes.iter().map(|node| node.url.clone()).collect();
     let token = user.map_or(TokenSource::None, |user| TokenSource::fixed(token(user)));
-    let certificate = CertificateCheck::Insecure;
-    let options = ClientOptions { urls, transport, token, certificate, ..ClientOptions::new("") };
-    soon(Client::connect(options)).await.unwrap()
+    connect(ClientOptions { token, ..options(urls, transport) }).await
 }

@@ -1,6 +1,6 @@
 //! Bad frames and bad messages, on every transport and in both encodings.
 
-use crate::{target::Target, world::soon};
+use crate::target::Target;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use skywave_client::{
@@ -8,6 +8,7 @@ use skywave_client::{
     transport::{Closed, Connection, DialOptions, Dialer, Lane, Sender},
 };
 use skywave_protocol::ServerFrame;
+use skywave_testing::soon;
 use tokio_tungstenite::tungstenite::{
     Message,
     protocol::frame::{

@@ -1,14 +1,9 @@
 //! TCP connections that speak bad TLS, bad HTTP or a bad WebSocket, or stop in the middle.
 
-use crate::{target::Target, tls, world::soon};
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt, future::select_all};
-use http::Response;
-use http_body_util::Empty;
-use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use crate::target::Target;
 use rustls::pki_types::ServerName;
 use skywave::server::start_drain;
+use skywave_testing::{soon, tls};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -18,16 +13,12 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, protocol::Role},
-};
 
 /// How long the node waits in the tests that are about its patience.
-const TIMEOUT_MS: u64 = 400;
+pub const TIMEOUT_MS: u64 = 400;
 
 /// A connection to the port without TLS.
-async fn plain(target: &Target) -> TcpStream {
+pub async fn plain(target: &Target) -> TcpStream {
     TcpStream::connect(target.plain()).await.unwrap()
 }
 
@@ -43,7 +34,7 @@ async fn encrypted(target: &Target, protocol: &str) -> TlsStream<TcpStream> {
 }
 
 /// Everything until the node closes. A reset is an end like any other.
-async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+pub async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     soon(async {
         let mut chunk = [0; 4096];
@@ -56,7 +47,7 @@ async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 }
 
 /// Sends bytes and reads the answer's head.
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
+pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
     stream.write_all(request).await.unwrap();
     stream.flush().await.unwrap();
     let mut head = Vec::new();
@@ -73,7 +64,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) ->
 }
 
 /// A request for a WebSocket, some of whose lines are replaced.
-fn upgrade(replaced: &[(&str, &str)]) -> Vec<u8> {
+pub fn upgrade(replaced: &[(&str, &str)]) -> Vec<u8> {
     let lines = [
         ("GET", "GET /v1/connect HTTP/1.1"),
         ("Host", "Host: localhost"),
@@ -197,7 +188,7 @@ async fn a_huge_head_is_refused() {
 }
 
 /// Nothing more comes from this side; the node ends it after its timeout, and not much later.
-async fn is_given_up(stream: impl AsyncRead + Unpin) {
+pub async fn is_given_up(stream: impl AsyncRead + Unpin) {
     let since = Instant::now();
     read_to_end(stream).await;
     let waited = since.elapsed();
@@ -291,274 +282,4 @@ fn client_hello() -> Vec<u8> {
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
     hello
-}
-
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HTTP2_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_http2_connection_without_a_session_is_given_up() {
-    let mut target = Target::impatient(TIMEOUT_MS).await;
-    for said in
-        [HTTP2_PREFACE.to_vec(), [HTTP2_PREFACE, HTTP2_SETTINGS].concat(), HTTP2_PREFACE[..10].to_vec()]
-    {
-        let mut stream = plain(&target).await;
-        stream.write_all(&said).await.unwrap();
-        is_given_up(stream).await;
-    }
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http2_pings_without_a_session_do_not_keep_a_connection() {
-    let mut target = Target::impatient(TIMEOUT_MS).await;
-    let (reading, mut writing) = plain(&target).await.into_split();
-    writing.write_all(&[HTTP2_PREFACE, HTTP2_SETTINGS].concat()).await.unwrap();
-    let pinging = tokio::spawn(async move {
-        while writing.write_all(&[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    is_given_up(reading).await;
-    pinging.abort();
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_http2_is_refused() {
-    let mut target = Target::new().await;
-    for garbage in [vec![0xff; 200], vec![0; 200], b"\x00\x40\x01\x01\x04\x00\x00\x00\x01".repeat(20)] {
-        let mut stream = plain(&target).await;
-        stream.write_all(&[HTTP2_PREFACE, HTTP2_SETTINGS, &garbage].concat()).await.unwrap();
-        // Its settings and a GOAWAY.
-        assert!(read_to_end(stream).await.len() < 500);
-    }
-    target.is_unharmed().await;
-}
-
-/// The answer to an extended CONNECT.
-async fn ask_http2(
-    sender: &mut http2::SendRequest<Empty<Bytes>>,
-    path: &str,
-    protocol: &'static str,
-    subprotocol: &str,
-) -> Response<Incoming> {
-    let mut request = http::Request::builder()
-        .method("CONNECT")
-        .uri(format!("http://localhost{path}"))
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-protocol", subprotocol)
-        .body(Empty::new())
-        .unwrap();
-    request.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
-    // The server's settings have to be here first, or extended CONNECT is not allowed yet.
-    soon(async {
-        loop {
-            match sender.send_request(request.clone()).await {
-                Ok(answer) => break answer,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http2_requests_that_are_no_session_get_the_fitting_status() {
-    let mut target = Target::new().await;
-    for (path, protocol, subprotocol, status) in [
-        ("/v1/connect", "websocket", "skywave.v1.msgpack", 200),
-        ("/v1/other", "websocket", "skywave.v1.msgpack", 404),
-        ("/v1/connect", "connect-udp", "skywave.v1.msgpack", 501),
-        ("/v1/connect", "websocket", "chat", 400),
-    ] {
-        let http = http2::Builder::new(TokioExecutor::new());
-        let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let answer = ask_http2(&mut sender, path, protocol, subprotocol).await;
-        assert_eq!(answer.status(), status, "{path} {protocol} {subprotocol}");
-        connection.abort();
-    }
-    target.is_unharmed().await;
-}
-
-type Http2Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// A WebSocket that shares an HTTP/2 connection.
-async fn http2_websocket(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
-    let answer = ask_http2(sender, "/v1/connect", "websocket", "skywave.v1.json").await;
-    let stream = TokioIo::new(soon(hyper::upgrade::on(answer)).await.unwrap());
-    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
-}
-
-/// A session that shares an HTTP/2 connection.
-async fn http2_session(sender: &mut http2::SendRequest<Empty<Bytes>>) -> Http2Socket {
-    let mut socket = http2_websocket(sender).await;
-    soon(socket.send(Message::text(r#"{"connect":{"id":1}}"#))).await.unwrap();
-    socket
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_read_no_answers_hold_up_no_other_on_their_http2_connection() {
-    let mut target = Target::with(&[("LIMITS__OUTBOX_BYTES", "65536")]).await;
-    let mut http = http2::Builder::new(TokioExecutor::new());
-    http.initial_stream_window_size(4096);
-    let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let request = r#"{"unsubscribe":{"id":2,"channel":"chat:1"}}"#;
-    let requests = Message::text(format!("[{}]", [request; 100].join(",")));
-    let mut unread = Vec::new();
-    for _ in 0..6 {
-        let mut socket = http2_session(&mut sender).await;
-        // Until the node takes no more.
-        while tokio::time::timeout(Duration::from_millis(500), socket.send(requests.clone())).await.is_ok() {}
-        unread.push(socket);
-    }
-    let mut socket = http2_session(&mut sender).await;
-    let answer = soon(socket.next()).await.expect("it was closed").unwrap();
-    assert!(answer.to_text().unwrap().starts_with(r#"{"connected""#), "{answer}");
-    connection.abort();
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_so_many_websockets_on_which_nothing_comes_and_no_more() {
-    // Two sessions, which the bystanders have, and twice as many transports and sixteen.
-    let settings = [("LIMITS__SESSIONS_PER_ADDRESS", "2"), ("LIMITS__CONNECT_TIMEOUT", "60s")];
-    let mut target = Target::with(&settings).await;
-    let http = http2::Builder::new(TokioExecutor::new());
-    let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let mut silent = Vec::new();
-    for _ in 0..21 {
-        silent.push(http2_websocket(&mut sender).await);
-    }
-    let (told, ..) = soon(select_all(silent.iter_mut().map(StreamExt::next))).await;
-    let told = told.expect("it was closed without a word").unwrap();
-    assert!(told.to_text().unwrap().contains(r#""code":3006"#), "{told}");
-    connection.abort();
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn http2_connections_that_have_sessions_keep_nobody_else_out() {
-    let mut target = Target::with(&[("LIMITS__HANDSHAKES_PER_SECOND", "1")]).await;
-    let mut open = Vec::new();
-    // Of connections without sessions there may be eight.
-    for _ in 0..9 {
-        let http = http2::Builder::new(TokioExecutor::new());
-        let (mut sender, connection) = http.handshake(TokioIo::new(plain(&target).await)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let mut socket = http2_session(&mut sender).await;
-        let answer = soon(socket.next()).await.expect("it was closed").unwrap();
-        assert!(answer.to_text().unwrap().starts_with(r#"{"connected""#), "{answer}");
-        open.push((connection, socket));
-    }
-    target.is_unharmed().await;
-    open.into_iter().for_each(|(connection, _)| connection.abort());
-}
-
-/// A WebSocket that was opened by hand, without TLS.
-async fn websocket(target: &Target) -> TcpStream {
-    let mut stream = plain(target).await;
-    let head = ask(&mut stream, &upgrade(&[])).await;
-    assert!(head.starts_with("http/1.1 101"), "{head}");
-    stream
-}
-
-/// The code in the first close frame among what a server sent.
-fn close_code(mut bytes: &[u8]) -> Option<u16> {
-    while let [first, length @ 0..=125, rest @ ..] = bytes {
-        let payload = rest.get(..usize::from(*length))?;
-        if *first == 0x88 {
-            return Some(u16::from_be_bytes(payload.get(..2)?.try_into().unwrap()));
-        }
-        bytes = &rest[payload.len()..];
-    }
-    None
-}
-
-/// The next frame of a server, which has less than 126 bytes: how it begins, and what it holds.
-async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
-    soon(async {
-        let mut head = [0; 2];
-        stream.read_exact(&mut head).await.unwrap();
-        let mut payload = vec![0; usize::from(head[1])];
-        stream.read_exact(&mut payload).await.unwrap();
-        (head[0], payload)
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_without_connect_is_closed_with_its_code() {
-    let mut target = Target::impatient(TIMEOUT_MS).await;
-    let stream = websocket(&target).await;
-    assert_eq!(close_code(&read_to_end(stream).await), Some(3004));
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_whose_close_is_answered_is_ended_at_once() {
-    let mut target = Target::impatient(TIMEOUT_MS).await;
-    let mut stream = websocket(&target).await;
-    assert_eq!(frame(&mut stream).await.0, 0x81, "no `disconnect`");
-    let (kind, payload) = frame(&mut stream).await;
-    assert_eq!((kind, &payload[..2]), (0x88, &3004_u16.to_be_bytes()[..]));
-    // The client answers, and leaves it to the server to end the connection (RFC 6455, section 7.1.1).
-    let answered = Instant::now();
-    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0b, 0xbc]).await.unwrap();
-    assert!(read_to_end(stream).await.is_empty());
-    assert!(answered.elapsed() < Duration::from_millis(500), "{:?}", answered.elapsed());
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_websocket_that_only_pings_is_closed_by_the_connect_timeout() {
-    let mut target = Target::impatient(TIMEOUT_MS).await;
-    let (reading, mut writing) = websocket(&target).await.into_split();
-    let pinging = tokio::spawn(async move {
-        while writing.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    is_given_up(reading).await;
-    pinging.abort();
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_announces_too_much_is_refused_with_its_code() {
-    let mut target = Target::new().await;
-    for announced in [1u64 << 20, 1 << 32, (1 << 63) - 1, u64::MAX] {
-        let mut stream = websocket(&target).await;
-        let frame = [&[0x82, 0xff], &announced.to_be_bytes()[..], &[1, 2, 3, 4], b"some of it"].concat();
-        stream.write_all(&frame).await.unwrap();
-        assert_eq!(close_code(&read_to_end(stream).await), Some(3502), "{announced}");
-    }
-    target.is_unharmed().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_websocket_frame_end_the_connection() {
-    let mut target = Target::new().await;
-    for (what, bytes) in [
-        ("no mask", &b"\x81\x02{}"[..]),
-        ("a reserved opcode", b"\x83\x80\x01\x02\x03\x04"),
-        ("a reserved bit", b"\xc1\x80\x01\x02\x03\x04"),
-        ("a fragmented ping", b"\x09\x80\x01\x02\x03\x04"),
-        ("a long ping", b"\x89\xfe\x01\x00\x01\x02\x03\x04"),
-        ("a continuation of nothing", b"\x80\x80\x01\x02\x03\x04"),
-        ("a close code out of bounds", b"\x88\x82\x00\x00\x00\x00\x00\x01"),
-        ("half a close code", b"\x88\x81\x00\x00\x00\x00\x00"),
-    ] {
-        let mut stream = websocket(&target).await;
-        stream.write_all(bytes).await.unwrap();
-        // Bytes behind it, so that nobody waits for the rest of a frame.
-        let _ = stream.write_all(&[0; 300]).await;
-        let answer = read_to_end(stream).await;
-        assert!(answer.len() < 300, "{what}: {} bytes", answer.len());
-    }
-    target.attackers_are_gone().await;
-    target.is_unharmed().await;
 }

@@ -4,9 +4,8 @@
 
 mod frames;
 mod http;
+mod http2;
 mod quic;
 mod streams;
 mod target;
-mod tls;
-mod webtransport;
-mod world;
+mod websocket;

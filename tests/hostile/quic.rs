@@ -1,13 +1,13 @@
 //! UDP packets that are no QUIC, handshakes that stop half-way, and QUIC connections that ask for no session.
 
-use crate::{
-    target::Target,
-    webtransport::{ask, client_config, endpoint, number, quic, request},
-    world::soon,
-};
+use crate::target::Target;
 use quinn::{ConnectionError, Endpoint, TransportConfig, VarInt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave_protocol::framing::read_varint;
+use skywave_testing::{
+    soon,
+    webtransport::{ask, client_config, endpoint, number, quic, request},
+};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

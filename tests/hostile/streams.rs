@@ -1,14 +1,14 @@
 //! WebTransport sessions whose streams and datagrams do what they should not.
 
-use crate::{
-    target::Target,
-    webtransport::{RawSession, RawStream, next_frame, number, request},
-    world::soon,
-};
+use crate::target::Target;
 use quinn::{TransportConfig, VarInt};
 use serde_json::{Map, Value, json};
 use skywave_client::Json;
 use skywave_protocol::{Encoding, framing::FrameBuffer};
+use skywave_testing::{
+    soon,
+    webtransport::{RawSession, RawStream, next_frame, number, request},
+};
 use std::time::Duration;
 
 async fn attacker(target: &Target) -> RawSession {

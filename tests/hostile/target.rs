@@ -1,12 +1,14 @@
 //! The node under attack, and two well-behaved sessions on it that must not notice.
 
-use crate::world::{self, publication, soon};
 use parking_lot::Mutex;
 use skywave::server::Server;
-use skywave_client::{
-    CertificateCheck, Client, ClientOptions, Json, SubscribeOptions, Subscription, TransportChoice,
+use skywave_client::{Client, Json, SubscribeOptions, Subscription, TransportChoice};
+use skywave_testing::{
+    eventually,
+    node::{self, connect, options, publication},
+    soon,
 };
-use std::{net::SocketAddr, panic, sync::Once, time::Duration};
+use std::{net::SocketAddr, panic, sync::Once};
 
 /// Where the node's code panicked; a test's own assertions are no such place.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -29,13 +31,10 @@ impl Target {
 
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         record_panics();
-        let server = world::start(settings).await;
+        let server = node::start(settings).await;
         let mut target = Self { server, bystanders: Vec::new(), published: 0 };
         for transport in [TransportChoice::WebTransport, TransportChoice::WebSocket] {
-            let mut options = ClientOptions::new(target.url());
-            options.transport = transport;
-            options.certificate = CertificateCheck::Insecure;
-            let client = world::connect(options).await;
+            let client = connect(options(vec![target.url()], transport)).await;
             let room = soon(client.subscribe("chat:bystanders", SubscribeOptions::default())).await.unwrap();
             target.bystanders.push((client, room));
         }
@@ -73,24 +72,14 @@ impl Target {
 
     /// Waits until only the bystanders have a session.
     pub async fn attackers_are_gone(&self) {
-        soon(async {
-            while self.server.node().sessions.all().len() > self.bystanders.len() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        let gone = async || self.server.node().sessions.all().len() <= self.bystanders.len();
+        eventually("their end", gone).await;
     }
 
     /// Waits until a counter of refused handshakes has reached `count`.
     pub async fn refused(&self, reason: &str, count: u64) {
         let counter = self.server.node().metrics.handshakes_refused.with_label_values(&[reason]);
-        let counting = async {
-            while counter.get() < count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let counted = tokio::time::timeout(world::PATIENCE, counting).await;
-        assert!(counted.is_ok(), "{} of {count} refused with {reason}", counter.get());
+        eventually(&format!("{count} refused with {reason}"), async || counter.get() >= count).await;
     }
 }
 
@@ -103,7 +92,8 @@ fn record_panics() {
             // The bystanders' WebTransport library panics when its runtime is shut down at a test's end; the node has
             // no part of it but `wtransport-proto`.
             let bystander = place.contains("/wtransport-") && !place.contains("/wtransport-proto-");
-            if !place.starts_with("tests/") && !bystander {
+            let test = place.starts_with("tests/") || place.starts_with("crates/testing/");
+            if !test && !bystander {
                 PANICS.lock().push(place);
             }
             default(info);

@@ -1,11 +1,12 @@
 //! IPv4 and IPv6: whichever of them a client resolves a node's name to, it is let in by every transport.
 
-use crate::{
-    options,
-    world::{self, connect},
-};
+use crate::options;
 use skywave::server::Server;
 use skywave_client::TransportChoice;
+use skywave_testing::{
+    node::{connect, start},
+    soon,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -23,31 +24,31 @@ async fn both_families_reach(server: &Server) {
             let client = connect(options(SocketAddr::new(address, port), transport)).await;
             assert_eq!(peers(server), [address], "{transport:?}");
             client.close().await;
-            world::soon(server.node().sessions.transports.empty()).await;
+            soon(server.node().sessions.transports.empty()).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_on_all_addresses_is_reached_over_ipv4_and_ipv6_and_knows_its_peers_by_their_own_addresses() {
-    let server = world::start(&[("LISTEN__PUBLIC", "[::]:0")]).await;
+    let server = start(&[("LISTEN__PUBLIC", "[::]:0")]).await;
     both_families_reach(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_on_localhost_is_reached_whichever_address_a_client_resolves_it_to() {
-    let server = world::start(&[("LISTEN__PUBLIC", "localhost:0")]).await;
+    let server = start(&[("LISTEN__PUBLIC", "localhost:0")]).await;
     both_families_reach(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_writes_to_localhost_reaches_every_listener_of_a_development_node() {
     let settings = ["LISTEN__PUBLIC", "LISTEN__PLAIN", "LISTEN__ADMIN"].map(|key| (key, "localhost:0"));
-    let server = world::start(&settings).await;
+    let server = start(&settings).await;
     for listener in [server.public(), server.plain(), server.admin()] {
         for address in LOOPBACKS {
             let address = SocketAddr::new(address, listener.unwrap().port());
-            world::soon(tokio::net::TcpStream::connect(address)).await.unwrap();
+            soon(tokio::net::TcpStream::connect(address)).await.unwrap();
         }
     }
 }

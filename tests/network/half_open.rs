@@ -1,7 +1,8 @@
 //! A path that is dead both ways without a word: both ends notice, and nothing is lost when it lives again.
 
-use crate::{World, connect, number, options, receives, world::soon};
+use crate::{World, connect, number, options, receives};
 use skywave_client::{Backoff, Status, SubscribeOptions, TransportChoice};
+use skywave_testing::{eventually, soon};
 use std::time::{Duration, Instant};
 
 pub const HEARTBEAT: [(&str, &str); 5] = [
@@ -29,14 +30,9 @@ async fn both_ends_notice(transport: TransportChoice, name: &str) {
     world.publish("chat:1", number(1)).await;
     receives(&mut room, 1..=1).await;
 
-    soon(async {
-        while pings.get() < LEARNING_PINGS {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    eventually("the pings", async || pings.get() >= LEARNING_PINGS).await;
     let timed_out = node.metrics.sessions_closed.with_label_values(&["3002"]);
-    world.relay.set(|weather| (weather.udp, weather.tcp) = (false, false));
+    world.relay.cut();
     let begin = Instant::now();
     // Published into the dead path, while neither end knows, and after both do.
     world.publish("chat:1", number(2)).await;
@@ -45,24 +41,14 @@ async fn both_ends_notice(transport: TransportChoice, name: &str) {
         .await
         .unwrap();
     let client_noticed = begin.elapsed();
-    soon(async {
-        while !node.sessions.all().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    eventually("the session's end", async || node.sessions.all().is_empty()).await;
     let node_noticed = begin.elapsed();
     assert!(client_noticed < PROMISE, "{client_noticed:?}");
     assert!(node_noticed < PROMISE, "{node_noticed:?}");
-    soon(async {
-        while timed_out.get() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    eventually("the time-out is counted", async || timed_out.get() > 0).await;
     world.publish("chat:1", number(3)).await;
 
-    world.relay.set(|weather| (weather.udp, weather.tcp) = (true, true));
+    world.relay.heal();
     soon(status.wait_for(|status| status.connected().is_some())).await.unwrap();
     world.publish("chat:1", number(4)).await;
     receives(&mut room, 2..=4).await;
@@ -88,12 +74,12 @@ async fn a_short_silence_costs_no_reconnect() {
         let client = world.client(transport).await;
         let channel = if transport == TransportChoice::WebSocket { "chat:1" } else { "chat:2" };
         let mut room = soon(client.subscribe(channel, SubscribeOptions::default())).await.unwrap();
-        world.relay.set(|weather| (weather.udp, weather.tcp) = (false, false));
+        world.relay.cut();
         for count in 1..=10 {
             world.publish(channel, number(count)).await;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        world.relay.set(|weather| (weather.udp, weather.tcp) = (true, true));
+        world.relay.heal();
         receives(&mut room, 1..=10).await;
         assert_eq!(client.connected().unwrap().connects, 1);
     }

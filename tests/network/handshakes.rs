@@ -1,9 +1,9 @@
 //! Many handshakes at once from addresses that nobody answers at.
 
-use crate::{World, webtransport::endpoint, world::soon};
+use crate::World;
 use quinn::TransportConfig;
 use skywave_client::{TransportChoice, TransportKind};
-use std::time::Duration;
+use skywave_testing::{eventually, soon, webtransport::endpoint};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,12 +26,7 @@ async fn when_handshakes_pile_up_clients_prove_their_address_and_still_connect()
     let client = endpoint(TransportConfig::default());
     let connecting: Vec<_> =
         (0..HALF_OPEN).map(|_| client.connect(world.relay.address(), "localhost").unwrap()).collect();
-    soon(async {
-        while retries.get() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    eventually("a retry", async || retries.get() > 0).await;
     let client = world.direct(TransportChoice::WebTransport).await;
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebTransport);
     drop(connecting);

@@ -7,25 +7,18 @@ mod half_open;
 mod handshakes;
 mod paths;
 mod proxies;
-mod relay;
 mod restarts;
 mod streams;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../hostile/tls.rs"]
-mod tls;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../hostile/webtransport.rs"]
-mod webtransport;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../hostile/world.rs"]
-mod world;
 
-use relay::Relay;
 use skywave::{broker::Publish, server::Server};
-use skywave_client::{CertificateCheck, Client, ClientOptions, Json, Payload, Subscription, TransportChoice};
+use skywave_client::{Client, ClientOptions, Json, Payload, Subscription, TransportChoice};
 use skywave_protocol::Channel;
+use skywave_testing::{
+    Relay,
+    node::{self, connect, publication},
+    soon,
+};
 use std::net::SocketAddr;
-use world::{connect, publication, soon};
 
 /// A node and a relay before it.
 struct World {
@@ -35,8 +28,8 @@ struct World {
 
 impl World {
     async fn new(settings: &[(&str, &str)]) -> Self {
-        let server = world::start(settings).await;
-        let relay = Relay::start(server.public().unwrap()).await;
+        let server = node::start(settings).await;
+        let relay = Relay::tcp_and_udp(server.public().unwrap().port()).await;
         Self { server, relay }
     }
 
@@ -59,10 +52,7 @@ impl World {
 }
 
 fn options(address: SocketAddr, transport: TransportChoice) -> ClientOptions {
-    let mut options = ClientOptions::new(format!("https://{address}"));
-    options.transport = transport;
-    options.certificate = CertificateCheck::Insecure;
-    options
+    node::options(vec![format!("https://{address}")], transport)
 }
 
 fn number(number: u64) -> Json {

@@ -1,11 +1,10 @@
 //! Paths that change, are blocked, or lose and reorder packets.
 
-use crate::{
-    World, number, options, receives, streams::ChannelStream, webtransport::RawSession, world::soon,
-};
+use crate::{World, number, options, receives, streams::ChannelStream};
 use quinn::TransportConfig;
 use serde_json::json;
 use skywave_client::{Client, SubscribeOptions, TransportChoice, TransportKind};
+use skywave_testing::{soon, webtransport::RawSession};
 use std::{
     net::IpAddr,
     time::{Duration, Instant},

@@ -1,14 +1,14 @@
 //! A proxy that closes what was silent for a while, or a path that forgets it: the session's heartbeat learns to come before.
 
-use crate::{
-    World, connect, options,
-    webtransport::{RawSession, RawStream},
-    world::soon,
-};
+use crate::{World, connect, options};
 use quinn::TransportConfig;
 use serde_json::{Value, json};
 use skywave_client::{Backoff, Network, TransportChoice};
 use skywave_protocol::Text;
+use skywave_testing::{
+    eventually, soon,
+    webtransport::{RawSession, RawStream},
+};
 use std::time::Duration;
 
 /// The first pauses survive the proxy, and the longest does not.
@@ -30,16 +30,9 @@ async fn a_session_behind_a_proxy_that_closes_what_is_silent_is_cut_once_and_the
     options.network = Network { kind: Text::new("cellular").ok(), background: Some(true) };
     let client = connect(options).await;
 
-    soon(async {
-        while cuts.get() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let sent = pings.get();
-        while pings.get() < sent + PINGS && cuts.get() == 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    eventually("a cut", async || cuts.get() > 0).await;
+    let sent = pings.get();
+    eventually("more pings", async || pings.get() >= sent + PINGS || cuts.get() > 1).await;
     assert_eq!(cuts.get(), 1);
     assert!(client.connected().unwrap().resumed);
 }
@@ -65,12 +58,7 @@ async fn a_path_that_dies_in_a_pause_longer_than_quic_allows_counts_as_cut_and_t
     let (session, _control, connected) = connect_raw(&world, &connect).await;
     world.relay.set(|weather| weather.udp = false);
     soon(session.quic.closed()).await;
-    soon(async {
-        while closed.with_label_values(&["cut"]).get() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    eventually("the cut", async || closed.with_label_values(&["cut"]).get() > 0).await;
     world.relay.set(|weather| weather.udp = true);
     let resume = json!({"connect": {"id": 1, "resume": connected["resume"]}});
     let (_session, _control, again) = connect_raw(&world, &resume).await;

@@ -1,8 +1,9 @@
 //! A node that is gone without a word and is there again at once, at the same address.
 
-use crate::{World, webtransport::RawSession, world, world::soon};
+use crate::World;
 use quinn::{ConnectionError, TransportConfig};
 use serde_json::json;
+use skywave_testing::{node::start, soon, webtransport::RawSession};
 use std::future::ready;
 
 const SECRET: &str = "a secret of all nodes, 32 bytes and more";
@@ -21,7 +22,7 @@ async fn who_sends_to_a_node_that_was_started_again_learns_at_once_that_its_conn
     let address = server.public().unwrap().to_string();
     soon(server.drain_until(ready(()))).await.unwrap();
     settings.push(("LISTEN__PUBLIC", &address));
-    let _server = world::start(&settings).await;
+    let _server = start(&settings).await;
     relay.set(|weather| weather.udp_replies = true);
 
     control.send(&json!({"publish": {"id": 2, "channel": "chat:1", "data": 1}})).await;

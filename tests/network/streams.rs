@@ -1,16 +1,14 @@
 //! Peers that grant the node few streams, or do not read them.
 
-use crate::{
-    World,
-    half_open::HEARTBEAT,
-    number,
-    webtransport::{RawSession, next_frame},
-    world::soon,
-};
+use crate::{World, half_open::HEARTBEAT, number};
 use quinn::{ReadError, RecvStream, TransportConfig, VarInt};
 use serde_json::json;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
 use skywave_protocol::framing::FrameBuffer;
+use skywave_testing::{
+    eventually, soon,
+    webtransport::{RawSession, next_frame},
+};
 use std::time::Duration;
 
 const MAX_FRAME_BYTES: usize = 1 << 20;
@@ -156,12 +154,7 @@ async fn a_peer_that_reads_nothing_any_more_is_given_up_where_publications_come_
     let mut control = session.connect(json!({})).await;
     control.send(&json!({"subscribe": {"id": 2, "channel": "chat:1", "history": 20}})).await;
     // Its QUIC goes on to acknowledge, with nobody behind it.
-    soon(async {
-        while !world.server.node().sessions.all().is_empty() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    eventually("the session's end", async || world.server.node().sessions.all().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

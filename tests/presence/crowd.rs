@@ -1,9 +1,6 @@
 //! The presence of a node without clients: its sessions come and go when they are told to.
 
-use crate::{
-    server::RedisServer,
-    world::{config, soon},
-};
+use crate::world::config;
 use skywave::{
     broker::BrokerError,
     claim::Claim,
@@ -19,6 +16,7 @@ use skywave_protocol::{
     Channel, Text,
     frame::{Members, SessionId},
 };
+use skywave_testing::{RedisServer, soon};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},

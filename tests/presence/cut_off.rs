@@ -2,11 +2,10 @@
 
 use crate::{
     crowd::{Crowd, named},
-    relay::Relay,
-    server::RedisServer,
-    world::{AT_ONCE, Watcher, eventually, node, room, set},
+    world::{AT_ONCE, Watcher, node, room, set},
 };
 use skywave::{presence::Stay, server::Server};
+use skywave_testing::{RedisServer, Relay, eventually};
 use std::slice;
 
 const QUICK: [(&str, &str); 2] = [AT_ONCE, ("CHANNELS__CHAT__PRESENCE_GRACE", "200ms")];
@@ -24,8 +23,8 @@ struct Scene {
 impl Scene {
     async fn begin() -> Self {
         let redis = RedisServer::start().await;
-        let path = Relay::start(redis.port()).await;
-        let cut_off = Crowd::by("one", &path.url(), &redis, &QUICK).await;
+        let path = Relay::tcp(redis.port()).await;
+        let cut_off = Crowd::by("one", &path.url("redis"), &redis, &QUICK).await;
         let other = Crowd::by("other", &redis.url(), &redis, &QUICK).await;
         let third = node(&redis).await;
         let watcher = Watcher::on(&third).await;

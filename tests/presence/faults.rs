@@ -2,11 +2,10 @@
 
 use crate::{
     crowd::{Crowd, named},
-    relay::Relay,
-    server::RedisServer,
-    world::{AT_ONCE, Guest, Watcher, are_back, eventually, node, room, set, soon},
+    world::{AT_ONCE, Guest, Watcher, are_back, node, room, set},
 };
 use skywave::server::Server;
+use skywave_testing::{RedisServer, Relay, eventually, soon};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,16 +58,16 @@ async fn who_subscribes_just_after_redis_was_flushed_knows_everyone() {
 async fn members_of_a_node_that_takes_longer_than_its_lease_to_say_them_again_are_back() {
     const MEMBERS: u64 = 7_000;
     let redis = RedisServer::start().await;
-    let path = Relay::start(redis.port()).await;
+    let path = Relay::tcp(redis.port()).await;
     let here = node(&redis).await;
     let _watcher = Watcher::on(&here).await;
-    let crowd = Crowd::by("large", &path.url(), &redis, &[AT_ONCE]).await;
+    let crowd = Crowd::by("large", &path.url("redis"), &redis, &[AT_ONCE]).await;
     let _stays: Vec<_> = (0..MEMBERS).map(|number| crowd.arrives(&format!("session {number}"))).collect();
     crowd.is_answered().await;
     let room = room(&redis).await;
     assert_eq!(redis.run::<u64>(&format!("HLEN {room}")).await, MEMBERS + 1);
     // 28 calls, half a second each; the lease is 10 s.
-    path.delay(Duration::from_millis(250));
+    path.set(|weather| weather.delay = Duration::from_millis(250));
     redis.run::<()>("FLUSHALL").await;
     let mut most = 0;
     eventually("their return", async || {

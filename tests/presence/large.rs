@@ -2,14 +2,14 @@
 
 use crate::{
     crowd::Crowd,
-    server::RedisServer,
-    world::{AT_ONCE, Guest, TRANSPORTS, Watcher, eventually, node, set, soon},
+    world::{AT_ONCE, Guest, TRANSPORTS, Watcher, node, set},
 };
 use futures_util::StreamExt;
 use redis::aio::PubSub;
 use skywave::presence::{MAX_MEMBERS, Stay};
 use skywave_client::{Encoding, PresenceChanged};
 use skywave_protocol::ServerFrame;
+use skywave_testing::{RedisServer, eventually, soon};
 use std::slice;
 
 const MEMBERS: u64 = 10_000;

@@ -2,11 +2,10 @@
 
 use crate::{
     crowd::{Crowd, named},
-    relay::Relay,
-    server::RedisServer,
-    world::{AT_ONCE, Watcher, eventually, node, node_with, soon},
+    world::{AT_ONCE, Watcher, node, node_with},
 };
 use futures_util::future::{join_all, try_join_all};
+use skywave_testing::{RedisServer, Relay, eventually, soon};
 use std::time::Duration;
 
 const MEMBERS: usize = 1_000;
@@ -77,8 +76,8 @@ async fn who_subscribes_while_others_come_and_go_misses_none_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_listed_before_nothing_was_heard_and_left_meanwhile_is_no_ghost() {
     let redis = RedisServer::start().await;
-    let path = Relay::start(redis.port()).await;
-    let here = node_with(&redis, &[AT_ONCE, ("BROKER__URL", &path.url())]).await;
+    let path = Relay::tcp(redis.port()).await;
+    let here = node_with(&redis, &[AT_ONCE, ("BROKER__URL", &path.url("redis"))]).await;
     let crowd = Crowd::on(&redis, &[AT_ONCE]).await;
     let mut first = Watcher::on(&here).await;
     first.sees(&[]).await;

@@ -1,19 +1,23 @@
 //! Nodes that are gone without a farewell, and what becomes of their members.
 
-use crate::{
-    process::Process,
-    server::RedisServer,
-    world::{
-        AT_ONCE, Guest, TRANSPORTS, WEBSOCKET, Watcher, client_in_the_foreground, client_of, eventually,
-        node, set, url,
-    },
+use crate::world::{
+    AT_ONCE, Guest, TRANSPORTS, WEBSOCKET, Watcher, client_in_the_foreground, client_of, node, process, set,
 };
+use skywave_testing::{Process, RedisServer, eventually, node::url, soon};
 use std::time::{Duration, Instant};
+
+/// How many pings a node has sent.
+async fn pings(process: &Process) -> u64 {
+    let metrics = soon(reqwest::get(format!("http://{}/metrics", process.admin()))).await.unwrap();
+    let metrics = soon(metrics.text()).await.unwrap();
+    let of_transports = metrics.lines().filter(|line| line.starts_with("skywave_pings_total{"));
+    of_transports.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_killed_node_leave_together_after_its_lease_unless_they_resumed_elsewhere() {
     let redis = RedisServer::start().await;
-    let mut process = Process::start(&redis, &[AT_ONCE]).await;
+    let mut process = process(&redis, &[AT_ONCE]).await;
     let others = [node(&redis).await, node(&redis).await];
     let (mut leaving, mut resuming) = (Vec::new(), Vec::new());
     for transport in TRANSPORTS {
@@ -45,7 +49,7 @@ async fn members_of_a_killed_node_leave_together_after_its_lease_unless_they_res
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_in_the_foreground_of_a_node_that_falls_silent_move_before_its_lease_ends() {
     let redis = RedisServer::start().await;
-    let process = Process::start(&redis, &[AT_ONCE, ("HEARTBEAT__FOREGROUND_MAX", "5s")]).await;
+    let process = process(&redis, &[AT_ONCE, ("HEARTBEAT__FOREGROUND_MAX", "5s")]).await;
     let other = node(&redis).await;
     let staying = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
     let mut moving = Vec::new();
@@ -57,9 +61,9 @@ async fn sessions_in_the_foreground_of_a_node_that_falls_silent_move_before_its_
     let moved: Vec<_> = moving.iter().map(Guest::session).collect();
     watcher.sees(&[&moved[..], &[staying.session()]].concat()).await;
     // The second ping of each told what the path is like, and was received: there is a third.
-    eventually("the pings", async || process.pings().await >= 6).await;
+    eventually("the pings", async || pings(&process).await >= 6).await;
     // Its connections stay open, and nothing comes any more.
-    process.signal("-STOP");
+    process.freeze();
     assert_eq!(watcher.next().await, (set(&[]), set(&[staying.session()]), 3));
     assert_eq!(watcher.asks().await, (set(&[&moved[..], &[watcher.session()]].concat()), 3));
 }
@@ -67,21 +71,21 @@ async fn sessions_in_the_foreground_of_a_node_that_falls_silent_move_before_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_slept_longer_than_its_lease_brings_its_members_back() {
     let redis = RedisServer::start().await;
-    let process = Process::start(&redis, &[AT_ONCE]).await;
+    let process = process(&redis, &[AT_ONCE]).await;
     let other = node(&redis).await;
     let guest = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
     let mut watcher = Watcher::on(&other).await;
-    process.signal("-STOP");
+    process.freeze();
     let sleeper = set(&[guest.session()]);
     assert_eq!(watcher.next().await, (set(&[]), sleeper.clone(), 1));
-    process.signal("-CONT");
+    process.thaw();
     assert_eq!(watcher.next().await, (sleeper, set(&[]), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_killed_node_leave_though_the_clock_of_redis_was_set_back() {
     let redis = RedisServer::with_clock().await;
-    let mut process = Process::start(&redis, &[AT_ONCE]).await;
+    let mut process = process(&redis, &[AT_ONCE]).await;
     let other = node(&redis).await;
     let guest = Guest::of(client_of(vec![process.url()], WEBSOCKET).await).await;
     let mut watcher = Watcher::on(&other).await;

@@ -10,11 +10,5 @@ mod lists;
 mod lost_nodes;
 mod nodes;
 mod parts;
-mod process;
 mod regions;
-#[allow(dead_code, reason = "this test binary uses a part")]
-#[path = "../regions/relay.rs"]
-mod relay;
-#[path = "../redis/server.rs"]
-mod server;
 mod world;

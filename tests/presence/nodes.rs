@@ -2,10 +2,10 @@
 
 use crate::{
     crowd::{Crowd, named},
-    server::RedisServer,
-    world::{Guest, TRANSPORTS, WEBSOCKET, Watcher, client, eventually, node, node_with, session, set, soon},
+    world::{Guest, TRANSPORTS, WEBSOCKET, Watcher, client, node, node_with, session, set},
 };
 use skywave_client::SubscribeOptions;
+use skywave_testing::{RedisServer, eventually, soon};
 
 /// A short absence is told after 100 ms.
 const SHORT: [(&str, &str); 2] =

@@ -2,15 +2,12 @@
 
 use crate::{
     crowd::{Crowd, named},
-    relay::Relay,
-    server::RedisServer,
-    world::{
-        AT_ONCE, Guest, WEBSOCKET, Watcher, are_back, client, eventually, node, node_with, room, set, soon,
-    },
+    world::{AT_ONCE, Guest, WEBSOCKET, Watcher, are_back, client, node, node_with, room, set},
 };
 use futures_util::future::join_all;
 use skywave::presence::redis::scripts::MEMBERS;
 use skywave_client::{Client, SubscribeOptions, Subscription};
+use skywave_testing::{RedisServer, Relay, eventually, soon};
 use std::time::Duration;
 
 /// The partition of `chat:1` and `chat:5`; those of others come before it and behind it.
@@ -112,8 +109,8 @@ async fn a_channel_that_cannot_be_compared_has_no_other_compared_again() {
 async fn members_of_a_node_that_takes_longer_than_its_lease_to_compare_stay() {
     const CHANNELS: u64 = 1_800;
     let redis = RedisServer::start().await;
-    let path = Relay::start(redis.port()).await;
-    let settings = [AT_ONCE, ("BROKER__URL", &path.url()), ("LIMITS__CHANNELS_PER_SESSION", "1000")];
+    let path = Relay::tcp(redis.port()).await;
+    let settings = [AT_ONCE, ("BROKER__URL", &path.url("redis")), ("LIMITS__CHANNELS_PER_SESSION", "1000")];
     let slow = node_with(&redis, &settings).await;
     let other = node(&redis).await;
     let (guest, mut watcher) = (Guest::on(&slow).await, Watcher::on(&other).await);
@@ -125,7 +122,7 @@ async fn members_of_a_node_that_takes_longer_than_its_lease_to_compare_stay() {
     }
     let before = redis.calls("hlen").await;
     // 64 channels take half a second; the lease is 10 s.
-    path.delay(Duration::from_millis(250));
+    path.set(|weather| weather.delay = Duration::from_millis(250));
     redis.run::<u64>("CLIENT KILL TYPE pubsub").await;
     eventually("the comparison", async || redis.calls("hlen").await >= before + CHANNELS).await;
     watcher.is_told_first_of_one_who_comes(&other, 3).await;

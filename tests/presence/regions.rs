@@ -3,12 +3,11 @@
 use crate::{
     crowd::{Crowd, address, named},
     parts::{ITS_PARTITION, others_can_be_asked, others_cannot_be_asked},
-    relay::Relay,
-    server::RedisServer,
-    world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, eventually, node, node_of_regions, set},
+    world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, node, node_of_regions, set},
 };
 use skywave::{metrics::Metrics, presence::mirror::Mirror, redis::Redis, region::Remote};
 use skywave_protocol::Text;
+use skywave_testing::{RedisServer, Relay, eventually};
 use std::{slice, time::Duration};
 use tokio::task::JoinSet;
 
@@ -57,12 +56,12 @@ impl Link {
 
     async fn not_mirrored() -> Self {
         let (eu, us) = (RedisServer::start().await, RedisServer::start().await);
-        let path = Relay::start(us.port()).await;
+        let path = Relay::tcp(us.port()).await;
         Self { eu, us, path, tasks: JoinSet::new() }
     }
 
     async fn begin(&mut self, patience: Duration) {
-        let (from, to) = (self.path.url(), self.eu.url());
+        let (from, to) = (self.path.url("redis"), self.eu.url());
         self.mirror("us", &from, &to, patience).await;
     }
 
@@ -185,7 +184,7 @@ async fn members_of_a_region_come_over_a_path_that_carries_little() {
     let _stays: Vec<_> = (0..MEMBERS).map(|number| us.arrives(&format!("session {number}"))).collect();
     us.is_answered().await;
     // Some seven seconds for all of them.
-    link.path.narrow(50_000);
+    link.path.set(|weather| weather.rate = Some(50_000));
     link.begin(Duration::from_secs(30)).await;
     let eu = node(&link.eu).await;
     let watcher = Watcher::on(&eu).await;
@@ -218,7 +217,7 @@ async fn what_changed_while_the_link_was_cut_is_told_when_it_heals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_do_not_cross_again_while_others_come_and_go() {
     let link = Link::start(Duration::from_secs(30)).await;
-    link.path.delay(Duration::from_millis(100));
+    link.path.set(|weather| weather.delay = Duration::from_millis(100));
     let us = Crowd::on(&link.us, &QUICK).await;
     let eu = node(&link.eu).await;
     let mut watcher = Watcher::on(&eu).await;
@@ -244,7 +243,7 @@ async fn members_do_not_cross_again_while_others_come_and_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_amiss_in_a_mirror_is_found_while_others_come_and_go() {
     let link = Link::start(Duration::from_secs(30)).await;
-    link.path.delay(Duration::from_millis(100));
+    link.path.set(|weather| weather.delay = Duration::from_millis(100));
     let us = Crowd::on(&link.us, &QUICK).await;
     let eu = node(&link.eu).await;
     let mut watcher = Watcher::on(&eu).await;

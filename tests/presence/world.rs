@@ -1,50 +1,47 @@
 //! Whole nodes on one Redis, clients of them, and what a subscriber is told of presence.
 
-use crate::server::{PATIENCE, RedisServer};
 use futures_util::future::join_all;
-use skywave::{
-    config::Config,
-    server::{Server, StartError},
-};
+use skywave::{config::Config, server::Server};
 use skywave_client::{
-    CertificateCheck, ChannelEvent, Client, ClientOptions, Network, PresenceChanged, SubscribeOptions,
-    Subscription, TransportChoice,
+    ChannelEvent, Client, ClientOptions, Network, PresenceChanged, SubscribeOptions, Subscription,
+    TransportChoice,
 };
 use skywave_protocol::frame::{Member, SessionId};
-use std::{collections::BTreeSet, io, io::Write, time::Duration};
+use skywave_testing::{
+    PATIENCE, Process, RedisServer, eventually,
+    node::{self, connect, options, url},
+    soon,
+};
+use std::{collections::BTreeSet, io::Write};
 
 pub const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
 pub const WEBSOCKET: TransportChoice = TransportChoice::WebSocket;
 /// Changes are told at once.
 pub const AT_ONCE: (&str, &str) = ("CHANNELS__CHAT__PRESENCE_BATCH", "0s");
 
-/// The settings of a node on `redis`, as its environment.
-pub fn environment(redis: &RedisServer, more: &[(&str, &str)]) -> Vec<(String, String)> {
-    let url = redis.url();
-    let settings = [
-        ("LISTEN__PUBLIC", "127.0.0.1:0"),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
-        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
-        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
-        ("BROKER__KIND", "redis"),
-        ("BROKER__URL", &url),
+/// The keys of a node on `redis`, and more.
+fn settings<'a>(redis: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let usual = [
         ("BROKER__PARTITIONS", "4"),
         ("CHANNELS__CHAT__PRESENCE", "true"),
         ("DRAIN__DEADLINE", "2s"),
         // The presence lease follows it: this one's is the shortest, 10 s.
         ("HEARTBEAT__FOREGROUND_MAX", "1s"),
     ];
-    let settings = settings.iter().chain(more);
-    settings.map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned())).collect()
+    [&node::sharing(redis)[..], &usual, more].concat()
 }
 
 pub fn config(redis: &RedisServer, more: &[(&str, &str)]) -> Config {
-    Config::load(None, true, environment(redis, more)).unwrap()
+    node::config(&settings(&redis.url(), more))
 }
 
 pub async fn node_with(redis: &RedisServer, more: &[(&str, &str)]) -> Server {
-    start(config(redis, more)).await
+    Server::start(config(redis, more)).await.unwrap()
+}
+
+/// A node in a process of its own.
+pub async fn process(redis: &RedisServer, more: &[(&str, &str)]) -> Process {
+    Process::serve(node::environment(&settings(&redis.url(), more))).await
 }
 
 /// A node of a region that tells changes at once, and knows other regions by the URLs of their Redis.
@@ -54,28 +51,14 @@ pub async fn node_of_regions(redis: &RedisServer, region: &str, others: &[(&str,
         writeln!(file, "[[regions]]\nname = \"{name}\"\nredis = \"{url}\"\nurl = \"https://localhost:1\"")
             .unwrap();
     }
-    let settings = environment(redis, &[AT_ONCE, ("NODE__REGION", region)]);
-    start(Config::load(Some(file.path()), true, settings).unwrap()).await
-}
-
-async fn start(config: Config) -> Server {
-    for _ in 0..10 {
-        match Server::start(config.clone()).await {
-            // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-            started => return started.unwrap(),
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
+    let own = redis.url();
+    let environment = node::environment(&settings(&own, &[AT_ONCE, ("NODE__REGION", region)]));
+    Server::start(Config::load(Some(file.path()), true, environment).unwrap()).await.unwrap()
 }
 
 /// A node that tells changes at once.
 pub async fn node(redis: &RedisServer) -> Server {
     node_with(redis, &[AT_ONCE]).await
-}
-
-pub fn url(server: &Server) -> String {
-    format!("https://localhost:{}", server.public().unwrap().port())
 }
 
 pub async fn client_of(urls: Vec<String>, transport: TransportChoice) -> Client {
@@ -88,9 +71,7 @@ pub async fn client_in_the_foreground(urls: Vec<String>, transport: TransportCho
 }
 
 async fn client_with(urls: Vec<String>, transport: TransportChoice, network: Network) -> Client {
-    let certificate = CertificateCheck::Insecure;
-    let options = ClientOptions { urls, transport, certificate, network, ..ClientOptions::new("") };
-    soon(Client::connect(options)).await.unwrap()
+    connect(ClientOptions { network, ..options(urls, transport) }).await
 }
 
 pub async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
@@ -250,20 +231,6 @@ pub async fn room(redis: &RedisServer) -> String {
         }
     }
     panic!("nobody is there");
-}
-
-/// Fails instead of hanging.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(2 * PATIENCE, future).await.expect("it takes too long")
-}
-
-/// Waits for what no event tells.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
-    while !is_so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Waits until Redis knows so many members, be it again.

@@ -1,12 +1,8 @@
 //! A Redis whose clock jumps: it changes nothing about order, sessions and who is there.
 
-use crate::{
-    nodes::{client, config_on, json, node_of, number, subscribe},
-    patience::{eventually, soon},
-    server::RedisServer,
-    world::Node,
-};
+use crate::nodes::{client, config_on, json, node_of, number, subscribe};
 use skywave_client::{ChannelEvent, SubscribeOptions, TransportChoice};
+use skywave_testing::{RedisServer, eventually, node::broker::Node, soon};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How far ahead of ours the clock is, in seconds, one after the other: less than the log is kept.

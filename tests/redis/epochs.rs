@@ -1,12 +1,12 @@
 //! A Redis that lost data, or may have lost it, is told by a new epoch.
 
-use crate::{
-    server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets},
-};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use skywave::broker::{Broker, ReadFrom, redis::epoch::is_later};
 use skywave_protocol::{Channel, Position, frame::GapReason};
+use skywave_testing::{
+    RedisServer, eventually,
+    node::broker::{Node, at, channel, message, offsets},
+};
 use std::collections::HashSet;
 
 /// The one loss of which a reader at `position` is told.

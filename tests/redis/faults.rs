@@ -1,15 +1,16 @@
 //! Connections that break, and a Redis that does not answer.
 
-use crate::{
-    server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets, settings, soon},
-};
 use skywave::{
     broker::{Broker, BrokerError, Publish, ReadFrom},
     metrics::Metrics,
     redis::Redis,
 };
 use skywave_protocol::{Json, Text, frame::GapReason};
+use skywave_testing::{
+    RedisServer, eventually,
+    node::broker::{Node, at, channel, message, offsets, settings},
+    soon,
+};
 use std::{
     fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
@@ -246,7 +247,7 @@ async fn who_was_told_that_more_is_to_come_reads_again_though_another_region_is_
 /// nothing ever does.
 async fn reads_again_when_all_of_us_has_come(regions: &[&str]) {
     let server = RedisServer::start().await;
-    let mut settings = crate::world::settings(&server);
+    let mut settings = settings(&server);
     for region in regions {
         let redis = Redis::connect(&settings.address, region, Metrics::new().unwrap().redis).await.unwrap();
         settings.options.others.insert(Text::new(*region).unwrap(), redis);

@@ -1,12 +1,6 @@
 //! A cluster whose masters fail, and whose slots move.
 
-use crate::{
-    cluster::{RedisCluster, close_slot, move_keys, open_slot},
-    nodes::{self, client, config_on, node_of, read_on, subscribe},
-    patience::{eventually, soon},
-    server::RedisServer,
-    world::{Node, message, settings_at, settings_in},
-};
+use crate::nodes::{self, client, config_on, node_of, read_on, subscribe};
 use futures_util::future::join_all;
 use skywave::{
     broker::{Accepted, Broker, redis::events},
@@ -14,6 +8,13 @@ use skywave::{
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::{Channel, Json, Text, frame::Event};
+use skywave_testing::{
+    RedisCluster, RedisServer,
+    cluster::{close_slot, move_keys, open_slot},
+    eventually,
+    node::broker::{Node, message, settings_at, settings_in},
+    soon,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::{

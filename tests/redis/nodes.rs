@@ -1,20 +1,16 @@
 //! Whole nodes on one Redis, and clients of them.
 
-use crate::{
-    server::RedisServer,
-    world::{eventually, soon},
-};
-use skywave::{
-    config::Config,
-    server::{Server, StartError},
-};
+use skywave::{config::Config, server::Server};
 use skywave_client::{
-    CertificateCheck, ChannelEvent, Client, ClientOptions, Json, Publication, SubscribeOptions, Subscription,
-    TransportChoice,
+    ChannelEvent, Client, Json, Publication, SubscribeOptions, Subscription, TransportChoice,
 };
 use skywave_protocol::frame::{Gap, GapReason};
+use skywave_testing::{
+    RedisServer, eventually,
+    node::{self, connect, options, url},
+    soon,
+};
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,20 +30,8 @@ pub fn config_on(url: &str) -> Config {
 
 /// With some keys set besides, as by environment.
 pub fn config_with(url: &str, settings: &[(&str, &str)]) -> Config {
-    let usual = [
-        ("LISTEN__PUBLIC", "127.0.0.1:0"),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
-        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
-        ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
-        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share"),
-        ("BROKER__KIND", "redis"),
-        ("BROKER__URL", url),
-        ("CHANNELS__CHAT__HISTORY", "10000"),
-        ("DRAIN__DEADLINE", "2s"),
-    ];
-    let environment = usual.iter().chain(settings).map(|(key, value)| (format!("SKYWAVE_{key}"), *value));
-    Config::load(None, true, environment).unwrap()
+    let usual = [("CHANNELS__CHAT__HISTORY", "10000"), ("DRAIN__DEADLINE", "2s")];
+    node::config(&[&node::sharing(url)[..], &usual, settings].concat())
 }
 
 async fn node(redis: &RedisServer) -> Server {
@@ -55,25 +39,11 @@ async fn node(redis: &RedisServer) -> Server {
 }
 
 pub async fn node_of(config: &Config) -> Server {
-    for _ in 0..10 {
-        match Server::start(config.clone()).await {
-            // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-            started => return started.unwrap(),
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
-}
-
-fn url(server: &Server) -> String {
-    format!("https://localhost:{}", server.public().unwrap().port())
+    Server::start(config.clone()).await.unwrap()
 }
 
 pub async fn client(nodes: &[&Server], transport: TransportChoice) -> Client {
-    let urls = nodes.iter().map(|node| url(node)).collect();
-    let certificate = CertificateCheck::Insecure;
-    let options = ClientOptions { urls, transport, certificate, ..ClientOptions::new("") };
-    soon(Client::connect(options)).await.unwrap()
+    connect(options(nodes.iter().map(|node| url(node)).collect(), transport)).await
 }
 
 pub async fn subscribe(client: &Client, channel: &str) -> Subscription {

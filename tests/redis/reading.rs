@@ -1,11 +1,11 @@
 //! What is read is bounded in bytes where it is read, and holds up nothing that is published.
 
-use crate::{
-    server::RedisServer,
-    world::{Node, at, channel},
-};
 use skywave::broker::{Broker, BrokerError, PageLimit, PageOf, Publish, ReadFrom};
 use skywave_protocol::Json;
+use skywave_testing::{
+    RedisServer,
+    node::broker::{Node, at, channel},
+};
 
 /// Publishes so many times 60 kB.
 async fn publish_large(node: &Node, count: usize) {

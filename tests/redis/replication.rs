@@ -1,10 +1,10 @@
 //! A Redis that has replicas, or becomes one.
 
-use crate::{
-    server::RedisServer,
-    world::{Node, at, eventually},
-};
 use skywave_protocol::frame::GapReason;
+use skywave_testing::{
+    RedisServer, eventually,
+    node::broker::{Node, at},
+};
 use std::time::Duration;
 
 /// The id of the history that a server's data belong to.

@@ -3,9 +3,6 @@
 use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
     replication::replica_of,
-    sentinels::Sentinels,
-    server::RedisServer,
-    world::{Node, at, channel, eventually, offsets, settings_at, soon},
 };
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
@@ -13,7 +10,11 @@ use skywave::{
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::Position;
-use skywave_regions::relay::{Relay, Way, Weather};
+use skywave_testing::{
+    RedisServer, Relay, Sentinel, Sentinels, eventually,
+    node::broker::{Node, at, channel, offsets, settings_at},
+    soon,
+};
 use std::{
     io,
     net::Ipv4Addr,
@@ -323,10 +324,10 @@ async fn the_log_of_a_master_that_does_not_know_that_another_took_over_is_follow
 #[tokio::test]
 async fn a_service_that_no_sentinel_knows_is_named() {
     let master = RedisServer::start().await;
-    let (sentinel, port, _directory) = Sentinels::launch(master.port(), 500);
-    let sentinels = Sentinels { running: vec![(sentinel, port, _directory)] };
-    eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
-    let url = sentinels.url().replace("/main", "/other");
+    let sentinel = Sentinel::start(master.port(), 500);
+    let address = ("127.0.0.1", sentinel.port());
+    eventually("the sentinel", async || TcpStream::connect(address).await.is_ok()).await;
+    let url = format!("redis+sentinel://127.0.0.1:{}/other", sentinel.port());
     let refused = Node::with(settings_at(&url)).await.err().unwrap();
     assert!(matches!(&refused, ConnectError::NoMaster { service, .. } if service == "other"), "{refused}");
 }
@@ -335,15 +336,15 @@ async fn a_service_that_no_sentinel_knows_is_named() {
 async fn a_master_on_the_other_side_of_the_world_is_found() {
     let master = RedisServer::start().await;
     let far = async |port: u16| {
-        let way = Way { delay: Duration::from_millis(150), ..Way::CLEAR };
-        let target = (Ipv4Addr::LOCALHOST, port).into();
-        Relay::tcp(Ipv4Addr::LOCALHOST.into(), target, Weather::both(way), 1).await.unwrap()
+        let path = Relay::tcp(port).await;
+        path.set(|weather| weather.delay = Duration::from_millis(150));
+        path
     };
     let far_master = far(master.port()).await;
-    let (sentinel, port, directory) = Sentinels::launch(far_master.address().port(), 500);
-    let _sentinels = Sentinels { running: vec![(sentinel, port, directory)] };
-    eventually("the sentinel", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
-    let far_sentinel = far(port).await;
+    let sentinel = Sentinel::start(far_master.address().port(), 500);
+    let address = ("127.0.0.1", sentinel.port());
+    eventually("the sentinel", async || TcpStream::connect(address).await.is_ok()).await;
+    let far_sentinel = far(sentinel.port()).await;
     let url = format!("redis+sentinel://{}/main", far_sentinel.address());
     let address = settings_at(&url).address;
     let endpoint = Endpoint::new(&address, Ownership::of_own(&address)).unwrap();

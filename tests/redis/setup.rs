@@ -1,12 +1,13 @@
 //! What a node finds when it connects: passwords, TLS, another deployment's settings, nothing at all.
 
-use crate::{
-    server::{FREE_PORT, RedisServer},
-    world::{Node, eventually, settings, settings_in, soon},
-};
 use skywave::{
     config::Secret,
     redis::{Address, ConnectError, ownership::Stranger},
+};
+use skywave_testing::{
+    FREE_PORT, RedisServer, eventually,
+    node::broker::{Node, settings, settings_in},
+    soon,
 };
 use std::time::{Duration, Instant};
 
@@ -142,5 +143,5 @@ async fn a_broker_that_is_dropped_leaves_no_connection() {
     };
     assert_eq!(connections().await, 4);
     drop(node);
-    crate::world::eventually("the end", async || connections().await == 0).await;
+    eventually("the end", async || connections().await == 0).await;
 }

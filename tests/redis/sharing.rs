@@ -1,9 +1,5 @@
 //! What the nodes of a region do together.
 
-use crate::{
-    server::RedisServer,
-    world::{Node, at, channel, eventually, message, offsets, settings, settings_at, soon},
-};
 use futures_util::future::{join_all, try_join_all};
 use skywave::{
     broadcast::Broadcast,
@@ -13,6 +9,11 @@ use skywave::{
     redis::{Address, Redis, Request},
 };
 use skywave_protocol::{Json, Point, Text, frame};
+use skywave_testing::{
+    RedisServer, eventually,
+    node::broker::{Node, at, channel, message, offsets, settings, settings_at},
+    soon,
+};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,13 +2,7 @@
 //!
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_BLOWS` how many blows each client gets.
 
-use crate::{
-    environment,
-    nodes::config_with,
-    relay::{Relay, Weather},
-    server::RedisServer,
-    world::{eventually, soon},
-};
+use crate::nodes::config_with;
 use futures_util::{StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use skywave::{
@@ -24,9 +18,10 @@ use skywave_protocol::{
     Position, Text,
     frame::{Network, Published},
 };
+use skywave_testing::{RedisServer, Relay, Weather, environment, eventually, soon};
 use std::{
     collections::{HashMap, HashSet},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -86,8 +81,9 @@ async fn weather(trouble: Trouble) {
     let mut askers = JoinSet::new();
     let mut clients = Vec::new();
     for (who, choice) in CLIENTS.into_iter().enumerate() {
-        let paths = [Relay::start(addresses[0]).await, Relay::start(addresses[1]).await];
-        let mut urls = paths.each_ref().map(|path| format!("https://{}", path.address()));
+        let paths =
+            [Relay::tcp_and_udp(addresses[0].port()).await, Relay::tcp_and_udp(addresses[1].port()).await];
+        let mut urls = paths.each_ref().map(|path| path.url("https"));
         urls.rotate_left(who % 2);
         let queue = if who < 2 { 1024 } else { SMALL_QUEUE };
         let client = connect(urls, choice, queue).await;
@@ -193,8 +189,8 @@ impl Process {
 
 impl Host {
     async fn start(redis: &RedisServer) -> Self {
-        let path = Relay::start((Ipv4Addr::LOCALHOST, redis.port()).into()).await;
-        let url = format!("redis://{}", path.address());
+        let path = Relay::tcp(redis.port()).await;
+        let url = path.url("redis");
         let config = |public: &str| {
             let settings = [
                 ("CHANNELS__CHAT__PRESENCE", "true"),
@@ -239,7 +235,7 @@ impl Trouble {
                     sleep(Duration::from_millis(random.random_range(500..4000))).await;
                     host.path.set(|weather| weather.tcp = true);
                 }
-                1 => host.path.cut(),
+                1 => host.path.reset(),
                 kind => {
                     match host.process.take() {
                         Some(process) if kind == 2 => process.drain().await,
@@ -346,9 +342,9 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
         sleep(Duration::from_millis(random.random_range(0..150))).await;
         let path = &paths[random.random_range(0..2)];
         match random.random_range(0..13) {
-            0 | 1 => paths.iter().for_each(Relay::cut),
+            0 | 1 => paths.iter().for_each(Relay::reset),
             2 => path.set(|weather| weather.breaks = 0.05),
-            3 => path.set(|weather| (weather.tcp, weather.udp) = (false, false)),
+            3 => path.cut(),
             4 => path.set(|weather| weather.udp_replies = false),
             5 => path.set(|weather| (weather.jitter, weather.loss) = (Duration::from_millis(40), 0.05)),
             6 => {
@@ -382,9 +378,9 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
             }
             // About as long as a node may be silent before another one is sought.
             8 => {
-                paths.iter().for_each(|path| path.set(|weather| (weather.tcp, weather.udp) = (false, false)));
+                paths.iter().for_each(Relay::cut);
                 sleep(Duration::from_millis(random.random_range(1_500..3_500))).await;
-                paths.iter().for_each(|path| path.set(|weather| (weather.tcp, weather.udp) = (true, true)));
+                paths.iter().for_each(Relay::heal);
             }
             _ => paths.iter().for_each(|path| path.set(|weather| *weather = Weather::default())),
         }

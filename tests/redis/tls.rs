@@ -1,11 +1,11 @@
 //! A Redis that is reached over TLS, with authorities of its own.
 
-use crate::{
-    server::{FREE_PORT, RedisServer, free_port},
-    world::{Node, eventually, settings_at},
-};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use skywave::redis::ConnectError;
+use skywave_testing::{
+    FREE_PORT, RedisServer, eventually,
+    node::broker::{Node, settings_at},
+};
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 
@@ -39,12 +39,11 @@ impl Authority {
     }
 
     async fn server_with(&self, more: &[&str]) -> (RedisServer, String) {
-        let port = free_port();
         let [ca, certificate, key] =
             ["ca.pem", "certificate.pem", "key.pem"].map(|name| self.file(name).display().to_string());
         let settings = [
             "--tls-port",
-            &port.to_string(),
+            FREE_PORT,
             "--tls-ca-cert-file",
             &ca,
             "--tls-cert-file",
@@ -54,7 +53,9 @@ impl Authority {
             "--tls-auth-clients",
             "no",
         ];
-        (RedisServer::with(&[&settings, more].concat()).await, format!("rediss://localhost:{port}"))
+        let server = RedisServer::with(&[&settings, more].concat()).await;
+        let port: Vec<String> = server.run("CONFIG GET tls-port").await;
+        (server, format!("rediss://localhost:{}", port[1]))
     }
 }
 

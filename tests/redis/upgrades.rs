@@ -1,11 +1,13 @@
 //! Nodes of two versions that follow each other, on one Redis.
 
-use crate::{
-    before,
-    server::RedisServer,
-    world::{Node, at, channel, message, offsets},
-};
 use skywave::broker::Broker;
+use skywave_testing::{
+    RedisServer,
+    node::{
+        before,
+        broker::{Node, at, channel, message, offsets},
+    },
+};
 
 #[tokio::test]
 async fn nodes_of_the_version_before_publish_and_read_beside_those_of_this_one() {

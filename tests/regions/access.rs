@@ -1,14 +1,13 @@
 //! What nodes may do in Redis: no more is needed than the documentation says.
 
-use crate::{
-    cluster::RedisCluster,
-    deployment::Deployment,
-    patience::{eventually, soon},
-    server::RedisServer,
-    world::{Node as Ear, settings_at},
-};
+use crate::deployment::Deployment;
 use skywave::scripts;
 use skywave_client::{Json, SubscribeOptions, TransportChoice};
+use skywave_testing::{
+    RedisCluster, RedisServer, eventually,
+    node::broker::{Node as Ear, settings_at},
+    soon,
+};
 use std::collections::BTreeSet;
 
 const LOGIN: &str = "skywave:PASSWORD@";

@@ -1,12 +1,10 @@
 //! What is published in one region is delivered in the others: in order, each once.
 
-use crate::{
-    deployment::{CHANNEL, Deployment, Region, subscribe},
-    world::{eventually, message, soon},
-};
+use crate::deployment::{CHANNEL, Deployment, Region, subscribe};
 use skywave::broker::{Broker, Publish};
 use skywave_client::{ChannelEvent, Json, Publication, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Payload};
+use skywave_testing::{eventually, node::broker::message, soon};
 
 const TRANSPORTS: [TransportChoice; 2] = [TransportChoice::WebTransport, TransportChoice::WebSocket];
 

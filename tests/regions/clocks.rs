@@ -1,14 +1,11 @@
 //! Clocks that are off: they change nothing about order, leases, links and sessions.
 
-use crate::{
-    deployment::{CHANNEL, Deployment, Region},
-    patience::{eventually, soon},
-    process::Process,
-};
+use crate::deployment::{CHANNEL, Deployment, Region, process};
 use skywave_client::{
     CertificateCheck, ChannelEvent, Client, ClientOptions, Json, SubscribeOptions, Subscription,
     TransportChoice,
 };
+use skywave_testing::{eventually, soon};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// By how much a clock is off.
@@ -89,14 +86,14 @@ async fn serves_as_any_other(offset: &str) {
     let mut settings = clock(offset);
     settings.push(("SKYWAVE_NODE__ID".to_owned(), "off".to_owned()));
     let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let off = Process::start(deployment.file("eu", &url), &settings).await;
+    let mut off = process(&deployment.file("eu", &url), &settings).await;
     drop(deployment.region_mut("eu").nodes.remove(0));
     eventually("it leads", async || leads(deployment.region("eu"), "us", "off ").await).await;
 
     deployment.add_node("eu").await;
     let other = deployment.region("eu").node().public().unwrap();
     let options = ClientOptions {
-        urls: vec![off.url.clone(), format!("https://localhost:{}", other.port())],
+        urls: vec![off.url(), format!("https://localhost:{}", other.port())],
         transport: TransportChoice::WebSocket,
         certificate: CertificateCheck::Insecure,
         ..ClientOptions::new("")

@@ -1,20 +1,22 @@
 //! Regions whose Redis is a cluster each.
 
-use crate::{
-    cluster::{RedisCluster, close_slot, move_keys, open_slot},
-    deployment::Delivered,
-    patience::{eventually, soon},
-    world::{Node as Ear, message, settings_in},
-};
+use crate::deployment::Delivered;
 use futures_util::future::join_all;
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
     config::Config,
     redis::Request,
-    server::{Server, StartError},
+    server::Server,
 };
 use skywave_protocol::Channel;
-use std::{io, io::Write, time::Duration};
+use skywave_testing::{
+    RedisCluster,
+    cluster::{close_slot, move_keys, open_slot},
+    eventually,
+    node::broker::{Node as Ear, message, settings_in},
+    soon,
+};
+use std::{io::Write, time::Duration};
 
 /// Of several partitions, on different masters.
 const CHANNELS: [&str; 6] = ["chat:0", "chat:1", "chat:2", "chat:3", "chat:4", "chat:5"];
@@ -51,14 +53,7 @@ async fn node(name: &str, own: &RedisCluster, (other, there): (&str, &RedisClust
     );
     file.write_all(text.as_bytes()).unwrap();
     let config = Config::load(Some(file.path()), true, [] as [(&str, &str); 0]).unwrap();
-    for _ in 0..10 {
-        match Server::start(config.clone()).await {
-            // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-            started => return started.unwrap(),
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
+    Server::start(config).await.unwrap()
 }
 
 /// Publishes a number on every channel, again until it is accepted.

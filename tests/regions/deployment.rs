@@ -1,20 +1,23 @@
 //! Regions with a Redis and nodes each, the paths between them, and an ear that hears all that a region delivers.
 
-use crate::{
-    relay::Relay,
-    server::RedisServer,
-    world::{Node as Ear, eventually, settings_in, soon},
-};
 use skywave::{
     broker::{Accepted, BrokerError, Publish},
     config::Config,
-    server::{Server, StartError},
+    server::Server,
 };
-use skywave_client::{
-    CertificateCheck, ChannelEvent, Client, ClientOptions, SubscribeOptions, Subscription, TransportChoice,
-};
+use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Json, Text};
-use std::{collections::BTreeMap, io, io::Write, ops::RangeInclusive, time::Duration};
+use skywave_testing::{
+    Process, RedisServer, Relay, eventually,
+    node::{
+        WITHOUT_PRESENCE,
+        broker::{Node as Ear, settings_in},
+        connect, environment, options, url,
+    },
+    process::command,
+    soon,
+};
+use std::{collections::BTreeMap, io::Write, ops::RangeInclusive, time::Duration};
 use tempfile::NamedTempFile;
 
 /// Where numbers are published.
@@ -78,7 +81,7 @@ impl Deployment {
         for from in &names {
             for (to, server) in &servers {
                 if from != to {
-                    paths.insert((*from, *to), Relay::start(server.port()).await);
+                    paths.insert((*from, *to), Relay::tcp(server.port()).await);
                 }
             }
         }
@@ -109,7 +112,7 @@ impl Deployment {
 
     /// Adds a node that reaches its region's Redis at this URL.
     pub async fn add_node_at(&mut self, name: &str, redis: &str) {
-        let node = start_node(self.config(name, redis)).await;
+        let node = Server::start(self.config(name, redis)).await.unwrap();
         self.region_mut(name).nodes.push(node);
     }
 
@@ -117,7 +120,7 @@ impl Deployment {
     pub fn file(&self, name: &str, url: &str) -> NamedTempFile {
         let login = |url: &str| url.replacen("://", &format!("://{}", self.login), 1);
         let others = self.paths.iter().filter(|((from, _), _)| *from == name);
-        let others = others.map(|((_, to), relay)| (*to, login(&relay.url())));
+        let others = others.map(|((_, to), relay)| (*to, login(&relay.url("redis"))));
         config_file(name, &login(url), &self.changes, others)
     }
 
@@ -243,21 +246,13 @@ pub fn config_file<'a>(
 
 /// A configuration of [`config_file`], without presence.
 pub fn config_of(file: &NamedTempFile) -> Config {
-    let presence = ["CALL", "DOC", "PRESENCE", "ROOM", "TEST"]
-        .map(|namespace| (format!("SKYWAVE_CHANNELS__{namespace}__PRESENCE"), "false"));
-    Config::load(Some(file.path()), true, presence).unwrap()
+    Config::load(Some(file.path()), true, environment(&WITHOUT_PRESENCE)).unwrap()
 }
 
-/// Starts a node.
-pub async fn start_node(config: Config) -> Server {
-    for _ in 0..10 {
-        match Server::start(config.clone()).await {
-            // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-            started => return started.unwrap(),
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
+/// A node of a configuration of [`config_file`] in a process of its own.
+pub async fn process(file: &NamedTempFile, settings: &[(&str, &str)]) -> Process {
+    let path = file.path().to_str().unwrap();
+    Process::start(command(["serve", "--dev", "--config", path], settings.iter().copied())).await
 }
 
 /// Subscribes to what follows from now on.
@@ -331,11 +326,6 @@ impl Region {
     }
 
     pub async fn client(&self, transport: TransportChoice) -> Client {
-        let urls =
-            self.nodes.iter().map(|node| format!("https://localhost:{}", node.public().unwrap().port()));
-        let certificate = CertificateCheck::Insecure;
-        let options =
-            ClientOptions { urls: urls.collect(), transport, certificate, ..ClientOptions::new("") };
-        soon(Client::connect(options)).await.unwrap()
+        connect(options(self.nodes.iter().map(url).collect(), transport)).await
     }
 }

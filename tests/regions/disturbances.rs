@@ -1,18 +1,19 @@
 //! Whatever breaks between two regions, what was published arrives in order and once when it is whole again.
 
-use crate::{
-    before,
-    deployment::{CHANNEL, Deployment},
-    json_socket::JsonSocket,
-    patience::eventually,
-    world::{channel, offsets},
-};
+use crate::deployment::{CHANNEL, Deployment};
 use serde_json::json;
 use skywave::{
     broker::redis::scripts::PUBLISH,
     redis::{Keys, keys::partition_of},
 };
 use skywave_protocol::Channel;
+use skywave_testing::{
+    JsonSocket, eventually,
+    node::{
+        before,
+        broker::{channel, offsets},
+    },
+};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -180,7 +181,7 @@ async fn a_link_catches_up_from_a_log_that_goes_on_losing_its_oldest_entries() {
         path.reset();
         eventually("a log that does not reach back", async || last.load(Ordering::Acquire) > 100).await;
         // Long enough for the log to move on while the other region's channels are gone through.
-        path.delay(Duration::from_millis(30));
+        path.set(|weather| weather.delay = Duration::from_millis(30));
         path.heal();
         let healed_at = last.load(Ordering::Acquire);
         let arrived = || deployment.region("eu").numbers(CHANNEL, "us");

@@ -1,14 +1,10 @@
 //! A region's Redis begins another life, of which the regions learn at different times.
 
-use crate::{
-    cluster::is_linked,
-    deployment::{CHANNEL, Deployment, ear, subscribe},
-    patience::{eventually, soon},
-    server::{PATIENCE, RedisServer},
-};
+use crate::deployment::{CHANNEL, Deployment, ear, subscribe};
 use skywave::redis::keys::partition_of;
 use skywave_client::{ChannelEvent, Client, SubscribeOptions, Subscribed, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Point, Position, frame::GapReason, position::Origin};
+use skywave_testing::{PATIENCE, RedisServer, cluster::is_linked, eventually, soon};
 use tokio::time::timeout;
 
 /// With history, and without.

@@ -1,13 +1,8 @@
 //! A node that leads a link and hangs: another one takes over, and what the first still writes changes nothing.
 
-use crate::{
-    deployment::{Deployment, Region},
-    patience::{eventually, soon},
-    process::Process,
-    relay::Relay,
-    server::RedisServer,
-};
+use crate::deployment::{Deployment, Region, process};
 use skywave_client::{Client, Json, TransportChoice};
+use skywave_testing::{RedisServer, Relay, eventually, soon};
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// How the connections are named on which nodes publish and apply, and those on which a leader reads another log.
@@ -39,8 +34,8 @@ async fn what_a_leader_wrote_before_it_was_replaced_and_redis_reads_later_change
     let mut deployment = Deployment::start(&["eu", "us"]).await;
     let ear = connections(deployment.region("eu"), COMMANDS).await;
     // The only node of the region reaches its Redis by a path of its own.
-    let held = Relay::start(deployment.region("eu").redis.port()).await;
-    deployment.add_node_at("eu", &held.url()).await;
+    let held = Relay::tcp(deployment.region("eu").redis.port()).await;
+    deployment.add_node_at("eu", &held.url("redis")).await;
     drop(deployment.region_mut("eu").nodes.remove(0));
     eventually("a leader", async || deployment.leader("eu", "us") == Some(0)).await;
     let eu = deployment.region("eu");
@@ -80,7 +75,7 @@ async fn a_leader_that_stops_and_goes_on_repeats_nothing() {
     let mut deployment = Deployment::start(&["eu", "us"]).await;
     let url = deployment.region("eu").redis.url();
     let settings = [("SKYWAVE_NODE__ID", "hanging")];
-    let process = Process::start(deployment.file("eu", &url), &settings).await;
+    let process = process(&deployment.file("eu", &url), &settings).await;
     drop(deployment.region_mut("eu").nodes.remove(0));
     eventually("a leader", async || {
         let holder: String = deployment.region("eu").redis.run("HGET sky:lease:bridge:us holder").await;
@@ -161,7 +156,7 @@ async fn a_region_that_is_away_is_told_once_in_the_log_though_nodes_try_it_in_tu
     let mut deployment = Deployment::without_nodes(servers, "", "").await;
     deployment.region_mut("us").redis.kill();
     let eu = deployment.region("eu");
-    let process = Process::start(deployment.file("eu", &eu.redis.url()), &[]).await;
+    let process = process(&deployment.file("eu", &eu.redis.url()), &[]).await;
     let tries = async || eu.redis.run::<Option<u64>>("HGET sky:lease:bridge:us token").await;
     eventually("another try", async || tries().await >= Some(2)).await;
     assert_eq!(process.has_told("this node leads the link"), 0);
@@ -177,7 +172,7 @@ async fn a_link_that_begins_anew_for_one_reason_again_and_again_says_it_once() {
     deployment.add_node("us").await;
     let (eu, us) = (deployment.region("eu"), deployment.region("us"));
     us.redis.run::<()>("ACL SETUSER default -subscribe").await;
-    let process = Process::start(deployment.file("eu", &eu.redis.url()), &[]).await;
+    let process = process(&deployment.file("eu", &eu.redis.url()), &[]).await;
     let attempts = async || {
         let told: String = us.redis.run("INFO commandstats").await;
         let of = told.lines().find(|line| line.starts_with("cmdstat_subscribe:")).unwrap_or_default();

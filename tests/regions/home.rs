@@ -1,13 +1,10 @@
 //! Channels whose publications one region orders for all.
 
-use crate::{
-    deployment::{Deployment, Region},
-    json_socket::JsonSocket,
-    patience::{eventually, soon},
-};
+use crate::deployment::{Deployment, Region};
 use serde_json::{Value, json};
 use skywave::broker::BrokerError;
 use skywave_client::{ChannelEvent, Json, SubscribeOptions, Subscription, TransportChoice};
+use skywave_testing::{JsonSocket, eventually, soon};
 use std::collections::BTreeSet;
 
 const CHANNEL: &str = "vote:1";
@@ -130,7 +127,7 @@ async fn a_publish_whose_answer_was_lost_is_delivered_once_though_it_is_retried_
     let deployment = regions().await;
     let us = deployment.region("us");
     // It arrives, and nothing comes back.
-    deployment.path("us", "eu").deafen();
+    deployment.path("us", "eu").set(|weather| weather.tcp_replies = false);
     assert_eq!(us.try_publish(CHANNEL, 1, Some("k")).await, Err(BrokerError::Unavailable));
     let accepted = deployment.region("ap").insist(CHANNEL, 1, "k").await;
     assert!(accepted.duplicate);

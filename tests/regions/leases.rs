@@ -1,14 +1,11 @@
 //! Leases: one holder at a time, and tokens that tell an earlier one.
 
-use crate::{
-    server::{PATIENCE, RedisServer},
-    world::settings,
-};
 use skywave::{
     metrics::Metrics,
     redis::Redis,
     region::lease::{Candidate, Lease},
 };
+use skywave_testing::{PATIENCE, RedisServer, node::broker::settings};
 use std::time::{Duration, Instant};
 
 async fn redis(server: &RedisServer) -> Redis {

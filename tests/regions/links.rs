@@ -1,9 +1,5 @@
 //! Links between regions: known to be up, suspected when they are cut, and up again, on every node.
 
-use crate::{
-    relay::Relay,
-    server::{PATIENCE, RedisServer},
-};
 use skywave::{
     config::Secret,
     metrics::Metrics,
@@ -14,6 +10,7 @@ use skywave::{
     },
 };
 use skywave_protocol::{Text, heartbeat::Direction};
+use skywave_testing::{PATIENCE, RedisServer, Relay};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -55,7 +52,7 @@ impl Node {
         let local =
             Redis::connect(&address(own, server.url()), "commands", metrics.redis.clone()).await.unwrap();
         let name = format!("remote-{other}");
-        let redis = Redis::reach(&address(other, path.url()), &name, metrics.redis.clone()).unwrap();
+        let redis = Redis::reach(&address(other, path.url("redis")), &name, metrics.redis.clone()).unwrap();
         let remote = Remote { name: Text::new(other).unwrap(), url: "https://localhost".into(), redis };
         let regions = Arc::new(Regions { own: Text::new(own).unwrap(), local, remotes: vec![remote] });
         let links = Arc::new(Links::new(regions.clone(), node.into(), metrics.link_beats.clone(), LAG_LIMIT));
@@ -120,7 +117,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let (eu_redis, us_redis) = tokio::join!(RedisServer::start(), RedisServer::start());
-        let (eu_to_us, us_to_eu) = (Relay::start(us_redis.port()).await, Relay::start(eu_redis.port()).await);
+        let (eu_to_us, us_to_eu) = (Relay::tcp(us_redis.port()).await, Relay::tcp(eu_redis.port()).await);
         let mut eu = Node::new("eu-1", &eu_redis, "us", &eu_to_us).await;
         let mut us = Node::new("us-1", &us_redis, "eu", &us_to_eu).await;
         eu.lead();

@@ -1,9 +1,7 @@
 //! What the metrics tell of a link: what crossed it, what was known already, and what waits.
 
-use crate::{
-    deployment::{CHANNEL, Deployment},
-    patience::eventually,
-};
+use crate::deployment::{CHANNEL, Deployment};
+use skywave_testing::eventually;
 
 /// A sample of the first node of eu, by its name and labels as `/metrics` shows them.
 fn sample(deployment: &Deployment, name: &str) -> Option<f64> {

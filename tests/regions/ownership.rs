@@ -1,13 +1,15 @@
 //! A region's Redis says that it is that region's; what another one says is not used.
 
-use crate::{
-    before,
-    deployment::{CHANNEL, Deployment},
-    patience::{eventually, soon},
-    server::RedisServer,
-    world::{Node as Ear, settings_in},
-};
+use crate::deployment::{CHANNEL, Deployment};
 use serde_json::Value;
+use skywave_testing::{
+    RedisServer, eventually,
+    node::{
+        before,
+        broker::{Node as Ear, settings_in},
+    },
+    soon,
+};
 
 const NUMBERS: [u64; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 

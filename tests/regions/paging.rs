@@ -1,8 +1,9 @@
 //! A history that is read page by page while its reader moves to another region.
 
-use crate::{deployment::Deployment, patience::soon};
+use crate::deployment::Deployment;
 use skywave_client::{HistoryRange, TransportChoice};
 use skywave_protocol::ErrorCode;
+use skywave_testing::soon;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_refused_by_a_region_whose_order_would_leave_out_what_stands_before_it() {

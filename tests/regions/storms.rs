@@ -9,7 +9,6 @@ mod fleet;
 mod reader;
 mod servers;
 
-use crate::{environment, world::message};
 use failovers::Failovers;
 use futures_util::{SinkExt, StreamExt};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -21,6 +20,7 @@ use skywave::{
     node::Node,
 };
 use skywave_protocol::{Channel, position::Origin};
+use skywave_testing::{environment, node::broker::message};
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Debug,

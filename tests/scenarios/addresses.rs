@@ -2,9 +2,10 @@
 
 use crate::{
     on_every_transport,
-    world::{Way, World, connect, json, soon},
+    world::{Way, World, json},
 };
 use skywave_client::{Client, ClientOptions, ConnectError, transport::DialError};
+use skywave_testing::{node::connect, soon};
 
 on_every_transport! {
     a_node_under_a_path_is_reached_whether_a_proxy_leaves_that_on_or_takes_it_off,

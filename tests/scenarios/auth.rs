@@ -3,15 +3,17 @@
 use crate::{
     on_every_transport,
     peer::{Peer, connect, connect_to},
-    world::{
-        Way, World, connect as connect_client, expired_token, json, next, refused, soon, token, token_for,
-    },
+    world::{Way, World, expired_token, json, next, refused, token, token_for},
 };
 use skywave::rights::Right;
 use skywave_client::{
     ChannelEvent, Client, ConnectError, SubscribeOptions, TokenSource, transport::DialError,
 };
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, frame::Connect};
+use skywave_testing::{
+    node::{connect as connect_client, publication},
+    soon,
+};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 on_every_transport! {
@@ -115,7 +117,7 @@ async fn a_refreshed_session_outlives_its_first_token(way: Way) {
     assert!(Duration::from_millis(expires_at) > first_end + Duration::from_secs(500));
     tokio::time::sleep(first_end.saturating_sub(now()) + Duration::from_millis(200)).await;
     soon(alice.publish("chat:1", json(1))).await.unwrap();
-    assert_eq!(crate::world::publication(&mut room).await.offset, 1);
+    assert_eq!(publication(&mut room).await.offset, 1);
     assert_eq!(alice.connected().unwrap().connects, 1);
 }
 
@@ -160,7 +162,7 @@ async fn a_refreshed_token_with_fewer_rights_ends_what_it_does_not_allow(way: Wa
         }
     }
     soon(alice.publish("chat:kept", json(1))).await.unwrap();
-    assert_eq!(crate::world::publication(&mut kept).await.offset, 1);
+    assert_eq!(publication(&mut kept).await.offset, 1);
 }
 
 async fn a_refreshed_token_without_presence_ends_what_tells_it(way: Way) {

@@ -3,7 +3,7 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect_to, from_the_beginning, id},
-    world::{Way, World, gap, json, next, offsets, publication, refused, soon, subscribed, token},
+    world::{Way, World, gap, json, next, offsets, refused, subscribed, token},
 };
 use bytes::Bytes;
 use skywave::rights::Right;
@@ -11,6 +11,10 @@ use skywave_client::{ChannelEvent, GapReason, Json, Payload, Position, Subscribe
 use skywave_protocol::{
     ClientFrame, ErrorCode, Point, ServerFrame, Text,
     frame::{Subscribe, Unsubscribe},
+};
+use skywave_testing::{
+    node::{connect as connect_client, publication},
+    soon,
 };
 
 on_every_transport! {
@@ -175,7 +179,7 @@ async fn what_is_published_during_recovery_comes_once_and_in_order(way: Way) {
     });
     let mut options = world.options();
     options.subscription_queue = 2000;
-    let client = crate::world::connect(options).await;
+    let client = connect_client(options).await;
     let mut room = client.subscribe("chat:1", from_the_beginning()).await.unwrap();
     assert_eq!(offsets(&mut room, 1200).await, (1..=1200).collect::<Vec<_>>());
     soon(publishing).await.unwrap();
@@ -306,7 +310,7 @@ async fn a_payload_arrives_as_it_was_sent_in_either_encoding(way: Way) {
         skywave_client::Encoding::Json => skywave_client::Encoding::MessagePack,
         skywave_client::Encoding::MessagePack => skywave_client::Encoding::Json,
     };
-    let other = crate::world::connect(other).await;
+    let other = connect_client(other).await;
     let mut here = client.subscribe("chat:1", options()).await.unwrap();
     let mut there = other.subscribe("chat:1", options()).await.unwrap();
     let exact = Json::parse("{\"amount\":1.10,\"big\":123456789012345678901234567890,\"ü\":null}").unwrap();

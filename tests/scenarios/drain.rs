@@ -3,11 +3,16 @@
 use crate::{
     on_every_transport,
     peer::{Peer, connect, connect_to},
-    world::{Way, World, connect as connect_client, eventually, gap, json, publication, soon, status},
+    world::{Way, World, gap, json, status},
 };
 use skywave::server::start_drain;
 use skywave_client::{GapReason, Status, SubscribeOptions};
 use skywave_protocol::{ClientFrame, CloseCode, ServerFrame};
+use skywave_testing::{
+    eventually,
+    node::{connect as connect_client, publication},
+    soon,
+};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
@@ -102,7 +107,7 @@ async fn whoever_has_not_said_who_comes_does_not_hold_up_the_end(way: Way) {
     let world = World::with(way, &[("DRAIN__DEADLINE", "10m"), ("LIMITS__CONNECT_TIMEOUT", "1m")]).await;
     let (mut peer, _) = Peer::connected(&world).await;
     let mut stranger = Peer::dial(&world).await;
-    eventually("it came", || world.server.node().sessions.transports.count() == 2).await;
+    eventually("it came", async || world.server.node().sessions.transports.count() == 2).await;
     let draining = tokio::spawn(world.server.drain());
     peer.until(|frame| matches!(frame, ServerFrame::Drain(_)).then_some(())).await;
     peer.close().await;

@@ -3,11 +3,12 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect_to},
-    world::{Way, World, event, json, publication, soon, token},
+    world::{Way, World, event, json, token},
 };
 use skywave::rights::Right;
 use skywave_client::{HistoryRange, SubscribeOptions, transport::Lane};
 use skywave_protocol::{ClientFrame, ErrorCode, frame::Emit};
+use skywave_testing::{node::publication, soon};
 
 on_every_transport! {
     an_event_reaches_the_others_and_not_its_sender,

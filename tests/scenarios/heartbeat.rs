@@ -3,13 +3,14 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect, id},
-    world::{Way, World, eventually},
+    world::{Way, World},
 };
 use skywave_client::{Network, transport::Lane};
 use skywave_protocol::{
     ClientFrame, CloseCode, ServerFrame,
     frame::{Connect, Ping, Pong, PresenceRequest},
 };
+use skywave_testing::eventually;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -73,7 +74,7 @@ async fn a_session_that_gives_no_sign_of_life_is_ended(way: Way) {
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(told.interval_ms / 2), "{took:?}");
     assert!(took < patience + Duration::from_secs(2), "{took:?} where {patience:?} was told");
-    eventually("its end is counted", || world.closed_with(CloseCode::HeartbeatTimeout) == 1).await;
+    eventually("its end is counted", async || world.closed_with(CloseCode::HeartbeatTimeout) == 1).await;
 }
 
 async fn a_session_that_sends_anything_stays(way: Way) {
@@ -112,7 +113,7 @@ async fn a_client_answers_pings_by_itself(way: Way) {
     let world = World::with(way, &FAST).await;
     let client = world.client().await;
     let pings = || world.metrics().pings.with_label_values(&[way.kind().name()]).get();
-    eventually("it is pinged ten times", || pings() >= 10).await;
+    eventually("it is pinged ten times", async || pings() >= 10).await;
     assert_eq!(client.connected().unwrap().connects, 1);
 }
 
@@ -158,5 +159,5 @@ async fn round_trip_times_show_in_the_metrics(way: Way) {
     let world = World::with(way, &FAST).await;
     let _client = world.client().await;
     let samples = || world.metrics().session_rtt.with_label_values(&[way.kind().name()]).get_sample_count();
-    eventually("there are samples", || samples() >= 2).await;
+    eventually("there are samples", async || samples() >= 2).await;
 }

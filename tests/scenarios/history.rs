@@ -3,7 +3,7 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect, connect_to, from_the_beginning, id},
-    world::{Way, World, json, refused, soon, token},
+    world::{Way, World, json, refused, token},
 };
 use skywave::rights::Right;
 use skywave_client::{HistoryRange, Position, SubscribeOptions};
@@ -11,6 +11,7 @@ use skywave_protocol::{
     ClientFrame, ErrorCode, Point, ServerFrame,
     frame::{self, Connect},
 };
+use skywave_testing::soon;
 
 on_every_transport! {
     the_last_publications_come_oldest_first,

@@ -3,13 +3,14 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect, id},
-    world::{Way, World, eventually, json, soon, token},
+    world::{Way, World, json, token},
 };
 use skywave_client::{Client, SubscribeOptions};
 use skywave_protocol::{
     ClientFrame, CloseCode, ErrorCode, ServerFrame,
     frame::{Connect, Disconnect, Emit, PresenceRequest, Publish, Unsubscribe},
 };
+use skywave_testing::{eventually, soon};
 use std::time::Duration;
 
 on_every_transport! {
@@ -60,7 +61,7 @@ async fn a_session_that_ends_makes_room_for_another(way: Way) {
     for _ in 0..3 {
         let peer = admitted(&world, connect()).await.unwrap();
         peer.close().await;
-        eventually("the session has ended", || world.server.node().sessions.is_empty()).await;
+        eventually("the session has ended", async || world.server.node().sessions.is_empty()).await;
     }
 }
 
@@ -90,7 +91,7 @@ async fn a_session_that_goes_on_where_its_user_has_too_many_is_sent_elsewhere(wa
     let of_alice = || Connect { token: Some(token("alice", &[]).into()), ..connect() };
     let (away, connected) = Peer::open(&world, of_alice()).await;
     away.close().await;
-    eventually("the session has ended", || world.server.node().sessions.is_empty()).await;
+    eventually("the session has ended", async || world.server.node().sessions.is_empty()).await;
     let _another = admitted(&world, of_alice()).await.unwrap();
     has_no_place(admitted(&world, Connect { resume: Some(connected.resume), ..of_alice() }).await);
 }
@@ -113,7 +114,7 @@ async fn a_session_that_moves_is_not_counted_twice(way: Way) {
     }
     has_no_place(admitted(&world, of_alice()).await);
     older.close().await;
-    eventually("the session has ended", || world.server.node().sessions.is_empty()).await;
+    eventually("the session has ended", async || world.server.node().sessions.is_empty()).await;
     admitted(&world, of_alice()).await.unwrap();
 }
 
@@ -251,5 +252,5 @@ async fn the_node_counts_its_sessions_and_subscriptions(way: Way) {
     let _two = client.subscribe("chat:2", SubscribeOptions::default()).await.unwrap();
     assert_eq!(counted(), (1, 2));
     soon(client.close()).await;
-    eventually("nothing is counted any more", || counted() == (0, 0)).await;
+    eventually("nothing is counted any more", async || counted() == (0, 0)).await;
 }

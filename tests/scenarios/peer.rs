@@ -1,6 +1,6 @@
 //! A client that speaks the protocol frame by frame: it shows what the node sends, and can misbehave.
 
-use crate::world::{World, soon};
+use crate::world::World;
 use skywave_client::{
     Channel, Position, SubscribeOptions,
     transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind, Via},
@@ -9,6 +9,7 @@ use skywave_protocol::{
     ClientFrame, Encoding, RequestId, ServerFrame,
     frame::{Connect, Connected, Disconnect, Error, Publication, Subscribed},
 };
+use skywave_testing::soon;
 use std::collections::BTreeMap;
 
 pub struct Peer {

@@ -3,7 +3,7 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect, connect_to, id},
-    world::{TOKEN_SECRET, Way, World, json, presence_changed, refused, soon, subscribed, token},
+    world::{TOKEN_SECRET, Way, World, json, presence_changed, refused, subscribed, token},
 };
 use skywave::{
     auth::mint::{Claims, Minter},
@@ -15,6 +15,7 @@ use skywave_protocol::{
     ClientFrame, ErrorCode, ServerFrame,
     frame::{Connect, SessionId, Subscribe, Unsubscribe},
 };
+use skywave_testing::soon;
 use std::{
     collections::BTreeSet,
     time::{Duration, SystemTime},

@@ -3,11 +3,12 @@
 use crate::{
     on_every_transport,
     peer::{Peer, connect, connect_to, id},
-    world::{Way, World, json, offsets, presence_changed, publication, soon, status, token},
+    world::{Way, World, json, offsets, presence_changed, status, token},
 };
 use skywave::{auth::resume::ResumeKey, config::Secret};
 use skywave_client::{Client, Status, SubscribeOptions};
 use skywave_protocol::{CloseCode, frame::Connect};
+use skywave_testing::{node::publication, soon};
 use std::{
     sync::{
         Arc,

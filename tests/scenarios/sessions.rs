@@ -3,7 +3,7 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect, connect_to, from_the_beginning, id},
-    world::{Way, World, json, refused, soon, token},
+    world::{Way, World, json, refused, token},
 };
 use skywave::rights::Right;
 use skywave_client::SubscribeOptions;
@@ -11,6 +11,7 @@ use skywave_protocol::{
     ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame,
     frame::{Connect, HistoryRequest, PresenceRequest, Publish, Unsubscribe},
 };
+use skywave_testing::soon;
 use std::collections::BTreeMap;
 
 on_every_transport! {

@@ -3,7 +3,7 @@
 use crate::{
     on_every_transport,
     peer::{Peer, channel, connect_to},
-    world::{Way, World, eventually, json, publication, soon},
+    world::{Way, World, json},
 };
 use skywave::{broker::Publish, hub::outbox::Outbox, node::Node};
 use skywave_client::{Encoding, SubscribeOptions, transport::Sender};
@@ -12,6 +12,7 @@ use skywave_protocol::{
     frame::{Connected, Gap, Publication},
     framing::FrameBuffer,
 };
+use skywave_testing::{eventually, node::publication, soon};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -181,7 +182,7 @@ async fn one_that_never_reads_is_closed(way: Way) {
     }
     assert_eq!(closed(), 1);
     let node = world.server.node();
-    eventually("its session has left", || !node.sessions.contains(&connected.session)).await;
+    eventually("its session has left", async || !node.sessions.contains(&connected.session)).await;
     readers.round(node).await;
 }
 

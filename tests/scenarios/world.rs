@@ -10,14 +10,15 @@ use skywave::{
 };
 use skywave_client::{
     CertificateCheck, ChannelEvent, Client, ClientOptions, Encoding, Event, Gap, Json, PresenceChanged,
-    Publication, RequestError, Status, Subscribed, Subscription, TokenSource, TransportChoice, TransportKind,
+    RequestError, Status, Subscribed, Subscription, TokenSource, TransportChoice, TransportKind,
     transport::{Connection, DialOptions, Dialer},
 };
 use skywave_protocol::{CloseCode, ErrorCode};
+use skywave_testing::{
+    node::{self, connect, options, publication},
+    soon,
+};
 use std::time::{Duration, SystemTime};
-
-/// Nothing in these tests takes so long unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One of the ways in which a session's bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,19 +110,16 @@ impl World {
     }
 
     pub fn url(&self) -> String {
-        format!("https://localhost:{}", self.server.public().unwrap().port())
+        node::url(&self.server)
     }
 
     pub fn options(&self) -> ClientOptions {
-        let mut options = ClientOptions::new(self.url());
-        options.transport = match self.way.kind() {
+        let transport = match self.way.kind() {
             TransportKind::WebTransport => TransportChoice::WebTransport,
             TransportKind::WebSocket => TransportChoice::WebSocket,
         };
-        options.encoding = self.way.encoding();
-        options.http2 = self.way == Way::WebSocketHttp2;
-        options.certificate = CertificateCheck::Insecure;
-        options
+        let (encoding, http2) = (self.way.encoding(), self.way == Way::WebSocketHttp2);
+        ClientOptions { encoding, http2, ..options(vec![self.url()], transport) }
     }
 
     /// A client with a token.
@@ -197,29 +195,7 @@ fn mint(user: &str, channels: &[(&str, &[Right])], lifetime: Duration, now: Syst
 
 /// The development configuration on free ports, with some keys set.
 pub fn config(settings: &[(&str, &str)]) -> Config {
-    let defaults = [
-        ("LISTEN__PUBLIC", "localhost:0"),
-        ("LISTEN__PLAIN", "127.0.0.1:0"),
-        ("LISTEN__ADMIN", "127.0.0.1:0"),
-        // Tests are in a greater hurry than people.
-        ("LIMITS__REQUESTS_PER_SECOND", "100000"),
-        ("LIMITS__PUBLISHES_PER_SECOND", "100000"),
-    ];
-    let environment = defaults
-        .iter()
-        .filter(|(key, _)| settings.iter().all(|(set, _)| set != key))
-        .chain(settings)
-        .map(|(key, value)| (format!("SKYWAVE_{key}"), (*value).to_owned()));
-    Config::load(None, true, environment).unwrap()
-}
-
-pub async fn connect(options: ClientOptions) -> Client {
-    soon(Client::connect(options)).await.unwrap()
-}
-
-/// Fails instead of hanging.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+    node::config(&[&[("LISTEN__PUBLIC", "localhost:0")], settings].concat())
 }
 
 pub fn json(value: impl Serialize) -> Json {
@@ -234,15 +210,6 @@ pub async fn status<T>(client: &Client, mut pick: impl FnMut(&Status) -> Option<
             return picked;
         }
         soon(status.changed()).await.unwrap();
-    }
-}
-
-/// Waits until `is_so`, for what no event tells.
-pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(tokio::time::Instant::now() < deadline, "{what} does not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -290,19 +257,6 @@ pub async fn event(subscription: &mut Subscription) -> Event {
     loop {
         if let ChannelEvent::Event(event) = next(subscription).await {
             return event;
-        }
-    }
-}
-
-/// The next publication; anything else that comes before it is passed over.
-pub async fn publication(subscription: &mut Subscription) -> Publication {
-    loop {
-        match soon(subscription.next()).await {
-            Some(ChannelEvent::Publication(publication)) => return publication,
-            Some(ChannelEvent::Gap(gap)) => panic!("{gap:?}"),
-            Some(ChannelEvent::Unsubscribed { code, reason }) => panic!("unsubscribed: {code:?} {reason}"),
-            Some(_) => {}
-            None => panic!("the subscription ended"),
         }
     }
 }

@@ -7,28 +7,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod asked;
-#[path = "../redis/environment.rs"]
-mod environment;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../redis/patience.rs"]
-mod patience;
 mod peer;
 mod roster;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../redis/server.rs"]
-mod server;
 mod truth;
 mod walker;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use server::RedisServer;
-use skywave::{
-    cluster::moving,
-    config::Config,
-    server::{Server, StartError},
-};
+use skywave::{cluster::moving, server::Server};
 use skywave_protocol::CloseCode;
-use std::{io, sync::Arc, time::Duration};
+use skywave_testing::{
+    RedisServer, environment,
+    node::{self, url},
+};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -60,10 +51,7 @@ async fn walk(redis: Option<String>, nodes: usize) {
     for number in 0..nodes {
         servers.push(start(number, redis.as_deref(), &limits).await);
     }
-    let urls: Vec<_> = servers
-        .iter()
-        .map(|server| format!("https://localhost:{}", server.public().unwrap().port()))
-        .collect();
+    let urls: Vec<_> = servers.iter().map(url).collect();
     let truth = Arc::new(Truth::new(WALKERS));
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut walkers = JoinSet::new();
@@ -92,32 +80,17 @@ fn limits(random: &mut StdRng) -> Vec<(&'static str, String)> {
 }
 
 async fn start(number: usize, redis: Option<&str>, limits: &[(&str, String)]) -> Server {
-    let mut settings: Vec<_> = [
-        ("LISTEN__PUBLIC", "127.0.0.1:0".to_owned()),
-        ("LISTEN__PLAIN", "127.0.0.1:0".to_owned()),
-        ("LISTEN__ADMIN", "127.0.0.1:0".to_owned()),
-        ("NODE__ID", format!("node-{number}")),
-        ("AUTH__SESSION_SECRET", "a secret that all nodes of all regions share".to_owned()),
-        ("AUTH__HMAC_SECRET", walker::HMAC_SECRET.to_owned()),
-        ("CHANNELS__CHAT__HISTORY", "100000".to_owned()),
-        ("CHANNELS__CHAT__PRESENCE", "true".to_owned()),
-        ("CHANNELS__CHAT__PRESENCE_GRACE", "2s".to_owned()),
-    ]
-    .into();
-    settings.extend_from_slice(limits);
-    if let Some(url) = redis {
-        settings.extend([("BROKER__KIND", "redis".to_owned()), ("BROKER__URL", url.to_owned())]);
-    }
-    let environment = settings.iter().map(|(key, value)| (format!("SKYWAVE_{key}"), value.clone()));
-    let config = Config::load(None, true, environment).unwrap();
-    for _ in 0..10 {
-        match Server::start(config.clone()).await {
-            // A port that is free for TCP may be another test's for UDP.
-            Err(StartError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {}
-            started => return started.unwrap(),
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
+    let id = format!("node-{number}");
+    let mut settings = vec![
+        ("NODE__ID", &*id),
+        ("AUTH__HMAC_SECRET", walker::HMAC_SECRET),
+        ("CHANNELS__CHAT__HISTORY", "100000"),
+        ("CHANNELS__CHAT__PRESENCE", "true"),
+        ("CHANNELS__CHAT__PRESENCE_GRACE", "2s"),
+    ];
+    settings.extend(limits.iter().map(|(key, value)| (*key, &**value)));
+    settings.extend(redis.into_iter().flat_map(|url| node::sharing(url)));
+    node::start(&settings).await
 }
 
 /// Ends sessions and asks them to move, as operators do; then lets them be, and keeps the nodes as long as it is kept.

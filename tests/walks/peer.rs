@@ -16,20 +16,19 @@ use skywave_protocol::{
         Connect, Connected, Gap, Pong, PresenceChanged, Publication, Publish, SubscribeOptions, Subscribed,
     },
 };
+use skywave_testing::soon;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// How much of what passed is shown where something fails.
 const KEPT_LINES: usize = 60;
 const MAX_LINE: usize = 800;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A subscription that was answered.
 pub struct Room {
@@ -71,8 +70,7 @@ impl Peer {
     ) -> Self {
         let options = DialOptions { certificate: CertificateCheck::Insecure, ..options };
         let dialing = async { Dialer::new(options).unwrap().dial(&url.parse().unwrap(), kind).await };
-        let Connection { mut sender, receiver, control, encoding, kind } =
-            timeout(PATIENCE, dialing).await.expect("dialing takes too long").unwrap();
+        let Connection { mut sender, receiver, control, encoding, kind } = soon(dialing).await.unwrap();
         let (outgoing, mut queue) = mpsc::unbounded_channel::<(EncodedFrame, Lane)>();
         tokio::spawn(async move {
             while let Some((frame, lane)) = queue.recv().await {

@@ -1,11 +1,8 @@
 //! What a storm does to servers of Redis.
 
-use crate::{
-    cluster::id_of,
-    server::RedisServer,
-    storms::fleet::{Pair, WHOLE_AGAIN},
-};
+use crate::storms::fleet::{Pair, WHOLE_AGAIN};
 use rand::{RngExt, rngs::SmallRng};
+use skywave_testing::{RedisServer, cluster::id_of};
 use std::{collections::HashMap, time::Duration};
 use tokio::time::{sleep, timeout};
 

@@ -1,9 +1,9 @@
 //! The storm of regions on a cluster and on a Redis that sentinels watch: masters change, and slots move.
 
 use super::{Force, REGIONS, Sky, World, blows, fleet::Fleet, random};
-use crate::{relay::Relay, server::RedisServer};
 use rand::{RngExt, rngs::SmallRng};
 use skywave::server::Server;
+use skywave_testing::{RedisServer, Relay};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
@@ -62,7 +62,7 @@ impl Failovers {
         let path = &self.fleet.paths[from];
         match self.random.random_range(0..3) {
             0 => path.cut(),
-            1 => path.delay(delay),
+            1 => path.set(|weather| weather.delay = delay),
             _ => self.fleet.paths.values().for_each(Relay::heal),
         }
     }
@@ -186,7 +186,7 @@ impl Sky for Failovers {
         self.tell("calm");
         for path in self.fleet.paths.values() {
             path.heal();
-            path.delay(Duration::ZERO);
+            path.set(|weather| weather.delay = Duration::ZERO);
         }
         self.fleet.becomes_whole().await;
         // On a slow machine masters change though nothing is done to them, and what they lose would be told after the end.

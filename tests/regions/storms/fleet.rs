@@ -1,15 +1,11 @@
 //! Three regions: `eu` on a single Redis, `us` on a cluster whose masters have replicas, `ap` on a Redis that sentinels watch.
 
 use crate::{
-    cluster::{RedisCluster, is_linked},
     deployment::{config_file, config_of},
-    patience::eventually,
-    relay::Relay,
-    sentinels::Sentinels,
-    server::RedisServer,
     storms::{REGIONS, blows, failovers::SLOTS},
 };
 use skywave::{config::Config, server::Server};
+use skywave_testing::{RedisCluster, RedisServer, Relay, Sentinels, cluster::is_linked, eventually};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -52,7 +48,7 @@ impl Fleet {
         let sentinels = Sentinels::watch(&master, if fails_over { 500 } else { 60_000 }).await;
         let mut paths = BTreeMap::new();
         for name in ["us", "ap"] {
-            paths.insert(name, Relay::start(single.port()).await);
+            paths.insert(name, Relay::tcp(single.port()).await);
         }
         let RedisCluster { masters, replicas, .. } = cluster;
         let cluster = masters.into_iter().zip(replicas).map(|(one, other)| Pair([one, other])).collect();
@@ -127,7 +123,7 @@ impl Fleet {
         match (name, self.paths.get(from)) {
             ("us", _) => self.seeds.clone(),
             ("ap", _) => self.sentinels.url(),
-            (_, Some(path)) => path.url(),
+            (_, Some(path)) => path.url("redis"),
             (_, None) => self.single.url(),
         }
     }

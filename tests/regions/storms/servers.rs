@@ -1,13 +1,10 @@
 //! The storm of regions on one Redis each: links are cut and slow, and Redis restart, forget, fill up and have clocks that jump.
 
 use super::{CHANGES, CHANNELS, Force, REGIONS, SETTLING, Sky, World, random};
-use crate::{
-    deployment::{Deployment, ear},
-    relay::Relay,
-    server::RedisServer,
-};
+use crate::deployment::{Deployment, ear};
 use rand::{RngExt, rngs::SmallRng};
 use skywave::server::Server;
+use skywave_testing::{RedisServer, Relay};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -253,7 +250,7 @@ impl Sky for Storm {
             2 | 3 => self.deployment.paths.values().for_each(Relay::heal),
             4 => {
                 let delay = Duration::from_millis(self.random.random_range(0..120));
-                self.path(region, other, |path| path.delay(delay));
+                self.path(region, other, |path| path.set(|weather| weather.delay = delay));
             }
             5 => self.redis(region).cut_connections().await,
             6 => {
@@ -278,7 +275,7 @@ impl Sky for Storm {
         self.deployment.paths.append(&mut self.out);
         for path in self.deployment.paths.values() {
             path.heal();
-            path.delay(Duration::ZERO);
+            path.set(|weather| weather.delay = Duration::ZERO);
         }
         for region in changed {
             self.renew(region).await;

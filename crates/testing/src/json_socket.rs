@@ -1,6 +1,6 @@
 //! A WebSocket that speaks JSON frames.
 
-use crate::world::soon;
+use crate::soon;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use std::{collections::VecDeque, net::SocketAddr};

@@ -1,46 +1,27 @@
 //! A Redis server for one test: on a free port, with its own directory, stopped when it is dropped.
 
+use crate::{PATIENCE, Port, clock};
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, ToRedisArgs, aio::MultiplexedConnection};
 use std::{
-    net::TcpListener,
-    path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
 
-/// Nothing in these tests takes so long unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// In settings: a port that is free, another one at each attempt to start.
-#[allow(dead_code, reason = "each test binary uses a part")]
+/// In settings: a port that is free, and stays the server's.
 pub const FREE_PORT: &str = "a free port";
 
 pub struct RedisServer {
     child: Option<Child>,
     directory: TempDir,
-    port: u16,
+    port: Port,
     settings: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    /// Those that its settings name.
+    _ports: Vec<Port>,
 }
 
-/// What gives a process a clock of its own, which the file `clock` in the directory moves.
-#[allow(dead_code, reason = "each test binary uses a part")]
-pub fn clock_in(directory: &Path) -> Vec<(&'static str, String)> {
-    let directories = std::fs::read_dir("/usr/lib").unwrap();
-    let libraries = directories.map(|entry| entry.unwrap().path().join("faketime/libfaketime.so.1"));
-    let library = libraries.into_iter().find(|path| path.exists()).expect("libfaketime is needed");
-    let clock = directory.join("clock");
-    std::fs::write(&clock, "+0").unwrap();
-    vec![
-        ("LD_PRELOAD", format!("{}:libc.so.6", library.display())),
-        ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ]
-}
-
-#[allow(dead_code, reason = "each test binary uses a part")]
 impl RedisServer {
     /// A server that keeps nothing when it ends.
     pub async fn start() -> Self {
@@ -53,80 +34,64 @@ impl RedisServer {
     }
 
     pub async fn with(settings: &[&str]) -> Self {
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         Self::of(tempfile::tempdir().unwrap(), settings, Vec::new()).await
     }
 
-    /// A server with a clock of its own, which [`Self::set_clock`] moves. It takes libfaketime, which `make test`
-    /// installs; with glibc's allocator, since jemalloc asks for the time before libfaketime is ready.
+    /// A server with a clock of its own, which [`Self::set_clock`] moves.
     pub async fn with_clock() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let environment = clock_in(directory.path());
-        Self::of(directory, Vec::new(), environment).await
+        let environment = clock::in_directory(directory.path());
+        Self::of(directory, &[], environment).await
     }
 
     /// Sets the clock of a server that has one of its own so many seconds ahead of ours.
     pub async fn set_clock(&self, ahead: i64) {
-        let (new, clock) = (self.directory.path().join("clock.new"), self.directory.path().join("clock"));
-        std::fs::write(&new, format!("{ahead:+}")).unwrap();
-        // In one step, so that it is never read empty.
-        std::fs::rename(new, clock).unwrap();
-        let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        clock::set(self.directory.path(), ahead);
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let theirs: Vec<i64> = self.run("TIME").await;
         assert!((theirs[0] - ahead).abs_diff(ours.as_secs() as i64) <= 10, "its clock is not moved");
     }
 
-    async fn of(directory: TempDir, settings: Vec<String>, environment: Vec<(&'static str, String)>) -> Self {
-        let mut server = Self { child: None, directory, port: 0, settings, environment };
-        // Another process may take the port that was free a moment ago.
-        for _ in 0..10 {
-            server.port = free_port();
-            if server.launch().await {
-                return server;
+    async fn of(directory: TempDir, settings: &[&str], environment: Vec<(&'static str, String)>) -> Self {
+        let mut ports = Vec::new();
+        let mut one = |setting: &&str| match *setting {
+            FREE_PORT => {
+                let port = Port::free();
+                let number = port.number().to_string();
+                ports.push(port);
+                number
             }
-        }
-        panic!("redis-server does not start; is it installed?");
+            other => other.to_owned(),
+        };
+        let settings = settings.iter().map(&mut one).collect();
+        let mut server =
+            Self { child: None, directory, port: Port::free(), settings, environment, _ports: ports };
+        server.relaunch().await;
+        server
     }
 
-    /// Starts the process; `false` when it ends at once.
-    async fn launch(&mut self) -> bool {
+    /// Starts the server that was killed, on the same port and with what it had on disk.
+    pub async fn relaunch(&mut self) {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-        command.arg("--dir").arg(self.directory.path()).args(self.settings());
+        command.args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--save", ""]);
+        command.arg("--dir").arg(self.directory.path()).args(&self.settings);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdout(Stdio::null()).spawn().expect("redis-server is needed"));
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while tokio::time::Instant::now() < deadline {
-            if let Some(child) = &mut self.child
-                && child.try_wait().unwrap().is_some()
-            {
-                return false;
-            }
-            let asked = self.try_run_words::<String>(&["INFO", "server"]);
-            if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(1), asked).await {
-                // Another's may have taken the port; then ours ends.
-                let pid = self.child.as_ref().unwrap().id();
-                if answer.contains(&format!("process_id:{pid}\r")) {
-                    return true;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let deadline = Instant::now() + PATIENCE;
+        while self.try_run::<String>("PING").await.is_none() {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            assert!(ended.is_none(), "redis-server ends at once: {ended:?}");
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            sleep(Duration::from_millis(5)).await;
         }
-        panic!("redis-server does not answer");
-    }
-
-    fn settings(&self) -> impl Iterator<Item = String> {
-        let one =
-            |setting: &String| if setting == FREE_PORT { free_port().to_string() } else { setting.clone() };
-        self.settings.iter().map(one)
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.port())
     }
 
     async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
@@ -150,16 +115,16 @@ impl RedisServer {
     pub async fn try_run<T: FromRedisValue>(&self, line: &str) -> Option<T> {
         let words: Vec<_> = line.split(' ').collect();
         let asked = self.try_run_words(&words);
-        tokio::time::timeout(Duration::from_secs(2), asked).await.ok()?.ok()
+        timeout(Duration::from_secs(2), asked).await.ok()?.ok()
     }
 
     /// As [`Self::try_run`], until it is done: what was begun does not stay for ever on a server that becomes a replica
     /// meanwhile, which closes all connections, or is slow.
     pub async fn insist(&self, line: &str) {
-        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * PATIENCE;
         while self.try_run::<redis::Value>(line).await.is_none() {
-            assert!(tokio::time::Instant::now() < deadline, "{line} is not done");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(Instant::now() < deadline, "{line} is not done");
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -171,17 +136,17 @@ impl RedisServer {
                 drop(self.unlocked(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await);
             }
         }
-        tokio::time::sleep(time).await;
-        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        sleep(time).await;
+        let deadline = Instant::now() + 2 * PATIENCE;
         while self.try_run::<String>("PING").await.is_none() {
-            assert!(tokio::time::Instant::now() < deadline, "it stays locked");
+            assert!(Instant::now() < deadline, "it stays locked");
             drop(self.unlocked(&["CONFIG", "SET", "requirepass", ""]).await);
         }
     }
 
     /// Runs a command on a server that is locked.
     async fn unlocked(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
-        let url = format!("redis://:secret@127.0.0.1:{}", self.port);
+        let url = format!("redis://:secret@127.0.0.1:{}", self.port());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
@@ -265,16 +230,6 @@ impl RedisServer {
         self.relaunch().await;
     }
 
-    /// Starts the server that was killed.
-    pub async fn relaunch(&mut self) {
-        for _ in 0..10 {
-            if self.launch().await {
-                return;
-            }
-        }
-        panic!("redis-server does not start again");
-    }
-
     /// Stops the process where it is, connections open, until [`Self::thaw`].
     pub fn freeze(&self) {
         self.signal("-STOP");
@@ -298,9 +253,4 @@ impl Drop for RedisServer {
             drop(child.wait());
         }
     }
-}
-
-#[allow(dead_code, reason = "each test binary uses a part")]
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

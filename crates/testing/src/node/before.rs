@@ -1,6 +1,6 @@
 //! What nodes of the version before this one do in Redis: their scripts, as they were.
 
-use crate::server::RedisServer;
+use crate::RedisServer;
 use redis::Value;
 use skywave::redis::keys::partition_of;
 use skywave_protocol::Channel;
@@ -36,7 +36,6 @@ pub async fn publish(server: &RedisServer, origin: &str, channel: &str, number: 
 }
 
 /// Where a channel stands for them, and how many publications they find.
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn read(server: &RedisServer, channel: &str) -> (String, usize) {
     let answer = call(server, READ, channel, &["backward", "+", "100", "600000", ""]).await;
     let Value::Array(positions) = &answer[2] else { panic!("{answer:?}") };

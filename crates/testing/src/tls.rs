@@ -1,4 +1,4 @@
-//! TLS for clients that take any certificate: the node under attack has a fresh one.
+//! TLS for clients that take any certificate: a node under test has a fresh one.
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,

@@ -1,9 +1,6 @@
 //! A Redis Cluster for tests: on free ports, its servers stopped when it is dropped.
 
-use crate::{
-    patience::eventually,
-    server::{FREE_PORT, RedisServer},
-};
+use crate::{FREE_PORT, RedisServer, eventually};
 use std::sync::{Arc, Weak};
 use tokio::sync::Mutex;
 
@@ -16,7 +13,6 @@ pub struct RedisCluster {
     pub replicas: Vec<RedisServer>,
 }
 
-#[allow(dead_code, reason = "each test binary uses a part")]
 impl RedisCluster {
     /// One that tests share; each of them takes keys of its own.
     pub async fn shared() -> Arc<Self> {
@@ -143,14 +139,12 @@ impl RedisCluster {
 }
 
 /// Begins to move a slot.
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn open_slot(slot: usize, from: &RedisServer, to: &RedisServer) {
     to.run::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", id_of(from).await)).await;
     from.run::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", id_of(to).await)).await;
 }
 
 /// Moves up to `count` of the slot's keys; whether there were any.
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn move_keys(slot: usize, from: &RedisServer, to: &RedisServer, count: usize) -> bool {
     let keys: Vec<String> = from.run(&format!("CLUSTER GETKEYSINSLOT {slot} {count}")).await;
     if keys.is_empty() {
@@ -164,7 +158,6 @@ pub async fn move_keys(slot: usize, from: &RedisServer, to: &RedisServer, count:
 }
 
 /// Ends what [`open_slot`] began.
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn close_slot(slot: usize, from: &RedisServer, to: &RedisServer) {
     let owner = id_of(to).await;
     for server in [to, from] {
@@ -177,7 +170,6 @@ async fn meet(one: &RedisServer, other: &RedisServer) {
     one.run::<()>(&format!("CLUSTER MEET 127.0.0.1 {} {}", other.port(), bus[1])).await;
 }
 
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn id_of(server: &RedisServer) -> String {
     server.run("CLUSTER MYID").await
 }
@@ -191,7 +183,6 @@ async fn is_well(server: &RedisServer) -> bool {
     server.run::<String>("CLUSTER INFO").await.contains("cluster_state:ok")
 }
 
-#[allow(dead_code, reason = "each test binary uses a part")]
 pub async fn is_linked(replica: &RedisServer) -> bool {
     replica.run::<String>("INFO replication").await.contains("master_link_status:up")
 }

@@ -1,6 +1,6 @@
 //! A WebTransport client made by hand on QUIC, so that it can do what a good one never does.
 
-use crate::{tls, world::soon};
+use crate::{soon, tls};
 use bytes::{Buf, BytesMut};
 use quinn::{
     ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig,

@@ -1,8 +1,6 @@
 //! Brokers of several nodes on one Redis, and what each of them delivers.
 
-pub use crate::patience::{eventually, soon};
-
-use crate::server::RedisServer;
+use crate::{RedisServer, eventually, soon};
 use futures_util::future::BoxFuture;
 use skywave::{
     broadcast::{Event, Publication},
@@ -47,6 +45,16 @@ impl Delivery for Recorder {
 
     fn is_followed(&self, _: &Channel) -> bool {
         false
+    }
+}
+
+impl Recorder {
+    pub fn publications(&self) -> Vec<Arc<Publication>> {
+        self.publications.lock().unwrap().clone()
+    }
+
+    pub fn events(&self) -> Vec<Arc<Event>> {
+        self.events.lock().unwrap().clone()
     }
 }
 
@@ -111,7 +119,7 @@ impl Node {
     }
 
     pub fn publications(&self) -> Vec<Arc<Publication>> {
-        self.recorder.publications.lock().unwrap().clone()
+        self.recorder.publications()
     }
 
     /// What was delivered on a channel: epoch, offset and payload of each, in order.
@@ -135,7 +143,7 @@ impl Node {
     }
 
     pub fn events(&self) -> Vec<Arc<Event>> {
-        self.recorder.events.lock().unwrap().clone()
+        self.recorder.events()
     }
 
     pub fn try_publish(&self, number: u64) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
