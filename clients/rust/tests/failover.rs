@@ -7,11 +7,11 @@ mod node;
 use node::*;
 use skywave_client::{Backoff, Client, ClientOptions, TokenSource, TransportChoice, TransportKind};
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, Text, frame};
+use skywave_testing::{Port, Relay};
 use std::{
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{TcpListener, UdpSocket},
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
 
 /// A host that takes what comes on either transport and never says a word.
 struct Silent {
@@ -21,45 +21,15 @@ struct Silent {
 
 impl Silent {
     fn start() -> Self {
-        for _ in 0..100 {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
-                return Self { _tcp: tcp, udp };
-            }
-        }
-        panic!("no port is free on both TCP and UDP");
+        // Its own until it is bound.
+        let port = Port::free();
+        let here = ("127.0.0.1", port.number());
+        Self { _tcp: TcpListener::bind(here).unwrap(), udp: UdpSocket::bind(here).unwrap() }
     }
 
     fn url(&self) -> String {
         format!("https://{}", self.udp.local_addr().unwrap())
     }
-}
-
-/// Passes one client's UDP packets on to `node` for as long as it lives; then the port is closed.
-async fn passage(node: SocketAddr) -> (String, JoinSet<()>) {
-    let front = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let back = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    back.connect(node).await.unwrap();
-    let url = format!("https://{}", front.local_addr().unwrap());
-    let mut passing = JoinSet::new();
-    passing.spawn(async move {
-        let (mut there, mut here) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut client = None;
-        loop {
-            tokio::select! {
-                received = front.recv_from(&mut there) => {
-                    let (length, from) = received.unwrap();
-                    // The last one to begin a connection; others only look whether the port is open.
-                    client = if length > 1 { Some(from) } else { client };
-                    back.send(&there[..length]).await.unwrap();
-                }
-                received = back.recv(&mut here) => {
-                    front.send_to(&here[..received.unwrap()], client.unwrap()).await.unwrap();
-                }
-            }
-        }
-    });
-    (url, passing)
 }
 
 /// Options that come back late wherever there is a wait.
@@ -165,20 +135,20 @@ over_both_transports! {
     }
 }
 
-/// A client of `node` over a [`passage`], which knows of `other` as well.
-async fn client_over_a_passage(node: &mut Node, other: &Node) -> (Client, Peer, JoinSet<()>) {
-    let (url, passing) = passage(node.address).await;
+/// A client of `node` over a path, whose port is closed when it ends; it knows of `other` as well.
+async fn client_over_a_path(node: &mut Node, other: &Node) -> (Client, Peer, Relay) {
+    let path = Relay::tcp_and_udp(node.address.port()).await;
     let mut options = node.options(TransportKind::WebTransport);
-    options.urls = vec![url, other.url()];
+    options.urls = vec![path.url("https"), other.url()];
     let (client, peer, _) = node.client(options).await;
-    (client, peer, passing)
+    (client, peer, path)
 }
 
 #[tokio::test]
 async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
     let (mut node, mut other) = (Node::start().await, Node::start().await);
-    let (client, _peer, mut passing) = client_over_a_passage(&mut node, &other).await;
-    passing.shutdown().await;
+    let (client, _peer, path) = client_over_a_path(&mut node, &other).await;
+    drop(path);
     let begin = Instant::now();
     let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
     let (mut peer, _) = other.welcome().await;
@@ -191,12 +161,12 @@ async fn a_node_whose_port_is_closed_is_left_though_it_said_no_word() {
 #[tokio::test]
 async fn a_node_whose_port_closes_after_it_said_something_else_is_left_as_soon() {
     let (mut node, mut other) = (Node::start().await, Node::start().await);
-    let (client, mut peer, mut passing) = client_over_a_passage(&mut node, &other).await;
+    let (client, mut peer, path) = client_over_a_path(&mut node, &other).await;
     let publishing = tokio::spawn(async move { client.publish("chat:1", json("1")).await });
     peer.publish().await;
     // No answer to that.
     beaten_slowly(&mut peer).await;
-    passing.shutdown().await;
+    drop(path);
     let begin = Instant::now();
     let (mut peer, _) = other.welcome().await;
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());

@@ -17,6 +17,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use skywave_client::{Backoff, CertificateCheck, Client, ClientOptions, TransportChoice, TransportKind};
 use skywave_protocol::frame::Connect;
+use skywave_testing::Port;
+pub use skywave_testing::{PATIENCE, soon};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -27,9 +29,6 @@ use tokio::{
 use websocket::{serve_plain, serve_tls};
 use webtransport::serve_webtransport;
 pub use writer::*;
-
-/// Nothing in a test takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct Node {
     pub address: SocketAddr,
@@ -92,7 +91,7 @@ impl Node {
     }
 
     pub async fn accept(&mut self) -> Peer {
-        timeout(PATIENCE, self.peers.recv()).await.expect("no connection in time").unwrap()
+        soon(self.peers.recv()).await.unwrap()
     }
 
     /// Accepts, reads `connect` and grants all of it.
@@ -117,13 +116,10 @@ impl Node {
 }
 
 async fn bind_both() -> (TcpListener, std::net::UdpSocket) {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        if let Ok(udp) = std::net::UdpSocket::bind(tcp.local_addr().unwrap()) {
-            return (tcp, udp);
-        }
-    }
-    panic!("no port is free on both TCP and UDP");
+    // Its own until it is bound.
+    let port = Port::free();
+    let here = ("127.0.0.1", port.number());
+    (TcpListener::bind(here).await.unwrap(), std::net::UdpSocket::bind(here).unwrap())
 }
 
 pub fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {

@@ -1,12 +1,12 @@
 //! One connection of a client, as the node sees it.
 
-use super::PATIENCE;
+use super::soon;
 use skywave_client::TransportKind;
 use skywave_protocol::{
     ClientFrame, ServerFrame,
     frame::{self, Connect, Disconnect, Publish},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 
 pub(super) enum Out {
     Frame(ServerFrame),
@@ -26,7 +26,7 @@ pub struct Peer {
 
 impl Peer {
     pub async fn next(&mut self) -> Option<ClientFrame> {
-        timeout(PATIENCE, self.frames.recv()).await.expect("no frame in time")
+        soon(self.frames.recv()).await
     }
 
     /// Waits for anything at all: a frame or the end.

@@ -1,18 +1,17 @@
 //! What an application reads of its subscriptions.
 
-use super::{Node, PATIENCE, Peer, subscribed};
+use super::{Node, Peer, soon, subscribed};
 use skywave_client::{ChannelEvent, Client, ClientOptions, Subscription};
-use tokio::time::timeout;
 
 pub async fn event(subscription: &mut Subscription) -> ChannelEvent {
-    timeout(PATIENCE, subscription.next()).await.expect("no event in time").expect("the subscription ended")
+    soon(subscription.next()).await.expect("the subscription ended")
 }
 
 /// Waits until the client has been connected so often.
 pub async fn connected_again(client: &Client, connects: u64) {
     let mut status = client.status();
     let there = status.wait_for(|status| status.connected().is_some_and(|now| now.connects == connects));
-    timeout(PATIENCE, there).await.expect("no connection in time").expect("the client ended");
+    soon(there).await.expect("the client ended");
 }
 
 /// The offsets of the next `count` publications; other events are passed over.
