@@ -6,6 +6,7 @@ use crate::{
     site::Site,
 };
 use anyhow::{Context, bail};
+use skywave_testing::Port;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -18,7 +19,6 @@ use tokio::{
 };
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-const START_ATTEMPTS: usize = 5;
 /// Where Debian keeps libraries, in a directory for each architecture.
 const LIBRARIES: &str = "/usr/lib";
 /// The one that gives a process another clock (package `libfaketime`).
@@ -39,6 +39,7 @@ pub struct Node {
     settings: Vec<(String, String)>,
     log: PathBuf,
     public: SocketAddr,
+    _port: Port,
     pub relay: Relay,
     process: Option<Process>,
     /// What is added to its wall clock, in seconds.
@@ -55,7 +56,8 @@ impl Node {
         directory: &Path,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let public = (Ipv4Addr::LOCALHOST, site.free_port().await?).into();
+        let port = site.free_port().await?;
+        let public = (Ipv4Addr::LOCALHOST, port.number()).into();
         let relay = Relay::both(site.address(), public, Weather::CLEAR, seed);
         Ok(Self {
             name: name.to_owned(),
@@ -65,6 +67,7 @@ impl Node {
             settings: Vec::new(),
             log: directory.join(format!("{name}.log")),
             public,
+            _port: port,
             relay: site.run(relay).await??,
             process: None,
             clock_offset: 0,
@@ -88,14 +91,9 @@ impl Node {
 
     /// Starts it, also again after its end, and waits until it is ready.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        for _ in 0..START_ATTEMPTS {
-            if let Some(process) = self.launch().await? {
-                self.process = Some(process);
-                return Ok(());
-            }
-            // Somebody else has taken the port.
-            self.public = (Ipv4Addr::LOCALHOST, self.site.free_port().await?).into();
-            self.relay.lead_to(self.public);
+        self.process = self.launch().await?;
+        if self.process.is_some() {
+            return Ok(());
         }
         let log = std::fs::read_to_string(&self.log)?;
         bail!("{} does not start: {}", self.name, log.lines().last().unwrap_or("it says nothing"))

@@ -3,6 +3,7 @@
 use crate::{cluster, process::Process, site::Site};
 use anyhow::{Context, bail};
 use redis::{Client, FromRedisValue};
+use skywave_testing::Port;
 use std::{
     fs,
     net::SocketAddr,
@@ -15,7 +16,6 @@ use tokio::{
 };
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
-const START_ATTEMPTS: usize = 10;
 /// The name under which sentinels watch the master.
 const MASTER: &str = "sky";
 /// Writes each acknowledged command to disk first.
@@ -26,7 +26,9 @@ pub struct Redis {
     name: String,
     site: Site,
     directory: PathBuf,
-    port: u16,
+    port: Port,
+    /// Where it speaks to others of its cluster.
+    cluster_port: Port,
     settings: Vec<String>,
     process: Option<Process>,
 }
@@ -47,41 +49,37 @@ impl Redis {
         fs::create_dir_all(&directory)?;
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let (name, site) = (name.to_owned(), site.clone());
-        let mut redis = Self { name, site, directory, port: 0, settings, process: None };
-        for _ in 0..START_ATTEMPTS {
-            redis.port = redis.site.free_port().await?;
-            if redis.launch().await? {
-                return Ok(redis);
-            }
-        }
-        bail!("{} does not start", redis.name)
+        let (port, cluster_port) = (site.free_port().await?, site.free_port().await?);
+        let mut redis = Self { name, site, directory, port, cluster_port, settings, process: None };
+        redis.relaunch().await?;
+        Ok(redis)
     }
 
-    /// Starts the process; `false` when it ends at once.
-    async fn launch(&mut self) -> anyhow::Result<bool> {
+    /// Starts a killed server again, on its port and with what it has on disk.
+    pub async fn relaunch(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &self.port.to_string(), "--bind", &self.site.address().to_string()]);
+        command.args(["--port", &self.port.number().to_string(), "--bind", &self.site.address().to_string()]);
         command.args(["--protected-mode", "no", "--save", ""]);
         // A replica gets what it misses over a socket, without a file.
         command.args(["--repl-diskless-sync-delay", "0", "--enable-debug-command", "local"]);
         command.arg("--dir").arg(&self.directory).args(&self.settings);
         if self.settings.iter().any(|setting| setting == cluster::SETTINGS[0]) {
             // By default 10,000 above its own, which there may not be.
-            command.args(["--cluster-port", &self.site.free_port().await?.to_string()]);
+            command.args(["--cluster-port", &self.cluster_port.number().to_string()]);
         }
         let log = self.directory.with_extension("log");
         let mut process = Process::start(&self.site, &self.name, command, &log, false).await?;
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if process.has_ended() {
-                return Ok(false);
+                bail!("{} does not start", self.name);
             }
             if timeout(Duration::from_secs(1), self.run::<String>("PING"))
                 .await
                 .is_ok_and(|pong| pong.is_ok())
             {
                 self.process = Some(process);
-                return Ok(true);
+                return Ok(());
             }
             sleep(Duration::from_millis(5)).await;
         }
@@ -89,7 +87,7 @@ impl Redis {
     }
 
     pub fn address(&self) -> SocketAddr {
-        (self.site.address(), self.port).into()
+        (self.site.address(), self.port.number()).into()
     }
 
     /// Runs a command, written as on the command line without quotes.
@@ -111,16 +109,6 @@ impl Redis {
         Ok(fs::create_dir_all(&self.directory)?)
     }
 
-    /// Starts a killed server again, on its port and with what it has on disk.
-    pub async fn relaunch(&mut self) -> anyhow::Result<()> {
-        for _ in 0..START_ATTEMPTS {
-            if self.launch().await? {
-                return Ok(());
-            }
-        }
-        bail!("{} does not start again", self.name)
-    }
-
     /// The same with further settings, which it keeps.
     pub async fn relaunch_with(&mut self, settings: &[&str]) -> anyhow::Result<()> {
         self.settings.extend(settings.iter().map(|setting| (*setting).to_owned()));
@@ -138,7 +126,7 @@ impl Redis {
 pub struct Sentinels {
     region: &'static str,
     site: Site,
-    addresses: Vec<SocketAddr>,
+    ports: Vec<Port>,
     processes: Vec<Process>,
     _replica: Redis,
 }
@@ -147,7 +135,7 @@ impl Sentinels {
     /// A replica of `master`, and sentinels that know both.
     pub async fn watch(region: &'static str, master: &Redis, directory: &Path) -> anyhow::Result<Self> {
         let (site, host, port) =
-            (master.site.clone(), master.site.address().to_string(), master.port.to_string());
+            (master.site.clone(), master.site.address().to_string(), master.port.number().to_string());
         let of_master = ["--replicaof", &host, &port];
         let replica = Redis::start("replica", &site, directory, &[&DURABLE[..], &of_master].concat()).await?;
         let deadline = Instant::now() + START_TIMEOUT;
@@ -158,7 +146,7 @@ impl Sentinels {
             sleep(Duration::from_millis(20)).await;
         }
         let mut sentinels =
-            Self { region, site, addresses: Vec::new(), processes: Vec::new(), _replica: replica };
+            Self { region, site, ports: Vec::new(), processes: Vec::new(), _replica: replica };
         for number in 1..=3 {
             sentinels.add(number, master, directory).await?;
         }
@@ -171,16 +159,17 @@ impl Sentinels {
         let port = self.site.free_port().await?;
         let file = directory.join(format!("{name}.conf"));
         let text = format!(
-            "port {port}\nbind {host}\nprotected-mode no\nsentinel monitor {MASTER} {host} {} 2\n\
+            "port {}\nbind {host}\nprotected-mode no\nsentinel monitor {MASTER} {host} {} 2\n\
              sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 10000\n",
-            master.port
+            port.number(),
+            master.port.number()
         );
         fs::write(&file, text)?;
         let mut command = Command::new("redis-server");
         command.arg(&file).arg("--sentinel");
         let log = directory.join(format!("{name}.log"));
         self.processes.push(Process::start(&self.site, &name, command, &log, false).await?);
-        self.addresses.push(SocketAddr::new(host, port));
+        self.ports.push(port);
         Ok(())
     }
 
@@ -189,14 +178,14 @@ impl Sentinels {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let mut settled = 0;
-            for address in &self.addresses {
+            for address in self.addresses() {
                 let quorum: anyhow::Result<String> =
-                    ask(&self.site, *address, &format!("SENTINEL CKQUORUM {MASTER}")).await;
+                    ask(&self.site, address, &format!("SENTINEL CKQUORUM {MASTER}")).await;
                 let replicas: anyhow::Result<Vec<redis::Value>> =
-                    ask(&self.site, *address, &format!("SENTINEL REPLICAS {MASTER}")).await;
+                    ask(&self.site, address, &format!("SENTINEL REPLICAS {MASTER}")).await;
                 settled += usize::from(quorum.is_ok() && replicas.is_ok_and(|replicas| !replicas.is_empty()));
             }
-            if settled == self.addresses.len() {
+            if settled == self.ports.len() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -206,6 +195,11 @@ impl Sentinels {
         }
     }
 
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let host = self.site.address();
+        self.ports.iter().map(move |port| SocketAddr::new(host, port.number()))
+    }
+
     /// Whose Redis they watch.
     pub fn region(&self) -> &'static str {
         self.region
@@ -213,15 +207,15 @@ impl Sentinels {
 
     /// For nodes that ask them.
     pub fn url(&self) -> String {
-        let addresses: Vec<String> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        let addresses: Vec<String> = self.addresses().map(|address| address.to_string()).collect();
         format!("redis+sentinel://{}/{MASTER}", addresses.join(","))
     }
 
     /// Who is the master, by the first sentinel that answers.
     pub async fn master(&self) -> anyhow::Result<SocketAddr> {
         let line = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {MASTER}");
-        for address in &self.addresses {
-            if let Ok((host, port)) = ask::<(String, u16)>(&self.site, *address, &line).await {
+        for address in self.addresses() {
+            if let Ok((host, port)) = ask::<(String, u16)>(&self.site, address, &line).await {
                 return Ok(SocketAddr::new(host.parse()?, port));
             }
         }

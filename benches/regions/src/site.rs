@@ -1,6 +1,7 @@
 //! Where a region stands: on loopback with all others, or in a network namespace of its own.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use skywave_testing::Port;
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -68,13 +69,13 @@ impl Site {
         Ok(task.join_next().await.context("no work")??)
     }
 
-    /// A port of this site that is free on TCP and UDP. Another process may take it at any time.
+    /// A port of this site that is free on TCP and UDP, and nobody else's while it is held.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn free_port(&self) -> anyhow::Result<u16> {
+    pub async fn free_port(&self) -> anyhow::Result<Port> {
         let address = self.address;
-        self.run(async move { free_port(address) }).await?
+        self.run(async move { Port::free_at(address) }).await
     }
 
     /// The file by which other programs enter this site's network; there is one as long as the site.
@@ -99,18 +100,6 @@ impl Site {
     }
 }
 
-/// A port of this thread's network that is free on TCP and UDP. Another process may take it at any time.
-fn free_port(address: IpAddr) -> anyhow::Result<u16> {
-    for _ in 0..100 {
-        let tcp = std::net::TcpListener::bind((address, 0))?;
-        let address = tcp.local_addr()?;
-        if std::net::UdpSocket::bind(address).is_ok() {
-            return Ok(address.port());
-        }
-    }
-    bail!("no port is free on both TCP and UDP")
-}
-
 /// Moves this thread into a new namespace, and gives a runtime whose threads and children are in it, too.
 #[cfg(all(target_os = "linux", feature = "packets"))]
 fn enter() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -130,7 +119,7 @@ pub fn ip(line: &str) -> anyhow::Result<()> {
     let output = std::process::Command::new("ip").args(line.split(' ')).output();
     let output = output.context("cannot run ip: install iproute2")?;
     if !output.status.success() {
-        bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        anyhow::bail!("ip {line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }
