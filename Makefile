@@ -38,11 +38,14 @@ browsers:
 acceptance: ## What takes longer than the tests: the TypeScript package as Jest, webpack 4 and TypeScript's resolutions use it
 	cd clients/typescript && npm ci --no-audit --no-fund && npm run test:consumers
 
-lint: ## Formatting, clippy, licences and dependencies, the TypeScript client, the demo page
+lint: ## Formatting, clippy, how the house is kept, licences and dependencies, the TypeScript client, the demo page
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --quiet --test house --test layers
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check bans licenses sources
+	@command -v cargo-machete >/dev/null || cargo install cargo-machete --locked
+	cargo machete
 	cd clients/typescript && npm ci --no-audit --no-fund && npm run lint
 
 bench: ## Micro-benchmarks of the publish → deliver path

@@ -1,0 +1,83 @@
+//! How the house is kept: each file says what it owns, fits a few screens, and has a name that says something.
+
+#![allow(clippy::unwrap_used, reason = "this is a test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const MAX_LINES: usize = 500;
+/// Names of whatever has found no place.
+const SAYING_NOTHING: [&str; 7] = ["util", "utils", "common", "commons", "helper", "helpers", "manager"];
+/// What was made by programs, or is others'.
+const NOT_WRITTEN_HERE: [&str; 4] = ["target", "node_modules", "build", "dist"];
+/// Longer than they may be, until each of them is split.
+const KNOWN_LONG: [&str; 6] = [
+    "clients/rust/tests/connecting.rs",
+    "clients/rust/tests/delivery.rs",
+    "clients/typescript/src/channel.ts",
+    "clients/typescript/src/session.ts",
+    "src/broker/redis/reading.rs",
+    "src/transport/webtransport/connection.rs",
+];
+
+/// A file that somebody wrote.
+struct Source {
+    /// From the repository's root on.
+    path: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        Source { path: path.strip_prefix(root).unwrap().display().to_string(), text }
+    };
+    let sources: Vec<_> = files(root).into_iter().map(read).collect();
+    assert!(sources.len() > 300, "{} files are not all", sources.len());
+    sources
+}
+
+/// The files of a directory that are written in Rust or TypeScript.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let written = entries.filter(|entry| {
+        let name = entry.file_name();
+        !name.to_string_lossy().starts_with('.') && !NOT_WRITTEN_HERE.iter().any(|other| name == *other)
+    });
+    let within = written.flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+        true => files(&entry.path()),
+        false => vec![entry.path()],
+    });
+    within.filter(|path| path.extension().is_some_and(|kind| kind == "rs" || kind == "ts")).collect()
+}
+
+#[test]
+fn each_file_begins_with_what_it_owns() {
+    let begins = |source: &Source| match source.path.ends_with(".rs") {
+        true => source.text.starts_with("//! "),
+        false => source.text.starts_with("// ") || source.text.starts_with("/**"),
+    };
+    let silent: Vec<_> = sources().into_iter().filter(|one| !begins(one)).map(|one| one.path).collect();
+    assert!(silent.is_empty(), "begin with no sentence: {silent:#?}");
+}
+
+#[test]
+fn no_file_is_longer_than_it_may_be() {
+    let is_long = |source: &Source| source.text.lines().count() > MAX_LINES;
+    let mut long: Vec<_> = sources().into_iter().filter(is_long).map(|one| one.path).collect();
+    long.sort();
+    assert_eq!(long, KNOWN_LONG, "longer than {MAX_LINES} lines, and known to be");
+}
+
+#[test]
+fn each_file_has_a_name_that_says_something() {
+    let says_nothing = |source: &Source| {
+        let mut words = source.path.split(['/', '_', '-', '.']);
+        words.any(|word| SAYING_NOTHING.contains(&word))
+    };
+    let named: Vec<_> = sources().into_iter().filter(says_nothing).map(|one| one.path).collect();
+    assert!(named.is_empty(), "say nothing by their names: {named:#?}");
+}
