@@ -1,10 +1,6 @@
 //! A node that is gone, silent or unwilling: the client is served by another one, quickly and by itself.
 
-#![allow(clippy::unwrap_used, reason = "this is a test")]
-
-mod node;
-
-use node::*;
+use crate::{node::*, over_both_transports};
 use skywave_client::{Backoff, Client, ClientOptions, TokenSource, TransportChoice, TransportKind};
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, Text, frame};
 use skywave_testing::{Port, Relay};

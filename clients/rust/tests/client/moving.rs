@@ -1,10 +1,6 @@
 //! Make before break: a session moves without a gap, a repetition or an error.
 
-#![allow(clippy::unwrap_used, reason = "this is a test")]
-
-mod node;
-
-use node::*;
+use crate::{node::*, over_both_transports};
 use skywave_client::{Backoff, ChannelEvent, Client, Status, TokenSource, TransportChoice, TransportKind};
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame, frame};
 use std::time::{Duration, Instant};
@@ -193,6 +189,25 @@ over_both_transports! {
             }
         }
         node.no_further_connection(Duration::from_millis(300)).await;
+    }
+
+    async fn a_change_of_transport_that_was_given_up_and_arrives_late_ends_nothing(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let mut options = node.options(kind);
+        options.connect_timeout = Duration::from_millis(300);
+        let (client, old, _room) = subscribed_client(&mut node, options, 0).await;
+        let (switched, stalled) = tokio::join!(client.switch(kind), async {
+            let mut stalled = node.accept().await;
+            stalled.connect().await;
+            stalled
+        });
+        switched.unwrap_err();
+        // The node has it all the same, and fences the connection that the client went on with.
+        old.disconnect(CloseCode::Replaced);
+        let (_peer, connect) = node.welcome().await;
+        assert_eq!(connect.attempt, Some(3));
+        connected_again(&client, 2).await;
+        drop(stalled);
     }
 
     async fn every_connect_has_a_higher_attempt_than_all_before(kind: TransportKind) {

@@ -1,10 +1,6 @@
 //! The raw connections below the client.
 
-#![allow(clippy::unwrap_used, reason = "this is a test")]
-
-mod node;
-
-use node::*;
+use crate::{node::*, over_both_transports};
 use skywave_client::{
     CertificateCheck, Encoding, HistoryRange, Payload, TransportKind,
     transport::{Connection, DialError, DialOptions, Dialer, Lane, Sender, Via},

@@ -1,10 +1,6 @@
 //! How much a node may say at once without harm, and how often it is asked again for what it refuses.
 
-#![allow(clippy::unwrap_used, reason = "this is a test")]
-
-mod node;
-
-use node::*;
+use crate::{node::*, over_both_transports};
 use skywave_client::{
     Client, Payload, Publication, Status, SubscribeOptions, Subscription, TransportKind,
     transport::MAX_RECEIVED_FRAME_BYTES,

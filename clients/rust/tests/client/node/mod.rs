@@ -1,7 +1,6 @@
 //! A scripted node: both transports on one port; the test decides every frame.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
+#![allow(clippy::expect_used, reason = "this is a test")]
 
 mod frames;
 mod peer;
