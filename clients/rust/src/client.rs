@@ -171,7 +171,10 @@ impl Client {
         let channel = parse(channel)?;
         let key: Key = text("key", key)?;
         self.send(Command::Publish { channel, data: data.into(), key, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(RequestError::closed()))
+        match answer.await.unwrap_or_else(|_| Err(RequestError::closed()))? {
+            ServerFrame::Published(published) => Ok(published),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Sends an event to whoever is on the channel now. It may be lost; of those with the same `slot`
@@ -193,10 +196,11 @@ impl Client {
     }
 
     /// Reads retained publications: `limit` (1 … 1,000) of them, oldest first, or as many as there are. A node's answers
-    /// are bounded in bytes; the client asks on until it has all.
+    /// are bounded in bytes; the client asks on until it has all. Where there is no connection it waits for one, and where
+    /// one breaks it asks again on the next.
     ///
     /// # Errors
-    /// What the node answers, `bad_request` for the cursor of another region; `unavailable` without a connection; `timeout`.
+    /// What the node answers, `bad_request` for the cursor of another region; `timeout`.
     pub async fn history(&self, channel: &str, range: HistoryRange) -> Result<History, RequestError> {
         let channel = parse(channel)?;
         let limit = range.limit.clamp(1, MAX_HISTORY_LIMIT);
@@ -260,10 +264,10 @@ impl Client {
         }
     }
 
-    /// Who is on the channel.
+    /// Who is on the channel. It waits for a connection as [`Client::history`] does.
     ///
     /// # Errors
-    /// What the node answers; `unavailable` without a connection; `timeout`.
+    /// What the node answers; `timeout`.
     pub async fn presence(&self, channel: &str) -> Result<Presence, RequestError> {
         let channel = parse(channel)?;
         match self.request(move |id| ClientFrame::Presence(PresenceRequest { id, channel })).await? {
@@ -273,10 +277,11 @@ impl Client {
     }
 
     /// Calls a method of the application behind the node. It is waited for until `deadline`, which the node is told,
-    /// however long other requests may take; without it as long as any other request.
+    /// however long other requests may take; without it as long as any other request. Where there is no connection it waits for
+    /// one; it is sent once, as the application alone knows whether it may be made twice.
     ///
     /// # Errors
-    /// What the node answers; `unavailable` without a connection; `timeout`.
+    /// What the node answers; `unavailable` when the connection breaks before the reply; `timeout`.
     pub async fn call(
         &self,
         method: &str,
@@ -385,23 +390,16 @@ impl Client {
         frame: impl FnOnce(RequestId) -> ClientFrame + Send + 'static,
     ) -> Result<ServerFrame, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Request { frame: Box::new(frame), reply }).await?;
-        answer_within(patience, answer).await
+        self.send(Command::Request { frame: Box::new(frame), patience, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(RequestError::closed()))
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, RequestError>>) -> Result<T, RequestError> {
-        answer_within(self.settings.request_timeout, answer).await
-    }
-}
-
-async fn answer_within<T>(
-    patience: Duration,
-    answer: oneshot::Receiver<Result<T, RequestError>>,
-) -> Result<T, RequestError> {
-    match timeout(patience, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(RequestError::closed()),
-        Err(_) => Err(RequestError::timed_out()),
+        match timeout(self.settings.request_timeout, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(RequestError::closed()),
+            Err(_) => Err(RequestError::timed_out()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why something failed.
 
 use crate::{options::TokenError, tls::TlsError, transport::DialError, url::InvalidUrl};
-use skywave_protocol::{ErrorCode, frame};
+pub use skywave_client_session::RequestError;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 /// No session could be opened.
@@ -107,72 +107,5 @@ impl RaceError {
             .into_iter()
             .flatten()
             .all(|error| matches!(error, DialError::Tls(_) | DialError::NotAllowed { .. }))
-    }
-}
-
-/// A request failed; the session goes on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason} ({code}): {message}")]
-pub struct RequestError {
-    /// The node's error code, or the one that fits for what failed on this side.
-    pub code: u16,
-    pub reason: Cow<'static, str>,
-    pub message: Cow<'static, str>,
-    /// Whether the same request may succeed later.
-    pub transient: bool,
-    /// How long to wait before that, where the node said so.
-    pub retry_after: Option<Duration>,
-}
-
-impl RequestError {
-    pub(crate) fn local(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code: code.code(),
-            reason: code.reason().into(),
-            message: message.into(),
-            transient: code.is_transient(),
-            retry_after: None,
-        }
-    }
-
-    pub(crate) fn not_connected() -> Self {
-        Self::local(ErrorCode::Unavailable, "not connected")
-    }
-
-    pub(crate) fn lost() -> Self {
-        Self::local(ErrorCode::Unavailable, "the connection was lost before the reply")
-    }
-
-    pub(crate) fn closed() -> Self {
-        Self { transient: false, ..Self::local(ErrorCode::Unavailable, "the client is closed") }
-    }
-
-    /// The session came to have another user before the answer.
-    pub(crate) fn another_user() -> Self {
-        let message = "the client has another user now than when this was asked for";
-        Self { reason: "another_user".into(), ..Self::local(ErrorCode::Forbidden, message) }
-    }
-
-    /// A publish was not answered for so long that the node may have forgotten its key.
-    pub(crate) fn outcome_unknown() -> Self {
-        let message = "no answer as long as the node remembers the key: it may be published, or not";
-        let error = Self::local(ErrorCode::Timeout, message);
-        Self { reason: "outcome_unknown".into(), transient: false, ..error }
-    }
-
-    pub(crate) fn timed_out() -> Self {
-        Self::local(ErrorCode::Timeout, "no reply in time")
-    }
-}
-
-impl From<frame::Error> for RequestError {
-    fn from(error: frame::Error) -> Self {
-        Self {
-            code: error.code,
-            reason: error.reason,
-            message: error.message,
-            transient: error.transient,
-            retry_after: error.retry_after_ms.map(Duration::from_millis),
-        }
     }
 }

@@ -31,7 +31,6 @@
 //!
 //! Everything is bounded; see [`Subscription`] for what happens to a reader that is too slow.
 
-mod backoff;
 mod candidates;
 mod client;
 mod error;
@@ -46,10 +45,10 @@ pub mod transport;
 mod transport_kind;
 pub mod url;
 
-pub use backoff::Backoff;
 pub use client::{Client, HistoryRange};
 pub use error::{ConnectError, RaceError, RequestError};
 pub use options::{ClientOptions, TokenError, TokenSource, TransportChoice};
+pub use skywave_client_session::Backoff;
 pub use skywave_protocol as protocol;
 pub use skywave_protocol::{
     Channel, Encoding, Json, Payload, Position,

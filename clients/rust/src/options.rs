@@ -1,7 +1,8 @@
 //! What a client can be told.
 
-use crate::{backoff::Backoff, tls::CertificateCheck, transport::TransportKind};
+use crate::{tls::CertificateCheck, transport::TransportKind};
 use futures_util::future::BoxFuture;
+use skywave_client_session::Backoff;
 use skywave_protocol::{Encoding, frame::Network};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;

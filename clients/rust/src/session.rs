@@ -1,15 +1,13 @@
 //! The session's task: one connection or, during a move, two; subscriptions, requests, reconnects.
 
+mod answers;
 mod channels;
+mod clock;
 mod connecting;
 mod connection;
-mod moment;
 mod moving;
 mod opening;
-mod pacer;
 mod phases;
-mod publishes;
-mod requests;
 mod subscribing;
 mod tokens;
 mod traffic;
@@ -25,16 +23,16 @@ use crate::{
     transport::{Closed, DialOptions, Dialer, Received, TransportKind},
     url::NodeUrl,
 };
+use answers::Answers;
 use channels::Entry;
+use clock::Clock;
 use connection::Live;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use moment::Moment;
 use opening::{Opening, Purpose, Step};
-use publishes::Publishes;
-use requests::{Requests, Waiter};
+use skywave_client_session::{ConnectionId, Output, Publish, Traffic, TrafficOptions};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
-    frame::{self, Key, Network, Published, SessionId, SubscribeOptions},
+    frame::{self, Key, Network, SessionId, SubscribeOptions},
 };
 use std::{
     borrow::Cow,
@@ -50,7 +48,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// While the time of something is taken, the task wakes so often, to know whether it ran all the time.
+/// While the time of a handshake is taken, the task wakes so often, to know whether it ran all the time.
 const PULSE: Duration = Duration::from_millis(500);
 /// While it is connected, it wakes so often, to notice that the machine slept.
 const WATCH: Duration = Duration::from_secs(5);
@@ -90,11 +88,13 @@ pub(crate) enum Command {
         channel: Channel,
         data: Payload,
         key: Key,
-        reply: Reply<Published>,
+        reply: Reply<ServerFrame>,
     },
     Emit(frame::Emit),
     Request {
         frame: Box<dyn FnOnce(RequestId) -> ClientFrame + Send>,
+        /// How long the reply may take.
+        patience: Duration,
         reply: Reply<ServerFrame>,
     },
     /// Brings a newer token, which replaces a fixed one.
@@ -133,7 +133,7 @@ enum Wakeup {
     /// The paused subscription may be taken up again.
     Room(Channel, u64),
     /// The channel may be left, on the connection of that number, which the node has refused before.
-    Leave(Channel, u64),
+    Leave(Channel, ConnectionId),
 }
 
 /// A move that is due; while a connection is on its way, once that has failed.
@@ -158,13 +158,10 @@ struct Session {
     resume: Option<Arc<str>>,
     /// The last one's public id.
     session: Option<SessionId>,
-    /// Whose session it was last; none before the first one, nobody's when anonymous.
-    user: Option<Option<Arc<str>>>,
-    /// The node that served last.
-    node: Option<Arc<str>>,
     channels: HashMap<Channel, Entry>,
-    publishes: Publishes,
-    requests: Requests,
+    traffic: Traffic,
+    answers: Answers,
+    clock: Clock,
     live: Option<Live>,
     retiring: Option<(Live, Instant)>,
     opening: Option<Opening>,
@@ -238,11 +235,13 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         first: Some(first),
         resume: None,
         session: None,
-        user: None,
-        node: None,
         channels: HashMap::new(),
-        publishes: Publishes::new(options.publish_queue),
-        requests: Requests::default(),
+        traffic: Traffic::new(
+            TrafficOptions { backoff: options.backoff, publish_queue: options.publish_queue },
+            Box::new(rand::random::<f64>),
+        ),
+        answers: Answers::default(),
+        clock: Clock::new(),
         live: None,
         retiring: None,
         opening: None,
@@ -277,22 +276,21 @@ struct End {
 impl Session {
     async fn run(mut self) {
         self.open(Purpose::Connect, None, None);
-        let mut before = Moment::now();
         let end = loop {
             let deadline = self.next_deadline();
             let input = self.input(deadline).await;
-            let now = Moment::now();
-            let slept = before.slept(now) > LEAST_SUSPENSION;
-            if slept || deadline.is_some_and(|deadline| now.steady > deadline + LEAST_SUSPENSION) {
-                self.suspended_at = Some(now.steady);
+            let now = Instant::now();
+            let slept = self.clock.has_slept();
+            if slept || deadline.is_some_and(|deadline| now > deadline + LEAST_SUSPENSION) {
+                self.suspended_at = Some(now);
             }
             if slept {
-                self.woke(now.steady);
+                self.woke(now);
             }
-            before = now;
             if let ControlFlow::Break(end) = self.handle(input) {
                 break end;
             }
+            self.carry_out();
         };
         self.end(end).await;
     }
@@ -338,13 +336,14 @@ impl Session {
                 self.subscribe(channel, Entry::new(id, options, events, ended, reply));
             }
             Command::Publish { channel, data, key, reply } => {
-                if self.publishes.push(channel, data, key, reply).is_some() {
-                    self.send_publishes();
-                }
+                let ticket = self.answers.wait(reply);
+                self.traffic.publish(Publish { ticket, channel, data, key }, self.clock.now());
             }
             Command::Emit(emit) => self.emit(emit),
-            Command::Request { frame, reply } => {
-                self.request(frame, Waiter::Reply(reply));
+            Command::Request { frame, patience, reply } => {
+                self.make_room();
+                let ticket = self.answers.wait(reply);
+                self.traffic.ask(ticket, frame, patience, self.clock.now());
             }
             Command::Refresh { token, reply } => self.bring(token, reply),
             Command::Network(hint) => self.network(hint),
@@ -372,11 +371,9 @@ impl Session {
         let look = self.live.as_ref().and_then(Live::look_at);
         let doubt = self.live.as_ref().and_then(|live| live.doubt_at(self.doubts_from));
         let now = Instant::now();
-        let release = self.live.as_ref().and_then(|_| self.publishes.next_release(now));
-        let expiry = self.publishes.next_expiry();
+        let traffic = self.traffic.deadline().map(|at| self.clock.instant(at));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
-        let measuring = !self.requests.is_empty() || self.opening.is_some();
-        let pulse = measuring.then(|| now + PULSE);
+        let pulse = self.opening.as_ref().map(|_| now + PULSE);
         let watch = self.live.as_ref().map(|_| now + WATCH);
         let next_move = self.next_move.as_ref().filter(|_| self.opening.is_none()).map(|next| next.at);
         [
@@ -384,8 +381,7 @@ impl Session {
             nudge,
             look,
             doubt,
-            release,
-            expiry,
+            traffic,
             pulse,
             watch,
             retiring,
@@ -422,8 +418,23 @@ impl Session {
                 self.follow(due);
             }
         }
-        self.send_publishes();
+        self.traffic.tick(self.clock.now());
         ControlFlow::Continue(())
+    }
+
+    // ---- what the session says
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.traffic.poll_output() {
+            match output {
+                Output::Send { connection, frame, lane } => {
+                    if let Some(live) = self.live.as_mut().filter(|live| live.link.connection == connection) {
+                        live.write(frame, lane);
+                    }
+                }
+                Output::Answer { ticket, answer } => self.answers.give(ticket, answer),
+            }
+        }
     }
 
     // ---- the end
@@ -435,8 +446,8 @@ impl Session {
         for (_, entry) in self.channels.drain() {
             entry.end(error.clone(), end.code);
         }
-        self.publishes.fail_all(&error);
-        self.requests.fail_all(&error);
+        self.traffic.fail_all(&error);
+        self.carry_out();
         self.path.send_replace(None);
         if let Some(Opening { purpose: Purpose::Switch(reply), .. }) = self.opening.take() {
             let _ = reply.send(Err(ConnectError::Closed));

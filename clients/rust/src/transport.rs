@@ -14,22 +14,13 @@ use crate::{
     url::NodeUrl,
 };
 use bytes::Bytes;
+pub use skywave_client_session::Lane;
 use skywave_protocol::{Encoding, close::should_reconnect, codec::EncodedFrame};
 use std::{fmt, io, time::Duration};
 
 /// The largest frame that is taken from a node: twice the largest that any node takes, since Base64 makes payloads larger,
 /// and a `publication` says more than its `publish`.
 pub const MAX_RECEIVED_FRAME_BYTES: usize = 32 << 20;
-
-/// How a frame travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// In order, never lost while the connection lives.
-    Reliable,
-    /// May be lost, never queued behind anything. A frame too large for a datagram, and every frame
-    /// on a WebSocket, goes the reliable way.
-    Datagram,
-}
 
 /// On what a frame came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

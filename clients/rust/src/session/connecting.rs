@@ -8,15 +8,15 @@ use super::{
     tokens::life_of,
 };
 use crate::{
-    backoff::Backoff,
     client::Path,
-    error::{ConnectError, RequestError},
+    error::ConnectError,
     options::{TokenError, TokenSource},
     staggered::{Pace, STAGGER, Winner},
     status::{Connected, Status},
     transport::{Lane, TransportKind},
     url::NodeUrl,
 };
+use skywave_client_session::{ConnectionId, Link, backoff::not_before};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Text,
     frame::{self, ClientInfo, Connect, Network, SubscribeOptions},
@@ -147,7 +147,7 @@ impl Session {
         self.last_attempt += 1;
         let network = Some(self.options.network.clone()).filter(|network| *network != Network::default());
         Connect {
-            id: self.requests.next_id(),
+            id: self.traffic.next_id(),
             token,
             resume: self.resume.clone(),
             attempt: Some(self.last_attempt),
@@ -197,12 +197,13 @@ impl Session {
             Some(steady) => self.pace(steady),
             None => Duration::ZERO,
         };
-        let mut live =
-            Live::new(self.connects, self.last_attempt, url.clone(), connection, &connected, phases);
+        let link = Link {
+            connection: ConnectionId(self.connects),
+            encoding: connection.encoding,
+            frame_limit: connected.limits.frame_bytes,
+        };
+        let mut live = Live::new(link, self.last_attempt, url.clone(), connection, &connected, phases);
         live.stay(pace);
-        if network != self.options.network {
-            live.send_or_log(&ClientFrame::Network(self.options.network.clone()), Lane::Reliable);
-        }
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
         self.candidates.succeeded(&url, connected.region.clone());
@@ -210,20 +211,15 @@ impl Session {
         let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
         self.candidates.learn(regions.into_iter());
         self.frame_limit = connected.limits.frame_bytes;
-        self.publishes.recall();
-        self.publishes.pacer.limit(connected.limits.publishes_per_second);
-        self.publishes.remembered_for(Duration::from_millis(connected.limits.idempotency_ms));
+        let is_elsewhere = self.traffic.connected(link, &connected);
+        if network != self.options.network {
+            self.say(&ClientFrame::Network(self.options.network.clone()), Lane::Reliable);
+        }
         self.resume = Some(connected.resume.clone());
         self.token_taken(token, connected.expires_at_ms);
         self.publish_status(&live, &connected);
         self.session = Some(connected.session.clone());
-        if self.user.replace(connected.user.clone()).is_some_and(|before| before != connected.user) {
-            // Nobody publishes in another one's name.
-            self.publishes.fail_all(&RequestError::another_user());
-        }
-        if self.node.replace(connected.node.clone()).is_some_and(|before| before != connected.node) {
-            // What another node could not do for the moment, this one may.
-            self.publishes.release_all();
+        if is_elsewhere {
             self.next_move = None;
         }
         self.sent_on = false;
@@ -273,7 +269,7 @@ impl Session {
         for channel in channels {
             self.settle(&channel);
         }
-        self.send_publishes();
+        self.traffic.catch_up(self.clock.now());
     }
 
     /// The attempt failed: the candidates that are left at once, or all of them again after a while.
@@ -285,7 +281,7 @@ impl Session {
             for target in &targets {
                 self.candidates.failed(&target.url);
                 if let Some(wait) = error.retry_after() {
-                    self.candidates.rest(&target.url, Instant::now() + Backoff::not_before(wait));
+                    self.candidates.rest(&target.url, Instant::now() + not_before(wait, rand::random()));
                 }
             }
         }
@@ -310,7 +306,7 @@ impl Session {
             self.resume = None;
         }
         if round || verdict.is_own_fault() {
-            let wait = if round { self.options.backoff.wait(self.failures) } else { Duration::ZERO };
+            let wait = if round { self.wait(self.failures) } else { Duration::ZERO };
             self.failures = self.failures.saturating_add(1);
             self.status.send_replace(Status::Disconnected {
                 code: error.code(),
@@ -339,7 +335,7 @@ impl Session {
                 // Where it is for want of another token, the others would say the same.
                 let round = self.candidates.is_exhausted(Instant::now()) || verdict == Verdict::NewToken;
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
-                let wait = self.options.backoff.wait(failures);
+                let wait = self.wait(failures);
                 let Some(live) = &mut self.live else { return };
                 live.stay(wait);
                 let stays_until = live.stays_until;

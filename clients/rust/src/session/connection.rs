@@ -6,8 +6,9 @@ use crate::{
     transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind},
     url::NodeUrl,
 };
+use skywave_client_session::Link;
 use skywave_protocol::{
-    ClientFrame, Encoding, ErrorCode,
+    ClientFrame,
     codec::EncodedFrame,
     frame::{Connected, Disconnect, Heartbeat, Ping},
 };
@@ -70,13 +71,12 @@ pub(super) enum Doubted {
 /// A connection on which `connected` has come. Dropping it closes it.
 #[derive(Debug)]
 pub(super) struct Live {
-    /// Counts the connections of the client.
-    pub number: u64,
+    /// What it is to the session.
+    pub link: Link,
     /// That of its `connect`.
     pub attempt: u64,
     pub url: NodeUrl,
     pub kind: TransportKind,
-    pub encoding: Encoding,
     pub control: Control,
     pub phases: Phases,
     /// When it will have held for so long that it was a good one.
@@ -103,7 +103,6 @@ pub(super) struct Live {
     looking: JoinSet<bool>,
     /// Nothing came in time, or the machine slept: until when it may still come.
     last_chance: Option<Instant>,
-    frame_limit: u64,
     receiver: Receiver,
     waiting: VecDeque<Outgoing>,
     writer: mpsc::Sender<Outgoing>,
@@ -112,22 +111,21 @@ pub(super) struct Live {
 
 impl Live {
     pub fn new(
-        number: u64,
+        link: Link,
         attempt: u64,
         url: NodeUrl,
         connection: Connection,
         connected: &Connected,
         phases: Phases,
     ) -> Self {
-        let Connection { kind, encoding, sender, receiver, control } = connection;
+        let Connection { kind, sender, receiver, control, .. } = connection;
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
         let now = Instant::now();
         Self {
-            number,
+            link,
             attempt,
             url,
             kind,
-            encoding,
             control,
             phases,
             steady_at: now + STABLE,
@@ -143,7 +141,6 @@ impl Live {
             doubt: Doubt::None,
             looking: JoinSet::new(),
             last_chance: None,
-            frame_limit: connected.limits.frame_bytes,
             receiver,
             waiting: VecDeque::new(),
             writer,
@@ -156,19 +153,16 @@ impl Live {
     /// # Errors
     /// `bad_request` when it is larger than the node takes; it would end the session.
     pub fn send(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
-        let encoded = self
-            .encoding
-            .encode(frame)
-            .map_err(|error| RequestError::local(ErrorCode::BadRequest, error.to_string()))?;
-        let length = encoded.bare().len() as u64;
-        if self.frame_limit > 0 && length > self.frame_limit {
-            let message = format!("frame of {length} bytes, at most {} allowed", self.frame_limit);
-            return Err(RequestError::local(ErrorCode::BadRequest, message));
-        }
+        self.write(self.link.encode(frame)?, lane);
+        Ok(())
+    }
+
+    /// Queues a frame that is encoded for it.
+    pub fn write(&mut self, frame: EncodedFrame, lane: Lane) {
         if lane == Lane::Reliable {
             self.asked.get_or_insert_with(Instant::now);
         }
-        let outgoing = (encoded, lane);
+        let outgoing = (frame, lane);
         if self.waiting.is_empty() {
             match self.writer.try_send(outgoing) {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
@@ -177,7 +171,6 @@ impl Live {
         } else {
             self.waiting.push_back(outgoing);
         }
-        Ok(())
     }
 
     /// Queues what has no reply that anybody waits for.
@@ -341,14 +334,10 @@ impl Live {
         given
     }
 
-    /// Takes a sample of the time from request to reply (RFC 6298's smoothing, α = 1/8).
+    /// Tells the smoothed time from request to reply.
     pub fn replied(&self, took: Duration) {
-        let sample = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let smoothed = match self.reply_time_us.load(Ordering::Relaxed) {
-            0 => sample,
-            before => before - before / 8 + sample / 8,
-        };
-        self.reply_time_us.store(smoothed.max(1), Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.reply_time_us.store(micros, Ordering::Relaxed);
     }
 
     /// Writes out what waits and closes.

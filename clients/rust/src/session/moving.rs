@@ -2,12 +2,12 @@
 
 use super::{End, Move, Outcome, Session, connection::Live, opening::Purpose};
 use crate::{
-    backoff::Backoff,
     error::ConnectError,
     status::Status,
     transport::{Closed, TransportKind},
     url::NodeUrl,
 };
+use skywave_client_session::backoff::not_before;
 use skywave_protocol::{
     CloseCode,
     frame::{Disconnect, Drain},
@@ -30,8 +30,7 @@ impl Session {
         };
         tracing::debug!(?code, %reason, "connection lost");
         self.path.send_replace(None);
-        self.requests.lost(live.number);
-        self.publishes.recall();
+        self.traffic.lost(live.link.connection, self.clock.now());
         self.tokens.stop();
         if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
             self.candidates.go(&url);
@@ -56,7 +55,7 @@ impl Session {
         let pace = self.pace(steady);
         // These say that nothing is wrong: come back at once.
         let at_once = [CloseCode::Rotate, CloseCode::TokenExpired].map(|code| Some(code.code()));
-        match retry_after.map(|ms| Backoff::not_before(Duration::from_millis(ms))) {
+        match retry_after.map(|ms| not_before(Duration::from_millis(ms), rand::random())) {
             Some(wait) => self.reconnect_at = Some(Instant::now() + wait.max(pace)),
             None if at_once.contains(&code) && failures_before == 0 => {
                 self.open(Purpose::Connect, None, None)
@@ -71,25 +70,34 @@ impl Session {
     pub(super) fn pace(&mut self, steady: bool) -> Duration {
         let failures = if steady { 0 } else { self.failures };
         self.failures = failures.saturating_add(1);
-        self.options.backoff.wait(failures)
+        self.wait(failures)
+    }
+
+    /// The wait before a further try, with its jitter.
+    pub(super) fn wait(&self, failures: u32) -> Duration {
+        self.options.backoff.full_jitter(failures, rand::random())
     }
 
     /// Keeps the old connection for replies that only it can give.
     pub(super) fn begin_retirement(&mut self, old: Live) {
         self.retire();
-        if self.requests.needs(old.number) {
+        if self.traffic.needs(old.link.connection) {
             self.retiring = Some((old, Instant::now() + RETIREMENT));
         } else {
-            self.requests.lost(old.number);
-            close_aside(old);
+            self.leave_behind(old);
         }
     }
 
     pub(super) fn retire(&mut self) {
         if let Some((old, _)) = self.retiring.take() {
-            self.requests.lost(old.number);
-            close_aside(old);
+            self.leave_behind(old);
         }
+    }
+
+    /// Closes a connection that the session has left, beside it.
+    fn leave_behind(&mut self, old: Live) {
+        self.traffic.lost(old.link.connection, self.clock.now());
+        tokio::spawn(old.close());
     }
 
     /// The node wants this client gone; all its clients spread over the first half of the time.
@@ -139,11 +147,6 @@ impl Session {
         let url = live.url.clone();
         self.open(Purpose::Switch(reply), Some(url), Some(kind));
     }
-}
-
-/// Closes a connection beside the session.
-fn close_aside(old: Live) {
-    tokio::spawn(old.close());
 }
 
 /// All that a node says of why it ends a connection.

@@ -4,9 +4,9 @@ use super::{
     End, Session, Wakeup,
     channels::{Delivery, Entry},
     phases::{Arrival, Phase, Sorted},
-    requests::Waiter,
 };
-use crate::{error::RequestError, transport::Lane};
+use crate::error::RequestError;
+use skywave_client_session::Waiter;
 use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, RequestId, ServerFrame,
     frame::{self, Subscribe, SubscribeOptions, Unsubscribe},
@@ -110,8 +110,8 @@ impl Session {
         let Some(live) = self.live.as_ref().filter(|_| error.transient) else {
             return self.left(channel);
         };
-        let wait = error.retry_after.unwrap_or(RESUBSCRIBE_WAIT) + self.options.backoff.wait(0);
-        self.wake_after(wait, Wakeup::Leave(channel.clone(), live.number));
+        let wait = error.retry_after.unwrap_or(RESUBSCRIBE_WAIT) + self.wait(0);
+        self.wake_after(wait, Wakeup::Leave(channel.clone(), live.link.connection));
     }
 
     /// The node will not have the subscription `id`, for now or for good.
@@ -133,7 +133,8 @@ impl Session {
             return self.settle(channel);
         };
         entry.paused = true;
-        let jitter = self.options.backoff.wait(entry.faulted());
+        let faults = entry.faulted();
+        let jitter = self.wait(faults);
         let wait = error.retry_after.unwrap_or_default() + RESUBSCRIBE_WAIT + jitter;
         self.wake_after(wait, Wakeup::Room(channel.clone(), id));
     }
@@ -172,14 +173,11 @@ impl Session {
 
     fn join(&mut self, channel: &Channel, entry_id: u64) {
         let (Some(live), Some(entry)) = (self.live.as_mut(), self.channels.get(channel)) else { return };
-        let id = self.requests.next_id();
         let SubscribeOptions { position, history, presence } = entry.request();
-        let subscribe = Subscribe { id, channel: channel.clone(), position, history, presence };
-        match live.send(&ClientFrame::Subscribe(subscribe), Lane::Reliable) {
-            Ok(()) => {
-                live.phases.set(channel.clone(), Phase::joining(entry_id, Some(id)));
-                self.requests.insert(id, Waiter::Subscribe(channel.clone()), live.number);
-            }
+        let name = channel.clone();
+        let make = |id| ClientFrame::Subscribe(Subscribe { id, channel: name, position, history, presence });
+        match self.traffic.request(Waiter::Subscribe(channel.clone()), make, self.clock.now()) {
+            Ok(id) => live.phases.set(channel.clone(), Phase::joining(entry_id, Some(id))),
             Err(error) => self.refused(channel, entry_id, error),
         }
     }
@@ -187,10 +185,9 @@ impl Session {
     fn leave(&mut self, channel: &Channel) {
         let Some(live) = self.live.as_mut() else { return };
         live.phases.set(channel.clone(), Phase::Leaving);
-        let id = self.requests.next_id();
-        let unsubscribe = Unsubscribe { id, channel: channel.clone() };
-        live.send_or_log(&ClientFrame::Unsubscribe(unsubscribe), Lane::Reliable);
-        self.requests.insert(id, Waiter::Unsubscribe(channel.clone()), live.number);
+        let name = channel.clone();
+        let make = |id| ClientFrame::Unsubscribe(Unsubscribe { id, channel: name });
+        self.ask_node(Waiter::Unsubscribe(channel.clone()), make);
     }
 
     /// The reader is too slow: leaves the channel until there is room.
@@ -211,7 +208,8 @@ impl Session {
         let Some(entry) = self.channels.get_mut(channel).filter(|entry| !entry.paused) else { return };
         tracing::warn!(%channel, "a publication is missing; recovering");
         entry.paused = true;
-        let (id, wait) = (entry.id, self.options.backoff.wait(entry.faulted()));
+        let (id, faults) = (entry.id, entry.faulted());
+        let wait = self.wait(faults);
         self.wake_after(wait, Wakeup::Room(channel.clone(), id));
         self.settle(channel);
     }
@@ -231,8 +229,8 @@ impl Session {
                     self.settle(&channel);
                 }
             }
-            Wakeup::Leave(channel, number) => {
-                let same = self.live.as_ref().filter(|live| live.number == number);
+            Wakeup::Leave(channel, connection) => {
+                let same = self.live.as_ref().filter(|live| live.link.connection == connection);
                 if same.is_some_and(|live| matches!(live.phases.get(&channel), Some(Phase::Leaving))) {
                     self.leave(&channel);
                 }

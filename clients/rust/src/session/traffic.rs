@@ -1,12 +1,10 @@
-//! What goes over a connection: frames to their channels and waiters, requests to the wire.
+//! What goes over a connection: frames to their channels and waiters, signs of life.
 
 use super::{
     End, Session, Which,
     connection::{Doubted, Live},
-    moment::Moment,
     opening::{Opening, Purpose},
     phases::Arrival,
-    requests::{Pending, Waiter},
 };
 use crate::{
     error::RequestError,
@@ -14,9 +12,10 @@ use crate::{
     transport::{Closed, Lane, Received, Via},
     url::NodeUrl,
 };
+use skywave_client_session::{Settled, Waiter};
 use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
-    frame::{self, Emit, Network, Pong, Publish, Refresh, Unsubscribe},
+    frame::{self, Emit, Network, Pong, Refresh, Unsubscribe},
 };
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
@@ -39,8 +38,8 @@ impl Session {
 
     pub(super) fn received(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
         let outcome = self.take(which, received);
-        if let Some(number) = self.connection(which).map(|live| live.number)
-            && self.requests.are_owed_by(number)
+        if let Some(connection) = self.connection(which).map(|live| live.link.connection)
+            && self.traffic.is_owed_by(connection)
             && let Some(live) = self.connection(which)
         {
             live.owes();
@@ -54,7 +53,7 @@ impl Session {
     fn take(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
         let Some(live) = self.connection(which) else { return ControlFlow::Continue(()) };
         live.heard();
-        match live.encoding.decode_server(&received.frame) {
+        match live.link.encoding.decode_server(&received.frame) {
             Ok(frame) => self.frame(which, frame, Arrival { via: received.via, bytes: received.frame.len() }),
             Err(DecodeError::Unknown { name, .. }) => {
                 tracing::debug!(name, "unknown frame");
@@ -109,24 +108,19 @@ impl Session {
                 }
             }
             ServerFrame::Subscribed(subscribed) => {
-                subscribed.id.and_then(|id| self.reply(which, id));
+                self.replied(which, subscribed.id);
                 if which == Which::Live {
                     return self.subscribed(subscribed);
                 }
             }
             ServerFrame::Unsubscribed(unsubscribed) => {
-                unsubscribed.id.and_then(|id| self.reply(which, id));
+                self.replied(which, unsubscribed.id);
                 if which == Which::Live {
                     self.unsubscribed(unsubscribed);
                 }
             }
-            ServerFrame::Published(published) => {
-                if let Some(Pending { waiter: Waiter::Publish(number), .. }) = self.reply(which, published.id)
-                {
-                    self.publishes.answer(number, published);
-                }
-            }
-            ServerFrame::History(frame::History { id, .. })
+            ServerFrame::Published(frame::Published { id, .. })
+            | ServerFrame::History(frame::History { id, .. })
             | ServerFrame::Presence(frame::Presence { id, .. })
             | ServerFrame::Result(frame::CallResult { id, .. })
             | ServerFrame::Refreshed(frame::Refreshed { id, .. }) => self.answer(which, id, frame),
@@ -153,25 +147,18 @@ impl Session {
         ControlFlow::Continue(())
     }
 
-    /// Takes the request that a reply belongs to.
-    fn reply(&mut self, which: Which, id: RequestId) -> Option<Pending> {
-        let pending = self.requests.take(id)?;
-        if self.ran_since(pending.sent_at)
-            && let Some(live) = self.connection(which)
-        {
-            live.replied(pending.sent_at.elapsed());
+    fn replied(&mut self, which: Which, id: Option<RequestId>) {
+        if let Some(id) = id {
+            let settled = self.traffic.replied(id, self.clock.now());
+            self.measured();
+            self.settled(which, settled);
         }
-        Some(pending)
     }
 
     fn answer(&mut self, which: Which, id: RequestId, frame: ServerFrame) {
-        let Some(Pending { waiter, .. }) = self.reply(which, id) else { return };
-        if let (Waiter::Refresh(token, _), ServerFrame::Refreshed(refreshed)) = (&waiter, &frame)
-            && which == Which::Live
-        {
-            self.token_taken(Some(token.clone()), Some(refreshed.expires_at_ms));
-        }
-        waiter.answer(Ok(frame));
+        let settled = self.traffic.answered(id, frame, self.clock.now());
+        self.measured();
+        self.settled(which, settled);
     }
 
     fn error(&mut self, which: Which, error: frame::Error) {
@@ -179,28 +166,40 @@ impl Session {
             tracing::warn!(code = error.code, message = %error.message, "the node complains");
             return;
         };
-        let Some(Pending { waiter, connection, .. }) = self.reply(which, id) else { return };
-        let error = RequestError::from(error);
-        match waiter {
-            Waiter::Publish(number) => {
-                self.publishes.failed(number, connection, error, self.options.backoff, Instant::now());
+        let settled = self.traffic.failed(id, error.into(), self.clock.now());
+        self.measured();
+        self.settled(which, settled);
+    }
+
+    /// Tells the application how long replies take.
+    fn measured(&mut self) {
+        if let (Some(live), Some(took)) = (&self.live, self.traffic.round_trip()) {
+            live.replied(took);
+        }
+    }
+
+    /// What came of a request of the session itself.
+    fn settled(&mut self, which: Which, settled: Option<Settled>) {
+        match settled {
+            Some(Settled::TokenTaken { token, expires_at_ms }) if which == Which::Live => {
+                self.token_taken(Some(token), Some(expires_at_ms));
             }
-            Waiter::Subscribe(channel) if which == Which::Live => self.subscribe_failed(&channel, id, error),
-            Waiter::Unsubscribe(channel) if which == Which::Live => self.unsubscribe_failed(&channel, error),
-            Waiter::Subscribe(_) | Waiter::Unsubscribe(_) | Waiter::Probe => {}
-            Waiter::Refresh(token, reply) => {
+            Some(Settled::TokenRefused { token, error, is_own }) => {
                 if !error.transient {
                     self.token_refused(Some(&token));
                 }
-                match reply {
-                    Some(reply) => Waiter::Reply(reply).answer(Err(error)),
-                    None => {
-                        tracing::warn!(%error, "the token was not refreshed");
-                        self.tokens.failed(Instant::now());
-                    }
+                if is_own {
+                    tracing::warn!(%error, "the token was not refreshed");
+                    self.tokens.failed(Instant::now());
                 }
             }
-            Waiter::Reply(_) => waiter.answer(Err(error)),
+            Some(Settled::NotSubscribed { channel, request, error }) if which == Which::Live => {
+                self.subscribe_failed(&channel, request, error);
+            }
+            Some(Settled::NotUnsubscribed { channel, error }) if which == Which::Live => {
+                self.unsubscribe_failed(&channel, error);
+            }
+            _ => {}
         }
     }
 
@@ -231,10 +230,8 @@ impl Session {
 
     /// Asks the node for any answer.
     fn probe(&mut self) {
-        let (Some(live), Ok(channel)) = (&mut self.live, Channel::new(NOBODYS_CHANNEL)) else { return };
-        let id = self.requests.next_id();
-        live.send_or_log(&ClientFrame::Unsubscribe(Unsubscribe { id, channel }), Lane::Reliable);
-        self.requests.insert(id, Waiter::Probe, live.number);
+        let Ok(channel) = Channel::new(NOBODYS_CHANNEL) else { return };
+        self.ask_node(Waiter::Probe, |id| ClientFrame::Unsubscribe(Unsubscribe { id, channel }));
     }
 
     /// The node owes a reply and says nothing: it is asked for a sign of life, and then another connection is opened beside
@@ -277,50 +274,25 @@ impl Session {
 
     // ---- to the node
 
-    pub(super) fn send_publishes(&mut self) {
-        if self.publishes.is_empty() {
-            return;
-        }
-        self.publishes.expire(Moment::now());
-        if self.live.is_some() {
-            for publish in self.publishes.sendable(Instant::now()) {
-                self.send_publish(publish);
-            }
-        }
-    }
-
-    fn send_publish(&mut self, number: u64) {
-        let Some(live) = self.live.as_mut() else { return };
-        let Some(waiting) = self.publishes.send(number, live.number, Moment::now()) else { return };
-        let id = self.requests.next_id();
-        let frame = ClientFrame::Publish(Publish {
-            id,
-            channel: waiting.channel.clone(),
-            data: waiting.data.clone(),
-            key: Some(waiting.key.clone()),
-        });
-        match live.send(&frame, Lane::Reliable) {
-            Ok(()) => self.requests.insert(id, Waiter::Publish(number), live.number),
-            Err(error) => self.publishes.refuse(number, error),
-        }
-    }
-
     pub(super) fn emit(&mut self, emit: Emit) {
-        if let Some(live) = self.live.as_mut().filter(|live| !live.is_congested()) {
-            live.send_or_log(&ClientFrame::Emit(emit), Lane::Datagram);
+        if self.live.as_ref().is_some_and(|live| !live.is_congested()) {
+            self.say(&ClientFrame::Emit(emit), Lane::Datagram);
         }
     }
 
-    pub(super) fn request(&mut self, frame: impl FnOnce(RequestId) -> ClientFrame, waiter: Waiter) {
-        let id = self.requests.next_id();
-        let sent = match (self.live.as_mut(), self.requests.admit()) {
-            (None, _) => Err(RequestError::not_connected()),
-            (_, Err(error)) => Err(error),
-            (Some(live), Ok(())) => live.send(&frame(id), Lane::Reliable).map(|()| live.number),
-        };
-        match sent {
-            Ok(connection) => self.requests.insert(id, waiter, connection),
-            Err(error) => waiter.answer(Err(error)),
+    /// Sends a request that the session makes by itself.
+    pub(super) fn ask_node(&mut self, waiter: Waiter, make: impl FnOnce(RequestId) -> ClientFrame) {
+        if let Err(error) = self.traffic.request(waiter, make, self.clock.now()) {
+            tracing::warn!(%error, "a request was not sent");
+        }
+    }
+
+    /// Where as many questions wait as may, those whom nobody waits for any more make room.
+    pub(super) fn make_room(&mut self) {
+        if !self.traffic.may_ask() {
+            for ticket in self.answers.take_gone() {
+                self.traffic.forget(ticket);
+            }
         }
     }
 
@@ -333,8 +305,9 @@ impl Session {
         if let TokenSource::Fixed(fixed) = &mut self.options.token {
             *fixed = token.clone();
         }
-        let waiter = Waiter::Refresh(token.clone(), Some(reply));
-        self.request(|id| ClientFrame::Refresh(Refresh { id, token }), waiter);
+        self.make_room();
+        let ticket = self.answers.wait(reply);
+        self.traffic.bring(ticket, token, self.clock.now());
     }
 
     /// A node does not take a token: goes back to the one that was taken last, unless another one has been brought since.
@@ -348,21 +321,26 @@ impl Session {
 
     pub(super) fn network(&mut self, hint: Network) {
         self.options.network = hint.clone();
-        if let Some(live) = &mut self.live {
-            live.send_or_log(&ClientFrame::Network(hint), Lane::Reliable);
+        self.say(&ClientFrame::Network(hint), Lane::Reliable);
+    }
+
+    /// Sends what nobody waits for an answer to.
+    pub(super) fn say(&mut self, frame: &ClientFrame, lane: Lane) {
+        if let Err(error) = self.traffic.say(frame, lane) {
+            tracing::warn!(%error, "a frame was not sent");
         }
     }
 
     /// Sends a token that was fetched ahead of the old one's expiry.
     pub(super) fn refresh(&mut self, token: Result<Option<Arc<str>>, TokenError>) {
         self.fetching = None;
-        let Some(live) = self.live.as_mut() else { return };
+        if self.live.is_none() {
+            return;
+        }
         match token {
             Ok(Some(token)) => {
-                let id = self.requests.next_id();
                 let waiter = Waiter::Refresh(token.clone(), None);
-                live.send_or_log(&ClientFrame::Refresh(Refresh { id, token }), Lane::Reliable);
-                self.requests.insert(id, waiter, live.number);
+                self.ask_node(waiter, |id| ClientFrame::Refresh(Refresh { id, token }));
             }
             Ok(None) => {}
             Err(error) => {

@@ -7,15 +7,47 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 over_both_transports! {
-    async fn other_requests_fail_transiently_when_the_connection_is_cut(kind: TransportKind) {
+    async fn what_does_no_harm_twice_is_asked_again_after_a_break(kind: TransportKind) {
         let mut node = Node::start().await;
         let options = node.options(kind);
         let (client, mut peer, _) = node.client(options).await;
-        let (answer, ()) = tokio::join!(client.presence("chat:1"), async {
+        let (answer, _peer) = tokio::join!(client.presence("chat:1"), async {
+            let first = peer.frame().await;
+            client.cut().await.unwrap();
+            let (mut peer, _) = node.welcome().await;
+            assert_eq!(peer.frame().await, first);
+            let ClientFrame::Presence(request) = first else { panic!("no request for presence") };
+            let (id, channel) = (request.id, request.channel);
+            peer.send(ServerFrame::Presence(frame::Presence { id, channel, count: 3, members: Vec::new() }));
+            peer
+        });
+        assert_eq!(answer.unwrap().count, 3);
+    }
+
+    async fn a_call_is_sent_once_and_fails_transiently_when_the_connection_breaks(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, mut peer, _) = node.client(options).await;
+        let (answer, ()) = tokio::join!(client.call("rooms.list", json("1"), None), async {
             peer.frame().await;
             client.cut().await.unwrap();
         });
         assert!(answer.unwrap_err().transient);
+    }
+
+    async fn what_is_asked_without_a_connection_waits_for_one(kind: TransportKind) {
+        let mut node = Node::start().await;
+        let options = node.options(kind);
+        let (client, peer, _) = node.client(options).await;
+        drop(peer);
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        let asking = tokio::spawn(async move { client.call("rooms.list", json("1"), None).await });
+        tokio::task::yield_now().await;
+        peer.send(connected(&connect));
+        let ClientFrame::Call(call) = peer.frame().await else { panic!("no call") };
+        peer.send(ServerFrame::Result(frame::CallResult { id: call.id, data: json("2") }));
+        assert_eq!(asking.await.unwrap().unwrap(), json("2"));
     }
 }
 

@@ -138,8 +138,8 @@ over_both_transports! {
         let publishing = publishes(&client);
         let first = old.publish().await;
         // The old connection is kept for the answer to this.
-        let asking = tokio::spawn(async move { client.presence("chat:1").await });
-        assert!(matches!(old.frame().await, ClientFrame::Presence(_)));
+        let asking = tokio::spawn(async move { client.call("rooms.list", json("1"), None).await });
+        assert!(matches!(old.frame().await, ClientFrame::Call(_)));
         old.send(drain(None));
         let (mut new, _) = node.welcome().await;
         let again = new.publish().await;

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 // The tests run in `clients/typescript`.
-const DIRECTORY = join(process.cwd(), '../../protocol/vectors');
+export const VECTORS = join(process.cwd(), '../../protocol/vectors');
 
 /** One frame in both encodings. */
 export interface Case {
@@ -15,12 +15,12 @@ export interface Case {
 }
 
 export function read(file: string): unknown {
-  return JSON.parse(readFileSync(join(DIRECTORY, file), 'utf8'));
+  return JSON.parse(readFileSync(join(VECTORS, file), 'utf8'));
 }
 
 /** All cases of the frames that one side sends, with the frames' names. */
 export function cases(direction: 'client' | 'server'): [string, Case][] {
-  const names = readdirSync(join(DIRECTORY, direction)).map((file) => file.replace('.json', ''));
+  const names = readdirSync(join(VECTORS, direction)).map((file) => file.replace('.json', ''));
   return names.flatMap((name) => (read(`${direction}/${name}.json`) as Case[]).map((one): [string, Case] => [name, one]));
 }
 

@@ -31,18 +31,13 @@ impl Backoff {
         let ceiling = self.first.saturating_mul(1u32.checked_shl(attempt).unwrap_or(u32::MAX)).min(self.max);
         ceiling.mul_f64(random.clamp(0.0, 1.0))
     }
+}
 
-    /// When to come back, if not before `after`: with a jitter that spreads those who were told the same, as long as
-    /// that time again, and half a minute at most.
-    pub(crate) fn not_before(after: Duration) -> Duration {
-        let after = after.min(LONGEST_ABSENCE);
-        after + after.min(LONGEST_SPREAD).mul_f64(rand::random())
-    }
-
-    /// [`Backoff::full_jitter`] with chance from the thread's generator.
-    pub(crate) fn wait(&self, attempt: u32) -> Duration {
-        self.full_jitter(attempt, rand::random())
-    }
+/// When to come back, if not before `after`: with a jitter that spreads those who were told the same, as long as that time
+/// again, and half a minute at most.
+pub fn not_before(after: Duration, random: f64) -> Duration {
+    let after = after.min(LONGEST_ABSENCE);
+    after + after.min(LONGEST_SPREAD).mul_f64(random.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -61,9 +56,11 @@ mod tests {
     #[test]
     fn who_was_told_when_to_come_back_does_not_come_sooner_and_not_much_later() {
         for (after, latest) in [(0, 0), (5, 10), (100, 130), (1_000_000, 3_630)] {
-            let wait = Backoff::not_before(Duration::from_secs(after));
-            assert!(wait >= Duration::from_secs(after.min(3_600)), "{after}: {wait:?}");
-            assert!(wait <= Duration::from_secs(latest), "{after}: {wait:?}");
+            for random in [0.0, 0.5, 0.999] {
+                let wait = not_before(Duration::from_secs(after), random);
+                assert!(wait >= Duration::from_secs(after.min(3_600)), "{after}: {wait:?}");
+                assert!(wait <= Duration::from_secs(latest), "{after}: {wait:?}");
+            }
         }
     }
 
@@ -72,7 +69,7 @@ mod tests {
         assert_eq!(BACKOFF.full_jitter(3, 0.0), Duration::ZERO);
         assert_eq!(BACKOFF.full_jitter(3, 0.5), Duration::from_millis(400));
         for attempt in 0..64 {
-            assert!(BACKOFF.wait(attempt) <= BACKOFF.max);
+            assert!(BACKOFF.full_jitter(attempt, 0.999) <= BACKOFF.max);
         }
     }
 }

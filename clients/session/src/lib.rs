@@ -1,0 +1,29 @@
+//! A client's session with a Skywave node, without IO: whoever drives it hands in what happened and the time, and carries
+//! out what it says.
+//!
+//! There is no clock, no socket, no task and no source of chance in here: each call is told the [`Time`], [`Chance`] is
+//! given, frames go out as [`Output`], and [`Traffic::deadline`] says when to call again. So a session can be run in virtual
+//! time; `protocol/vectors/sessions/` does that with this one and with that of the TypeScript client.
+
+pub mod backoff;
+mod error;
+mod link;
+mod output;
+mod pacer;
+mod publishes;
+mod requests;
+mod round_trips;
+mod time;
+mod traffic;
+
+pub use backoff::Backoff;
+pub use error::RequestError;
+pub use link::{ConnectionId, Link};
+pub use output::{Lane, Output, Ticket};
+pub use publishes::Publish;
+pub use requests::{Question, Waiter};
+pub use time::Time;
+pub use traffic::{Settled, Traffic, TrafficOptions};
+
+/// Gives a number from 0 on and below 1 each time, all of them alike.
+pub type Chance = Box<dyn FnMut() -> f64 + Send>;

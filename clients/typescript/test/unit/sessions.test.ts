@@ -1,0 +1,194 @@
+/** The scripted sessions of the protocol's vectors, which every client runs: what happens when, and what it does then. */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { describe, it } from 'node:test';
+import type { RequestError } from '../../src/errors.js';
+import type { ClientFrame, ServerFrame, ServerFrames } from '../../src/frames.js';
+import { VECTORS, read } from './vectors.js';
+import { CONNECTED, type FakeTransport, World } from './world.js';
+
+type Fields = Record<string, unknown>;
+
+/** What happens, or is done, at that time in milliseconds. */
+interface Step {
+  at: number;
+  in?: Fields;
+  out?: Fields;
+}
+
+interface Script {
+  name: string;
+  options?: { publish_queue?: number; request_timeout_ms?: number };
+  script: Step[];
+}
+
+/** What a connection is told by its node, but for what a script says. */
+interface Welcome extends Partial<Omit<ServerFrames['connected'], 'limits'>> {
+  on: string;
+  limits?: Partial<ServerFrames['connected']['limits']>;
+}
+
+/** How long a session is watched after the last step. */
+const REST_MS = 1_000;
+const HEARTBEAT = { interval_ms: 60_000, timeout_ms: 60_000 };
+
+function entry(fields: Fields): [string, Fields] {
+  return Object.entries(fields)[0] as [string, Fields];
+}
+
+/** A session that a script is played to. */
+class Play {
+  readonly #world: World;
+  readonly #begin: number;
+  readonly #nodes = new Map<string, FakeTransport>();
+  /** The ids that the session has given to what the script has names for. */
+  readonly #ids = new Map<string, unknown>();
+  #done: [number, Fields][] = [];
+
+  constructor({ options = {} }: Script) {
+    const { publish_queue: publishQueue = 1_024, request_timeout_ms: requestTimeoutMs = 10_000 } = options;
+    this.#world = new World({ publishQueue, requestTimeoutMs });
+    this.#begin = this.#world.time;
+  }
+
+  run(steps: readonly Step[]): void {
+    for (const [place, step] of steps.entries()) {
+      if (step.in === undefined) continue;
+      const rest = steps.slice(place + 1);
+      const next = rest.findIndex((other) => other.in !== undefined);
+      const expected = next < 0 ? rest : rest.slice(0, next);
+      this.#until(step.at);
+      this.#happens(...entry(step.in));
+      this.#until(rest[next]?.at ?? (steps.at(-1)?.at ?? 0) + REST_MS);
+      const wanted = expected.map(({ at, out = {} }): [number, Fields] => [at, out]);
+      for (const [index, [, done]] of this.#done.entries()) this.#bind(wanted[index]?.[1], done);
+      assert.deepEqual(this.#done, this.#withIds(wanted), `after ${JSON.stringify(step)}`);
+      this.#done = [];
+    }
+  }
+
+  #until(at: number): void {
+    this.#world.pass(this.#begin + at - this.#world.time);
+  }
+
+  #did(name: string, what: unknown): void {
+    this.#done.push([this.#world.time - this.#begin, { [name]: what }]);
+  }
+
+  #happens(name: string, body: Fields): void {
+    const { session } = this.#world;
+    switch (name) {
+      case 'connected':
+        this.#connected(body as unknown as Welcome);
+        break;
+      case 'lost':
+        this.#node(body['on']).breaks();
+        break;
+      case 'received':
+        this.#received(body as unknown as [string, Fields]);
+        break;
+      default:
+        this.#asks(name, body);
+    }
+    session.settle();
+    this.#world.pass(0);
+  }
+
+  #received([on, frame]: [string, Fields]): void {
+    this.#node(on).says(entry(this.#withIds(frame)) as unknown as ServerFrame);
+  }
+
+  /** The application asks for something. */
+  #asks(name: string, body: Fields): void {
+    const { traffic } = this.#world.session;
+    const { as = '', channel = '', data, ...fields } = body as { as?: string; channel?: string; data?: unknown };
+    const waiter = {
+      done: (): void => {
+        this.#did('answered', as);
+      },
+      failed: ({ code, reason, transient }: RequestError): void => {
+        this.#did('failed', [as, { code, reason, transient }]);
+      },
+    };
+    switch (name) {
+      case 'publish':
+        traffic.publish({ channel, key: as, data: JSON.stringify(data), ...waiter });
+        break;
+      case 'call':
+        traffic.ask({
+          frame: (id) => [name, { id, ...fields, data: JSON.stringify(data) }] as unknown as ClientFrame,
+          isRepeatable: false,
+          reply: 'result',
+          ...waiter,
+        });
+        break;
+      default:
+        traffic.ask({
+          frame: (id) => [name, { id, channel, ...fields }] as unknown as ClientFrame,
+          isRepeatable: true,
+          reply: name as ServerFrame[0],
+          ...waiter,
+        });
+    }
+  }
+
+  /** The node welcomes the session on a new connection: the first one, after a break, or for a move. */
+  #connected({ on, limits, ...fields }: Welcome): void {
+    const { session } = this.#world;
+    if (session.live) this.#world.switchTo('webtransport', assert.ifError);
+    else session.connect();
+    const node = this.#world.opens();
+    const send = node.send.bind(node);
+    node.send = (frame, lane, maxBytes) => {
+      const isSent = send(frame, lane, maxBytes);
+      if (isSent) this.#did('sent', [on, told(node.sent.at(-1))]);
+      return isSent;
+    };
+    this.#nodes.set(on, node);
+    const { id } = node.last('connect');
+    node.says(['connected', { ...CONNECTED, id, heartbeat: HEARTBEAT, ...fields, limits: { ...CONNECTED.limits, ...limits } }]);
+  }
+
+  #node(on: unknown): FakeTransport {
+    const node = this.#nodes.get(on as string);
+    assert.ok(node, 'no such connection');
+    return node;
+  }
+
+  /** Learns which ids the names stand for that come for the first time. */
+  #bind(expected: unknown, done: unknown): void {
+    if (typeof expected !== 'object' || typeof done !== 'object' || expected === null || done === null) return;
+    for (const [name, value] of Object.entries(expected)) {
+      const other = (done as Fields)[name];
+      if (name === 'id' && typeof value === 'string') {
+        if (!this.#ids.has(value)) this.#ids.set(value, other);
+      } else this.#bind(value, other);
+    }
+  }
+
+  #withIds<Value>(value: Value): Value {
+    if (Array.isArray(value)) return value.map((one) => this.#withIds<unknown>(one)) as Value;
+    if (typeof value !== 'object' || value === null) return value;
+    const fields = Object.entries(value).map(([name, field]): [string, unknown] => {
+      if (name !== 'id' || typeof field !== 'string') return [name, this.#withIds<unknown>(field)];
+      return [name, this.#ids.get(field)];
+    });
+    return Object.fromEntries(fields) as Value;
+  }
+}
+
+/** A frame as scripts have it. */
+function told(frame?: ClientFrame): Fields {
+  const [name, body] = frame as unknown as [string, Fields];
+  return { [name]: 'data' in body ? { ...body, data: JSON.parse(String(body['data'])) as unknown } : body };
+}
+
+for (const file of readdirSync(`${VECTORS}/sessions`)) {
+  describe(`a session: ${file.replace('.json', '')}`, () => {
+    for (const script of read(`sessions/${file}`) as Script[]) {
+      it(script.name, () => {
+        new Play(script).run(script.script);
+      });
+    }
+  });
+}
