@@ -3,11 +3,12 @@
 use crate::{
     error::{ConnectError, RequestError},
     options::ClientOptions,
-    session::{self, Command, Order},
+    session::{self, Command, EventQueue, Order},
     status::{Connected, Status},
     subscription::Subscription,
     transport::{Control, TransportKind},
 };
+use skywave_client_session::SubscriptionId;
 use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, Payload, Position, RequestId, ServerFrame, Text,
     frame::{
@@ -67,7 +68,7 @@ impl Handle {
     }
 
     /// The application has dropped a subscription.
-    pub fn forget(&self, channel: Channel, id: u64) {
+    pub fn forget(&self, channel: Channel, id: SubscriptionId) {
         // A session that has ended has nothing to forget.
         let _ = self.orders.send(Order::Forget(channel, id));
     }
@@ -125,7 +126,7 @@ impl Client {
     ) -> Result<Subscription, RequestError> {
         let channel = parse(channel)?;
         check(&options)?;
-        let id = self.settings.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let id = SubscriptionId(self.settings.subscriptions.fetch_add(1, Ordering::Relaxed));
         let (events, receiver) = mpsc::channel(self.settings.subscription_queue);
         let ended = Arc::new(OnceLock::new());
         let (reply, answer) = oneshot::channel();
@@ -138,7 +139,8 @@ impl Client {
             done: false,
             handle: self.handle.clone(),
         };
-        self.send(Command::Subscribe { channel, id, options, events, ended, reply }).await?;
+        let reader = EventQueue { events, ended };
+        self.send(Command::Subscribe { channel, id, options, reader, reply }).await?;
         self.answer(answer).await?;
         Ok(subscription)
     }

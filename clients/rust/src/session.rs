@@ -1,14 +1,12 @@
 //! The session's task: one connection or, during a move, two; subscriptions, requests, reconnects.
 
 mod answers;
-mod channels;
 mod clock;
 mod connecting;
 mod connection;
 mod moving;
 mod opening;
-mod phases;
-mod subscribing;
+mod readers;
 mod tokens;
 mod traffic;
 
@@ -19,29 +17,21 @@ use crate::{
     options::{ClientOptions, TokenError},
     race::Memory,
     status::Status,
-    subscription::ChannelEvent,
     transport::{Closed, DialOptions, Dialer, Received, TransportKind},
     url::NodeUrl,
 };
 use answers::Answers;
-use channels::Entry;
 use clock::Clock;
 use connection::Live;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use opening::{Opening, Purpose, Step};
-use skywave_client_session::{ConnectionId, Output, Publish, Traffic, TrafficOptions};
+pub(crate) use readers::EventQueue;
+use skywave_client_session::{Output, Publish, SubscriptionId, Traffic, TrafficOptions};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
     frame::{self, Key, Network, SessionId, SubscribeOptions},
 };
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    future::pending,
-    ops::ControlFlow,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{borrow::Cow, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
 use tokens::TokenSchedule;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -71,18 +61,17 @@ pub(crate) enum Order {
     /// With its place in the queue.
     Command(Command, OwnedSemaphorePermit),
     /// It has dropped this subscription.
-    Forget(Channel, u64),
+    Forget(Channel, SubscriptionId),
 }
 
 /// What the application asks for.
 pub(crate) enum Command {
     Subscribe {
         channel: Channel,
-        id: u64,
+        id: SubscriptionId,
         options: SubscribeOptions,
-        events: mpsc::Sender<ChannelEvent>,
-        ended: Arc<OnceLock<ChannelEvent>>,
-        reply: Reply<()>,
+        reader: EventQueue,
+        reply: Reply<ServerFrame>,
     },
     Publish {
         channel: Channel,
@@ -123,17 +112,10 @@ enum Input {
     Order(Option<Order>),
     Received(Which, Result<Received, Closed>),
     Step(Step),
-    Wakeup(Wakeup),
+    /// The reader of this subscription has room again.
+    Room(Channel, SubscriptionId),
     Token(Result<Option<Arc<str>>, TokenError>),
     Timer,
-}
-
-/// What a channel has waited for.
-enum Wakeup {
-    /// The paused subscription may be taken up again.
-    Room(Channel, u64),
-    /// The channel may be left, on the connection of that number, which the node has refused before.
-    Leave(Channel, ConnectionId),
 }
 
 /// A move that is due; while a connection is on its way, once that has failed.
@@ -158,8 +140,7 @@ struct Session {
     resume: Option<Arc<str>>,
     /// The last one's public id.
     session: Option<SessionId>,
-    channels: HashMap<Channel, Entry>,
-    traffic: Traffic,
+    traffic: Traffic<EventQueue>,
     answers: Answers,
     clock: Clock,
     live: Option<Live>,
@@ -167,7 +148,8 @@ struct Session {
     opening: Option<Opening>,
     reconnect_at: Option<Instant>,
     next_move: Option<Move>,
-    wakeups: FuturesUnordered<BoxFuture<'static, Wakeup>>,
+    /// Readers that are waited for.
+    rooms: FuturesUnordered<BoxFuture<'static, (Channel, SubscriptionId)>>,
     tokens: TokenSchedule,
     /// The last one that a node took, for when it refuses a newer one.
     taken: Option<Arc<str>>,
@@ -235,7 +217,6 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         first: Some(first),
         resume: None,
         session: None,
-        channels: HashMap::new(),
         traffic: Traffic::new(
             TrafficOptions { backoff: options.backoff, publish_queue: options.publish_queue },
             Box::new(rand::random::<f64>),
@@ -247,7 +228,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         opening: None,
         reconnect_at: None,
         next_move: None,
-        wakeups: FuturesUnordered::new(),
+        rooms: FuturesUnordered::new(),
         tokens: TokenSchedule::default(),
         taken: None,
         fetching: None,
@@ -297,13 +278,13 @@ impl Session {
 
     /// Waits for the next thing to do. Nothing is lost when another branch is quicker.
     async fn input(&mut self, deadline: Option<Instant>) -> Input {
-        let Self { orders, live, retiring, opening, wakeups, fetching, .. } = self;
+        let Self { orders, live, retiring, opening, rooms, fetching, .. } = self;
         tokio::select! {
             received = receive(live.as_mut()) => Input::Received(Which::Live, received),
             received = receive(retiring.as_mut().map(|(live, _)| live)) => Input::Received(Which::Retiring, received),
             order = orders.recv() => Input::Order(order),
             step = next(opening.as_mut().map(|opening| &mut opening.step)) => Input::Step(step),
-            Some(wakeup) = wakeups.next() => Input::Wakeup(wakeup),
+            Some((channel, id)) = rooms.next() => Input::Room(channel, id),
             token = next(fetching.as_mut()) => Input::Token(token),
             () = until(deadline) => Input::Timer,
         }
@@ -312,7 +293,9 @@ impl Session {
     fn handle(&mut self, input: Input) -> ControlFlow<End> {
         match input {
             Input::Order(Some(Order::Command(command, _place))) => return self.command(command),
-            Input::Order(Some(Order::Forget(channel, id))) => self.forget(&channel, id),
+            Input::Order(Some(Order::Forget(channel, id))) => {
+                self.traffic.unsubscribe(&channel, id, self.clock.now());
+            }
             Input::Order(None) => {
                 return ControlFlow::Break(End { code: None, reason: "dropped".into(), closed: None });
             }
@@ -320,7 +303,7 @@ impl Session {
             Input::Received(Which::Live, Err(closed)) => return self.lost(closed),
             Input::Received(Which::Retiring, Err(_)) => self.retire(),
             Input::Step(step) => return self.step(step),
-            Input::Wakeup(wakeup) => self.wake(wakeup),
+            Input::Room(channel, id) => self.traffic.resume(&channel, id, self.clock.now()),
             Input::Token(token) => self.refresh(token),
             Input::Timer => return self.timer(),
         }
@@ -332,8 +315,9 @@ impl Session {
             Command::Close(closed) => {
                 return ControlFlow::Break(End { code: None, reason: "closed".into(), closed: Some(closed) });
             }
-            Command::Subscribe { channel, id, options, events, ended, reply } => {
-                self.subscribe(channel, Entry::new(id, options, events, ended, reply));
+            Command::Subscribe { channel, id, options, reader, reply } => {
+                let waiter = self.answers.wait(reply);
+                self.traffic.subscribe(channel, id, options, reader, waiter, self.clock.now());
             }
             Command::Publish { channel, data, key, reply } => {
                 let ticket = self.answers.wait(reply);
@@ -433,6 +417,11 @@ impl Session {
                     }
                 }
                 Output::Answer { ticket, answer } => self.answers.give(ticket, answer),
+                Output::AwaitRoom { channel, id } => {
+                    if let Some(room) = self.traffic.reader(&channel, id).map(EventQueue::room) {
+                        self.rooms.push(Box::pin(room.map(move |()| (channel, id))));
+                    }
+                }
             }
         }
     }
@@ -443,10 +432,7 @@ impl Session {
         let error = RequestError { reason: end.reason.clone(), ..RequestError::closed() };
         let error = RequestError { code: end.code.unwrap_or(error.code), ..error };
         self.orders.close();
-        for (_, entry) in self.channels.drain() {
-            entry.end(error.clone(), end.code);
-        }
-        self.traffic.fail_all(&error);
+        self.traffic.end_all(end.code, &error);
         self.carry_out();
         self.path.send_replace(None);
         if let Some(Opening { purpose: Purpose::Switch(reply), .. }) = self.opening.take() {

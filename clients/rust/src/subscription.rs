@@ -2,51 +2,16 @@
 
 use crate::client::Handle;
 use futures_util::Stream;
-use skywave_protocol::{
-    Channel, Position,
-    frame::{Event, Gap, GapReason, Members, PresenceChanged, Publication},
-};
+use skywave_client_session::SubscriptionId;
+pub use skywave_client_session::{ChannelEvent, Subscribed};
+use skywave_protocol::Channel;
 use std::{
-    borrow::Cow,
     future::poll_fn,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 use tokio::sync::mpsc;
-
-/// What happens on a channel.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ChannelEvent {
-    /// The subscription is in place: at first, and again whenever it was taken up after a break.
-    Subscribed(Subscribed),
-    /// Per origin in order, each once, none missing that no `Gap` tells of.
-    Publication(Publication),
-    /// Ephemeral; dropped when the reader is too slow.
-    Event(Event),
-    /// Publications of this origin are lost for good.
-    Gap(Gap),
-    PresenceChanged(PresenceChanged),
-    /// The last one: the node, or the client's end, has ended the subscription.
-    Unsubscribed {
-        code: Option<u16>,
-        reason: Cow<'static, str>,
-    },
-}
-
-/// The subscription is in place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Subscribed {
-    /// Before the first publication that follows.
-    pub position: Position,
-    /// Absent on a fresh subscription; `false` when some origin could not be recovered.
-    pub recovered: Option<bool>,
-    pub reason: Option<GapReason>,
-    /// How many publications after the position follow from what is retained, where the node says so.
-    pub recovers: Option<u64>,
-    /// Who is there, for those who asked for it.
-    pub presence: Option<Members>,
-}
 
 /// One channel's events. Dropping it unsubscribes.
 ///
@@ -58,7 +23,7 @@ pub struct Subscribed {
 #[derive(Debug)]
 pub struct Subscription {
     pub(crate) channel: Channel,
-    pub(crate) id: u64,
+    pub(crate) id: SubscriptionId,
     pub(crate) events: mpsc::Receiver<ChannelEvent>,
     pub(crate) ended: Arc<OnceLock<ChannelEvent>>,
     pub(crate) done: bool,

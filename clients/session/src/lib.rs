@@ -6,22 +6,30 @@
 //! time; `protocol/vectors/sessions/` does that with this one and with that of the TypeScript client.
 
 pub mod backoff;
+mod channel_event;
 mod error;
 mod link;
 mod output;
 mod pacer;
+mod phase;
 mod publishes;
 mod requests;
 mod round_trips;
+mod subscribing;
+mod subscription;
 mod time;
 mod traffic;
 
 pub use backoff::Backoff;
+pub use channel_event::{ChannelEvent, Full, Reader, Subscribed};
 pub use error::RequestError;
 pub use link::{ConnectionId, Link};
 pub use output::{Lane, Output, Ticket};
+pub use phase::{Arrival, Held};
 pub use publishes::Publish;
 pub use requests::{Question, Waiter};
+pub use subscribing::{Fault, Wanted};
+pub use subscription::SubscriptionId;
 pub use time::Time;
 pub use traffic::{Settled, Traffic, TrafficOptions};
 

@@ -1,7 +1,7 @@
 //! What a session says is to be done.
 
-use crate::{ConnectionId, RequestError};
-use skywave_protocol::{ServerFrame, codec::EncodedFrame};
+use crate::{ConnectionId, RequestError, SubscriptionId};
+use skywave_protocol::{Channel, ServerFrame, codec::EncodedFrame};
 
 /// How a frame travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,4 +24,6 @@ pub enum Output {
     Send { connection: ConnectionId, frame: EncodedFrame, lane: Lane },
     /// Tell the application what came of its request, which ends with this.
     Answer { ticket: Ticket, answer: Result<ServerFrame, RequestError> },
+    /// Say [`Traffic::resume`](crate::Traffic::resume) once the reader of this subscription has much room again.
+    AwaitRoom { channel: Channel, id: SubscriptionId },
 }

@@ -1,15 +1,21 @@
-//! What goes over a connection: requests to the wire, replies to whoever waits for them.
+//! What goes over a connection: requests to the wire, replies to whoever waits for them; for channels see `subscribing`.
 
 use crate::{
-    Backoff, Chance, ConnectionId, Lane, Link, Output, Publish, RequestError, Ticket, Time, Waiter,
+    Backoff, Chance, ConnectionId, Lane, Link, Output, Publish, Reader, RequestError, Ticket, Time, Waiter,
     publishes::Publishes,
     requests::{Pending, Requests},
+    subscribing::{Live, Wanted},
+    subscription::Subscription,
 };
 use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, RequestId, ServerFrame,
     frame::{self, Connected},
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 /// What a session's traffic can be told.
 #[derive(Debug, Clone, Copy)]
@@ -24,51 +30,42 @@ pub struct TrafficOptions {
 #[derive(Debug)]
 pub enum Settled {
     /// The node takes this token, which expires then, in milliseconds since 1970.
-    TokenTaken {
-        token: Arc<str>,
-        expires_at_ms: u64,
-    },
+    TokenTaken { token: Arc<str>, expires_at_ms: u64 },
     /// It does not, or not now. `is_own`: the client had brought it by itself.
-    TokenRefused {
-        token: Arc<str>,
-        error: RequestError,
-        is_own: bool,
-    },
-    NotSubscribed {
-        channel: Channel,
-        request: RequestId,
-        error: RequestError,
-    },
-    NotUnsubscribed {
-        channel: Channel,
-        error: RequestError,
-    },
+    TokenRefused { token: Arc<str>, error: RequestError, is_own: bool },
 }
 
 /// The traffic of a session: what it has asked for on the connection that carries it, and what waits for one.
-pub struct Traffic {
+pub struct Traffic<R> {
+    pub(crate) subscriptions: BTreeMap<Channel, Subscription<R>>,
+    /// When those are asked for again that the node refused for the moment; perhaps of one that has gone.
+    pub(crate) resumes: BTreeSet<(Time, Channel)>,
+    pub(crate) backoff: Backoff,
+    pub(crate) chance: Chance,
+    /// The connection that carries the session.
+    pub(crate) live: Option<Live>,
+    pub(crate) outputs: VecDeque<Output>,
     publishes: Publishes,
     /// The last session's user; nobody's when anonymous, and none before the first one.
     user: Option<Option<Arc<str>>>,
     /// The node that served last.
     node: Option<Arc<str>>,
     requests: Requests,
-    chance: Chance,
-    /// The connection that carries the session.
-    live: Option<Link>,
-    outputs: VecDeque<Output>,
 }
 
-impl Traffic {
+impl<R: Reader> Traffic<R> {
     pub fn new(options: TrafficOptions, chance: Chance) -> Self {
         Self {
+            subscriptions: BTreeMap::new(),
+            resumes: BTreeSet::new(),
+            backoff: options.backoff,
+            chance,
+            live: None,
+            outputs: VecDeque::new(),
             user: None,
             node: None,
             publishes: Publishes::new(options.publish_queue, options.backoff),
             requests: Requests::default(),
-            chance,
-            live: None,
-            outputs: VecDeque::new(),
         }
     }
 
@@ -79,12 +76,12 @@ impl Traffic {
 
     // ---- connections
 
-    /// The session is on this connection from now on, with what its node tells of its limits. What it waited for is asked
-    /// there by [`Self::catch_up`]. Answers whether it is on another node than
+    /// The session is on this connection from now on, with what its node tells of its limits, and what `connect` has asked
+    /// for. What else was waited for is asked there by [`Self::catch_up`]. Answers whether it is on another node than
     /// before.
-    pub fn connected(&mut self, link: Link, connected: &Connected) -> bool {
+    pub fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted) -> bool {
         let limits = &connected.limits;
-        self.live = Some(link);
+        self.live = Some(Live::new(link, wanted));
         self.requests.trips.forget();
         self.publishes.recall();
         self.publishes.pacer.limit(limits.publishes_per_second);
@@ -102,14 +99,15 @@ impl Traffic {
         is_elsewhere
     }
 
-    /// Sends what waits for a connection.
+    /// Brings the new connection to what the application has asked for meanwhile.
     pub fn catch_up(&mut self, now: Time) {
+        self.catch_up_channels(now);
         self.send_waiting(now);
         self.send_publishes(now);
     }
 
     fn send_waiting(&mut self, now: Time) {
-        let Some(link) = self.live else { return };
+        let Some(link) = self.link() else { return };
         for (id, frame) in self.requests.take_unsent(link.connection, now) {
             if let Err(error) = self.send(&link, &frame)
                 && let Some(ticket) = self.requests.take(id).and_then(|pending| pending.waiter.ticket())
@@ -122,7 +120,7 @@ impl Traffic {
     /// A connection is gone, the one that carries the session or one that it has left: what may be asked twice is asked on
     /// the one that there is, or waits for the next.
     pub fn lost(&mut self, connection: ConnectionId, now: Time) {
-        if self.live.is_some_and(|live| live.connection == connection) {
+        if self.link().is_some_and(|link| link.connection == connection) {
             self.live = None;
             self.publishes.recall();
         }
@@ -204,6 +202,10 @@ impl Traffic {
 
     // ---- to the node
 
+    fn link(&self) -> Option<Link> {
+        self.live.as_ref().map(|live| live.link)
+    }
+
     /// An id for a request that is sent elsewhere than here.
     pub fn next_id(&mut self) -> RequestId {
         self.requests.next_id()
@@ -219,7 +221,7 @@ impl Traffic {
         make: impl FnOnce(RequestId) -> ClientFrame,
         now: Time,
     ) -> Result<RequestId, RequestError> {
-        let link = self.live.ok_or_else(RequestError::not_connected)?;
+        let link = self.link().ok_or_else(RequestError::not_connected)?;
         let id = self.requests.next_id();
         self.send(&link, &make(id))?;
         self.requests.sent(id, waiter, link.connection, now);
@@ -230,7 +232,7 @@ impl Traffic {
         for ticket in self.publishes.expire(now) {
             self.answer(ticket, Err(RequestError::outcome_unknown()));
         }
-        let Some(link) = self.live else { return };
+        let Some(link) = self.link() else { return };
         for (number, publish) in self.publishes.take(link.connection, now) {
             let Publish { channel, data, key, .. } = publish;
             let make = |id| ClientFrame::Publish(frame::Publish { id, channel, data, key: Some(key) });
@@ -247,7 +249,7 @@ impl Traffic {
     /// # Errors
     /// `bad_request` when the node takes no frames of that size.
     pub fn say(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
-        if let Some(link) = self.live {
+        if let Some(link) = self.link() {
             let frame = link.encode(frame)?;
             self.outputs.push_back(Output::Send { connection: link.connection, frame, lane });
         }
@@ -260,7 +262,7 @@ impl Traffic {
         Ok(())
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Result<ServerFrame, RequestError>) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<ServerFrame, RequestError>) {
         self.outputs.push_back(Output::Answer { ticket, answer });
     }
 
@@ -316,10 +318,8 @@ impl Traffic {
                 }
                 return Some(Settled::TokenRefused { token, error, is_own: ticket.is_none() });
             }
-            Waiter::Subscribe(channel) => {
-                return Some(Settled::NotSubscribed { channel, request: id, error });
-            }
-            Waiter::Unsubscribe(channel) => return Some(Settled::NotUnsubscribed { channel, error }),
+            Waiter::Subscribe(channel) => self.not_subscribed(&channel, id, error, now),
+            Waiter::Unsubscribe(channel) => self.not_unsubscribed(&channel, id, &error, now),
             Waiter::Probe => {}
         }
         None
@@ -343,8 +343,11 @@ impl Traffic {
 
     /// When [`Self::tick`] is to be called: perhaps a moment ago already. Sooner does no harm.
     pub fn deadline(&self) -> Option<Time> {
-        let publishes = self.publishes.next_at(self.live.is_some());
-        publishes.into_iter().chain(self.requests.next_at()).min()
+        let live = self.live.as_ref();
+        let publishes = self.publishes.next_at(live.is_some());
+        let leave = live.and_then(Live::next_leave);
+        let resume = self.resumes.first().filter(|_| live.is_some()).map(|(at, _)| *at);
+        [publishes, self.requests.next_at(), leave, resume].into_iter().flatten().min()
     }
 
     pub fn tick(&mut self, now: Time) {
@@ -352,6 +355,7 @@ impl Traffic {
             self.answer(ticket, Err(RequestError::timed_out()));
         }
         self.send_publishes(now);
+        self.tick_channels(now);
     }
 }
 

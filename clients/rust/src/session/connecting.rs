@@ -4,7 +4,6 @@ use super::{
     End, Move, Session, Which,
     connection::Live,
     opening::{self, Established, Opening, Purpose, Step, Target},
-    phases::{Phase, Phases},
     tokens::life_of,
 };
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     transport::{Lane, TransportKind},
     url::NodeUrl,
 };
-use skywave_client_session::{ConnectionId, Link, backoff::not_before};
+use skywave_client_session::{ConnectionId, Link, Wanted, backoff::not_before};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Text,
     frame::{self, ClientInfo, Connect, Network, SubscribeOptions},
@@ -29,8 +28,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What a `connect` may take apart from its subscriptions: token, resume secret and the rest.
-const CONNECT_BYTES: usize = 16 * 1024;
 /// By how much a node to which another one has sent this client is ahead of those it knows.
 const NAMED_HEAD_START: Duration = Duration::from_secs(1);
 /// How long `connected` may take after the handshake when there are other nodes.
@@ -76,9 +73,15 @@ impl Session {
             self.status.send_replace(Status::Connecting { attempt: self.attempts });
         }
         let network = self.options.network.clone();
-        let channels = Vec::new();
-        self.opening =
-            Some(Opening { targets, purpose, channels, network, token: None, is_greeting: false, step });
+        self.opening = Some(Opening {
+            targets,
+            purpose,
+            wanted: Wanted::default(),
+            network,
+            token: None,
+            is_greeting: false,
+            step,
+        });
     }
 
     /// Nodes in the order in which they are tried; at least one.
@@ -127,8 +130,8 @@ impl Session {
                     deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
                 }
                 opening.token = token.clone();
-                let connect = self.connect_frame(token);
-                opening.channels = self.asked(&connect);
+                opening.wanted = self.traffic.wanted(self.frame_limit);
+                let connect = self.connect_frame(token, std::mem::take(&mut opening.wanted.subscriptions));
                 opening.network = self.options.network.clone();
                 opening.is_greeting = true;
                 opening.step = opening::greet(connection, connect, deadline);
@@ -141,9 +144,12 @@ impl Session {
         }
     }
 
-    pub(super) fn connect_frame(&mut self, token: Option<Arc<str>>) -> Connect {
+    fn connect_frame(
+        &mut self,
+        token: Option<Arc<str>>,
+        subscriptions: BTreeMap<Channel, SubscribeOptions>,
+    ) -> Connect {
         let named = |text: &str| Text::new(text).ok();
-        let subscriptions = self.subscriptions_that_fit();
         self.last_attempt += 1;
         let network = Some(self.options.network.clone()).filter(|network| *network != Network::default());
         Connect {
@@ -158,41 +164,11 @@ impl Session {
         }
     }
 
-    /// All subscriptions, as far as they fit into one frame; the others are asked for after it.
-    pub(super) fn subscriptions_that_fit(&self) -> BTreeMap<Channel, SubscribeOptions> {
-        let mut left = match self.frame_limit {
-            0 => usize::MAX,
-            limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(CONNECT_BYTES),
-        };
-        let wanted = self.channels.iter().filter(|(_, entry)| !entry.paused);
-        wanted
-            .map(|(channel, entry)| (channel.clone(), entry.request()))
-            .take_while(|(channel, options)| {
-                let size = subscription_size(channel, options);
-                let fits = size <= left;
-                left = left.saturating_sub(size);
-                fits
-            })
-            .collect()
-    }
-
-    /// Which subscriptions, by their ids, a `connect` asks for.
-    pub(super) fn asked(&self, connect: &Connect) -> Vec<(Channel, u64)> {
-        let channels = connect.subscriptions.keys();
-        channels
-            .filter_map(|channel| self.channels.get(channel).map(|entry| (channel.clone(), entry.id)))
-            .collect()
-    }
-
     pub(super) fn established(&mut self, opening: Opening, established: Established) -> ControlFlow<End> {
-        let Established { connection, connected, early } = established;
-        let Opening { mut targets, purpose, channels, network, token, .. } = opening;
+        let Established { connection, connected, mut early } = established;
+        let Opening { mut targets, purpose, wanted, network, token, .. } = opening;
         let Some(Target { url, .. }) = targets.pop() else { return ControlFlow::Continue(()) };
         self.connects += 1;
-        let mut phases = Phases::default();
-        for (channel, entry) in channels {
-            phases.set(channel, Phase::joining(entry, None));
-        }
         let pace = match self.live.as_ref().map(Live::is_steady) {
             Some(steady) => self.pace(steady),
             None => Duration::ZERO,
@@ -202,7 +178,7 @@ impl Session {
             encoding: connection.encoding,
             frame_limit: connected.limits.frame_bytes,
         };
-        let mut live = Live::new(link, self.last_attempt, url.clone(), connection, &connected, phases);
+        let mut live = Live::new(link, self.last_attempt, url.clone(), connection, &connected);
         live.stay(pace);
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
@@ -211,7 +187,7 @@ impl Session {
         let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
         self.candidates.learn(regions.into_iter());
         self.frame_limit = connected.limits.frame_bytes;
-        let is_elsewhere = self.traffic.connected(link, &connected);
+        let is_elsewhere = self.traffic.connected(link, &connected, wanted);
         if network != self.options.network {
             self.say(&ClientFrame::Network(self.options.network.clone()), Lane::Reliable);
         }
@@ -239,8 +215,8 @@ impl Session {
             let _ = first.send(Ok(()));
         }
         self.renew_token();
-        self.catch_up();
-        for (frame, arrival) in early {
+        self.traffic.catch_up(self.clock.now());
+        for (frame, arrival) in early.take() {
             self.frame(Which::Live, frame, arrival)?;
         }
         ControlFlow::Continue(())
@@ -261,15 +237,6 @@ impl Session {
             connects: self.connects,
             attempts: self.attempts,
         })));
-    }
-
-    /// Brings the new connection to what the application has asked for meanwhile.
-    pub(super) fn catch_up(&mut self) {
-        let channels: Vec<Channel> = self.channels.keys().cloned().collect();
-        for channel in channels {
-            self.settle(&channel);
-        }
-        self.traffic.catch_up(self.clock.now());
     }
 
     /// The attempt failed: the candidates that are left at once, or all of them again after a while.
@@ -409,12 +376,4 @@ impl Session {
         let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.tokens.taken(Duration::from_millis(expires_at_ms), life, today, Instant::now());
     }
-}
-
-/// The bytes that a subscription takes in `connect`, at most, in either encoding.
-fn subscription_size(channel: &Channel, options: &SubscribeOptions) -> usize {
-    // JSON may escape `"` and `\` in a name, two bytes for one; the rest is field names and numbers.
-    let points = options.position.iter().flat_map(|position| position.iter());
-    let position: usize = points.map(|(origin, point)| 2 * (origin.len() + point.epoch.len()) + 64).sum();
-    2 * channel.len() + 80 + position
 }

@@ -1,6 +1,5 @@
-//! One connection that carries the session: its writer, its phases, its heartbeat.
+//! One connection that carries the session: its writer, its heartbeat.
 
-use super::phases::Phases;
 use crate::{
     error::RequestError,
     transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind},
@@ -78,7 +77,6 @@ pub(super) struct Live {
     pub url: NodeUrl,
     pub kind: TransportKind,
     pub control: Control,
-    pub phases: Phases,
     /// When it will have held for so long that it was a good one.
     steady_at: Instant,
     /// What the node directs is not followed sooner.
@@ -116,7 +114,6 @@ impl Live {
         url: NodeUrl,
         connection: Connection,
         connected: &Connected,
-        phases: Phases,
     ) -> Self {
         let Connection { kind, sender, receiver, control, .. } = connection;
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
@@ -127,7 +124,6 @@ impl Live {
             url,
             kind,
             control,
-            phases,
             steady_at: now + STABLE,
             stays_until: now,
             disconnect: None,

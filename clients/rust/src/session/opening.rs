@@ -1,17 +1,17 @@
 //! Opening a connection: token, transport, `connect`, `connected`.
 
-use super::phases::{Arrival, has_room};
 use crate::{
     error::ConnectError,
     options::TokenSource,
     race::{self, Plan},
     staggered::{self, Pace, Winner},
-    transport::{Closed, Connection, Dialer, Lane},
+    transport::{Closed, Connection, Dialer, Lane, Received, Via},
     url::NodeUrl,
 };
 use futures_util::future::BoxFuture;
+use skywave_client_session::{Arrival, Held, Wanted};
 use skywave_protocol::{
-    Channel, ClientFrame, DecodeError, ServerFrame,
+    ClientFrame, DecodeError, ServerFrame,
     frame::{Connect, Connected, Network},
 };
 use std::{sync::Arc, time::Duration};
@@ -45,8 +45,8 @@ pub(super) struct Opening {
     /// Who is tried; once there is a connection, the one that it leads to.
     pub targets: Vec<Target>,
     pub purpose: Purpose,
-    /// The channels that `connect` asks for, with the ids of their subscriptions.
-    pub channels: Vec<(Channel, u64)>,
+    /// The channels that `connect` asks for.
+    pub wanted: Wanted,
     /// What `connect` tells of the network.
     pub network: Network,
     /// The token that `connect` has.
@@ -66,7 +66,7 @@ pub(super) struct Established {
     pub connection: Connection,
     pub connected: Connected,
     /// What came before `connected`, in order.
-    pub early: Vec<(ServerFrame, Arrival)>,
+    pub early: Held,
 }
 
 /// Gets a token and a connection to the first of `targets` whose handshake completes.
@@ -108,8 +108,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
     if let Err(error) = connection.sender.send(&frame, Lane::Reliable).await {
         tracing::debug!(%error, "cannot write `connect`");
     }
-    let mut early = Vec::new();
-    let mut early_bytes = 0;
+    let mut early = Held::default();
     loop {
         let received = connection.receiver.receive().await.map_err(refused)?;
         match connection.encoding.decode_server(&received.frame) {
@@ -135,11 +134,7 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
                 });
             }
             Ok(frame) => {
-                let arrival = Arrival { via: received.via, bytes: received.frame.len() };
-                if has_room(&frame, early.len(), early_bytes) {
-                    early_bytes += arrival.bytes;
-                    early.push((frame, arrival));
-                } else if !matches!(frame, ServerFrame::Event(_)) {
+                if !early.hold(frame, arrival_of(&received)) {
                     return Err(ConnectError::Protocol("too much before `connected`".to_owned()));
                 }
             }
@@ -150,6 +145,15 @@ async fn exchange(mut connection: Connection, connect: Connect) -> Result<Establ
             Err(error) => return Err(ConnectError::Protocol(error.to_string())),
         }
     }
+}
+
+/// How a frame came, as far as that says whose it is.
+pub(super) fn arrival_of(received: &Received) -> Arrival {
+    let stream = match received.via {
+        Via::Stream(id) => Some(id),
+        Via::Control | Via::Datagram | Via::WebSocket => None,
+    };
+    Arrival { stream, bytes: received.frame.len() }
 }
 
 fn refused(closed: Closed) -> ConnectError {

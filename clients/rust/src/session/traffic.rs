@@ -3,16 +3,15 @@
 use super::{
     End, Session, Which,
     connection::{Doubted, Live},
-    opening::{Opening, Purpose},
-    phases::Arrival,
+    opening::{Opening, Purpose, arrival_of},
 };
 use crate::{
     error::RequestError,
     options::{TokenError, TokenSource},
-    transport::{Closed, Lane, Received, Via},
+    transport::{Closed, Lane, Received},
     url::NodeUrl,
 };
-use skywave_client_session::{Settled, Waiter};
+use skywave_client_session::{Arrival, Settled, Waiter};
 use skywave_protocol::{
     Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
     frame::{self, Emit, Network, Pong, Refresh, Unsubscribe},
@@ -54,15 +53,12 @@ impl Session {
         let Some(live) = self.connection(which) else { return ControlFlow::Continue(()) };
         live.heard();
         match live.link.encoding.decode_server(&received.frame) {
-            Ok(frame) => self.frame(which, frame, Arrival { via: received.via, bytes: received.frame.len() }),
+            Ok(frame) => self.frame(which, frame, arrival_of(received)),
             Err(DecodeError::Unknown { name, .. }) => {
                 tracing::debug!(name, "unknown frame");
                 ControlFlow::Continue(())
             }
-            Err(error @ DecodeError::Invalid { .. }) => {
-                self.misunderstood(which, error);
-                ControlFlow::Continue(())
-            }
+            Err(error @ DecodeError::Invalid { .. }) => self.misunderstood(which, error),
             Err(error @ DecodeError::Malformed(_)) if which == Which::Live => self.fault(&error.to_string()),
             Err(DecodeError::Malformed(_)) => {
                 self.retire();
@@ -80,7 +76,7 @@ impl Session {
     /// A frame of a known name says something unknown, as that of a newer node may. It harms nothing else: to whoever
     /// waits for it the node has failed for the moment, since it may have done what was asked; and where a publication
     /// is missing for it, its channel recovers.
-    fn misunderstood(&mut self, which: Which, problem: DecodeError) {
+    fn misunderstood(&mut self, which: Which, problem: DecodeError) -> ControlFlow<End> {
         tracing::warn!(%problem, "a frame cannot be understood");
         let message = format!("the answer cannot be understood: {problem}");
         let error = frame::Error::new(problem.id(), ErrorCode::Internal, message);
@@ -91,33 +87,27 @@ impl Session {
             && which == Which::Live
         {
             // How the channel stands nobody knows: it is asked for again.
-            self.unsubscribed(frame::Unsubscribed { id: None, channel, code: None, reason: None });
+            let ended = frame::Unsubscribed { id: None, channel, code: None, reason: None };
+            return self.channel_frame(
+                which,
+                ServerFrame::Unsubscribed(ended),
+                Arrival { stream: None, bytes: 0 },
+            );
         }
+        ControlFlow::Continue(())
     }
 
     pub(super) fn frame(&mut self, which: Which, frame: ServerFrame, arrival: Arrival) -> ControlFlow<End> {
         match frame {
-            ServerFrame::Publication(frame::Publication { ref channel, .. })
-            | ServerFrame::Event(frame::Event { ref channel, .. })
-            | ServerFrame::Gap(frame::Gap { ref channel, .. })
-            | ServerFrame::PresenceChanged(frame::PresenceChanged { ref channel, .. }) => {
-                // On a connection that retires, the live one brings the same.
-                if which == Which::Live {
-                    let channel = channel.clone();
-                    return self.channel_frame(&channel, frame, arrival);
-                }
-            }
-            ServerFrame::Subscribed(subscribed) => {
-                self.replied(which, subscribed.id);
-                if which == Which::Live {
-                    return self.subscribed(subscribed);
-                }
-            }
-            ServerFrame::Unsubscribed(unsubscribed) => {
-                self.replied(which, unsubscribed.id);
-                if which == Which::Live {
-                    self.unsubscribed(unsubscribed);
-                }
+            ServerFrame::Publication(_)
+            | ServerFrame::Event(_)
+            | ServerFrame::Gap(_)
+            | ServerFrame::PresenceChanged(_)
+            | ServerFrame::Stream(_) => return self.channel_frame(which, frame, arrival),
+            ServerFrame::Subscribed(frame::Subscribed { id, .. })
+            | ServerFrame::Unsubscribed(frame::Unsubscribed { id, .. }) => {
+                self.replied(which, id);
+                return self.channel_frame(which, frame, arrival);
             }
             ServerFrame::Published(frame::Published { id, .. })
             | ServerFrame::History(frame::History { id, .. })
@@ -137,12 +127,17 @@ impl Session {
                     Which::Retiring => self.retire(),
                 }
             }
-            ServerFrame::Stream(stream) => {
-                if let (Via::Stream(id), Some(live)) = (arrival.via, self.connection(which)) {
-                    live.phases.began(&stream, id);
-                }
-            }
             ServerFrame::Connected(_) | ServerFrame::Drain(_) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn channel_frame(&mut self, which: Which, frame: ServerFrame, arrival: Arrival) -> ControlFlow<End> {
+        // On a connection that retires, the live one brings the same.
+        if which == Which::Live
+            && let Err(problem) = self.traffic.channel_frame(frame, arrival, self.clock.now())
+        {
+            return self.fault(&problem.to_string());
         }
         ControlFlow::Continue(())
     }
@@ -192,12 +187,6 @@ impl Session {
                     tracing::warn!(%error, "the token was not refreshed");
                     self.tokens.failed(Instant::now());
                 }
-            }
-            Some(Settled::NotSubscribed { channel, request, error }) if which == Which::Live => {
-                self.subscribe_failed(&channel, request, error);
-            }
-            Some(Settled::NotUnsubscribed { channel, error }) if which == Which::Live => {
-                self.unsubscribe_failed(&channel, error);
             }
             _ => {}
         }

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import type { RequestError } from '../../src/errors.js';
-import type { ClientFrame, ServerFrame, ServerFrames } from '../../src/frames.js';
+import type { ClientFrame, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
+import type { Position } from '../../src/position.js';
+import type { ChannelReader } from '../../src/session/subscription.js';
 import { VECTORS, read } from './vectors.js';
 import { CONNECTED, type FakeTransport, World } from './world.js';
 
@@ -36,14 +38,60 @@ function entry(fields: Fields): [string, Fields] {
   return Object.entries(fields)[0] as [string, Fields];
 }
 
+/** Tells what a channel's reader is told. */
+class Listener implements ChannelReader {
+  room: number;
+  readonly #tell: (event: string, what: unknown) => void;
+
+  constructor(room: number, tell: (event: string, what: unknown) => void) {
+    this.room = room;
+    this.#tell = tell;
+  }
+
+  hasRoom(): boolean {
+    return this.room > 0;
+  }
+
+  subscribed(_: ServerFrames['subscribed'], position: Position): void {
+    this.#tell('subscribed', position);
+  }
+
+  publication({ offset }: WirePublication, isRepeated: boolean): void {
+    if (isRepeated) return;
+    this.room -= 1;
+    this.#tell('publication', offset);
+  }
+
+  event({ data }: ServerFrames['event']): void {
+    this.#tell('event', data);
+  }
+
+  gap({ offset }: ServerFrames['gap']): void {
+    this.room -= 1;
+    this.#tell('gap', offset);
+  }
+
+  presenceChanged({ count }: ServerFrames['presence_changed']): void {
+    this.room -= 1;
+    this.#tell('presence', count);
+  }
+
+  ended({ code }: RequestError): void {
+    this.#tell('ended', code);
+  }
+}
+
 /** A session that a script is played to. */
 class Play {
   readonly #world: World;
   readonly #begin: number;
   readonly #nodes = new Map<string, FakeTransport>();
+  readonly #readers = new Map<string, Listener>();
   /** The ids that the session has given to what the script has names for. */
   readonly #ids = new Map<string, unknown>();
   #done: [number, Fields][] = [];
+  /** The connection on which `connect` was sent and is not answered yet. */
+  #greeted: FakeTransport | undefined;
 
   constructor({ options = {} }: Script) {
     const { publish_queue: publishQueue = 1_024, request_timeout_ms: requestTimeoutMs = 10_000 } = options;
@@ -81,11 +129,16 @@ class Play {
       case 'connected':
         this.#connected(body as unknown as Welcome);
         break;
+      case 'connecting': {
+        const { subscriptions } = this.#connecting().last('connect');
+        this.#did('sent', [body['on'], { connect: { subscriptions } }]);
+        break;
+      }
       case 'lost':
         this.#node(body['on']).breaks();
         break;
       case 'received':
-        this.#received(body as unknown as [string, Fields]);
+        this.#received(body as unknown as [string, Fields, number?]);
         break;
       default:
         this.#asks(name, body);
@@ -94,8 +147,10 @@ class Play {
     this.#world.pass(0);
   }
 
-  #received([on, frame]: [string, Fields]): void {
-    this.#node(on).says(entry(this.#withIds(frame)) as unknown as ServerFrame);
+  #received([on, frame, stream]: [string, Fields, number?]): void {
+    const given = entry(this.#withIds(frame)) as unknown as ServerFrame;
+    if (stream === undefined) this.#node(on).says(given);
+    else this.#node(on).streams(stream, given);
   }
 
   /** The application asks for something. */
@@ -111,6 +166,18 @@ class Play {
       },
     };
     switch (name) {
+      case 'subscribe':
+        traffic.subscribe(channel, fields, this.#reader(channel, fields));
+        break;
+      case 'unsubscribe':
+        traffic.unsubscribe(channel);
+        break;
+      case 'room': {
+        const reader = this.#readers.get(channel);
+        if (reader) reader.room += Number(body['more']);
+        traffic.resume(channel);
+        break;
+      }
       case 'publish':
         traffic.publish({ channel, key: as, data: JSON.stringify(data), ...waiter });
         break;
@@ -132,12 +199,27 @@ class Play {
     }
   }
 
-  /** The node welcomes the session on a new connection: the first one, after a break, or for a move. */
-  #connected({ on, limits, ...fields }: Welcome): void {
+  #reader(channel: string, { room = Infinity }: { room?: number }): Listener {
+    const reader = new Listener(room, (event, what) => {
+      this.#did('told', [channel, { [event]: what }]);
+    });
+    this.#readers.set(channel, reader);
+    return reader;
+  }
+
+  /** A connection is there, and the node has got `connect`. */
+  #connecting(): FakeTransport {
     const { session } = this.#world;
     if (session.live) this.#world.switchTo('webtransport', assert.ifError);
     else session.connect();
-    const node = this.#world.opens();
+    this.#greeted = this.#world.opens();
+    return this.#greeted;
+  }
+
+  /** The node welcomes the session on a new connection: the first one, after a break, or for a move. */
+  #connected({ on, limits, ...fields }: Welcome): void {
+    const node = this.#greeted ?? this.#connecting();
+    this.#greeted = undefined;
     const send = node.send.bind(node);
     node.send = (frame, lane, maxBytes) => {
       const isSent = send(frame, lane, maxBytes);
