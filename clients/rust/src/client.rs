@@ -322,6 +322,16 @@ impl Client {
         self.send(Command::Network(hint)).await
     }
 
+    /// Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. For
+    /// whoever knows that the network changed or that the process was suspended. A client that waits for its next attempt to
+    /// connect begins it.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn check(&self) -> Result<(), RequestError> {
+        self.send(Command::Check).await
+    }
+
     /// What the client is doing, and its changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()

@@ -92,6 +92,8 @@ pub(crate) enum Command {
         reply: Reply<ServerFrame>,
     },
     Network(Network),
+    /// Something may have happened to the connection.
+    Check,
     Cut,
     Switch {
         kind: TransportKind,
@@ -147,6 +149,8 @@ struct Session {
     retiring: Option<(Live, Instant)>,
     opening: Option<Opening>,
     reconnect_at: Option<Instant>,
+    /// Whether a node has named that time: it is not to be sooner.
+    is_told_when: bool,
     next_move: Option<Move>,
     /// Readers that are waited for.
     rooms: FuturesUnordered<BoxFuture<'static, (Channel, SubscriptionId)>>,
@@ -164,8 +168,6 @@ struct Session {
     /// When the task last noticed that it was suspended.
     suspended_at: Option<Instant>,
     preferred_at: Option<Instant>,
-    /// Whoever is silent is not doubted before.
-    doubts_from: Instant,
     /// The node's limit on frames in bytes; 0: none.
     frame_limit: u64,
 }
@@ -227,6 +229,7 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         retiring: None,
         opening: None,
         reconnect_at: None,
+        is_told_when: false,
         next_move: None,
         rooms: FuturesUnordered::new(),
         tokens: TokenSchedule::default(),
@@ -238,7 +241,6 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         last_attempt: 0,
         suspended_at: None,
         preferred_at: None,
-        doubts_from: Instant::now(),
         frame_limit: USUAL_FRAME_LIMIT,
         options,
     };
@@ -266,12 +268,15 @@ impl Session {
                 self.suspended_at = Some(now);
             }
             if slept {
-                self.woke(now);
+                self.woke();
             }
-            if let ControlFlow::Break(end) = self.handle(input) {
+            let outcome = match self.handle(input) {
+                ControlFlow::Continue(()) => self.carry_out(),
+                end => end,
+            };
+            if let ControlFlow::Break(end) = outcome {
                 break end;
             }
-            self.carry_out();
         };
         self.end(end).await;
     }
@@ -331,6 +336,7 @@ impl Session {
             }
             Command::Refresh { token, reply } => self.bring(token, reply),
             Command::Network(hint) => self.network(hint),
+            Command::Check => self.check(),
             Command::Cut => {
                 if let Some(live) = &self.live {
                     live.control.cut();
@@ -350,44 +356,25 @@ impl Session {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let connected = self.live.as_ref().map(Live::patience_ends);
-        let nudge = self.live.as_ref().and_then(Live::nudge_at);
-        let look = self.live.as_ref().and_then(Live::look_at);
-        let doubt = self.live.as_ref().and_then(|live| live.doubt_at(self.doubts_from));
+        let look = self.live.as_ref().and_then(|live| live.look_at(self.traffic.silent_since()));
+        let look = look.map(|at| self.clock.instant(at));
         let now = Instant::now();
         let traffic = self.traffic.deadline().map(|at| self.clock.instant(at));
         let retiring = self.retiring.as_ref().map(|(_, until)| *until);
         let pulse = self.opening.as_ref().map(|_| now + PULSE);
         let watch = self.live.as_ref().map(|_| now + WATCH);
         let next_move = self.next_move.as_ref().filter(|_| self.opening.is_none()).map(|next| next.at);
-        [
-            connected,
-            nudge,
-            look,
-            doubt,
-            traffic,
-            pulse,
-            watch,
-            retiring,
-            self.reconnect_at,
-            next_move,
-            self.tokens.refresh_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [look, traffic, pulse, watch, retiring, self.reconnect_at, next_move, self.tokens.refresh_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn timer(&mut self) -> ControlFlow<End> {
         let now = Instant::now();
-        if self.live.as_mut().is_some_and(|live| live.is_dead(now)) {
-            return self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()));
-        }
-        self.nudge(now);
         if let Some(live) = &mut self.live {
-            live.look(now);
+            live.look(self.traffic.silent_since(), self.clock.now());
         }
-        self.doubt(now);
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }
@@ -408,7 +395,7 @@ impl Session {
 
     // ---- what the session says
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self) -> ControlFlow<End> {
         while let Some(output) = self.traffic.poll_output() {
             match output {
                 Output::Send { connection, frame, lane } => {
@@ -417,6 +404,12 @@ impl Session {
                     }
                 }
                 Output::Answer { ticket, answer } => self.answers.give(ticket, answer),
+                Output::Dead { connection } => {
+                    if self.live.as_ref().is_some_and(|live| live.link.connection == connection) {
+                        self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()))?;
+                    }
+                }
+                Output::SeekAnother => self.doubt(),
                 Output::AwaitRoom { channel, id } => {
                     if let Some(room) = self.traffic.reader(&channel, id).map(EventQueue::room) {
                         self.rooms.push(Box::pin(room.map(move |()| (channel, id))));
@@ -424,6 +417,7 @@ impl Session {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     // ---- the end
@@ -433,7 +427,8 @@ impl Session {
         let error = RequestError { code: end.code.unwrap_or(error.code), ..error };
         self.orders.close();
         self.traffic.end_all(end.code, &error);
-        self.carry_out();
+        // It ends anyway.
+        let _ = self.carry_out();
         self.path.send_replace(None);
         if let Some(Opening { purpose: Purpose::Switch(reply), .. }) = self.opening.take() {
             let _ = reply.send(Err(ConnectError::Closed));

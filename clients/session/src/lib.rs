@@ -8,7 +8,9 @@
 pub mod backoff;
 mod channel_event;
 mod error;
+mod heartbeat;
 mod link;
+mod living;
 mod output;
 mod pacer;
 mod phase;

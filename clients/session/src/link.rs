@@ -14,6 +14,8 @@ pub struct Link {
     pub encoding: Encoding,
     /// The largest frame in bytes; 0: of any size.
     pub frame_limit: u64,
+    /// Whether its path is one that a NAT may forget while nothing is sent.
+    pub over_udp: bool,
 }
 
 impl Link {

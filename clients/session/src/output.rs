@@ -24,6 +24,10 @@ pub enum Output {
     Send { connection: ConnectionId, frame: EncodedFrame, lane: Lane },
     /// Tell the application what came of its request, which ends with this.
     Answer { ticket: Ticket, answer: Result<ServerFrame, RequestError> },
+    /// Nothing came there in time: give it up.
+    Dead { connection: ConnectionId },
+    /// Open another connection beside the one that is silent, and keep whichever says something first.
+    SeekAnother,
     /// Say [`Traffic::resume`](crate::Traffic::resume) once the reader of this subscription has much room again.
     AwaitRoom { channel: Channel, id: SubscriptionId },
 }

@@ -91,6 +91,8 @@ pub(crate) struct Requests {
     /// Those of them that wait for a connection, by their numbers.
     unsent: BTreeMap<u64, RequestId>,
     expiries: BTreeSet<(Time, RequestId)>,
+    /// When each was sent last, or taken in.
+    begins: BTreeSet<(Time, RequestId)>,
     /// Those that the application waits for.
     tickets: BTreeMap<Ticket, RequestId>,
     last_id: u32,
@@ -155,6 +157,7 @@ impl Requests {
         if let Some(ticket) = waiter.ticket() {
             self.tickets.insert(ticket, id);
         }
+        self.begins.insert((now, id));
         self.asked += 1;
         let number = self.asked;
         let pending =
@@ -168,6 +171,8 @@ impl Requests {
         let sent = unsent.filter_map(|id| {
             let pending = self.pending.get_mut(&id)?;
             pending.connection = Some(connection);
+            self.begins.remove(&(pending.sent_at, id));
+            self.begins.insert((now, id));
             pending.sent_at = now;
             let frame = match pending.waiter {
                 Waiter::Question(_, question) if question.is_harmless_twice() => pending.question.clone(),
@@ -189,6 +194,7 @@ impl Requests {
     pub fn take(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         self.unsent.remove(&pending.number);
+        self.begins.remove(&(pending.sent_at, id));
         if let Some(at) = pending.expires_at {
             self.expiries.remove(&(at, id));
         }
@@ -205,9 +211,9 @@ impl Requests {
         }
     }
 
-    /// Whether any reply on this connection is outstanding.
-    pub fn are_owed_by(&self, connection: ConnectionId) -> bool {
-        self.pending.values().any(|pending| pending.connection == Some(connection))
+    /// Since when whoever has waited the longest waits for a reply.
+    pub fn waiting_since(&self) -> Option<Time> {
+        self.begins.first().map(|(at, _)| *at)
     }
 
     /// Whether the application waits for a reply on this connection that no other can give.

@@ -2,6 +2,7 @@
 
 use crate::{
     Link, Output, Reader, RequestError, Ticket, Time, Traffic, Waiter,
+    heartbeat::Heartbeat,
     phase::{Arrival, Asked, Phase},
     subscription::{Obstacle, Subscription, SubscriptionId},
 };
@@ -34,7 +35,7 @@ pub struct Wanted {
     on_behalf: Vec<(Channel, SubscriptionId, bool)>,
 }
 
-/// The connection that carries the session, as far as channels are concerned.
+/// The connection that carries the session, and how far it is with each channel.
 pub(crate) struct Live {
     pub link: Link,
     phases: HashMap<Channel, Phase>,
@@ -44,17 +45,31 @@ pub(crate) struct Live {
     leave_again: BTreeMap<Channel, Time>,
     /// What its `connect` has asked for, and on whose behalf; whether from a position.
     asked: Vec<(Channel, SubscriptionId, bool)>,
+    pub heartbeat: Heartbeat,
+    /// When another connection is opened beside it, unless something comes.
+    pub seek_at: Option<Time>,
+    /// Whether that was said since something came.
+    pub is_doubted: bool,
 }
 
 impl Live {
-    pub fn new(link: Link, wanted: Wanted) -> Self {
+    pub fn new(link: Link, wanted: Wanted, heartbeat: Heartbeat) -> Self {
         let mut phases = HashMap::new();
         for (channel, ..) in &wanted.on_behalf {
             let mut phase = Phase::default();
             phase.ask(Asked::ByConnect, None);
             phases.insert(channel.clone(), phase);
         }
-        Self { link, phases, newest: None, leave_again: BTreeMap::new(), asked: wanted.on_behalf }
+        Self {
+            link,
+            phases,
+            newest: None,
+            leave_again: BTreeMap::new(),
+            asked: wanted.on_behalf,
+            heartbeat,
+            seek_at: None,
+            is_doubted: false,
+        }
     }
 
     /// When the node is asked again to let a channel go.

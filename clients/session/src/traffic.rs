@@ -2,6 +2,7 @@
 
 use crate::{
     Backoff, Chance, ConnectionId, Lane, Link, Output, Publish, Reader, RequestError, Ticket, Time, Waiter,
+    heartbeat::Heartbeat,
     publishes::Publishes,
     requests::{Pending, Requests},
     subscribing::{Live, Wanted},
@@ -44,13 +45,15 @@ pub struct Traffic<R> {
     pub(crate) chance: Chance,
     /// The connection that carries the session.
     pub(crate) live: Option<Live>,
+    /// Whoever is silent is not doubted before.
+    pub(crate) doubts_from: Time,
     pub(crate) outputs: VecDeque<Output>,
+    pub(crate) requests: Requests,
     publishes: Publishes,
     /// The last session's user; nobody's when anonymous, and none before the first one.
     user: Option<Option<Arc<str>>>,
     /// The node that served last.
     node: Option<Arc<str>>,
-    requests: Requests,
 }
 
 impl<R: Reader> Traffic<R> {
@@ -61,6 +64,7 @@ impl<R: Reader> Traffic<R> {
             backoff: options.backoff,
             chance,
             live: None,
+            doubts_from: Time::BEGIN,
             outputs: VecDeque::new(),
             user: None,
             node: None,
@@ -79,9 +83,9 @@ impl<R: Reader> Traffic<R> {
     /// The session is on this connection from now on, with what its node tells of its limits, and what `connect` has asked
     /// for. What else was waited for is asked there by [`Self::catch_up`]. Answers whether it is on another node than
     /// before.
-    pub fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted) -> bool {
+    pub fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted, now: Time) -> bool {
         let limits = &connected.limits;
-        self.live = Some(Live::new(link, wanted));
+        self.live = Some(Live::new(link, wanted, Heartbeat::new(connected.heartbeat, now)));
         self.requests.trips.forget();
         self.publishes.recall();
         self.publishes.pacer.limit(limits.publishes_per_second);
@@ -128,11 +132,6 @@ impl<R: Reader> Traffic<R> {
             self.answer(ticket, Err(RequestError::lost()));
         }
         self.send_waiting(now);
-    }
-
-    /// Whether any reply on this connection is outstanding.
-    pub fn is_owed_by(&self, connection: ConnectionId) -> bool {
-        self.requests.are_owed_by(connection)
     }
 
     /// Whether somebody waits for a reply on this connection that no other can give.
@@ -202,7 +201,7 @@ impl<R: Reader> Traffic<R> {
 
     // ---- to the node
 
-    fn link(&self) -> Option<Link> {
+    pub(crate) fn link(&self) -> Option<Link> {
         self.live.as_ref().map(|live| live.link)
     }
 
@@ -347,7 +346,7 @@ impl<R: Reader> Traffic<R> {
         let publishes = self.publishes.next_at(live.is_some());
         let leave = live.and_then(Live::next_leave);
         let resume = self.resumes.first().filter(|_| live.is_some()).map(|(at, _)| *at);
-        [publishes, self.requests.next_at(), leave, resume].into_iter().flatten().min()
+        [publishes, self.requests.next_at(), self.next_doubt(), leave, resume].into_iter().flatten().min()
     }
 
     pub fn tick(&mut self, now: Time) {
@@ -356,6 +355,7 @@ impl<R: Reader> Traffic<R> {
         }
         self.send_publishes(now);
         self.tick_channels(now);
+        self.tick_life(now);
     }
 }
 

@@ -177,8 +177,9 @@ impl Session {
             connection: ConnectionId(self.connects),
             encoding: connection.encoding,
             frame_limit: connected.limits.frame_bytes,
+            over_udp: connection.kind == TransportKind::WebTransport,
         };
-        let mut live = Live::new(link, self.last_attempt, url.clone(), connection, &connected);
+        let mut live = Live::new(link, self.last_attempt, url.clone(), connection);
         live.stay(pace);
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
@@ -187,7 +188,7 @@ impl Session {
         let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
         self.candidates.learn(regions.into_iter());
         self.frame_limit = connected.limits.frame_bytes;
-        let is_elsewhere = self.traffic.connected(link, &connected, wanted);
+        let is_elsewhere = self.traffic.connected(link, &connected, wanted, self.clock.now());
         if network != self.options.network {
             self.say(&ClientFrame::Network(self.options.network.clone()), Lane::Reliable);
         }
@@ -280,8 +281,9 @@ impl Session {
                 reason: error.to_string().into(),
                 will_reconnect: true,
             });
-            let rest = self.candidates.all_rest_until(now).unwrap_or(now);
-            self.reconnect_at = Some(rest.max(now + wait));
+            let rest = self.candidates.all_rest_until(now);
+            self.is_told_when = rest.is_some();
+            self.reconnect_at = Some(rest.unwrap_or(now).max(now + wait));
         } else {
             self.open(Purpose::Connect, None, None);
         }

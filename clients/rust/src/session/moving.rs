@@ -37,6 +37,7 @@ impl Session {
             self.sent_on = true;
         }
         let steady = live.is_steady();
+        self.is_told_when = false;
         let retry_after = live.disconnect.as_ref().and_then(|last| last.retry_after_ms);
         // By a newer `connect` of this client itself, which is answered later, or was given up and came all the same.
         let own_doing = code == Some(CloseCode::Replaced.code()) && live.attempt < self.last_attempt;
@@ -56,7 +57,10 @@ impl Session {
         // These say that nothing is wrong: come back at once.
         let at_once = [CloseCode::Rotate, CloseCode::TokenExpired].map(|code| Some(code.code()));
         match retry_after.map(|ms| not_before(Duration::from_millis(ms), rand::random())) {
-            Some(wait) => self.reconnect_at = Some(Instant::now() + wait.max(pace)),
+            Some(wait) => {
+                self.is_told_when = true;
+                self.reconnect_at = Some(Instant::now() + wait.max(pace));
+            }
             None if at_once.contains(&code) && failures_before == 0 => {
                 self.open(Purpose::Connect, None, None)
             }

@@ -2,7 +2,7 @@
 
 use super::{
     End, Session, Which,
-    connection::{Doubted, Live},
+    connection::Live,
     opening::{Opening, Purpose, arrival_of},
 };
 use crate::{
@@ -13,17 +13,11 @@ use crate::{
 };
 use skywave_client_session::{Arrival, Settled, Waiter};
 use skywave_protocol::{
-    Channel, ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
-    frame::{self, Emit, Network, Pong, Refresh, Unsubscribe},
+    ClientFrame, DecodeError, ErrorCode, RequestId, ServerFrame,
+    frame::{self, Emit, Network, Pong, Refresh},
 };
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 use tokio::{sync::oneshot, time::Instant};
-
-/// The channel of a request that only asks whether the node is there: nobody has subscribed to it.
-const NOBODYS_CHANNEL: &str = "skywave:nobody";
-/// The least time from one doubt that led to another connection to the next doubt: a node that has to serve too many may
-/// fall silent again and again, and each connection costs it more than it has.
-const DOUBTS_APART: Duration = Duration::from_secs(30);
 
 impl Session {
     fn connection(&mut self, which: Which) -> Option<&mut Live> {
@@ -37,12 +31,6 @@ impl Session {
 
     pub(super) fn received(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
         let outcome = self.take(which, received);
-        if let Some(connection) = self.connection(which).map(|live| live.link.connection)
-            && self.traffic.is_owed_by(connection)
-            && let Some(live) = self.connection(which)
-        {
-            live.owes();
-        }
         if which == Which::Live {
             self.trust();
         }
@@ -52,7 +40,11 @@ impl Session {
     fn take(&mut self, which: Which, received: &Received) -> ControlFlow<End> {
         let Some(live) = self.connection(which) else { return ControlFlow::Continue(()) };
         live.heard();
-        match live.link.encoding.decode_server(&received.frame) {
+        let encoding = live.link.encoding;
+        if which == Which::Live {
+            self.traffic.heard(self.clock.now());
+        }
+        match encoding.decode_server(&received.frame) {
             Ok(frame) => self.frame(which, frame, arrival_of(received)),
             Err(DecodeError::Unknown { name, .. }) => {
                 tracing::debug!(name, "unknown frame");
@@ -193,58 +185,53 @@ impl Session {
     }
 
     fn pong(&mut self, which: Which, ping: frame::Ping) {
-        if let Some(live) = self.connection(which) {
-            live.pinged(ping);
-            live.send_or_log(&ClientFrame::Pong(Pong { seq: ping.seq }), Lane::Datagram);
-        }
-    }
-
-    /// Sends a sign of life on a path that has been silent for too long.
-    pub(super) fn nudge(&mut self, now: Instant) {
-        if let Some(live) = &mut self.live
-            && let Some(seq) = live.nudge(now)
-        {
-            live.send_or_log(&ClientFrame::Pong(Pong { seq }), Lane::Datagram);
-        }
-    }
-
-    /// The machine slept: the connection may be gone without a word. The node is asked for one, and has the heartbeat's
-    /// time-out for it.
-    pub(super) fn woke(&mut self, now: Instant) {
-        if let Some(live) = &mut self.live {
-            live.woke(now);
-            self.probe();
-        }
-    }
-
-    /// Asks the node for any answer.
-    fn probe(&mut self) {
-        let Ok(channel) = Channel::new(NOBODYS_CHANNEL) else { return };
-        self.ask_node(Waiter::Probe, |id| ClientFrame::Unsubscribe(Unsubscribe { id, channel }));
-    }
-
-    /// The node owes a reply and says nothing: it is asked for a sign of life, and then another connection is opened beside
-    /// its own. A path that drops all packets, and a port that is closed without a word, look the same.
-    pub(super) fn doubt(&mut self, now: Instant) {
-        let earliest = self.doubts_from;
-        match self.live.as_mut().and_then(|live| live.doubted(earliest, now)) {
-            Some(Doubted::AskNode) => self.probe(),
-            Some(Doubted::SeekAnother) => {
-                self.doubts_from = now + DOUBTS_APART;
-                self.candidates.begin_round();
-                // A node that drains has said where to go, if later.
-                let named = self.next_move.as_ref().and_then(|next| next.url.clone());
-                self.seek_another(named);
+        match (which, &mut self.retiring) {
+            (Which::Live, _) => self.traffic.pinged(&ping),
+            (Which::Retiring, Some((old, _))) => {
+                old.send_or_log(&ClientFrame::Pong(Pong { seq: ping.seq }), Lane::Datagram);
             }
-            None => {}
+            (Which::Retiring, None) => {}
         }
+    }
+
+    /// The machine slept: the connection may be gone without a word.
+    pub(super) fn woke(&mut self) {
+        self.traffic.woke(self.clock.now());
+        self.come_back_now();
+    }
+
+    /// Something may have happened to the connection: looks at once.
+    pub(super) fn check(&mut self) {
+        self.traffic.check(self.clock.now());
+        self.come_back_now();
+    }
+
+    /// Whoever waits for the next attempt begins it now, unless a node has named the time.
+    fn come_back_now(&mut self) {
+        if let Some(at) = &mut self.reconnect_at
+            && !self.is_told_when
+        {
+            *at = Instant::now();
+            self.candidates.begin_round();
+        }
+    }
+
+    /// The node owes a reply and says nothing, though it was asked for a sign of life. A path that drops all packets, and a
+    /// port that is closed without a word, look the same.
+    pub(super) fn doubt(&mut self) {
+        self.candidates.begin_round();
+        // A node that drains has said where to go, if later.
+        let named = self.next_move.as_ref().and_then(|next| next.url.clone());
+        self.seek_another(named);
     }
 
     /// Opens another connection beside the one that is doubted, where there is a node that may be asked in this round; with
     /// `named` first. A move that is due later stays so, unless another node is reached.
     pub(super) fn seek_another(&mut self, named: Option<NodeUrl>) {
-        let is_doubted = self.live.as_ref().is_some_and(Live::is_doubted);
-        if is_doubted && self.opening.is_none() && !self.candidates.is_exhausted(Instant::now()) {
+        if self.traffic.is_doubted()
+            && self.opening.is_none()
+            && !self.candidates.is_exhausted(Instant::now())
+        {
             self.open(Purpose::Connect, named, None);
         }
     }

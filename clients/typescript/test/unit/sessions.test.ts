@@ -92,6 +92,7 @@ class Play {
   #done: [number, Fields][] = [];
   /** The connection on which `connect` was sent and is not answered yet. */
   #greeted: FakeTransport | undefined;
+  #isBreaking = false;
 
   constructor({ options = {} }: Script) {
     const { publish_queue: publishQueue = 1_024, request_timeout_ms: requestTimeoutMs = 10_000 } = options;
@@ -105,9 +106,11 @@ class Play {
       const rest = steps.slice(place + 1);
       const next = rest.findIndex((other) => other.in !== undefined);
       const expected = next < 0 ? rest : rest.slice(0, next);
-      this.#until(step.at);
+      this.#world.time = this.#begin + step.at;
       this.#happens(...entry(step.in));
-      this.#until(rest[next]?.at ?? (steps.at(-1)?.at ?? 0) + REST_MS);
+      // Nothing happens in a sleep.
+      const sleeps = rest[next]?.in?.['woke'] !== undefined;
+      if (!sleeps) this.#until(rest[next]?.at ?? (steps.at(-1)?.at ?? 0) + REST_MS);
       const wanted = expected.map(({ at, out = {} }): [number, Fields] => [at, out]);
       for (const [index, [, done]] of this.#done.entries()) this.#bind(wanted[index]?.[1], done);
       assert.deepEqual(this.#done, this.#withIds(wanted), `after ${JSON.stringify(step)}`);
@@ -135,10 +138,18 @@ class Play {
         break;
       }
       case 'lost':
+        this.#isBreaking = true;
         this.#node(body['on']).breaks();
+        this.#isBreaking = false;
         break;
       case 'received':
         this.#received(body as unknown as [string, Fields, number?]);
+        break;
+      case 'check':
+        session.check();
+        break;
+      case 'woke':
+        session.woke();
         break;
       default:
         this.#asks(name, body);
@@ -225,6 +236,13 @@ class Play {
       const isSent = send(frame, lane, maxBytes);
       if (isSent) this.#did('sent', [on, told(node.sent.at(-1))]);
       return isSent;
+    };
+    const close = node.close.bind(node);
+    node.close = () => {
+      // One that is left for another is no news.
+      const isLeft = this.#world.session.live !== undefined || this.#isBreaking;
+      if (!node.isClosed && !isLeft) this.#did('gone', on);
+      close();
     };
     this.#nodes.set(on, node);
     const { id } = node.last('connect');
