@@ -31,7 +31,6 @@
 //!
 //! Everything is bounded; see [`Subscription`] for what happens to a reader that is too slow.
 
-mod candidates;
 mod client;
 mod error;
 mod options;
@@ -42,13 +41,12 @@ mod status;
 mod subscription;
 pub mod tls;
 pub mod transport;
-mod transport_kind;
-pub mod url;
+pub use skywave_client_session::url;
 
 pub use client::{Client, HistoryRange};
 pub use error::{ConnectError, RaceError, RequestError};
-pub use options::{ClientOptions, TokenError, TokenSource, TransportChoice};
-pub use skywave_client_session::Backoff;
+pub use options::{ClientOptions, TokenError, TokenSource};
+pub use skywave_client_session::{Backoff, TransportChoice};
 pub use skywave_protocol as protocol;
 pub use skywave_protocol::{
     Channel, Encoding, Json, Payload, Position,

@@ -1,22 +1,11 @@
 //! What a client can be told.
 
-use crate::{tls::CertificateCheck, transport::TransportKind};
+use crate::tls::CertificateCheck;
 use futures_util::future::BoxFuture;
-use skywave_client_session::Backoff;
+use skywave_client_session::{Backoff, TransportChoice};
 use skywave_protocol::{Encoding, frame::Network};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;
-
-/// Which transport to use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TransportChoice {
-    /// WebTransport where it works, WebSocket where it does not; whichever connects first, with a
-    /// head start for WebTransport.
-    #[default]
-    Auto,
-    WebTransport,
-    WebSocket,
-}
 
 /// Where tokens come from.
 #[derive(Clone, Default)]
@@ -151,14 +140,6 @@ impl ClientOptions {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: Network::default(),
             headers: Vec::new(),
-        }
-    }
-
-    pub(crate) fn choice_of(&self, forced: Option<TransportKind>) -> TransportChoice {
-        match forced {
-            Some(TransportKind::WebTransport) => TransportChoice::WebTransport,
-            Some(TransportKind::WebSocket) => TransportChoice::WebSocket,
-            None => self.transport,
         }
     }
 }

@@ -7,15 +7,12 @@ mod connection;
 mod moving;
 mod opening;
 mod readers;
-mod tokens;
 mod traffic;
 
 use crate::{
-    candidates::Candidates,
     client::{Handle, Path},
     error::{ConnectError, RequestError},
     options::{ClientOptions, TokenError},
-    race::Memory,
     status::Status,
     transport::{Closed, DialOptions, Dialer, Received, TransportKind},
     url::NodeUrl,
@@ -26,13 +23,14 @@ use connection::Live;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use opening::{Opening, Purpose, Step};
 pub(crate) use readers::EventQueue;
-use skywave_client_session::{Output, Publish, SubscriptionId, Traffic, TrafficOptions};
+use skywave_client_session::{
+    Output, Publish, Route, RouteOptions, SubscriptionId, TokenSchedule, Traffic, TrafficOptions,
+};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
     frame::{self, Key, Network, SessionId, SubscribeOptions},
 };
 use std::{borrow::Cow, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
-use tokens::TokenSchedule;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -130,10 +128,7 @@ struct Move {
 struct Session {
     options: ClientOptions,
     dialer: Dialer,
-    candidates: Candidates,
-    /// The node that is gone has named the current candidate.
-    sent_on: bool,
-    memory: Memory,
+    route: Route,
     orders: mpsc::UnboundedReceiver<Order>,
     status: watch::Sender<Status>,
     path: watch::Sender<Option<Path>>,
@@ -167,7 +162,6 @@ struct Session {
     last_attempt: u64,
     /// When the task last noticed that it was suspended.
     suspended_at: Option<Instant>,
-    preferred_at: Option<Instant>,
     /// The node's limit on frames in bytes; 0: none.
     frame_limit: u64,
 }
@@ -210,9 +204,11 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
     let (first, opened) = oneshot::channel();
     let session = Session {
         dialer,
-        candidates: Candidates::new(urls),
-        sent_on: false,
-        memory: Memory::default(),
+        route: Route::new(RouteOptions {
+            urls,
+            transport: options.transport,
+            head_start: options.head_start,
+        }),
         orders: order_queue,
         status,
         path,
@@ -240,7 +236,6 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
         connects: 0,
         last_attempt: 0,
         suspended_at: None,
-        preferred_at: None,
         frame_limit: USUAL_FRAME_LIMIT,
         options,
     };
@@ -364,10 +359,19 @@ impl Session {
         let pulse = self.opening.as_ref().map(|_| now + PULSE);
         let watch = self.live.as_ref().map(|_| now + WATCH);
         let next_move = self.next_move.as_ref().filter(|_| self.opening.is_none()).map(|next| next.at);
-        [look, traffic, pulse, watch, retiring, self.reconnect_at, next_move, self.tokens.refresh_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            look,
+            traffic,
+            pulse,
+            watch,
+            retiring,
+            self.reconnect_at,
+            next_move,
+            self.tokens.refresh_at().map(|at| self.clock.instant(at)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn timer(&mut self) -> ControlFlow<End> {
@@ -378,7 +382,7 @@ impl Session {
         if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.retire();
         }
-        if self.tokens.take_due(now) {
+        if self.tokens.take_due(self.clock.now()) {
             let (tokens, patience) = (self.options.token.clone(), self.options.connect_timeout);
             self.fetching = Some(Box::pin(async move { tokens.token_within(patience).await }));
         }

@@ -3,11 +3,10 @@
 //! Source: RFC 8305 ("Happy Eyeballs Version 2"), section 5, with nodes in place of addresses.
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use skywave_client_session::STAGGER;
 use std::{future::Future, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The time between the begins of two attempts.
-pub(crate) const STAGGER: Duration = Duration::from_millis(200);
 /// Attempts under way at once.
 pub(crate) const MAX_CONCURRENT: usize = 4;
 /// What an attempt may take when others wait for its place.

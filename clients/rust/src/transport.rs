@@ -8,13 +8,12 @@ mod severed;
 pub mod websocket;
 pub mod webtransport;
 
-pub use crate::transport_kind::TransportKind;
 use crate::{
     tls::{CertificateCheck, TlsConfigs, TlsError},
     url::NodeUrl,
 };
 use bytes::Bytes;
-pub use skywave_client_session::Lane;
+pub use skywave_client_session::{Lane, TransportKind};
 use skywave_protocol::{Encoding, close::should_reconnect, codec::EncodedFrame};
 use std::{fmt, io, time::Duration};
 

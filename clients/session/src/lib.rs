@@ -6,6 +6,7 @@
 //! time; `protocol/vectors/sessions/` does that with this one and with that of the TypeScript client.
 
 pub mod backoff;
+mod candidates;
 mod channel_event;
 mod error;
 mod heartbeat;
@@ -15,12 +16,17 @@ mod output;
 mod pacer;
 mod phase;
 mod publishes;
+mod race_memory;
 mod requests;
 mod round_trips;
+mod route;
 mod subscribing;
 mod subscription;
 mod time;
+mod tokens;
 mod traffic;
+mod transport_kind;
+pub mod url;
 
 pub use backoff::Backoff;
 pub use channel_event::{ChannelEvent, Full, Reader, Subscribed};
@@ -29,11 +35,15 @@ pub use link::{ConnectionId, Link};
 pub use output::{Lane, Output, Ticket};
 pub use phase::{Arrival, Held};
 pub use publishes::Publish;
+pub use race_memory::Plan;
 pub use requests::{Question, Waiter};
+pub use route::{Route, RouteOptions, STAGGER, Target, Wish};
 pub use subscribing::{Fault, Wanted};
 pub use subscription::SubscriptionId;
 pub use time::Time;
+pub use tokens::TokenSchedule;
 pub use traffic::{Settled, Traffic, TrafficOptions};
+pub use transport_kind::{TransportChoice, TransportKind};
 
 /// Gives a number from 0 on and below 1 each time, all of them alike.
 pub type Chance = Box<dyn FnMut() -> f64 + Send>;

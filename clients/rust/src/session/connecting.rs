@@ -3,19 +3,18 @@
 use super::{
     End, Move, Session, Which,
     connection::Live,
-    opening::{self, Established, Opening, Purpose, Step, Target},
-    tokens::life_of,
+    opening::{self, Established, Opening, Purpose, Step},
 };
 use crate::{
     client::Path,
     error::ConnectError,
     options::{TokenError, TokenSource},
-    staggered::{Pace, STAGGER, Winner},
+    staggered::{Pace, Winner},
     status::{Connected, Status},
     transport::{Lane, TransportKind},
     url::NodeUrl,
 };
-use skywave_client_session::{ConnectionId, Link, Wanted, backoff::not_before};
+use skywave_client_session::{ConnectionId, Link, Target, Wanted, Wish, backoff::not_before};
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, Text,
     frame::{self, ClientInfo, Connect, Network, SubscribeOptions},
@@ -28,8 +27,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// By how much a node to which another one has sent this client is ahead of those it knows.
-const NAMED_HEAD_START: Duration = Duration::from_secs(1);
 /// How long `connected` may take after the handshake when there are other nodes.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -56,16 +53,13 @@ impl Verdict {
 impl Session {
     /// Begins to open a connection: to `named` first, where a node or the application names one.
     pub(super) fn open(&mut self, purpose: Purpose, named: Option<NodeUrl>, forced: Option<TransportKind>) {
-        let urls = self.whom_to_try(&purpose, named.as_ref());
-        let head_start = self.head_start(urls.first(), named.is_some());
+        let now = self.clock.now();
+        let leaving = self.live.as_ref().map(|live| &live.url);
+        let is_alone = matches!(purpose, Purpose::Prefer | Purpose::Switch(_));
+        let wish = Wish { named: named.as_ref(), is_alone, forced, leaving };
+        let targets = self.route.targets(&wish, now);
+        let head_start = self.route.head_start(targets.first(), named.is_some());
         let pace = Pace { head_start, timeout: self.options.connect_timeout };
-        let choice = self.options.choice_of(forced);
-        let now = Instant::now();
-        let target = |url: NodeUrl| {
-            let plan = self.memory.plan(&url, choice, self.options.head_start, now);
-            Target { url, plan }
-        };
-        let targets: Vec<Target> = urls.into_iter().map(target).collect();
         let step = opening::dial(self.dialer.clone(), targets.clone(), self.options.token.clone(), pace);
         self.reconnect_at = None;
         self.attempts = self.attempts.saturating_add(1);
@@ -84,46 +78,17 @@ impl Session {
         });
     }
 
-    /// Nodes in the order in which they are tried; at least one.
-    fn whom_to_try(&mut self, purpose: &Purpose, named: Option<&NodeUrl>) -> Vec<NodeUrl> {
-        if let (Purpose::Prefer | Purpose::Switch(_), Some(url)) = (purpose, named) {
-            return vec![url.clone()];
-        }
-        let now = Instant::now();
-        if self.candidates.is_exhausted(now) {
-            self.candidates.begin_round();
-        }
-        let mut urls = self.candidates.order(now);
-        if let Some(named) = named {
-            // Whoever names another one wants to be left.
-            urls.retain(|url| url != named && self.live.as_ref().is_none_or(|live| live.url != *url));
-            urls.insert(0, named.clone());
-        }
-        urls
-    }
-
-    /// How long the first one is tried alone: one that is slow by nature, or to which a node has sent this
-    /// client, is not left for the sake of a few milliseconds.
-    fn head_start(&self, first: Option<&NodeUrl>, named: bool) -> Duration {
-        if named || self.sent_on {
-            return NAMED_HEAD_START;
-        }
-        let usual = first.and_then(|url| self.candidates.handshake(url)).unwrap_or_default();
-        (usual * 3 / 2).clamp(STAGGER, NAMED_HEAD_START)
-    }
-
     pub(super) fn step(&mut self, step: Step) -> ControlFlow<End> {
         let Some(mut opening) = self.opening.take() else { return ControlFlow::Continue(()) };
         match step {
             Step::Dialed(Ok(winner), token) => {
                 let Winner { index, value: connection, begun, took, failed } = winner;
                 for index in failed {
-                    self.candidates.failed(&opening.targets[index].url);
+                    self.route.failed(&opening.targets[index].url, None);
                 }
                 let target = opening.targets.swap_remove(index);
                 if self.ran_since(begun) {
-                    self.candidates.measured(&target.url, took);
-                    self.memory.remember(&target.url, target.plan, connection.kind, Instant::now());
+                    self.route.dialed(&target, connection.kind, took, self.clock.now());
                 }
                 let mut deadline = begun + self.options.connect_timeout;
                 if !opening.targets.is_empty() {
@@ -183,10 +148,9 @@ impl Session {
         live.stay(pace);
         let reply_time_us = live.reply_time_us.clone();
         self.path.send_replace(Some(Path { control: live.control.clone(), reply_time_us }));
-        self.candidates.succeeded(&url, connected.region.clone());
         let told = |region: &frame::Region| Some((region.name.clone(), self.trusted(&region.url)?));
-        let regions: Vec<_> = connected.regions.iter().filter_map(told).collect();
-        self.candidates.learn(regions.into_iter());
+        let regions = connected.regions.iter().filter_map(told).collect();
+        self.route.arrived(&url, connected.region.clone(), regions);
         self.frame_limit = connected.limits.frame_bytes;
         let is_elsewhere = self.traffic.connected(link, &connected, wanted, self.clock.now());
         if network != self.options.network {
@@ -199,7 +163,6 @@ impl Session {
         if is_elsewhere {
             self.next_move = None;
         }
-        self.sent_on = false;
         self.attempts = 0;
         if let Some(old) = self.live.replace(live) {
             self.begin_retirement(old);
@@ -246,14 +209,12 @@ impl Session {
         tracing::debug!(%error, ?purpose, "cannot connect");
         let verdict = self.judge(&error, token.as_ref());
         if matches!(purpose, Purpose::Connect | Purpose::Drain) && !verdict.is_own_fault() {
+            let wait = error.retry_after().map(|wait| not_before(wait, rand::random()));
             for target in &targets {
-                self.candidates.failed(&target.url);
-                if let Some(wait) = error.retry_after() {
-                    self.candidates.rest(&target.url, Instant::now() + not_before(wait, rand::random()));
-                }
+                self.route.failed(&target.url, wait.map(|wait| self.clock.now() + wait));
             }
         }
-        self.sent_on = false;
+        self.route.forget_named();
         if self.live.is_some() {
             self.stay(purpose, error, verdict);
             return ControlFlow::Continue(());
@@ -261,8 +222,8 @@ impl Session {
         if let Purpose::Switch(reply) = purpose {
             let _ = reply.send(Err(error.clone()));
         }
-        let now = Instant::now();
-        let round = self.candidates.is_exhausted(now);
+        let now = self.clock.now();
+        let round = self.route.is_exhausted(now);
         if verdict == Verdict::Final || (round && self.first.is_some()) {
             let end = End { code: error.code(), reason: error.to_string().into(), closed: None };
             if let Some(first) = self.first.take() {
@@ -281,9 +242,9 @@ impl Session {
                 reason: error.to_string().into(),
                 will_reconnect: true,
             });
-            let rest = self.candidates.all_rest_until(now);
+            let rest = self.route.rests_until(now);
             self.is_told_when = rest.is_some();
-            self.reconnect_at = Some(rest.unwrap_or(now).max(now + wait));
+            self.reconnect_at = Some(self.clock.instant(rest.unwrap_or(now).max(now + wait)));
         } else {
             self.open(Purpose::Connect, None, None);
         }
@@ -302,7 +263,7 @@ impl Session {
             // The old connection ends sooner or later: try again until then.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
                 // Where it is for want of another token, the others would say the same.
-                let round = self.candidates.is_exhausted(Instant::now()) || verdict == Verdict::NewToken;
+                let round = self.route.is_exhausted(self.clock.now()) || verdict == Verdict::NewToken;
                 let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
                 let wait = self.wait(failures);
                 let Some(live) = &mut self.live else { return };
@@ -362,7 +323,6 @@ impl Session {
 
     /// The node has taken a token: plans when the next one is fetched.
     pub(super) fn token_taken(&mut self, token: Option<Arc<str>>, expires_at_ms: Option<u64>) {
-        let life = token.as_deref().and_then(life_of);
         self.taken = token;
         // For whoever looks; it is no change that has to be told.
         self.status.send_if_modified(|status| {
@@ -376,6 +336,7 @@ impl Session {
             return;
         };
         let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.tokens.taken(Duration::from_millis(expires_at_ms), life, today, Instant::now());
+        let expiry = Duration::from_millis(expires_at_ms);
+        self.tokens.taken(self.taken.as_deref(), expiry, today, self.clock.now());
     }
 }

@@ -17,8 +17,6 @@ use tokio::time::Instant;
 
 /// How long an old connection may still give replies after a move.
 const RETIREMENT: Duration = Duration::from_secs(2);
-/// The least time between two moves to a node that another one prefers.
-const PREFERENCE_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Session {
     /// The live connection is over.
@@ -33,8 +31,7 @@ impl Session {
         self.traffic.lost(live.link.connection, self.clock.now());
         self.tokens.stop();
         if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
-            self.candidates.go(&url);
-            self.sent_on = true;
+            self.route.send_on(&url);
         }
         let steady = live.is_steady();
         self.is_told_when = false;
@@ -51,7 +48,7 @@ impl Session {
         if self.opening.is_some() {
             return ControlFlow::Continue(());
         }
-        self.candidates.begin_round();
+        self.route.begin_round();
         let failures_before = if steady { 0 } else { self.failures };
         let pace = self.pace(steady);
         // These say that nothing is wrong: come back at once.
@@ -124,12 +121,11 @@ impl Session {
         // A node that drains has said so while the session was about to go somewhere else.
         let stays = self.next_move.is_none();
         let Some(live) = self.live.as_ref().filter(|live| stays && live.url != url) else { return };
-        let now = Instant::now();
-        if self.preferred_at.is_some_and(|at| now - at < PREFERENCE_INTERVAL) {
+        let at = live.stays_until;
+        if !self.route.may_prefer(self.clock.now()) {
             return;
         }
-        self.preferred_at = Some(now);
-        self.next_move = Some(Move { at: live.stays_until, url: Some(url), purpose: Purpose::Prefer });
+        self.next_move = Some(Move { at, url: Some(url), purpose: Purpose::Prefer });
     }
 
     pub(super) fn follow(&mut self, due: Move) {
@@ -139,8 +135,7 @@ impl Session {
     /// An address that a node gave: the token goes there, so it may not be less protected than here.
     pub(super) fn trusted(&self, url: &str) -> Option<NodeUrl> {
         let url: NodeUrl = url.parse().ok()?;
-        let protected = url.is_tls() || !self.candidates.current().is_tls();
-        (protected && self.options.certificate.permits(&url).is_ok()).then_some(url)
+        (self.route.trusts(&url) && self.options.certificate.permits(&url).is_ok()).then_some(url)
     }
 
     pub(super) fn switch(&mut self, kind: TransportKind, reply: Outcome) {

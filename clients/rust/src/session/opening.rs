@@ -3,13 +3,12 @@
 use crate::{
     error::ConnectError,
     options::TokenSource,
-    race::{self, Plan},
+    race,
     staggered::{self, Pace, Winner},
     transport::{Closed, Connection, Dialer, Lane, Received, Via},
-    url::NodeUrl,
 };
 use futures_util::future::BoxFuture;
-use skywave_client_session::{Arrival, Held, Wanted};
+use skywave_client_session::{Arrival, Held, Target, Wanted};
 use skywave_protocol::{
     ClientFrame, DecodeError, ServerFrame,
     frame::{Connect, Connected, Network},
@@ -31,13 +30,6 @@ pub(super) enum Purpose {
     Prefer,
     /// The application wants another transport.
     Switch(oneshot::Sender<Result<(), ConnectError>>),
-}
-
-/// A node to try.
-#[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub url: NodeUrl,
-    pub plan: Plan,
 }
 
 /// A connection on its way.

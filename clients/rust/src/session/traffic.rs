@@ -177,7 +177,7 @@ impl Session {
                 }
                 if is_own {
                     tracing::warn!(%error, "the token was not refreshed");
-                    self.tokens.failed(Instant::now());
+                    self.tokens.failed(self.clock.now());
                 }
             }
             _ => {}
@@ -212,14 +212,14 @@ impl Session {
             && !self.is_told_when
         {
             *at = Instant::now();
-            self.candidates.begin_round();
+            self.route.begin_round();
         }
     }
 
     /// The node owes a reply and says nothing, though it was asked for a sign of life. A path that drops all packets, and a
     /// port that is closed without a word, look the same.
     pub(super) fn doubt(&mut self) {
-        self.candidates.begin_round();
+        self.route.begin_round();
         // A node that drains has said where to go, if later.
         let named = self.next_move.as_ref().and_then(|next| next.url.clone());
         self.seek_another(named);
@@ -228,10 +228,7 @@ impl Session {
     /// Opens another connection beside the one that is doubted, where there is a node that may be asked in this round; with
     /// `named` first. A move that is due later stays so, unless another node is reached.
     pub(super) fn seek_another(&mut self, named: Option<NodeUrl>) {
-        if self.traffic.is_doubted()
-            && self.opening.is_none()
-            && !self.candidates.is_exhausted(Instant::now())
-        {
+        if self.traffic.is_doubted() && self.opening.is_none() && !self.route.is_exhausted(self.clock.now()) {
             self.open(Purpose::Connect, named, None);
         }
     }
@@ -321,7 +318,7 @@ impl Session {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "no new token ahead of expiry");
-                self.tokens.failed(Instant::now());
+                self.tokens.failed(self.clock.now());
             }
         }
     }

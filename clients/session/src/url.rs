@@ -1,6 +1,6 @@
 //! The address of a node: which transports its scheme allows, and where they connect.
 
-use crate::transport_kind::TransportKind;
+use crate::TransportKind;
 use http::Uri;
 use skywave_protocol::{CONNECT_PATH, Encoding};
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -105,7 +105,7 @@ impl NodeUrl {
     }
 
     /// The URL of a WebTransport session; the encoding stands in its query, MessagePack is the default.
-    pub(crate) fn webtransport(&self, encoding: Encoding) -> String {
+    pub fn webtransport(&self, encoding: Encoding) -> String {
         let parameter = match encoding {
             Encoding::MessagePack => "",
             Encoding::Json if self.path_and_query.contains('?') => "&encoding=json",
@@ -116,7 +116,7 @@ impl NodeUrl {
 
     /// The URL of a WebSocket with the given scheme (`wss` and `ws` for the HTTP/1.1 upgrade, `https`
     /// and `http` for HTTP/2).
-    pub(crate) fn websocket(&self, tls_scheme: &str, plain_scheme: &str) -> String {
+    pub fn websocket(&self, tls_scheme: &str, plain_scheme: &str) -> String {
         let scheme = if self.is_tls() { tls_scheme } else { plain_scheme };
         format!("{scheme}://{}{}", self.authority(), self.path_and_query)
     }

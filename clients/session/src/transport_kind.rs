@@ -1,4 +1,4 @@
-//! By which of its transports a node is reached.
+//! By which of its transports a node is reached, and by which it may be.
 
 use std::fmt;
 
@@ -29,5 +29,25 @@ impl TransportKind {
 impl fmt::Display for TransportKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
+    }
+}
+
+/// Which transport to use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TransportChoice {
+    /// WebTransport where it works, WebSocket where it does not; whichever connects first, with a
+    /// head start for WebTransport.
+    #[default]
+    Auto,
+    WebTransport,
+    WebSocket,
+}
+
+impl From<TransportKind> for TransportChoice {
+    fn from(kind: TransportKind) -> Self {
+        match kind {
+            TransportKind::WebTransport => Self::WebTransport,
+            TransportKind::WebSocket => Self::WebSocket,
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! The nodes that are known: where to go first, and in which order elsewhere.
 
-use crate::url::NodeUrl;
+use crate::{Time, url::NodeUrl};
 use skywave_protocol::position::Origin;
 use std::{cmp::Ordering, time::Duration};
-use tokio::time::Instant;
 
 /// The most addresses that nodes may add.
 const MAX_LEARNED: usize = 16;
@@ -26,7 +25,7 @@ struct Candidate {
     /// Whether it failed since the last success or full round.
     failed: bool,
     /// Until when it does not want to be asked.
-    rests_until: Option<Instant>,
+    rests_until: Option<Time>,
 }
 
 impl Candidate {
@@ -36,7 +35,7 @@ impl Candidate {
 }
 
 impl Candidate {
-    fn rests(&self, now: Instant) -> bool {
+    fn rests(&self, now: Time) -> bool {
         self.rests_until.is_some_and(|until| now < until)
     }
 }
@@ -54,7 +53,7 @@ impl Candidates {
 
     /// Whom to try in this round: the current one, then the others, the fastest first. Of those in a region
     /// nobody has been to the order in which they were told counts.
-    pub fn order(&self, now: Instant) -> Vec<NodeUrl> {
+    pub fn order(&self, now: Time) -> Vec<NodeUrl> {
         let all_rest = self.known.iter().all(|candidate| candidate.failed || candidate.rests(now));
         let mut left: Vec<(usize, Option<Duration>)> = (0..self.known.len())
             .filter(|index| !self.known[*index].failed && (all_rest || !self.known[*index].rests(now)))
@@ -98,28 +97,22 @@ impl Candidates {
         self.known.iter_mut().find(|candidate| candidate.url == *url)
     }
 
-    /// `url` is not to be tried again in this round.
-    pub fn failed(&mut self, url: &NodeUrl) {
+    /// `url` is not to be tried again in this round, nor before `rests_until`.
+    pub fn failed(&mut self, url: &NodeUrl, rests_until: Option<Time>) {
         if let Some(candidate) = self.find(url) {
             candidate.failed = true;
-        }
-    }
-
-    /// `url` does not want to be asked before `until`.
-    pub fn rest(&mut self, url: &NodeUrl, until: Instant) {
-        if let Some(candidate) = self.find(url) {
-            candidate.rests_until = Some(until);
+            candidate.rests_until = rests_until.or(candidate.rests_until);
         }
     }
 
     /// When somebody wants to be asked again; none when somebody does now.
-    pub fn all_rest_until(&self, now: Instant) -> Option<Instant> {
+    pub fn all_rest_until(&self, now: Time) -> Option<Time> {
         let rests = self.known.iter().map(|candidate| candidate.rests_until.filter(|until| now < *until));
         rests.min().flatten()
     }
 
     /// Whether nobody is left to be tried in this round.
-    pub fn is_exhausted(&self, now: Instant) -> bool {
+    pub fn is_exhausted(&self, now: Time) -> bool {
         self.known.iter().all(|candidate| candidate.failed || candidate.rests(now))
     }
 
@@ -180,6 +173,8 @@ impl Candidates {
 mod tests {
     use super::*;
 
+    const NOW: Time = Time::from_begin(Duration::from_secs(1_000));
+
     fn url(name: &str) -> NodeUrl {
         format!("https://{name}").parse().unwrap()
     }
@@ -203,7 +198,7 @@ mod tests {
 
     #[test]
     fn peers_of_the_own_region_come_before_regions_never_seen_and_those_as_told() {
-        assert_eq!(at_a().order(Instant::now()), [url("a"), url("b"), url("c"), url("d")]);
+        assert_eq!(at_a().order(NOW), [url("a"), url("b"), url("c"), url("d")]);
     }
 
     #[test]
@@ -211,42 +206,43 @@ mod tests {
         let mut candidates = at_a();
         candidates.measured(&url("d"), Duration::from_millis(10));
         candidates.measured(&url("c"), Duration::from_millis(300));
-        assert_eq!(candidates.order(Instant::now()), [url("a"), url("d"), url("b"), url("c")]);
+        assert_eq!(candidates.order(NOW), [url("a"), url("d"), url("b"), url("c")]);
         candidates.measured(&url("d"), Duration::from_millis(1010));
         assert_eq!(candidates.handshake(&url("d")), Some(Duration::from_millis(260)));
-        assert_eq!(candidates.order(Instant::now()), [url("a"), url("b"), url("d"), url("c")]);
+        assert_eq!(candidates.order(NOW), [url("a"), url("b"), url("d"), url("c")]);
     }
 
     #[test]
     fn one_that_failed_is_not_tried_again_before_the_round_is_over() {
         let mut candidates = at_a();
         for name in ["b", "a", "c"] {
-            candidates.failed(&url(name));
+            candidates.failed(&url(name), None);
         }
-        assert_eq!(candidates.order(Instant::now()), [url("d")]);
-        assert!(!candidates.is_exhausted(Instant::now()));
-        candidates.failed(&url("d"));
-        assert!(candidates.is_exhausted(Instant::now()));
+        assert_eq!(candidates.order(NOW), [url("d")]);
+        assert!(!candidates.is_exhausted(NOW));
+        candidates.failed(&url("d"), None);
+        assert!(candidates.is_exhausted(NOW));
         candidates.begin_round();
-        assert_eq!(candidates.order(Instant::now()).len(), 4);
+        assert_eq!(candidates.order(NOW).len(), 4);
     }
 
     #[test]
     fn who_wants_to_be_left_alone_is_tried_when_nobody_else_is_left() {
         let mut candidates = at_a();
-        let now = Instant::now();
+        let now = NOW;
         let soon = now + Duration::from_secs(5);
-        candidates.rest(&url("a"), soon);
+        candidates.failed(&url("a"), Some(soon));
+        candidates.begin_round();
         assert_eq!(candidates.order(now), [url("b"), url("c"), url("d")]);
         assert_eq!(candidates.order(soon)[0], url("a"));
         assert_eq!(candidates.all_rest_until(now), None);
         for name in ["b", "c", "d"] {
-            candidates.failed(&url(name));
+            candidates.failed(&url(name), None);
         }
         assert!(candidates.is_exhausted(now));
         candidates.begin_round();
         for name in ["b", "c", "d"] {
-            candidates.rest(&url(name), soon + Duration::from_secs(5));
+            candidates.failed(&url(name), Some(soon + Duration::from_secs(5)));
         }
         assert_eq!(candidates.all_rest_until(now), Some(soon));
         assert_eq!(candidates.all_rest_until(soon), None);
@@ -259,7 +255,7 @@ mod tests {
         candidates.measured(&url("d"), Duration::from_millis(250));
         candidates.learn(told(&[("eu", "a"), ("eu", "b"), ("ap", "c")]).into_iter());
         assert_eq!(*candidates.current(), url("d"));
-        assert_eq!(candidates.order(Instant::now())[0], url("d"));
+        assert_eq!(candidates.order(NOW)[0], url("d"));
     }
 
     #[test]
@@ -280,6 +276,6 @@ mod tests {
         candidates.measured(&url("c"), Duration::from_millis(300));
         candidates.learn(told(&[("us", "d"), ("ap", "c")]).into_iter());
         assert_eq!(candidates.handshake(&url("c")), Some(Duration::from_millis(300)));
-        assert_eq!(candidates.order(Instant::now()), [url("a"), url("c"), url("d")]);
+        assert_eq!(candidates.order(NOW), [url("a"), url("c"), url("d")]);
     }
 }

@@ -1,8 +1,8 @@
 //! When a new token is fetched: ahead of the old one's expiry. Time is an argument.
 
+use crate::Time;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The least time before a token is fetched again, however short tokens live.
 const LEAST_INTERVAL: Duration = Duration::from_millis(200);
@@ -14,17 +14,21 @@ const SHARE_OF_LIFE: f64 = 0.75;
 const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
-pub(super) struct TokenSchedule {
-    refresh_at: Option<Instant>,
-    expires_at: Option<Instant>,
+pub struct TokenSchedule {
+    refresh_at: Option<Time>,
+    expires_at: Option<Time>,
     /// How many in a row seemed old already when the node took them.
     old: u32,
 }
 
 impl TokenSchedule {
-    /// The node has just taken a token that lives for `life`, if it tells, and expires at `expiry` by the node's clock,
-    /// where it is `today` by the one here; both since 1970. The clock here may be wrong by more than the token's life.
-    pub fn taken(&mut self, expiry: Duration, life: Option<Duration>, today: Duration, now: Instant) {
+    /// The node has just taken `token`, which expires at `expiry` by the node's clock, where it is `today` by the one
+    /// here; both since 1970. The clock here may be wrong by more than the token's life, which the token itself tells.
+    pub fn taken(&mut self, token: Option<&str>, expiry: Duration, today: Duration, now: Time) {
+        self.lives(expiry, token.and_then(life_of), today, now);
+    }
+
+    fn lives(&mut self, expiry: Duration, life: Option<Duration>, today: Duration, now: Time) {
         self.stop();
         let told = expiry.checked_sub(today).filter(|told| !told.is_zero());
         let left = match (told, life) {
@@ -38,25 +42,24 @@ impl TokenSchedule {
         self.old = if is_old { self.old.saturating_add(1) } else { 0 };
         let pause = LEAST_INTERVAL.saturating_mul(1u32.checked_shl(self.old).unwrap_or(u32::MAX));
         let pause = life.map_or(pause, |life| pause.min(life.mul_f64(SHARE_OF_LIFE)));
-        self.expires_at = now.checked_add(left);
-        self.refresh_at = now.checked_add(left.mul_f64(SHARE_OF_LIFE).max(pause));
+        self.expires_at = Some(now + left);
+        self.refresh_at = Some(now + left.mul_f64(SHARE_OF_LIFE).max(pause));
     }
 
     /// When a new one is due.
-    pub fn refresh_at(&self) -> Option<Instant> {
+    pub fn refresh_at(&self) -> Option<Time> {
         self.refresh_at
     }
 
     /// Whether a new one is due, which is then on its way.
-    pub fn take_due(&mut self, now: Instant) -> bool {
+    pub fn take_due(&mut self, now: Time) -> bool {
         self.refresh_at.take_if(|at| *at <= now).is_some()
     }
 
     /// No new one could be had: tried again as long as the old one lives; after that, the node asks for it.
-    pub fn failed(&mut self, now: Instant) {
-        let left =
-            self.expires_at.and_then(|at| at.checked_duration_since(now)).filter(|left| !left.is_zero());
-        self.refresh_at = left.and_then(|left| now.checked_add(left.mul_f64(SHARE_OF_LIFE).max(LEAST_RETRY)));
+    pub fn failed(&mut self, now: Time) {
+        let left = self.expires_at.map(|at| at.since(now)).filter(|left| !left.is_zero());
+        self.refresh_at = left.map(|left| now + left.mul_f64(SHARE_OF_LIFE).max(LEAST_RETRY));
     }
 
     /// Nothing is to be fetched.
@@ -67,7 +70,7 @@ impl TokenSchedule {
 }
 
 /// How long a JSON Web Token lives in all; none for one that does not tell, or only the node.
-pub(super) fn life_of(token: &str) -> Option<Duration> {
+fn life_of(token: &str) -> Option<Duration> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
     let time = |name: &str| claims.get(name)?.as_f64();
@@ -78,24 +81,26 @@ pub(super) fn life_of(token: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
+    const BEGIN: Time = Time::from_begin(Duration::from_secs(1_000));
+
     const LIFE: Duration = Duration::from_secs(600);
     const TODAY: Duration = Duration::from_secs(1_800_000_000);
 
     /// The waits before the fetches within an hour, of tokens that live for `LIFE`, where the clock here is `ahead` of the
     /// node's by so many seconds.
     fn waits(life: Option<Duration>, ahead: i64) -> Vec<Duration> {
-        let (mut schedule, begin) = (TokenSchedule::default(), Instant::now());
-        let (mut now, mut waits) = (begin, Vec::new());
-        while now - begin < Duration::from_secs(3_600) {
-            let here = TODAY + (now - begin);
+        let mut schedule = TokenSchedule::default();
+        let (mut now, mut waits) = (BEGIN, Vec::new());
+        while now.since(BEGIN) < Duration::from_secs(3_600) {
+            let here = TODAY + now.since(BEGIN);
             let there = if ahead < 0 {
                 here + Duration::from_secs(ahead.unsigned_abs())
             } else {
                 here - Duration::from_secs(ahead.unsigned_abs())
             };
-            schedule.taken(there + LIFE, life, here, now);
+            schedule.lives(there + LIFE, life, here, now);
             let Some(at) = schedule.refresh_at else { break };
-            waits.push(at - now);
+            waits.push(at.since(now));
             now = at;
         }
         waits
@@ -132,8 +137,8 @@ mod tests {
 
     #[test]
     fn after_a_failure_it_is_tried_again_as_long_as_the_old_one_lives() {
-        let (mut schedule, now) = (TokenSchedule::default(), Instant::now());
-        schedule.taken(TODAY + LIFE, None, TODAY, now);
+        let (mut schedule, now) = (TokenSchedule::default(), BEGIN);
+        schedule.lives(TODAY + LIFE, None, TODAY, now);
         schedule.failed(now + LIFE - Duration::from_secs(100));
         assert_eq!(schedule.refresh_at, Some(now + LIFE - Duration::from_secs(25)));
         schedule.failed(now + LIFE - Duration::from_millis(100));
