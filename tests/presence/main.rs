@@ -11,4 +11,5 @@ mod lost_nodes;
 mod nodes;
 mod parts;
 mod regions;
+mod storms;
 mod world;

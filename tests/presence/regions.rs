@@ -241,6 +241,50 @@ async fn members_do_not_cross_again_while_others_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_region_whose_nodes_are_all_gone_leave() {
+    let link = Link::start(Duration::from_secs(3)).await;
+    let us = Crowd::on(&link.us, &QUICK).await;
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let names: Vec<_> = (0..20).map(|number| named(&format!("session {number}"))).collect();
+    let stays: Vec<_> = names.iter().map(|name| us.arrives(name)).collect();
+    watcher.gather_of(&names).await;
+    // Nobody is left there who would tell that the node is gone.
+    drop((us, stays));
+    assert_eq!(watcher.next().await, (set(&[]), set(&names), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_who_go_from_node_to_node_while_their_region_is_compared_are_not_told() {
+    let link = Link::start(Duration::from_secs(30)).await;
+    link.path.set(|weather| weather.delay = Duration::from_millis(100));
+    let us = [
+        Crowd::by("one", &link.us.url(), &link.us, &QUICK).await,
+        Crowd::by("other", &link.us.url(), &link.us, &QUICK).await,
+    ];
+    let eu = node(&link.eu).await;
+    let mut watcher = Watcher::on(&eu).await;
+    let names: Vec<_> = (0..20).map(|number| named(&format!("session {number}"))).collect();
+    let mut stays: Vec<_> = names.iter().map(|name| us[0].arrives(name)).collect();
+    watcher.gather_of(&names).await;
+    let _stays = us[1].arrives("stays");
+    watcher.gather_of(&[named("stays")]).await;
+    let before = link.us.calls("sscan").await;
+    for round in 1..40 {
+        if round % 10 == 1 {
+            // What is said meanwhile is lost, so members are compared.
+            link.path.reset();
+        }
+        for (name, stay) in names.iter().zip(&mut stays) {
+            *stay = us[round % 2].arrives(name);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(link.us.calls("sscan").await > before, "nothing was compared");
+    watcher.is_told_first_of_one_who_comes(&eu, 23).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_amiss_in_a_mirror_is_found_while_others_come_and_go() {
     let link = Link::start(Duration::from_secs(30)).await;
     link.path.set(|weather| weather.delay = Duration::from_millis(100));

@@ -137,6 +137,14 @@ pub fn holdings(value: Value) -> Result<Holdings, Malformed> {
     Ok(Holdings { next: Some(cursor).filter(|cursor| cursor != "0"), held })
 }
 
+/// Whether each of some sessions is held.
+///
+/// # Errors
+/// When it is something else.
+pub fn standing(value: Value) -> Result<Vec<bool>, Malformed> {
+    list(value)?.into_iter().map(|answer| Ok(number(answer)? != 0)).collect()
+}
+
 /// A step through what a holder holds: where to go on, if there is more, and channel and session of each.
 pub struct Scanned {
     pub next: Option<String>,

@@ -1,7 +1,11 @@
 //! Walks through what Redis believes a holder holds, and takes back what it does not.
 
-use super::{answers, requests::Requests, unreadable};
-use crate::redis::{CallError, Redis, Request};
+use super::{
+    answers::{self, Scanned},
+    requests::Requests,
+    unreadable,
+};
+use crate::redis::{CallError, Redis};
 use skywave_protocol::{Channel, frame::SessionId};
 
 /// The most sessions in one call.
@@ -9,6 +13,19 @@ pub const CLAIMS: usize = 256;
 
 /// A channel and a session on it.
 pub type Place = (Channel, SessionId);
+
+/// A step through what Redis believes the holder of these requests holds.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn step_through(
+    redis: &Redis,
+    requests: &Requests,
+    partition: u16,
+    cursor: &str,
+) -> Result<Scanned, CallError> {
+    answers::scanned(redis.commands.call(requests.scan(partition, cursor)).await?).map_err(unreadable)
+}
 
 /// `release` gives a call for those of its places that are not held, or none; it is called in the step in which
 /// that is found out, so that who comes meanwhile is claimed behind it.
@@ -26,8 +43,7 @@ where
 {
     let mut cursor = Some("0".to_owned());
     while let Some(at) = cursor {
-        let scan: Request = requests.scan(partition, &at);
-        let scanned = answers::scanned(redis.commands.call(scan).await?).map_err(unreadable)?;
+        let scanned = step_through(redis, requests, partition, &at).await?;
         cursor = scanned.next;
         for places in scanned.held.chunks(CLAIMS) {
             if let Some(call) = release(places) {

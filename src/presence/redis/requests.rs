@@ -2,7 +2,7 @@
 
 use super::{
     held, mirror,
-    scripts::{ARRIVE, CENSUS, DEPART, HOLDINGS, MEMBERS, RENEW, SWEEP},
+    scripts::{ARRIVE, CENSUS, DEPART, HOLDINGS, MEMBERS, RENEW, STANDING, SWEEP},
 };
 use crate::{
     claim::Claim,
@@ -175,6 +175,16 @@ impl Requests {
     pub fn holdings(&self, partition: u16, holder: &str, cursor: &str, count: usize) -> Request {
         let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(count as u64)];
         self.script(&HOLDINGS, partition, args)
+    }
+
+    /// Answers whether the nodes of a region hold each of these sessions, all of one partition; of the nodes those that count in a
+    /// [`Self::census`].
+    pub fn standing(&self, partition: u16, patience: Duration, places: &[(Channel, SessionId)]) -> Request {
+        let words = |(channel, session): &(Channel, SessionId)| {
+            [channel.as_bytes().to_vec(), session.as_bytes().to_vec()]
+        };
+        let head = [number(patience.as_millis() as u64)];
+        self.script(&STANDING, partition, head.into_iter().chain(places.iter().flat_map(words)))
     }
 
     /// A step through what the holder holds.

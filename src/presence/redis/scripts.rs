@@ -17,4 +17,5 @@ scripts! {
     MEMBERS = Script::of_a_life("members", &[include_str!("members.lua")]);
     CENSUS = Script::of_a_life("census", &[ROOMS, include_str!("census.lua")]);
     HOLDINGS = Script::of_a_life("holdings", &[ROOMS, include_str!("holdings.lua")]);
+    STANDING = Script::of_a_life("standing", &[ROOMS, include_str!("standing.lua")]);
 }

@@ -7,16 +7,17 @@ use crate::{
     presence::redis::{
         answers,
         held::Held,
-        holding::{CLAIMS, Place, release_others},
+        holding::{CLAIMS, Place, step_through},
         requests::Announce,
         unreadable,
     },
     redis::{
-        ConnectError,
+        ConnectError, Request,
         layout::Layout,
         patient::{AskError, Patient},
     },
 };
+use redis::Value;
 use skywave_protocol::Channel;
 use std::{
     collections::HashSet,
@@ -87,7 +88,6 @@ impl<'a> Comparing<'a> {
     /// # Errors
     /// Which side could not be asked; what was looked at by then is done.
     pub async fn compare(&self, number: u16, holders: &[String]) -> Result<(), Away> {
-        let Mirror { here: requests, local, .. } = self.mirror;
         let mut held = HashSet::new();
         for holder in holders {
             let mut cursor = Some("0".to_owned());
@@ -97,42 +97,71 @@ impl<'a> Comparing<'a> {
                 self.claim(number, holdings.held, &mut held).await?;
             }
         }
-        let release = |places: &[Place]| {
-            let others = places.iter().filter(|place| !held.contains(*place));
-            requests.take_back(number, others).map(|request| local.commands.call(request))
-        };
-        release_others(local, requests, number, release).await.map_err(here)
+        let Mirror { here: requests, local, .. } = self.mirror;
+        let mut cursor = Some("0".to_owned());
+        while let Some(at) = cursor {
+            let scanned = step_through(local, requests, number, &at).await.map_err(here)?;
+            cursor = scanned.next;
+            let others: Vec<_> = scanned.held.into_iter().filter(|place| !held.contains(place)).collect();
+            for some in others.chunks(CLAIMS) {
+                self.release(number, some).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A step through what a holder holds there.
     async fn step(&self, number: u16, holder: &str, cursor: &str) -> Result<answers::Holdings, Away> {
-        let key = self.mirror.there.keys.holders(number);
-        let server = self.layout.slots.server_of(key.as_bytes());
-        let way = &self.ways[server];
+        let stride = &self.way(number).stride;
+        let (asked, begun) = (stride.0.load(Ordering::Relaxed), Instant::now());
+        let value = self.ask(number, &self.mirror.there.holdings(number, holder, cursor, asked)).await?;
+        stride.took(asked, begun.elapsed());
+        answers::holdings(value).map_err(|error| there(unreadable(error)))
+    }
+
+    /// Takes back those whom no node holds there: who went from one node to another meanwhile may have been passed by on both.
+    async fn release(&self, number: u16, places: &[Place]) -> Result<(), Away> {
+        let Mirror { here: requests, there: questions, local, patience, .. } = self.mirror;
+        let value = self.ask(number, &questions.standing(number, *patience, places)).await?;
+        let stand = answers::standing(value).map_err(|error| there(unreadable(error)))?;
+        let gone = places.iter().zip(stand).filter(|(_, stands)| !stands).map(|(place, _)| place);
+        if let Some(request) = requests.take_back(number, gone) {
+            local.commands.call(request).await.map_err(here)?;
+        }
+        Ok(())
+    }
+
+    fn way(&self, number: u16) -> &Way {
+        &self.ways[self.server(number)]
+    }
+
+    /// Which of the servers there has a partition, in their order.
+    fn server(&self, number: u16) -> usize {
+        self.layout.slots.server_of(self.mirror.there.keys.holders(number).as_bytes())
+    }
+
+    async fn connection(&self, number: u16) -> Result<&Patient, ConnectError> {
+        let endpoint = &self.layout.servers[self.server(number)].endpoint;
+        let durations = &self.mirror.remote.redis.metrics.command_duration;
+        let (key, name) = (self.mirror.there.keys.holders(number), Arc::from(NAME));
+        let connect = || Patient::connect(endpoint, &key, &name, durations);
+        self.way(number).connection.get_or_try_init(connect).await
+    }
+
+    /// Asks the server there that has a partition.
+    async fn ask(&self, number: u16, request: &Request) -> Result<Value, Away> {
+        let way = self.way(number);
         if way.is_lost.load(Ordering::Relaxed) {
             return Err(Away::There);
         }
-        let asked = way.stride.0.load(Ordering::Relaxed);
-        let request = self.mirror.there.holdings(number, holder, cursor, asked);
-        let endpoint = &self.layout.servers[server].endpoint;
-        let durations = &self.mirror.remote.redis.metrics.command_duration;
-        let name = Arc::from(NAME);
-        let connect = || Patient::connect(endpoint, &key, &name, durations);
-        let answer = async {
-            let connection = way.connection.get_or_try_init(connect).await?;
-            let begun = Instant::now();
-            let answer = connection.ask(&request).await?;
-            way.stride.took(asked, begun.elapsed());
-            Ok::<_, AskError>(answer)
-        };
-        let value = answer.await.map_err(|error| {
+        let answer = async { self.connection(number).await?.ask(request).await };
+        answer.await.map_err(|error| {
             tracing::debug!(%error, region = &*self.mirror.remote.name, number, "members cannot be read");
             if !matches!(error, AskError::Refused(_)) {
                 way.is_lost.store(true, Ordering::Relaxed);
             }
             Away::There
-        })?;
-        answers::holdings(value).map_err(|error| there(unreadable(error)))
+        })
     }
 
     async fn claim(
