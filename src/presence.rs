@@ -142,9 +142,9 @@ impl Presence {
     ) -> Option<Stay> {
         self.namespace(channel)?;
         let mut residents = self.shards.of(channel).lock();
-        let returns = residents.take_up(channel, session, claim);
+        let member = Member { session: session.clone(), user, data, since_ms: wall_ms() };
+        let returns = residents.take_up(channel, &member, claim);
         if !returns {
-            let member = Member { session: session.clone(), user, data, since_ms: wall_ms() };
             residents.insert(channel, Resident::new(member, claim));
         }
         match residents.get(channel, session) {

@@ -56,12 +56,13 @@ pub struct Residents {
 }
 
 impl Residents {
-    /// Another transport of a session that is here holds it from now on, unless a newer one does. `false` when the
-    /// session is not here.
-    pub fn take_up(&mut self, channel: &Channel, session: &SessionId, claim: Claim) -> bool {
-        let Some(resident) = self.get_mut(channel, session) else { return false };
+    /// Another transport of a session that is here holds it from now on and shows what its token says, unless a newer one
+    /// does. `false` when the session is not here.
+    pub fn take_up(&mut self, channel: &Channel, member: &Member, claim: Claim) -> bool {
+        let Some(resident) = self.get_mut(channel, &member.session) else { return false };
         if resident.claim <= claim {
             resident.claim = claim;
+            resident.member = Member { since_ms: resident.member.since_ms, ..member.clone() };
             // It may have been elsewhere since the last one was answered.
             resident.stay = 0;
             resident.leaves_at = None;

@@ -32,6 +32,7 @@ on_every_transport! {
     one_who_leaves_is_told_at_once,
     one_whose_transport_ends_is_there_for_the_grace_period,
     one_who_comes_back_in_time_is_not_told,
+    one_who_comes_back_with_another_token_is_shown_as_that_says,
     one_session_on_two_channels_is_present_on_each,
     who_did_not_ask_is_not_told,
     a_namespace_without_presence_has_none,
@@ -210,6 +211,25 @@ async fn one_who_comes_back_in_time_is_not_told(way: Way) {
     again.subscribed("chat:1").await;
     let (_third, third) = Peer::open(&world, there()).await;
     assert_eq!(change(&mut room).await, (vec![third.session], vec![], 3));
+}
+
+async fn one_who_comes_back_with_another_token_is_shown_as_that_says(way: Way) {
+    let world = World::secured(way, &[PRESENCE, ("CHANNELS__CHAT__ALLOW", "subscribe,presence")]).await;
+    let observer = world.client_with(token("bob", &[])).await;
+    let (mut resume, mut since) = (None, BTreeSet::new());
+    for about in ["x", "xx"] {
+        let token = token_with_details("alice", about.len()).into();
+        let (mut peer, connected) =
+            Peer::open(&world, Connect { token: Some(token), resume, ..there() }).await;
+        peer.subscribed("chat:1").await;
+        let members = soon(observer.presence("chat:1")).await.unwrap().members;
+        assert_eq!(members.len(), 1);
+        assert_eq!(members[0].data, Some(json(serde_json::json!({ "about": about }))));
+        since.insert(members[0].since_ms);
+        peer.close().await;
+        resume = Some(connected.resume);
+    }
+    assert_eq!(since.len(), 1, "it has been there all the time");
 }
 
 async fn one_session_on_two_channels_is_present_on_each(way: Way) {
