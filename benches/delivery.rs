@@ -7,8 +7,8 @@ use skywave::{
     config::Config,
     hub::{Hub, Membership, outbox::Outbox},
 };
-use skywave_protocol::{Channel, Encoding, Json, Payload, Position, frame, text::TooLong};
-use std::{hint::black_box, sync::Arc};
+use skywave_protocol::{Channel, Form, Json, Payload, Position, form, frame, text::TooLong};
+use std::{hint::black_box, iter, sync::Arc};
 
 const SUBSCRIBERS: usize = 1000;
 const BURST: u64 = 100;
@@ -49,11 +49,11 @@ impl ParseText for str {
 }
 
 /// A hub with one channel and many subscribers that stand at its beginning.
-fn audience(encoding: Encoding) -> (Arc<Hub>, Vec<(Arc<Outbox>, Membership)>) {
+fn audience(form: &'static Form) -> (Arc<Hub>, Vec<(Arc<Outbox>, Membership)>) {
     let hub = Arc::new(Hub::default());
     let subscribers = (0..SUBSCRIBERS)
         .map(|_| {
-            let outbox = Arc::new(Outbox::new(encoding, OUTBOX_BYTES));
+            let outbox = Arc::new(Outbox::new(form, OUTBOX_BYTES));
             let membership = hub.join(channel(), &outbox, false);
             outbox.set_position(membership.lane(), Position::new());
             outbox.fill(membership.lane(), &Chunk { complete: true, ..Chunk::default() });
@@ -73,13 +73,18 @@ fn drain(outbox: &Outbox) -> usize {
     bytes
 }
 
+/// As [`drain`], for a wire that is one pipe.
+fn drain_in_turn(outbox: &Outbox) -> usize {
+    iter::from_fn(|| outbox.next()).map(|frame| frame.len()).sum()
+}
+
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
-    for encoding in [Encoding::Json, Encoding::MessagePack] {
-        group.bench_function(format!("{encoding:?}"), |bencher| {
+    for form in [&form::JSON, &form::MESSAGE_PACK] {
+        group.bench_function(format!("{form:?}"), |bencher| {
             bencher.iter_batched(
                 || publication(1),
-                |publication| black_box(publication.encoded(encoding).len()),
+                |publication| black_box(publication.written(form).len()),
                 BatchSize::SmallInput,
             );
         });
@@ -90,7 +95,7 @@ fn encode(criterion: &mut Criterion) {
 fn fan_out(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan-out");
     group.throughput(Throughput::Elements(SUBSCRIBERS as u64));
-    let (hub, subscribers) = audience(Encoding::MessagePack);
+    let (hub, subscribers) = audience(&form::MESSAGE_PACK);
     let mut offset = 0;
     group.bench_function(format!("to {SUBSCRIBERS} outboxes and out again"), |bencher| {
         bencher.iter(|| {
@@ -123,23 +128,23 @@ fn publish(criterion: &mut Criterion) {
 fn outbox(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("outbox");
     group.throughput(Throughput::Elements(BURST));
-    let (hub, subscribers) = audience(Encoding::MessagePack);
+    let (hub, subscribers) = audience(&form::MESSAGE_PACK);
     let mut offset = 0;
     let (one, _) = &subscribers[0];
+    let mut fill = || {
+        for _ in 0..BURST {
+            offset += 1;
+            hub.publication(&publication(offset));
+        }
+        for (other, _) in &subscribers[1..] {
+            drain(other);
+        }
+    };
     group.bench_function(format!("drain {BURST} frames"), |bencher| {
-        bencher.iter_batched(
-            || {
-                for _ in 0..BURST {
-                    offset += 1;
-                    hub.publication(&publication(offset));
-                }
-                for (other, _) in &subscribers[1..] {
-                    drain(other);
-                }
-            },
-            |()| black_box(drain(one)),
-            BatchSize::PerIteration,
-        );
+        bencher.iter_batched(&mut fill, |()| black_box(drain(one)), BatchSize::PerIteration);
+    });
+    group.bench_function(format!("drain {BURST} frames as one pipe"), |bencher| {
+        bencher.iter_batched(&mut fill, |()| black_box(drain_in_turn(one)), BatchSize::PerIteration);
     });
     group.finish();
 }

@@ -1,9 +1,9 @@
-//! A frame for many receivers, encoded at most once per encoding.
+//! A frame for many receivers, written at most once per form.
 
-use serde::Serialize;
+use bytes::Bytes;
 use skywave_protocol::{
-    Encoding, ErrorCode, ServerFrame,
-    codec::EncodedFrame,
+    ErrorCode, Form, ServerFrame,
+    form::Outgoing,
     frame::{self, Error},
 };
 use std::sync::{Arc, OnceLock};
@@ -15,87 +15,86 @@ pub type Event = Broadcast<frame::Event>;
 /// A change of presence on its way to those who asked.
 pub type PresenceChanged = Broadcast<frame::PresenceChanged>;
 
-/// A frame and its encoded forms, shared by reference.
+/// A frame and what it is in each form that somebody needed, shared by reference.
 #[derive(Debug)]
 pub struct Broadcast<F> {
     frame: F,
-    json: OnceLock<EncodedFrame>,
-    msgpack: OnceLock<EncodedFrame>,
+    written: OnceLock<Written>,
 }
 
-/// A frame's fields together with its name on the wire.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Named<'a, F> {
-    Publication(&'a F),
-    Event(&'a F),
-    PresenceChanged(&'a F),
+/// A frame in one form, and in those that were needed after it: few, of which mostly the first is asked for.
+#[derive(Debug)]
+struct Written {
+    form: &'static Form,
+    bytes: Bytes,
+    next: OnceLock<Box<Written>>,
+}
+
+impl Written {
+    fn new(frame: &impl Broadcastable, form: &'static Form) -> Self {
+        Self { form, bytes: write(frame.outgoing(), form), next: OnceLock::new() }
+    }
 }
 
 /// A frame that is sent to many.
-pub trait Broadcastable: Serialize + Sized {
-    fn encode(&self, encoding: Encoding) -> EncodedFrame;
+pub trait Broadcastable {
+    fn outgoing(&self) -> Outgoing<'_>;
 }
 
 impl Broadcastable for frame::Publication {
-    fn encode(&self, encoding: Encoding) -> EncodedFrame {
-        encode(&Named::Publication(self), encoding)
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing::Publication(self)
     }
 }
 
 impl Broadcastable for frame::Event {
-    fn encode(&self, encoding: Encoding) -> EncodedFrame {
-        encode(&Named::Event(self), encoding)
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing::Event(self)
     }
 }
 
 impl Broadcastable for frame::PresenceChanged {
-    fn encode(&self, encoding: Encoding) -> EncodedFrame {
-        encode(&Named::PresenceChanged(self), encoding)
+    fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing::PresenceChanged(self)
     }
 }
 
 impl<F: Broadcastable> Broadcast<F> {
     pub fn new(frame: F) -> Arc<Self> {
-        Arc::new(Self { frame, json: OnceLock::new(), msgpack: OnceLock::new() })
+        Arc::new(Self { frame, written: OnceLock::new() })
     }
 
     pub fn frame(&self) -> &F {
         &self.frame
     }
 
-    /// The encoded frame; the first caller pays for it, all share it.
-    pub fn encoded(&self, encoding: Encoding) -> &EncodedFrame {
-        let form = match encoding {
-            Encoding::Json => &self.json,
-            Encoding::MessagePack => &self.msgpack,
-        };
-        form.get_or_init(|| self.frame.encode(encoding))
+    /// The frame in a form; the first caller pays for it, all share it.
+    pub fn written(&self, form: &'static Form) -> &Bytes {
+        let mut written = self.written.get_or_init(|| Written::new(&self.frame, form));
+        while !written.form.is(form) {
+            written = written.next.get_or_init(|| Box::new(Written::new(&self.frame, form)));
+        }
+        &written.bytes
     }
 }
 
-/// Encodes a frame for one receiver.
-pub fn encode_frame(frame: &ServerFrame, encoding: Encoding) -> EncodedFrame {
-    encode(frame, encoding)
-}
-
-/// As [`encode_frame`], for a frame of another type.
-pub fn encode<T: Serialize>(frame: &T, encoding: Encoding) -> EncodedFrame {
-    encoding.encode(frame).unwrap_or_else(|error| {
-        // Our own frames always encode; should one not, its receiver is told rather than left waiting.
-        tracing::error!(%error, "a frame could not be encoded");
-        let told = ServerFrame::Error(Error::new(None, ErrorCode::Internal, "a frame could not be encoded"));
-        encoding.encode(&told).unwrap_or_default()
+/// Writes a frame for one receiver.
+pub fn write<'a>(frame: impl Into<Outgoing<'a>>, form: &Form) -> Bytes {
+    form.write(frame.into()).unwrap_or_else(|error| {
+        // Our own frames can always be written; should one not, its receiver is told rather than left waiting.
+        tracing::error!(%error, "a frame could not be written");
+        let told = ServerFrame::Error(Error::new(None, ErrorCode::Internal, "a frame could not be written"));
+        form.write((&told).into()).unwrap_or_default()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skywave_protocol::{Channel, Json, Text};
+    use skywave_protocol::{Channel, Encoding, Json, Text, form};
 
     #[test]
-    fn a_broadcast_reads_like_the_frame_and_is_encoded_once() {
+    fn a_broadcast_reads_like_the_frame_and_is_written_once() {
         let publication = frame::Publication {
             channel: Channel::new("chat:1").unwrap(),
             origin: Text::new("eu").unwrap(),
@@ -107,10 +106,12 @@ mod tests {
             data: Json::parse("[1]").unwrap().into(),
         };
         let broadcast = Broadcast::new(publication.clone());
-        for encoding in [Encoding::Json, Encoding::MessagePack] {
-            let bytes = broadcast.encoded(encoding).bare();
-            assert_eq!(encoding.decode_server(&bytes), Ok(ServerFrame::Publication(publication.clone())));
-            assert_eq!(bytes.as_ptr(), broadcast.encoded(encoding).bare().as_ptr());
+        let text = broadcast.written(&form::JSON_TEXT);
+        assert_eq!(Encoding::Json.decode_server(text), Ok(ServerFrame::Publication(publication)));
+        for form in [&form::JSON_TEXT, &form::JSON, &form::MESSAGE_PACK] {
+            assert_eq!(*broadcast.written(form), form.write(broadcast.frame().outgoing()).unwrap());
+            assert_eq!(broadcast.written(form).as_ptr(), broadcast.written(form).as_ptr());
         }
+        assert_eq!(broadcast.written(&form::JSON_TEXT).as_ptr(), text.as_ptr());
     }
 }

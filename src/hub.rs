@@ -210,7 +210,7 @@ impl Delivery for Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skywave_protocol::Encoding;
+    use skywave_protocol::form;
     use std::collections::HashSet;
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
         let hub: Arc<Hub> = Arc::default();
         let channel = Channel::new("chat:1").unwrap();
         let join = |presence| {
-            let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+            let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
             let membership = hub.join(channel.clone(), &outbox, presence);
             (outbox, membership)
         };

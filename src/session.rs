@@ -13,7 +13,6 @@ mod subscriptions;
 
 use crate::{
     auth::{AuthError, Grant},
-    broadcast::encode_frame,
     broker::ReadFrom,
     claim::Claim,
     hub::outbox::{Outbox, Task},
@@ -21,7 +20,6 @@ use crate::{
     node::Node,
     registry::quotas::Places,
 };
-use bytes::Bytes;
 use connection::{Connection, Incoming};
 use joining::Joining;
 use pending::{Done, Pending};
@@ -29,6 +27,7 @@ use questions::Questions;
 use renewal::Renewal;
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
+    codec::Unreadable,
     frame::{Error, Ping, RequestId, SessionId},
     heartbeat::{Action, Heartbeat},
 };
@@ -113,7 +112,7 @@ pub fn serve<C: Connection>(node: Arc<Node>, connection: C) -> impl Future<Outpu
 
 /// A session that is open, or the reason with which its transport was closed.
 async fn begin<C: Connection>(node: Arc<Node>, mut connection: C) -> Result<Box<Session<C>>, String> {
-    let outbox = Arc::new(Outbox::new(connection.encoding(), node.config.limits.outbox_bytes));
+    let outbox = Arc::new(Outbox::new(connection.form(), node.config.limits.outbox_bytes));
     match opening::open(&node, &mut connection, &outbox).await {
         Ok(opened) => {
             node.metrics.sessions.with_label_values(&[connection.transport()]).inc();
@@ -127,17 +126,15 @@ async fn begin<C: Connection>(node: Arc<Node>, mut connection: C) -> Result<Box<
 }
 
 async fn finish<C: Connection>(node: &Node, connection: C, outbox: &Outbox, end: End) -> String {
-    match end {
-        End::Closed(code) => {
-            connection.close(outbox, farewell::farewell(node, code)).await;
-            code.code().to_string()
-        }
-        End::Refused(error) => {
-            connection.close(outbox, farewell::refusal(node, error)).await;
-            error.close_code().code().to_string()
-        }
-        End::Gone | End::Cut => end.reason().to_owned(),
-    }
+    let disconnect = match end {
+        End::Closed(code) => farewell::farewell(node, code),
+        End::Refused(error) => farewell::refusal(node, error),
+        End::Gone | End::Cut => return end.reason().to_owned(),
+    };
+    outbox.end(disconnect.clone());
+    let code = disconnect.code;
+    connection.close(outbox, disconnect).await;
+    code.to_string()
 }
 
 fn count(node: &Node, transport: &str, outbox: &Outbox) {
@@ -318,7 +315,7 @@ impl<C: Connection> Session<C> {
             interval_ms: schedule.interval.as_millis() as u64,
             timeout_ms: schedule.timeout.as_millis() as u64,
         });
-        self.outbox.latest(encode_frame(&ping, self.outbox.encoding()));
+        self.outbox.latest(&ping);
         self.node.metrics.pings.with_label_values(&[self.connection.transport()]).inc();
     }
 
@@ -330,10 +327,16 @@ impl<C: Connection> Session<C> {
     fn incoming(&mut self, incoming: Incoming) -> Result<(), End> {
         let now = Instant::now().into_std();
         match incoming {
-            Incoming::Frame(bytes) => {
-                self.heartbeat.received(now);
-                self.node.metrics.frames_received.with_label_values(&[self.connection.transport()]).inc();
-                self.frame(&bytes).map_err(End::Closed)
+            Incoming::Frame(frame) => {
+                self.received(now);
+                self.frame(frame).map_err(End::Closed)
+            }
+            Incoming::Unreadable(Unreadable { error, .. }) => {
+                self.received(now);
+                match error {
+                    DecodeError::Malformed(_) => Err(End::Closed(CloseCode::BadFrame)),
+                    error => self.bad_request(error.id(), error.to_string()).map_err(End::Closed),
+                }
             }
             Incoming::Alive => {
                 self.heartbeat.received(now);
@@ -353,9 +356,14 @@ impl<C: Connection> Session<C> {
         }
     }
 
-    fn frame(&mut self, bytes: &Bytes) -> Result<(), CloseCode> {
-        match self.outbox.encoding().decode_client(bytes) {
-            Ok(ClientFrame::Pong(pong)) => {
+    fn received(&mut self, now: std::time::Instant) {
+        self.heartbeat.received(now);
+        self.node.metrics.frames_received.with_label_values(&[self.connection.transport()]).inc();
+    }
+
+    fn frame(&mut self, frame: ClientFrame) -> Result<(), CloseCode> {
+        match frame {
+            ClientFrame::Pong(pong) => {
                 if let Some(rtt) = self.heartbeat.pong(pong.seq, Instant::now().into_std())
                     && self.connection.rtt().is_none()
                 {
@@ -363,9 +371,7 @@ impl<C: Connection> Session<C> {
                 }
                 Ok(())
             }
-            Ok(frame) => self.request(frame),
-            Err(DecodeError::Malformed(_)) => Err(CloseCode::BadFrame),
-            Err(error) => self.bad_request(error.id(), error.to_string()),
+            frame => self.request(frame),
         }
     }
 
@@ -382,7 +388,7 @@ impl<C: Connection> Session<C> {
         if let ServerFrame::Error(error) = frame {
             self.node.metrics.errors.with_label_values(&[&error.reason]).inc();
         }
-        self.outbox.control(encode_frame(frame, self.outbox.encoding()));
+        self.outbox.control(frame);
     }
 
     fn fail(&self, error: Error) {

@@ -9,13 +9,13 @@ use skywave::{
     config::Config,
     hub::{Hub, Membership, outbox::Outbox},
 };
-use skywave_protocol::{Channel, Encoding, Json, Text};
+use skywave_protocol::{Channel, Json, Text, form};
 use std::{
     sync::Arc,
     task::{Context, Waker},
 };
 
-/// A channel with subscribers in both encodings, and the broker that delivers to them.
+/// A channel with subscribers in all forms, and the broker that delivers to them.
 struct Room {
     broker: MemoryBroker,
     outboxes: Vec<Arc<Outbox>>,
@@ -33,12 +33,12 @@ impl Room {
         let hub = Arc::new(Hub::default());
         let delivery: Arc<dyn Delivery> = hub.clone();
         let broker = MemoryBroker::new(Text::new("eu").unwrap(), config.channels, delivery);
-        let encodings = [Encoding::Json, Encoding::MessagePack];
-        let outboxes: Vec<_> = encodings
-            .iter()
+        let forms = [&form::MESSAGE_PACK, &form::JSON_TEXT, &form::JSON];
+        let outboxes: Vec<_> = forms
+            .into_iter()
             .cycle()
             .take(subscribers)
-            .map(|encoding| Arc::new(Outbox::new(*encoding, 1 << 20)))
+            .map(|form| Arc::new(Outbox::new(form, 1 << 20)))
             .collect();
         let memberships: Vec<_> = outboxes.iter().map(|outbox| hub.join(channel(), outbox, false)).collect();
         for (outbox, membership) in outboxes.iter().zip(&memberships) {
@@ -72,9 +72,9 @@ impl Room {
 }
 
 #[test]
-fn a_publication_to_a_thousand_allocates_no_more_than_one_to_two() {
-    let (two, thousand) = (Room::new(2).cost(), Room::new(1000).cost());
-    assert_eq!(thousand.count_total, two.count_total);
-    assert_eq!(thousand.bytes_total, two.bytes_total);
-    assert!(two.count_total > 0, "nothing was measured");
+fn a_publication_to_a_thousand_allocates_no_more_than_one_to_three() {
+    let (three, thousand) = (Room::new(3).cost(), Room::new(1000).cost());
+    assert_eq!(thousand.count_total, three.count_total);
+    assert_eq!(thousand.bytes_total, three.bytes_total);
+    assert!(three.count_total > 0, "nothing was measured");
 }

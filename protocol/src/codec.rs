@@ -54,6 +54,14 @@ impl DecodeError {
     }
 }
 
+/// What a client sent that cannot be read as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unreadable {
+    pub error: DecodeError,
+    /// What can be kept of it, if it is a `connect` of which only some subscriptions make no sense.
+    pub salvaged: Option<Box<Salvaged>>,
+}
+
 /// An encoded frame with its length prefix; shared, not copied, by all who get it.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedFrame {
@@ -113,10 +121,17 @@ impl Encoding {
         self.decode(bytes, ClientFrame::NAMES)
     }
 
-    /// What can be kept of a `connect` that [`Self::decode_client`] refused: all but the subscriptions that make no sense.
-    /// `None` when something else is wrong.
-    pub fn salvage_connect(self, bytes: &[u8]) -> Option<Salvaged> {
-        self.parse(bytes).ok()
+    /// As [`Self::decode_client`], with what can be kept of a `connect` that is refused: all but the subscriptions that
+    /// make no sense.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn read_client(self, bytes: &[u8]) -> Result<ClientFrame, Unreadable> {
+        self.decode_client(bytes).map_err(|error| {
+            let is_connect = matches!(&error, DecodeError::Invalid { name, .. } if name == "connect");
+            let salvaged = is_connect.then(|| self.parse(bytes).ok()).flatten().map(Box::new);
+            Unreadable { error, salvaged }
+        })
     }
 
     /// Reads what a node sent.

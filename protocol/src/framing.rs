@@ -42,6 +42,13 @@ pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     Some((value, size))
 }
 
+/// A frame without the prefix before it.
+pub fn without_prefix(mut frame: Bytes) -> Bytes {
+    let prefix = read_varint(&frame).map_or(0, |(_, size)| size);
+    frame.advance(prefix);
+    frame
+}
+
 /// Collects bytes of a stream and gives back whole frames.
 #[derive(Debug)]
 pub struct FrameBuffer {

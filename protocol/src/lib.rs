@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod close;
 pub mod codec;
+pub mod form;
 pub mod frame;
 pub mod framing;
 pub mod heartbeat;
@@ -14,6 +15,7 @@ pub mod text;
 pub use channel::Channel;
 pub use close::{CloseCode, ErrorCode};
 pub use codec::{DecodeError, Encoding};
+pub use form::Form;
 pub use frame::{ClientFrame, RequestId, ServerFrame};
 pub use payload::{Json, Payload};
 pub use position::{Admission, Point, Position};

@@ -8,10 +8,7 @@ mod pace;
 pub mod rebalancing;
 
 use super::Cluster;
-use crate::{
-    broadcast::encode_frame,
-    registry::{Attached, Registry},
-};
+use crate::registry::{Attached, Registry};
 use carrying::Carrying;
 use destinations::Destinations;
 use parking_lot::Mutex;
@@ -125,7 +122,7 @@ pub fn ask(
     cluster.sessions.asked(session, attached.claim.number);
     // Bounded by an hour's deadline.
     let drain = ServerFrame::Drain(Drain { after_ms: within.as_millis() as u64, url });
-    attached.outbox.control(encode_frame(&drain, attached.outbox.encoding()));
+    attached.outbox.control(&drain);
 }
 
 /// Begins to move sessions as ordered; answers how many. A new order takes the place of the one before.

@@ -8,21 +8,24 @@
 mod lane;
 mod queues;
 mod sequel;
+mod taking;
 
 pub use lane::LaneId;
+pub use taking::LANE_TURN;
 
 use crate::{
-    broadcast::{Event, PresenceChanged, Publication, encode_frame},
+    broadcast::{Event, PresenceChanged, Publication, write},
     broker::Chunk,
 };
+use bytes::Bytes;
 use lane::{Item, Lane};
 use parking_lot::{Mutex, MutexGuard};
 use queues::Queues;
 use sequel::Room;
 use skywave_protocol::{
-    Channel, CloseCode, Encoding, Position, ServerFrame,
-    codec::EncodedFrame,
-    frame::{self, GapReason, SessionId, Stream},
+    Channel, CloseCode, Form, Position, ServerFrame,
+    form::Outgoing,
+    frame::{self, Disconnect, GapReason, SessionId, Stream},
 };
 use std::{
     collections::VecDeque,
@@ -60,16 +63,17 @@ pub struct Counts {
 
 #[derive(Debug)]
 pub struct Outbox {
-    encoding: Encoding,
+    form: &'static Form,
     session: OnceLock<SessionId>,
     max_bytes: usize,
     queues: Mutex<Queues>,
 }
 
 impl Outbox {
-    /// An outbox of at most `max_bytes`. It belongs to no session until [`Outbox::identify`] was called.
-    pub fn new(encoding: Encoding, max_bytes: usize) -> Self {
-        Self { encoding, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
+    /// An outbox of at most `max_bytes` for a wire of this form. It belongs to no session until [`Outbox::identify`] was
+    /// called.
+    pub fn new(form: &'static Form, max_bytes: usize) -> Self {
+        Self { form, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
     }
 
     /// Says whose outbox it is: it does not get its own session's events.
@@ -82,15 +86,25 @@ impl Outbox {
         self.max_bytes
     }
 
-    pub fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
     // ---- what the session does ----
 
     /// Queues a frame for the control stream.
-    pub fn control(&self, frame: EncodedFrame) {
+    pub fn control<'a>(&self, frame: impl Into<Outgoing<'a>>) {
+        self.divert(write(frame, self.form));
+    }
+
+    /// Queues the last frame for the control stream: none comes behind it.
+    pub fn end(&self, disconnect: Disconnect) {
+        self.control(&ServerFrame::Disconnect(disconnect));
+        self.queues.lock().has_ended = true;
+    }
+
+    /// Queues for the control stream what was taken and found no other way.
+    pub fn divert(&self, frame: Bytes) {
         let mut queues = self.queues.lock();
+        if queues.has_ended {
+            return;
+        }
         queues.bytes += frame.len();
         queues.control_bytes += frame.len();
         queues.control.push_back(frame);
@@ -98,7 +112,8 @@ impl Outbox {
     }
 
     /// Queues a frame that may be lost and is worth nothing once a later one is due, such as a ping.
-    pub fn latest(&self, frame: EncodedFrame) {
+    pub fn latest(&self, frame: &ServerFrame) {
+        let frame = write(frame, self.form);
         let mut queues = self.queues.lock();
         queues.latest = Some(frame);
         wake(queues);
@@ -106,11 +121,7 @@ impl Outbox {
 
     /// Whether answers wait that the peer does not read.
     pub fn is_clogged(&self) -> bool {
-        self.clogs(&self.queues.lock())
-    }
-
-    fn clogs(&self, queues: &Queues) -> bool {
-        queues.control_bytes > self.max_bytes / 2
+        self.queues.lock().is_clogged(self.max_bytes)
     }
 
     /// Whether the transport should read requests. Otherwise it only writes.
@@ -165,21 +176,16 @@ impl Outbox {
         let mut queues = self.queues.lock();
         let free = self.max_bytes.saturating_sub(queues.bytes);
         let lane = queues.lane(id).filter(|lane| lane.is_reading())?;
-        let bytes = self.fill_room().max(lane.needs).min(free);
+        let bytes = fill_room(self.max_bytes).max(lane.needs).min(free);
         let before = lane.bytes();
         let room = Room { bytes, is_all: free == self.max_bytes };
-        let loss = lane.fill(chunk, room, self.encoding);
+        let loss = lane.fill(chunk, room, self.form);
         let after = lane.bytes();
         queues.bytes = queues.bytes + after - before;
         queues.free(0, self.max_bytes);
         queues.settle(id);
         wake(queues);
         loss
-    }
-
-    /// The bytes of one fill.
-    fn fill_room(&self) -> usize {
-        self.max_bytes / FILL_SHARE
     }
 
     /// Drops the lane and what waits in it.
@@ -199,7 +205,7 @@ impl Outbox {
         if let Some(code) = queues.close {
             return Poll::Ready(Task::Close(code));
         }
-        if let Some(id) = queues.fillable(self.max_bytes, self.fill_room(), may_fill) {
+        if let Some(id) = queues.fillable(self.max_bytes, may_fill) {
             return Poll::Ready(Task::Fill(id));
         }
         queues.register(context);
@@ -227,14 +233,14 @@ impl Outbox {
 
     /// Queues a publication of the lane's channel, or drops the queue when it is over the limit.
     pub fn publication(&self, id: LaneId, publication: &Arc<Publication>) {
-        let size = publication.encoded(self.encoding).len();
+        let size = publication.written(self.form).len();
         self.push(id, Item::Publication(publication.clone()), size, |_, _| {});
     }
 
     /// Queues a change of presence in its place among the lane's publications. Of one for which there is no room the peer
     /// is told how many are there, once there is: so it knows that it missed something.
     pub fn presence_changed(&self, id: LaneId, change: &PresenceChanged) {
-        let frame = change.encoded(self.encoding).clone();
+        let frame = change.written(self.form).clone();
         let size = frame.len();
         self.push(id, Item::Frame(frame), size, |lane, is_kept| {
             if is_kept && !lane.has_dropped() {
@@ -243,7 +249,7 @@ impl Outbox {
             let frame::PresenceChanged { channel, count, .. } = change.frame();
             let (channel, joined, left) = (channel.clone(), Vec::new(), Vec::new());
             let recount = frame::PresenceChanged { channel, count: *count, joined, left };
-            lane.recount(encode_frame(&ServerFrame::PresenceChanged(recount), self.encoding));
+            lane.recount(write(&ServerFrame::PresenceChanged(recount), self.form));
         });
     }
 
@@ -288,7 +294,7 @@ impl Outbox {
         if self.session.get() == Some(&frame.session) {
             return;
         }
-        let size = event.encoded(self.encoding).len();
+        let size = event.written(self.form).len();
         let mut queues = self.queues.lock();
         if frame.slot.is_some() {
             let same = |waiting: &Arc<Event>| {
@@ -298,7 +304,7 @@ impl Outbox {
                     && waiting.channel == frame.channel
             };
             if let Some(index) = queues.events.iter().position(same) {
-                queues.remove_event(index, self.encoding);
+                queues.remove_event(index, self.form);
                 queues.counts.events_conflated += 1;
             }
         }
@@ -306,7 +312,7 @@ impl Outbox {
         while queues.events.len() >= MAX_EVENTS
             || (queues.event_bytes + size > limit && !queues.events.is_empty())
         {
-            queues.remove_event(0, self.encoding);
+            queues.remove_event(0, self.form);
             queues.counts.events_dropped += 1;
         }
         if queues.event_bytes + size > limit || queues.bytes + size > self.max_bytes {
@@ -318,110 +324,11 @@ impl Outbox {
         queues.bytes += size;
         wake(queues);
     }
+}
 
-    // ---- what the transport does ----
-
-    /// Wakes the task of `context` when anything comes. To be called before the queues are looked at.
-    pub fn register(&self, context: &Context<'_>) {
-        self.queues.lock().register(context);
-    }
-
-    pub fn take_control(&self) -> Option<EncodedFrame> {
-        let mut queues = self.queues.lock();
-        let frame = queues.control.pop_front()?;
-        release_if_empty(&mut queues.control);
-        let was_clogged = self.clogs(&queues);
-        queues.control_bytes -= frame.len();
-        queues.bytes -= frame.len();
-        let is_free = was_clogged && !self.clogs(&queues);
-        self.taken(queues);
-        if is_free {
-            // The session goes on answering.
-            wake(self.queues.lock());
-        }
-        Some(frame)
-    }
-
-    /// A lane from which something can be taken; it is the transport's until [`Self::take`] finds it empty
-    /// or [`Self::put_back`].
-    pub fn ready_lane(&self) -> Option<LaneId> {
-        let mut queues = self.queues.lock();
-        while let Some(id) = queues.ready.pop_front() {
-            if queues.lane(id).is_some() {
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    /// The lane goes to the end of the line of those that are ready.
-    pub fn put_back(&self, id: LaneId) {
-        let mut queues = self.queues.lock();
-        if queues.lane(id).is_some() {
-            queues.ready.push_back(id);
-        }
-    }
-
-    /// The lane's next frame, in order and without repetition. `None`: it is empty for now and will be
-    /// ready again when there is more.
-    pub fn take(&self, id: LaneId) -> Option<EncodedFrame> {
-        let mut queues = self.queues.lock();
-        let lane = queues.lane(id)?;
-        let before = lane.bytes();
-        let next = lane.next(self.encoding);
-        let freed = before - lane.bytes();
-        lane.queued &= next.is_some();
-        let to_fill = lane.is_to_fill();
-        queues.bytes -= freed;
-        if next.is_some() {
-            self.taken(queues);
-        } else if to_fill {
-            // What waited is out, or something before it is missing: history is asked.
-            queues.settle(id);
-            wake(queues);
-        } else if freed > 0 && !queues.to_fill.is_empty() {
-            // The peer had all of it: there is room for others.
-            wake(queues);
-        }
-        next
-    }
-
-    /// What a stream of the lane begins with: whose it is.
-    pub fn opening(&self, id: LaneId) -> Option<EncodedFrame> {
-        let stream = self.queues.lock().lane(id)?.stream.clone();
-        Some(encode_frame(&ServerFrame::Stream(stream), self.encoding))
-    }
-
-    /// Whether more waits on the lane than was taken, or is to come from history.
-    pub fn has_backlog(&self, id: LaneId) -> bool {
-        self.queues.lock().lane(id).is_some_and(|lane| lane.has_backlog())
-    }
-
-    pub fn take_latest(&self) -> Option<EncodedFrame> {
-        self.queues.lock().latest.take()
-    }
-
-    pub fn take_event(&self) -> Option<EncodedFrame> {
-        let mut queues = self.queues.lock();
-        let event = queues.remove_event(0, self.encoding)?;
-        release_if_empty(&mut queues.events);
-        self.taken(queues);
-        Some(event.encoded(self.encoding).clone())
-    }
-
-    /// Counts a frame that left, and tells the session when a lane that fell behind can be filled.
-    fn taken(&self, mut queues: MutexGuard<'_, Queues>) {
-        queues.taken += 1;
-        queues.counts.frames_sent += 1;
-        if !queues.to_fill.is_empty() && queues.bytes + self.fill_room() <= self.max_bytes {
-            wake(queues);
-        }
-    }
-
-    /// A lane that was closed; its id may be used again from now on.
-    pub fn take_closed_lane(&self) -> Option<LaneId> {
-        self.queues.lock().closed.pop()
-    }
+/// The bytes of one fill.
+fn fill_room(max_bytes: usize) -> usize {
+    max_bytes / FILL_SHARE
 }
 
 /// Idle sessions keep no large queues.

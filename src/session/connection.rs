@@ -1,8 +1,9 @@
 //! What a transport gives to a session: frames in, frames out of its outbox, and an end with a code.
 
 use crate::hub::outbox::Outbox;
-use bytes::Bytes;
-use skywave_protocol::{CloseCode, Encoding, frame::Disconnect, heartbeat::PathKind};
+use skywave_protocol::{
+    ClientFrame, CloseCode, Form, codec::Unreadable, frame::Disconnect, heartbeat::PathKind,
+};
 use std::{
     future::Future,
     net::SocketAddr,
@@ -10,10 +11,11 @@ use std::{
 };
 
 /// What came from the peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Incoming {
-    /// One frame, without its prefix.
-    Frame(Bytes),
+    Frame(ClientFrame),
+    /// What cannot be read as a frame.
+    Unreadable(Unreadable),
     /// A sign of life that is no frame.
     Alive,
     /// The peer goes on from another address.
@@ -28,10 +30,11 @@ pub enum Incoming {
 
 /// A transport that was established and on which a session may run.
 pub trait Connection: Send {
-    /// Its name in metrics and logs: `webtransport` or `websocket`.
+    /// Its name in metrics, logs and the API.
     fn transport(&self) -> &'static str;
     fn path(&self) -> PathKind;
-    fn encoding(&self) -> Encoding;
+    /// How frames are written and framed for it.
+    fn form(&self) -> &'static Form;
     fn address(&self) -> SocketAddr;
     /// The path's round-trip time, where the transport measures it.
     fn rtt(&self) -> Option<Duration>;
@@ -47,7 +50,13 @@ pub trait Connection: Send {
     /// called again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.
     fn drive(&mut self, outbox: &Outbox) -> impl Future<Output = Incoming> + Send;
 
-    /// Writes what is left on the control lane with `disconnect` as its last frame, and closes the transport
+    /// Writes what is left on the control lane, of which `disconnect` is the last frame already, and closes the transport
     /// with the same code. Takes a second at most, whatever the peer does.
     fn close(self, outbox: &Outbox, disconnect: Disconnect) -> impl Future<Output = ()> + Send;
+}
+
+impl From<Result<ClientFrame, Unreadable>> for Incoming {
+    fn from(read: Result<ClientFrame, Unreadable>) -> Self {
+        read.map_or_else(Self::Unreadable, Self::Frame)
+    }
 }

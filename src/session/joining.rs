@@ -7,15 +7,14 @@ use super::{
     subscriptions::{Refusal, Subscription, ended, require, require_presence},
 };
 use crate::{
-    broadcast::encode,
     broker::{BrokerError, Chunk, ReadFrom},
     hub::Membership,
     presence::Stay,
     rights::Right,
 };
-use serde::Serialize;
 use skywave_protocol::{
     Channel, CloseCode, ErrorCode, Json, Position, ServerFrame,
+    form::NoChannel,
     frame::{
         Error, MAX_HISTORY_LIMIT, Members, RequestId, Subscribe, SubscribeOptions, Subscribed, Unsubscribe,
     },
@@ -77,26 +76,6 @@ impl Joining {
     }
 }
 
-/// An `unsubscribed` for what may be no name of a channel.
-#[derive(Serialize)]
-struct NoChannel {
-    unsubscribed: Unusable,
-}
-
-#[derive(Serialize)]
-struct Unusable {
-    channel: String,
-    code: u16,
-    reason: &'static str,
-}
-
-impl NoChannel {
-    fn new(channel: String) -> Self {
-        let (code, reason) = (ErrorCode::BadRequest.code(), ErrorCode::BadRequest.reason());
-        Self { unsubscribed: Unusable { channel, code, reason } }
-    }
-}
-
 impl<C: Connection> Session<C> {
     /// Begins to subscribe to a channel.
     pub(super) fn subscribe(&mut self, request: Subscribe) -> Result<(), Refusal> {
@@ -123,9 +102,7 @@ impl<C: Connection> Session<C> {
     pub(super) fn refuse_all(&self, refused: Vec<Refused>) {
         for Refused { name, message } in refused {
             match name {
-                Some(channel) => {
-                    self.outbox.control(encode(&NoChannel::new(channel), self.outbox.encoding()))
-                }
+                Some(channel) => self.outbox.control(NoChannel::new(&channel)),
                 // Nobody could tell which one is meant.
                 None => self.fail(Error::new(None, ErrorCode::BadRequest, message)),
             }

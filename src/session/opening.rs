@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Grant, refusals::Refusal},
-    broadcast::encode_frame,
     broker::{IDEMPOTENCY, wall_ms},
     claim::Claim,
     hub::outbox::Outbox,
@@ -16,6 +15,7 @@ use crate::{
 };
 use skywave_protocol::{
     Channel, ClientFrame, CloseCode, DecodeError, ErrorCode, ServerFrame, Text,
+    codec::Unreadable,
     frame::{self, Connected, Error, Limits, SessionId, SubscribeOptions},
     heartbeat::{Activity, Heartbeat, PathKind},
     salvage::{Refused, Salvaged},
@@ -80,27 +80,26 @@ pub async fn open<C: Connection>(
 async fn first_frame<C: Connection>(connection: &mut C, outbox: &Outbox) -> Result<Salvaged, End> {
     let mut bad_requests = 0;
     loop {
-        let bytes = match connection.drive(outbox).await {
-            Incoming::Frame(bytes) => bytes,
-            Incoming::Alive | Incoming::Moved(_) => continue,
+        match connection.drive(outbox).await {
+            Incoming::Frame(ClientFrame::Connect(connect)) => {
+                return Ok(Salvaged { connect, refused: Vec::new() });
+            }
+            Incoming::Unreadable(Unreadable { salvaged: Some(salvaged), .. }) => return Ok(*salvaged),
+            Incoming::Unreadable(Unreadable { error, .. }) => match error {
+                DecodeError::Invalid { name, id, message, .. } if name == "connect" => {
+                    outbox.control(&ServerFrame::Error(Error::new(id, ErrorCode::BadRequest, message)));
+                    bad_requests += 1;
+                    if bad_requests >= MAX_BAD_REQUESTS {
+                        return Err(End::Closed(CloseCode::BadFrame));
+                    }
+                }
+                _ => return Err(End::Closed(CloseCode::BadFrame)),
+            },
+            Incoming::Frame(_) => return Err(End::Closed(CloseCode::BadFrame)),
+            Incoming::Alive | Incoming::Moved(_) => {}
             Incoming::Broken(code) => return Err(End::Closed(code)),
             Incoming::Gone => return Err(End::Gone),
             Incoming::Cut => return Err(End::Cut),
-        };
-        match outbox.encoding().decode_client(&bytes) {
-            Ok(ClientFrame::Connect(connect)) => return Ok(Salvaged { connect, refused: Vec::new() }),
-            Err(DecodeError::Invalid { name, id, message, .. }) if name == "connect" => {
-                if let Some(salvaged) = outbox.encoding().salvage_connect(&bytes) {
-                    return Ok(salvaged);
-                }
-                let error = Error::new(id, ErrorCode::BadRequest, message);
-                outbox.control(encode_frame(&ServerFrame::Error(error), outbox.encoding()));
-                bad_requests += 1;
-                if bad_requests >= MAX_BAD_REQUESTS {
-                    return Err(End::Closed(CloseCode::BadFrame));
-                }
-            }
-            Ok(_) | Err(_) => return Err(End::Closed(CloseCode::BadFrame)),
         }
     }
 }
@@ -166,7 +165,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
         heartbeat.begin_with_rtt(rtt);
     }
     let connected = connected(node, &grant, &id, connect.id, turn, &heartbeat);
-    outbox.control(encode_frame(&ServerFrame::Connected(connected), outbox.encoding()));
+    outbox.control(&ServerFrame::Connected(connected));
     let wanted = connect.subscriptions;
     let claim = attached.claim;
     Ok(Opened { id, claim, grant, wanted, refused, heartbeat, network_kind: network.kind, places, served })

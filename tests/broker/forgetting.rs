@@ -5,7 +5,7 @@ use skywave::{
     broker::{Broker, Publish, ReadFrom, memory::MemoryBroker},
     hub::{Hub, outbox::Outbox},
 };
-use skywave_protocol::{Channel, Encoding, Text, frame::GapReason};
+use skywave_protocol::{Channel, Text, form, frame::GapReason};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ async fn who_is_subscribed_loses_nothing_however_long_a_channel_is_quiet() {
         let namespaces = namespaces(|chat| chat.history = history);
         let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces, hub.clone());
         let later = |minutes: u64| broker.expire(Instant::now() + Duration::from_secs(60 * minutes));
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let subscription = hub.join(channel(), &outbox, false);
         publish(&broker, 3).await;
         let position = head(&broker).await;
@@ -77,7 +77,7 @@ fn channels_of(name: &str) -> impl Iterator<Item = Channel> {
 async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channels_are_forgotten() {
     let hub = Arc::new(Hub::default());
     let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
-    let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+    let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
     let (mut subscriptions, mut positions) = (Vec::new(), Vec::new());
     for channel in channels_of("quiet") {
         subscriptions.push(hub.join(channel.clone(), &outbox, false));
@@ -105,7 +105,7 @@ async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channel
 async fn who_waited_for_a_first_publication_in_vain_leaves_nothing_in_memory() {
     let hub = Arc::new(Hub::default());
     let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
-    let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+    let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
     let subscription = hub.join(channel(), &outbox, false);
     head(&broker).await;
     drop(subscription);

@@ -4,7 +4,7 @@ use crate::{session::Session, world::Node};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use skywave::hub::outbox::Outbox;
-use skywave_protocol::{Channel, CloseCode, Encoding};
+use skywave_protocol::{Channel, CloseCode, form};
 use skywave_testing::{RedisServer, eventually, node::token};
 use std::{
     sync::Arc,
@@ -134,7 +134,7 @@ async fn a_user_is_disconnected_at_once_however_much_is_asked_meanwhile() {
     let hub = &b.server.node().hub;
     let mut many = Vec::new();
     for session in 0..200 {
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let channel = |number| Channel::new(&format!("chat:{session} {number}")).unwrap();
         many.extend((0..100).map(|number| hub.join(channel(number), &outbox, false)));
     }

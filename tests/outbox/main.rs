@@ -11,3 +11,4 @@ mod peer;
 mod reader;
 mod region;
 mod slow_readers;
+mod turns;

@@ -1,17 +1,20 @@
 //! What a transport takes out of an outbox.
 
 use crate::content::{at, whole};
+use bytes::Bytes;
 use skywave::{
     broker::Chunk,
     hub::outbox::{LaneId, Outbox, Task},
 };
-use skywave_protocol::{Channel, Encoding, ServerFrame, Text, codec::EncodedFrame, frame::GapReason};
+use skywave_protocol::{
+    Channel, Encoding, ServerFrame, Text, form, frame::GapReason, framing::without_prefix,
+};
 use std::task::{Context, Poll, Waker};
 
 pub const LIMIT: usize = 4096;
 
 pub fn outbox() -> Outbox {
-    let outbox = Outbox::new(Encoding::Json, LIMIT);
+    let outbox = Outbox::new(&form::JSON, LIMIT);
     outbox.identify(Text::new("me").unwrap());
     outbox
 }
@@ -28,8 +31,8 @@ pub fn live_lane(outbox: &Outbox, offset: u64) -> LaneId {
     lane
 }
 
-pub fn decode(frame: EncodedFrame) -> ServerFrame {
-    Encoding::Json.decode_server(&frame.bare()).unwrap()
+pub fn decode(frame: Bytes) -> ServerFrame {
+    Encoding::Json.decode_server(&without_prefix(frame)).unwrap()
 }
 
 /// All that a lane's peer gets now, as texts.

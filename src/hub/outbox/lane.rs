@@ -5,12 +5,12 @@ use super::{
     sequel::{Room, Sequel},
 };
 use crate::{
-    broadcast::{Publication, encode_frame},
+    broadcast::{Publication, write},
     broker::Chunk,
 };
+use bytes::Bytes;
 use skywave_protocol::{
-    Admission, Channel, Encoding, Point, Position, ServerFrame,
-    codec::EncodedFrame,
+    Admission, Channel, Form, Point, Position, ServerFrame,
     frame::{Gap, GapReason, Stream},
     position::Origin,
 };
@@ -24,7 +24,7 @@ pub type LaneId = usize;
 pub(super) enum Item {
     Publication(Arc<Publication>),
     /// Moves nothing.
-    Frame(EncodedFrame),
+    Frame(Bytes),
     Loss(Box<Loss>),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Item {
 pub(super) struct Loss {
     origin: Origin,
     point: Point,
-    frame: EncodedFrame,
+    frame: Bytes,
 }
 
 impl Item {
@@ -42,16 +42,16 @@ impl Item {
         origin: &Origin,
         point: Point,
         reason: GapReason,
-        encoding: Encoding,
+        form: &'static Form,
     ) -> Self {
         let Point { epoch, offset } = point.clone();
         let gap = Gap { channel: channel.clone(), origin: origin.clone(), reason, epoch, offset };
-        let frame = encode_frame(&ServerFrame::Gap(gap), encoding);
+        let frame = write(&ServerFrame::Gap(gap), form);
         Self::Loss(Box::new(Loss { origin: origin.clone(), point, frame }))
     }
 
     /// What goes out; whoever takes it stands at `position` then.
-    pub(super) fn pass(&self, position: &mut Position, encoding: Encoding) -> EncodedFrame {
+    pub(super) fn pass(&self, position: &mut Position, form: &'static Form) -> Bytes {
         match self {
             Self::Publication(publication) => {
                 let frame = publication.frame();
@@ -60,16 +60,16 @@ impl Item {
             Self::Frame(_) => {}
             Self::Loss(loss) => position.set(loss.origin.clone(), loss.point.clone()),
         }
-        self.encoded(encoding).clone()
+        self.written(form).clone()
     }
 
-    pub(super) fn size(&self, encoding: Encoding) -> usize {
-        self.encoded(encoding).len()
+    pub(super) fn size(&self, form: &'static Form) -> usize {
+        self.written(form).len()
     }
 
-    fn encoded(&self, encoding: Encoding) -> &EncodedFrame {
+    fn written(&self, form: &'static Form) -> &Bytes {
         match self {
-            Self::Publication(publication) => publication.encoded(encoding),
+            Self::Publication(publication) => publication.written(form),
             Self::Frame(frame) => frame,
             Self::Loss(loss) => &loss.frame,
         }
@@ -103,9 +103,9 @@ impl Queue {
         self.bytes += size;
     }
 
-    fn extend(&mut self, items: impl IntoIterator<Item = Item>, encoding: Encoding) {
+    fn extend(&mut self, items: impl IntoIterator<Item = Item>, form: &'static Form) {
         for item in items {
-            let size = item.size(encoding);
+            let size = item.size(form);
             self.push(item, size);
         }
     }
@@ -138,7 +138,7 @@ pub(super) struct Lane {
     /// Its first reading is done, so that `subscribed` goes out before whatever is taken of it.
     begun: bool,
     /// A change of presence was dropped: so many are there now, which is told once all that waits is out.
-    recount: Option<EncodedFrame>,
+    recount: Option<Bytes>,
     /// What the peer was sent may not be what there is: history is to be asked.
     doubted: bool,
     /// It is ready, or the transport's.
@@ -223,7 +223,7 @@ impl Lane {
     }
 
     /// A change of presence was dropped, now or before: how many are there by now is told instead.
-    pub(super) fn recount(&mut self, recount: EncodedFrame) {
+    pub(super) fn recount(&mut self, recount: Bytes) {
         self.recount = Some(recount);
     }
 
@@ -271,12 +271,12 @@ impl Lane {
     }
 
     /// The next frame for its peer; `None` when there is none for now.
-    pub(super) fn next(&mut self, encoding: Encoding) -> Option<EncodedFrame> {
+    pub(super) fn next(&mut self, form: &'static Form) -> Option<Bytes> {
         if !self.begun {
             return None;
         }
         if let Some(item) = self.backfill.items.pop_front() {
-            let frame = item.pass(&mut self.position, encoding);
+            let frame = item.pass(&mut self.position, form);
             self.backfill.bytes -= frame.len();
             return Some(frame);
         }
@@ -285,12 +285,12 @@ impl Lane {
         {
             match self.judge(item) {
                 Verdict::Send => {
-                    let frame = item.pass(&mut self.position, encoding);
+                    let frame = item.pass(&mut self.position, form);
                     self.live.remove(self.held, frame.len());
                     return Some(frame);
                 }
                 Verdict::Skip => {
-                    let size = item.size(encoding);
+                    let size = item.size(form);
                     self.live.remove(self.held, size);
                 }
                 Verdict::Hold => self.held += 1,
@@ -323,13 +323,13 @@ impl Lane {
 
     /// Joins a part of its history with what gathered live: see [`Sequel`]. Answers why the peer does not get all, if
     /// so, as far as it is known.
-    pub(super) fn fill(&mut self, chunk: &Chunk, room: Room, encoding: Encoding) -> Option<GapReason> {
+    pub(super) fn fill(&mut self, chunk: &Chunk, room: Room, form: &'static Form) -> Option<GapReason> {
         let live = std::mem::take(&mut self.live);
-        let mut sequel = Sequel::new(&self.stream.channel, &self.position, &live.items, encoding);
+        let mut sequel = Sequel::new(&self.stream.channel, &self.position, &live.items, form);
         let (loss, whole) = sequel.read(chunk, room);
         (self.reading, self.begun) = (false, true);
         self.needs = sequel.needs;
-        self.backfill.extend(std::mem::take(&mut sequel.items), encoding);
+        self.backfill.extend(std::mem::take(&mut sequel.items), form);
         let mut held = Vec::new();
         let is_known =
             |index| whole && self.state == LaneState::Filling && !self.doubted && index < self.covered;
@@ -342,7 +342,7 @@ impl Lane {
         }
         self.held = held.len();
         let queued = std::mem::take(&mut sequel.items);
-        self.live.extend(held.into_iter().chain(queued), encoding);
+        self.live.extend(held.into_iter().chain(queued), form);
         if whole && self.state == LaneState::Filling && !self.doubted {
             self.state = LaneState::Live;
         }

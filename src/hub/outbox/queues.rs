@@ -1,11 +1,12 @@
 //! All queues of an outbox, and who gives way when they are full.
 
 use super::{
-    Counts,
+    Counts, fill_room,
     lane::{Lane, LaneId},
 };
 use crate::broadcast::Event;
-use skywave_protocol::{Channel, CloseCode, Encoding, codec::EncodedFrame};
+use bytes::Bytes;
+use skywave_protocol::{Channel, CloseCode, Form};
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -14,12 +15,14 @@ use std::{
 
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    pub(super) control: VecDeque<EncodedFrame>,
+    pub(super) control: VecDeque<Bytes>,
     pub(super) control_bytes: usize,
-    pub(super) latest: Option<EncodedFrame>,
+    pub(super) latest: Option<Bytes>,
     pub(super) lanes: Vec<Option<Lane>>,
     /// Lanes from which the transport can take.
     pub(super) ready: VecDeque<LaneId>,
+    /// So many frames the first of them had of its turn, where the wire is one pipe.
+    pub(super) turn: usize,
     /// Closed lanes that the transport has yet to give back.
     pub(super) closed: Vec<LaneId>,
     pub(super) events: VecDeque<Arc<Event>>,
@@ -31,13 +34,22 @@ pub(super) struct Queues {
     /// Frames taken by the transport since the beginning: to see whether it moves.
     pub(super) taken: u64,
     pub(super) close: Option<CloseCode>,
+    /// Its last frame is among those for control.
+    pub(super) has_ended: bool,
     pub(super) counts: Counts,
+    /// Something was taken that leaves the session something to do.
+    pub(super) is_session_due: bool,
     pub(super) waker: Option<Waker>,
 }
 
 impl Queues {
     pub(super) fn lane(&mut self, id: LaneId) -> Option<&mut Lane> {
         self.lanes.get_mut(id).and_then(Option::as_mut)
+    }
+
+    /// Whether answers wait that the peer does not read.
+    pub(super) fn is_clogged(&self, max_bytes: usize) -> bool {
+        self.control_bytes > max_bytes / 2
     }
 
     pub(super) fn register(&mut self, context: &Context<'_>) {
@@ -60,12 +72,7 @@ impl Queues {
     }
 
     /// A lane that can be filled now, of those whose channel `may` be; it is from now on being filled.
-    pub(super) fn fillable(
-        &mut self,
-        max_bytes: usize,
-        fill_room: usize,
-        may: impl Fn(&Channel) -> bool,
-    ) -> Option<LaneId> {
+    pub(super) fn fillable(&mut self, max_bytes: usize, may: impl Fn(&Channel) -> bool) -> Option<LaneId> {
         loop {
             // Others have frames to send first, and come back when they are out.
             let lanes = &self.lanes;
@@ -75,7 +82,7 @@ impl Queues {
             let index = self.to_fill.iter().position(may)?;
             let (id, bytes) = (self.to_fill[index], self.bytes);
             let lane = self.lane(id)?;
-            if bytes == 0 || bytes + fill_room.max(lane.needs) <= max_bytes {
+            if bytes == 0 || bytes + fill_room(max_bytes).max(lane.needs) <= max_bytes {
                 lane.begin_reading();
                 self.to_fill.remove(index);
                 return Some(id);
@@ -128,9 +135,9 @@ impl Queues {
         self.settle(id);
     }
 
-    pub(super) fn remove_event(&mut self, index: usize, encoding: Encoding) -> Option<Arc<Event>> {
+    pub(super) fn remove_event(&mut self, index: usize, form: &'static Form) -> Option<Arc<Event>> {
         let event = self.events.remove(index)?;
-        let size = event.encoded(encoding).len();
+        let size = event.written(form).len();
         self.event_bytes -= size;
         self.bytes -= size;
         Some(event)

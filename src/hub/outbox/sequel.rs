@@ -7,7 +7,7 @@
 use super::lane::Item;
 use crate::{broadcast::Publication, broker::Chunk};
 use skywave_protocol::{
-    Admission, Channel, Encoding, Point, Position,
+    Admission, Channel, Form, Point, Position,
     frame::GapReason,
     position::{Epoch, Origin},
 };
@@ -23,7 +23,7 @@ pub(super) struct Room {
 
 pub(super) struct Sequel<'a> {
     channel: &'a Channel,
-    encoding: Encoding,
+    form: &'static Form,
     /// Where the peer stands when it has all `items`.
     position: Position,
     pub(super) items: Vec<Item>,
@@ -43,11 +43,11 @@ impl<'a> Sequel<'a> {
         channel: &'a Channel,
         position: &Position,
         live: &'a VecDeque<Item>,
-        encoding: Encoding,
+        form: &'static Form,
     ) -> Self {
         Self {
             channel,
-            encoding,
+            form,
             position: position.clone(),
             items: Vec::new(),
             room: Room { bytes: usize::MAX, is_all: true },
@@ -178,7 +178,7 @@ impl<'a> Sequel<'a> {
     }
 
     fn lose(&mut self, origin: &Origin, point: Point, reason: GapReason) -> bool {
-        let told = self.push(Item::loss(self.channel, origin, point, reason, self.encoding));
+        let told = self.push(Item::loss(self.channel, origin, point, reason, self.form));
         if told {
             self.loss.get_or_insert(reason);
         }
@@ -186,7 +186,7 @@ impl<'a> Sequel<'a> {
     }
 
     fn push(&mut self, item: Item) -> bool {
-        let size = item.size(self.encoding);
+        let size = item.size(self.form);
         let alone = self.bytes == 0 && self.room.is_all;
         if !alone && self.bytes.saturating_add(size) > self.room.bytes {
             self.needs = if self.bytes == 0 { size } else { 0 };
@@ -199,7 +199,7 @@ impl<'a> Sequel<'a> {
     /// What came live only moves to the front: it needs no room, but counts, so that a part stays a part.
     fn push_live(&mut self, publication: &Arc<Publication>) -> bool {
         let item = Item::Publication(publication.clone());
-        let size = item.size(self.encoding);
+        let size = item.size(self.form);
         let fits = self.bytes == 0 || self.bytes.saturating_add(size) <= self.room.bytes;
         if fits {
             self.add(item, size);
@@ -208,7 +208,7 @@ impl<'a> Sequel<'a> {
     }
 
     fn add(&mut self, item: Item, size: usize) {
-        item.pass(&mut self.position, self.encoding);
+        item.pass(&mut self.position, self.form);
         self.items.push(item);
         self.bytes += size;
     }

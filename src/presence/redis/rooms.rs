@@ -248,7 +248,7 @@ impl Rooms {
 mod tests {
     use super::*;
     use crate::{hub::outbox::Outbox, presence::schedule::Schedule};
-    use skywave_protocol::{Encoding, Text};
+    use skywave_protocol::{Text, form};
 
     const LIFE: &str = "life";
 
@@ -283,7 +283,7 @@ mod tests {
         let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
         let rooms = Rooms::new(hub.clone(), telling);
         let channel = Channel::new("chat:1").unwrap();
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let _watches = hub.join(channel.clone(), &outbox, true);
         let known = || {
             let rooms = rooms.rooms.lock();
@@ -318,7 +318,7 @@ mod tests {
         let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
         let rooms = Rooms::new(hub.clone(), telling);
         let channel = Channel::new("chat:1").unwrap();
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let _watches = hub.join(channel.clone(), &outbox, true);
         let there = |members: Members| {
             let mut there: Vec<_> = members.members.iter().map(|one| one.session.to_string()).collect();
@@ -343,7 +343,7 @@ mod tests {
         let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
         let rooms = Rooms::new(hub.clone(), telling.clone());
         let channel = Channel::new("chat:1").unwrap();
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 65_536));
+        let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let watches = hub.join(channel.clone(), &outbox, true);
         rooms.heard(news(1, &["goes"], &["comes"]), Footing::Settled);
         drop(watches);

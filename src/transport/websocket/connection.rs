@@ -8,8 +8,9 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use skywave_protocol::{
-    CloseCode, Encoding, ServerFrame,
-    codec::{EncodedFrame, split_json},
+    CloseCode, Encoding, Form,
+    codec::split_json,
+    form,
     frame::Disconnect,
     framing::split_frames,
     heartbeat::PathKind,
@@ -37,8 +38,6 @@ const READ_BUFFER_BYTES: usize = 1024;
 const WRITE_BUFFER_BYTES: usize = 4096;
 /// A message may hold several frames, up to so many times the largest frame.
 const FRAMES_PER_MESSAGE: usize = 4;
-/// Frames of one channel before the next one has its turn.
-const LANE_TURN: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub struct WebSocketConnection<S> {
@@ -76,51 +75,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         }
     }
 
-    fn message(&self, frame: &EncodedFrame) -> Message {
+    fn message(&self, frame: Bytes) -> Message {
         match self.encoding {
-            Encoding::MessagePack => Message::Binary(frame.prefixed()),
+            Encoding::MessagePack => Message::Binary(frame),
             // Our JSON is UTF-8; the check costs little beside the copy into the socket's buffer.
-            Encoding::Json => match Utf8Bytes::try_from(frame.bare()) {
-                Ok(text) => Message::Text(text),
-                Err(_) => Message::Binary(frame.prefixed()),
-            },
+            Encoding::Json => Message::Text(Utf8Bytes::try_from(frame).unwrap_or_default()),
         }
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, outbox: &Outbox) -> Poll<Result<(), Error>> {
         // Registered first: what comes while we write wakes us again.
         outbox.register(context);
-        while let Some(id) = outbox.take_closed_lane() {
-            tracing::trace!(lane = id, "lane closed");
-        }
         ready!(Pin::new(&mut self.socket).poll_ready(context))?;
-        while let Some(frame) = outbox.take_latest().or_else(|| outbox.take_control()) {
-            ready!(self.write(context, &frame))?;
-        }
-        while let Some(lane) = outbox.ready_lane() {
-            for turn in 0.. {
-                if turn == LANE_TURN {
-                    outbox.put_back(lane);
-                    break;
-                }
-                let Some(frame) = outbox.take(lane) else { break };
-                match self.write(context, &frame) {
-                    Poll::Ready(written) => written?,
-                    Poll::Pending => {
-                        outbox.put_back(lane);
-                        return Poll::Pending;
-                    }
-                }
-            }
-        }
-        while let Some(event) = outbox.take_event() {
-            ready!(self.write(context, &event))?;
+        while let Some(frame) = outbox.next() {
+            ready!(self.write(context, frame))?;
         }
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
     /// Hands a frame to the socket's buffer. Pending: it was taken, but the next one has to wait.
-    fn write(&mut self, context: &mut Context<'_>, frame: &EncodedFrame) -> Poll<Result<(), Error>> {
+    fn write(&mut self, context: &mut Context<'_>, frame: Bytes) -> Poll<Result<(), Error>> {
         let message = self.message(frame);
         Pin::new(&mut self.socket).start_send(message)?;
         self.has_written = true;
@@ -130,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
         loop {
             if let Some(frame) = self.received.pop_front() {
-                return Poll::Ready(Incoming::Frame(frame));
+                return Poll::Ready(self.encoding.read_client(&frame).into());
             }
             let incoming = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
                 Some(Ok(message)) => self.take(message),
@@ -166,15 +140,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
 
     async fn write_end(&mut self, outbox: &Outbox, disconnect: Disconnect) -> Result<(), Error> {
         while let Some(frame) = outbox.take_control() {
-            self.socket.feed(self.message(&frame)).await?;
+            self.socket.feed(self.message(frame)).await?;
         }
-        let close = CloseFrame {
-            code: disconnect.code.into(),
-            reason: Utf8Bytes::from(disconnect.reason.clone().into_owned()),
-        };
-        if let Ok(frame) = self.encoding.encode(&ServerFrame::Disconnect(disconnect)) {
-            self.socket.feed(self.message(&frame)).await?;
-        }
+        let Disconnect { code, reason, .. } = disconnect;
+        let close = CloseFrame { code: code.into(), reason: reason.into_owned().into() };
         self.socket.send(Message::Close(Some(close))).await?;
         // The peer's answer. With it, it waits for us to end the connection (RFC 6455, section 7.1.1).
         while let Some(Ok(_)) = self.socket.next().await {}
@@ -211,8 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         PathKind::Tcp
     }
 
-    fn encoding(&self) -> Encoding {
-        self.encoding
+    fn form(&self) -> &'static Form {
+        match self.encoding {
+            Encoding::Json => &form::JSON_TEXT,
+            Encoding::MessagePack => &form::MESSAGE_PACK,
+        }
     }
 
     fn address(&self) -> SocketAddr {

@@ -9,17 +9,16 @@ use super::{
     streams::{poll_read, poll_write, write_varint},
 };
 use crate::{
-    hub::outbox::{LaneId, Outbox},
+    hub::outbox::{LANE_TURN, LaneId, Outbox},
     session::connection::{Connection, Incoming},
     transport::canonical,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 use skywave_protocol::{
-    CloseCode, Encoding, ServerFrame,
-    codec::EncodedFrame,
+    CloseCode, Encoding, Form, form,
     frame::Disconnect,
-    framing::{FrameBuffer, read_varint},
+    framing::{FrameBuffer, read_varint, without_prefix},
     heartbeat::PathKind,
 };
 use std::{
@@ -34,15 +33,12 @@ use std::{
 const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
 const CONTROL_PRIORITY: i32 = 1;
 const READ_CHUNK_BYTES: usize = 16 * 1024;
-/// Frames of one channel before the next one has its turn.
-const LANE_TURN: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The part of it that the control stream may take.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub struct WebTransportConnection {
     quic: quinn::Connection,
-    encoding: Encoding,
     address: SocketAddr,
     streams: Streams,
 }
@@ -51,6 +47,7 @@ pub struct WebTransportConnection {
 struct Streams {
     /// The id of the request's stream; a quarter of it begins each datagram.
     session_id: u64,
+    encoding: Encoding,
     _settings: SendStream,
     session_send: SendStream,
     session_receive: RecvStream,
@@ -103,7 +100,6 @@ impl WebTransportConnection {
         Self {
             address: canonical(quic.remote_address()),
             quic,
-            encoding: established.encoding,
             streams: Streams::new(established, max_frame_bytes),
         }
     }
@@ -113,6 +109,7 @@ impl Streams {
     fn new(established: Established, max_frame_bytes: usize) -> Self {
         Self {
             session_id: VarInt::from(established.session_send.id()).into_inner(),
+            encoding: established.encoding,
             _settings: established.settings,
             session_send: established.session_send,
             session_receive: established.session_receive,
@@ -138,7 +135,7 @@ impl Streams {
         loop {
             if control.header.is_none() {
                 match self.received.next_frame() {
-                    Ok(Some(frame)) => return Poll::Ready(Incoming::Frame(frame)),
+                    Ok(Some(frame)) => return Poll::Ready(self.encoding.read_client(&frame).into()),
                     Ok(None) => {}
                     Err(_) => return Poll::Ready(Incoming::Broken(CloseCode::FrameTooLarge)),
                 }
@@ -203,7 +200,7 @@ impl Streams {
         if datagram.len() > self.max_frame_bytes {
             return Some(Incoming::Broken(CloseCode::FrameTooLarge));
         }
-        Some(Incoming::Frame(datagram))
+        Some(self.encoding.read_client(&datagram).into())
     }
 
     // ---- writing ----
@@ -222,11 +219,11 @@ impl Streams {
         if let Some(frame) = outbox.take_latest()
             && !self.send_datagram(quic, &frame)
         {
-            outbox.control(frame);
+            outbox.divert(frame);
         }
         while let Some(event) = outbox.take_event() {
             if !self.send_datagram(quic, &event) && !outbox.is_clogged() {
-                outbox.control(event);
+                outbox.divert(event);
             }
         }
         let waited = self.unwritten.len();
@@ -258,8 +255,8 @@ impl Streams {
     }
 
     /// Sends a frame as a datagram, unless it is too large for one.
-    fn send_datagram(&self, quic: &quinn::Connection, frame: &EncodedFrame) -> bool {
-        let frame = frame.bare();
+    fn send_datagram(&self, quic: &quinn::Connection, frame: &Bytes) -> bool {
+        let frame = without_prefix(frame.clone());
         let mut datagram = Vec::with_capacity(frame.len() + 8);
         write_varint(self.session_id / 4, &mut datagram);
         datagram.extend_from_slice(&frame);
@@ -283,7 +280,7 @@ impl Streams {
                 Poll::Pending => return Ok(()),
             }
             match outbox.take_control() {
-                Some(frame) => self.unwritten = frame.prefixed(),
+                Some(frame) => self.unwritten = frame,
                 None => return Ok(()),
             }
             self.has_written = true;
@@ -313,7 +310,7 @@ impl Streams {
                     return Ok(());
                 }
                 let Some(frame) = outbox.take(id) else { return Ok(()) };
-                self.queue(context, quic, outbox, id, frame.prefixed());
+                self.queue(context, quic, outbox, id, frame);
             }
             let mut written = self.poll_lane(context, quic, outbox, id)?;
             if written.is_pending() && !outbox.has_backlog(id) && self.may_try_reserve(id) {
@@ -355,7 +352,7 @@ impl Streams {
         let opened = pin!(quic.open_uni()).poll(context);
         let (carrier, unwritten) = match opened {
             Poll::Ready(Ok(stream)) => {
-                let opening = outbox.opening(id).map(|opening| opening.prefixed()).unwrap_or_default();
+                let opening = outbox.opening(id).unwrap_or_default();
                 let mut first = Vec::with_capacity(opening.len() + frame.len() + 16);
                 write_varint(UNIDIRECTIONAL_HEADER, &mut first);
                 write_varint(self.session_id, &mut first);
@@ -420,15 +417,10 @@ impl Streams {
 
     // ---- ending ----
 
-    async fn write_end(
-        &mut self,
-        encoding: Encoding,
-        outbox: &Outbox,
-        disconnect: &Disconnect,
-    ) -> Result<(), WriteError> {
+    async fn write_end(&mut self, outbox: &Outbox, disconnect: &Disconnect) -> Result<(), WriteError> {
         // The code is for the request's stream as well, so a peer that does not read the control stream, or has
         // stopped it, learns of it all the same. It goes second: with it the session is over for the peer.
-        let last_frames = self.write_last_frames(encoding, outbox, disconnect);
+        let last_frames = self.write_last_frames(outbox);
         let told = tokio::time::timeout(LAST_FRAMES_TIMEOUT, last_frames).await;
         let capsule = close_capsule(u32::from(disconnect.code), &disconnect.reason);
         self.session_send.write_all(&capsule).await?;
@@ -443,19 +435,11 @@ impl Streams {
         Ok(())
     }
 
-    async fn write_last_frames(
-        &mut self,
-        encoding: Encoding,
-        outbox: &Outbox,
-        disconnect: &Disconnect,
-    ) -> Result<(), WriteError> {
+    async fn write_last_frames(&mut self, outbox: &Outbox) -> Result<(), WriteError> {
         let Some(control) = &mut self.control else { return Ok(()) };
         control.send.write_chunk(std::mem::take(&mut self.unwritten)).await?;
         while let Some(frame) = outbox.take_control() {
-            control.send.write_chunk(frame.prefixed()).await?;
-        }
-        if let Ok(frame) = encoding.encode(&ServerFrame::Disconnect(disconnect.clone())) {
-            control.send.write_chunk(frame.prefixed()).await?;
+            control.send.write_chunk(frame).await?;
         }
         let _ = control.send.finish();
         Ok(())
@@ -497,8 +481,11 @@ impl Connection for WebTransportConnection {
         PathKind::Udp
     }
 
-    fn encoding(&self) -> Encoding {
-        self.encoding
+    fn form(&self) -> &'static Form {
+        match self.streams.encoding {
+            Encoding::Json => &form::JSON,
+            Encoding::MessagePack => &form::MESSAGE_PACK,
+        }
     }
 
     fn address(&self) -> SocketAddr {
@@ -581,8 +568,7 @@ impl Connection for WebTransportConnection {
 
     async fn close(mut self, outbox: &Outbox, disconnect: Disconnect) {
         let ended =
-            tokio::time::timeout(CLOSE_TIMEOUT, self.streams.write_end(self.encoding, outbox, &disconnect))
-                .await;
+            tokio::time::timeout(CLOSE_TIMEOUT, self.streams.write_end(outbox, &disconnect)).await;
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(address = %self.address, %error, "the peer did not wait"),

@@ -11,7 +11,7 @@ use skywave::{
     broker::Chunk,
     hub::outbox::{LaneId, Outbox, Task},
 };
-use skywave_protocol::{Encoding, Text};
+use skywave_protocol::{Text, form};
 use std::{
     sync::{
         Arc,
@@ -68,7 +68,7 @@ pub struct Reading {
 impl Node {
     /// With an outbox of so many bytes, subscribed to nothing.
     pub fn new(max_bytes: usize) -> Self {
-        let outbox = Outbox::new(Encoding::Json, max_bytes);
+        let outbox = Outbox::new(&form::JSON, max_bytes);
         outbox.identify(Text::new("me").unwrap());
         let calls = Arc::new(Calls { session: AtomicBool::new(true), transport: AtomicBool::new(true) });
         Self { outbox, calls, channels: Default::default() }
