@@ -11,7 +11,7 @@ mod publications;
 mod sessions;
 mod turns;
 
-use crate::{node::Node, transport::canonical};
+use crate::{node::Node, transport::sockets};
 use axum::{
     Router,
     extract::State,
@@ -58,8 +58,6 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// How long the last answer of a connection that has to end may take.
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait after the process ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What every request of the admin listener can use.
 #[derive(Clone)]
@@ -81,20 +79,12 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, pages: Router) {
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let address = canonical(address);
-                let router = router.clone();
-                connections.spawn(async move {
-                    serve(router, stream, address).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let (stream, address) = sockets::accept(&listener).await;
+        let router = router.clone();
+        connections.spawn(async move {
+            serve(router, stream, address).await;
+            drop(permit);
+        });
     }
 }
 

@@ -26,8 +26,9 @@ use crate::{
     scripts,
     tasks::Failed,
     transport::{
+        http,
         sockets::{self, Bound, ListenError},
-        websocket, webtransport,
+        webtransport,
     },
 };
 use axum::Router;
@@ -116,7 +117,7 @@ impl Server {
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
         for Bound { socket: (tcp, udp), address } in sockets::bind_both(address)? {
             self.public.push(address);
-            self.listeners.spawn(websocket::listen(self.node.clone(), tcp, web.clone()));
+            self.listeners.spawn(http::listen(self.node.clone(), tcp, web.clone()));
             let quic = tls(resolver.clone(), &[webtransport::ALPN])?;
             let endpoint = webtransport::endpoint(&self.node, udp, quic)?;
             self.listeners.spawn(webtransport::listen(self.node.clone(), endpoint.clone()));
@@ -130,7 +131,7 @@ impl Server {
         let Some(address) = self.node.config.listen.plain else { return Ok(()) };
         for Bound { socket: tcp, address } in sockets::bind(address)? {
             self.plain.push(address);
-            self.listeners.spawn(websocket::listen_plain(self.node.clone(), tcp));
+            self.listeners.spawn(http::listen_plain(self.node.clone(), tcp));
         }
         Ok(())
     }

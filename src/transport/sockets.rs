@@ -1,14 +1,17 @@
-//! The sockets that listeners are bound to: on which addresses, with which options.
+//! The sockets that listeners are bound to: on which addresses, with which options, and who comes.
 
+use super::canonical;
 use crate::config::ListenAddress;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{io, net::SocketAddr};
-use tokio::net::TcpListener;
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::net::{TcpListener, TcpStream};
 
 /// What is asked of the kernel for the QUIC socket, which serves all sessions: the default of some 200 KiB loses
 /// packets when many connect at once.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const TCP_BACKLOG: i32 = 4096;
+/// How long to wait after the process ran out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How many ports are tried where any will do.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -51,6 +54,19 @@ pub fn bind_both(address: ListenAddress) -> Result<Vec<Bound<(TcpListener, UdpSo
         let Bound { socket, address } = bind_tcp(wanted)?;
         Ok(Bound { socket: (socket, bind_udp(address)?), address })
     })
+}
+
+/// The next one who comes, whatever fails meanwhile; may be dropped and called again.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => return (stream, canonical(address)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// Binds all of an address with `bind_one`. Where any port will do, one that is taken in a part is given up for another.

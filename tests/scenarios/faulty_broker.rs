@@ -17,7 +17,7 @@ use skywave::{
     node::{Node, Parts},
     presence::Presence,
     region::Sharing,
-    transport::websocket,
+    transport::http,
 };
 use skywave_client::{
     Channel, Encoding, SubscribeOptions,
@@ -292,7 +292,7 @@ pub async fn connect(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
 pub async fn dial(node: Arc<Node>) -> (Peer, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let listening = tokio::spawn(websocket::listen_plain(node, listener));
+    let listening = tokio::spawn(http::listen_plain(node, listener));
     let dialer = Dialer::new(DialOptions { encoding: Encoding::Json, ..DialOptions::default() }).unwrap();
     let connection = soon(dialer.dial(&url, TransportKind::WebSocket)).await.unwrap();
     let peer = Peer::over(connection);

@@ -1,6 +1,6 @@
 //! One WebSocket as a session's connection.
 
-use super::outlet::Outlet;
+use super::{NAME, outlet::Outlet};
 use crate::{
     hub::outbox::Outbox,
     session::connection::{Connection, Incoming},
@@ -8,11 +8,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use skywave_protocol::{
-    CloseCode, Encoding, Form,
-    codec::split_json,
-    form,
-    frame::Disconnect,
-    framing::split_frames,
+    CloseCode, Encoding, Form, codec::split_json, form, frame::Disconnect, framing::split_frames,
     heartbeat::PathKind,
 };
 use std::{
@@ -173,7 +169,7 @@ fn failure(error: &Error) -> Incoming {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnection<S> {
     fn transport(&self) -> &'static str {
-        "websocket"
+        NAME
     }
 
     fn path(&self) -> PathKind {

@@ -1,29 +1,25 @@
-//! WebSocket: HTTP/1.1 upgrade and HTTP/2 extended CONNECT (RFC 8441), with TLS or without.
+//! HTTP over TCP, with TLS or without: those who come, their turns, and what they ask for.
 
-mod connection;
-mod handshake;
+mod answer;
+mod endpoint;
+mod entrance;
 mod line;
-mod outlet;
 mod turns;
+pub mod websocket;
 
-use super::{canonical, hasten};
-use crate::{
-    limits::{AddressBlock, Place, Quota},
-    node::Node,
-};
-use futures_util::FutureExt;
-use handshake::Endpoint;
+use crate::node::Node;
+use endpoint::Endpoint;
+use entrance::Entrance;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use line::Line;
-use prometheus::IntCounterVec;
-use std::{iter, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{iter, pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::Semaphore,
 };
 use tokio_rustls::TlsAcceptor;
@@ -40,10 +36,8 @@ const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// For how many seconds' worth of turns there are connections without TLS that are no session yet.
 const PLAIN_SECONDS: usize = 8;
-/// How long to wait after the process ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts WebSocket sessions over TLS for the node's life. Who comes waits for the turn of its handshake.
+/// Serves HTTP over TLS for the node's life. Who comes waits for the turn of its handshake.
 pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: TlsAcceptor) {
     let mut entrance = Entrance::new(&node, listener);
     let mut line = Line::new(node.config.limits.handshakes_per_second);
@@ -63,7 +57,7 @@ pub async fn listen(node: Arc<Node>, listener: TcpListener, tls: TlsAcceptor) {
     }
 }
 
-/// Accepts WebSocket sessions without TLS for the node's life. Who asks for a session waits for its turn.
+/// Serves HTTP without TLS for the node's life. Who asks for a session waits for its turn.
 pub async fn listen_plain(node: Arc<Node>, listener: TcpListener) {
     let mut entrance = Entrance::new(&node, listener);
     let per_second = node.config.limits.handshakes_per_second;
@@ -84,88 +78,8 @@ pub async fn listen_plain(node: Arc<Node>, listener: TcpListener) {
     }
 }
 
-/// Where connections come in.
-struct Entrance {
-    listener: TcpListener,
-    connections: Arc<Quota<AddressBlock>>,
-    handshakes_refused: IntCounterVec,
-}
-
-impl Entrance {
-    fn new(node: &Node, listener: TcpListener) -> Self {
-        let connections = Quota::new(node.config.limits.transports_per_address());
-        Self { listener, connections, handshakes_refused: node.metrics.handshakes_refused.clone() }
-    }
-
-    /// The next one who comes, and may.
-    async fn caller(&mut self) -> Caller {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    let address = canonical(address);
-                    match self.connections.take(AddressBlock::of(address.ip())) {
-                        Some(place) => return Caller { stream, address, _place: place },
-                        None => self.refused("address_connections"),
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn refused(&self, reason: &str) {
-        self.handshakes_refused.with_label_values(&[reason]).inc();
-    }
-}
-
-/// A connection that came in, with its place among those of its address.
-struct Caller {
-    stream: TcpStream,
-    address: SocketAddr,
-    _place: Place<AddressBlock>,
-}
-
-impl Caller {
-    /// Whether the peer has ended its side, as one does that came in by another transport, or gave up.
-    fn says_no_more(&self) -> bool {
-        let ready = self.stream.ready(Interest::READABLE).now_or_never();
-        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
-    }
-
-    async fn serve_tls(self, node: Arc<Node>, tls: TlsAcceptor) {
-        let Self { stream, address, _place } = self;
-        if let Err(error) = hasten(&stream) {
-            tracing::debug!(%address, %error, "the peer went at once");
-            return;
-        }
-        let patience = node.config.limits.connect_timeout;
-        match tokio::time::timeout(patience, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_http(Endpoint::new(node, address, None), stream, patience).await,
-            Ok(Err(error)) => {
-                tracing::debug!(%address, %error, "TLS handshake failed");
-                node.metrics.handshakes_refused.with_label_values(&["tls"]).inc();
-            }
-            Err(_) => node.metrics.handshakes_refused.with_label_values(&["tls_timeout"]).inc(),
-        }
-    }
-
-    async fn serve_plain(self, node: Arc<Node>, newcomer: Newcomer) {
-        let Self { stream, address, _place } = self;
-        match hasten(&stream) {
-            Ok(()) => {
-                let patience = node.config.limits.connect_timeout;
-                serve_http(Endpoint::new(node, address, Some(newcomer)), stream, patience).await;
-            }
-            Err(error) => tracing::debug!(%address, %error, "the peer went at once"),
-        }
-    }
-}
-
 /// Answers HTTP on one connection until it was upgraded, closed, or served no session for a while.
-async fn serve_http<S>(endpoint: Endpoint, stream: S, patience: Duration)
+async fn serve<S>(endpoint: Endpoint, stream: S, patience: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
