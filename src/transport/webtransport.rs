@@ -5,11 +5,16 @@
 
 mod capsules;
 mod connection;
+mod control;
+mod datagrams;
 mod handshake;
+mod lanes;
 mod parameters;
+mod request;
 mod resets;
 mod strays;
 mod streams;
+mod window;
 
 use super::{canonical, sockets::UdpSocket};
 use crate::{node::Node, session};
@@ -28,7 +33,10 @@ use std::{
     },
     time::Duration,
 };
+use window::SEND_WINDOW;
 
+/// Of this transport, in metrics and the API.
+pub const NAME: &str = "webtransport";
 pub const ALPN: &[u8] = b"h3";
 /// The request, the control stream, and room for a mistake: quinn sets state aside for each.
 const MAX_BIDIRECTIONAL_STREAMS: u32 = 4;
@@ -36,11 +44,6 @@ const MAX_BIDIRECTIONAL_STREAMS: u32 = 4;
 const MAX_UNIDIRECTIONAL_STREAMS: u32 = 8;
 const STREAM_RECEIVE_WINDOW: u32 = 128 * 1024;
 const RECEIVE_WINDOW: u32 = 256 * 1024;
-/// Unacknowledged bytes of one session, beside its outbox.
-const SEND_WINDOW: u64 = 512 * 1024;
-/// Beyond these, for answers and for channels that have but one frame to send: a channel that fills the window does not
-/// hold them up.
-const SEND_RESERVE: u64 = 128 * 1024;
 const DATAGRAM_BUFFER: usize = 64 * 1024;
 /// The session's own heartbeat decides first; this ends what never became a session.
 const IDLE_MARGIN: Duration = Duration::from_secs(60);

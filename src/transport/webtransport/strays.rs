@@ -1,6 +1,6 @@
 //! What a peer opens beside its session: HTTP/3's own streams, which are read and thrown away, and strays, which are refused.
 
-use super::streams::read_varint_from;
+use super::streams::{READ_CHUNK_BYTES, read_varint_from};
 use futures_util::{
     future::BoxFuture,
     stream::{FuturesUnordered, Stream},
@@ -25,7 +25,6 @@ const UNKNOWN_STREAM: VarInt = VarInt::from_u32(0x0103);
 const REQUEST_REJECTED: VarInt = VarInt::from_u32(0x010b);
 /// Streams that nobody asked for; beyond it the peer is broken.
 const MAX_STRAYS: u32 = 64;
-const READ_CHUNK_BYTES: usize = 16 * 1024;
 
 /// The streams beside the session's. Their number is bounded by QUIC's credit, and each is woken by itself.
 #[derive(Default)]

@@ -1,13 +1,30 @@
 //! Polling and framing of QUIC streams.
 
+use crate::hub::outbox::Outbox;
 use bytes::Bytes;
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use skywave_protocol::framing::read_varint;
 use std::{
     future::Future,
     pin::pin,
     task::{Context, Poll},
 };
+
+/// `H3_NO_ERROR`
+pub const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
+/// What is read of a stream at once, at most.
+pub const READ_CHUNK_BYTES: usize = 16 * 1024;
+
+/// One pass over a session's streams, and what came of it.
+pub struct Writing<'a, 'waker> {
+    pub context: &'a mut Context<'waker>,
+    pub quic: &'a quinn::Connection,
+    pub outbox: &'a Outbox,
+    /// Something that is delivered reliably was handed to QUIC.
+    pub has_written: bool,
+    /// A stream that was full took more.
+    pub has_taken: bool,
+}
 
 /// Writes of `chunk` what the stream takes now; ready once all is written.
 pub fn poll_write(

@@ -1,0 +1,57 @@
+//! A session's datagrams: each holds one frame, behind the session's id.
+
+use super::streams::write_varint;
+use crate::{hub::outbox::Outbox, session::connection::Incoming};
+use bytes::{Buf, Bytes};
+use skywave_protocol::{
+    CloseCode, Encoding,
+    framing::{read_varint, without_prefix},
+};
+
+pub struct Datagrams {
+    /// A quarter of the session's id, which begins each of them.
+    quarter: u64,
+    encoding: Encoding,
+    max_frame_bytes: usize,
+}
+
+impl Datagrams {
+    pub fn new(session_id: u64, encoding: Encoding, max_frame_bytes: usize) -> Self {
+        Self { quarter: session_id / 4, encoding, max_frame_bytes }
+    }
+
+    /// The frame in a datagram; `None` for one of no session.
+    pub fn read(&self, mut datagram: Bytes) -> Option<Incoming> {
+        let (quarter, prefix) = read_varint(&datagram)?;
+        if quarter != self.quarter {
+            return None;
+        }
+        datagram.advance(prefix);
+        if datagram.len() > self.max_frame_bytes {
+            return Some(Incoming::Broken(CloseCode::FrameTooLarge));
+        }
+        Some(self.encoding.read_client(&datagram).into())
+    }
+
+    /// Sends all that may be lost. What is too large for a datagram goes with the answers.
+    pub fn write(&self, quic: &quinn::Connection, outbox: &Outbox) {
+        if let Some(frame) = outbox.take_latest()
+            && !self.send(quic, &frame)
+        {
+            outbox.divert(frame);
+        }
+        while let Some(event) = outbox.take_event() {
+            if !self.send(quic, &event) && !outbox.is_clogged() {
+                outbox.divert(event);
+            }
+        }
+    }
+
+    fn send(&self, quic: &quinn::Connection, frame: &Bytes) -> bool {
+        let frame = without_prefix(frame.clone());
+        let mut datagram = Vec::with_capacity(frame.len() + 8);
+        write_varint(self.quarter, &mut datagram);
+        datagram.extend_from_slice(&frame);
+        quic.send_datagram(datagram.into()).is_ok()
+    }
+}
