@@ -6,6 +6,9 @@ pub mod webtransport;
 
 use std::net::SocketAddr;
 
+/// Of all transports, as they stand in metrics and the API.
+pub const NAMES: [&str; 2] = [webtransport::NAME, http::websocket::NAME];
+
 /// A peer's address as people write it: a socket for both families has those of IPv4 as IPv6 (`::ffff:192.0.2.1`).
 fn canonical(mut address: SocketAddr) -> SocketAddr {
     address.set_ip(address.ip().to_canonical());

@@ -8,6 +8,7 @@ use crate::{
         Remote, Sharing,
         link::{Condition, LinkState},
     },
+    transport,
 };
 use axum::{
     extract::State,
@@ -130,7 +131,7 @@ impl Command for Info {
 
     async fn run(self, api: &Api) -> Result<InfoAnswer, Failure> {
         let node = &api.node;
-        let mut sessions = BTreeMap::from([("websocket", 0), ("webtransport", 0)]);
+        let mut sessions = BTreeMap::from(transport::NAMES.map(|name| (name, 0)));
         node.sessions.each(|_, attached| *sessions.entry(attached.transport).or_default() += 1);
         Ok(InfoAnswer {
             node: node.cluster.id.clone(),
