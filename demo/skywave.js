@@ -1179,6 +1179,7 @@ var Link = class {
 };
 
 // src/transport.ts
+var TRANSPORTS = ["webtransport", "websocket"];
 var UNNAMED = -1;
 
 // src/session/phase.ts
@@ -2813,28 +2814,31 @@ var RaceMemory = class {
   }
   /** `network` names the network, as far as it can be told apart. */
   plan(address, choice, headStartMs, network, now) {
-    if (choice !== "auto") return { first: choice, headStartMs };
-    if (address.webtransport === void 0) return { first: "websocket", headStartMs };
-    if (address.websocket === void 0) return { first: "webtransport", headStartMs };
-    return now < this.avoidedUntil(address, network) ? { first: "websocket", second: "webtransport", headStartMs } : { first: "webtransport", second: "websocket", headStartMs };
+    if (choice !== "auto") return { kinds: [choice], headStartMs };
+    const isAvoided = (kind) => now < this.avoidedUntil(address, kind, network);
+    const kinds = transportsOf(address).sort((one, other) => Number(isAvoided(one)) - Number(isAvoided(other)));
+    return { kinds, headStartMs };
   }
-  /** Until when WebTransport is not tried there; 0 when it may be. */
-  avoidedUntil(address, network) {
-    return this.#lost.get(key(address, network))?.avoidUntil ?? 0;
+  /** Until when a transport is not tried first there; 0 when it may be. */
+  avoidedUntil(address, kind, network) {
+    return this.#lost.get(key(address, kind, network))?.avoidUntil ?? 0;
   }
-  /** Remembers who won a race that both could have won. */
-  remember(address, plan, winner, network, now) {
-    if (plan.second === void 0) return;
-    if (winner === "webtransport") this.worked(address, network);
-    else if (plan.first === "webtransport") this.failed(address, network, now);
+  /** Remembers who won a race that others could have won. */
+  remember(address, { kinds }, winner, network, now) {
+    if (kinds.length === 1) return;
+    this.worked(address, winner, network);
+    const rank = (kind) => TRANSPORTS.indexOf(kind);
+    for (const kind of kinds.slice(0, kinds.indexOf(winner))) {
+      if (rank(kind) < rank(winner)) this.failed(address, kind, network, now);
+    }
   }
-  /** WebTransport works there. */
-  worked(address, network) {
-    if (this.#lost.delete(key(address, network))) this.#store();
+  /** A transport works there. */
+  worked(address, kind, network) {
+    if (this.#lost.delete(key(address, kind, network))) this.#store();
   }
-  /** WebTransport does not work there for now. */
-  failed(address, network, now) {
-    const name = key(address, network);
+  /** A transport does not work there for now. */
+  failed(address, kind, network, now) {
+    const name = key(address, kind, network);
     const before = this.#lost.get(name)?.avoidanceMs ?? 0;
     const avoidanceMs = Math.min(Math.max(before * 2, FIRST_AVOIDANCE_MS), LONGEST_AVOIDANCE_MS);
     if (this.#lost.size >= MAX_ENTRIES) this.#lost.clear();
@@ -2848,8 +2852,11 @@ var RaceMemory = class {
     }
   }
 };
-function key(address, network) {
-  return `${network} ${address.key}`;
+function transportsOf(address) {
+  return TRANSPORTS.filter((kind) => address[kind] !== void 0);
+}
+function key(address, kind, network) {
+  return `${kind} ${network} ${address.key}`;
 }
 function load(storage) {
   const lost2 = /* @__PURE__ */ new Map();
@@ -2964,21 +2971,22 @@ var Route = class {
       this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
       return { at: now, purpose: "prefer", address: better };
     }
-    return { at: this.#upAt(address, kind), purpose: "up", address, kind: "webtransport" };
+    return { at: this.#upAt(address, kind), purpose: "up", address, kind: transportsOf(address)[0] };
   }
-  /** When WebTransport is tried again there: UDP may have come back. */
+  /** When the best transport is tried again there: UDP may have come back. */
   #upAt(address, kind) {
-    if (this.#choice !== "auto" || address.webtransport === void 0) return Infinity;
+    if (this.#choice !== "auto") return Infinity;
     const network = this.#world.network();
-    if (kind === "webtransport") {
-      this.#memory.worked(address, network);
+    const [best] = transportsOf(address);
+    if (kind === best) {
+      this.#memory.worked(address, best, network);
       return Infinity;
     }
-    return Math.max(this.#memory.avoidedUntil(address, network), this.#world.now() + LEAST_STAY_MS);
+    return Math.max(this.#memory.avoidedUntil(address, best, network), this.#world.now() + LEAST_STAY_MS);
   }
-  /** WebTransport was tried, and does not work there yet. */
+  /** The best transport was tried, and does not work there yet. */
   upFailed(address) {
-    this.#memory.failed(address, this.#world.network(), this.#world.now());
+    this.#memory.failed(address, transportsOf(address)[0], this.#world.network(), this.#world.now());
   }
 };
 
@@ -3498,8 +3506,7 @@ async function dial(request, open, signal) {
     throw summary(error);
   }
 }
-async function race({ first, second, headStartMs }, timeoutMs, open, signal) {
-  const kinds = second === void 0 ? [first] : [first, second];
+async function race({ kinds, headStartMs = 0 }, timeoutMs, open, signal) {
   const attempts = kinds.map((kind) => (given) => open(kind, given));
   const pace = { headStartMs, staggerMs: 0, timeoutMs, lastChanceMs: LAST_CHANCE_MS };
   try {

@@ -1,4 +1,4 @@
-/** Opens transports: nodes one after the other, at each of them both transports with a head start for one. */
+/** Opens transports: nodes one after the other, at each of them its transports with a head start for one. */
 import type { Address } from './address.js';
 import type { Encoding } from './encoding.js';
 import { lost, messageOf, requestError, SkywaveError } from './errors.js';
@@ -10,7 +10,7 @@ import type { Transport, TransportKind } from './transport.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
 import { openWebTransport, type WebTransportConstructor } from './transport/webtransport.js';
 
-/** Once one transport has failed for certain, the other gets this long: the node is there, or gone. */
+/** Once one transport has failed for certain, the others get this long: the node is there, or gone. */
 const LAST_CHANCE_MS = 1_000;
 
 /** What transports are made of. */
@@ -62,12 +62,11 @@ export async function dial(request: DialRequest, open: OpenTransport, signal: Ab
 }
 
 async function race(
-  { first, second, headStartMs }: Plan,
+  { kinds, headStartMs = 0 }: Plan,
   timeoutMs: number,
   open: (kind: TransportKind, signal: AbortSignal) => Promise<Transport>,
   signal: AbortSignal,
 ): Promise<Transport> {
-  const kinds = second === undefined ? [first] : [first, second];
   const attempts = kinds.map((kind): Attempt<Transport> => (given) => open(kind, given));
   const pace = { headStartMs, staggerMs: 0, timeoutMs, lastChanceMs: LAST_CHANCE_MS };
   try {

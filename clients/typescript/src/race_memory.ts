@@ -1,6 +1,6 @@
 /** Which transport won where, so that the next session begins with it. */
 import type { Address } from './address.js';
-import type { TransportKind } from './transport.js';
+import { type TransportKind, TRANSPORTS } from './transport.js';
 
 /** Where the memory outlives the page: `localStorage` is one. */
 export interface MemoryStorage {
@@ -10,21 +10,21 @@ export interface MemoryStorage {
 
 /** What to try, in order, and by how much the first is ahead. */
 export interface Plan {
-  readonly first: TransportKind;
-  readonly second?: TransportKind;
-  readonly headStartMs: number;
+  /** At least one. */
+  readonly kinds: readonly TransportKind[];
+  readonly headStartMs?: number;
 }
 
-/** Which transport to use; `auto` is WebTransport where it works, WebSocket where it does not. */
+/** Which transport to use; `auto` is the best one that works: WebTransport, or else WebSocket. */
 export type TransportChoice = 'auto' | TransportKind;
 
 interface Remembered {
-  /** WebTransport is not tried first before this time, in milliseconds since 1970. */
+  /** It is not tried before others until this time, in milliseconds since 1970. */
   avoidUntil: number;
   avoidanceMs: number;
 }
 
-/** How long WebTransport is not tried first again after it lost; doubles with each further loss. */
+/** How long a transport is not tried first again after it lost; doubles with each further loss. */
 const FIRST_AVOIDANCE_MS = 30_000;
 const LONGEST_AVOIDANCE_MS = 3_600_000;
 const MAX_ENTRIES = 64;
@@ -41,35 +41,36 @@ export class RaceMemory {
 
   /** `network` names the network, as far as it can be told apart. */
   plan(address: Address, choice: TransportChoice, headStartMs: number, network: string, now: number): Plan {
-    if (choice !== 'auto') return { first: choice, headStartMs };
-    if (address.webtransport === undefined) return { first: 'websocket', headStartMs };
-    if (address.websocket === undefined) return { first: 'webtransport', headStartMs };
-    return now < this.avoidedUntil(address, network)
-      ? { first: 'websocket', second: 'webtransport', headStartMs }
-      : { first: 'webtransport', second: 'websocket', headStartMs };
+    if (choice !== 'auto') return { kinds: [choice], headStartMs };
+    const isAvoided = (kind: TransportKind): boolean => now < this.avoidedUntil(address, kind, network);
+    const kinds = transportsOf(address).sort((one, other) => Number(isAvoided(one)) - Number(isAvoided(other)));
+    return { kinds, headStartMs };
   }
 
-  /** Until when WebTransport is not tried there; 0 when it may be. */
-  avoidedUntil(address: Address, network: string): number {
-    return this.#lost.get(key(address, network))?.avoidUntil ?? 0;
+  /** Until when a transport is not tried first there; 0 when it may be. */
+  avoidedUntil(address: Address, kind: TransportKind, network: string): number {
+    return this.#lost.get(key(address, kind, network))?.avoidUntil ?? 0;
   }
 
-  /** Remembers who won a race that both could have won. */
-  remember(address: Address, plan: Plan, winner: TransportKind, network: string, now: number): void {
-    if (plan.second === undefined) return;
-    if (winner === 'webtransport') this.worked(address, network);
-    // It lost although it went first: stay away for longer than the last time.
-    else if (plan.first === 'webtransport') this.failed(address, network, now);
+  /** Remembers who won a race that others could have won. */
+  remember(address: Address, { kinds }: Plan, winner: TransportKind, network: string, now: number): void {
+    if (kinds.length === 1) return;
+    this.worked(address, winner, network);
+    const rank = (kind: TransportKind): number => TRANSPORTS.indexOf(kind);
+    for (const kind of kinds.slice(0, kinds.indexOf(winner))) {
+      // It lost although it is better and went first: stay away for longer than the last time.
+      if (rank(kind) < rank(winner)) this.failed(address, kind, network, now);
+    }
   }
 
-  /** WebTransport works there. */
-  worked(address: Address, network: string): void {
-    if (this.#lost.delete(key(address, network))) this.#store();
+  /** A transport works there. */
+  worked(address: Address, kind: TransportKind, network: string): void {
+    if (this.#lost.delete(key(address, kind, network))) this.#store();
   }
 
-  /** WebTransport does not work there for now. */
-  failed(address: Address, network: string, now: number): void {
-    const name = key(address, network);
+  /** A transport does not work there for now. */
+  failed(address: Address, kind: TransportKind, network: string, now: number): void {
+    const name = key(address, kind, network);
     const before = this.#lost.get(name)?.avoidanceMs ?? 0;
     const avoidanceMs = Math.min(Math.max(before * 2, FIRST_AVOIDANCE_MS), LONGEST_AVOIDANCE_MS);
     if (this.#lost.size >= MAX_ENTRIES) this.#lost.clear();
@@ -86,8 +87,14 @@ export class RaceMemory {
   }
 }
 
-function key(address: Address, network: string): string {
-  return `${network} ${address.key}`;
+/** By what a node can be reached, the best first. */
+export function transportsOf(address: Address): [TransportKind, ...TransportKind[]] {
+  // An address has at least one.
+  return TRANSPORTS.filter((kind) => address[kind] !== undefined) as [TransportKind, ...TransportKind[]];
+}
+
+function key(address: Address, kind: TransportKind, network: string): string {
+  return `${kind} ${network} ${address.key}`;
 }
 
 /** What was stored, as far as it can be understood. */

@@ -1,7 +1,9 @@
 /** What the session sees of a transport: frames in, frames out, one end. */
 import type { ClientFrame, ServerFrame } from './frames.js';
 
-export type TransportKind = 'webtransport' | 'websocket';
+/** By what a session's bytes may travel, the best first. Which of them a node has, its address says. */
+export const TRANSPORTS = ['webtransport', 'websocket'] as const;
+export type TransportKind = (typeof TRANSPORTS)[number];
 
 /** A channel's stream that does not say to which subscription it belongs: from an older node. */
 export const UNNAMED = -1;

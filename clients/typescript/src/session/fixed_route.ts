@@ -22,7 +22,7 @@ export class FixedRoute implements Router {
 
   targets(): Targets {
     if (this.isExhausted) this.beginRound();
-    return [{ address: this.#addresses[0], plan: { first: 'websocket', headStartMs: 0 } }];
+    return [{ address: this.#addresses[0], plan: { kinds: ['websocket'] } }];
   }
 
   failed(): void {

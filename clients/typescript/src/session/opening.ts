@@ -8,7 +8,7 @@ import type { Link } from './link.js';
 
 /**
  * Why a connection is opened: there is none; the node drains; the node knows of a better one; the application wants
- * another transport; WebTransport may work again.
+ * another transport; a better one may work again.
  */
 export type Purpose = 'connect' | 'drain' | 'prefer' | 'switch' | 'up';
 

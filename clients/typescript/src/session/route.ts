@@ -1,7 +1,7 @@
 /** Where to go: which nodes to try, in which order, over which transport first. */
 import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
-import { type MemoryStorage, RaceMemory, type TransportChoice } from '../race_memory.js';
+import { type MemoryStorage, RaceMemory, type TransportChoice, transportsOf } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
 import type { Due, Target, Targets } from './opening.js';
 import type { Router, Told } from './router.js';
@@ -12,7 +12,7 @@ export const STAGGER_MS = 200;
 const NAMED_HEAD_START_MS = 1_000;
 /** The longest time that a node may keep a client away, in case it says something absurd. */
 const LONGEST_REST_MS = 3_600_000;
-/** The least time on WebSocket before WebTransport is tried again. */
+/** The least time on a transport before a better one is tried again. */
 const LEAST_STAY_MS = 5_000;
 /** The least time between two moves to a node that another one prefers. */
 const PREFERENCE_INTERVAL_MS = 60_000;
@@ -20,7 +20,7 @@ const PREFERENCE_INTERVAL_MS = 60_000;
 export interface RouteOptions {
   readonly addresses: readonly [Address, ...Address[]];
   readonly transport: TransportChoice;
-  /** By how much WebTransport is ahead of WebSocket. */
+  /** By how much the best transport is ahead of the others. */
   readonly headStartMs: number;
   readonly storage?: MemoryStorage | undefined;
 }
@@ -143,22 +143,23 @@ export class Route implements Router {
       this.#preferAgainAt = now + PREFERENCE_INTERVAL_MS;
       return { at: now, purpose: 'prefer', address: better };
     }
-    return { at: this.#upAt(address, kind), purpose: 'up', address, kind: 'webtransport' };
+    return { at: this.#upAt(address, kind), purpose: 'up', address, kind: transportsOf(address)[0] };
   }
 
-  /** When WebTransport is tried again there: UDP may have come back. */
+  /** When the best transport is tried again there: UDP may have come back. */
   #upAt(address: Address, kind: TransportKind): number {
-    if (this.#choice !== 'auto' || address.webtransport === undefined) return Infinity;
+    if (this.#choice !== 'auto') return Infinity;
     const network = this.#world.network();
-    if (kind === 'webtransport') {
-      this.#memory.worked(address, network);
+    const [best] = transportsOf(address);
+    if (kind === best) {
+      this.#memory.worked(address, best, network);
       return Infinity;
     }
-    return Math.max(this.#memory.avoidedUntil(address, network), this.#world.now() + LEAST_STAY_MS);
+    return Math.max(this.#memory.avoidedUntil(address, best, network), this.#world.now() + LEAST_STAY_MS);
   }
 
-  /** WebTransport was tried, and does not work there yet. */
+  /** The best transport was tried, and does not work there yet. */
   upFailed(address: Address): void {
-    this.#memory.failed(address, this.#world.network(), this.#world.now());
+    this.#memory.failed(address, transportsOf(address)[0], this.#world.network(), this.#world.now());
   }
 }

@@ -38,9 +38,9 @@ export interface Router {
   trusted?(url: string | undefined): Address | undefined;
   /**
    * Where the session goes next, while it stands: to a node that suits the user better, if the one at `address` has just
-   * named one, or back to WebTransport in place of `kind`.
+   * named one, or back to the best transport in place of `kind`.
    */
   next?(address: Address, kind: TransportKind, preferUrl?: string): Due;
-  /** WebTransport was tried, and does not work there yet. */
+  /** The best transport was tried, and does not work there yet. */
   upFailed?(address: Address): void;
 }

@@ -305,7 +305,7 @@ describe('the choice of a transport', () => {
     const world = new World();
     world.session.connect();
     const [target] = world.dialing.request.targets;
-    assert.deepEqual(target.plan, { first: 'webtransport', second: 'websocket', headStartMs: 250 });
+    assert.deepEqual(target.plan, { kinds: ['webtransport', 'websocket'], headStartMs: 250 });
   });
 
   it('remembers that WebTransport lost, for each network', () => {
@@ -322,7 +322,7 @@ describe('the choice of a transport', () => {
       const next = new World({ storage });
       next.networkName = network;
       next.session.connect();
-      return next.dialing.request.targets[0].plan.first;
+      return next.dialing.request.targets[0].plan.kinds[0];
     };
     assert.equal(planIn('office'), 'websocket');
     assert.equal(planIn('home'), 'webtransport');
@@ -331,10 +331,10 @@ describe('the choice of a transport', () => {
   it('does not avoid WebTransport for years because a clock was ahead when it lost', () => {
     const now = Date.now();
     const address = parseAddress('https://a.example');
-    const kept = JSON.stringify([[` ${address.key}`, { avoidUntil: now + 1e11, avoidanceMs: 30_000 }]]);
+    const kept = JSON.stringify([[`webtransport  ${address.key}`, { avoidUntil: now + 1e11, avoidanceMs: 30_000 }]]);
     const memory = new RaceMemory({ getItem: () => kept, setItem: () => undefined });
-    assert.equal(memory.plan(address, 'auto', 500, '', now).first, 'websocket');
-    assert.equal(memory.plan(address, 'auto', 500, '', now + 31_000).first, 'webtransport');
+    assert.equal(memory.plan(address, 'auto', 500, '', now).kinds[0], 'websocket');
+    assert.equal(memory.plan(address, 'auto', 500, '', now + 31_000).kinds[0], 'webtransport');
   });
 
   it('goes up to WebTransport when UDP comes back, and stays away longer after each failure', () => {
@@ -343,7 +343,7 @@ describe('the choice of a transport', () => {
     world.pass(29_999);
     assert.equal(world.dials.length, 1);
     world.pass(1);
-    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'webtransport', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { kinds: ['webtransport'], headStartMs: 250 });
     world.fails(lost('UDP is blocked'));
     world.pass(59_999);
     assert.equal(world.dials.length, 2);
@@ -358,7 +358,7 @@ describe('the choice of a transport', () => {
     const node = world.connected({}, 'websocket');
     networkChanged(world.session, { kind: 'wifi' }, true);
     world.pass(0);
-    assert.equal(world.dialing.request.targets[0].plan.first, 'webtransport');
+    assert.equal(world.dialing.request.targets[0].plan.kinds[0], 'webtransport');
     assert.ok(!node.isClosed);
   });
 
@@ -373,11 +373,11 @@ describe('the choice of a transport', () => {
     assert.equal(world.dials.length, 2, 'it is left alone');
     node.breaks();
     world.pass(1_000);
-    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'websocket', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { kinds: ['websocket'], headStartMs: 250 });
     world.opens('websocket').welcomes({ heartbeat });
     world.switchTo('auto', assert.ifError);
     const { targets } = world.dialing.request;
-    assert.deepEqual(targets.map(({ plan }) => plan.first), ['webtransport']);
+    assert.deepEqual(targets.map(({ plan }) => plan.kinds[0]), ['webtransport']);
   });
 
   it('is what it was after a switch that failed', () => {
@@ -387,13 +387,13 @@ describe('the choice of a transport', () => {
     world.fails();
     node.breaks();
     world.pass(1_000);
-    assert.ok(world.dialing.request.targets[0].plan.second);
+    assert.equal(world.dialing.request.targets[0].plan.kinds.length, 2);
   });
 
   it('is left to the application that wants one', () => {
     const world = new World({ transport: 'websocket' });
     world.session.connect();
-    assert.deepEqual(world.dialing.request.targets[0].plan, { first: 'websocket', headStartMs: 250 });
+    assert.deepEqual(world.dialing.request.targets[0].plan, { kinds: ['websocket'], headStartMs: 250 });
     world.opens('websocket').welcomes();
     world.pass(20_000);
     assert.equal(world.dials.length, 1);
