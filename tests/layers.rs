@@ -93,3 +93,23 @@ fn names_are_found_in_groups_of_groups() {
     assert_eq!(found, BTreeSet::from(["broker", "hub"].map(str::to_owned)));
     assert_eq!(names("node::Node;"), BTreeSet::from(["node".to_owned()]));
 }
+
+/// What only a transport knows of: its own name, and what it is made of.
+const OF_TRANSPORTS: [&str; 6] =
+    ["websocket", "webtransport", "tungstenite", "quinn", "hyper", "tokio_rustls"];
+
+#[test]
+fn whoever_is_not_a_transport_knows_of_none() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    for path in sources(&root) {
+        let module = path.strip_prefix(&root).unwrap().with_extension("");
+        let is_below = ["hub", "broadcast", "session", "cluster", "registry"]
+            .iter()
+            .any(|name| module.starts_with(name));
+        let text = fs::read_to_string(&path).unwrap().to_lowercase();
+        let named = OF_TRANSPORTS.iter().filter(|name| is_below && text.contains(*name));
+        wrong.extend(named.map(|name| format!("{} names {name}", module.display())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

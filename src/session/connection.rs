@@ -37,10 +37,15 @@ pub trait Connection: Send {
     fn form(&self) -> &'static Form;
     fn address(&self) -> SocketAddr;
     /// The path's round-trip time, where the transport measures it.
-    fn rtt(&self) -> Option<Duration>;
+    fn rtt(&self) -> Option<Duration> {
+        None
+    }
 
     /// After how long the peer itself gives the transport up when nothing comes, where it says so.
-    fn idle_timeout(&self) -> Option<Duration>;
+    fn idle_timeout(&self) -> Option<Duration> {
+        None
+    }
+
     /// When something was last written that the transport delivers reliably.
     fn last_sent(&self) -> Option<Instant>;
     /// When the transport last took more after it had been full: then the peer reads, slowly.

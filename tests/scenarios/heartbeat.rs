@@ -106,13 +106,13 @@ async fn traffic_in_both_directions_needs_no_pings(way: Way) {
         tokio::time::sleep(interval / 25).await;
         number += 1;
     }
-    assert_eq!(world.metrics().pings.with_label_values(&[way.kind().name()]).get(), 0);
+    assert_eq!(world.metrics().pings.with_label_values(&[way.transport()]).get(), 0);
 }
 
 async fn a_client_answers_pings_by_itself(way: Way) {
     let world = World::with(way, &FAST).await;
     let client = world.client().await;
-    let pings = || world.metrics().pings.with_label_values(&[way.kind().name()]).get();
+    let pings = || world.metrics().pings.with_label_values(&[way.transport()]).get();
     eventually("it is pinged ten times", async || pings() >= 10).await;
     assert_eq!(client.connected().unwrap().connects, 1);
 }
@@ -158,6 +158,6 @@ async fn where_someone_looks_the_client_is_soon_told_to_wait_twelve_seconds_at_m
 async fn round_trip_times_show_in_the_metrics(way: Way) {
     let world = World::with(way, &FAST).await;
     let _client = world.client().await;
-    let samples = || world.metrics().session_rtt.with_label_values(&[way.kind().name()]).get_sample_count();
+    let samples = || world.metrics().session_rtt.with_label_values(&[way.transport()]).get_sample_count();
     eventually("there are samples", async || samples() >= 2).await;
 }

@@ -244,7 +244,7 @@ async fn the_node_counts_its_sessions_and_subscriptions(way: Way) {
     let world = World::new(way).await;
     let counted = || {
         let metrics = world.metrics();
-        let sessions = metrics.sessions.with_label_values(&[way.kind().name()]).get();
+        let sessions = metrics.sessions.with_label_values(&[way.transport()]).get();
         (sessions, metrics.subscriptions.get())
     };
     let client = world.client().await;

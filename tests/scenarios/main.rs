@@ -1,4 +1,5 @@
-//! The node seen from outside: each scenario over WebTransport, and over WebSocket in both encodings and on HTTP/2.
+//! The node seen from outside: each scenario over WebTransport, over WebSocket in both encodings and on HTTP/2, and over a
+//! transport that the node knows nothing of.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
@@ -13,6 +14,7 @@ mod heartbeat;
 mod history;
 mod limits;
 mod peer;
+mod pipe;
 mod presence;
 mod resume;
 mod sessions;

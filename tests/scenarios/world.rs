@@ -1,5 +1,6 @@
 //! A node on free ports, and clients of it over each transport.
 
+use crate::pipe;
 use serde::Serialize;
 use skywave::{
     auth::mint::{Claims, Minter},
@@ -27,6 +28,8 @@ pub enum Way {
     WebSocketJson,
     WebSocketMessagePack,
     WebSocketHttp2,
+    /// By a transport that is no part of the node, which clients reach by WebSocket.
+    Pipe,
 }
 
 impl Way {
@@ -34,6 +37,14 @@ impl Way {
         match self {
             Self::WebTransport => TransportKind::WebTransport,
             _ => TransportKind::WebSocket,
+        }
+    }
+
+    /// The name of the transport in metrics.
+    pub fn transport(self) -> &'static str {
+        match self {
+            Self::Pipe => pipe::NAME,
+            _ => self.kind().name(),
         }
     }
 
@@ -67,6 +78,10 @@ macro_rules! on_every_transport {
             async fn websocket_http2() {
                 super::$scenario(Way::WebSocketHttp2).await;
             }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn pipe() {
+                super::$scenario(Way::Pipe).await;
+            }
         })+
     };
 }
@@ -74,6 +89,7 @@ macro_rules! on_every_transport {
 pub struct World {
     pub server: Server,
     pub way: Way,
+    pipes: Option<pipe::Entrance>,
 }
 
 impl World {
@@ -84,15 +100,18 @@ impl World {
 
     /// A node with the development defaults and some keys set, as by environment: `LIMITS__SESSIONS`.
     pub async fn with(way: Way, settings: &[(&str, &str)]) -> Self {
-        let config = config(settings);
+        Self::of(way, config(settings)).await
+    }
+
+    async fn of(way: Way, config: Config) -> Self {
         let server = Server::start(config).await.unwrap();
-        Self { server, way }
+        let pipes = (way == Way::Pipe).then(|| pipe::Entrance::open(server.node()));
+        Self { server, way, pipes }
     }
 
     /// A node that is not one for development.
     pub async fn in_production(way: Way) -> Self {
-        let config = Config { dev: false, ..config(&[]) };
-        Self { server: Server::start(config).await.unwrap(), way }
+        Self::of(way, Config { dev: false, ..config(&[]) }).await
     }
 
     /// A node that lets in whom a token proves, to do what the token or `settings` allow.
@@ -110,7 +129,10 @@ impl World {
     }
 
     pub fn url(&self) -> String {
-        node::url(&self.server)
+        match &self.pipes {
+            Some(pipes) => pipes.url(),
+            None => node::url(&self.server),
+        }
     }
 
     pub fn options(&self) -> ClientOptions {

@@ -187,14 +187,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         self.address
     }
 
-    fn rtt(&self) -> Option<Duration> {
-        None
-    }
-
-    fn idle_timeout(&self) -> Option<Duration> {
-        None
-    }
-
     fn last_sent(&self) -> Option<Instant> {
         self.last_sent
     }
