@@ -37,7 +37,7 @@ export function earlier(one: Position, other: Position, now: Position): Position
   let both: Position = {};
   for (const [origin, point] of Object.entries(one)) {
     const known = pointOf(other, origin);
-    if (known === undefined) continue;
+    if (!known) continue;
     const isEarlier = known.epoch === point.epoch ? point.offset < known.offset : known.epoch === pointOf(now, origin)?.epoch;
     both = { ...both, [origin]: isEarlier ? point : known };
   }

@@ -292,7 +292,7 @@ export class Session implements TrafficHost {
     this.#resume = connected.resume;
     // What one user published or asked for is not done in the name of another.
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.failAll(requestError('unauthenticated', 'another user is here'), this.#former);
+      this.traffic.failAll(requestError('unauthenticated', 'another user'), this.#former);
     }
     this.#user = connected.user;
     this.#former = undefined;
@@ -467,7 +467,7 @@ export class Session implements TrafficHost {
     this.#tokens.stop();
     const { due } = this;
     this.due = undefined;
-    if (due?.address !== undefined && due.purpose !== 'up') this.route.sendOn?.(due.address);
+    if (due?.address && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
     // By a later attempt of this client, which is on its way or was given up.
     const isOwnDoing = code === REPLACED && link.attempt < this.#attempts;
@@ -476,10 +476,11 @@ export class Session implements TrafficHost {
       this.refused(error);
       return;
     }
-    if (this.opening) {
+    if (this.opening && !this.route.isSpare?.(this.opening)) {
       this.#setState('connecting', error);
       return;
     }
+    this.#cancelOpening(error);
     this.route.beginRound();
     // These say that nothing is wrong.
     this.#comeBack(error, this.#pace(link, code === ROTATE || code === TOKEN_EXPIRED, error));
@@ -536,7 +537,7 @@ export class Session implements TrafficHost {
   }
 
   #setState(state: State, error?: SkywaveError, retryAt?: number): void {
-    if (this.state === state && error === undefined && state !== 'connected') return;
+    if (this.state === state && !error && state !== 'connected') return;
     this.state = state;
     if (state !== 'connected') this.connection = undefined;
     this.#io.stateChanged(state, error, retryAt);

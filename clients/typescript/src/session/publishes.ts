@@ -106,7 +106,7 @@ export class Publishes {
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold = this.#holds.get(publish.channel);
-      if (hold !== undefined) hold.tried = number;
+      if (hold) hold.tried = number;
       waiting.sentOn = connection;
       if (waiting.sentAt === undefined) publish.sent?.(now);
       waiting.sentAt ??= now;
@@ -118,7 +118,7 @@ export class Publishes {
   /** When one may go out on `connection`, as far as its channel is concerned. */
   #readyAt(number: number, { publish, sentOn }: Waiting, connection: Link | undefined): number {
     const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
-    return connection === undefined || sentOn === connection || tried !== number ? Infinity : until;
+    return !connection || sentOn === connection || tried !== number ? Infinity : until;
   }
 
   answer(number: number, published: Published): void {
@@ -132,7 +132,7 @@ export class Publishes {
   #remove(number: number): Publish | undefined {
     const publish = this.#waiting.get(number)?.publish;
     this.#waiting.delete(number);
-    if (publish !== undefined && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
+    if (publish && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
     return publish;
   }
 

@@ -92,7 +92,7 @@ export class Requests {
   /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
   replied(id = 0, now: number): Request | undefined {
     const pending = this.#take(id);
-    if (pending !== undefined) this.trips.replied(pending.sentAt, now);
+    if (pending) this.trips.replied(pending.sentAt, now);
     return pending;
   }
 

@@ -3,7 +3,7 @@ import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
 import { type MemoryStorage, RaceMemory, type TransportChoice, transportsOf } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Due, Target, Targets } from './opening.js';
+import type { Due, Opening, Target, Targets } from './opening.js';
 import type { Router, Told } from './router.js';
 
 /** The time between the begins of attempts at two nodes. */
@@ -144,6 +144,11 @@ export class Route implements Router {
       return { at: now, purpose: 'prefer', address: better };
     }
     return { at: this.#upAt(address, kind), purpose: 'up', address, kind: transportsOf(address)[0] };
+  }
+
+  /** Beside a connection it may take as long as it likes; where there is none, all are tried. */
+  isSpare({ purpose, link }: Opening): boolean {
+    return link === undefined && (purpose === 'up' || purpose === 'prefer');
   }
 
   /** When the best transport is tried again there: UDP may have come back. */

@@ -2,7 +2,7 @@
 import type { Address } from '../address.js';
 import type { TransportChoice } from '../race_memory.js';
 import type { TransportKind } from '../transport.js';
-import type { Due, Target, Targets } from './opening.js';
+import type { Due, Opening, Target, Targets } from './opening.js';
 
 /** What a node has said of when to come back. */
 export interface Told {
@@ -41,6 +41,8 @@ export interface Router {
    * named one, or back to the best transport in place of `kind`.
    */
   next?(address: Address, kind: TransportKind, preferUrl?: string): Due;
+  /** Whether an attempt, at one place alone that it has named, is given up with the connection beside which it was begun. */
+  isSpare?(opening: Opening): boolean;
   /** The best transport was tried, and does not work there yet. */
   upFailed?(address: Address): void;
 }

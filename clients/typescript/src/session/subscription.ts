@@ -80,7 +80,7 @@ export class Subscription {
 
   #publication(publication: WirePublication): Obstacle | undefined {
     const { origin, epoch, offset, key } = publication;
-    if (this.position === undefined) return 'out_of_order';
+    if (!this.position) return 'out_of_order';
     if (isPast(this.position, publication)) return undefined;
     if (!isNext(this.position, publication)) return 'out_of_order';
     this.position = moved(this.position, publication);

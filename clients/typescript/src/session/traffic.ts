@@ -98,7 +98,7 @@ export class Traffic {
   #deliver(channel: string, frame: ServerFrame): void {
     const obstacle = this.#subscriptions.get(channel)?.deliver(frame);
     if (obstacle === 'full') this.#pause(channel, Infinity);
-    else if (obstacle !== undefined) this.#refused(channel, requestError('unavailable', 'a publication is missing'));
+    else if (obstacle) this.#refused(channel, requestError('unavailable', obstacle));
   }
 
   #confirmed(link: Link, body: ServerFrames['subscribed']): void {
@@ -115,7 +115,7 @@ export class Traffic {
     const phase = link.phases.get(channel);
     if (id === undefined) {
       // The node's own doing; of a subscription that is being left it says nothing about the next.
-      if (phase?.leaving !== undefined) return;
+      if (phase?.leaving) return;
       link.phases.delete(channel);
       // On a connection that retires it says nothing about the new one.
       if (link === this.#host.live) this.#refused(channel, new RequestError(code, reason, `unsubscribed: ${reason}`, isTransient(code)));
@@ -219,7 +219,7 @@ export class Traffic {
   /** The node did not take the last `subscribe`. */
   #notSubscribed(link: Link, channel: string, phase: Phase, error: RequestError): void {
     const isUnknown = error.code === ALREADY_SUBSCRIBED;
-    if (phase.leaving !== undefined) phase.end();
+    if (phase.leaving) phase.end();
     // From where it stands nobody knows: it is left first, if that is not being tried already.
     else if (isUnknown) this.#leave(channel);
     else link.phases.delete(channel);

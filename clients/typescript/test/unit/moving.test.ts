@@ -362,6 +362,20 @@ describe('the choice of a transport', () => {
     assert.ok(!node.isClosed);
   });
 
+  it('holds nobody up who loses the connection while WebTransport is tried in vain', () => {
+    const world = new World();
+    world.chance = 0;
+    const node = world.connected({}, 'websocket');
+    networkChanged(world.session, { kind: 'wifi' }, true);
+    world.pass(2_000);
+    assert.ok(node.isClosed);
+    world.pass(0);
+    assert.deepEqual(world.dialing.request.targets.map(({ plan }) => plan.kinds), [['websocket', 'webtransport']]);
+    world.opens('websocket').welcomes();
+    assert.equal(world.session.state, 'connected');
+    assert.equal(world.dials.length, 3);
+  });
+
   it('stays what the application has switched to, until it chooses again', () => {
     const world = new World();
     const heartbeat = { interval_ms: 3_600_000, timeout_ms: 1_000 };
