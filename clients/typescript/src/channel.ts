@@ -368,7 +368,10 @@ export class Channel<Message = unknown, Event = unknown> {
   #publication(wire: WirePublication, isRepeated: boolean): void {
     // Not where it is there for a reader that has gone back.
     const isNew = !this.#isPast(this.#heard, wire);
-    if (isNew) this.#heard = moved(this.#heard, wire);
+    if (isNew) {
+      this.#enter(wire.origin, wire.epoch, wire.offset - 1);
+      this.#heard = moved(this.#heard, wire);
+    }
     const isHidden = isRepeated || (this.#options.echo === false && this.#ownKeys.has(wire.key ?? ''));
     const publication = isHidden ? undefined : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
@@ -392,13 +395,13 @@ export class Channel<Message = unknown, Event = unknown> {
     for (const reading of this.#readings) reading.filled ??= position;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit('subscribed', this.#subscribed);
-    // Somebody has named where to begin, in an epoch that the others have not heard of.
-    for (const [origin, point] of Object.entries(recovered ? position : {})) {
-      if ((pointOf(this.#heard, origin) ?? point).epoch !== point.epoch) {
-        this.#reader.gap({ channel: this.name, origin, ...point, reason: 'epoch_changed' });
-      }
-    }
+    for (const [origin, { epoch, offset }] of Object.entries(recovered ? position : {})) this.#enter(origin, epoch, offset);
     if (presence) this.#found(presence);
+  }
+
+  /** Where somebody has named where to begin, the others may not have heard of an epoch. */
+  #enter(origin: string, epoch: string, offset: number): void {
+    if ((pointOf(this.#heard, origin)?.epoch ?? epoch) !== epoch) this.#reader.gap({ channel: this.name, origin, epoch, offset, reason: 'epoch_changed' });
   }
 
   /** `told`: how many were named. */
@@ -513,7 +516,7 @@ function checkPage(count: number, after?: Position, before = ''): void {
 
 /** @throws RequestError for what is no position. */
 function checkPosition(position: Position | undefined): void {
-  check(position === undefined || isPosition(position), 'a position maps origins to points');
+  check(position === undefined || isPosition(position), 'not a position');
 }
 
 /** @throws RequestError for what is no channel's name. */

@@ -156,6 +156,25 @@ describe('a subscription that begins again', () => {
     assert.deepEqual(told.slice(3), [['f', 4]]);
   });
 
+  it('tells listeners of a gap where an epoch has ended in a region of which a slow iteration has seen nothing', async () => {
+    const stage = connected({ queue: 2 });
+    const { channel, node } = stage;
+    const told: unknown[] = [];
+    channel.on('publication', ({ origin, epoch, offset }) => told.push([origin, epoch, offset]));
+    channel.on('gap', ({ origin, epoch, offset, reason }) => told.push([origin, epoch, offset, reason]));
+    const slow = channel.publications();
+    await settled();
+    confirm(stage);
+    node.says(publication(1), publication(2), publication(3), publication(1, { origin: 'us' }));
+    await slow.next();
+    const { id, position } = node.last('subscribe');
+    assert.deepEqual(position, { eu: { epoch: 'e', offset: 2 } });
+    // What followed in the epoch that is over is lost.
+    node.says(['unsubscribed', { id: node.last('unsubscribe').id, channel: 'chat:1' }]);
+    node.says(['subscribed', { id, channel: 'chat:1', position, recovered: true }], publication(3), publication(1, { origin: 'us', epoch: 'f' }));
+    assert.deepEqual(told.slice(3), [['us', 'e', 1], ['us', 'f', 0, 'epoch_changed'], ['us', 'f', 1]]);
+  });
+
   it('takes nothing from listeners for an iteration that begins later, once one that had gone back has left', async () => {
     const stage = connected({ queue: 2 });
     const { channel, node } = stage;
