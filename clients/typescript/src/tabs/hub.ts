@@ -4,6 +4,7 @@ import { type RequestError, requestError, SkywaveError } from '../errors.js';
 import type { ClientFrame, ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { type Outgoing, randomKey } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
+import { earlier, type Position } from '../position.js';
 import type { Connection, State } from '../session/state.js';
 import type { TransportChoice } from '../race_memory.js';
 import { hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
@@ -246,7 +247,7 @@ export class Hub {
   #subscribe(tab: string, id: number | undefined, name: string, { position, history, presence }: SubscribeOptions): void {
     const options = { ...(position ? { position } : {}), ...(history ? { history } : {}), ...(presence ? { presence } : {}) };
     const shared = this.#channels.get(name) ?? this.#share(name, options);
-    if (presence === true && !shared.asked.presence) this.#subscribeAnew(shared);
+    if (presence === true && !shared.asked.presence) this.#subscribeAnew(shared, { ...shared.asked, presence: true });
     shared.add(tab, id, options, (frame) => {
       this.#tell(tab, frame);
     });
@@ -257,6 +258,14 @@ export class Hub {
     const shared = new SharedChannel(name, options, {
       read: (limit, from) => outgoing.ask('history', { channel: name, limit, ...from }, {}),
       positionNow: () => outgoing.traffic.positionOf(name),
+      goBack: (position) => {
+        const now = outgoing.traffic.positionOf(name) ?? {};
+        const both = earlier(position, now, now);
+        // None at all would be the beginning of everything, which is history.
+        const isAny = Object.keys(both).length > 0;
+        if (isAny) this.#subscribeAnew(shared, shared.asked, both);
+        return isAny;
+      },
       over: () => {
         this.#channels.delete(name);
         outgoing.traffic.unsubscribe(name);
@@ -267,14 +276,14 @@ export class Hub {
     return shared;
   }
 
-  /** With presence, from where the subscription stands: before its confirmation, from where it was to begin. */
-  #subscribeAnew(shared: SharedChannel): void {
-    const { name, asked } = shared;
+  /** Asks otherwise, or from an earlier position than where the subscription stands: before its confirmation, from where it was to begin. */
+  #subscribeAnew(shared: SharedChannel, asked: SubscribeOptions, back?: Position): void {
+    const { name } = shared;
     const { outgoing } = this.#upstream;
-    const position = outgoing.traffic.positionOf(name);
+    const position = back ?? outgoing.traffic.positionOf(name);
     outgoing.traffic.unsubscribe(name);
-    shared.beginAnew({ ...asked, presence: true });
-    outgoing.traffic.subscribe(name, { ...shared.asked, ...(position === undefined ? {} : { position }) }, shared);
+    shared.beginAnew(asked);
+    outgoing.traffic.subscribe(name, { ...asked, ...(position === undefined ? {} : { position }) }, shared);
   }
 
   #unsubscribe(tab: string, { id, channel }: ClientFrames['unsubscribe']): void {

@@ -2,7 +2,7 @@
 import { ErrorCode } from '../codes.js';
 import { type RequestError, requestError } from '../errors.js';
 import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublication } from '../frames.js';
-import { isNext, isPast, moved, pointOf, type Position } from '../position.js';
+import { isNext, isPast, moved, type Point, pointOf, type Position } from '../position.js';
 import type { ChannelReader } from '../session/subscription.js';
 
 /** What a tab is told. */
@@ -16,6 +16,8 @@ export interface ChannelSource {
   read(limit: number, from: { after?: Position; before?: string }): Promise<Page>;
   /** Where the one subscription stands. */
   positionNow(): Position | undefined;
+  /** Makes the one subscription anew from before this position, which some of the others are ahead of; answers whether it can. */
+  goBack(position: Position): boolean;
   /** The one subscription is over, or nobody needs it any more. */
   over(): void;
 }
@@ -24,8 +26,8 @@ interface Subscriber {
   readonly id: number | undefined;
   readonly options: SubscribeOptions;
   readonly tell: Tell;
-  /** Whether the one subscription begins where this one wants to: the node itself fills in what it missed. */
-  readonly isFirst: boolean;
+  /** Whether the one subscription begins where this one wants to, or before: the node itself fills in what it missed. */
+  isFirst: boolean;
   hasBegun: boolean;
   /** What comes while its beginning is being read; absent once it is up to date. */
   held: ServerFrame[] | undefined;
@@ -42,6 +44,8 @@ interface Beginning {
 /** How many publications are read for a tab that comes later, at once and in all: as many as a node would replay. */
 const PAGE = 1_000;
 const MOST_READ = 10_000;
+/** So much of what the one subscription has brought is kept: when another tab holds the connection, all the others come then. */
+const MOST_BROUGHT = 64;
 /** The most frames that wait for one tab. */
 const MAX_HELD = 8_192;
 
@@ -51,7 +55,14 @@ export class SharedChannel implements ChannelReader {
   readonly #subscribers = new Map<string, Subscriber>();
   /** How the one subscription was asked for. */
   #asked: SubscribeOptions;
+  /** What the first tab wanted: there the one subscription begins, unless it is made anew. */
+  #start: SubscribeOptions | undefined;
   #confirmed: ServerFrames['subscribed'] | undefined;
+  /** Where the one subscription stood, and all that it has brought since, as long as that is little. */
+  #from: Position | undefined;
+  #brought: WirePublication[] = [];
+  /** What is known of who is there while the subscription is made anew. */
+  #former: ServerFrames['subscribed'] | undefined;
   /** The node has said that a gap is to come: until then the one subscription may stand in an epoch that is over. */
   #isGapDue = false;
 
@@ -68,12 +79,21 @@ export class SharedChannel implements ChannelReader {
   /** The subscription is made anew: who comes now waits for its confirmation. */
   beginAnew(asked: SubscribeOptions): void {
     this.#asked = asked;
+    this.#start = undefined;
+    this.#former = this.#confirmed ?? this.#former;
     this.#confirmed = undefined;
+    this.#forgetBrought();
+  }
+
+  #forgetBrought(): void {
+    this.#from = undefined;
+    this.#brought = [];
   }
 
   /** Adds a tab, or one that begins anew. */
   add(tab: string, id: number | undefined, options: SubscribeOptions, tell: Tell): void {
-    const isFirst = this.#subscribers.size === 0;
+    if (this.#subscribers.size === 0) this.#start = options;
+    const isFirst = this.#confirmed === undefined && this.#start !== undefined && isAlike(options, this.#start);
     const subscriber: Subscriber = { id, options, tell, isFirst, hasBegun: false, held: [] };
     this.#subscribers.set(tab, subscriber);
     // Before the first confirmation, that one is for all who wait.
@@ -102,8 +122,8 @@ export class SharedChannel implements ChannelReader {
     const start = (subscriber.isFirst ? this.#confirmed?.position : this.#source.positionNow()) ?? {};
     let missed: WirePublication[] = [];
     try {
-      if (!subscriber.isFirst && after !== undefined) missed = await this.#readAfter(after);
-      else if (!subscriber.isFirst && history !== undefined) missed = await this.#readLast(history);
+      if (!subscriber.isFirst && after !== undefined) missed = this.#broughtAfter(after) ?? (await this.#readAfter(after));
+      else if (!subscriber.isFirst && history !== undefined) missed = this.#lastBrought(history) ?? (await this.#readLast(history));
     } catch (error) {
       const { code, transient } = error as RequestError;
       // Bad is a cursor of the region that it was read from before: where the connection is now, it begins anew.
@@ -111,6 +131,7 @@ export class SharedChannel implements ChannelReader {
         this.#turnAway(tab, subscriber);
         return;
       }
+      if (code === ErrorCode.forbidden && after !== undefined && this.#goBack(tab, subscriber, after)) return;
       // The node does not let it be read: what the tab misses of it is told as a gap.
     }
     // Gone meanwhile, or come anew.
@@ -128,6 +149,22 @@ export class SharedChannel implements ChannelReader {
     subscriber.held = undefined;
     this.#confirm(subscriber, beginning);
     for (const frame of beginning.frames) subscriber.tell(frame);
+  }
+
+  /** Who may not read what was may all the same follow from where it is: the others pass over what they have. */
+  #goBack(tab: string, subscriber: Subscriber, position: Position): boolean {
+    if (this.#subscribers.get(tab) !== subscriber || !this.#source.goBack(position)) return false;
+    Object.assign(subscriber, { isFirst: true, hasBegun: false, held: [] });
+    return true;
+  }
+
+  /** What leads from there to where the one subscription stands, if that is at hand: a node bounds how much is asked of it. */
+  #broughtAfter(after: Position): WirePublication[] | undefined {
+    return this.#from && lacks(after, this.#from).length === 0 ? [...this.#brought] : undefined;
+  }
+
+  #lastBrought(count: number): WirePublication[] | undefined {
+    return this.#brought.length >= count ? this.#brought.slice(-count) : undefined;
   }
 
   async #readAfter(after: Position): Promise<WirePublication[]> {
@@ -177,11 +214,7 @@ export class SharedChannel implements ChannelReader {
       }
       beginning.frames.push(frame);
     }
-    for (const [origin, { epoch, offset }] of Object.entries(end)) {
-      const point = pointOf(at, origin);
-      const isThere = point === undefined ? offset === 0 : point.epoch === epoch && point.offset >= offset;
-      if (!isThere) miss(origin, epoch, offset);
-    }
+    for (const [origin, { epoch, offset }] of lacks(at, end)) miss(origin, epoch, offset);
     return beginning;
   }
 
@@ -223,8 +256,10 @@ export class SharedChannel implements ChannelReader {
   }
 
   subscribed(body: ServerFrames['subscribed']): void {
-    const known = this.#confirmed?.presence?.members;
+    const known = (this.#confirmed ?? this.#former)?.presence?.members;
     this.#confirmed = body;
+    this.#former = undefined;
+    this.#from ??= this.#source.positionNow();
     if (known !== undefined && body.presence !== undefined) this.#compare(known, body.presence);
     this.#isGapDue = body.recovered === false;
     this.#beginAll();
@@ -241,6 +276,7 @@ export class SharedChannel implements ChannelReader {
 
   /** Repeated or not: each tab knows by itself what it has heard, and has to get past it. */
   publication(publication: WirePublication): void {
+    if (this.#from && this.#brought.push(publication) > MOST_BROUGHT) this.#forgetBrought();
     this.#tell(['publication', publication]);
   }
 
@@ -250,6 +286,7 @@ export class SharedChannel implements ChannelReader {
 
   gap(gap: ServerFrames['gap']): void {
     this.#isGapDue = false;
+    this.#forgetBrought();
     this.#tell(['gap', gap]);
     this.#beginAll();
   }
@@ -285,6 +322,21 @@ export class SharedChannel implements ChannelReader {
       else if (held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
     }
   }
+}
+
+/** Where `end` is ahead of a position, or elsewhere. */
+function lacks(position: Position, end: Position): [origin: string, point: Point][] {
+  return Object.entries(end).filter(([origin, { epoch, offset }]) => {
+    const point = pointOf(position, origin);
+    return point === undefined ? offset > 0 : point.epoch !== epoch || point.offset < offset;
+  });
+}
+
+/** Whether both begin at the same place. */
+function isAlike(one: SubscribeOptions, other: SubscribeOptions): boolean {
+  const { position = {}, history } = one;
+  const isThere = (one.position === undefined) === (other.position === undefined);
+  return isThere && history === other.history && lacks(position, other.position ?? {}).length + lacks(other.position ?? {}, position).length === 0;
 }
 
 function isOf([name, body]: ServerFrame, origin: string, epoch: string): boolean {

@@ -39,6 +39,11 @@ class Stage {
       return { publications, cursor: String(publications[0]?.offset), more: publications.length < asked.length };
     },
     positionNow: () => this.now,
+    goBack: (position) => {
+      this.now = position;
+      this.channel.beginAnew(this.channel.asked);
+      return true;
+    },
     over: () => {
       this.isOver = true;
     },
@@ -53,6 +58,14 @@ class Stage {
 
   confirm(fields: Partial<ServerFrames['subscribed']> = {}): void {
     this.channel.subscribed({ channel: 'chat:1', position: this.now, ...fields });
+  }
+
+  /** The one subscription begins, for another tab, when all of these have been published. */
+  begins(...offsets: number[]): void {
+    this.retained = offsets.map((offset) => wire(offset));
+    this.now = { eu: { epoch: 'e', offset: Math.max(...offsets) } };
+    this.add('a');
+    this.confirm();
   }
 
   comes(offset: number, epoch = 'e'): void {
@@ -81,9 +94,7 @@ describe('a channel that tabs share', () => {
 
   it('gives a later tab its history, and what comes meanwhile, once', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.begins(1, 2, 3);
     const second = stage.add('b', { history: 2 });
     stage.comes(4);
     await settled();
@@ -94,9 +105,7 @@ describe('a channel that tabs share', () => {
 
   it('gives a tab that comes back what it missed', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.begins(1, 2, 3);
     const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
     await settled();
     await settled();
@@ -105,9 +114,7 @@ describe('a channel that tabs share', () => {
 
   it('has a tab come again when the region has changed between two pages of its history', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.begins(1, 2, 3);
     stage.mostPerPage = 1;
     const second = stage.add('b', { history: 2 });
     await settled();
@@ -120,10 +127,7 @@ describe('a channel that tabs share', () => {
 
   it('tells a tab what it cannot get any more', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    stage.retained = [wire(8), wire(9)];
-    stage.now = { eu: { epoch: 'e', offset: 9 } };
+    stage.begins(8, 9);
     const late = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
     const stranger = stage.add('c', { position: { eu: { epoch: 'd', offset: 1 } } });
     await settled();
@@ -134,9 +138,7 @@ describe('a channel that tabs share', () => {
 
   it('leads a tab for which it reads while an epoch changes through both, once', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.begins(1, 2, 3);
     const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 2 } } });
     stage.comes(4);
     stage.loses('f');
@@ -207,6 +209,7 @@ describe('a channel that tabs share', () => {
     const channel = new SharedChannel('chat:1', { position }, {
       read: () => Promise.resolve({ publications: [], more: false }),
       positionNow: () => traffic.positionOf('chat:1'),
+      goBack: () => false,
       over: () => undefined,
     });
     channel.add('a', 1, { position }, () => undefined);
@@ -226,9 +229,7 @@ describe('a channel that tabs share', () => {
 
   it('holds what comes while it reads for a tab however many events come as well', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    stage.comes(1);
+    stage.begins(1);
     const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 0 } } });
     for (let count = 0; count < 9_000; count += 1) stage.channel.event({ channel: 'chat:1', session: 's', data: 1 });
     stage.comes(2);
@@ -239,9 +240,7 @@ describe('a channel that tabs share', () => {
 
   it('tells a tab what it missed of a channel that keeps nothing, and goes on', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2, 3]) stage.comes(offset);
+    stage.begins(1, 2, 3);
     stage.retained = [];
     stage.unreadable = new RequestError(108, 'not_available', 'no history', false);
     const [lagging, ahead] = [1, 3].map((offset) => stage.add(`at ${offset}`, { position: { eu: { epoch: 'e', offset } } }));
@@ -252,11 +251,53 @@ describe('a channel that tabs share', () => {
     assert.deepEqual(ahead, ['subscribed 3', '4']);
   });
 
+  it('follows from where a tab is that may not read what it missed, and the others have their place', async () => {
+    const stage = new Stage();
+    stage.begins(1, 2, 3);
+    stage.unreadable = new RequestError(103, 'forbidden', 'no right to read history', false);
+    const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
+    await settled();
+    await settled();
+    assert.deepEqual([back, stage.now], [[], { eu: { epoch: 'e', offset: 1 } }]);
+    stage.confirm({ recovered: true, recovers: 2 });
+    for (const offset of [2, 3, 4]) stage.comes(offset);
+    await settled();
+    assert.deepEqual(back, ['subscribed 1', '2', '3', '4']);
+  });
+
+  it('reads nothing for tabs that come soon after the one subscription has begun where they are', async () => {
+    const stage = new Stage();
+    stage.begins(1);
+    for (const offset of [2, 3]) stage.comes(offset);
+    stage.unreadable = new RequestError(111, 'rate_limited', 'too many come at once', true);
+    const [lagging, ahead] = [1, 3].map((offset) => stage.add(`at ${offset}`, { position: { eu: { epoch: 'e', offset } } }));
+    const before = stage.add('before', { position: { eu: { epoch: 'e', offset: 0 } } });
+    await settled();
+    await settled();
+    stage.comes(4);
+    assert.deepEqual([lagging, ahead], [['subscribed 1', '2', '3', '4'], ['subscribed 3', '4']]);
+    assert.deepEqual(before, ['error unavailable']);
+  });
+
+  it('reads nothing for tabs that want the same before the node has confirmed it, nor what it has brought', async () => {
+    const stage = new Stage();
+    stage.unreadable = new RequestError(111, 'rate_limited', 'too many come at once', true);
+    const position = { eu: { epoch: 'e', offset: 1 } };
+    stage.now = position;
+    const wishes = [{ history: 2 }, { history: 2 }, { history: 3 }, { position }];
+    const told = wishes.map((wish, place) => stage.add(String(place), wish));
+    stage.confirm();
+    for (const offset of [2, 3]) stage.comes(offset);
+    told.push(stage.add('later', { history: 1 }));
+    await settled();
+    await settled();
+    const all = ['subscribed 1', '2', '3'];
+    assert.deepEqual(told, [all, all, ['error unavailable'], all, ['subscribed 2', '3']]);
+  });
+
   it('asks a tab to come back when what it missed cannot be read for the moment', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    for (const offset of [1, 2]) stage.comes(offset);
+    stage.begins(1, 2);
     stage.unreadable = new RequestError(110, 'unavailable', 'the broker is away', true);
     const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
     await settled();
@@ -280,9 +321,7 @@ describe('a channel that tabs share', () => {
   it('reads on where a page is short because it has a bound in bytes', async () => {
     const stage = new Stage();
     stage.mostPerPage = 4;
-    stage.add('a');
-    stage.confirm();
-    for (let offset = 1; offset <= 10; offset += 1) stage.comes(offset);
+    stage.begins(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
     const back = stage.add('b', { position: { eu: { epoch: 'e', offset: 1 } } });
     const latest = stage.add('c', { history: 6 });
     for (let turn = 0; turn < 8; turn += 1) await settled();
@@ -292,9 +331,7 @@ describe('a channel that tabs share', () => {
 
   it('reads no further where a page says that there is more, and has nothing', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    stage.comes(1);
+    stage.begins(1);
     stage.mostPerPage = 0;
     const back = stage.add('b', { position: {} });
     for (let turn = 0; turn < 8; turn += 1) await settled();
@@ -303,9 +340,7 @@ describe('a channel that tabs share', () => {
 
   it('loses nothing of another origin that comes while the history is read', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    stage.comes(1);
+    stage.begins(1);
     const second = stage.add('b', { history: 1 });
     stage.now = { ...stage.now, us: { epoch: 'e', offset: 1 } };
     stage.channel.publication({ ...wire(1), origin: 'us' });
@@ -316,9 +351,7 @@ describe('a channel that tabs share', () => {
 
   it('tells nothing to a tab that left while its history was read', async () => {
     const stage = new Stage();
-    stage.add('a');
-    stage.confirm();
-    stage.comes(1);
+    stage.begins(1);
     const second = stage.add('b', { history: 1 });
     stage.channel.remove('b');
     await settled();
