@@ -5,6 +5,8 @@ import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { lost, requestError, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
 import { followPage, networkOf } from './page_life.js';
+import type { Published } from './messages.js';
+import type { OutboxEntry } from './outbox.js';
 import type { Parts } from './parts.js';
 import { checkText } from './payload.js';
 import type { TransportChoice } from './race_memory.js';
@@ -23,6 +25,8 @@ export interface SharedOptions extends SkywaveOptions {
 
 /** A tab that lost the hub asks for the next one at once, and waits for it as long as it takes. */
 const BACKOFF = { firstMs: 20, maxMs: 1_000 };
+/** How many tokens are kept: of several that are brought at once the node may refuse all but the first. */
+const MOST_TOKENS = 8;
 
 /** Whether this runtime has what sharing needs: Web Locks and BroadcastChannel. */
 export function canShare(): boolean {
@@ -46,8 +50,10 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   #shownSession: string | undefined;
   /** Whether this tab wants the connection. */
   #isWanting: boolean;
-  /** Given since, for when this tab holds the connection. */
-  #token: string | undefined;
+  /** Whether the holder keeps what is published. */
+  readonly #hasOutbox: boolean;
+  /** Given since, for when this tab holds the connection: the newest last, without those that the node has refused. */
+  #tokens: readonly string[] = [];
 
   /** @throws TypeError for what is no address of a node. */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SharedOptions = {}) {
@@ -62,12 +68,15 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     super('ws://tab', { ...Object.fromEntries(own), backoff: BACKOFF, autoConnect: false }, tabParts(tab, share), choice);
     this.#tab = tab;
     this.#isWanting = autoConnect;
+    this.#hasOutbox = rest.outbox !== undefined;
+    if (this.#hasOutbox) this.outgoing.publish = (entry, signal) => this.#publishKept(entry, signal);
     super.on('state', () => {
       this.#show();
     });
     tab.listen({
       hold: () => {
-        const holder = new Holder(urls, { ...rest, token: this.#token ?? rest.token }, share);
+        const [token, brought] = [rest.token, ...this.#tokens].slice(-2);
+        const holder = new Holder(urls, { ...rest, token }, share, brought);
         return () => {
           holder.close();
         };
@@ -84,7 +93,10 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
         this.#events.emit('delivered', delivered);
       },
       token: (token) => {
-        this.#token = token;
+        this.#brought(token);
+      },
+      tokenRefused: (token) => {
+        this.#refused(token);
       },
     });
     if (follows) this.#followPage();
@@ -139,7 +151,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     if (state === 'disconnected' && error !== undefined) {
       if (own !== 'disconnected') {
         this.session.refused(fromTold(error));
-        this.#tab.refused();
+        if (!this.#hasOutbox) this.#tab.refused();
       }
     } else if (state === 'connected' && this.#isWanting && own === 'disconnected') this.session.connect();
     this.#show();
@@ -223,10 +235,48 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   }
 
   /** Gives the node a newer token of the same user, and to the tabs for when they hold the connection. */
-  override refresh(token: string, options?: { readonly signal?: AbortSignal }): Promise<number> {
-    this.#token = token;
+  override async refresh(token: string, options?: { readonly signal?: AbortSignal }): Promise<number> {
+    this.#brought(token);
     this.#tab.post({ kind: 'token', token });
-    return super.refresh(token, options);
+    try {
+      return await super.refresh(token, options);
+    } catch (error) {
+      // Whoever waits no longer says nothing of the token, nor does a node that does not want this client at all.
+      if (this.session.live && error instanceof SkywaveError && !error.transient) {
+        this.#refused(token);
+        this.#tab.post({ kind: 'refused', token });
+      }
+      throw error;
+    }
+  }
+
+  #brought(token: string): void {
+    this.#tokens = [...this.#tokens, token].slice(-MOST_TOKENS);
+  }
+
+  #refused(token: string): void {
+    this.#tokens = this.#tokens.filter((one) => one !== token);
+  }
+
+  /** What the holder was given it keeps where the node refuses this client, and sends at the next `connect`: it is waited for. */
+  #publishKept(entry: OutboxEntry, signal: AbortSignal | undefined): Promise<Published> {
+    const { outgoing } = this;
+    return outgoing.promise<Published>(signal, (resolve, reject) => {
+      let isGiven = false;
+      let withdraw: (() => boolean) | undefined;
+      const given = (): void => {
+        isGiven = true;
+      };
+      const failed = (error: SkywaveError): void => {
+        if (isGiven && error === outgoing.refusal && !outgoing.isClosed) push();
+        else reject(error);
+      };
+      const push = (): void => {
+        withdraw = outgoing.push(entry, resolve, failed, given);
+      };
+      push();
+      return () => withdraw?.();
+    });
   }
 
   override check(): void {

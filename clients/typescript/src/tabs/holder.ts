@@ -7,11 +7,15 @@ import { Hub } from './hub.js';
 export class Holder extends Skywave {
   readonly #hub: Hub;
 
-  /** It connects when a tab wants it to, and follows the pages of all of them. */
-  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string) {
+  /**
+   * It connects when a tab wants it to, and follows the pages of all of them. `brought`: the token to begin with, where another
+   * one than that of the options was brought since; that one counts again where the node refuses it.
+   */
+  constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string, brought = options.token) {
     // Each tab has a bound of its own: one more here would refuse a publish and take those behind it.
     super(url, { ...options, publishQueue: Infinity, autoConnect: false, followPage: false });
     const { session, outgoing } = this;
+    session.token = brought;
     const hub = (this.#hub = new Hub(share, {
       outgoing,
       parse: options.encoding?.parse ?? JSON.parse,

@@ -29,6 +29,8 @@ export type TabMessage =
   | { readonly kind: 'switch'; readonly from: string; readonly transport: TransportChoice }
   /** A newer token, for whoever holds the connection now or later. */
   | { readonly kind: 'token'; readonly token: string }
+  /** A token that the node does not take. */
+  | { readonly kind: 'refused'; readonly token: string }
   /** A hub has begun: the transports to any other end. */
   | { readonly kind: 'hub'; readonly hub: string }
   | { readonly kind: 'gone'; readonly hub: string }

@@ -23,6 +23,8 @@ export interface TabEvents {
   delivered(delivered: Delivered): void;
   /** Another tab was given a newer token. */
   token(token: string): void;
+  /** The node has refused one that another tab was given. */
+  tokenRefused(token: string): void;
   /** Whether it wants the connection. */
   isWanting(): boolean;
   /** The time, by the clock of its publishes. */
@@ -180,6 +182,9 @@ export class Tab {
       case 'token':
         this.#events.token(message.token);
         break;
+      case 'refused':
+        this.#events.tokenRefused(message.token);
+        break;
       default:
     }
   }
@@ -199,7 +204,7 @@ export class Tab {
     if (isShown) this.#stay.watch.begin();
   }
 
-  /** Nobody waits any more for what was published: all of it was refused. */
+  /** Nobody waits any more for what was published: all of it was refused, and nobody keeps it. */
   refused(): void {
     this.#handed.clear();
   }

@@ -3,6 +3,8 @@ import type { ClientFrame, ClientFrames, Network, ServerFrames, SubscribeOptions
 import type { WebSocketConstructor } from '../../src/transport/websocket.js';
 import { SilentWebSocket } from './silent_websocket.js';
 
+const FORBIDDEN = { code: 103, reason: 'forbidden', message: 'no right to do that', transient: false };
+
 /** One connection, as the node sees it. */
 export class FakeConnection extends SilentWebSocket {
   network: Network | undefined;
@@ -51,7 +53,8 @@ export class FakeConnection extends SilentWebSocket {
     else if (name === 'network') this.network = body;
     else if (name === 'subscribe') this.#subscribe(body.channel, body, body.id);
     else if (name === 'presence') this.#say('presence', { id: body.id, channel: body.channel, count: 1, members: [] });
-    else if (name === 'refresh') this.#say('refreshed', { id: body.id, expires_at_ms: 5_000 });
+    else if (name === 'refresh') this.#refresh(body);
+    else if (name === 'history' && this.#node.isPrivate) this.#say('error', { id: body.id, ...FORBIDDEN });
     else if (name === 'publish') {
       const { id, channel, key = '' } = body;
       this.#node.published.push(key);
@@ -65,10 +68,17 @@ export class FakeConnection extends SilentWebSocket {
     }
   }
 
+  #refresh({ id, token }: ClientFrames['refresh']): void {
+    const isBad = this.#node.badTokens.has(token);
+    if (isBad) this.#say('error', { id, ...FORBIDDEN });
+    else this.#say('refreshed', { id, expires_at_ms: 5_000 });
+  }
+
   #welcome(connect: ClientFrames['connect']): void {
     this.#node.tokens.push(connect.token);
     this.network = connect.network;
-    const { refusal } = this.#node;
+    const isBad = connect.token !== undefined && this.#node.badTokens.has(connect.token);
+    const refusal = isBad ? { code: 3503, reason: 'unauthenticated' } : this.#node.refusal;
     if (refusal !== undefined) {
       this.breaks(refusal.code, refusal.reason);
       return;
@@ -109,10 +119,13 @@ export class FakeNode {
   readonly connections: FakeConnection[] = [];
   /** Of each `connect`. */
   readonly tokens: (string | undefined)[] = [];
+  /** Those that it does not take. */
+  readonly badTokens = new Set<string>();
   /** How it answers `connect`, if not kindly. */
   refusal: { code: number; reason: string } | undefined;
-  /** Whether subscriptions are confirmed only when the test says so. */
+  /** Whether subscriptions are confirmed only when the test says so; and whether nobody may read history. */
   isSlow = false;
+  isPrivate = false;
   /** Whether connections to it fail; and whether publishes are not answered. */
   isAway = false;
   isMute = false;

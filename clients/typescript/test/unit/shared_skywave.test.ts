@@ -7,41 +7,25 @@ import { canShare, SharedSkywave, type SharedOptions } from '../../src/shared_sk
 import { exactJson, type SkywaveError, Skywave, type SkywaveClient } from '../../src/index.js';
 import { hear, lockOf, openTabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { UNKNOWN } from '../../src/tabs/status.js';
-import { FakeLocks } from './fake_locks.js';
-import { FakeNode } from './fake_node.js';
+import type { FakeLocks } from './fake_locks.js';
+import type { FakeNode } from './fake_node.js';
+import { SharedStage, until } from './shared_stage.js';
 
+let stage: SharedStage;
 let locks: FakeLocks;
 let node: FakeNode;
 let share: string;
-let clients: SharedSkywave[];
 
 beforeEach(() => {
-  locks = new FakeLocks();
-  locks.install();
-  node = new FakeNode();
-  share = crypto.randomUUID();
-  clients = [];
+  stage = new SharedStage();
+  ({ locks, node, share } = stage);
 });
 
 afterEach(() => {
-  for (const client of clients) client.close();
+  stage.close();
 });
 
-/** Opens a tab. */
-function tab(options: SharedOptions = {}): SharedSkywave {
-  const { WebSocket } = node;
-  const backoff = { firstMs: 1, maxMs: 10 };
-  const client = new SharedSkywave('ws://node.example', { share, transport: 'websocket', WebSocket, backoff, ...options });
-  clients.push(client);
-  return client;
-}
-
-/** Waits until it is so. */
-async function until(what: string, isSo: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 5_000; !isSo(); await new Promise((resolve) => setTimeout(resolve, 2))) {
-    assert.ok(Date.now() < deadline, `never: ${what}`);
-  }
-}
+const tab = (options: SharedOptions = {}): SharedSkywave => stage.tab(options);
 
 /** The states that it tells, with the reasons of errors. */
 function states(client: SkywaveClient): string[] {
@@ -152,8 +136,7 @@ describe('a client that tabs share', () => {
   it('gives a tab what it missed though the only other one has gone while that could not be read', async () => {
     const [, first, second] = [tab({ requestTimeoutMs: 50 }), tab(), tab()];
     await second.connect();
-    await first.channel('chat:1').subscribe();
-    for (const offset of [1, 2, 3]) node.connection.publishes('chat:1', offset);
+    await first.channel('chat:1', { position: { eu: { epoch: 'e', offset: 3 } } }).subscribe();
     const told: unknown[] = [];
     const late = second.channel('chat:1', { position: { eu: { epoch: 'e', offset: 1 } } });
     late.on('publication', ({ offset }) => told.push(offset));
@@ -165,6 +148,26 @@ describe('a client that tabs share', () => {
     node.connection.publishes('chat:1', 2);
     await until('what it missed', () => told.length > 0);
     assert.deepEqual(told, [2]);
+  });
+
+  it('gives a tab what it missed though nobody may read history, and repeats nothing to the others', async () => {
+    node.isPrivate = true;
+    const [first, second] = [tab(), tab()];
+    await Promise.all([first.connect(), second.connect()]);
+    const heard: unknown[][] = [[], []];
+    const listen = (place: number, client: SharedSkywave, position = {}): void => {
+      const channel = client.channel('chat:1', position);
+      channel.on('publication', ({ offset }) => heard[place]?.push(offset));
+      channel.on('gap', ({ reason }) => heard[place]?.push(reason));
+    };
+    listen(0, first, { position: { eu: { epoch: 'e', offset: 3 } } });
+    await first.channel('chat:1').subscribe();
+    listen(1, second, { position: { eu: { epoch: 'e', offset: 1 } } });
+    await second.channel('chat:1').subscribe();
+    assert.deepEqual(second.channel('chat:1').position, { eu: { epoch: 'e', offset: 1 } });
+    for (const offset of [2, 3, 4]) node.connection.publishes('chat:1', offset);
+    await until('that both have heard', () => heard.every((all) => all.includes(4)));
+    assert.deepEqual(heard, [[4], [2, 3, 4]]);
   });
 
   it('drops events while there is no connection, and says so', async () => {
@@ -189,20 +192,6 @@ describe('a client that tabs share', () => {
     await second.connect();
     await until('that the other one follows', () => first.state === 'connected');
     assert.deepEqual(node.tokens, ['bad', 'good']);
-  });
-
-  it('takes a newer token for whoever holds the connection', async () => {
-    node.refusal = { code: 3503, reason: 'unauthenticated' };
-    const [first, second] = [tab({ token: 'bad' }), tab({ token: 'bad' })];
-    await Promise.allSettled([first.connect(), second.connect()]);
-    node.refusal = undefined;
-    // Nobody answers now; the next connection begins with it.
-    await assert.rejects(second.refresh('good'), { code: 3503 });
-    await second.connect();
-    assert.equal(await second.refresh('good'), 5_000);
-    first.close();
-    await until('the other one holds it', () => second.isHolder && second.state === 'connected');
-    assert.deepEqual(node.tokens, ['bad', 'good', 'good']);
   });
 
   it('tells in all tabs why there is no connection for now, and when it is tried again', async () => {
