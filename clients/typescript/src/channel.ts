@@ -336,10 +336,10 @@ export class Channel<Message = unknown, Event = unknown> {
         if (checked) this.#events.emit('event', { data: checked.value, channel, session, user, slot });
       },
       gap: (gap) => {
-        let isNew = !this.#isPast(this.#heard, gap);
+        let isNew = !isPast(this.#heard, gap);
         if (isNew) this.#heard = moved(this.#heard, gap);
         // What a reader that has gone back does not get is lost as well, though others have it.
-        for (const reading of this.#readings) if (!this.#isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
+        for (const reading of this.#readings) if (!isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
         if (isNew) this.#events.emit('gap', gap);
       },
       presenceChanged: (changed) => {
@@ -516,7 +516,7 @@ function checkPage(count: number, after?: Position, before = ''): void {
 
 /** @throws RequestError for what is no position. */
 function checkPosition(position: Position | undefined): void {
-  check(position === undefined || isPosition(position), 'not a position');
+  check(position === undefined || isPosition(position), 'no position');
 }
 
 /** @throws RequestError for what is no channel's name. */

@@ -175,6 +175,35 @@ describe('a subscription that begins again', () => {
     assert.deepEqual(told.slice(3), [['us', 'e', 1], ['us', 'f', 0, 'epoch_changed'], ['us', 'f', 1]]);
   });
 
+  it('goes on in an epoch that it was led back from, once a gap leads there again', async () => {
+    const stage = connected();
+    const { channel, node } = stage;
+    const told: unknown[] = [];
+    channel.on('publication', ({ epoch, offset }) => told.push([epoch, offset]));
+    const reading = channel.publications();
+    await settled();
+    confirm(stage, 7);
+    node.says(publication(8));
+    // Who says so has not heard of that epoch yet, as a tab may be that holds the connection in another region.
+    const next = stage.world;
+    node.breaks();
+    const later = next.comesBack({}, 'websocket');
+    later.says(['unsubscribed', { channel: 'chat:1', code: 110, reason: 'unavailable' }]);
+    next.pass(5_000);
+    const { id, position = {} } = later.last('subscribe');
+    const leads = (epoch: string, offset: number): void => {
+      later.says(['gap', { channel: 'chat:1', origin: 'eu', epoch, offset, reason: 'epoch_changed' }]);
+    };
+    later.says(['subscribed', { id, channel: 'chat:1', position, recovered: false, reason: 'epoch_changed' }]);
+    leads('d', 3);
+    later.says(publication(4, { epoch: 'd' }));
+    leads('e', 8);
+    later.says(publication(9));
+    assert.deepEqual(told, [['e', 8], ['d', 4], ['e', 9]]);
+    const read = [await reading.next(), await reading.next(), await reading.next()];
+    assert.deepEqual(read.map(({ value }) => value?.offset), [8, 4, 9]);
+  });
+
   it('takes nothing from listeners for an iteration that begins later, once one that had gone back has left', async () => {
     const stage = connected({ queue: 2 });
     const { channel, node } = stage;
