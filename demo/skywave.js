@@ -350,7 +350,7 @@ function earlier(one, other, now) {
   let both = {};
   for (const [origin, point2] of Object.entries(one)) {
     const known = pointOf(other, origin);
-    if (known === void 0) continue;
+    if (!known) continue;
     const isEarlier = known.epoch === point2.epoch ? point2.offset < known.offset : known.epoch === pointOf(now, origin)?.epoch;
     both = { ...both, [origin]: isEarlier ? point2 : known };
   }
@@ -502,7 +502,7 @@ var Subscription = class {
   }
   #publication(publication2) {
     const { origin, epoch, offset, key: key2 } = publication2;
-    if (this.position === void 0) return "out_of_order";
+    if (!this.position) return "out_of_order";
     if (isPast(this.position, publication2)) return void 0;
     if (!isNext(this.position, publication2)) return "out_of_order";
     this.position = moved(this.position, publication2);
@@ -803,9 +803,9 @@ var Channel = class {
         if (checked) this.#events.emit("event", { data: checked.value, channel: channel2, session, user, slot });
       },
       gap: (gap) => {
-        let isNew = !this.#isPast(this.#heard, gap);
+        let isNew = !isPast(this.#heard, gap);
         if (isNew) this.#heard = moved(this.#heard, gap);
-        for (const reading of this.#readings) if (!this.#isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
+        for (const reading of this.#readings) if (!isPast(reading.filled, gap)) isNew = reading.pass(gap) || isNew;
         if (isNew) this.#events.emit("gap", gap);
       },
       presenceChanged: (changed) => {
@@ -831,7 +831,10 @@ var Channel = class {
   }
   #publication(wire, isRepeated) {
     const isNew = !this.#isPast(this.#heard, wire);
-    if (isNew) this.#heard = moved(this.#heard, wire);
+    if (isNew) {
+      this.#enter(wire.origin, wire.epoch, wire.offset - 1);
+      this.#heard = moved(this.#heard, wire);
+    }
     const isHidden = isRepeated || this.#options.echo === false && this.#ownKeys.has(wire.key ?? "");
     const publication2 = isHidden ? void 0 : this.#checked(wire, isNew);
     for (const reading of this.#readings) {
@@ -853,12 +856,12 @@ var Channel = class {
     for (const reading of this.#readings) reading.filled ??= position2;
     for (const { resolve } of this.#waiting) resolve(this.#subscribed);
     this.#events.emit("subscribed", this.#subscribed);
-    for (const [origin, point2] of Object.entries(recovered ? position2 : {})) {
-      if ((pointOf(this.#heard, origin) ?? point2).epoch !== point2.epoch) {
-        this.#reader.gap({ channel: this.name, origin, ...point2, reason: "epoch_changed" });
-      }
-    }
+    for (const [origin, { epoch, offset }] of Object.entries(recovered ? position2 : {})) this.#enter(origin, epoch, offset);
     if (presence) this.#found(presence);
+  }
+  /** Where somebody has named where to begin, the others may not have heard of an epoch. */
+  #enter(origin, epoch, offset) {
+    if ((pointOf(this.#heard, origin)?.epoch ?? epoch) !== epoch) this.#reader.gap({ channel: this.name, origin, epoch, offset, reason: "epoch_changed" });
   }
   /** `told`: how many were named. */
   #presence({ count, joined, left }, told = 1) {
@@ -953,7 +956,7 @@ function checkPage(count, after, before = "") {
   check(Number.isInteger(count) && count >= 1 && count <= 1e3 && !(after && before), "a page has 1 to 1,000, after or before");
 }
 function checkPosition(position2) {
-  check(position2 === void 0 || isPosition(position2), "a position maps origins to points");
+  check(position2 === void 0 || isPosition(position2), "no position");
 }
 function checkName(name) {
   const isRight = /^(@|[a-z0-9_-]{1,32}:)\P{Cc}+$/u.test(name) && isText(name, 255);
@@ -1368,7 +1371,7 @@ var Publishes = class {
       if (!this.pacer.take(now)) break;
       const { publish } = waiting;
       const hold2 = this.#holds.get(publish.channel);
-      if (hold2 !== void 0) hold2.tried = number;
+      if (hold2) hold2.tried = number;
       waiting.sentOn = connection;
       if (waiting.sentAt === void 0) publish.sent?.(now);
       waiting.sentAt ??= now;
@@ -1379,7 +1382,7 @@ var Publishes = class {
   /** When one may go out on `connection`, as far as its channel is concerned. */
   #readyAt(number, { publish, sentOn }, connection) {
     const { until, tried = number } = this.#holds.get(publish.channel) ?? { until: 0 };
-    return connection === void 0 || sentOn === connection || tried !== number ? Infinity : until;
+    return !connection || sentOn === connection || tried !== number ? Infinity : until;
   }
   answer(number, published) {
     this.#remove(number)?.done(published);
@@ -1390,7 +1393,7 @@ var Publishes = class {
   #remove(number) {
     const publish = this.#waiting.get(number)?.publish;
     this.#waiting.delete(number);
-    if (publish !== void 0 && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
+    if (publish && this.#holds.get(publish.channel)?.tried === number) this.#holds.delete(publish.channel);
     return publish;
   }
   /** The node answered with an error on `connection`: a transient one puts the channel on hold. */
@@ -1503,7 +1506,7 @@ var Requests = class {
   /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
   replied(id2 = 0, now) {
     const pending = this.#take(id2);
-    if (pending !== void 0) this.trips.replied(pending.sentAt, now);
+    if (pending) this.trips.replied(pending.sentAt, now);
     return pending;
   }
   /** Takes a request that does not wait any longer. */
@@ -1596,7 +1599,7 @@ var Traffic = class {
   #deliver(channel2, frame) {
     const obstacle = this.#subscriptions.get(channel2)?.deliver(frame);
     if (obstacle === "full") this.#pause(channel2, Infinity);
-    else if (obstacle !== void 0) this.#refused(channel2, requestError("unavailable", "a publication is missing"));
+    else if (obstacle) this.#refused(channel2, requestError("unavailable", obstacle));
   }
   #confirmed(link, body) {
     const { id: id2 = BY_CONNECT, channel: channel2, subscription = -1 } = body;
@@ -1609,7 +1612,7 @@ var Traffic = class {
   #unsubscribed(link, { id: id2, channel: channel2, code: code2 = 100, reason: reason2 = "unsubscribed" }) {
     const phase = link.phases.get(channel2);
     if (id2 === void 0) {
-      if (phase?.leaving !== void 0) return;
+      if (phase?.leaving) return;
       link.phases.delete(channel2);
       if (link === this.#host.live) this.#refused(channel2, new RequestError(code2, reason2, `unsubscribed: ${reason2}`, isTransient(code2)));
       return;
@@ -1701,7 +1704,7 @@ var Traffic = class {
   /** The node did not take the last `subscribe`. */
   #notSubscribed(link, channel2, phase, error) {
     const isUnknown = error.code === ALREADY_SUBSCRIBED;
-    if (phase.leaving !== void 0) phase.end();
+    if (phase.leaving) phase.end();
     else if (isUnknown) this.#leave(channel2);
     else link.phases.delete(channel2);
     if (isUnknown || link !== this.#host.live) return;
@@ -2085,7 +2088,7 @@ var Session = class {
     const hasExpired = this.#resume !== void 0 && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.failAll(requestError("unauthenticated", "another user is here"), this.#former);
+      this.traffic.failAll(requestError("unauthenticated", "another user"), this.#former);
     }
     this.#user = connected.user;
     this.#former = void 0;
@@ -2237,7 +2240,7 @@ var Session = class {
     this.#tokens.stop();
     const { due } = this;
     this.due = void 0;
-    if (due?.address !== void 0 && due.purpose !== "up") this.route.sendOn?.(due.address);
+    if (due?.address && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
     const isOwnDoing = code2 === REPLACED && link.attempt < this.#attempts;
     if (!isOwnDoing && this.#isFinal(error, this.#taken)) {
@@ -2245,10 +2248,11 @@ var Session = class {
       this.refused(error);
       return;
     }
-    if (this.opening) {
+    if (this.opening && !this.route.isSpare?.(this.opening)) {
       this.#setState("connecting", error);
       return;
     }
+    this.#cancelOpening(error);
     this.route.beginRound();
     this.#comeBack(error, this.#pace(link, code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
   }
@@ -2297,7 +2301,7 @@ var Session = class {
     });
   }
   #setState(state, error, retryAt) {
-    if (this.state === state && error === void 0 && state !== "connected") return;
+    if (this.state === state && !error && state !== "connected") return;
     this.state = state;
     if (state !== "connected") this.connection = void 0;
     this.#io.stateChanged(state, error, retryAt);
@@ -2972,6 +2976,10 @@ var Route = class {
       return { at: now, purpose: "prefer", address: better };
     }
     return { at: this.#upAt(address, kind), purpose: "up", address, kind: transportsOf(address)[0] };
+  }
+  /** Beside a connection it may take as long as it likes; where there is none, all are tried. */
+  isSpare({ purpose, link }) {
+    return link === void 0 && (purpose === "up" || purpose === "prefer");
   }
   /** When the best transport is tried again there: UDP may have come back. */
   #upAt(address, kind) {
