@@ -40,13 +40,22 @@ use tokio::{
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// With a long history, with a short one, and without; and one on which little is published, and nothing last of all.
-const CHANNELS: [&str; 5] = ["chat:1", "chat:2", "small:1", "bench:1", QUIET];
+/// With a long history, with a short one, and without; one that a region orders for all; and one on which little is published,
+/// and nothing last of all.
+const CHANNELS: [&str; 6] = ["chat:1", "chat:2", "small:1", "bench:1", ORDERED, QUIET];
+const ORDERED: &str = "vote:1";
 const QUIET: &str = "chat:quiet";
+/// Which region orders.
+const HOME: &str = "eu";
 const CHANGES: &str = "
     [channels.small]
     history = 1
     presence = false
+    [channels.vote]
+    history = 10000
+    presence = false
+    order = \"home\"
+    home = \"eu\"
     [failover]
     broker_away = \"60s\"
 ";
@@ -180,7 +189,9 @@ impl World {
         let mut ends = Vec::new();
         for region in REGIONS {
             let node = self.first_node(region);
-            for channel in CHANNELS.into_iter().filter(|channel| *channel != QUIET) {
+            // Of what one region orders, one publication is the last; it comes from elsewhere.
+            let ends_here = |channel: &&str| *channel != QUIET && (*channel != ORDERED || region == "ap");
+            for channel in CHANNELS.into_iter().filter(ends_here) {
                 let key = format!("last {region}");
                 let last = async || node.publish(message(channel, 0, Some(&key))).await;
                 ends.push((channel, Ending::At(insist(last, &format!("{region} {channel}"), told).await)));
@@ -253,7 +264,7 @@ impl World {
         if force == Force::Full {
             return;
         }
-        for channel in ["chat:1", "chat:2", QUIET] {
+        for channel in ["chat:1", "chat:2", ORDERED, QUIET] {
             let (numbers, accepted) = (reader.numbers(channel), self.accepted.lock().unwrap());
             let accepted = accepted.get(channel).into_iter().flatten();
             let missing: Vec<_> = accepted.filter(|(number, _)| !numbers.contains(number)).collect();

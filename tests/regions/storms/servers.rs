@@ -1,6 +1,6 @@
 //! The storm of regions on one Redis each: links are cut and slow, and Redis restart, forget, fill up and have clocks that jump.
 
-use super::{CHANGES, CHANNELS, Force, REGIONS, SETTLING, Sky, World, random};
+use super::{CHANGES, CHANNELS, Force, HOME, REGIONS, SETTLING, Sky, World, random};
 use crate::deployment::{Deployment, ear};
 use rand::{RngExt, rngs::SmallRng};
 use skywave::server::Server;
@@ -206,6 +206,9 @@ impl Storm {
 
     /// Nodes that start from now on know nothing of the other region, or know of it again.
     async fn take_out_or_put_back(&mut self, region: &'static str, other: &'static str) {
+        // Without the region that orders, its namespace would be refused.
+        let is_fit = |name: &&&'static str| **name != HOME && **name != region;
+        let other = if other == HOME { *REGIONS.iter().find(is_fit).unwrap() } else { other };
         let pair = (region, other);
         match self.out.remove(&pair) {
             Some(path) => drop(self.deployment.paths.insert(pair, path)),
