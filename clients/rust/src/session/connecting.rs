@@ -25,7 +25,6 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::Instant;
 
 /// How long `connected` may take after the handshake when there are other nodes.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,16 +89,17 @@ impl Session {
                 if self.ran_since(begun) {
                     self.route.dialed(&target, connection.kind, took, self.clock.now());
                 }
-                let mut deadline = begun + self.options.connect_timeout;
-                if !opening.targets.is_empty() {
-                    deadline = deadline.min(Instant::now() + GREETING_TIMEOUT);
-                }
+                // However long the handshake took: a node that is given up now may have taken the session already, and
+                // the connection before would end for nothing.
+                let patience = self.options.connect_timeout;
+                let patience =
+                    if opening.targets.is_empty() { patience } else { patience.min(GREETING_TIMEOUT) };
                 opening.token = token.clone();
                 opening.wanted = self.traffic.wanted(self.frame_limit);
                 let connect = self.connect_frame(token, std::mem::take(&mut opening.wanted.subscriptions));
                 opening.network = self.options.network.clone();
                 opening.is_greeting = true;
-                opening.step = opening::greet(connection, connect, deadline);
+                opening.step = opening::greet(connection, connect, patience);
                 opening.targets = vec![target];
                 self.opening = Some(opening);
                 ControlFlow::Continue(())

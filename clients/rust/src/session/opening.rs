@@ -14,10 +14,7 @@ use skywave_protocol::{
     frame::{Connect, Connected, Network},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::oneshot, time::timeout};
 
 /// Why a connection is opened.
 #[derive(Debug)]
@@ -83,9 +80,13 @@ pub(super) fn dial(
 }
 
 /// Sends `connect` and waits for `connected`.
-pub(super) fn greet(connection: Connection, connect: Connect, deadline: Instant) -> BoxFuture<'static, Step> {
+pub(super) fn greet(
+    connection: Connection,
+    connect: Connect,
+    patience: Duration,
+) -> BoxFuture<'static, Step> {
     Box::pin(async move {
-        let work = timeout_at(deadline, exchange(connection, connect)).await;
+        let work = timeout(patience, exchange(connection, connect)).await;
         Step::Established(work.unwrap_or(Err(ConnectError::TimedOut)).map(Box::new))
     })
 }

@@ -9,12 +9,14 @@ use skywave_client::{
 };
 use skywave_protocol::{ClientFrame, CloseCode, ServerFrame, frame};
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
+use tokio::net::{TcpListener, TcpStream};
 
 async fn welcome_as(node: &mut Node, user: &str) -> Peer {
     let mut peer = node.accept().await;
@@ -225,6 +227,37 @@ async fn plain_websocket_works_for_a_url_without_tls() {
     options.certificate = CertificateCheck::WebPki;
     let (client, ..) = node.client(options).await;
     assert_eq!(client.connected().unwrap().transport, TransportKind::WebSocket);
+}
+
+/// An address that leads to `to`, from where nothing comes for so long.
+async fn behind_a_slow_door(to: SocketAddr, wait: Duration) -> SocketAddr {
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = door.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut client, _) = door.accept().await.unwrap();
+        tokio::time::sleep(wait).await;
+        let mut node = TcpStream::connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut node).await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_node_has_time_to_answer_connect_however_long_the_handshake_took() {
+    let mut node = Node::start().await;
+    let door = behind_a_slow_door(node.plain, Duration::from_millis(700)).await;
+    let mut options = node.options(TransportKind::WebSocket);
+    options.urls = vec![format!("http://{door}")];
+    options.certificate = CertificateCheck::WebPki;
+    options.connect_timeout = Duration::from_secs(1);
+    let (client, _peer) = tokio::join!(Client::connect(options), async {
+        let mut peer = node.accept().await;
+        let connect = peer.connect().await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        peer.send(connected(&connect));
+        peer
+    });
+    assert_eq!(client.unwrap().connected().unwrap().connects, 1);
 }
 
 #[tokio::test]
