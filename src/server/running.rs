@@ -2,7 +2,10 @@
 
 use super::Server;
 use crate::{config::Config, node::Node, tasks::Failed};
-use std::{io, net::SocketAddr};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -29,7 +32,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         started = Server::start(config) => started?,
         () = signalled() => return Ok(()),
     };
-    announce(&server)?;
+    announce(&server);
     Ok(serve(server, signalled).await?)
 }
 
@@ -80,17 +83,20 @@ async fn moved_off(node: &Node) {
     node.sessions.served.empty().await;
 }
 
-/// Prints the one line on stdout that says that the node serves, and where.
-fn announce(server: &Server) -> io::Result<()> {
-    use std::io::Write;
+/// Prints the one line on stdout that says that the node serves, and where. It serves as well where that cannot be written,
+/// as on a disk that is full.
+fn announce(server: &Server) {
+    let [public, plain, admin] =
+        [&server.public, &server.plain, &server.admin].map(|listener| place(listener));
+    let line = format!("ready public={public} plain={plain} admin={admin}");
+    if let Err(error) = print(&line) {
+        tracing::warn!(%error, line, "stdout does not take the line that says that the node serves");
+    }
+}
+
+fn print(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(
-        stdout,
-        "ready public={} plain={} admin={}",
-        place(&server.public),
-        place(&server.plain),
-        place(&server.admin)
-    )?;
+    writeln!(stdout, "{line}")?;
     stdout.flush()
 }
 

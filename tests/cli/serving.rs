@@ -144,3 +144,40 @@ fn a_node_has_room_for_more_connections_than_service_managers_begin_with() {
     node.wait().unwrap();
     assert_eq!(answered.unwrap().len(), 80);
 }
+
+#[tokio::test]
+async fn a_node_that_cannot_say_that_it_serves_serves_all_the_same() {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
+    node.args(["serve", "--dev"]).env_clear().envs(FREE_PORTS);
+    node.env("SKYWAVE_LISTEN__ADMIN", admin.to_string()).stderr(std::process::Stdio::null());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut node = node.stdout(full).spawn().unwrap();
+    let served = async {
+        while tokio::net::TcpStream::connect(admin).await.is_err() {
+            if node.try_wait().unwrap().is_some() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
+    };
+    // It has bound its listeners before it says so, and would end then.
+    let served = soon(served).await && is_told_to_end(&mut node).await == Some(0);
+    let _ = node.kill();
+    assert!(served);
+}
+
+/// Tells a process to end; how it has ended, though not by the signal.
+async fn is_told_to_end(process: &mut std::process::Child) -> Option<i32> {
+    std::process::Command::new("kill").arg(process.id().to_string()).status().unwrap();
+    let ended = async {
+        loop {
+            if let Some(ended) = process.try_wait().unwrap() {
+                return ended.code();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(ended).await
+}
