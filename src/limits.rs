@@ -1,10 +1,12 @@
 //! Limits on what comes from outside: token buckets, counted permits and tallies.
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 use std::{
     collections::HashMap,
     hash::Hash,
     net::{IpAddr, Ipv6Addr},
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,6 +17,10 @@ use tokio::sync::Notify;
 
 /// How many seconds' worth of tokens a bucket holds.
 const BURST_SECONDS: f32 = 2.0;
+/// Which part of all open files is not for clients: one of so many, …
+const RESERVED_PART: u64 = 8;
+/// … and this many at most.
+const MAX_RESERVED: u64 = 1_024;
 
 /// A token bucket that holds two seconds' worth. A rate of 0 means without limit.
 #[derive(Debug, Clone)]
@@ -72,6 +78,29 @@ impl Limit {
             Self::User => "limits.sessions_per_user is reached",
             Self::Newcomers(_) => "twice limits.sessions_per_address have not said yet who comes",
         }
+    }
+}
+
+/// The open files that the connections of clients may have. The rest is for what the node lives by: its connections to Redis,
+/// the admin listener, certificates.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenFiles {
+    reserved_from: u64,
+}
+
+impl OpenFiles {
+    /// Of those that this process may have now.
+    pub fn of_process() -> Self {
+        Self::of(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+    }
+
+    fn of(all: u64) -> Self {
+        Self { reserved_from: all - (all / RESERVED_PART).min(MAX_RESERVED) }
+    }
+
+    /// Whether a connection that was opened just now is one too many: the system gives each the lowest number that is free.
+    pub fn are_exceeded_by(self, opened: &impl AsRawFd) -> bool {
+        u64::try_from(opened.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
     }
 }
 

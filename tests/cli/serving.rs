@@ -181,3 +181,30 @@ async fn is_told_to_end(process: &mut std::process::Child) -> Option<i32> {
     };
     soon(ended).await
 }
+
+#[tokio::test]
+async fn health_checks_are_answered_though_clients_have_all_open_files_that_they_may() {
+    let mut command = std::process::Command::new("sh");
+    let serve = format!("ulimit -n 96 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
+    command.args(["-c", &serve]).env_clear().envs(FREE_PORTS).env("SKYWAVE_LIMITS__CONNECT_TIMEOUT", "2m");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut node = command.spawn().unwrap();
+    let ready = first_line(&mut node);
+    let places: Vec<_> = ready.trim_end().split(['=', ' ']).collect();
+    let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(places[4]).unwrap()).collect();
+    let check = || {
+        let mut stream = TcpStream::connect(places[6])?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        stream.read_exact(&mut [0; 12])
+    };
+    let answered = check();
+    // Who is one too many is turned away, and may look elsewhere.
+    let mut last = clients.last().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let turned_away = last.read(&mut [0]);
+    node.kill().unwrap();
+    node.wait().unwrap();
+    answered.unwrap();
+    assert_eq!(turned_away.unwrap(), 0);
+}

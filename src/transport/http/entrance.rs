@@ -2,12 +2,12 @@
 
 use super::{endpoint::Endpoint, serve, turns::Newcomer};
 use crate::{
-    limits::{AddressBlock, Place, Quota},
+    auth::refusals::Refusal,
+    limits::{AddressBlock, OpenFiles, Place, Quota},
     node::Node,
     transport::sockets,
 };
 use futures_util::FutureExt;
-use prometheus::IntCounterVec;
 use socket2::SockRef;
 use std::{io, net::SocketAddr, sync::Arc};
 use tokio::{
@@ -22,21 +22,27 @@ const MAX_UNSENT: u32 = 64 * 1024;
 
 /// Where connections come in.
 pub struct Entrance {
+    node: Arc<Node>,
     listener: TcpListener,
     connections: Arc<Quota<AddressBlock>>,
-    handshakes_refused: IntCounterVec,
+    open_files: OpenFiles,
 }
 
 impl Entrance {
-    pub fn new(node: &Node, listener: TcpListener) -> Self {
+    pub fn new(node: &Arc<Node>, listener: TcpListener) -> Self {
         let connections = Quota::new(node.config.limits.transports_per_address());
-        Self { listener, connections, handshakes_refused: node.metrics.handshakes_refused.clone() }
+        Self { node: node.clone(), listener, connections, open_files: OpenFiles::of_process() }
     }
 
     /// The next one who comes, and may.
     pub async fn caller(&mut self) -> Caller {
         loop {
             let (stream, address) = sockets::accept(&self.listener).await;
+            if self.open_files.are_exceeded_by(&stream) {
+                self.node.refused(Refusal::OpenFiles);
+                self.refused("open_files");
+                continue;
+            }
             match self.connections.take(AddressBlock::of(address.ip())) {
                 Some(place) => return Caller { stream, address, _place: place },
                 None => self.refused("address_connections"),
@@ -45,7 +51,7 @@ impl Entrance {
     }
 
     pub fn refused(&self, reason: &str) {
-        self.handshakes_refused.with_label_values(&[reason]).inc();
+        self.node.metrics.handshakes_refused.with_label_values(&[reason]).inc();
     }
 }
 
