@@ -68,33 +68,50 @@ struct Api {
     turns: Turns,
 }
 
-/// Serves the admin interface, and `pages` beside it for requests of this machine, for the node's life.
+/// Serves the admin interface, and `pages` beside it for requests of this machine, for the node's life. Ends with it, once what is
+/// under way is answered.
 pub async fn listen(node: Arc<Node>, listener: TcpListener, pages: Router) {
     let turns = Turns::new(MAX_COMMANDS, MAX_WAITING_COMMANDS);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let router = router(Api { node, started: Instant::now(), turns }, pages)
-        .layer(middleware::map_response_with_state(permits.clone(), end_beyond_kept));
+    let keeping = Keeping { node: node.clone(), permits: permits.clone() };
+    let router = router(Api { node: node.clone(), started: Instant::now(), turns }, pages)
+        .layer(middleware::map_response_with_state(keeping, end_unless_kept));
     // Dropped with this future, and all connections with it.
     let mut connections = JoinSet::new();
+    tokio::select! {
+        () = accept(&node, &listener, &permits, &router, &mut connections) => return,
+        () = node.ends() => drop(listener),
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(
+    node: &Arc<Node>,
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    router: &Router,
+    connections: &mut JoinSet<()>,
+) {
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         while connections.try_join_next().is_some() {}
-        let (stream, address) = sockets::accept(&listener).await;
-        let router = router.clone();
+        let (stream, address) = sockets::accept(listener).await;
+        let (node, router) = (node.clone(), router.clone());
         connections.spawn(async move {
-            serve(router, stream, address).await;
+            serve(&node, router, stream, address).await;
             drop(permit);
         });
     }
 }
 
-async fn serve(router: Router, stream: TcpStream, address: SocketAddr) {
+async fn serve(node: &Node, router: Router, stream: TcpStream, address: SocketAddr) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let has_to_end = tokio::time::timeout(MAX_CONNECTION_AGE, node.ends());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = tokio::time::sleep(MAX_CONNECTION_AGE) => {
+        _ = has_to_end => {
             connection.as_mut().graceful_shutdown();
             tokio::time::timeout(LAST_ANSWER_TIMEOUT, connection).await.unwrap_or(Ok(()))
         }
@@ -131,10 +148,21 @@ fn router(api: Api, pages: Router) -> Router {
         .with_state(api)
 }
 
+/// What decides whether connections are kept for further requests.
+#[derive(Clone)]
+struct Keeping {
+    node: Arc<Node>,
+    permits: Arc<Semaphore>,
+}
+
 /// Ends the connection with this answer where too many are open to be kept: whoever keeps theirs for the next request
-/// keeps nobody else out.
-async fn end_beyond_kept(State(permits): State<Arc<Semaphore>>, mut response: Response) -> Response {
-    if MAX_CONNECTIONS - permits.available_permits() > MAX_KEPT_CONNECTIONS {
+/// keeps nobody else out. And where the node is about to end: whoever has many requests makes the next ones elsewhere.
+async fn end_unless_kept(
+    State(Keeping { node, permits }): State<Keeping>,
+    mut response: Response,
+) -> Response {
+    let open = MAX_CONNECTIONS - permits.available_permits();
+    if open > MAX_KEPT_CONNECTIONS || node.cluster.is_draining() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

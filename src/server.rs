@@ -77,6 +77,8 @@ pub struct Server {
     tasks: JoinSet<()>,
     /// What takes transports in.
     listeners: JoinSet<()>,
+    /// What serves the admin listener.
+    administration: JoinSet<()>,
     endpoints: Vec<quinn::Endpoint>,
     certificate: Option<Arc<CertificateResolver>>,
     /// The addresses of each listener.
@@ -97,6 +99,7 @@ impl Server {
             node,
             tasks,
             listeners: JoinSet::new(),
+            administration: JoinSet::new(),
             endpoints: Vec::new(),
             certificate: None,
             public: Vec::new(),
@@ -141,7 +144,7 @@ impl Server {
         let pages = self.pages();
         for Bound { socket: tcp, address } in sockets::bind(address)? {
             self.admin.push(address);
-            self.tasks.spawn(api::listen(self.node.clone(), tcp, pages.clone()));
+            self.administration.spawn(api::listen(self.node.clone(), tcp, pages.clone()));
         }
         Ok(())
     }
@@ -161,7 +164,7 @@ impl Server {
 
     /// Waits until something ends without which the node does not serve.
     async fn failed(&mut self) -> Failed {
-        failed(&mut self.tasks, &mut self.listeners).await
+        failed([&mut self.tasks, &mut self.listeners, &mut self.administration]).await
     }
 
     pub fn node(&self) -> &Arc<Node> {
@@ -211,7 +214,7 @@ impl Server {
             () = self.node.sessions.served.empty() => (true, Ok(())),
             () = tokio::time::sleep(deadline) => (false, Ok(())),
             () = hurry => (false, Ok(())),
-            failed = failed(&mut self.tasks, &mut self.listeners) => (false, Err(failed)),
+            failed = failed([&mut self.tasks, &mut self.listeners, &mut self.administration]) => (false, Err(failed)),
         };
         if let Err(failed) = &outcome {
             tracing::error!(%failed, "the drain cannot go on");
@@ -233,6 +236,10 @@ impl Server {
                 tracing::warn!("some QUIC connections did not close in time");
             }
         }
+        let answering = async { while self.administration.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, answering).await.is_err() {
+            tracing::warn!("some requests to the API were not answered in time");
+        }
         self.tasks.shutdown().await;
         self.node.cluster.directory.leave().await;
         outcome
@@ -250,10 +257,11 @@ impl Drop for Server {
 }
 
 /// Waits until one of the tasks ends that were to go on.
-async fn failed(tasks: &mut JoinSet<()>, listeners: &mut JoinSet<()>) -> Failed {
+async fn failed([one, another, third]: [&mut JoinSet<()>; 3]) -> Failed {
     let ended = tokio::select! {
-        Some(ended) = tasks.join_next() => ended,
-        Some(ended) = listeners.join_next() => ended,
+        Some(ended) = one.join_next() => ended,
+        Some(ended) = another.join_next() => ended,
+        Some(ended) = third.join_next() => ended,
         else => std::future::pending().await,
     };
     Failed::by(ended)

@@ -72,3 +72,33 @@ async fn health_checks_are_answered_however_many_commands_are_under_way() {
     }
     assert!(are_checks_answered(&world).await);
 }
+
+#[tokio::test]
+async fn a_request_that_is_under_way_is_answered_before_the_node_ends() {
+    let world = World::new().await;
+    let body = r#"{"channel": "chat:1", "data": 1}"#;
+    let mut idle = connection(&world, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    head(&mut idle).await;
+    let mut publishing = connection(
+        &world,
+        &format!(
+            "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+            body.len()
+        ),
+    )
+    .await;
+    let mut asked_for_body = Vec::new();
+    while !asked_for_body.ends_with(b"\r\n\r\n") {
+        assert_ne!(soon(publishing.read_buf(&mut asked_for_body)).await.unwrap(), 0, "it was closed");
+    }
+    let (node, server) = (world.server.node().clone(), world.server);
+    let ending = tokio::spawn(server.drain());
+    soon(node.ends()).await;
+    assert_eq!(soon(idle.read(&mut [0])).await.unwrap(), 0, "it is not kept");
+    publishing.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(publishing.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("connection: close"), "{answer}");
+    soon(ending).await.unwrap();
+}
