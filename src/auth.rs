@@ -16,6 +16,7 @@ use jsonwebtoken::Algorithm;
 use skywave_protocol::{CloseCode, channel::Channel};
 use thiserror::Error;
 
+use crate::cause;
 use crate::config::AuthConfig;
 use crate::rights::{Right, Rights};
 use jwks::{Freshness, RemoteKeys, Timing};
@@ -50,7 +51,7 @@ pub enum SetupError {
     #[error("auth.algorithms leaves no key that a token could be checked with")]
     NoAlgorithm,
     /// The client that fetches keys could not be made.
-    #[error("cannot fetch keys: {0}")]
+    #[error("cannot fetch keys: {}", cause::root(.0))]
     Client(#[source] reqwest::Error),
 }
 

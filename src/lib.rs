@@ -5,6 +5,7 @@ pub mod auth;
 mod backoff;
 pub mod broadcast;
 pub mod broker;
+pub mod cause;
 pub mod certificate;
 pub mod claim;
 pub mod cluster;

@@ -11,6 +11,7 @@ use std::{
 /// The lowest first. What stands on one line knows nothing of its neighbours either, except of those before it.
 const LAYERS: &[&str] = &[
     "backoff",
+    "cause",
     "tasks",
     "rights",
     "limits",

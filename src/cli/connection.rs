@@ -62,6 +62,11 @@ pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
     }
 }
 
+/// A secret in a variable of the environment, without white space around it, as one in a file.
+pub fn secret_variable(name: &str) -> Result<Option<Secret>, UsageError> {
+    Ok(variable(name)?.map(|text| Secret::new(text.trim())))
+}
+
 #[derive(Debug, Args)]
 pub struct TokenArguments {
     /// The token (JWT); in SKYWAVE_TOKEN or a file it is better hidden from other users of this machine
@@ -82,7 +87,7 @@ impl TokenArguments {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, Some(path)) => read_secret(path, "token").map(Some),
-            (None, None) => Ok(variable("SKYWAVE_TOKEN")?.map(Secret::new)),
+            (None, None) => secret_variable("SKYWAVE_TOKEN"),
         }
     }
 }

@@ -7,11 +7,12 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::{Url, header::HeaderValue};
 use serde_json::{Value, json};
+use skywave::cause;
 use skywave::cluster::moving::MAX_PER_SECOND;
 use skywave::config::{Secret, nodes_url};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::connection::{self, parse_secret, read_secret, variable};
+use super::connection::{self, parse_secret, read_secret, secret_variable, variable};
 use super::terminal::{one_line, print_line, tell};
 use super::{UsageError, complete, usage};
 
@@ -130,12 +131,15 @@ impl Admin {
             arguments.api_key_file.as_deref().map(|path| read_secret(path, "API key")).transpose()?;
         let api_key = match arguments.api_key.clone().or(from_file) {
             Some(key) => Some(key),
-            None => variable("SKYWAVE_API_KEY")?.map(Secret::new),
+            None => secret_variable("SKYWAVE_API_KEY")?,
         };
         if api_key.as_ref().is_some_and(|key| HeaderValue::from_str(key.expose()).is_err()) {
             return Err(usage("the API key holds what no header can: is it the right one?"));
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build().map_err(usage)?;
+        let http = reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy();
+        // Without TLS there is nobody to be vouched for, and a container may hold no authorities that could.
+        let http = if url.scheme() == "http" { http.tls_certs_only([]) } else { http };
+        let http = http.build().map_err(|error| usage(reason(&error)))?;
         Ok(Self { http, url, api_key })
     }
 
@@ -211,13 +215,9 @@ impl Admin {
     }
 }
 
-/// The whole story of a failed request: its own words hide the cause.
+/// Why a request failed.
 fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    one_line(&cause.to_string())
+    one_line(&cause::root(error).to_string())
 }
 
 /// How many are left, told when it changes.

@@ -1,6 +1,6 @@
 //! What a node that the binary runs tells its operator.
 
-use crate::world::{Running, SECRET, refused, run, skywave, stderr};
+use crate::world::{Running, SECRET, refused, run, skywave, stderr, stdout};
 use skywave_testing::soon;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -180,6 +180,21 @@ async fn is_told_to_end(process: &mut std::process::Child) -> Option<i32> {
         }
     };
     soon(ended).await
+}
+
+#[tokio::test]
+async fn who_tells_a_node_to_end_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
+        let ready = node.line().await;
+        let admin = format!("http://{}", ready.rsplit('=').next().unwrap());
+        // As in a container without authorities that vouch for anybody.
+        let nobody = [("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", directory.path().to_str().unwrap())];
+        let output = run(&["drain", "--exit", "--admin", &admin], &nobody).await;
+        assert_eq!(stdout(&output), "0 sessions are to move");
+        assert_eq!(node.end().await.code, Some(0));
+    }
 }
 
 #[tokio::test]
