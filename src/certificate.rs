@@ -2,7 +2,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tracing::{error, info};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::TlsConfig;
 
@@ -25,6 +26,8 @@ pub const DEV_LIFETIME: Duration = Duration::from_secs(13 * 86_400);
 const BACKDATING: Duration = Duration::from_secs(3_600);
 /// A PEM file may be this long, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// A certificate of which no more is left is told of, or no more than a tenth of its time: who was to renew it has not.
+const SOON: Duration = Duration::from_secs(3 * 86_400);
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -101,6 +104,21 @@ impl fmt::Debug for DevCertificate {
 pub fn sha256(certified: &CertifiedKey) -> String {
     let own = certified.cert.first().map_or(&[][..], |certificate| certificate.as_ref());
     Sha256::digest(own).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is wrong with the time of the node's own certificate.
+fn term(certified: &CertifiedKey, now: SystemTime) -> Option<&'static str> {
+    let (_, certificate) = X509Certificate::from_der(certified.cert.first()?).ok()?;
+    let now = i64::try_from(now.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let validity = certificate.validity();
+    let (begins, ends) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let soon = (ends.saturating_sub(begins) / 10).min(SOON.as_secs() as i64);
+    match ends.saturating_sub(now) {
+        _ if now < begins => Some("is not valid yet, by this machine's clock"),
+        ..=0 => Some("has expired"),
+        left if left <= soon => Some("expires soon"),
+        _ => None,
+    }
 }
 
 /// Reads a certificate with its chain, and the key that belongs to it.
@@ -205,12 +223,18 @@ impl CertificateResolver {
     }
 
     /// Follows the files, for ever. Both need not change at once: between a new certificate and its new key, the old
-    /// ones stay.
+    /// ones stay. A certificate whose time is over, or almost, is told of.
     pub async fn run(self: Arc<Self>) {
-        if self.source.is_none() {
-            std::future::pending::<()>().await;
-        }
+        let mut told = None;
         loop {
+            let term = term(&self.current(), SystemTime::now());
+            if let Some(term) = term.filter(|_| term != told) {
+                error!(
+                    sha256 = sha256(&self.current()),
+                    "the certificate {term}: clients take none that is not valid"
+                );
+            }
+            told = term;
             tokio::time::sleep(POLL_INTERVAL).await;
             let this = self.clone();
             match tokio::task::spawn_blocking(move || this.reload()).await {
@@ -340,6 +364,18 @@ mod tests {
         for bad in [now - 2 * BACKDATING, now + DEV_LIFETIME] {
             assert!(handshake(&resolver, &certificate, "localhost", bad).is_err());
         }
+    }
+
+    #[test]
+    fn a_certificate_whose_time_is_over_or_almost_is_told_of() {
+        let now = SystemTime::now();
+        let certificate = DevCertificate::generate(&[], now).unwrap().certified;
+        let day = Duration::from_secs(86_400);
+        let told = |at| term(&certificate, at);
+        assert_eq!((told(now), told(now + 11 * day)), (None, None));
+        assert_eq!(told(now + 12 * day), Some("expires soon"));
+        assert_eq!(told(now + 13 * day), Some("has expired"));
+        assert!(told(now - day).unwrap().contains("not valid yet"));
     }
 
     #[test]
