@@ -104,8 +104,8 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut tree = path.map_or_else(|| Ok(Table::new()), source::read_file).map_err(ConfigError::new)?;
         let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
-        let problems = source::overlay_environment(&mut tree, variables);
-        let mut report = Report::new(path, problems);
+        let leftovers = source::overlay_environment(&mut tree, variables);
+        let mut report = Report::new(path, leftovers);
         let mut root = Section::new("", tree, &mut report);
         let config = Self::read(&mut root, dev);
         root.finish();

@@ -41,7 +41,7 @@ pub struct AuthConfig {
     /// `session_secret` or `session_secret_file`: signs resume secrets; at least 32 bytes; the same on all nodes of
     /// all regions. Default: random, which is enough for a single node.
     pub session_secret: Secret,
-    /// `api_key` or `api_key_file`: for the admin API; at least 16 bytes. Absent: the admin listener must be on
+    /// `api_key` or `api_key_file`: for the admin API; at least 16 bytes of printable ASCII. Absent: the admin listener must be on
     /// loopback, and asks for no key.
     pub api_key: Option<Secret>,
 }
@@ -63,7 +63,7 @@ impl AuthConfig {
             anonymous: section.boolean("anonymous").unwrap_or(dev),
             allowed_origins: section.list("allowed_origins", web_origin).unwrap_or_default(),
             session_secret: section.secret("session_secret", 32).unwrap_or_else(Secret::random),
-            api_key: section.secret("api_key", 16),
+            api_key: api_key(section),
         }
     }
 
@@ -82,6 +82,18 @@ impl AuthConfig {
 
 fn non_empty(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
+}
+
+/// A key that requests can bring in a header.
+fn api_key(section: &mut Section<'_>) -> Option<Secret> {
+    let key = section.secret("api_key", 16)?;
+    let is_printable = key.expose().bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_printable && key.expose().trim() == key.expose() {
+        return Some(key);
+    }
+    let given = if section.is_set("api_key") { "api_key" } else { "api_key_file" };
+    section.add(given, "expected printable ASCII without blanks at its ends: it is sent in a header");
+    None
 }
 
 fn algorithms(section: &mut Section<'_>) -> Vec<Algorithm> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::source::{ENVIRONMENT_PREFIX, ENVIRONMENT_SEPARATOR, Leftovers};
+
 /// Where a setting was made. Sorted: the file by line, then the environment, then what belongs to no place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -60,16 +62,19 @@ impl fmt::Display for Problem {
 pub(super) struct Report {
     file: Place,
     places: BTreeMap<String, Place>,
+    /// Variables of the environment that name no section apart from a key.
+    unseparated: BTreeMap<String, Arc<str>>,
     pub problems: Vec<Problem>,
 }
 
 impl Report {
-    pub fn new(file: Option<&Path>, problems: Vec<Problem>) -> Self {
+    pub fn new(file: Option<&Path>, leftovers: Leftovers) -> Self {
         let file = file.map_or(Place::Nowhere, |path| Place::File {
             path: path.display().to_string().into(),
             line: None,
         });
-        Self { file, places: BTreeMap::new(), problems }
+        let Leftovers { problems, unseparated } = leftovers;
+        Self { file, places: BTreeMap::new(), unseparated, problems }
     }
 
     pub fn remember(&mut self, key: String, place: Place) {
@@ -85,5 +90,16 @@ impl Report {
 
     pub fn is_set(&self, key: &str) -> bool {
         self.places.contains_key(key)
+    }
+
+    /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the key is
+    /// set by its right name, it is something else's.
+    pub fn look_for_unseparated(&mut self, key: &str) {
+        let Some(name) = self.unseparated.remove(&key.replace('.', "_")) else { return };
+        if !matches!(self.places.get(key), Some(Place::Environment { .. })) {
+            let right = key.replace('.', ENVIRONMENT_SEPARATOR).to_uppercase();
+            let message = format!("has no effect: {key} is set by {ENVIRONMENT_PREFIX}{right}");
+            self.problems.push(Problem::new(Place::Environment { name }, message));
+        }
     }
 }

@@ -5,7 +5,8 @@ use reqwest::Url;
 
 const EXPECTED: &str = "expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], \
     redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT] …]/SERVICE[/DATABASE] or \
-    redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT] …]; rediss… is over TLS";
+    redis+cluster://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT] …]; rediss… is over TLS; in a PASSWORD, what URLs have for \
+    themselves is escaped (%23 for #, %2F for /, %3F for ?, %40 for @, %25 for %)";
 /// The most hosts that one URL names.
 const MAX_HOSTS: usize = 16;
 const SENTINEL_PORT: u16 = 26_379;
@@ -126,10 +127,15 @@ impl Parts<'_> {
     }
 }
 
-/// The URL of one server, if it is one.
+/// The URL of one server, if it is one. Parameters would be Redis clients' own, such as another version of its protocol.
 fn server(text: &str) -> Result<Secret, &'static str> {
     let url = Url::parse(text).map_err(|_| EXPECTED)?;
-    if url.has_host() && url.fragment().is_none() { Ok(Secret::new(text)) } else { Err(EXPECTED) }
+    let database = url.path().trim_matches('/');
+    let is_server = url.has_host()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && (database.is_empty() || database.parse::<u32>().is_ok());
+    if is_server { Ok(Secret::new(text)) } else { Err(EXPECTED) }
 }
 
 fn is_only_a_host(url: &Url) -> bool {
@@ -217,6 +223,11 @@ mod tests {
             "localhost",
             "http://localhost",
             "redis+other://a",
+            "redis://a?protocol=resp3",
+            "redis://a/x",
+            "redis://:p#w@a",
+            "redis://:p/w@a",
+            "redis://:p?w@a",
             "redis+sentinel://a",
             "redis+sentinel://a/",
             "redis+sentinel://a/main/x",

@@ -250,14 +250,12 @@ impl<'a> Section<'a> {
         values
     }
 
-    /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names.
+    /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names. It does not end with a line end.
     pub fn secret(&mut self, key: &str, min_bytes: usize) -> Option<Secret> {
         let file_key = format!("{key}_file");
-        let given = self.parsed(key, |text| Ok::<_, String>(text.to_owned()));
+        let given = self.parsed(key, |text| Ok::<_, String>(without_line_end(text)));
         let from_file = self.parsed(&file_key, |file| {
-            let text = read_bounded(Path::new(file), MAX_SECRET_BYTES)?;
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            Ok::<_, String>(text.strip_suffix('\r').unwrap_or(text).to_owned())
+            read_bounded(Path::new(file), MAX_SECRET_BYTES).map(|text| without_line_end(&text))
         });
         if self.is_set(key) && self.is_set(&file_key) {
             self.add(&file_key, format!("give either {key} or {file_key}, not both"));
@@ -284,6 +282,11 @@ impl<'a> Section<'a> {
 
     /// Reports every key that was not asked for.
     pub fn finish(self) {
+        // A variable may be named like a section and have nothing to do with it.
+        for key in self.known.iter().filter(|_| !self.name.is_empty()) {
+            let key = self.path(key);
+            self.report.look_for_unseparated(&key);
+        }
         for (key, located) in &self.table {
             let mut message = format!("unknown key {:?}", self.path(key));
             match nearest(key, &self.known) {
@@ -293,6 +296,11 @@ impl<'a> Section<'a> {
             self.report.problems.push(Problem::new(located.place.clone(), message));
         }
     }
+}
+
+/// Editors end a file with a line end, and many who make a secret give it one that nobody sees, wherever it is kept.
+fn without_line_end(text: &str) -> String {
+    text.trim_end_matches(['\r', '\n']).to_owned()
 }
 
 fn nearest<'k>(key: &str, known: &'k [String]) -> Option<&'k str> {

@@ -10,8 +10,8 @@ use super::problem::{Place, Problem};
 
 /// The configuration file may be this long, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-const ENVIRONMENT_PREFIX: &str = "SKYWAVE_";
-const ENVIRONMENT_SEPARATOR: &str = "__";
+pub(super) const ENVIRONMENT_PREFIX: &str = "SKYWAVE_";
+pub(super) const ENVIRONMENT_SEPARATOR: &str = "__";
 
 /// A value and where it was set.
 #[derive(Clone, Debug)]
@@ -123,6 +123,14 @@ impl Lines<'_> {
     }
 }
 
+/// What the environment holds that is no key.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    pub problems: Vec<Problem>,
+    /// Variables without a separator, by what follows the prefix, in lower case.
+    pub unseparated: BTreeMap<String, Arc<str>>,
+}
+
 /// Lays the variables `SKYWAVE_<SECTION>__<KEY>` over the tree; all others are left alone.
 ///
 /// A namespace or a region stands between section and key: `SKYWAVE_CHANNELS__CHAT__HISTORY`,
@@ -130,36 +138,45 @@ impl Lines<'_> {
 pub(super) fn overlay_environment(
     tree: &mut Table,
     variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
+) -> Leftovers {
+    let mut leftovers = Leftovers::default();
     for (name, value) in variables {
         let Some(name) = name.to_str() else { continue };
         let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-        let Some((section, key)) = rest.split_once(ENVIRONMENT_SEPARATOR) else { continue };
-        let place = Place::Environment { name: name.into() };
-        let Ok(value) = value.into_string() else {
-            problems.push(Problem::new(place, "is not UTF-8"));
+        let Some((section, key)) = rest.split_once(ENVIRONMENT_SEPARATOR) else {
+            leftovers.unseparated.insert(rest.to_lowercase(), name.into());
             continue;
         };
-        let value = Located { value: Value::Environment(value), place };
-        insert(tree, &section.to_lowercase(), &key.to_lowercase(), value);
+        let place = Place::Environment { name: name.into() };
+        let inserted = match value.into_string() {
+            Ok(value) => {
+                let value = Located { value: Value::Environment(value), place: place.clone() };
+                insert(tree, &section.to_lowercase(), &key.to_lowercase(), value)
+            }
+            Err(_) => Err("is not UTF-8"),
+        };
+        if let Err(message) = inserted {
+            leftovers.problems.push(Problem::new(place, message));
+        }
     }
-    problems
+    leftovers
 }
 
-fn insert(tree: &mut Table, section: &str, key: &str, value: Located) {
+fn insert(tree: &mut Table, section: &str, key: &str, value: Located) -> Result<(), &'static str> {
     let place = value.place.clone();
     let target = match (section, key.rsplit_once(ENVIRONMENT_SEPARATOR)) {
         ("channels", Some((namespace, key))) => subtable(tree, section, &place)
             .and_then(|channels| subtable(channels, namespace, &place))
             .map(|options| (options, key)),
         ("regions", Some((name, key))) => region(tree, name, &place).map(|region| (region, key)),
+        ("regions", None) => return Err("names no region: expected SKYWAVE_REGIONS__<NAME>__<KEY>"),
         _ => subtable(tree, section, &place).map(|table| (table, key)),
     };
     // Where the file has no table in this spot, its reader reports that.
     if let Some((table, key)) = target {
         table.insert(key.to_owned(), value);
     }
+    Ok(())
 }
 
 fn subtable<'a>(table: &'a mut Table, key: &str, place: &Place) -> Option<&'a mut Table> {

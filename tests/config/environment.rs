@@ -1,6 +1,6 @@
 //! Keys that the environment sets.
 
-use crate::loading::{load_environment, write};
+use crate::loading::{load_environment, refused_with, write};
 use skywave::{config::Config, rights::Right};
 use std::time::Duration;
 
@@ -55,5 +55,33 @@ fn problems_of_the_environment_name_the_variable() {
     assert_eq!(
         load("SKYWAVE_AUTH__AUDIENCE", "[1]"),
         "SKYWAVE_AUTH__AUDIENCE: auth.audience: expected a list of strings"
+    );
+}
+
+#[test]
+fn a_variable_with_one_underscore_for_two_is_told_unless_it_is_something_elses() {
+    let load = |variables: &[(&str, &str)]| Config::load(None, true, variables.iter().copied());
+    let told = |name| load(&[(name, "7")]).unwrap_err().to_string();
+    assert_eq!(
+        told("SKYWAVE_LIMITS_SESSIONS"),
+        "SKYWAVE_LIMITS_SESSIONS: has no effect: limits.sessions is set by SKYWAVE_LIMITS__SESSIONS"
+    );
+    let file = write("[channels.chat]\nhistory = 5\n");
+    let chat = [("SKYWAVE_CHANNELS_CHAT_HISTORY", "7")];
+    refused_with(Config::load(Some(file.path()), true, chat), "is set by SKYWAVE_CHANNELS__CHAT__HISTORY");
+    // What a manifest makes the right one of.
+    load(&[("SKYWAVE_NODE_ID", "eu-1"), ("SKYWAVE_NODE__ID", "eu-1")]).unwrap();
+    load(&[("SKYWAVE_LOG", "1"), ("SKYWAVE_NODE_SERVICE_HOST", "10.0.0.1"), ("SKYWAVE_PORT", "4433")])
+        .unwrap();
+}
+
+#[test]
+fn a_variable_of_regions_that_names_none_is_told() {
+    let file =
+        write("[[regions]]\nname = \"us\"\nredis = \"redis://us\"\nurl = \"https://us.example.com\"\n");
+    let variables = [("SKYWAVE_REGIONS__URL", "https://us-2.example.com")];
+    refused_with(
+        Config::load(Some(file.path()), true, variables),
+        "names no region: expected SKYWAVE_REGIONS__<NAME>__<KEY>",
     );
 }

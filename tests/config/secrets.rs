@@ -14,12 +14,36 @@ fn session_secrets_are_random_for_a_node_that_is_alone() {
 }
 
 #[test]
-fn a_secret_is_read_from_a_file_without_its_last_newline() {
-    for ending in ["", "\n", "\r\n"] {
-        let file = write(&format!("{SECRET}{ending}"));
+fn a_secret_ends_before_the_line_end_that_a_file_or_a_variable_has() {
+    for ending in ["", "\n", "\r\n", "\n\n"] {
+        let secret = format!("{SECRET}{ending}");
+        let file = write(&secret);
         let path = file.path().to_str().unwrap();
-        let config = Config::load(None, true, [("SKYWAVE_AUTH__API_KEY_FILE", path)]).unwrap();
-        assert_eq!(config.auth.api_key.unwrap().expose(), SECRET);
+        for variable in [("SKYWAVE_AUTH__API_KEY_FILE", path), ("SKYWAVE_AUTH__API_KEY", &secret)] {
+            let config = Config::load(None, true, [variable]).unwrap();
+            assert_eq!(config.auth.api_key.unwrap().expose(), SECRET);
+        }
+    }
+}
+
+#[test]
+fn an_api_key_that_no_header_can_bring_is_refused() {
+    for key in [
+        " a key of sixteen bytes",
+        "a key of sixteen bytes ",
+        "a key of\nsixteen bytes",
+        "ein Schlüssel, lang",
+    ] {
+        refused_with(
+            Config::load(None, true, [("SKYWAVE_AUTH__API_KEY", key)]),
+            "auth.api_key: expected printable",
+        );
+        let file = write(key);
+        let path = file.path().to_str().unwrap();
+        refused_with(
+            Config::load(None, true, [("SKYWAVE_AUTH__API_KEY_FILE", path)]),
+            "auth.api_key_file: expected printable",
+        );
     }
 }
 
