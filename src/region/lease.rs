@@ -30,14 +30,25 @@ pub struct Candidate {
     holder: Arc<str>,
 }
 
-/// Whoever holds a lease renews it.
+/// Why a lease cannot be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Renewed;
+pub enum Denied {
+    /// Whoever holds it renews it.
+    Renewed,
+    /// Redis takes no writes for now.
+    Unwritable,
+}
 
 /// What Redis answers to who asks for a lease.
 enum Answer {
-    Held { token: u64 },
-    Taken { left: Duration },
+    Held {
+        token: u64,
+    },
+    Taken {
+        left: Duration,
+    },
+    /// It takes no writes for now.
+    Unwritable,
 }
 
 impl Candidate {
@@ -72,7 +83,7 @@ impl Candidate {
             let pause = match self.ask("take", at_least).await {
                 Ok(Answer::Held { token }) => return Lease::new(self.clone(), token, asked + DURATION),
                 Ok(Answer::Taken { left }) => left.clamp(RETRY_INTERVAL, RENEW_INTERVAL),
-                Err(_) => RETRY_INTERVAL,
+                Ok(Answer::Unwritable) | Err(_) => RETRY_INTERVAL,
             };
             tokio::time::sleep(pause).await;
         }
@@ -82,14 +93,15 @@ impl Candidate {
     /// told.
     ///
     /// # Errors
-    /// `Renewed` when its holder has renewed it meanwhile.
-    pub async fn acquire_unless_renewed(&self, waits: impl Fn(Duration)) -> Result<Lease, Renewed> {
+    /// `Renewed` when its holder has renewed it meanwhile, `Unwritable` where nobody can take it now.
+    pub async fn acquire_unless_renewed(&self, waits: impl Fn(Duration)) -> Result<Lease, Denied> {
         let mut has_waited = false;
         loop {
             let asked = Instant::now();
             let pause = match self.ask("take", 0).await {
                 Ok(Answer::Held { token }) => return Ok(Lease::new(self.clone(), token, asked + DURATION)),
-                Ok(Answer::Taken { .. }) if has_waited => return Err(Renewed),
+                Ok(Answer::Taken { .. }) if has_waited => return Err(Denied::Renewed),
+                Ok(Answer::Unwritable) => return Err(Denied::Unwritable),
                 Ok(Answer::Taken { left }) => {
                     has_waited = true;
                     waits(left);
@@ -111,10 +123,9 @@ impl Candidate {
                     until = asked + DURATION;
                     RENEW_INTERVAL
                 }
-                // Another held it meanwhile, or Redis lost it.
-                Ok(Ok(_)) => break,
-                Ok(Err(_)) => RETRY_INTERVAL,
-                Err(_) => break,
+                Ok(Ok(Answer::Unwritable) | Err(_)) => RETRY_INTERVAL,
+                // Another held it meanwhile, Redis lost it, or its time is over.
+                Ok(Ok(_)) | Err(_) => break,
             };
             tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
             if Instant::now() >= until {
@@ -128,9 +139,11 @@ impl Candidate {
 fn answer(value: Value) -> Result<Answer, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("lease")) };
     let Ok([token, left]) = <[Value; 2]>::try_from(parts) else { return Err(Malformed("lease")) };
-    let number = |value| reply::text(value)?.parse::<u64>().map_err(|_| Malformed("number"));
-    Ok(match (number(token)?, number(left)?) {
-        (0, left_ms) => Answer::Taken { left: Duration::from_millis(left_ms) },
+    let number = |value| reply::text(value)?.parse::<i64>().map_err(|_| Malformed("number"));
+    let (token, left_ms) = (number(token)?.unsigned_abs(), number(left)?);
+    Ok(match (token, u64::try_from(left_ms)) {
+        (0, Ok(left_ms)) => Answer::Taken { left: Duration::from_millis(left_ms) },
+        (0, Err(_)) => Answer::Unwritable,
         (token, _) => Answer::Held { token },
     })
 }

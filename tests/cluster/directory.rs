@@ -238,3 +238,31 @@ async fn three_hundred_nodes_that_change_one_after_the_other_are_read_a_few_time
     let reads = reads(&a) - before;
     assert!((1..=most).contains(&reads), "{reads} reads");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_though_redis_takes_no_writes_and_has_its_id_once_it_does() {
+    let redis = RedisServer::start().await;
+    let a = Node::start(&redis, "a").await;
+    redis.run::<()>("CONFIG SET maxmemory 1").await;
+    let b = soon(Node::start(&redis, "b")).await;
+    assert_eq!(b.readiness().await, (200, "ready".to_owned()));
+    let mut session = Session::open(&b).await;
+    session.is_served().await;
+    redis.run::<()>("CONFIG SET maxmemory 0").await;
+    let has_id = async || redis.run::<Option<String>>("HGET sky:lease:node:b holder").await.is_some();
+    eventually("b has its id", has_id).await;
+    a.meets(&["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_takes_its_id_again_and_keeps_it_though_redis_forgot_it() {
+    let redis = RedisServer::start().await;
+    let _a = Node::start(&redis, "a").await;
+    let holder =
+        async || redis.run::<Option<String>>("HGET sky:lease:node:a holder").await.unwrap_or_default();
+    let first = holder().await;
+    redis.run::<()>("DEL sky:lease:node:a").await;
+    eventually("a has its id again", async || holder().await == first).await;
+    let second = process::serve(&redis, "a").await;
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+}

@@ -66,3 +66,11 @@ async fn a_token_is_as_high_as_was_asked() {
     drop(held);
     assert_eq!(acquire(&Candidate::new(redis, "x", "two".into())).await.token(), 8);
 }
+
+#[tokio::test]
+async fn a_lease_that_nobody_wants_any_more_is_forgotten_after_a_week() {
+    let server = RedisServer::start().await;
+    drop(acquire(&Candidate::new(redis(&server).await, "x", "one".into())).await);
+    let left_ms: i64 = server.run("PTTL sky:lease:x").await;
+    assert!((600_000_000..=604_800_000).contains(&left_ms), "{left_ms}");
+}
