@@ -69,10 +69,14 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Whether it takes sessions.
+    pub fn is_open(&self) -> bool {
+        self.record.state == NodeState::Ready && self.record.sessions < self.record.limit
+    }
+
     /// Its address, if sessions may be sent there from a node at `here`.
     pub fn open_url(&self, here: Option<&str>) -> Option<&Arc<str>> {
-        let has_room = self.record.state == NodeState::Ready && self.record.sessions < self.record.limit;
-        self.record.url.as_ref().filter(|url| has_room && here != Some(&***url))
+        self.record.url.as_ref().filter(|url| self.is_open() && here != Some(&***url))
     }
 }
 

@@ -160,9 +160,10 @@ pub fn begin(cluster: &Arc<Cluster>, order: Order) -> Result<usize, Nowhere> {
     state.is_full = order.sessions.is_none() && !is_paced;
     let deadline = cluster.options.drain.deadline;
     let (mut carrying, mut untold) = (Carrying::new(cluster.clone(), order, deadline), sessions);
-    if !is_paced {
+    let time = carrying.balancers_time();
+    if !is_paced && time.is_zero() {
         carrying.tell_all(std::mem::take(&mut untold));
     }
-    state.task = Some(tokio::spawn(carrying.run(untold)).abort_handle());
+    state.task = Some(tokio::spawn(carrying.run_after(time, untold)).abort_handle());
     Ok(count)
 }

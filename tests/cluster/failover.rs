@@ -2,7 +2,7 @@
 
 use crate::{
     session::Session,
-    world::{Node, client, regions},
+    world::{Node, Other, client, regions},
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -166,4 +166,25 @@ async fn a_session_that_resumes_in_another_region_closes_its_older_transport() {
     assert_eq!(second.end().await, u64::from(CloseCode::Replaced.code()));
     third.is_served().await;
     assert_eq!((eu.sessions(), us.sessions()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sessions_of_a_node_that_drains_behind_a_balancer_stay_in_their_region() {
+    let (eu_redis, us_redis) = (RedisServer::start().await, RedisServer::start().await);
+    let (balancer, us_url) = ("https://localhost:1", "https://localhost:2");
+    let node = async |id| {
+        let others = [Other { name: "us", redis: &us_redis, url: us_url }];
+        let settings = [("NODE__REGION", "eu"), ("LISTEN__PUBLIC", "")];
+        Node::at(balancer, &eu_redis, id, &settings, &others).await
+    };
+    let (a, b) = (node("eu-1").await, node("eu-2").await);
+    a.meets(&["eu-1", "eu-2"]).await;
+    let mut session = Session::open(&a).await;
+    let begun = Instant::now();
+    a.call("drain", json!({})).await;
+    assert_eq!(session.receive("drain").await["url"], balancer);
+    assert!(begun.elapsed() > Duration::from_secs(3), "the balancer knows by then");
+    // Who does not get anywhere by that address goes to another region.
+    assert_eq!(session.receive("drain").await["url"], us_url);
+    drop(b);
 }

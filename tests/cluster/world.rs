@@ -49,7 +49,7 @@ impl Node {
     }
 
     /// A node at an address, which may have a path, beside other regions.
-    async fn at(
+    pub async fn at(
         url: &str,
         redis: &RedisServer,
         id: &str,

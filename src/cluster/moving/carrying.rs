@@ -8,6 +8,9 @@ use skywave_protocol::frame::SessionId;
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 
+/// A balancer that checks nodes every other second has noticed after so long that one takes no sessions.
+const NOTICED: Duration = Duration::from_secs(8);
+
 /// A session that was told to move, and has not yet.
 struct Told {
     session: SessionId,
@@ -69,6 +72,21 @@ impl Carrying {
             let url = destinations.next(&session, &attached);
             self.tell(session, attached, spread.mul_f64(rand::random()), url);
         }
+    }
+
+    /// How long to wait before sessions are told to come back to the address at which they are: until a balancer knows by its
+    /// checks that this node takes none any more.
+    pub fn balancers_time(&mut self) -> Duration {
+        if self.destinations().is_own_address() { NOTICED.min(self.time / 3) } else { Duration::ZERO }
+    }
+
+    /// As [`Self::run`], after that time, with those told first who are to be told at once.
+    pub async fn run_after(mut self, time: Duration, mut sessions: Vec<(SessionId, Attached)>) {
+        tokio::time::sleep(time).await;
+        if self.order.per_second.is_none() {
+            self.tell_all(std::mem::take(&mut sessions));
+        }
+        self.run(sessions).await;
     }
 
     pub async fn run(mut self, sessions: Vec<(SessionId, Attached)>) {

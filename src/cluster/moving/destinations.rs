@@ -15,8 +15,9 @@ pub struct Destinations {
 enum Choice {
     /// This address for all of them.
     Given(Arc<str>),
-    /// Other nodes of the region while they have places left, then other regions.
-    Known { peers: Vec<Peer>, even: usize, regions: Turns },
+    /// Other nodes of the region while they have places left, then those that share this node's address, as behind a balancer,
+    /// then other regions.
+    Known { peers: Vec<Peer>, even: usize, own: Option<Arc<str>>, regions: Turns },
 }
 
 /// Other regions: this address each in turn, the next one first.
@@ -60,17 +61,28 @@ impl Destinations {
         // Where the region cannot serve its other nodes are of no use either.
         let is_left = cluster.is_away() && cluster.standing() != Standing::Deaf;
         let peers = if is_left { Vec::new() } else { peers };
-        Self { choice: Choice::of(peers, cluster.sessions.len(), Turns::of(cluster)) }
+        // A balancer brings nobody back to a node that takes no sessions.
+        let is_passed_over = cluster.is_draining() && !is_left;
+        let is_shared = all.iter().any(|peer| peer.is_open() && peer.record.url == cluster.url);
+        let own = cluster.url.clone().filter(|_| is_passed_over && is_shared);
+        Self { choice: Choice::of(peers, cluster.sessions.len(), own, Turns::of(cluster)) }
     }
 
     /// No other node or region is known.
     pub fn is_empty(&self) -> bool {
-        matches!(&self.choice, Choice::Known { peers, regions, .. } if peers.is_empty() && regions.urls.is_empty())
+        matches!(&self.choice, Choice::Known { peers, own: None, regions, .. }
+            if peers.is_empty() && regions.urls.is_empty())
+    }
+
+    /// Sessions come back to the address at which they are, which leads elsewhere then.
+    pub fn is_own_address(&self) -> bool {
+        matches!(&self.choice, Choice::Known { peers, own: Some(_), .. } if peers.is_empty())
     }
 
     /// No session more can be sent to any of them.
     pub fn is_full(&self) -> bool {
-        matches!(&self.choice, Choice::Known { regions, .. } if self.places() == 0 && regions.urls.is_empty())
+        matches!(&self.choice, Choice::Known { own: None, regions, .. }
+            if self.places() == 0 && regions.urls.is_empty())
     }
 
     /// How many sessions the other nodes of the region have room for.
@@ -117,29 +129,32 @@ impl Turns {
 }
 
 impl Choice {
-    fn of(peers: Vec<Peer>, leaving: usize, regions: Turns) -> Self {
+    fn of(peers: Vec<Peer>, leaving: usize, own: Option<Arc<str>>, regions: Turns) -> Self {
         let sum: usize = peers.iter().map(|peer| peer.load).sum();
         let mean = (sum + leaving) as f64 / peers.len().max(1) as f64;
-        Self::Known { peers, even: balance::even(mean), regions }
+        Self::Known { peers, even: balance::even(mean), own, regions }
     }
 
     fn expects(&mut self, url: &str) -> bool {
         match self {
             Self::Given(given) => **given == *url,
-            Self::Known { peers, regions, .. } => match peers.iter_mut().find(|peer| *peer.url == *url) {
-                Some(peer) => {
-                    peer.load += 1;
-                    peer.load <= peer.limit
+            Self::Known { peers, own, regions, .. } => {
+                match peers.iter_mut().find(|peer| *peer.url == *url) {
+                    Some(peer) => {
+                        peer.load += 1;
+                        peer.load <= peer.limit
+                    }
+                    None => own.iter().chain(&regions.urls).any(|place| **place == *url),
                 }
-                None => regions.urls.iter().any(|region| **region == *url),
-            },
+            }
         }
     }
 
     fn next(&mut self, but: Option<&str>, session: &str, user: Option<&str>) -> Option<Arc<str>> {
         match self {
             Self::Given(url) => Some(url.clone()),
-            Self::Known { peers, even, regions } => {
+            Self::Known { peers, even, own, regions } => {
+                let own = own.as_ref().filter(|own| but != Some(&***own) || regions.urls.is_empty());
                 // Who knows no other place may as well try the same one again.
                 let but = but.filter(|but| peers.iter().any(|peer| peer.has_room() && *peer.url != **but));
                 let is_open = |peer: &&mut Peer| peer.has_room() && but != Some(&*peer.url);
@@ -155,7 +170,7 @@ impl Choice {
                         let load = |peer: &&mut Peer| (peer.load, rendezvous::weight(session, &peer.id));
                         match peers.iter_mut().filter(is_open).min_by_key(load) {
                             Some(peer) => peer,
-                            None => return regions.next(),
+                            None => return own.cloned().or_else(|| regions.next()),
                         }
                     }
                 };
@@ -181,7 +196,7 @@ mod tests {
 
     fn choice(loads: &[usize], leaving: usize) -> Choice {
         let peers = loads.iter().map(|load| (*load, 100_000)).enumerate().map(peer).collect();
-        Choice::of(peers, leaving, turns(&[], 0))
+        Choice::of(peers, leaving, None, turns(&[], 0))
     }
 
     fn counts(urls: impl Iterator<Item = Option<Arc<str>>>) -> Vec<usize> {
@@ -223,11 +238,11 @@ mod tests {
     #[test]
     fn no_node_gets_more_than_it_has_places_for_and_other_regions_get_the_rest() {
         let peers = [(0, 2), (60, 1_000)].into_iter().enumerate().map(peer).collect();
-        let mut choice = Choice::of(peers, 60, turns(&[], 0));
+        let mut choice = Choice::of(peers, 60, None, turns(&[], 0));
         let sent = counts((0..60).map(|session| choice.next(None, &session.to_string(), None)));
         assert_eq!(sent, [2, 58]);
         for regions in [&["https://us"][..], &[]] {
-            let mut choice = Choice::of(vec![peer((0, (8, 10)))], 9, turns(regions, 0));
+            let mut choice = Choice::of(vec![peer((0, (8, 10)))], 9, None, turns(regions, 0));
             let sent: Vec<_> = (0..3).map(|_| choice.next(None, "", Some("alice"))).collect();
             let rest = regions.first().map(|url| Arc::from(*url));
             assert_eq!(sent, [Some("https://n0".into()), Some("https://n0".into()), rest]);
@@ -244,13 +259,26 @@ mod tests {
     }
 
     #[test]
+    fn who_shares_an_address_with_others_is_told_it_first_and_then_another_region() {
+        let own = || Some(Arc::from("https://own"));
+        let mut choice = Choice::of(Vec::new(), 4, own(), turns(&["https://us"], 0));
+        assert_eq!(choice.next(None, "", None), own());
+        assert_eq!(choice.next(Some("https://own"), "", None).as_deref(), Some("https://us"));
+        assert!(choice.expects("https://own"));
+        let mut choice = Choice::of(Vec::new(), 4, own(), turns(&[], 0));
+        assert_eq!(choice.next(Some("https://own"), "", None), own());
+        let mut choice = Choice::of(vec![peer((0, (0, 10)))], 4, own(), turns(&["https://us"], 0));
+        assert_eq!(choice.next(None, "", None).as_deref(), Some("https://n0"));
+    }
+
+    #[test]
     fn regions_have_their_turn_each() {
-        let mut choice = Choice::of(Vec::new(), 4, turns(&["https://us", "https://ap"], 1));
+        let mut choice = Choice::of(Vec::new(), 4, None, turns(&["https://us", "https://ap"], 1));
         let sent: Vec<_> = (0..4).map(|_| choice.next(None, "", None).unwrap()).collect();
         assert_eq!(
             sent.iter().map(|url| &**url).collect::<Vec<_>>(),
             ["https://ap", "https://us", "https://ap", "https://us"]
         );
-        assert_eq!(Choice::of(Vec::new(), 4, turns(&[], 0)).next(None, "", None), None);
+        assert_eq!(Choice::of(Vec::new(), 4, None, turns(&[], 0)).next(None, "", None), None);
     }
 }
