@@ -5,7 +5,7 @@ use skywave::{
     hub::{Hub, Membership, outbox::Outbox},
     presence::Presence,
 };
-use skywave_protocol::{Channel, Encoding, ServerFrame};
+use skywave_protocol::{Channel, Encoding, ServerFrame, form};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
@@ -30,7 +30,7 @@ impl Ear {
         channel: &Channel,
         begun: Instant,
     ) -> Option<Self> {
-        let outbox = Arc::new(Outbox::new(Encoding::Json, 1 << 20));
+        let outbox = Arc::new(Outbox::new(&form::JSON_TEXT, 1 << 20));
         let membership = hub.join(channel.clone(), &outbox, true);
         let listed = presence.members(channel).await.ok()?;
         let known: BTreeSet<_> = listed.members.iter().map(|member| member.session.to_string()).collect();
@@ -53,7 +53,7 @@ impl Ear {
         while let Some(lane) = self.outbox.ready_lane() {
             assert_eq!(lane, self.membership.lane());
             while let Some(frame) = self.outbox.take(lane) {
-                let frame = Encoding::Json.decode_server(&frame.bare()).unwrap();
+                let frame = Encoding::Json.decode_server(&frame).unwrap();
                 let ServerFrame::PresenceChanged(change) = frame else { panic!("{frame:?}") };
                 let name = |member: &skywave_protocol::frame::Member| member.session.to_string();
                 let (joined, left): (Vec<_>, Vec<_>) =
