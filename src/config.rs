@@ -6,9 +6,7 @@ mod duration;
 mod limits;
 mod listen;
 mod problem;
-mod redis_url;
 mod regions;
-mod secret;
 mod section;
 mod source;
 
@@ -24,9 +22,10 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use limits::LimitsConfig;
 pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};
 pub use problem::{Place, Problem};
-pub use redis_url::RedisUrl;
 pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, Isolated, RegionConfig};
-pub use secret::Secret;
+
+// Who hands a secret to this crate needs no other one for it.
+pub use crate::redis::Secret;
 
 use skywave_protocol::heartbeat::HeartbeatConfig;
 

@@ -2,7 +2,6 @@
 
 pub mod api;
 pub mod auth;
-mod backoff;
 pub mod broadcast;
 pub mod broker;
 pub mod cause;
@@ -16,12 +15,12 @@ pub mod limits;
 pub mod metrics;
 pub mod node;
 pub mod presence;
-pub mod redis;
 pub mod region;
 pub mod registry;
 pub mod rights;
 pub mod scripts;
 pub mod server;
 pub mod session;
-pub mod tasks;
 pub mod transport;
+
+pub use skywave_redis as redis;

@@ -1,16 +1,13 @@
 //! Everything that the node counts and measures, in Prometheus' format.
 
-use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+use crate::redis::{
+    metrics::RedisMetrics,
+    registration::{LATENCY_BUCKETS, RTT_BUCKETS, Registration},
 };
-use std::cell::RefCell;
-
-/// Round-trip times from a LAN to a satellite with a queue, in seconds.
-const RTT_BUCKETS: &[f64] = &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0];
-/// From a call in memory to a slow broker, in seconds.
-const LATENCY_BUCKETS: &[f64] =
-    &[0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
+};
 
 /// The node's metrics; one of each for the whole process.
 pub struct Metrics {
@@ -51,20 +48,6 @@ pub struct ClusterMetrics {
     pub away: IntGauge,
     pub failovers: IntCounter,
     pub sessions_shed: IntCounter,
-}
-
-/// What a node measures of its Redis.
-#[derive(Clone)]
-pub struct RedisMetrics {
-    /// By connection (`commands`, `remote-REGION`, `bridge-REGION`) and command.
-    pub command_duration: HistogramVec,
-    /// By connection: `commands`, `tail`, `events`, `presence`, `inbox`, `presence-mirror`, `link-REGION`,
-    /// `remote-REGION`.
-    pub reconnects: IntCounterVec,
-    /// By partition.
-    pub log_lag_entries: IntGaugeVec,
-    /// By partition.
-    pub log_lag_seconds: GaugeVec,
 }
 
 /// What a node measures of the links to all other regions, by `link`: the other region.
@@ -114,54 +97,50 @@ pub struct LinkBeatMetrics {
 }
 
 impl LinkBeatMetrics {
-    fn new(build: &Build) -> Result<Self, prometheus::Error> {
+    fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            rtt: build.histograms(
+            rtt: registration.histograms(
                 "skywave_link_rtt_seconds",
                 "Round-trip times to other regions, a sample per beat; by the node that leads the link",
-                "link",
+                &["link"],
                 RTT_BUCKETS,
             )?,
-            phi: build.register(GaugeVec::new(
-                Opts::new(
-                    "skywave_link_phi",
-                    "How suspicious the silence on a link is; from 8 on it is suspected; by the node that leads it",
-                ),
-                &["link"],
-            )?)?,
-            up: build.gauges(
+            phi: registration.fractions(
+                "skywave_link_phi",
+                "How suspicious the silence on a link is; from 8 on it is suspected; by the node that leads it",
+                "link",
+            )?,
+            up: registration.gauges(
                 "skywave_link_up",
                 "1 while beats go both ways, as far as this region knows",
                 "link",
             )?,
-            refused: build.gauges(
+            refused: registration.gauges(
                 "skywave_link_refused",
                 "1 while the Redis that this node was given for another region does not say that it is that region's",
                 "link",
             )?,
-            suspicions: build.counters(
+            suspicions: registration.counters(
                 "skywave_link_suspicions_total",
                 "How often a link came to be suspected; by the node that leads it",
                 "link",
             )?,
-            recoveries: build.counters(
+            recoveries: registration.counters(
                 "skywave_link_recoveries_total",
                 "How often a suspected link was up again; by the node that leads it",
                 "link",
             )?,
-            lag: build.register(GaugeVec::new(
-                Opts::new(
-                    "skywave_link_lag_seconds",
-                    "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
-                ),
-                &["link"],
-            )?)?,
-            lagging: build.gauges(
+            lag: registration.fractions(
+                "skywave_link_lag_seconds",
+                "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
+                "link",
+            )?,
+            lagging: registration.gauges(
                 "skywave_link_lagging",
                 "1 while a link lags further than failover.link_lag, as far as this region knows",
                 "link",
             )?,
-            lags: build.counters(
+            lags: registration.counters(
                 "skywave_link_lagging_total",
                 "How often a link came to lag further than failover.link_lag; by the node that leads it",
                 "link",
@@ -174,134 +153,108 @@ impl Metrics {
     /// # Errors
     /// When two metrics have one name.
     pub fn new() -> Result<Self, prometheus::Error> {
-        Self::build(&Build { registry: Registry::new(), descriptions: RefCell::default() })
+        Self::registered(&Registration::default())
     }
 
-    fn build(build: &Build) -> Result<Self, prometheus::Error> {
+    fn registered(registration: &Registration) -> Result<Self, prometheus::Error> {
         let metrics = Self {
-            sessions: build.gauges("skywave_sessions", "Sessions connected now", "transport")?,
-            sessions_opened: build.counters(
+            sessions: registration.gauges("skywave_sessions", "Sessions connected now", "transport")?,
+            sessions_opened: registration.counters(
                 "skywave_sessions_opened_total",
                 "Sessions opened",
                 "transport",
             )?,
-            sessions_resumed: build.counters(
+            sessions_resumed: registration.counters(
                 "skywave_sessions_resumed_total",
                 "Sessions that went on after a break or on another transport",
                 "transport",
             )?,
-            sessions_closed: build.counters(
+            sessions_closed: registration.counters(
                 "skywave_sessions_closed_total",
                 "Transports closed, by close code; `gone` when the peer went by itself, `cut` when the path broke without a word",
                 "code",
             )?,
-            handshakes_refused: build.counters(
+            handshakes_refused: registration.counters(
                 "skywave_handshakes_refused_total",
                 "Transports that did not become a session",
                 "reason",
             )?,
-            refusals: build.counters(
+            refusals: registration.counters(
                 "skywave_refusals_total",
                 "Tokens, resume secrets, origins of pages and API keys that were not accepted, and sessions beyond a limit",
                 "cause",
             )?,
-            quic_retries: build.counter(
+            quic_retries: registration.counter(
                 "skywave_quic_retries_total",
                 "QUIC clients that had to prove their address first, because many handshakes were under way",
             )?,
-            subscriptions: build.gauge("skywave_subscriptions", "Subscriptions on this node now")?,
-            publications: build.counter("skywave_publications_total", "Publications accepted")?,
-            publications_repeated: build.counter(
+            subscriptions: registration.gauge("skywave_subscriptions", "Subscriptions on this node now")?,
+            publications: registration.counter("skywave_publications_total", "Publications accepted")?,
+            publications_repeated: registration.counter(
                 "skywave_publications_repeated_total",
                 "Publishes answered from their idempotency key",
             )?,
-            publish_duration: build.histogram(
+            publish_duration: registration.histogram(
                 "skywave_publish_duration_seconds",
                 "From a publish frame to the broker's answer",
                 LATENCY_BUCKETS,
             )?,
-            events: build.counter("skywave_events_total", "Events accepted")?,
-            frames_received: build.counters(
+            events: registration.counter("skywave_events_total", "Events accepted")?,
+            frames_received: registration.counters(
                 "skywave_frames_received_total",
                 "Frames from clients",
                 "transport",
             )?,
-            frames_sent: build.counters("skywave_frames_sent_total", "Frames to clients", "transport")?,
-            errors: build.counters("skywave_errors_total", "Error frames sent, by code", "code")?,
-            pings: build.counters("skywave_pings_total", "Heartbeat pings sent", "transport")?,
-            session_rtt: build.histograms(
+            frames_sent: registration.counters("skywave_frames_sent_total", "Frames to clients", "transport")?,
+            errors: registration.counters("skywave_errors_total", "Error frames sent, by code", "code")?,
+            pings: registration.counters("skywave_pings_total", "Heartbeat pings sent", "transport")?,
+            session_rtt: registration.histograms(
                 "skywave_session_rtt_seconds",
                 "Round-trip times of sessions, a sample per heartbeat",
-                "transport",
+                &["transport"],
                 RTT_BUCKETS,
             )?,
-            address_changes: build.counter(
+            address_changes: registration.counter(
                 "skywave_address_changes_total",
                 "WebTransport sessions that went on from another address",
             )?,
-            events_conflated: build.counter(
+            events_conflated: registration.counter(
                 "skywave_events_conflated_total",
                 "Events replaced by a newer one of their slot before they were sent",
             )?,
-            events_dropped: build
+            events_dropped: registration
                 .counter("skywave_events_dropped_total", "Events dropped for slow clients")?,
-            queues_dropped: build.counter(
+            queues_dropped: registration.counter(
                 "skywave_queues_dropped_total",
                 "Channel queues dropped for slow clients, to be filled from history",
             )?,
-            udp_receive_buffer: build.gauge(
+            udp_receive_buffer: registration.gauge(
                 "skywave_udp_receive_buffer_bytes",
                 "What the kernel granted the QUIC socket for receiving",
             )?,
-            udp_send_buffer: build.gauge(
+            udp_send_buffer: registration.gauge(
                 "skywave_udp_send_buffer_bytes",
                 "What the kernel granted the QUIC socket for sending",
             )?,
             cluster: ClusterMetrics {
-                draining: build.gauge("skywave_draining", "1 while the node moves its sessions off")?,
-                away: build.gauge(
+                draining: registration.gauge("skywave_draining", "1 while the node moves its sessions off")?,
+                away: registration.gauge(
                     "skywave_away",
                     "1 while the node cannot serve: its Redis is away, or it is isolated, or was a moment ago",
                 )?,
-                failovers: build.counter(
+                failovers: registration.counter(
                     "skywave_failovers_total",
                     "Times that the node sent its sessions to another region because it could not serve",
                 )?,
-                sessions_shed: build.counter(
+                sessions_shed: registration.counter(
                     "skywave_sessions_shed_total",
                     "Sessions asked to move because the node had more than its share",
                 )?,
             },
-            redis: RedisMetrics {
-                command_duration: build.register(HistogramVec::new(
-                    HistogramOpts::new(
-                        "skywave_redis_command_seconds",
-                        "From a call to Redis' answer, waiting in line included; scripts by their names",
-                    )
-                    .buckets(LATENCY_BUCKETS.to_vec()),
-                    &["connection", "command"],
-                )?)?,
-                log_lag_entries: build.gauges(
-                    "skywave_log_lag_entries",
-                    "Entries of the region's log that this node has not read; measured every five seconds",
-                    "partition",
-                )?,
-                log_lag_seconds: build.register(GaugeVec::new(
-                    Opts::new(
-                        "skywave_log_lag_seconds",
-                        "Between the last entry that this node has read and the newest, by the log's clock",
-                    ),
-                    &["partition"],
-                )?)?,
-                reconnects: build.counters(
-                    "skywave_redis_reconnects_total",
-                    "Connections to Redis that were made anew after they broke",
-                    "connection",
-                )?,
-            },
-            links: build.links()?,
-            link_beats: LinkBeatMetrics::new(build)?,
-            registry: build.registry.clone(),
+            redis: RedisMetrics::new(registration)?,
+            links: LinksMetrics::new(registration)?,
+            link_beats: LinkBeatMetrics::new(registration)?,
+            registry: registration.registry(),
         };
         Ok(metrics)
     }
@@ -336,17 +289,10 @@ impl Metrics {
     }
 }
 
-/// Makes metrics and registers them.
-struct Build {
-    registry: Registry,
-    /// Name, labels and help of each.
-    descriptions: RefCell<Vec<(String, String, String)>>,
-}
-
-impl Build {
-    fn links(&self) -> Result<LinksMetrics, prometheus::Error> {
-        let counters = |name, help| self.counters(name, help, "link");
-        Ok(LinksMetrics {
+impl LinksMetrics {
+    fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
+        let counters = |name, help| registration.counters(name, help, "link");
+        Ok(Self {
             applied: counters(
                 "skywave_link_applied_total",
                 "Publications of another region that were applied here",
@@ -383,74 +329,30 @@ impl Build {
                 "skywave_link_interruptions_total",
                 "How often a link that this node leads had to begin anew; why stands in the node's log",
             )?,
-            leader: self.gauges("skywave_link_leader", "1 while this node leads the link", "link")?,
-            backlog: self.gauges(
+            leader: registration.gauges("skywave_link_leader", "1 while this node leads the link", "link")?,
+            backlog: registration.gauges(
                 "skywave_link_backlog_entries",
                 "Publications of another region that wait to be applied here; told by the leader",
                 "link",
             )?,
         })
     }
-
-    fn register<M: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        metric: M,
-    ) -> Result<M, prometheus::Error> {
-        for description in metric.desc() {
-            let labels = description.variable_labels.join(", ");
-            let (name, help) = (description.fq_name.clone(), description.help.clone());
-            self.descriptions.borrow_mut().push((name, labels, help));
-        }
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
-        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::new(name, help)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
-        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(options)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        label: &str,
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, &[label])?)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::registration::Description;
 
     /// The rows of docs/metrics.md as they have to be.
     fn rows() -> String {
-        let build = Build { registry: Registry::new(), descriptions: RefCell::default() };
-        Metrics::build(&build).unwrap();
-        let mut descriptions = build.descriptions.into_inner();
+        let registration = Registration::default();
+        Metrics::registered(&registration).unwrap();
+        let mut descriptions = registration.descriptions();
         descriptions.sort();
-        let row = |(name, labels, help): &(String, String, String)| {
-            let labels =
-                if labels.is_empty() { String::new() } else { format!("`{}`", labels.replace(", ", "`, `")) };
+        let row = |Description { name, labels, help }: &Description| {
+            let labels = labels.join("`, `");
+            let labels = if labels.is_empty() { labels } else { format!("`{labels}`") };
             format!("| `{name}` | {labels} | {help} |\n")
         };
         descriptions.iter().map(row).collect()

@@ -1,6 +1,6 @@
 //! All scripts that a node runs inside Redis.
 
-use crate::{broker, cluster, presence, redis::script::Scripts, region};
+use crate::{broker, cluster, presence, redis::Scripts, region};
 
 /// By their owners.
 pub const ALL: Scripts = &[

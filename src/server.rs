@@ -1,5 +1,6 @@
 //! A node from its start to its end: listeners up, sessions served, drained, stopped.
 
+mod failed;
 mod running;
 
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
     redis::{self, Redis},
     region::{Regions, Remote, Sharing, addresses::Addresses, identity::Identity, link::Links},
     scripts,
-    tasks::Failed,
     transport::{
         http,
         sockets::{self, Bound, ListenError},
@@ -41,6 +41,7 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+pub use failed::Failed;
 pub use running::run;
 
 /// How often expired history is thrown away, on channels that nobody publishes to.

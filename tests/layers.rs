@@ -10,9 +10,7 @@ use std::{
 
 /// The lowest first. What stands on one line knows nothing of its neighbours either, except of those before it.
 const LAYERS: &[&str] = &[
-    "backoff",
     "cause",
-    "tasks",
     "rights",
     "limits",
     "claim",
@@ -21,7 +19,6 @@ const LAYERS: &[&str] = &[
     "metrics",
     "auth",
     "certificate", //
-    "redis",
     "broker",
     "hub",
     "region",

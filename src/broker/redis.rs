@@ -24,8 +24,10 @@ use super::{Accepted, Broker, BrokerError, Chunk, Delivery, Page, PageLimit, Pag
 use crate::{
     broadcast::Event,
     config::{NamespaceConfig, Order},
-    redis::{ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription},
-    tasks::Tasks,
+    redis::{
+        ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription,
+        tasks::Tasks,
+    },
 };
 use cache::{Cache, CacheLimit};
 use events::Events;

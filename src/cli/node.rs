@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
 use skywave::config::Config;
-use skywave::tasks::Failed;
+use skywave::server::Failed;
 use skywave::{redis::Address, region::addresses::Addresses, scripts};
 
 use super::log::Log;

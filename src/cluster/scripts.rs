@@ -1,6 +1,6 @@
 //! What the nodes of a region run inside Redis to know each other.
 
-use crate::redis::{Script, script::scripts};
+use crate::redis::{Script, scripts};
 
 scripts! {
     /// All of them.

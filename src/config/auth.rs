@@ -1,12 +1,14 @@
 //! `[auth]`: who may come in, and how the node knows them.
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
 
 use super::checks::{jwks_url, web_origin};
-use super::secret::Secret;
 use super::section::Section;
+use crate::redis::Secret;
 
 /// The signature algorithms that a token may use.
 pub const ALGORITHMS: [(&str, Algorithm); 4] = [
@@ -62,7 +64,7 @@ impl AuthConfig {
             issuers: section.list("issuer", non_empty).unwrap_or_default(),
             anonymous: section.boolean("anonymous").unwrap_or(dev),
             allowed_origins: section.list("allowed_origins", web_origin).unwrap_or_default(),
-            session_secret: section.secret("session_secret", 32).unwrap_or_else(Secret::random),
+            session_secret: section.secret("session_secret", 32).unwrap_or_else(random_secret),
             api_key: api_key(section),
         }
     }
@@ -78,6 +80,12 @@ impl AuthConfig {
     pub fn has_key(&self) -> bool {
         self.hmac_secret.is_some() || !self.public_keys.is_empty() || self.jwks_url.is_some()
     }
+}
+
+/// 256 bits of entropy, as base64url.
+fn random_secret() -> Secret {
+    let bytes: [u8; 32] = rand::random();
+    Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
 fn non_empty(text: &str) -> Result<String, &'static str> {

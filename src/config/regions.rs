@@ -4,9 +4,8 @@ use std::{path::PathBuf, time::Duration};
 use skywave_protocol::heartbeat::HeartbeatConfig;
 
 use super::checks::{identifier, nodes_url};
-use super::redis_url::RedisUrl;
-use super::secret::Secret;
 use super::section::Section;
+use crate::redis::{RedisUrl, Secret};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

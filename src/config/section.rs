@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::duration::{format_duration, parse_duration};
 use super::problem::{Place, Problem, Report};
-use super::secret::Secret;
 use super::source::{Located, Table, Value, read_bounded};
+use crate::redis::Secret;
 
 /// A secret may be this long, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;

@@ -25,12 +25,16 @@ use super::{
     link::{Links, MeasuredLag},
 };
 use crate::{
-    backoff::Backoff,
     broker::redis::doubts::Doubts,
     config::NamespaceConfig,
     metrics::LinkMetrics,
-    redis::{Malformed, Redis, Request, StreamId, connection::RECONNECT_PAUSE, reply},
-    tasks::{again, pass_on},
+    redis::{
+        Malformed, Redis, Request, StreamId,
+        backoff::Backoff,
+        connection::RECONNECT_PAUSE,
+        reply,
+        tasks::{again, pass_on},
+    },
 };
 use apply::{Applying, Mode, Outcome};
 use backlog::Backlog;

@@ -5,7 +5,7 @@
 //! may sleep between looking at the time and writing; so whatever the lease protects also compares tokens
 //! (Kleppmann, "How to do distributed locking", 2016).
 
-use crate::redis::{CallError, Malformed, Redis, Request, Script, reply, script::scripts};
+use crate::redis::{CallError, Malformed, Redis, Request, Script, reply, scripts};
 use redis::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};

@@ -1,7 +1,7 @@
 //! A node as a process: until it is told to end, or cannot go on.
 
-use super::Server;
-use crate::{config::Config, node::Node, tasks::Failed};
+use super::{Failed, Server};
+use crate::{config::Config, node::Node};
 use std::{
     io::{self, Write},
     net::SocketAddr,

@@ -7,10 +7,10 @@ use super::{
     subscriptions::Refusal,
 };
 use crate::{
-    backoff::Backoff,
     broker::{Broker, BrokerError, Chunk, ReadFrom},
     hub::outbox::LaneId,
     node::Node,
+    redis::backoff::Backoff,
 };
 use skywave_protocol::{Channel, Position};
 use std::{ops::RangeInclusive, time::Duration};

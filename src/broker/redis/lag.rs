@@ -1,6 +1,6 @@
 //! How far this node is behind the end of a partition's log, and whether it missed a part of it.
 
-use crate::{metrics::RedisMetrics, redis::StreamId};
+use crate::redis::{StreamId, metrics::RedisMetrics};
 use prometheus::{Gauge, IntGauge};
 
 /// A partition's log, as Redis tells of it.
@@ -72,7 +72,7 @@ impl Lag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::redis::registration::Registration;
 
     fn id(ms: u64) -> StreamId {
         StreamId { ms, sequence: 0 }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn lag_is_counted_in_entries_and_in_time_by_the_logs_own_clock() {
-        let metrics = Metrics::new().unwrap().redis;
+        let metrics = RedisMetrics::new(&Registration::default()).unwrap();
         let mut lag = Lag::new(3, &metrics);
         let told = || {
             let entries = metrics.log_lag_entries.with_label_values(&["3"]).get();
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn entries_that_the_log_lost_before_they_were_seen_are_missed_once() {
-        let mut lag = Lag::new(0, &Metrics::new().unwrap().redis);
+        let mut lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
         assert_eq!(lag.measure(id(5), &log(1, 5, 70, 70)), 0, "what was there before is nobody's loss");
         assert_eq!(lag.measure(id(5), &log(8, 9, 80, 4)), 6);
         lag.saw(4);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn entries_that_were_seen_before_the_log_lost_them_are_not_missed() {
-        let mut lag = Lag::new(0, &Metrics::new().unwrap().redis);
+        let mut lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
         lag.measure(id(5), &log(1, 5, 70, 70));
         assert_eq!(lag.measure(id(5), &log(7, 7, 71, 1)), 0, "all but the one that follows");
         assert_eq!(lag.measure(id(5), &log(1, 9, 80, 30)), 0, "how many follow cannot be told");

@@ -1,9 +1,6 @@
 //! What the broker runs inside Redis.
 
-use crate::redis::{
-    Script,
-    script::{WRITING, scripts},
-};
+use crate::redis::{Script, script::WRITING, scripts};
 
 /// Before scripts that begin positions.
 pub const WHOLE: &str = include_str!("whole.lua");

@@ -17,12 +17,12 @@ use super::{
     scripts::LIFE_OF,
 };
 use crate::{
-    backoff::Backoff,
     broker::Delivery,
-    metrics::RedisMetrics,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
+        backoff::Backoff,
         connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
+        metrics::RedisMetrics,
         pulse::Pulse,
         reply,
     },
@@ -402,14 +402,14 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Metrics;
+    use crate::redis::registration::Registration;
 
     fn id(ms: u64) -> StreamId {
         StreamId { ms, sequence: 0 }
     }
 
     fn partition() -> Partition {
-        let lag = Lag::new(0, &Metrics::new().unwrap().redis);
+        let lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
         let (log, coming) = (String::new(), Vec::new());
         Partition { number: 0, log, life: None, serial: 0, last: StreamId::MIN, coming, lives: None, lag }
     }

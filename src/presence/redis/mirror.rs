@@ -17,12 +17,15 @@ use super::{
     unreadable,
 };
 use crate::{
-    backoff::Backoff,
     redis::{
-        CallError, ConnectError, Redis, connection::RECONNECT_PAUSE, subscription, subscription::Subscription,
+        CallError, ConnectError, Redis,
+        backoff::Backoff,
+        connection::RECONNECT_PAUSE,
+        subscription,
+        subscription::Subscription,
+        tasks::{again, pass_on},
     },
     region::{Remote, lease::Candidate},
-    tasks::{again, pass_on},
 };
 use futures_util::future::join_all;
 use session::Session;

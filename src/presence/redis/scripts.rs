@@ -1,9 +1,6 @@
 //! What presence runs inside Redis.
 
-use crate::redis::{
-    Script,
-    script::{WRITING, scripts},
-};
+use crate::redis::{Script, script::WRITING, scripts};
 
 const ROOMS: &str = include_str!("rooms.lua");
 

@@ -8,9 +8,8 @@ use super::{
     telling::Telling,
 };
 use crate::{
-    backoff::Backoff,
     broker::redis::epoch::is_later_life,
-    redis::{ConnectError, connection::RECONNECT_PAUSE},
+    redis::{ConnectError, backoff::Backoff, connection::RECONNECT_PAUSE},
 };
 use futures_util::{
     FutureExt, Stream, StreamExt,

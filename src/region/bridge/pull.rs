@@ -3,11 +3,11 @@
 use super::{LANES, scripts::PULL};
 use crate::{
     broker::redis::epoch::serial_of,
-    metrics::RedisMetrics,
     redis::{
         ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
         layout::Server,
         lives::Lives,
+        metrics::RedisMetrics,
         patient::{AskError, Patient},
         reply,
     },

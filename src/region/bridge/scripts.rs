@@ -2,10 +2,7 @@
 
 use crate::{
     broker::redis::scripts::{STREAM_ID, WHOLE},
-    redis::{
-        Script,
-        script::{WRITING, scripts},
-    },
+    redis::{Script, script::WRITING, scripts},
 };
 
 const ENTRIES: &str = include_str!("entries.lua");

@@ -1,13 +1,11 @@
 //! Beats as they stand in Redis: written to the other region's, read from our own.
 
 use super::{Links, Remote};
-use crate::{
+use crate::redis::{
+    ConnectError, Malformed, Redis, Request, StreamId,
     backoff::Backoff,
-    redis::{
-        ConnectError, Malformed, Redis, Request, StreamId,
-        connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
-        reply,
-    },
+    connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
+    reply,
 };
 use prometheus::IntCounter;
 use redis::Value;

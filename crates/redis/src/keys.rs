@@ -215,7 +215,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::slot::slot_of, *};
+    use super::*;
+    use crate::slot::slot_of;
     use skywave_protocol::Text;
 
     #[test]

@@ -1,6 +1,6 @@
 //! Calls that go to a server together, and what becomes of each.
 
-use super::{
+use crate::{
     commands::CallError,
     connection::{Connection, Request, is_fatal, is_of_replica},
     redirect::{self, Redirect},

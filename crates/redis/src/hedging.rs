@@ -2,7 +2,7 @@
 //!
 //! Hedged requests: Dean and Barroso, "The Tail at Scale", 2013.
 
-use super::connection::ConnectError;
+use crate::connection::ConnectError;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::time::Duration;
 

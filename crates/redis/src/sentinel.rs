@@ -1,12 +1,12 @@
 //! Asks sentinels which server is the master of a service: another one after each failover.
 
-use super::{
+use crate::{
     connection::ConnectError,
     endpoint::Dialling,
     hedging,
     reply::{self, Malformed},
+    secret::Secret,
 };
-use crate::config::Secret;
 use futures_util::FutureExt;
 use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
 use std::sync::atomic::{AtomicUsize, Ordering};

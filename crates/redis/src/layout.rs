@@ -1,6 +1,6 @@
 //! The servers that make up a Redis: one, or the masters of a cluster.
 
-use super::{connection::Connection, endpoint::Endpoint, slot::Slots};
+use crate::{connection::Connection, endpoint::Endpoint, slot::Slots};
 use std::sync::Arc;
 
 /// A server of its own.

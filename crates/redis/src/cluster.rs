@@ -1,16 +1,16 @@
 //! Asks the servers of a cluster which of them has which slots.
 
-use super::{
+use crate::{
     connection::ConnectError,
     endpoint::{Dialling, Endpoint},
     hedging,
     layout::{Layout, Server},
     ownership::Ownership,
     reply::{self, Malformed},
+    secret::Secret,
     sentinel::moved,
     slot::{SLOTS, Slots},
 };
-use crate::config::Secret;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use redis::{Client, ConnectionInfo, Value};
@@ -214,7 +214,8 @@ fn checked(host: &str) -> Result<Option<String>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Address, *};
+    use super::*;
+    use crate::Address;
     use skywave_protocol::Text;
 
     fn text(text: &str) -> Value {

@@ -8,7 +8,7 @@ const LIFE: &str = include_str!("life.lua");
 /// Before scripts of a life that write: a server that takes no writes refuses them, and goes on answering those that read.
 pub const WRITING: &str = include_str!("writing.lua");
 
-/// A script, as its owner declares it with [`scripts!`](crate::redis::scripts).
+/// A script, as its owner declares it with [`scripts!`](crate::scripts).
 #[derive(Debug)]
 pub struct Script {
     /// What metrics call it.
@@ -53,11 +53,11 @@ impl Script {
 pub type Scripts = &'static [&'static [&'static Script]];
 
 /// Declares the scripts of an owner, and the list of them all.
+#[macro_export]
 macro_rules! scripts {
     ($(#[$comment:meta])* $all:ident: $($name:ident = $script:expr;)+) => {
-        $(pub static $name: $crate::redis::Script = $script;)+
+        $(pub static $name: $crate::Script = $script;)+
         $(#[$comment])*
-        pub static $all: &[&$crate::redis::Script] = &[$(&$name),+];
+        pub static $all: &[&$crate::Script] = &[$(&$name),+];
     };
 }
-pub(crate) use scripts;

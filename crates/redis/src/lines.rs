@@ -4,13 +4,15 @@
 //! place, or slots move. Then servers say so, or cannot be reached; who has which slots is read anew, and calls for
 //! keys that are in transit fail as they do while a single Redis is away.
 
-use super::{
+use crate::{
+    backoff::Backoff,
     endpoint::Endpoint,
     layout::{Connections, Layout, Server},
     line::{Line, Wiring},
+    metrics::RedisMetrics,
     slot::Slots,
+    tasks::pass_on,
 };
-use crate::{backoff::Backoff, metrics::RedisMetrics, tasks::pass_on};
 use arc_swap::{ArcSwap, Guard};
 use rand::seq::IndexedRandom as _;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};

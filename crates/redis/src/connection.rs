@@ -1,6 +1,6 @@
 //! A connection to Redis, and what is known of the server at its other end.
 
-use super::{
+use crate::{
     lives::Lives,
     ownership::{Inscription, Ownership, Stranger},
     reply::{self, Malformed},

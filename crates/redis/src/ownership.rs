@@ -4,7 +4,7 @@
 //! another region, of another deployment, or of nobody is of no use: nothing is called in it and nothing that it says is
 //! heard, until it says what is expected.
 
-use super::{
+use crate::{
     Address,
     commands::{CallError, Commands},
     connection::{ConnectError, Request},
@@ -12,8 +12,8 @@ use super::{
     lives::Lives,
     reply::{self, Malformed},
     script::{Script, Scripts},
+    url::RedisUrl,
 };
-use crate::config::RedisUrl;
 use futures_util::future::try_join;
 use parking_lot::Mutex;
 use redis::Value;

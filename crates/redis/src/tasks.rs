@@ -1,8 +1,8 @@
-//! Tasks without which a node serves nothing: none of them ends, or panics, without anybody noticing.
+//! Tasks that are to go on: none of them ends, or panics, without anybody noticing.
 //!
-//! They are to go on for as long as their owner. Whoever owns some looks after them: a panic goes on in the task that
-//! waits for them, and so up to who can end the process, which a service manager starts again. What the rest of the node
-//! can do without, as a link to another region, begins anew instead: what made it panic may come on every node.
+//! Whoever owns some looks after them: a panic goes on in the task that waits for them, and so up to who can end the
+//! process, which a service manager starts again. What the rest of the node can do without, as a link to another region,
+//! begins anew instead: what made it panic may come on every node.
 
 use crate::backoff::Backoff;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -22,18 +22,6 @@ use tokio::{
 
 /// Before what panicked begins anew.
 const PAUSE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
-
-/// Why a node cannot go on.
-#[derive(Debug, thiserror::Error)]
-#[error("a part of the node has failed, without which it does not serve: {0}")]
-pub struct Failed(String);
-
-impl Failed {
-    /// By the end of a task that was to go on.
-    pub fn by(ended: Result<(), JoinError>) -> Self {
-        Self(ended.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string()))
-    }
-}
 
 /// Tasks that end with whoever holds them.
 #[derive(Debug)]
@@ -91,12 +79,12 @@ mod tests {
     use futures_util::future::ready;
 
     #[tokio::test]
-    async fn a_panic_goes_on_up_to_who_holds_all_tasks() {
-        let inner = Tasks::new([pending().boxed(), async { panic!("a fault") }.boxed()]);
-        let mut outer = JoinSet::new();
-        outer.spawn(async move { inner.ended().await });
-        let failed = Failed::by(outer.join_next().await.unwrap()).to_string();
-        assert!(failed.contains("a fault"), "{failed}");
+    async fn a_panic_goes_on_in_who_waits() {
+        let tasks = Tasks::new([pending().boxed(), async { panic!("a fault") }.boxed()]);
+        let mut waiting = JoinSet::new();
+        waiting.spawn(async move { tasks.ended().await });
+        let panic = waiting.join_next().await.unwrap().unwrap_err().into_panic();
+        assert_eq!(message(&*panic), "a fault");
     }
 
     #[tokio::test]

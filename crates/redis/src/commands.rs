@@ -1,14 +1,14 @@
 //! Where a node publishes, emits and reads: in the order of the calls for each key, pipelined.
 
-use super::{
+use crate::{
     batch::{Answer, Call},
     connection::Request,
     endpoint::Endpoint,
     layout::Connections,
     lines::{Keeper, Switchboard},
+    metrics::RedisMetrics,
     ownership::Ownership,
 };
-use crate::metrics::RedisMetrics;
 use redis::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::{

@@ -1,7 +1,7 @@
 //! The URL of a Redis: one server, the servers of a service that sentinels watch, or a cluster.
 
-use super::secret::Secret;
-use reqwest::Url;
+use crate::secret::Secret;
+use url::Url;
 
 const EXPECTED: &str = "expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], \
     redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT] …]/SERVICE[/DATABASE] or \

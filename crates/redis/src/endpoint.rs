@@ -1,6 +1,6 @@
 //! Where a Redis is found, and how it is connected to.
 
-use super::{
+use crate::{
     Address,
     cluster::Cluster,
     connection::{ConnectError, Connection, TIMEOUT},
@@ -8,9 +8,10 @@ use super::{
     layout::{Connections, Layout, Server},
     ownership::Ownership,
     reply::Malformed,
+    secret::Secret,
     sentinel::Sentinels,
+    url::RedisUrl,
 };
-use crate::config::{RedisUrl, Secret};
 use futures_util::{FutureExt, future::try_join_all};
 use rand::seq::SliceRandom as _;
 use redis::{

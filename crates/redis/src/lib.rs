@@ -1,5 +1,7 @@
-//! The region's Redis as the node uses it: connections, commands in order, scripts, pub/sub, and the names of keys.
+//! A Redis as nodes use it: connections, commands in order, scripts, pub/sub, and the names of keys. It knows none of those
+//! who use it: they bring their scripts, and look after its tasks.
 
+pub mod backoff;
 mod batch;
 mod cluster;
 pub mod commands;
@@ -12,22 +14,28 @@ pub mod layout;
 mod line;
 mod lines;
 pub mod lives;
+pub mod metrics;
 pub mod ownership;
 pub mod patient;
 pub mod pulse;
 mod redirect;
+pub mod registration;
 pub mod reply;
 pub mod script;
+mod secret;
 mod sentinel;
 mod slot;
 pub mod subscription;
+pub mod tasks;
+mod url;
 
-use crate::{config::Secret, metrics::RedisMetrics, tasks::Tasks};
 use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
+use metrics::RedisMetrics;
 use ownership::Ownership;
 use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
+use tasks::Tasks;
 
 pub use commands::{CallError, Commands};
 pub use connection::{ConnectError, Request};
@@ -35,6 +43,8 @@ pub use endpoint::Endpoint;
 pub use keys::Keys;
 pub use reply::{Malformed, StreamId};
 pub use script::{Script, Scripts};
+pub use secret::Secret;
+pub use url::RedisUrl;
 
 /// Where a region's Redis is, and how its nodes use it.
 #[derive(Debug, Clone)]

@@ -3,11 +3,11 @@
 //! That a connection lives does not say that anything is heard on it: a server that a cluster has forgotten keeps its
 //! subscribers and answers them. So each subscription is tried by what is said for it on another server.
 
-use super::{
+use crate::{
     Redis,
+    backoff::Backoff,
     connection::{ConnectError, RECONNECT_PAUSE, Request, TIMEOUT},
 };
-use crate::backoff::Backoff;
 use futures_util::StreamExt;
 use prometheus::IntCounter;
 use redis::{

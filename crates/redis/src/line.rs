@@ -4,15 +4,16 @@
 //! that is under way or waits fails at once, as does what comes until there is another connection: a
 //! publication that failed is never sent behind one that was made after it.
 
-use super::{
+use crate::{
+    backoff::Backoff,
     batch::{self, Broken, Call, Outcome, UnderWay},
     commands::CallError,
     connection::{Connection, RECONNECT_PAUSE},
     endpoint::Endpoint,
     lines::{Sign, Switchboard},
+    metrics::RedisMetrics,
     pulse::Pulse,
 };
-use crate::{backoff::Backoff, metrics::RedisMetrics};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prometheus::{HistogramVec, IntCounter};
 use std::{sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! Connections on which much is read, over paths that may carry little: one is given up when nothing comes on it, not when an
 //! answer takes long that comes behind others.
 
-use super::{
+use crate::{
     Endpoint, Request,
     connection::{ConnectError, Connection},
 };

@@ -1,0 +1,48 @@
+//! What a node measures of the Redis that it uses.
+
+use crate::registration::{LATENCY_BUCKETS, Registration};
+use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
+
+/// Of all connections.
+#[derive(Clone)]
+pub struct RedisMetrics {
+    /// By connection (`commands`, `remote-REGION`, `bridge-REGION`) and command.
+    pub command_duration: HistogramVec,
+    /// By connection: `commands`, `tail`, `events`, `presence`, `inbox`, `presence-mirror`, `link-REGION`,
+    /// `remote-REGION`.
+    pub reconnects: IntCounterVec,
+    /// By partition.
+    pub log_lag_entries: IntGaugeVec,
+    /// By partition.
+    pub log_lag_seconds: GaugeVec,
+}
+
+impl RedisMetrics {
+    /// # Errors
+    /// See [`Registration`].
+    pub fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            command_duration: registration.histograms(
+                "skywave_redis_command_seconds",
+                "From a call to Redis' answer, waiting in line included; scripts by their names",
+                &["connection", "command"],
+                LATENCY_BUCKETS,
+            )?,
+            log_lag_entries: registration.gauges(
+                "skywave_log_lag_entries",
+                "Entries of the region's log that this node has not read; measured every five seconds",
+                "partition",
+            )?,
+            log_lag_seconds: registration.fractions(
+                "skywave_log_lag_seconds",
+                "Between the last entry that this node has read and the newest, by the log's clock",
+                "partition",
+            )?,
+            reconnects: registration.counters(
+                "skywave_redis_reconnects_total",
+                "Connections to Redis that were made anew after they broke",
+                "connection",
+            )?,
+        })
+    }
+}
