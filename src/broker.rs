@@ -9,8 +9,7 @@ pub use clock::{HybridClock, wall_ms};
 
 use crate::{
     broadcast::{Event, Publication},
-    config::NamespaceConfig,
-    redis::CallError,
+    namespace::NamespaceConfig,
 };
 use futures_util::future::BoxFuture;
 use skywave_protocol::{
@@ -155,12 +154,6 @@ pub enum BrokerError {
     /// The broker cannot be reached now, or cannot do this now; try again.
     #[error("the broker cannot do this now")]
     Unavailable,
-}
-
-impl From<CallError> for BrokerError {
-    fn from(_: CallError) -> Self {
-        Self::Unavailable
-    }
 }
 
 impl BrokerError {

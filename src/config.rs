@@ -10,13 +10,13 @@ mod regions;
 mod section;
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
 pub use auth::{ALGORITHMS, AuthConfig};
-pub use channels::{NamespaceConfig, Order, USER_NAMESPACE};
+pub use channels::USER_NAMESPACE;
 pub use checks::nodes_url;
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use limits::LimitsConfig;
@@ -24,8 +24,11 @@ pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat,
 pub use problem::{Place, Problem};
 pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, Isolated, RegionConfig};
 
-// Who hands a secret to this crate needs no other one for it.
-pub use crate::redis::Secret;
+// What the configuration is made of, though others own it.
+pub use crate::{
+    namespace::{NamespaceConfig, Namespaces, Order},
+    redis::Secret,
+};
 
 use skywave_protocol::heartbeat::HeartbeatConfig;
 
@@ -57,7 +60,7 @@ pub struct Config {
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[channels.<namespace>]`, always with [`USER_NAMESPACE`].
-    pub channels: BTreeMap<String, NamespaceConfig>,
+    pub channels: Namespaces,
     /// `[drain]`.
     pub drain: DrainConfig,
     /// `[log]`.
@@ -197,7 +200,7 @@ impl Config {
                 report.add("regions", message);
             }
         }
-        for (name, options) in &self.channels {
+        for (name, options) in self.channels.iter() {
             if let Some(home) = options.home.as_deref().filter(|home| !names.contains(home)) {
                 let key = format!("channels.{name}.home");
                 report.add(&key, format!("{key}: there is no region {home:?}"));

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod namespace;
 pub mod node;
 pub mod presence;
 pub mod region;

@@ -369,11 +369,10 @@ async fn presence(
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Presence>, StartError> {
     let namespaces = config.channels.clone();
-    let is_used = namespaces.values().any(|namespace| namespace.presence);
-    Ok(match redis.filter(|_| is_used) {
+    Ok(match redis.filter(|_| namespaces.have_presence()) {
         Some(redis) => {
             let lease = presence::lease(&config.heartbeat);
-            Presence::of_region(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
+            presence::redis::start(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
         }
         None => Presence::of_node(hub.clone(), namespaces),
     })
@@ -381,7 +380,7 @@ async fn presence(
 
 /// What mirrors the presence of the other regions, if there is presence at all.
 fn mirrors(config: &Config, regions: &Regions) -> Vec<Mirror> {
-    if !config.channels.values().any(|namespace| namespace.presence) {
+    if !config.channels.have_presence() {
         return Vec::new();
     }
     let mirror = |remote: &Remote| {

@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "rights",
     "limits",
     "claim",
+    "namespace",
     "broadcast",
     "config",
     "metrics",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     broadcast::{Broadcast, Event, Publication},
-    config::NamespaceConfig,
+    namespace::{NamespaceConfig, Namespaces},
 };
 use futures_util::future::{self, BoxFuture};
 use keys::{KeyRoom, Keys};
@@ -19,7 +19,7 @@ use skywave_protocol::{
     position::{Epoch, Origin},
 };
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
@@ -40,7 +40,7 @@ type Shard = Mutex<Logs>;
 
 pub struct MemoryBroker {
     origin: Origin,
-    namespaces: BTreeMap<String, NamespaceConfig>,
+    namespaces: Namespaces,
     delivery: Arc<dyn Delivery>,
     shards: Vec<Shard>,
     hasher: RandomState,
@@ -92,11 +92,7 @@ struct Log {
 }
 
 impl MemoryBroker {
-    pub fn new(
-        origin: Origin,
-        namespaces: BTreeMap<String, NamespaceConfig>,
-        delivery: Arc<dyn Delivery>,
-    ) -> Self {
+    pub fn new(origin: Origin, namespaces: Namespaces, delivery: Arc<dyn Delivery>) -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
         Self {
             origin,
@@ -111,8 +107,8 @@ impl MemoryBroker {
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
-        let name = channel.namespace();
-        self.namespaces.get(name).ok_or_else(|| BrokerError::UnknownNamespace(name.to_owned()))
+        let unknown = || BrokerError::UnknownNamespace(channel.namespace().to_owned());
+        self.namespaces.of(channel).ok_or_else(unknown)
     }
 
     fn shard(&self, channel: &Channel) -> &Shard {

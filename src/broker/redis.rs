@@ -23,9 +23,9 @@ mod tail;
 use super::{Accepted, Broker, BrokerError, Chunk, Delivery, Page, PageLimit, PageOf, Publish, ReadFrom};
 use crate::{
     broadcast::Event,
-    config::{NamespaceConfig, Order},
+    namespace::{NamespaceConfig, Namespaces, Order},
     redis::{
-        ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription,
+        CallError, ConnectError, Malformed, Redis, Request, pulse::Pulse, reply, subscription::Subscription,
         tasks::Tasks,
     },
 };
@@ -55,7 +55,7 @@ pub struct Options {
     pub log_age: Duration,
     /// The region's name.
     pub origin: Origin,
-    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub namespaces: Namespaces,
     /// The other regions, and the Redis of each.
     pub others: BTreeMap<Origin, Redis>,
 }
@@ -63,7 +63,7 @@ pub struct Options {
 /// A node's part in the region's broker. Its connections end when it is dropped.
 pub struct RedisBroker {
     origin: Origin,
-    namespaces: BTreeMap<String, NamespaceConfig>,
+    namespaces: Namespaces,
     others: BTreeMap<Origin, Redis>,
     redis: Redis,
     log_age: Duration,
@@ -141,8 +141,8 @@ impl RedisBroker {
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&NamespaceConfig, BrokerError> {
-        let name = channel.namespace();
-        self.namespaces.get(name).ok_or_else(|| BrokerError::UnknownNamespace(name.to_owned()))
+        let unknown = || BrokerError::UnknownNamespace(channel.namespace().to_owned());
+        self.namespaces.of(channel).ok_or_else(unknown)
     }
 
     fn retained(&self, channel: &Channel) -> Result<Retained, BrokerError> {
@@ -201,6 +201,11 @@ struct Place<'a> {
     redis: &'a Redis,
 }
 
+/// What is told of a call that did not do what it was to do; the rest is in the log.
+pub fn unavailable(_: CallError) -> BrokerError {
+    BrokerError::Unavailable
+}
+
 impl Broker for RedisBroker {
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>> {
         let request = self.namespace(&publish.channel).and_then(|namespace| {
@@ -216,7 +221,7 @@ impl Broker for RedisBroker {
         let is_own = *place.origin == self.origin;
         let (own, channel, resuming) = (self.origin.clone(), publish.channel, self.resuming.clone());
         Box::pin(async move {
-            let value = call.await?;
+            let value = call.await.map_err(unavailable)?;
             let (accepted, life) = accepted(value).map_err(|error| {
                 tracing::error!(%error, "a publication's outcome is not known");
                 BrokerError::Unavailable
@@ -241,7 +246,8 @@ impl Broker for RedisBroker {
             tracing::error!(%error, "an event could not be encoded");
             BrokerError::Unavailable
         })?;
-        Ok(self.redis.commands.send(Request::command([b"PUBLISH", channel.as_bytes(), &event]))?)
+        let request = Request::command([b"PUBLISH", channel.as_bytes(), &event]);
+        self.redis.commands.send(request).map_err(unavailable)
     }
 
     fn read(&self, channel: &Channel, from: ReadFrom) -> BoxFuture<'static, Result<Chunk, BrokerError>> {

@@ -7,6 +7,7 @@
 mod answers;
 mod held;
 mod holding;
+mod lease;
 mod lists;
 pub mod mirror;
 mod partition;
@@ -16,15 +17,20 @@ pub mod scripts;
 mod upkeep;
 
 use super::{
-    Roster,
+    Presence, Roster,
     residents::{Resident, Residents, Shards},
     telling::Telling,
 };
 use crate::{
-    broker::BrokerError,
+    broker::{BrokerError, redis::unavailable},
     claim::Claim,
     hub::Hub,
-    redis::{CallError, ConnectError, Malformed, Redis, subscription, subscription::Subscription},
+    namespace::Namespaces,
+    redis::{
+        CallError, ConnectError, Malformed, Redis,
+        keys::partition_of,
+        subscription::{self, Subscription},
+    },
 };
 use answers::{Claimed, Listing};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -45,6 +51,8 @@ use tokio::{
     task::JoinSet,
 };
 
+pub use lease::lease;
+
 /// When Redis lost what it knew, all nodes have said again by now what they hold.
 const RESTORED: Duration = Duration::from_secs(12);
 /// The most calls that wait to be followed; one that is not is made good by comparing.
@@ -52,9 +60,31 @@ const MAX_CALLS: usize = 16_384;
 /// The most calls that are followed at a time.
 const MAX_UNDER_WAY: usize = 4_096;
 
+/// Presence of a node that shares its channels with those that use the same Redis. When the node is gone, its members leave
+/// after `lease` (see [`lease`]).
+///
+/// # Errors
+/// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
+pub async fn start(
+    hub: Arc<Hub>,
+    namespaces: Namespaces,
+    redis: Redis,
+    node: &str,
+    lease: Duration,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Presence>, ConnectError> {
+    let shards = Arc::new(Shards::new(redis.keys.partitions(), partition_of));
+    let telling = Arc::new(Telling::new(hub.clone(), namespaces.clone()));
+    // A node that is started again does not hold what it held before.
+    let holder = format!("{node}.{:010x}", rand::random::<u64>() >> 24).into();
+    let parts = (shards.clone(), hub, telling.clone());
+    let roster = Box::new(RedisRoster::start(redis, holder, lease, parts, tasks).await?);
+    Ok(Presence::new(namespaces, shards, telling, roster))
+}
+
 /// A region's presence, by one of its nodes.
 #[derive(Clone)]
-pub struct RedisRoster(Arc<Shared>);
+struct RedisRoster(Arc<Shared>);
 
 /// What the node's calls, its listener and its upkeep share.
 struct Shared {
@@ -97,7 +127,7 @@ impl RedisRoster {
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
-    pub async fn start(
+    async fn start(
         redis: Redis,
         holder: Arc<str>,
         lease: Duration,
@@ -151,7 +181,7 @@ impl Roster for RedisRoster {
 
     fn members(&self, channel: &Channel) -> BoxFuture<'static, Result<Members, BrokerError>> {
         let listing = self.0.list(channel);
-        Box::pin(async { Ok(listing.await?) })
+        Box::pin(async { listing.await.map_err(unavailable) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The members that are here by this node, those included whose transport has just ended.
 
-use crate::{claim::Claim, redis::keys::partition_of};
+use crate::claim::Claim;
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,
@@ -30,21 +30,31 @@ impl Resident {
 }
 
 /// The residents of all channels, in parts that have a lock of their own.
-pub struct Shards(Vec<Mutex<Residents>>);
+pub struct Shards {
+    shards: Vec<Mutex<Residents>>,
+    /// The partition of a channel where there are so many.
+    partition_of: fn(&Channel, u16) -> u16,
+}
 
 impl Shards {
-    pub fn new(count: u16) -> Self {
-        Self((0..count.max(1)).map(|_| Mutex::default()).collect())
+    /// All channels together.
+    pub fn of_one() -> Self {
+        Self::new(1, |_, _| 0)
+    }
+
+    /// By partitions of channels.
+    pub fn new(partitions: u16, partition_of: fn(&Channel, u16) -> u16) -> Self {
+        Self { shards: (0..partitions.max(1)).map(|_| Mutex::default()).collect(), partition_of }
     }
 
     pub fn of(&self, channel: &Channel) -> &Mutex<Residents> {
         // There are no more shards than a u16 counts.
-        self.part(partition_of(channel, self.0.len() as u16))
+        self.part((self.partition_of)(channel, self.shards.len() as u16))
     }
 
     /// The residents of a partition's channels.
     pub fn part(&self, partition: u16) -> &Mutex<Residents> {
-        &self.0[usize::from(partition)]
+        &self.shards[usize::from(partition)]
     }
 }
 
@@ -148,7 +158,7 @@ impl Residents {
     }
 
     /// How many are here on all channels.
-    pub fn len(&self) -> usize {
+    pub fn total(&self) -> usize {
         self.len
     }
 

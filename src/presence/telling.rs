@@ -4,17 +4,13 @@ use super::{
     MAX_MEMBERS,
     schedule::{Due, Schedule},
 };
-use crate::{broadcast::Broadcast, config::NamespaceConfig, hub::Hub};
+use crate::{broadcast::Broadcast, hub::Hub, namespace::Namespaces};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,
     frame::{Member, PresenceChanged, SessionId},
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The most changes that one `presence_changed` lists.
@@ -23,8 +19,8 @@ const MAX_CHANGES: usize = MAX_MEMBERS;
 /// Changes that were not told yet, and when they will be.
 pub struct Telling {
     hub: Arc<Hub>,
-    namespaces: Arc<BTreeMap<String, NamespaceConfig>>,
-    schedule: Arc<Schedule>,
+    namespaces: Namespaces,
+    pub(super) schedule: Schedule,
     untold: Mutex<HashMap<Channel, Changes>>,
 }
 
@@ -77,12 +73,8 @@ impl Changes {
 }
 
 impl Telling {
-    pub fn new(
-        hub: Arc<Hub>,
-        namespaces: Arc<BTreeMap<String, NamespaceConfig>>,
-        schedule: Arc<Schedule>,
-    ) -> Self {
-        Self { hub, namespaces, schedule, untold: Mutex::default() }
+    pub fn new(hub: Arc<Hub>, namespaces: Namespaces) -> Self {
+        Self { hub, namespaces, schedule: Schedule::default(), untold: Mutex::default() }
     }
 
     /// Takes in changes after which `count` are there; without any, that so many are there. They are told together
@@ -139,7 +131,7 @@ impl Telling {
     }
 
     fn batch(&self, channel: &Channel) -> Duration {
-        self.namespaces.get(channel.namespace()).map_or(Duration::ZERO, |one| one.presence_batch)
+        self.namespaces.of(channel).map_or(Duration::ZERO, |one| one.presence_batch)
     }
 
     /// Tells what has gathered.
@@ -164,7 +156,7 @@ mod tests {
     use skywave_protocol::Text;
 
     fn telling() -> (Telling, Channel) {
-        let telling = Telling::new(Arc::default(), Arc::default(), Arc::default());
+        let telling = Telling::new(Arc::default(), Namespaces::default());
         (telling, Channel::new("chat:1").unwrap())
     }
 

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     broker::redis::doubts::Doubts,
-    config::NamespaceConfig,
     metrics::LinkMetrics,
+    namespace::Namespaces,
     redis::{
         Malformed, Redis, Request, StreamId,
         backoff::Backoff,
@@ -46,12 +46,7 @@ use listening::Listening;
 use parking_lot::Mutex;
 use pull::{Head, RemoteLog};
 use redis::Value;
-use std::{
-    collections::{BTreeMap, HashMap},
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 use survey::{Purpose, survey};
 use telling::Telling;
 use tokio::{task::JoinSet, time::Instant};
@@ -78,7 +73,7 @@ pub struct Bridge {
     pub remote: Remote,
     pub local: Redis,
     pub candidate: Candidate,
-    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub namespaces: Namespaces,
     pub log_age: Duration,
     pub metrics: LinkMetrics,
     /// How far the bridge is known to have got, should this region's Redis forget it; by partition.

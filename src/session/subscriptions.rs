@@ -4,8 +4,8 @@ use super::Session;
 use crate::{
     auth::Grant,
     broker::BrokerError,
-    config::NamespaceConfig,
     hub::Membership,
+    namespace::NamespaceConfig,
     node::Node,
     presence::Stay,
     rights::{Right, Rights},
@@ -75,9 +75,9 @@ pub fn rights_on<'a>(
     grant: &Grant,
     channel: &Channel,
 ) -> Result<(&'a NamespaceConfig, Rights), Refusal> {
-    let name = channel.namespace();
-    let Some(namespace) = node.config.namespace(name) else {
-        return Err(Refusal::new(ErrorCode::UnknownNamespace, format!("no namespace `{name}`")));
+    let Some(namespace) = node.config.channels.of(channel) else {
+        let message = format!("no namespace `{}`", channel.namespace());
+        return Err(Refusal::new(ErrorCode::UnknownNamespace, message));
     };
     Ok((namespace, grant.rights(namespace.allow, channel)))
 }

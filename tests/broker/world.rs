@@ -7,7 +7,7 @@ use skywave::{
         memory::MemoryBroker,
         redis::{Options, RedisBroker},
     },
-    config::{Config, NamespaceConfig, Secret},
+    config::{Config, NamespaceConfig, Namespaces, Secret},
     metrics::Metrics,
     redis::{Address, Redis},
     scripts,
@@ -111,7 +111,7 @@ impl World {
     }
 }
 
-pub fn namespaces(change: impl FnOnce(&mut NamespaceConfig)) -> BTreeMap<String, NamespaceConfig> {
+pub fn namespaces(change: impl FnOnce(&mut NamespaceConfig)) -> Namespaces {
     let mut namespaces = Config::load(None, true, [] as [(&str, &str); 0]).unwrap().channels;
     let chat = namespaces.get_mut("chat").unwrap();
     chat.history = 10;

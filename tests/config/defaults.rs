@@ -24,7 +24,7 @@ fn dev_starts_alone_on_loopback_and_open_to_this_machine() {
     assert!(config.tls.is_none());
     let chat = config.namespace("chat").unwrap();
     assert_eq!((chat.history, chat.presence), (100, true));
-    for (name, options) in &config.channels {
+    for (name, options) in config.channels.iter() {
         assert_eq!(options.allow, Rights::ALL, "{name}");
     }
     for name in ["@", "doc", "presence", "typing", "call"] {

@@ -60,7 +60,7 @@ impl Crowd {
         let mut tasks = JoinSet::new();
         let hub = Arc::new(Hub::default());
         let presence =
-            Presence::of_region(hub, config.channels, redis, name, lease, &mut tasks).await.unwrap();
+            presence::redis::start(hub, config.channels, redis, name, lease, &mut tasks).await.unwrap();
         tasks.spawn(presence.clone().run());
         Self { presence, _tasks: tasks }
     }

@@ -8,6 +8,7 @@ use super::{
     progress::Progress,
     recovery::{ChunkLimit, Head, Playback, Search, Starts, step_before},
     scripts::READ,
+    unavailable,
 };
 use crate::{
     broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit},
@@ -266,7 +267,7 @@ impl Reading {
     pub async fn newest_of_log(&self, partition: u16) -> Result<Option<StreamId>, BrokerError> {
         let log = self.keys.log(partition);
         let request = Request::command([b"XREVRANGE", log.as_bytes(), b"+", b"-", b"COUNT", b"1"]);
-        let newest = self.commands.call(request).await?;
+        let newest = self.commands.call(request).await.map_err(unavailable)?;
         let Value::Array(entries) = newest else { return Err(BrokerError::Unavailable) };
         let id = entries.into_iter().next().map(|entry| reply::parts(entry).map(|(id, _)| id)).transpose();
         id.map_err(|error| {
@@ -282,11 +283,11 @@ impl Reading {
             commands = &self.spare;
             read = commands.call(self.request(retained, part, room)).await;
         }
-        let mut answer =
-            self.answer(read?, (commands, &retained.channel), room.entries).map_err(|error| {
-                tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
-                BrokerError::Unavailable
-            })?;
+        let read = read.map_err(unavailable)?;
+        let mut answer = self.answer(read, (commands, &retained.channel), room.entries).map_err(|error| {
+            tracing::error!(%error, channel = &*retained.channel, "history cannot be read");
+            BrokerError::Unavailable
+        })?;
         for (origin, point) in retained.over.iter() {
             answer.head.succession.latest.set(origin.clone(), point.clone());
         }

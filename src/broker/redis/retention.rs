@@ -1,6 +1,6 @@
 //! How long what a publication leaves in Redis is kept.
 
-use crate::{broker::key_age, config::NamespaceConfig};
+use crate::{broker::key_age, namespace::NamespaceConfig};
 use std::time::Duration;
 
 /// The most entries of a partition's log, whatever their age.

@@ -247,7 +247,7 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hub::outbox::Outbox, presence::schedule::Schedule};
+    use crate::{hub::outbox::Outbox, namespace::Namespaces};
     use skywave_protocol::{Text, form};
 
     const LIFE: &str = "life";
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_list_that_is_older_than_what_was_heard_takes_nothing_back() {
         let hub: Arc<Hub> = Arc::default();
-        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let telling = Arc::new(Telling::new(hub.clone(), Namespaces::default()));
         let rooms = Rooms::new(hub.clone(), telling);
         let channel = Channel::new("chat:1").unwrap();
         let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn of_two_lists_that_are_read_at_once_the_newer_one_counts_in_whatever_order_they_come() {
         let hub: Arc<Hub> = Arc::default();
-        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let telling = Arc::new(Telling::new(hub.clone(), Namespaces::default()));
         let rooms = Rooms::new(hub.clone(), telling);
         let channel = Channel::new("chat:1").unwrap();
         let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn who_begins_to_watch_is_not_told_what_waited_for_those_who_watched_before() {
         let hub: Arc<Hub> = Arc::default();
-        let telling = Arc::new(Telling::new(hub.clone(), Arc::default(), Arc::new(Schedule::default())));
+        let telling = Arc::new(Telling::new(hub.clone(), Namespaces::default()));
         let rooms = Rooms::new(hub.clone(), telling.clone());
         let channel = Channel::new("chat:1").unwrap();
         let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));

@@ -66,7 +66,7 @@ impl Shared {
         let calls = self.numbers().map(|partition| {
             let residents = self.shards.part(partition).lock();
             // Counted and called in one step, so that Redis has been told of them all.
-            let (held, call) = (residents.len(), self.redis.commands.call(self.requests.renew(partition)));
+            let (held, call) = (residents.total(), self.redis.commands.call(self.requests.renew(partition)));
             async move { (partition, held, call.await) }
         });
         let calls: Vec<_> = calls.collect();

@@ -9,12 +9,12 @@ use crate::{
         entry::Carried,
         retention::{LOG_LENGTH, Retention},
     },
-    config::NamespaceConfig,
+    namespace::Namespaces,
     redis::{CallError, Malformed, Redis, Request, StreamId, reply},
 };
 use redis::Value;
 use skywave_protocol::{Channel, Point, position::Origin};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// The most publications in one call. Redis 7.0 takes 0.6 ms for them, with history and keys 1.5 ms (medians, payloads of
 /// 20 to 200 bytes): so long what else is asked of it waits.
@@ -80,7 +80,7 @@ pub struct Applying {
     /// Where the publications come from.
     pub region: Origin,
     pub token: u64,
-    pub namespaces: BTreeMap<String, NamespaceConfig>,
+    pub namespaces: Namespaces,
     pub log_age: Duration,
 }
 
@@ -244,7 +244,7 @@ impl Applying {
             keys.push(names.position(channel));
             keys.push(names.history(channel));
             keys.extend(key.as_ref().map(|key| names.idempotency(channel, key)));
-            let retention = Retention::of(self.namespaces.get(channel.namespace()));
+            let retention = Retention::of(self.namespaces.of(channel));
             args.extend([cursor.to_string().into_bytes(), channel.as_bytes().to_vec()]);
             args.extend(publication.arguments());
             args.extend([

@@ -120,7 +120,7 @@ async fn make_up(
         Purpose::Fill { until } => (StreamId::MIN, *until),
         Purpose::Repair { cursor, until } => (cursor.id, *until),
     };
-    let retention = Retention::of(link.applying.namespaces.get(channel.namespace()));
+    let retention = Retention::of(link.applying.namespaces.of(&channel));
     loop {
         // A channel without history here needs its position only.
         let count = if retention.history > 0 { MAX_ENTRIES } else { 0 };

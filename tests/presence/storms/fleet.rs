@@ -126,7 +126,7 @@ impl Fleet {
         let (presence, mut tasks) = loop {
             let mut tasks = JoinSet::new();
             let parts = (hub.clone(), config.channels.clone(), local.clone());
-            let presence = Presence::of_region(parts.0, parts.1, parts.2, &id, lease, &mut tasks).await;
+            let presence = presence::redis::start(parts.0, parts.1, parts.2, &id, lease, &mut tasks).await;
             match presence {
                 Ok(presence) => break (presence, tasks),
                 Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
