@@ -11,17 +11,12 @@ use std::{
 /// The lowest first. What stands on one line knows nothing of its neighbours either, except of those before it.
 const LAYERS: &[&str] = &[
     "cause",
-    "rights",
     "limits",
-    "claim",
-    "namespace",
-    "broadcast",
     "config",
     "metrics",
     "auth",
     "certificate", //
     "broker",
-    "hub",
     "region",
     "presence", //
     "registry",

@@ -1,12 +1,10 @@
 //! Who is on which channel; changes are told in batches, and a short absence is not told.
 
 mod memory;
-pub mod redis;
 pub mod residents;
 mod schedule;
 pub mod telling;
 
-pub use self::redis::{lease, mirror};
 use crate::{
     broker::{BrokerError, wall_ms},
     claim::Claim,

@@ -1,9 +1,7 @@
 //! What carries publications between the nodes of a region, keeps their history and gives them positions.
 
 mod clock;
-
 pub mod memory;
-pub mod redis;
 
 pub use clock::{HybridClock, wall_ms};
 
