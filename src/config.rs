@@ -1,4 +1,5 @@
 //! The configuration: a TOML file, the environment and `--dev`, read once and checked as a whole.
+mod addresses;
 mod auth;
 mod channels;
 mod checks;
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
+pub use addresses::Addresses;
 pub use auth::{ALGORITHMS, AuthConfig};
 pub use channels::USER_NAMESPACE;
 pub use checks::nodes_url;

@@ -1,12 +1,15 @@
 //! Everything that the node counts and measures, in Prometheus' format.
 
-use crate::redis::{
-    metrics::RedisMetrics,
-    registration::{LATENCY_BUCKETS, RTT_BUCKETS, Registration},
+use crate::{
+    broker::redis::lag::LagMetrics,
+    redis::{
+        metrics::RedisMetrics,
+        registration::{LATENCY_BUCKETS, RTT_BUCKETS, Registration},
+    },
+    region::{bridge::metrics::LinksMetrics, link::metrics::LinkBeatMetrics},
 };
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 /// The node's metrics; one of each for the whole process.
@@ -37,7 +40,8 @@ pub struct Metrics {
     pub udp_send_buffer: IntGauge,
     pub cluster: ClusterMetrics,
     pub redis: RedisMetrics,
-    links: LinksMetrics,
+    pub log_lag: LagMetrics,
+    pub links: LinksMetrics,
     pub link_beats: LinkBeatMetrics,
 }
 
@@ -48,105 +52,6 @@ pub struct ClusterMetrics {
     pub away: IntGauge,
     pub failovers: IntCounter,
     pub sessions_shed: IntCounter,
-}
-
-/// What a node measures of the links to all other regions, by `link`: the other region.
-struct LinksMetrics {
-    applied: IntCounterVec,
-    duplicates: IntCounterVec,
-    gaps: IntCounterVec,
-    malformed: IntCounterVec,
-    repaired: IntCounterVec,
-    filled: IntCounterVec,
-    events_dropped: IntCounterVec,
-    takeovers: IntCounterVec,
-    interruptions: IntCounterVec,
-    leader: IntGaugeVec,
-    backlog: IntGaugeVec,
-}
-
-/// What a node measures of the link to one other region, while it leads it.
-#[derive(Clone)]
-pub struct LinkMetrics {
-    pub applied: IntCounter,
-    pub duplicates: IntCounter,
-    pub gaps: IntCounter,
-    pub malformed: IntCounter,
-    pub repaired: IntCounter,
-    pub filled: IntCounter,
-    pub events_dropped: IntCounter,
-    pub takeovers: IntCounter,
-    pub interruptions: IntCounter,
-    pub leader: IntGauge,
-    /// In publications.
-    pub backlog: IntGauge,
-}
-
-/// What beats tell of the links to other regions; all by `link`.
-#[derive(Clone)]
-pub struct LinkBeatMetrics {
-    pub rtt: HistogramVec,
-    pub phi: GaugeVec,
-    pub up: IntGaugeVec,
-    pub refused: IntGaugeVec,
-    pub suspicions: IntCounterVec,
-    pub recoveries: IntCounterVec,
-    pub lag: GaugeVec,
-    pub lagging: IntGaugeVec,
-    pub lags: IntCounterVec,
-}
-
-impl LinkBeatMetrics {
-    fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            rtt: registration.histograms(
-                "skywave_link_rtt_seconds",
-                "Round-trip times to other regions, a sample per beat; by the node that leads the link",
-                &["link"],
-                RTT_BUCKETS,
-            )?,
-            phi: registration.fractions(
-                "skywave_link_phi",
-                "How suspicious the silence on a link is; from 8 on it is suspected; by the node that leads it",
-                "link",
-            )?,
-            up: registration.gauges(
-                "skywave_link_up",
-                "1 while beats go both ways, as far as this region knows",
-                "link",
-            )?,
-            refused: registration.gauges(
-                "skywave_link_refused",
-                "1 while the Redis that this node was given for another region does not say that it is that region's",
-                "link",
-            )?,
-            suspicions: registration.counters(
-                "skywave_link_suspicions_total",
-                "How often a link came to be suspected; by the node that leads it",
-                "link",
-            )?,
-            recoveries: registration.counters(
-                "skywave_link_recoveries_total",
-                "How often a suspected link was up again; by the node that leads it",
-                "link",
-            )?,
-            lag: registration.fractions(
-                "skywave_link_lag_seconds",
-                "For how long publications of another region may have waited to be applied here, by its clock; told by the leader",
-                "link",
-            )?,
-            lagging: registration.gauges(
-                "skywave_link_lagging",
-                "1 while a link lags further than failover.link_lag, as far as this region knows",
-                "link",
-            )?,
-            lags: registration.counters(
-                "skywave_link_lagging_total",
-                "How often a link came to lag further than failover.link_lag; by the node that leads it",
-                "link",
-            )?,
-        })
-    }
 }
 
 impl Metrics {
@@ -252,30 +157,12 @@ impl Metrics {
                 )?,
             },
             redis: RedisMetrics::new(registration)?,
+            log_lag: LagMetrics::new(registration)?,
             links: LinksMetrics::new(registration)?,
             link_beats: LinkBeatMetrics::new(registration)?,
             registry: registration.registry(),
         };
         Ok(metrics)
-    }
-
-    /// What is measured of the link to another region.
-    pub fn link(&self, region: &str) -> LinkMetrics {
-        let links = &self.links;
-        let labels = &[region];
-        LinkMetrics {
-            applied: links.applied.with_label_values(labels),
-            duplicates: links.duplicates.with_label_values(labels),
-            gaps: links.gaps.with_label_values(labels),
-            malformed: links.malformed.with_label_values(labels),
-            repaired: links.repaired.with_label_values(labels),
-            filled: links.filled.with_label_values(labels),
-            events_dropped: links.events_dropped.with_label_values(labels),
-            takeovers: links.takeovers.with_label_values(labels),
-            interruptions: links.interruptions.with_label_values(labels),
-            leader: links.leader.with_label_values(labels),
-            backlog: links.backlog.with_label_values(labels),
-        }
     }
 
     /// All metrics as text.
@@ -286,56 +173,6 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
-impl LinksMetrics {
-    fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
-        let counters = |name, help| registration.counters(name, help, "link");
-        Ok(Self {
-            applied: counters(
-                "skywave_link_applied_total",
-                "Publications of another region that were applied here",
-            )?,
-            duplicates: counters(
-                "skywave_link_duplicates_total",
-                "Publications of another region that were here already",
-            )?,
-            gaps: counters(
-                "skywave_link_gaps_total",
-                "Publications of another region before which others are missing for good",
-            )?,
-            malformed: counters(
-                "skywave_link_malformed_total",
-                "Entries of another region that were passed over because they hold no publication",
-            )?,
-            repaired: counters(
-                "skywave_link_repaired_total",
-                "Publications of another region that its log had lost and its histories still held",
-            )?,
-            filled: counters(
-                "skywave_link_filled_total",
-                "Partitions of another region of which nothing was known here and that were filled in",
-            )?,
-            events_dropped: counters(
-                "skywave_link_events_dropped_total",
-                "Events of another region that were dropped because too many waited",
-            )?,
-            takeovers: counters(
-                "skywave_link_takeovers_total",
-                "How often this node began to lead the link",
-            )?,
-            interruptions: counters(
-                "skywave_link_interruptions_total",
-                "How often a link that this node leads had to begin anew; why stands in the node's log",
-            )?,
-            leader: registration.gauges("skywave_link_leader", "1 while this node leads the link", "link")?,
-            backlog: registration.gauges(
-                "skywave_link_backlog_entries",
-                "Publications of another region that wait to be applied here; told by the leader",
-                "link",
-            )?,
-        })
     }
 }
 

@@ -1,24 +1,22 @@
 //! The other regions as this node knows them: each one's Redis, kept in reach, and what is done with it.
 
-pub mod addresses;
 pub mod bridge;
 pub mod identity;
 pub mod lease;
 pub mod link;
 
-use crate::{
-    broker::redis::doubts::Doubts,
-    config::Config,
-    metrics::Metrics,
-    redis::{ConnectError, Redis, Scripts, ownership::Stranger},
-};
-use addresses::Addresses;
+use crate::redis::{Address, ConnectError, Redis, metrics::RedisMetrics, ownership::Stranger};
 use bridge::Bridge;
-use lease::Candidate;
-use link::{Links, MeasuredLag};
-use parking_lot::Mutex;
+use link::Links;
 use skywave_protocol::position::Origin;
 use std::{collections::BTreeMap, sync::Arc};
+
+/// Where another region is.
+pub struct Elsewhere {
+    pub redis: Address,
+    /// Where clients reach it.
+    pub url: Arc<str>,
+}
 
 /// Another region.
 #[derive(Clone)]
@@ -52,45 +50,22 @@ impl Regions {
     /// # Errors
     /// When a URL makes no sense.
     pub fn reach(
-        config: &Config,
         own: Origin,
         local: Redis,
-        scripts: Scripts,
-        metrics: &Metrics,
+        others: Vec<Elsewhere>,
+        metrics: &RedisMetrics,
     ) -> Result<Self, ConnectError> {
-        let addresses =
-            Addresses::of(config, scripts).map_err(|_| ConnectError::Url("the region's name is too long"))?;
-        let remotes = config.regions.iter().zip(addresses.others).map(|(region, address)| {
+        let remotes = others.into_iter().map(|Elsewhere { redis: address, url }| {
             let name = address.region.clone();
-            let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.redis.clone())?;
-            Ok(Remote { name, url: region.url.as_str().into(), redis })
+            let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.clone())?;
+            Ok(Remote { name, url, redis })
         });
         Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
     }
 
-    /// The bridges from all other regions, to be run for as long as the node does.
-    pub fn bridges(&self, config: &Config, metrics: &Metrics, links: &Arc<Links>) -> Vec<Bridge> {
-        let bridge = |remote: &Remote| {
-            // Two nodes may have been given one id.
-            let holder = format!("{} {:016x}", config.node.id, rand::random::<u64>());
-            Bridge {
-                remote: remote.clone(),
-                local: self.local.clone(),
-                candidate: Candidate::new(
-                    self.local.clone(),
-                    &format!("bridge:{}", remote.name),
-                    holder.into(),
-                ),
-                namespaces: config.channels.clone(),
-                log_age: config.broker.log_age,
-                metrics: metrics.link(&remote.name),
-                reached: Mutex::default(),
-                doubts: Doubts::of_all(self.local.keys.partitions()),
-                links: links.clone(),
-                lag: MeasuredLag::default(),
-            }
-        };
-        self.remotes.iter().map(bridge).collect()
+    /// The bridges from all other regions.
+    pub fn bridges(&self, options: &bridge::Options) -> Vec<Bridge> {
+        self.remotes.iter().map(|remote| Bridge::new(remote, &self.local, options)).collect()
     }
 
     /// The Redis of each other region.

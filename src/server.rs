@@ -13,7 +13,7 @@ use crate::{
     },
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     cluster::moving::{self, Order},
-    config::Config,
+    config::{Addresses, Config},
     demo,
     hub::Hub,
     metrics::Metrics,
@@ -23,7 +23,7 @@ use crate::{
         mirror::{self, Mirror},
     },
     redis::{self, Redis},
-    region::{Regions, Remote, Sharing, addresses::Addresses, identity::Identity, link::Links},
+    region::{Elsewhere, Regions, Remote, Sharing, bridge, identity::Identity, link::Links},
     scripts,
     transport::{
         http,
@@ -296,7 +296,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         Some(redis) => share(&config, region.clone(), redis, &metrics)?,
         None => Sharing::Alone,
     };
-    let broker = broker(&config, &region, &sharing, &hub, tasks).await?;
+    let broker = broker(&config, &region, (&sharing, &metrics), &hub, tasks).await?;
     let presence = presence(&config, sharing.redis().cloned(), &hub, tasks).await?;
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
@@ -306,7 +306,14 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         for remote in &regions.remotes {
             tasks.spawn(remote.redis.clone().ended());
         }
-        for bridge in regions.bridges(&node.config, &node.metrics, links) {
+        let bridging = bridge::Options {
+            node: node.config.node.id.as_str().into(),
+            namespaces: node.config.channels.clone(),
+            log_age: node.config.broker.log_age,
+            metrics: node.metrics.links.clone(),
+            links: links.clone(),
+        };
+        for bridge in regions.bridges(&bridging) {
             tasks.spawn(bridge.run());
         }
         for mirror in mirrors(&node.config, regions) {
@@ -328,7 +335,9 @@ async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, Star
 
 /// What the node shares over this Redis.
 fn share(config: &Config, own: Origin, redis: Redis, metrics: &Metrics) -> Result<Sharing, StartError> {
-    let regions = Arc::new(Regions::reach(config, own, redis, scripts::ALL, metrics)?);
+    let others = Addresses::of(config, scripts::ALL)?.others.into_iter().zip(&config.regions);
+    let others = others.map(|(redis, region)| Elsewhere { redis, url: region.url.as_str().into() }).collect();
+    let regions = Arc::new(Regions::reach(own, redis, others, &metrics.redis)?);
     let id = config.node.id.as_str().into();
     let lag_limit = config.failover.link_lag;
     let links = Arc::new(Links::new(regions.clone(), id, metrics.link_beats.clone(), lag_limit));
@@ -339,7 +348,7 @@ fn share(config: &Config, own: Origin, redis: Redis, metrics: &Metrics) -> Resul
 async fn broker(
     config: &Config,
     region: &Origin,
-    sharing: &Sharing,
+    (sharing, metrics): (&Sharing, &Metrics),
     hub: &Arc<Hub>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<dyn Broker>, StartError> {
@@ -355,7 +364,8 @@ async fn broker(
         namespaces,
         others: regions.redis_by_name(),
     };
-    let broker = Arc::new(RedisBroker::start(regions.local.clone(), options, hub.clone()).await?);
+    let broker =
+        Arc::new(RedisBroker::start(regions.local.clone(), options, &metrics.log_lag, hub.clone()).await?);
     let following = broker.clone();
     tasks.spawn(async move { following.ended().await });
     Ok(broker)

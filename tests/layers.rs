@@ -13,12 +13,12 @@ const LAYERS: &[&str] = &[
     "cause",
     "limits",
     "config",
-    "metrics",
     "auth",
     "certificate", //
     "broker",
     "region",
     "presence", //
+    "metrics",
     "registry",
     "cluster",
     "scripts",

@@ -9,7 +9,7 @@ pub mod doubts;
 pub mod entry;
 pub mod epoch;
 pub mod events;
-mod lag;
+pub mod lag;
 mod marks;
 mod progress;
 mod promises;
@@ -35,6 +35,7 @@ use futures_util::{
     FutureExt,
     future::{self, BoxFuture},
 };
+use lag::LagMetrics;
 use marks::Marks;
 use progress::Progress;
 use promises::Promises;
@@ -81,13 +82,14 @@ impl RedisBroker {
     pub async fn start(
         redis: Redis,
         options: Options,
+        lag: &LagMetrics,
         delivery: Arc<dyn Delivery>,
     ) -> Result<Self, ConnectError> {
         let Options { log_age, origin, namespaces, others: remotes } = options;
         // What is read may be large, and publishing does not wait behind it.
         let reading = redis.beside("reading").await?;
-        let Redis { endpoint, keys, metrics, .. } = redis.clone();
-        let reconnects = |connection| metrics.reconnects.with_label_values(&[connection]);
+        let keys = redis.keys.clone();
+        let reconnects = |connection| redis.metrics.reconnects.with_label_values(&[connection]);
         let mut tasks = vec![reading.clone().ended().boxed()];
 
         let cache = Arc::new(Cache::new(origin.clone(), CacheLimit::default()));
@@ -103,7 +105,7 @@ impl RedisBroker {
         };
         let other_names = remotes.keys().map(|name| &**name).collect::<Vec<_>>().join(",");
         let mut following = Vec::new();
-        for (pulse, tail) in Tail::start(&endpoint, &keys, (&other_names, log_age), &feed, &metrics).await? {
+        for (pulse, tail) in Tail::start(&redis, (&other_names, log_age), &feed, lag).await? {
             following.push(pulse);
             tasks.push(tail.boxed());
         }

@@ -6,9 +6,9 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use skywave::auth::Authenticator;
 use skywave::certificate;
-use skywave::config::Config;
+use skywave::config::{Addresses, Config};
 use skywave::server::Failed;
-use skywave::{redis::Address, region::addresses::Addresses, scripts};
+use skywave::{redis::Address, scripts};
 
 use super::log::Log;
 use super::terminal::print_line;

@@ -12,6 +12,7 @@ mod crossing;
 pub mod cursor;
 mod listening;
 mod mailbox;
+pub mod metrics;
 mod pull;
 pub mod scripts;
 mod slices;
@@ -26,7 +27,6 @@ use super::{
 };
 use crate::{
     broker::redis::doubts::Doubts,
-    metrics::LinkMetrics,
     namespace::Namespaces,
     redis::{
         Malformed, Redis, Request, StreamId,
@@ -43,6 +43,7 @@ use course::{CATCHING_UP, Interruption, Link, done, is_trimmed};
 use cursor::Cursor;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use listening::Listening;
+use metrics::{LinkMetrics, LinksMetrics};
 use parking_lot::Mutex;
 use pull::{Head, RemoteLog};
 use redis::Value;
@@ -68,20 +69,31 @@ const REPLAYED_MS: u64 = 1_000;
 /// How many partitions are asked at once.
 const ASKED_AT_ONCE: usize = 64;
 
+/// What the bridges of a node have in common.
+pub struct Options {
+    /// The node's id.
+    pub node: Arc<str>,
+    pub namespaces: Namespaces,
+    /// How long the log is kept.
+    pub log_age: Duration,
+    pub metrics: LinksMetrics,
+    pub links: Arc<Links>,
+}
+
 /// Brings one other region's publications here.
 pub struct Bridge {
-    pub remote: Remote,
-    pub local: Redis,
-    pub candidate: Candidate,
-    pub namespaces: Namespaces,
-    pub log_age: Duration,
-    pub metrics: LinkMetrics,
+    remote: Remote,
+    local: Redis,
+    candidate: Candidate,
+    namespaces: Namespaces,
+    log_age: Duration,
+    metrics: LinkMetrics,
     /// How far the bridge is known to have got, should this region's Redis forget it; by partition.
-    pub reached: Mutex<HashMap<u16, Cursor>>,
+    reached: Mutex<HashMap<u16, Cursor>>,
     /// Of cursors in a later life than the other region's Redis tells of; by partition.
-    pub doubts: Vec<Mutex<Doubts>>,
-    pub links: Arc<Links>,
-    pub lag: MeasuredLag,
+    doubts: Vec<Mutex<Doubts>>,
+    links: Arc<Links>,
+    lag: MeasuredLag,
 }
 
 /// Why a leader gives up its lease.
@@ -94,6 +106,25 @@ enum Yield {
 }
 
 impl Bridge {
+    /// From a region, to be run for as long as the node does.
+    pub fn new(remote: &Remote, local: &Redis, options: &Options) -> Self {
+        // Two nodes may have been given one id.
+        let holder = format!("{} {:016x}", options.node, rand::random::<u64>());
+        let lease = format!("bridge:{}", remote.name);
+        Self {
+            remote: remote.clone(),
+            local: local.clone(),
+            candidate: Candidate::new(local.clone(), &lease, holder.into()),
+            namespaces: options.namespaces.clone(),
+            log_age: options.log_age,
+            metrics: options.metrics.of(&remote.name),
+            reached: Mutex::default(),
+            doubts: Doubts::of_all(local.keys.partitions()),
+            links: options.links.clone(),
+            lag: MeasuredLag::default(),
+        }
+    }
+
     /// Takes part in the bridge for as long as the node runs.
     pub async fn run(self) {
         match again(format!("the link to region {}", self.remote.name), || self.take_part()).await {}

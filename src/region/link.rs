@@ -6,13 +6,14 @@
 
 mod beats;
 mod lag;
+pub mod metrics;
 mod state;
 
 use super::{Regions, Remote};
-use crate::metrics::LinkBeatMetrics;
 use beats::{Beat, Heard, Listener, Outcome};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lag::Lag;
+use metrics::LinkBeatMetrics;
 use prometheus::IntGaugeVec;
 use skywave_protocol::heartbeat::{Direction, LinkAction, LinkHeartbeat};
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};

@@ -97,10 +97,12 @@ impl World {
         let region = origin.clone();
         let address =
             Address { url: Secret::new(url), ca: None, prefix, partitions: 4, region, scripts: scripts::ALL };
-        let redis = Redis::connect(&address, "commands", Metrics::new().unwrap().redis).await.unwrap();
+        let metrics = Metrics::new().unwrap();
+        let redis = Redis::connect(&address, "commands", metrics.redis).await.unwrap();
         let options =
             Options { log_age: Duration::from_secs(60), origin, namespaces, others: BTreeMap::new() };
-        let broker = Arc::new(RedisBroker::start(redis, options, recorder.clone()).await.unwrap());
+        let broker = RedisBroker::start(redis, options, &metrics.log_lag, recorder.clone());
+        let broker = Arc::new(broker.await.unwrap());
         Self { broker, recorder, _redis: Some(keep) }
     }
 

@@ -4,12 +4,11 @@ use crate::world::config;
 use skywave::{
     broker::BrokerError,
     claim::Claim,
-    config::Secret,
+    config::{Addresses, Secret},
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay},
     redis::{Address, Redis},
-    region::addresses::Addresses,
     scripts,
 };
 use skywave_protocol::{

@@ -159,7 +159,7 @@ async fn what_came_while_the_tail_was_away_is_delivered_when_it_is_back() {
     // It was measured when the tail came back, and is measured again every few seconds.
     let lag = || {
         let label = log.split(['{', '}']).nth(1).unwrap();
-        node.metrics.redis.log_lag_entries.with_label_values(&[label]).get()
+        node.metrics.log_lag.entries.with_label_values(&[label]).get()
     };
     assert_eq!(lag(), 2);
     eventually("no lag", async || lag() == 0).await;

@@ -148,7 +148,7 @@ impl Deployment {
 
     /// Which node of the first region leads the link to the second.
     pub fn leader(&self, here: &str, there: &str) -> Option<usize> {
-        let leads = |server: &Server| server.node().metrics.link(there).leader.get() == 1;
+        let leads = |server: &Server| server.node().metrics.links.of(there).leader.get() == 1;
         self.region(here).nodes.iter().position(leads)
     }
 

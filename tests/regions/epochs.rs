@@ -292,7 +292,7 @@ async fn a_master_that_another_took_over_from_is_not_followed_again_though_whoev
     deployment.all_arrive("eu", "us", 2).await;
     lead_to(old);
     deployment.region("us").insist(CHANNEL, 9, "lost").await;
-    let interruptions = || deployment.region("eu").node().node().metrics.link("us").interruptions.get();
+    let interruptions = || deployment.region("eu").node().node().metrics.links.of("us").interruptions.get();
     let before = interruptions();
     eventually("doubts", async || interruptions() >= before + 3).await;
     lead_to(&new);

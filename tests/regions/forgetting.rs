@@ -129,7 +129,7 @@ async fn what_the_log_has_lost_comes_from_the_histories_or_is_told() {
     assert!(eu.numbers("chat:1", "us").into_iter().eq(1..=301));
     assert_eq!(eu.numbers("bench:1", "us"), [1, 301]);
     assert_eq!(eu.delivered("bench:1").last().unwrap().2, 301);
-    let link = eu.node().node().metrics.link("us");
+    let link = eu.node().node().metrics.links.of("us");
     eventually("the count", async || (link.gaps.get(), link.repaired.get()) == (1, 299)).await;
 }
 
@@ -155,7 +155,7 @@ async fn what_nobody_has_any_more_is_told_though_nothing_follows_it() {
         // Of the channel with history nothing is lost.
         eu.ear.deliveries(6).await;
         assert_eq!(eu.numbers("chat:1", "us"), [1, 2, 3, 4, 5]);
-        let link = eu.node().node().metrics.link("us");
+        let link = eu.node().node().metrics.links.of("us");
         eventually("the count", async || (link.gaps.get(), link.repaired.get()) == (1, 4)).await;
         us.publish("bench:1", 6).await;
         let next = soon(subscription.next()).await;

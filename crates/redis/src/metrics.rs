@@ -1,7 +1,7 @@
 //! What a node measures of the Redis that it uses.
 
 use crate::registration::{LATENCY_BUCKETS, Registration};
-use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounterVec};
 
 /// Of all connections.
 #[derive(Clone)]
@@ -11,10 +11,6 @@ pub struct RedisMetrics {
     /// By connection: `commands`, `tail`, `events`, `presence`, `inbox`, `presence-mirror`, `link-REGION`,
     /// `remote-REGION`.
     pub reconnects: IntCounterVec,
-    /// By partition.
-    pub log_lag_entries: IntGaugeVec,
-    /// By partition.
-    pub log_lag_seconds: GaugeVec,
 }
 
 impl RedisMetrics {
@@ -27,16 +23,6 @@ impl RedisMetrics {
                 "From a call to Redis' answer, waiting in line included; scripts by their names",
                 &["connection", "command"],
                 LATENCY_BUCKETS,
-            )?,
-            log_lag_entries: registration.gauges(
-                "skywave_log_lag_entries",
-                "Entries of the region's log that this node has not read; measured every five seconds",
-                "partition",
-            )?,
-            log_lag_seconds: registration.fractions(
-                "skywave_log_lag_seconds",
-                "Between the last entry that this node has read and the newest, by the log's clock",
-                "partition",
             )?,
             reconnects: registration.counters(
                 "skywave_redis_reconnects_total",

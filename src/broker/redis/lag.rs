@@ -1,7 +1,33 @@
 //! How far this node is behind the end of a partition's log, and whether it missed a part of it.
 
-use crate::redis::{StreamId, metrics::RedisMetrics};
-use prometheus::{Gauge, IntGauge};
+use crate::redis::{StreamId, registration::Registration};
+use prometheus::{Gauge, GaugeVec, IntGauge, IntGaugeVec};
+
+/// What a node measures of how far it is behind, by partition.
+#[derive(Clone)]
+pub struct LagMetrics {
+    pub entries: IntGaugeVec,
+    pub seconds: GaugeVec,
+}
+
+impl LagMetrics {
+    /// # Errors
+    /// See [`Registration`].
+    pub fn new(registration: &Registration) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            entries: registration.gauges(
+                "skywave_log_lag_entries",
+                "Entries of the region's log that this node has not read; measured every five seconds",
+                "partition",
+            )?,
+            seconds: registration.fractions(
+                "skywave_log_lag_seconds",
+                "Between the last entry that this node has read and the newest, by the log's clock",
+                "partition",
+            )?,
+        })
+    }
+}
 
 /// A partition's log, as Redis tells of it.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +50,11 @@ pub struct Lag {
 }
 
 impl Lag {
-    pub fn new(partition: u16, metrics: &RedisMetrics) -> Self {
+    pub fn new(partition: u16, metrics: &LagMetrics) -> Self {
         let label = partition.to_string();
         Self {
-            entries: metrics.log_lag_entries.with_label_values(&[&label]),
-            seconds: metrics.log_lag_seconds.with_label_values(&[&label]),
+            entries: metrics.entries.with_label_values(&[&label]),
+            seconds: metrics.seconds.with_label_values(&[&label]),
             seen: None,
         }
     }
@@ -72,7 +98,6 @@ impl Lag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis::registration::Registration;
 
     fn id(ms: u64) -> StreamId {
         StreamId { ms, sequence: 0 }
@@ -84,11 +109,11 @@ mod tests {
 
     #[test]
     fn lag_is_counted_in_entries_and_in_time_by_the_logs_own_clock() {
-        let metrics = RedisMetrics::new(&Registration::default()).unwrap();
+        let metrics = LagMetrics::new(&Registration::default()).unwrap();
         let mut lag = Lag::new(3, &metrics);
         let told = || {
-            let entries = metrics.log_lag_entries.with_label_values(&["3"]).get();
-            (entries, metrics.log_lag_seconds.with_label_values(&["3"]).get())
+            let entries = metrics.entries.with_label_values(&["3"]).get();
+            (entries, metrics.seconds.with_label_values(&["3"]).get())
         };
         lag.measure(id(1_000), &log(1, 1_000, 70, 70));
         assert_eq!(told(), (0, 0.0));
@@ -106,7 +131,7 @@ mod tests {
 
     #[test]
     fn entries_that_the_log_lost_before_they_were_seen_are_missed_once() {
-        let mut lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
+        let mut lag = Lag::new(0, &LagMetrics::new(&Registration::default()).unwrap());
         assert_eq!(lag.measure(id(5), &log(1, 5, 70, 70)), 0, "what was there before is nobody's loss");
         assert_eq!(lag.measure(id(5), &log(8, 9, 80, 4)), 6);
         lag.saw(4);
@@ -118,7 +143,7 @@ mod tests {
 
     #[test]
     fn entries_that_were_seen_before_the_log_lost_them_are_not_missed() {
-        let mut lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
+        let mut lag = Lag::new(0, &LagMetrics::new(&Registration::default()).unwrap());
         lag.measure(id(5), &log(1, 5, 70, 70));
         assert_eq!(lag.measure(id(5), &log(7, 7, 71, 1)), 0, "all but the one that follows");
         assert_eq!(lag.measure(id(5), &log(1, 9, 80, 30)), 0, "how many follow cannot be told");

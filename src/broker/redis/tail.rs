@@ -10,7 +10,7 @@ mod portion;
 use super::{
     cache::Cache,
     entry::{self, Logged},
-    lag::{Lag, Log},
+    lag::{Lag, LagMetrics, Log},
     marks::Marks,
     progress::Progress,
     promises::Promises,
@@ -19,10 +19,9 @@ use super::{
 use crate::{
     broker::Delivery,
     redis::{
-        ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
+        ConnectError, Endpoint, Keys, Malformed, Redis, Request, StreamId,
         backoff::Backoff,
         connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
-        metrics::RedisMetrics,
         pulse::Pulse,
         reply,
     },
@@ -116,16 +115,15 @@ impl Tail {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn start(
-        endpoint: &Endpoint,
-        keys: &Keys,
+        redis: &Redis,
         (others, log_age): (&str, Duration),
         feed: &Feed,
-        metrics: &RedisMetrics,
+        lag: &LagMetrics,
     ) -> Result<Vec<(Arc<Pulse>, impl Future<Output = ()> + Send + 'static)>, ConnectError> {
-        let all: Vec<_> = (0..keys.partitions()).collect();
-        let at_once = if endpoint.is_undivided() { all.len() } else { 1 };
+        let all: Vec<_> = (0..redis.keys.partitions()).collect();
+        let at_once = if redis.endpoint.is_undivided() { all.len() } else { 1 };
         let tails = all.chunks(at_once).map(async |partitions| {
-            let mut tail = Self::of(partitions, (endpoint, keys), (others, log_age), feed.clone(), metrics);
+            let mut tail = Self::of(partitions, redis, (others, log_age), feed.clone(), lag);
             let connection = tail.connect().await?;
             Ok((tail.pulse.clone(), tail.run(connection)))
         });
@@ -135,11 +133,12 @@ impl Tail {
     /// `partitions`: at least one.
     fn of(
         partitions: &[u16],
-        (endpoint, keys): (&Endpoint, &Keys),
+        redis: &Redis,
         (others, log_age): (&str, Duration),
         feed: Feed,
-        metrics: &RedisMetrics,
+        lag: &LagMetrics,
     ) -> Self {
+        let Redis { endpoint, keys, metrics, .. } = redis;
         let partition = |number| Partition {
             number,
             log: keys.log(number),
@@ -148,7 +147,7 @@ impl Tail {
             last: StreamId::MIN,
             coming: Vec::new(),
             lives: None,
-            lag: Lag::new(number, metrics),
+            lag: Lag::new(number, lag),
         };
         let partitions: Vec<_> = partitions.iter().copied().map(partition).collect();
         let index = partitions.iter().enumerate().map(|(index, one)| (one.log.clone(), index)).collect();
@@ -409,7 +408,7 @@ mod tests {
     }
 
     fn partition() -> Partition {
-        let lag = Lag::new(0, &RedisMetrics::new(&Registration::default()).unwrap());
+        let lag = Lag::new(0, &LagMetrics::new(&Registration::default()).unwrap());
         let (log, coming) = (String::new(), Vec::new());
         Partition { number: 0, log, life: None, serial: 0, last: StreamId::MIN, coming, lives: None, lag }
     }

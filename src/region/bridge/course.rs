@@ -6,11 +6,11 @@ use super::{
     crossing::{self, Heard},
     cursor::{Cursor, Hearing},
     mailbox::Mailbox,
+    metrics::LinkMetrics,
     pull::{Head, Part, PullError, RemoteLog},
 };
 use crate::{
     broker::redis::entry::Carried,
-    metrics::LinkMetrics,
     redis::{CallError, ConnectError, Malformed, StreamId},
 };
 use ::redis::Value;

@@ -114,7 +114,8 @@ impl Node {
         let metrics = Metrics::new().unwrap();
         let redis = Redis::connect(&settings.address, "commands", metrics.redis.clone()).await?;
         let recorder = Arc::new(Recorder::default());
-        let broker = RedisBroker::start(redis.clone(), settings.options, recorder.clone()).await?;
+        let broker =
+            RedisBroker::start(redis.clone(), settings.options, &metrics.log_lag, recorder.clone()).await?;
         Ok(Self { broker, redis, recorder, metrics })
     }
 

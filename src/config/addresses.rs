@@ -1,9 +1,7 @@
 //! Where the Redis of each region is.
 
-use crate::{
-    config::{BrokerConfig, Config, Secret},
-    redis::{Address, Scripts},
-};
+use super::{BrokerConfig, Config};
+use crate::redis::{Address, Scripts, Secret};
 use skywave_protocol::{Text, text::TooLong};
 use std::path::PathBuf;
 
