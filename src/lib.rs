@@ -10,7 +10,6 @@ pub mod demo;
 pub mod limits;
 pub mod metrics;
 pub mod node;
-pub mod region;
 pub mod registry;
 pub mod scripts;
 pub mod server;
@@ -19,18 +18,16 @@ pub mod transport;
 
 pub use skywave_channels::{broadcast, claim, hub, namespace, rights};
 pub use skywave_redis as redis;
+pub use skywave_region as region;
 
 /// What carries publications between nodes.
 pub mod broker {
-    pub mod redis;
-
     pub use skywave_channels::broker::*;
+    pub use skywave_region::broker as redis;
 }
 
 /// Who is there, on all nodes.
 pub mod presence {
-    pub mod redis;
-
-    pub use self::redis::{lease, mirror};
     pub use skywave_channels::presence::*;
+    pub use skywave_region::presence::{self as redis, lease, mirror};
 }

@@ -451,7 +451,7 @@ fn epoch_name() -> impl Strategy<Value = String> {
 #[tokio::test]
 async fn scripts_and_nodes_take_the_same_of_two_epochs_for_the_later_one() {
     const SCRIPT: &str = concat!(
-        include_str!("../../src/region/bridge/latest.lua"),
+        include_str!("../../crates/region/src/bridge/latest.lua"),
         "local told = {}\nfor at = 1, #ARGV, 2 do told[#told + 1] = is_later(ARGV[at], ARGV[at + 1]) and 1 or 0 end\nreturn told"
     );
     let server = RedisServer::start().await;

@@ -1,0 +1,112 @@
+//! What nodes share over Redis: with those of their region, publications and presence; with the other regions, what crosses.
+
+pub mod bridge;
+pub mod broker;
+pub mod identity;
+pub mod lease;
+pub mod link;
+pub mod presence;
+
+use bridge::Bridge;
+use link::Links;
+use skywave_protocol::position::Origin;
+use skywave_redis::{Address, ConnectError, Redis, metrics::RedisMetrics, ownership::Stranger};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Where another region is.
+pub struct Elsewhere {
+    pub redis: Address,
+    /// Where clients reach it.
+    pub url: Arc<str>,
+}
+
+/// Another region.
+#[derive(Clone)]
+pub struct Remote {
+    pub name: Origin,
+    /// Where clients reach it.
+    pub url: Arc<str>,
+    /// Its Redis; calls fail as unavailable while it cannot be reached.
+    pub redis: Redis,
+}
+
+impl Remote {
+    /// Why its Redis is not used; `None` while it is, or nothing is known of it.
+    pub fn stranger(&self) -> Option<Stranger> {
+        self.redis.endpoint.ownership.stranger()
+    }
+}
+
+/// All regions of the deployment, seen from this one.
+pub struct Regions {
+    pub own: Origin,
+    /// This region's Redis.
+    pub local: Redis,
+    /// In the order of the configuration.
+    pub remotes: Vec<Remote>,
+}
+
+impl Regions {
+    /// Begins to connect to every other region, without waiting.
+    ///
+    /// # Errors
+    /// When a URL makes no sense.
+    pub fn reach(
+        own: Origin,
+        local: Redis,
+        others: Vec<Elsewhere>,
+        metrics: &RedisMetrics,
+    ) -> Result<Self, ConnectError> {
+        let remotes = others.into_iter().map(|Elsewhere { redis: address, url }| {
+            let name = address.region.clone();
+            let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.clone())?;
+            Ok(Remote { name, url, redis })
+        });
+        Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
+    }
+
+    /// The bridges from all other regions.
+    pub fn bridges(&self, options: &bridge::Options) -> Vec<Bridge> {
+        self.remotes.iter().map(|remote| Bridge::new(remote, &self.local, options)).collect()
+    }
+
+    /// The Redis of each other region.
+    pub fn redis_by_name(&self) -> BTreeMap<Origin, Redis> {
+        self.remotes.iter().map(|remote| (remote.name.clone(), remote.redis.clone())).collect()
+    }
+}
+
+/// What a node shares with others.
+#[derive(Clone)]
+pub enum Sharing {
+    /// Nothing: it has no Redis.
+    Alone,
+    /// Its region's Redis, and the links to the other regions, if there are any.
+    WithRegion { regions: Arc<Regions>, links: Arc<Links> },
+}
+
+impl Sharing {
+    /// The region's Redis; `None` where the node is alone.
+    pub fn redis(&self) -> Option<&Redis> {
+        match self {
+            Self::Alone => None,
+            Self::WithRegion { regions, .. } => Some(&regions.local),
+        }
+    }
+
+    /// The other regions.
+    pub fn remotes(&self) -> &[Remote] {
+        match self {
+            Self::Alone => &[],
+            Self::WithRegion { regions, .. } => &regions.remotes,
+        }
+    }
+
+    /// What is known of the links to them; `None` where the node is alone.
+    pub fn links(&self) -> Option<&Arc<Links>> {
+        match self {
+            Self::Alone => None,
+            Self::WithRegion { links, .. } => Some(links),
+        }
+    }
+}
