@@ -4,6 +4,7 @@ pub mod balance;
 pub mod directory;
 pub mod fencing;
 pub mod inbox;
+mod keys;
 pub mod moving;
 pub mod outlook;
 pub mod questions;

@@ -3,6 +3,7 @@
 //! Each node keeps a record in Redis that is over when it is no longer renewed, and a copy of the others' records: one
 //! call renews the one and reads the others.
 
+use super::keys::ClusterKeys as _;
 use super::{balance, rendezvous, scripts::DIRECTORY};
 use crate::redis::{CallError, Redis, Request, reply};
 use arc_swap::ArcSwap;

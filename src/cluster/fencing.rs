@@ -6,6 +6,7 @@
 //! regions keep the same one, in whatever order they hear of them: a claim that was long under way does not win.
 //! Sessions do not wait for any of it: without Redis they open all the same, and are claimed later.
 
+use super::keys::ClusterKeys as _;
 use super::scripts::{CLAIM, RELEASE};
 use crate::{
     auth::resume::RESUME_LIFETIME,

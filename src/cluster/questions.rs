@@ -1,6 +1,7 @@
 //! What an operator asks of all nodes of the region: each answers for itself, within a bounded time.
 
 use super::Cluster;
+use super::keys::ClusterKeys as _;
 use crate::{
     auth::pattern::Pattern,
     redis::Request,

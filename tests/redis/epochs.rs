@@ -2,6 +2,7 @@
 
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use skywave::broker::{Broker, ReadFrom, redis::epoch::is_later};
+use skywave::region::keys::RegionKeys as _;
 use skywave_protocol::{Channel, Position, frame::GapReason};
 use skywave_testing::{
     RedisServer, eventually,

@@ -4,6 +4,7 @@ use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
     replication::replica_of,
 };
+use skywave::region::keys::RegionKeys as _;
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
     redis::{ConnectError, Endpoint, ownership::Ownership},

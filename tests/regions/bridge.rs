@@ -2,6 +2,7 @@
 
 use crate::deployment::{CHANNEL, Deployment, Region, subscribe};
 use skywave::broker::{Broker, Publish};
+use skywave::region::keys::RegionKeys as _;
 use skywave_client::{ChannelEvent, Json, Publication, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Payload};
 use skywave_testing::{eventually, node::broker::message, soon};

@@ -2,6 +2,7 @@
 
 use crate::deployment::Delivered;
 use futures_util::future::join_all;
+use skywave::region::keys::RegionKeys as _;
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
     config::Config,

@@ -20,6 +20,7 @@ mod survey;
 mod telling;
 mod watch;
 
+use crate::keys::RegionKeys as _;
 use crate::{
     Remote,
     broker::doubts::Doubts,

@@ -20,6 +20,7 @@ pub mod retention;
 pub mod scripts;
 mod tail;
 
+use crate::keys::RegionKeys as _;
 use cache::{Cache, CacheLimit};
 use events::Events;
 use futures_util::{

@@ -5,6 +5,7 @@
 //! may sleep between looking at the time and writing; so whatever the lease protects also compares tokens
 //! (Kleppmann, "How to do distributed locking", 2016).
 
+use crate::keys::RegionKeys as _;
 use redis::Value;
 use skywave_redis::{CallError, Malformed, Redis, Request, Script, reply, scripts};
 use std::{sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 pub mod bridge;
 pub mod broker;
 pub mod identity;
+pub mod keys;
 pub mod lease;
 pub mod link;
 pub mod presence;

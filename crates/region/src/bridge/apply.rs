@@ -8,6 +8,7 @@ use crate::broker::{
     entry::Carried,
     retention::{LOG_LENGTH, Retention},
 };
+use crate::keys::RegionKeys as _;
 use redis::Value;
 use skywave_channels::namespace::Namespaces;
 use skywave_protocol::{Channel, Point, position::Origin};

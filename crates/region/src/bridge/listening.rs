@@ -7,6 +7,7 @@ use super::{
     crossing::Heard,
 };
 use crate::broker::events;
+use crate::keys::RegionKeys as _;
 use futures_util::future;
 use redis::Msg;
 use skywave_redis::{ConnectError, Redis, subscription::Hearing};

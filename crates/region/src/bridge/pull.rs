@@ -2,6 +2,7 @@
 
 use super::{LANES, scripts::PULL};
 use crate::broker::epoch::serial_of;
+use crate::keys::RegionKeys as _;
 use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use prometheus::HistogramVec;

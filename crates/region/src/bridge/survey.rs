@@ -15,6 +15,7 @@ use crate::broker::{
     entry::{self, Carried},
     retention::Retention,
 };
+use crate::keys::RegionKeys as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
 use skywave_protocol::Channel;

@@ -1,5 +1,6 @@
 //! Events from the nodes of the region, over pub/sub; while there is no connection they are lost, as events may be.
 
+use crate::keys::RegionKeys as _;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use skywave_channels::{broadcast::Broadcast, broker::Delivery};
 use skywave_protocol::{frame, position::Origin};

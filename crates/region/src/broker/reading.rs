@@ -10,6 +10,7 @@ use super::{
     scripts::READ,
     unavailable,
 };
+use crate::keys::RegionKeys as _;
 use hand::{Hand, Room};
 use redis::Value;
 use skywave_channels::broker::{BrokerError, Chunk, MAX_CHUNK, Page, PageLimit};

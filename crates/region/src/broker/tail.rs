@@ -16,6 +16,7 @@ use super::{
     promises::Promises,
     scripts::LIFE_OF,
 };
+use crate::keys::RegionKeys as _;
 use futures_util::future::try_join_all;
 use portion::{Came, Portion};
 use prometheus::IntCounter;

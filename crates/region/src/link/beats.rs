@@ -1,6 +1,7 @@
 //! Beats as they stand in Redis: written to the other region's, read from our own.
 
 use super::{Links, Remote};
+use crate::keys::RegionKeys as _;
 use prometheus::IntCounter;
 use redis::Value;
 use skywave_protocol::{heartbeat::LinkHeartbeat, position::Origin};

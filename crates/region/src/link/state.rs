@@ -1,6 +1,7 @@
 //! What is known of a link, as its leader writes it down for the other nodes of the region.
 
 use super::{Regions, WRITE_INTERVAL};
+use crate::keys::RegionKeys as _;
 use futures_util::future::join_all;
 use redis::Value;
 use serde::{Deserialize, Serialize};

@@ -15,6 +15,7 @@ use super::{
     requests::{Hold, Requests},
     unreadable,
 };
+use crate::keys::RegionKeys as _;
 use crate::{Remote, lease::Candidate};
 use futures_util::future::join_all;
 use session::Session;

@@ -4,6 +4,7 @@ use super::{
     held, mirror,
     scripts::{ARRIVE, CENSUS, DEPART, HOLDINGS, MEMBERS, RENEW, STANDING, SWEEP},
 };
+use crate::keys::RegionKeys as _;
 use skywave_channels::{
     claim::Claim,
     presence::{MAX_MEMBERS, residents::Resident},

@@ -3,6 +3,7 @@
 //! That may be much, and the path carry little: it is read on connections of its own, in steps.
 
 use super::{Away, Mirror, here, there};
+use crate::keys::RegionKeys as _;
 use crate::presence::{
     answers,
     held::Held,
