@@ -22,7 +22,10 @@ mod tests {
         let of_a_life = ALL.iter().copied().flatten().filter(|script| script.is_of_a_life);
         let reading = of_a_life.filter(|script| !script.source().contains(WRITING));
         let reading: BTreeSet<_> = reading.map(|script| script.name).collect();
-        assert_eq!(reading, BTreeSet::from(["read", "life_of", "pull", "members", "census", "holdings"]));
+        assert_eq!(
+            reading,
+            BTreeSet::from(["read", "life_of", "pull", "members", "census", "standing", "holdings"])
+        );
     }
 
     #[test]
