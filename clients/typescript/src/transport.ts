@@ -2,8 +2,8 @@
 import type { ClientFrame, ServerFrame } from './frames.js';
 
 /** By what a session's bytes may travel, the best first. Which of them a node has, its address says. */
-export const TRANSPORTS = ['webtransport', 'websocket'] as const;
-export type TransportKind = (typeof TRANSPORTS)[number];
+export const TRANSPORTS: readonly TransportKind[] = ['webtransport', 'websocket'];
+export type TransportKind = 'webtransport' | 'websocket';
 
 /** A channel's stream that does not say to which subscription it belongs: from an older node. */
 export const UNNAMED = -1;
