@@ -1,11 +1,10 @@
 //! `doctor` tells how a node can be reached, and its exit code says it to scripts.
-use std::net::TcpListener;
 use std::process::Output;
 
 use serde_json::Value;
 
 use crate::world::{Node, run, token};
-use skywave_testing::Relay;
+use skywave_testing::{Port, Relay};
 
 /// What is printed, whatever the exit code is.
 fn printed(output: &Output) -> String {
@@ -94,8 +93,8 @@ async fn a_plain_listener_offers_the_fallback_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_works_where_nothing_listens() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let output = run(&["doctor", &format!("https://127.0.0.1:{port}"), "--insecure"], &[]).await;
+    let port = Port::free();
+    let output = run(&["doctor", &format!("https://127.0.0.1:{}", port.number()), "--insecure"], &[]).await;
     let report = printed(&output);
     assert_eq!(output.status.code(), Some(2), "{report}");
     assert_eq!(marks(&report, TRANSPORTS), "✗✗✗✗", "{report}");

@@ -1,7 +1,7 @@
 //! How `sub` and `pub` reach a node: address, token and trust.
-use std::net::TcpListener;
 
 use crate::world::{Node, refused, run, stderr, stdout, token};
+use skywave_testing::Port;
 
 const PUBLISH: [&str; 3] = ["pub", "chat:1", "1"];
 
@@ -116,8 +116,8 @@ async fn what_cannot_be_an_address_a_token_or_a_digest_is_wrong_usage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_not_there_fails() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("https://127.0.0.1:{port}?key=hidden");
+    let port = Port::free();
+    let url = format!("https://127.0.0.1:{}?key=hidden", port.number());
     let output = run(&[&PUBLISH[..], &["--insecure", "--url", &url]].concat(), &[]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let told = stderr(&output);

@@ -1,7 +1,7 @@
 //! What a node that the binary runs tells its operator.
 
 use crate::world::{Running, SECRET, refused, run, skywave, stderr, stdout};
-use skywave_testing::soon;
+use skywave_testing::{Port, soon};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -47,8 +47,8 @@ fn a_node_whose_port_or_redis_is_not_there_now_exits_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let port = [("SKYWAVE_LISTEN__ADMIN", address.as_str())];
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("redis://{free}");
+    let free = Port::free();
+    let url = format!("redis://127.0.0.1:{}", free.number());
     let redis = [
         ("SKYWAVE_AUTH__SESSION_SECRET", SECRET),
         ("SKYWAVE_BROKER__KIND", "redis"),
@@ -147,14 +147,15 @@ fn a_node_has_room_for_more_connections_than_service_managers_begin_with() {
 
 #[tokio::test]
 async fn a_node_that_cannot_say_that_it_serves_serves_all_the_same() {
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::free();
+    let admin = format!("127.0.0.1:{}", port.number());
     let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_skywave"));
     node.args(["serve", "--dev"]).env_clear().envs(FREE_PORTS);
-    node.env("SKYWAVE_LISTEN__ADMIN", admin.to_string()).stderr(std::process::Stdio::null());
+    node.env("SKYWAVE_LISTEN__ADMIN", &admin).stderr(std::process::Stdio::null());
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut node = node.stdout(full).spawn().unwrap();
     let served = async {
-        while tokio::net::TcpStream::connect(admin).await.is_err() {
+        while tokio::net::TcpStream::connect(&admin).await.is_err() {
             if node.try_wait().unwrap().is_some() {
                 return false;
             }

@@ -3,14 +3,16 @@
 use crate::World;
 use quinn::{ConnectionError, TransportConfig};
 use serde_json::json;
-use skywave_testing::{node::start, soon, webtransport::RawSession};
+use skywave_testing::{Port, node::start, soon, webtransport::RawSession};
 use std::future::ready;
 
 const SECRET: &str = "a secret of all nodes, 32 bytes and more";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_to_a_node_that_was_started_again_learns_at_once_that_its_connection_is_gone() {
-    let mut settings = vec![("NODE__ID", "n-1"), ("AUTH__SESSION_SECRET", SECRET)];
+    let port = Port::free();
+    let address = format!("127.0.0.1:{}", port.number());
+    let settings = [("NODE__ID", "n-1"), ("AUTH__SESSION_SECRET", SECRET), ("LISTEN__PUBLIC", &address)];
     let World { server, relay } = World::new(&settings).await;
     let mut transport = TransportConfig::default();
     // It would not find out by itself.
@@ -19,9 +21,8 @@ async fn who_sends_to_a_node_that_was_started_again_learns_at_once_that_its_conn
     let mut control = session.connect(json!({})).await;
 
     relay.set(|weather| weather.udp_replies = false);
-    let address = server.public().unwrap().to_string();
     soon(server.drain_until(ready(()))).await.unwrap();
-    settings.push(("LISTEN__PUBLIC", &address));
+    port.is_left().await;
     let _server = start(&settings).await;
     relay.set(|weather| weather.udp_replies = true);
 

@@ -18,10 +18,9 @@ use skywave_protocol::{
     Position, Text,
     frame::{Network, Published},
 };
-use skywave_testing::{RedisServer, Relay, Weather, environment, eventually, soon};
+use skywave_testing::{Port, RedisServer, Relay, Weather, environment, eventually, soon};
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -73,8 +72,8 @@ async fn weather(trouble: Trouble) {
     let blows = environment::number("SKYWAVE_STORM_BLOWS").unwrap_or(12);
     let redis = RedisServer::start().await;
     let hosts = [Host::start(&redis).await, Host::start(&redis).await];
-    let addresses = hosts.each_ref().map(|host| host.address);
-    let witness = connect(addresses.map(|address| format!("https://{address}")), CLIENTS[0], 1024).await;
+    let ports = hosts.each_ref().map(|host| host.port.number());
+    let witness = connect(ports.map(|port| format!("https://127.0.0.1:{port}")), CLIENTS[0], 1024).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (goal, goals) = watch::channel(None);
     let (mut readers, mut publishers, mut storms) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
@@ -82,7 +81,7 @@ async fn weather(trouble: Trouble) {
     let mut clients = Vec::new();
     for (who, choice) in CLIENTS.into_iter().enumerate() {
         let paths =
-            [Relay::tcp_and_udp(addresses[0].port()).await, Relay::tcp_and_udp(addresses[1].port()).await];
+            [Relay::tcp_and_udp(ports[0]).await, Relay::tcp_and_udp(ports[1]).await];
         let mut urls = paths.each_ref().map(|path| path.url("https"));
         urls.rotate_left(who % 2);
         let queue = if who < 2 { 1024 } else { SMALL_QUEUE };
@@ -149,7 +148,7 @@ async fn weather(trouble: Trouble) {
 /// A node that comes back where it was, and its path to Redis.
 struct Host {
     process: Option<Process>,
-    address: SocketAddr,
+    port: Port,
     config: Config,
     path: Relay,
 }
@@ -191,19 +190,17 @@ impl Host {
     async fn start(redis: &RedisServer) -> Self {
         let path = Relay::tcp(redis.port()).await;
         let url = path.url("redis");
-        let config = |public: &str| {
-            let settings = [
-                ("CHANNELS__CHAT__PRESENCE", "true"),
-                ("HEARTBEAT__FOREGROUND_MAX", "1s"),
-                ("AUTH__HMAC_SECRET", TOKEN_SECRET),
-                ("LISTEN__PUBLIC", public),
-            ];
-            config_with(&url, &settings)
-        };
-        let process = Process::start(&config("127.0.0.1:0")).await.unwrap();
-        let address = process.server.public().unwrap();
-        let config = config(&address.to_string());
-        Self { process: Some(process), address, config, path }
+        let port = Port::free();
+        let public = format!("127.0.0.1:{}", port.number());
+        let settings = [
+            ("CHANNELS__CHAT__PRESENCE", "true"),
+            ("HEARTBEAT__FOREGROUND_MAX", "1s"),
+            ("AUTH__HMAC_SECRET", TOKEN_SECRET),
+            ("LISTEN__PUBLIC", &public),
+        ];
+        let config = config_with(&url, &settings);
+        let process = Process::start(&config).await.unwrap();
+        Self { process: Some(process), port, config, path }
     }
 
     /// Takes its port again, which the one before has to let go of.
@@ -212,7 +209,7 @@ impl Host {
         while self.process.is_none() {
             match Process::start(&self.config).await {
                 Ok(process) => self.process = Some(process),
-                Err(error) => assert!(begin.elapsed() < SETTLING, "no node at {}: {error}", self.address),
+                Err(error) => assert!(begin.elapsed() < SETTLING, "no node: {error}"),
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -1,5 +1,6 @@
 //! Ports for those who must be told theirs before they start: free, and nobody else's while they are held.
 
+use crate::eventually;
 use rand::RngExt;
 use std::{
     fs::{File, create_dir_all},
@@ -41,6 +42,11 @@ impl Port {
 
     pub fn number(&self) -> u16 {
         self.number
+    }
+
+    /// Waits until the server that had it has let go of it: QUIC's task closes its socket a little after the server's end.
+    pub async fn is_left(&self) {
+        eventually("the port is free again", async || is_free(Ipv4Addr::LOCALHOST.into(), self.number)).await;
     }
 }
 
