@@ -80,8 +80,7 @@ async fn weather(trouble: Trouble) {
     let mut askers = JoinSet::new();
     let mut clients = Vec::new();
     for (who, choice) in CLIENTS.into_iter().enumerate() {
-        let paths =
-            [Relay::tcp_and_udp(ports[0]).await, Relay::tcp_and_udp(ports[1]).await];
+        let paths = [Relay::tcp_and_udp(ports[0]).await, Relay::tcp_and_udp(ports[1]).await];
         let mut urls = paths.each_ref().map(|path| path.url("https"));
         urls.rotate_left(who % 2);
         let queue = if who < 2 { 1024 } else { SMALL_QUEUE };
