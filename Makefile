@@ -51,7 +51,7 @@ lint: ## Formatting, clippy, how the house is kept, licences and dependencies, t
 bench: ## Micro-benchmarks of the publish → deliver path
 	cargo bench --bench delivery
 
-memory: ## The node's memory per idle session, for the README
+memory: ## The node's memory per idle session, for docs/figures.md
 	cargo build --release -p skywave -p skywave-load
 	target/release/skywave-load memory
 

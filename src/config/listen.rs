@@ -192,7 +192,7 @@ impl DrainConfig {
 /// `[log]`: what goes to stderr.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// `level`: `off`, `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,skywave::hub=debug`.
+    /// `level`: `off`, `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,skywave::session=debug`.
     /// Default: `info`.
     pub level: String,
     /// `format`: `text` or `json`. Default: `text`.

@@ -46,12 +46,12 @@ export function summary(measured: readonly Measured[]): string {
   return [`| the busy channel has | WebTransport p50 | p99 | ${late} | WebSocket p50 | p99 | ${late} |`, '|---|--:|--:|--:|--:|--:|--:|', ...rows].join('\n');
 }
 
-/** Brings the page, its plot and the README under `root` up to date. */
+/** Brings the page, its plot and the summary among all figures under `root` up to date. */
 export function write(root: string, measured: readonly Measured[], conditions: string, surroundings: string): void {
   const title = `From publish to delivery in Chromium: ${conditions}`;
   writeFileSync(join(root, 'docs/browser-latency.svg'), plot(measured, title));
   replace(join(root, 'docs/browser-latency.md'), `${table(measured)}\n\n${conditions}; ${surroundings}.`);
-  replace(join(root, 'README.md'), summary(measured));
+  replace(join(root, 'docs/figures.md'), summary(measured));
 }
 
 function replace(file: string, text: string): void {
