@@ -1,4 +1,5 @@
 //! Who a session is and what it may do: tokens, keys, rights and resume secrets.
+
 mod jwks;
 mod keys;
 pub mod mint;
@@ -7,46 +8,33 @@ pub mod refusals;
 pub mod resume;
 mod token;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
-
+use crate::{
+    cause,
+    config::AuthConfig,
+    rights::{Right, Rights},
+};
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use skywave_protocol::{CloseCode, channel::Channel};
-use thiserror::Error;
-
-use crate::cause;
-use crate::config::AuthConfig;
-use crate::rights::{Right, Rights};
 use jwks::{Freshness, RemoteKeys, Timing};
 use keys::Key;
 pub use keys::KeyError;
 use pattern::Pattern;
+use skywave_protocol::{CloseCode, channel::Channel};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use token::{LEEWAY, MAX_TOKEN_BYTES, Rules, claimed_issue};
 
 /// A file with a key may be this long, in bytes.
 const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
 /// Why tokens could not be checked with this configuration.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file of `auth.public_key` could not be read.
     #[error("cannot read the key {path}: {source}", path = .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     /// A file of `auth.public_key` holds no key that can be used.
     #[error("cannot use the key {path}: {source}", path = .path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: KeyError,
-    },
+    Key { path: PathBuf, source: KeyError },
     /// No configured key fits any of the configured algorithms.
     #[error("auth.algorithms leaves no key that a token could be checked with")]
     NoAlgorithm,
@@ -56,7 +44,7 @@ pub enum SetupError {
 }
 
 /// Why a token is not accepted. No variant holds anything of the token.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum AuthError {
     /// It was good, and is over: the client gets a new one and comes back.
     #[error("the token has expired")]
@@ -193,7 +181,7 @@ impl Authenticator {
         if let Some(outcome) = self.check(token, known, now) {
             return outcome;
         }
-        // Be it that the key it names is known: another may have taken its place under that id.
+        // Even if the key that it names is known: another may have taken its place under that id.
         let freshness = remote.refresh().await;
         let keys = remote.current();
         let keys = keys.iter().flat_map(|keys| keys.iter()).filter(is_meant);
@@ -248,8 +236,8 @@ impl Grant {
     /// The rights on a channel: those of the token's patterns and of `namespace_allow`, the `allow` of the channel's
     /// namespace, together.
     ///
-    /// A user channel is read by its user alone, who needs no right for it: nobody else may subscribe to it or see
-    /// its history, whatever the token or the namespace says.
+    /// A user channel is read by its user alone, who needs no right for it. Nobody else may subscribe to it or see its
+    /// history, whatever the token or the namespace says.
     pub fn rights(&self, namespace_allow: Rights, channel: &Channel) -> Rights {
         let matching = self.channels.iter().filter(|(pattern, _)| pattern.matches(channel));
         let rights = matching.fold(namespace_allow, |all, (_, rights)| all | *rights);

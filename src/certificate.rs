@@ -1,23 +1,23 @@
 //! The certificate of the public listener: made for development, or read from files and read again when they change.
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::config::TlsConfig;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
-use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{
+    crypto::aws_lc_rs,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
-use tracing::{error, info};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-use crate::config::TlsConfig;
 
 /// Browsers accept a certificate by its hash when it is valid for 14 days at most (W3C WebTransport, custom certificate
 /// requirements). One day is left for clocks that differ.
@@ -26,22 +26,18 @@ pub const DEV_LIFETIME: Duration = Duration::from_secs(13 * 86_400);
 const BACKDATING: Duration = Duration::from_secs(3_600);
 /// A PEM file may be this long, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// A certificate of which no more is left is told of, or no more than a tenth of its time: who was to renew it has not.
+/// The log tells of a certificate that ends within this time, or within a tenth of its lifetime where that is less:
+/// nobody has renewed it.
 const SOON: Duration = Duration::from_secs(3 * 86_400);
 /// How often the files are looked at.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why there is no certificate.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file could not be read.
     #[error("cannot read {path}: {source}", path = .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     /// A file is too long to be a certificate or a key.
     #[error("{path} is longer than {MAX_FILE_BYTES} bytes", path = .0.display())]
     TooLong(PathBuf),
@@ -61,9 +57,8 @@ pub enum CertificateError {
 
 /// A certificate for development, signed by its own key: ECDSA on P-256, valid for [`DEV_LIFETIME`].
 pub struct DevCertificate {
-    /// The certificate, in PEM.
     pub certificate_pem: String,
-    /// The private key, in PEM (PKCS#8).
+    /// In PKCS#8.
     pub key_pem: String,
     /// Both, for a listener.
     pub certified: CertifiedKey,
@@ -223,13 +218,13 @@ impl CertificateResolver {
     }
 
     /// Follows the files, for ever. Both need not change at once: between a new certificate and its new key, the old
-    /// ones stay. A certificate whose time is over, or almost, is told of.
+    /// ones stay. The log tells of a certificate whose time is over, or almost.
     pub async fn run(self: Arc<Self>) {
         let mut told = None;
         loop {
             let term = term(&self.current(), SystemTime::now());
             if let Some(term) = term.filter(|_| term != told) {
-                error!(
+                tracing::error!(
                     sha256 = sha256(&self.current()),
                     "the certificate {term}: clients take none that is not valid"
                 );
@@ -239,9 +234,11 @@ impl CertificateResolver {
             let this = self.clone();
             match tokio::task::spawn_blocking(move || this.reload()).await {
                 Ok(Ok(false)) => {}
-                Ok(Ok(true)) => info!(sha256 = sha256(&self.current()), "took the new certificate"),
-                Ok(Err(error)) => error!(%error, "cannot take the new certificate; the old one stays"),
-                Err(error) => error!(%error, "cannot look at the certificate"),
+                Ok(Ok(true)) => tracing::info!(sha256 = sha256(&self.current()), "took the new certificate"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "cannot take the new certificate; the old one stays")
+                }
+                Err(error) => tracing::error!(%error, "cannot look at the certificate"),
             }
         }
     }

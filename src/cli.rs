@@ -1,4 +1,5 @@
 //! The command line: what a person or a service manager asks of the binary.
+
 mod certificate;
 mod connection;
 mod doctor;
@@ -10,10 +11,8 @@ mod subscribe;
 mod terminal;
 mod token;
 
-use std::fmt;
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
+use std::{fmt, process::ExitCode};
 use tokio::runtime::Runtime;
 
 /// The exit code of wrong usage and of a wrong configuration; clap uses the same.
@@ -59,7 +58,8 @@ enum Command {
     Drain(drain::DrainArguments),
 }
 
-/// Does a command's work to its end. What blocks a thread then is not waited for: a name may be looked up for half a minute.
+/// Does a command's work to its end. A thread that still blocks then is not waited for: looking up a name may take half
+/// a minute.
 fn complete<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! This node as one of its region: which nodes are there, how busy, who has which session, who can serve, and where sessions go.
+//! This node as one of its region: who is there, who has which session, who can serve, where sessions go.
 
 pub mod balance;
 pub mod directory;

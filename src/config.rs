@@ -1,4 +1,5 @@
 //! The configuration: a TOML file, the environment and `--dev`, read once and checked as a whole.
+
 mod addresses;
 mod auth;
 mod channels;
@@ -10,11 +11,6 @@ mod problem;
 mod regions;
 mod section;
 mod source;
-
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fmt;
-use std::path::Path;
 
 pub use addresses::Addresses;
 pub use auth::{ALGORITHMS, AuthConfig};
@@ -32,40 +28,31 @@ pub use crate::{
     redis::Secret,
 };
 
-use skywave_protocol::heartbeat::HeartbeatConfig;
-
 use problem::Report;
 use section::Section;
+use skywave_protocol::heartbeat::HeartbeatConfig;
 use source::Table;
+use std::{collections::BTreeSet, ffi::OsString, fmt, path::Path};
 
 /// Everything that can be configured. Secrets do not show in its `Debug`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether `--dev` filled what was left out.
     pub dev: bool,
-    /// `[node]`.
     pub node: NodeConfig,
-    /// `[listen]`.
     pub listen: ListenConfig,
     /// `[tls]`. Absent: a fresh certificate (with `--dev`), or no public listener.
     pub tls: Option<TlsConfig>,
-    /// `[auth]`.
     pub auth: AuthConfig,
-    /// `[broker]`.
     pub broker: BrokerConfig,
     /// `[[regions]]`: the other regions.
     pub regions: Vec<RegionConfig>,
-    /// `[failover]`.
     pub failover: FailoverConfig,
-    /// `[heartbeat]`.
     pub heartbeat: HeartbeatConfig,
-    /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[channels.<namespace>]`, always with [`USER_NAMESPACE`].
     pub channels: Namespaces,
-    /// `[drain]`.
     pub drain: DrainConfig,
-    /// `[log]`.
     pub log: LogConfig,
 }
 

@@ -1,4 +1,5 @@
 //! The `skywave` binary.
+
 mod cli;
 
 use clap::Parser as _;

@@ -1,4 +1,6 @@
-//! The listeners: they accept, adapt and hand over to `session`. Only what is below here knows which transport a session is on.
+//! The listeners: they accept, adapt and hand over to `session`.
+//!
+//! Only what is below here knows which transport a session is on.
 
 pub mod http;
 pub mod sockets;

@@ -4,6 +4,7 @@
 //! what happened and asks [`Heartbeat::poll`] what to do next. `docs/heartbeats.md` explains the policy and shows what
 //! it costs and gives on simulated paths. [`LinkHeartbeat`] is its like for links between regions, where a machine
 //! waits at either end and nothing has to be saved but false alarms.
+
 mod idle;
 mod link;
 mod loss;

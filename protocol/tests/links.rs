@@ -1,4 +1,5 @@
 //! Two ends of a link between regions, joined over simulated paths in virtual time.
+
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a simulation that breaks is a failed test")]
 
 use skywave_protocol::heartbeat::{Direction, LinkAction, LinkHeartbeat};

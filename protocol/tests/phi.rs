@@ -1,4 +1,5 @@
 //! What the owner of a phi detector can rely on.
+
 use proptest::prelude::*;
 use skywave_protocol::heartbeat::{PhiConfig, PhiDetector};
 use std::time::{Duration, Instant};

@@ -25,8 +25,8 @@ pub async fn require_key(State(api): State<Api>, request: Request, next: Next) -
     next.run(request).await
 }
 
-/// Where nothing but loopback keeps strangers out, refuses requests for any other host: a web page could have its own
-/// name resolve to 127.0.0.1 and talk to the node as if it were its own server (DNS rebinding).
+/// Where nothing but loopback keeps strangers out, refuses requests for any other host. Otherwise a web page could let
+/// its own name resolve to 127.0.0.1, and talk to the node as if it were its own server (DNS rebinding).
 pub async fn require_local_host(State(api): State<Api>, request: Request, next: Next) -> Response {
     let config = &api.node.config;
     let relies_on_loopback = config.dev || config.auth.api_key.is_none();

@@ -1,5 +1,4 @@
-//! How many commands are under way, so that connections are left for health checks and metrics, however slow commands are
-//! and however many come.
+//! How many commands are under way: so many that connections are left for health checks and metrics.
 
 use super::failure::Failure;
 use skywave_protocol::ErrorCode;

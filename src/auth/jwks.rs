@@ -1,18 +1,13 @@
 //! The keys of a JSON Web Key Set (RFC 7517), fetched from its URL, kept, and fetched again when that helps.
-use std::sync::Arc;
-use std::time::Duration;
 
+use super::keys::Key;
+use crate::cause;
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::jwk::Jwk;
 use reqwest::Url;
 use serde::Deserialize;
-use thiserror::Error;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
-use tracing::{debug, info, warn};
-
-use super::keys::Key;
-use crate::cause;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Mutex, time::Instant};
 
 /// A key set may be this long, in bytes …
 const MAX_SET_BYTES: usize = 256 * 1024;
@@ -41,7 +36,7 @@ impl Default for Timing {
 }
 
 /// Why a key set could not be fetched.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error("the request failed: {}", cause::root(.0))]
     Request(#[source] reqwest::Error),
@@ -132,12 +127,12 @@ impl RemoteKeys {
         let began = Instant::now();
         let freshness = match self.fetch().await {
             Ok(keys) => {
-                info!(keys = keys.len(), "fetched the keys of tokens");
+                tracing::info!(keys = keys.len(), "fetched the keys of tokens");
                 self.keys.store(Some(Arc::new(keys)));
                 Freshness::Fresh
             }
             Err(error) => {
-                warn!(%error, kept = self.keys.load().is_some(), "cannot fetch the keys of tokens");
+                tracing::warn!(%error, kept = self.keys.load().is_some(), "cannot fetch the keys of tokens");
                 Freshness::Unknown
             }
         };
@@ -185,12 +180,12 @@ fn parse(body: &[u8]) -> Result<Vec<Key>, FetchError> {
     let mut keys = Vec::new();
     for value in set.keys {
         let Ok(jwk) = serde_json::from_value::<Jwk>(value) else {
-            debug!("passed over a malformed key of the set");
+            tracing::debug!("passed over a malformed key of the set");
             continue;
         };
         match Key::from_jwk(&jwk) {
             Ok(key) => keys.push(key),
-            Err(error) => debug!(id = ?jwk.common.key_id, %error, "passed over a key of the set"),
+            Err(error) => tracing::debug!(id = ?jwk.common.key_id, %error, "passed over a key of the set"),
         }
     }
     if keys.is_empty() { Err(FetchError::NoKey) } else { Ok(keys) }

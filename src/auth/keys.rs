@@ -1,11 +1,14 @@
 //! Keys that tokens are checked with, from a secret, a PEM file or a JSON Web Key.
-use aws_lc_rs::rsa;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
-use thiserror::Error;
 
 use crate::config::Secret;
+use aws_lc_rs::{
+    rsa,
+    signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey},
+};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, DecodingKeyKind,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
+};
 
 /// An RSA modulus has at least 2,048 bits.
 const MIN_RSA_BYTES: usize = 2_048 / 8;
@@ -15,7 +18,7 @@ const P256_POINT_BYTES: usize = 65;
 const ED25519_BYTES: usize = 32;
 
 /// Why a key cannot be used.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeyError {
     /// The file holds a private key, which has no place on a node that only checks tokens.
     #[error("this is a private key: configure the public one")]

@@ -1,16 +1,13 @@
 //! Makes tokens: for the command line, for tests, and for an application that has no other way yet.
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::{config::Secret, rights::Rights};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use thiserror::Error;
-
-use crate::config::Secret;
-use crate::rights::Rights;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Why a token could not be made.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// The text is no private key that can sign.
     #[error("expected a PEM file with a private key in PKCS#8: RSA, P-256 or Ed25519")]

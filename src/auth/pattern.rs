@@ -1,4 +1,5 @@
 //! Patterns of channel names: `*` stands for any characters but `:`, `**` for any.
+
 use std::fmt;
 
 /// A pattern may be as long as a channel name, in bytes.

@@ -1,4 +1,4 @@
-//! What is not accepted of those who come, for the log: the first of a cause at once, then one line for a while.
+//! Logs what is not accepted (tokens, secrets, origins, keys): the first of a cause at once, then one line for a while.
 
 use super::{AuthError, resume::ResumeError};
 use crate::limits::Limit;

@@ -1,12 +1,10 @@
 //! Resume secrets: they prove that a client was given a session, at any node that shares the session secret.
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
+use aws_lc_rs::hmac;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A session can be resumed for so long after its secret was issued.
 pub const RESUME_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
@@ -43,7 +41,6 @@ pub struct ResumeKey(hmac::Key);
 /// What a resume secret proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// The session.
     pub session: String,
     /// Its user, if it has one.
     pub user: Option<String>,

@@ -1,19 +1,23 @@
 //! What an operator and an attacker find when they hand in tokens.
-use std::io::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use super::{
+    AuthError, Authenticator, Grant, SetupError,
+    mint::{Claims, Minter},
+};
+use crate::{
+    config::{AuthConfig, Config},
+    rights::{Right, Rights},
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proptest::prelude::*;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use skywave_protocol::channel::Channel;
-
-use super::mint::{Claims, Minter};
-use super::{AuthError, Authenticator, Grant, SetupError};
-use crate::config::{AuthConfig, Config};
-use crate::rights::{Right, Rights};
+use std::{
+    io::Write as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_700_000_000;

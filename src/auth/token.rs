@@ -1,19 +1,16 @@
 //! The claims of a token: what they may be, and what they grant.
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::{AuthError, Grant, keys::Key, pattern::Pattern};
+use crate::rights::{Right, Rights};
 use bytes::Bytes;
-use jsonwebtoken::dangerous::insecure_decode_claims;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, Validation, dangerous::insecure_decode_claims, errors::ErrorKind};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-
-use super::keys::Key;
-use super::pattern::Pattern;
-use super::{AuthError, Grant};
-use crate::rights::{Right, Rights};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// A token may be this long, in bytes.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;

@@ -1,14 +1,14 @@
 //! `cert`: a certificate for development.
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use super::{terminal::print_line, usage};
 use anyhow::Context as _;
 use clap::Args;
 use skywave::certificate::{self, DevCertificate};
-
-use super::terminal::print_line;
-use super::usage;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 #[derive(Debug, Args)]
 pub struct CertificateArguments {
@@ -29,8 +29,7 @@ pub fn make(arguments: &CertificateArguments) -> anyhow::Result<()> {
     print_line(&certificate::sha256(&certificate.certified))
 }
 
-/// Writes a file beside its place and moves it there, so that nobody sees half of it, and nobody sees a key before its
-/// mode is set.
+/// Writes a file beside its place and moves it there: nobody sees half of it, or a key before its mode is set.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let beside = path.with_extension("pem.new");
     let outcome = (|| {

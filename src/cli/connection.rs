@@ -1,23 +1,25 @@
 //! How a command reaches a node: address, token, transport, trust; and what helps when it cannot.
-use std::convert::Infallible;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
+use super::{
+    UsageError,
+    terminal::{one_line, tell},
+    usage,
+};
 use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use skywave::config::Secret;
-use skywave_client::transport::DialError;
-use skywave_client::url::NodeUrl;
 use skywave_client::{
     CertificateCheck, Channel, Client, ClientOptions, ConnectError, Status, TokenSource, TransportChoice,
-    TransportKind,
+    TransportKind, transport::DialError, url::NodeUrl,
 };
 use skywave_protocol::{CloseCode, Text};
+use std::{
+    convert::Infallible,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
-
-use super::terminal::{one_line, tell};
-use super::{UsageError, usage};
 
 /// Where a development node is.
 const DEFAULT_URL: &str = "https://localhost:4433";

@@ -1,23 +1,27 @@
 //! `doctor`: how a node can be reached from here.
+
 mod certificate;
 mod network;
 mod report;
 mod session;
 
-use std::process::ExitCode;
-
-use clap::Args;
-use skywave::config::Secret;
-use skywave_client::transport::{DialError, DialOptions, Dialer};
-use skywave_client::url::NodeUrl;
-use skywave_client::{CertificateCheck, TransportKind};
-
-use super::connection::{self, Address, TokenArguments, TrustArguments, is_untrusted};
-use super::terminal::{is_closed_pipe, milliseconds, one_line, print_line};
-use super::{complete, usage};
+use super::{
+    complete,
+    connection::{self, Address, TokenArguments, TrustArguments, is_untrusted},
+    terminal::{is_closed_pipe, milliseconds, one_line, print_line},
+    usage,
+};
 use certificate::Certificate;
+use clap::Args;
 use report::{Check, Report, Verdict};
 use session::{Answer, Failure, Opened};
+use skywave::config::Secret;
+use skywave_client::{
+    CertificateCheck, TransportKind,
+    transport::{DialError, DialOptions, Dialer},
+    url::NodeUrl,
+};
+use std::process::ExitCode;
 
 /// The clocks may differ by so many milliseconds before tokens that one side makes look expired to the other.
 const MAX_CLOCK_OFFSET_MS: i64 = 5_000;
@@ -37,8 +41,8 @@ pub struct DoctorArguments {
     json: bool,
 }
 
-/// What fails here works over no transport, as far as is known: the code for wrong usage says so, that of other failures
-/// would say that one transport works.
+/// Whatever fails here ends with the code of wrong usage, which says that no transport works, as far as is known. The
+/// code of other failures would say that one transport works.
 pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     Ok(examine(arguments).map_err(|error| usage(format!("{error:#}")))?)
 }

@@ -1,20 +1,22 @@
 //! `drain`: moves sessions off a node, and shows how far it is.
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
-use std::time::Duration;
 
+use super::{
+    UsageError, complete,
+    connection::{self, parse_secret, read_secret, secret_variable, variable},
+    terminal::{one_line, print_line, tell},
+    usage,
+};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use reqwest::{Url, header::HeaderValue};
 use serde_json::{Value, json};
-use skywave::cause;
-use skywave::cluster::moving::MAX_PER_SECOND;
-use skywave::config::{Secret, nodes_url};
+use skywave::{
+    cause,
+    cluster::moving::MAX_PER_SECOND,
+    config::{Secret, nodes_url},
+};
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
-
-use super::connection::{self, parse_secret, read_secret, secret_variable, variable};
-use super::terminal::{one_line, print_line, tell};
-use super::{UsageError, complete, usage};
 
 /// Where a node on this machine is asked.
 const DEFAULT_ADMIN: &str = "http://localhost:8080";

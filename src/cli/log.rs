@@ -1,17 +1,18 @@
-//! A node's log. Lines go to stderr on a thread of their own: whoever reads them slowly, or not at all, holds up nothing.
-use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::Duration;
+//! A node's log. A thread of its own writes the lines to stderr: a slow reader, or none, holds up nothing.
 
+use super::{connection::variable, usage};
 use skywave::config::{LogConfig, LogFormat};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
-
-use super::connection::variable;
-use super::usage;
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
+    time::Duration,
+};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// The most lines that wait to be written; more are lost, which is told once there is room.
 const MAX_WAITING: usize = 4_096;

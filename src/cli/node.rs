@@ -1,18 +1,20 @@
 //! `serve` and `check`: a node, and its configuration.
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
+use super::{UsageError, complete, log::Log, terminal::print_line, usage};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use skywave::auth::Authenticator;
-use skywave::certificate;
-use skywave::config::{Addresses, Config};
-use skywave::server::Failed;
-use skywave::{redis::Address, scripts};
-
-use super::log::Log;
-use super::terminal::print_line;
-use super::{UsageError, complete, usage};
+use skywave::{
+    auth::Authenticator,
+    certificate,
+    config::{Addresses, Config},
+    redis::Address,
+    scripts,
+    server::Failed,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
@@ -44,8 +46,8 @@ pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Takes as many open files as the process may have: a session over WebSocket needs one, and service managers begin with
-/// 1,024 for the sake of programs that could not deal with more.
+/// Takes as many open files as the process may have: a session over WebSocket needs one. Service managers begin with
+/// 1,024, for the sake of programs that cannot deal with more.
 fn take_open_files(sessions: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {

@@ -1,18 +1,24 @@
 //! `pub`: publishes on a channel, or sends events to it.
-use std::io::{BufRead as _, Read as _};
-use std::time::Duration;
 
+use super::{
+    complete,
+    connection::{self, ConnectionArguments},
+    terminal::{one_line, print_line},
+    usage,
+};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use skywave_client::{Channel, Client, HistoryRange, Json};
-use skywave_protocol::frame::{Key, Slot};
-use skywave_protocol::payload::InvalidJson;
-use skywave_protocol::{ErrorCode, ServerFrame};
+use skywave_protocol::{
+    ErrorCode, ServerFrame,
+    frame::{Key, Slot},
+    payload::InvalidJson,
+};
+use std::{
+    io::{BufRead as _, Read as _},
+    time::Duration,
+};
 use tokio::sync::mpsc;
-
-use super::connection::{self, ConnectionArguments};
-use super::terminal::{one_line, print_line};
-use super::{complete, usage};
 
 /// A line of stdin may be this long, in bytes; a node takes less by default.
 const MAX_LINE_BYTES: u64 = 16 << 20;

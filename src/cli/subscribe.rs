@@ -1,19 +1,21 @@
 //! `sub`: prints what happens on a channel.
-use std::pin::pin;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use super::{
+    complete,
+    connection::{self, ConnectionArguments, Target},
+    terminal::{is_closed_pipe, one_line, print_line, tell, timestamp},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::{Args, value_parser};
 use skywave_client::{
     Channel, ChannelEvent, Client, Member, Payload, PresenceChanged, SubscribeOptions, Subscription,
 };
 use skywave_protocol::{ServerFrame, frame};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
-
-use super::complete;
-use super::connection::{self, ConnectionArguments, Target};
-use super::terminal::{is_closed_pipe, one_line, print_line, tell, timestamp};
+use std::pin::pin;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+};
 
 #[derive(Debug, Args)]
 pub struct SubscribeArguments {
@@ -101,7 +103,8 @@ async fn follow(arguments: &SubscribeArguments, subscription: &mut Subscription)
     connection::fail("unsubscribed", None, "the subscription has ended", "")
 }
 
-/// Prints an event, on a thread of its own: whoever reads may take as long as they like, and nobody waits for it at the end.
+/// Prints an event, on a thread of its own: its reader may take as long as it likes, and nobody waits for it at the
+/// end.
 async fn print(arguments: &SubscribeArguments, event: ChannelEvent) -> anyhow::Result<ChannelEvent> {
     let (channel, as_json) = (arguments.channel.clone(), arguments.json);
     let printing = spawn_blocking(move || {

@@ -1,8 +1,10 @@
 //! What goes to the terminal: lines on stdout, and words for the person on stderr.
-use std::io::{ErrorKind, Write as _};
-use std::time::Duration;
 
 use anyhow::Context as _;
+use std::{
+    io::{ErrorKind, Write as _},
+    time::Duration,
+};
 use time::OffsetDateTime;
 
 /// Prints to stdout. A closed pipe is an error like any other, not a panic.

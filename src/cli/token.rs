@@ -1,19 +1,22 @@
 //! `token`: a token for a user, made by hand.
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
+use super::{UsageError, node::load, terminal::print_line, usage};
 use anyhow::bail;
 use clap::Args;
 use jsonwebtoken::Algorithm;
 use serde_json::value::RawValue;
-use skywave::auth::mint::{Claims, Minter};
-use skywave::auth::pattern::Pattern;
-use skywave::config;
-use skywave::rights::{Right, Rights};
-
-use super::node::load;
-use super::terminal::print_line;
-use super::{UsageError, usage};
+use skywave::{
+    auth::{
+        mint::{Claims, Minter},
+        pattern::Pattern,
+    },
+    config,
+    rights::{Right, Rights},
+};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 /// A token minted by hand is valid for a year at most.
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 86_400);

@@ -4,8 +4,8 @@
 const HOT_SHARE: f64 = 1.2;
 /// … and at least so many sessions more: small numbers always differ.
 const HOT_SURPLUS: f64 = 50.0;
-/// Shedding ends here, and nobody is sent to a node with more: well below where it begins, so that what was moved
-/// does not move again.
+/// Shedding ends here, and nobody is sent to a node with more. It is well below where shedding begins, so that what was
+/// moved does not move again.
 const EVEN_SHARE: f64 = 1.1;
 const EVEN_SURPLUS: f64 = 25.0;
 

@@ -1,10 +1,9 @@
 //! Which nodes of the region are alive, where they are reached, and how busy they are.
 //!
-//! Each node keeps a record in Redis that is over when it is no longer renewed, and a copy of the others' records: one
+//! Each node keeps a record in Redis, which ends when it is no longer renewed, and a copy of the others' records. One
 //! call renews the one and reads the others.
 
-use super::keys::ClusterKeys as _;
-use super::{balance, rendezvous, scripts::DIRECTORY};
+use super::{balance, keys::ClusterKeys as _, rendezvous, scripts::DIRECTORY};
 use crate::redis::{CallError, Redis, Request, reply};
 use arc_swap::ArcSwap;
 use futures_util::future::join3;
@@ -20,8 +19,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(2);
 /// Changes that come closer together are read at once.
 const LULL: Duration = Duration::from_millis(20);
-/// For each node that is known, reads keep this distance at least: many nodes that change one after the other, as when
-/// all are replaced, do not make all of them read all the time.
+/// The least time between two reads, for each node that is known. When many nodes change one after the other, as when
+/// all are replaced, they do not all read all the time.
 const DISTANCE_PER_NODE: Duration = Duration::from_millis(1);
 /// The most nodes of a region that are known.
 const MAX_NODES: usize = 1_000;
@@ -175,8 +174,8 @@ impl Directory {
         if stays { None } else { best.record.url.clone() }
     }
 
-    /// The other nodes of the region to which a client can turn when the one at `here` is gone; which is first
-    /// differs by `key`, so that the clients of a node spread.
+    /// The other nodes of the region to which a client can turn when the one at `here` is gone. Which is first differs
+    /// by `key`, so that the clients of a node spread.
     pub fn alternatives(&self, key: &str, here: Option<&str>, region: &Origin) -> Vec<Region> {
         let peers = self.peers.load();
         let mut open: Vec<_> = peers.iter().filter(|peer| peer.open_url(here).is_some()).collect();

@@ -1,13 +1,15 @@
 //! One transport per session among all nodes of all regions: a newer one closes the older, wherever it is.
 //!
-//! Each region's Redis knows which transport of which node has a session. To claim it is one atomic step, in which Redis
-//! tells the former holder by the number of its transport: so each transport is told once, when it was replaced, and
-//! never a newer one. Which one is newer is settled when it opens (see [`Claim`](crate::claim::Claim)), so all
-//! regions keep the same one, in whatever order they hear of them: a claim that was long under way does not win.
-//! Sessions do not wait for any of it: without Redis they open all the same, and are claimed later.
+//! Each region's Redis knows which transport of which node has a session. To claim it is one atomic step, in which
+//! Redis tells the former holder by the number of its transport. So each transport is told once, when it was replaced,
+//! and never a newer one. Which one is newer is settled when it opens (see [`Claim`](crate::claim::Claim)). So all
+//! regions keep the same one, in whatever order they hear of them, and a claim that was long under way does not win.
+//! Sessions do not wait for any of this: without Redis they open all the same, and are claimed later.
 
-use super::keys::ClusterKeys as _;
-use super::scripts::{CLAIM, RELEASE};
+use super::{
+    keys::ClusterKeys as _,
+    scripts::{CLAIM, RELEASE},
+};
 use crate::{
     auth::resume::RESUME_LIFETIME,
     claim::Claim,

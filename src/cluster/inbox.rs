@@ -1,7 +1,6 @@
 //! What the other nodes and Redis tell this node.
 
-use super::keys::ClusterKeys as _;
-use super::{Cluster, questions};
+use super::{Cluster, keys::ClusterKeys as _, questions};
 use crate::redis::{
     ConnectError, Redis,
     subscription::{Listener, Subscription},

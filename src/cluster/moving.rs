@@ -27,8 +27,8 @@ const RESPITE: Duration = Duration::from_secs(600);
 const REVIEW: Duration = Duration::from_secs(1);
 /// After so long a session has moved, and the record of the node to which it went shows it here.
 const RECORDED: Duration = Duration::from_secs(6);
-/// A session that should have moved and is still here for so long was refused, and is told another place; each time it
-/// is waited for twice as long, up to the longest.
+/// A session that should have moved, and is still here after this time, was refused: it is told another place. Each
+/// time it is waited for twice as long, up to the longest.
 const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 

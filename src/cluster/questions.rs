@@ -1,7 +1,6 @@
 //! What an operator asks of all nodes of the region: each answers for itself, within a bounded time.
 
-use super::Cluster;
-use super::keys::ClusterKeys as _;
+use super::{Cluster, keys::ClusterKeys as _};
 use crate::{
     auth::pattern::Pattern,
     redis::Request,
@@ -225,8 +224,8 @@ fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Se
     sent.inspect_err(|error| tracing::debug!(error, word, "nothing can be said to other nodes")).is_ok()
 }
 
-/// Takes a question of another node, as it stands in a message, and answers it aside, when its turn is there; unless the other
-/// has given up waiting by then. An order is carried out all the same.
+/// Takes a question of another node, as it stands in a message. It is answered in a task of its own when its turn
+/// comes, unless the other has given up waiting by then. An order is carried out all the same.
 pub fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
     let Asked { number, from, question } = serde_json::from_str(text).ok()?;
     if from == cluster.id {

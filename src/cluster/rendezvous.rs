@@ -1,8 +1,8 @@
 //! Rendezvous hashing: all nodes agree on which of them suits a user, and few users move when one of them goes.
 //!
 //! Highest random weight (Thaler & Ravishankar, "Using name-based mappings to increase hit rates", 1998), with a bound
-//! on each node's load as in consistent hashing with bounded loads (Mirrokni, Thorup & Zadimoghaddam, 2016): who is
-//! first choice but full is passed over for the next.
+//! on each node's load ("Consistent hashing with bounded loads", Mirrokni, Thorup & Zadimoghaddam, 2016): a first
+//! choice that is full is passed over for the next.
 
 /// The weight of a node for a key. All versions of all nodes must agree on it.
 pub fn weight(key: &str, node: &str) -> u64 {

@@ -1,4 +1,4 @@
-//! Whether this node can serve: not while its Redis is away, nothing is heard of it, or its links to all other regions are cut.
+//! Whether this node can serve: its Redis answers, it hears its region, and its links are not all cut.
 
 use super::Cluster;
 use crate::config::Isolated;

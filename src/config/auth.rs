@@ -1,14 +1,14 @@
 //! `[auth]`: who may come in, and how the node knows them.
-use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use super::{
+    checks::{jwks_url, web_origin},
+    section::Section,
+};
+use crate::redis::Secret;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-
-use super::checks::{jwks_url, web_origin};
-use super::section::Section;
-use crate::redis::Secret;
+use std::path::PathBuf;
 
 /// The signature algorithms that a token may use.
 pub const ALGORITHMS: [(&str, Algorithm); 4] = [

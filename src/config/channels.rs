@@ -1,11 +1,11 @@
 //! `[channels.<namespace>]`: what the channels of a namespace can do.
-use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::checks::identifier;
-use super::section::Section;
-use crate::namespace::{NamespaceConfig, Namespaces, Order};
-use crate::rights::{Right, Rights};
+use super::{checks::identifier, section::Section};
+use crate::{
+    namespace::{NamespaceConfig, Namespaces, Order},
+    rights::{Right, Rights},
+};
+use std::{collections::BTreeMap, time::Duration};
 
 /// The namespace of user channels, which exists without being configured.
 pub const USER_NAMESPACE: &str = "@";

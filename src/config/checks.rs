@@ -1,10 +1,9 @@
 //! Checks of single texts: names, URLs, origins. The error says what was expected.
-use std::net::IpAddr;
-
-use reqwest::Url;
-use skywave_protocol::CONNECT_PATH;
 
 use super::section::is_loopback;
+use reqwest::Url;
+use skywave_protocol::CONNECT_PATH;
+use std::net::IpAddr;
 
 /// A name of 1 … `max_bytes` characters that is safe in keys, labels and URLs.
 pub(super) fn identifier(text: &str, max_bytes: usize, wide: bool) -> Result<String, String> {
@@ -21,8 +20,8 @@ pub(super) fn identifier(text: &str, max_bytes: usize, wide: bool) -> Result<Str
     Err(format!("expected 1 … {max_bytes} of {alphabet}"))
 }
 
-/// `https://HOST[:PORT][/PATH]`, under which nodes have [`CONNECT_PATH`], said or left out; one text for one place: in
-/// lower case, without a port that goes without saying, a slash at its end, or what is below PATH.
+/// `https://HOST[:PORT][/PATH]`. Nodes have [`CONNECT_PATH`] below it, which may be given or left out. One place gets
+/// one text: in lower case, without the default port, without a slash at the end, without what is below PATH.
 ///
 /// # Errors
 /// What was expected.

@@ -1,12 +1,11 @@
 //! Durations as people write them: `500ms`, `30s`, `1h30m`.
-use std::time::Duration;
 
-use thiserror::Error;
+use std::time::Duration;
 
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A text that is no duration.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("expected a duration such as \"500ms\", \"30s\", \"10m\", \"1h30m\" or \"7d\"")]
 pub struct DurationError;
 

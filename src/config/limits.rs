@@ -1,7 +1,7 @@
 //! `[limits]`: how much one session, user, address or the whole node may take.
-use std::time::Duration;
 
 use super::section::Section;
+use std::time::Duration;
 
 /// Transports of one address beyond two for each of its sessions.
 const SPARE_TRANSPORTS: usize = 16;
@@ -16,7 +16,8 @@ pub struct LimitsConfig {
     pub sessions_per_address: usize,
     /// `sessions_per_user`: of one user on this node; up to 1,000,000. Default: 50, with `--dev` 10,000.
     pub sessions_per_user: usize,
-    /// `handshakes_per_second`: TLS and QUIC handshakes of the node, and WebSockets without TLS; up to 1,000,000. Default: 500, with `--dev` 10,000.
+    /// `handshakes_per_second`: TLS and QUIC handshakes of the node, and WebSockets without TLS; up to 1,000,000. Default:
+    /// 500, with `--dev` 10,000.
     pub handshakes_per_second: u32,
     /// `frame_bytes`: of one frame; 1,024 … 16,777,216. Default: 65,536.
     pub frame_bytes: usize,

@@ -1,12 +1,16 @@
 //! `[node]`, `[listen]`, `[tls]`, `[drain]` and `[log]`: the process and its sockets.
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
-use super::checks::{base_path, identifier, nodes_url};
-use super::section::{Section, is_loopback};
+use super::{
+    checks::{base_path, identifier, nodes_url},
+    section::{Section, is_loopback},
+};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 /// `[node]`: who this node is.
 #[derive(Clone, Debug)]
@@ -30,8 +34,8 @@ impl NodeConfig {
         }
     }
 
-    /// A request's path as it is below the path of [`Self::url`]: a proxy that has the node there may pass it on whole,
-    /// or take that off.
+    /// A request's path, as far as it is below the path of [`Self::url`]: a proxy may pass the whole path on, or take
+    /// that part off.
     pub fn path_below<'p>(&self, path: &'p str) -> &'p str {
         let base = self.url.as_deref().map_or("", base_path);
         path.strip_prefix(base).filter(|below| below.starts_with('/')).unwrap_or(path)

@@ -1,26 +1,19 @@
 //! What is wrong with a configuration, and where.
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::source::{ENVIRONMENT_PREFIX, ENVIRONMENT_SEPARATOR, Leftovers};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 /// Where a setting was made. Sorted: the file by line, then the environment, then what belongs to no place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// In a file; the line counts from 1, and is absent when the file could not be read.
     File {
-        /// The path as it was given.
+        /// As it was given.
         path: Arc<str>,
-        /// The line, from 1.
         line: Option<usize>,
     },
     /// In an environment variable.
-    Environment {
-        /// The name of the variable.
-        name: Arc<str>,
-    },
+    Environment { name: Arc<str> },
     /// Nowhere: something is missing, and there is no file that it could be added to.
     Nowhere,
 }
@@ -39,9 +32,8 @@ impl fmt::Display for Place {
 /// One thing that is wrong, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
     pub place: Place,
-    /// What, without any secret.
+    /// Without any secret.
     pub message: String,
 }
 
@@ -92,8 +84,8 @@ impl Report {
         self.places.contains_key(key)
     }
 
-    /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the key is
-    /// set by its right name, it is something else's.
+    /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the key
+    /// is set by its right name, such a variable belongs to something else.
     pub fn look_for_unseparated(&mut self, key: &str) {
         let Some(name) = self.unseparated.remove(&key.replace('.', "_")) else { return };
         if !matches!(self.places.get(key), Some(Place::Environment { .. })) {

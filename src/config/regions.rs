@@ -1,11 +1,12 @@
 //! `[broker]`, `[[regions]]`, `[failover]` and `[heartbeat]`: the nodes around this one, and the paths to them.
-use std::{path::PathBuf, time::Duration};
 
-use skywave_protocol::heartbeat::HeartbeatConfig;
-
-use super::checks::{identifier, nodes_url};
-use super::section::Section;
+use super::{
+    checks::{identifier, nodes_url},
+    section::Section,
+};
 use crate::redis::{RedisUrl, Secret};
+use skywave_protocol::heartbeat::HeartbeatConfig;
+use std::{path::PathBuf, time::Duration};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

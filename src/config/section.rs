@@ -1,14 +1,12 @@
 //! Reads one table of settings, key by key, and reports every wrong value and every key that nobody asked for.
-use std::fmt::Display;
-use std::net::IpAddr;
-use std::ops::RangeInclusive;
-use std::path::Path;
-use std::time::Duration;
 
-use super::duration::{format_duration, parse_duration};
-use super::problem::{Place, Problem, Report};
-use super::source::{Located, Table, Value, read_bounded};
+use super::{
+    duration::{format_duration, parse_duration},
+    problem::{Place, Problem, Report},
+    source::{Located, Table, Value, read_bounded},
+};
 use crate::redis::Secret;
+use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, path::Path, time::Duration};
 
 /// A secret may be this long, in bytes.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;

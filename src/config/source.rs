@@ -1,12 +1,8 @@
 //! Where settings come from: a TOML file and the environment, merged into one tree that knows the origin of each value.
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::Path;
-use std::sync::Arc;
-
-use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem};
+use std::{collections::BTreeMap, ffi::OsString, path::Path, sync::Arc};
+use toml::de::{DeTable, DeValue};
 
 /// The configuration file may be this long, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

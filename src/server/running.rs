@@ -11,8 +11,8 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Runs a node until it is told to end: SIGTERM or SIGINT drains it, a second one closes what is left, a third one stops
-/// it at once. One that is still starting ends at once.
+/// Runs a node until it is told to end. SIGTERM or SIGINT drains it, a second one closes what is left, a third one
+/// stops it at once. One that is still starting ends at once.
 ///
 /// # Errors
 /// When it cannot start, or a part of it fails without which it does not serve.

@@ -18,8 +18,8 @@ use std::{ops::RangeInclusive, time::Duration};
 /// Before a broker that cannot be reached is asked again.
 const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 
-/// The partitions of which the history of a channel is being read: of one channel at a time each, so that a server that
-/// does not answer holds up no other's channels, and what is read at once stays bounded.
+/// The partitions of which a channel's history is being read: one channel of each at a time. So a server that does not
+/// answer holds up no other's channels, and what is read at once stays bounded.
 #[derive(Default)]
 pub struct Fills(Vec<u16>);
 

@@ -1,5 +1,4 @@
-//! A resume secret ends a day after it was given: a transport that stands for long is exchanged in time for another one,
-//! which brings a new secret.
+//! When a transport is exchanged for another one: its resume secret ends a day after it was given.
 
 use super::{Session, connection::Connection};
 use crate::auth::resume::RESUME_LIFETIME;

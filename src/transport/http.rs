@@ -28,8 +28,8 @@ use turns::{Newcomer, Turns};
 /// Sessions that may share one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
-/// Room for what all of them may send: they may be different people's behind a proxy, and one that is not read from, since
-/// it does not read its answers, holds up none of the others.
+/// Room for what all of them may send. Behind a proxy they may be different people's. One that does not read its
+/// answers is not read from, and must hold up none of the others.
 const HTTP2_CONNECTION_WINDOW: u32 = MAX_STREAMS * HTTP2_STREAM_WINDOW;
 const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// The largest request head, in bytes.

@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What is asked of the kernel for the QUIC socket, which serves all sessions: the default of some 200 KiB loses
+/// What is asked of the kernel for the QUIC socket. It serves all sessions, and the default of some 200 KiB loses
 /// packets when many connect at once.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const TCP_BACKLOG: i32 = 4096;

@@ -1,7 +1,7 @@
 //! WebTransport over HTTP/3 on quinn: one QUIC endpoint for all sessions of an address.
 //!
-//! The HTTP/3 part is small and driven here rather than by a general library: a session needs one request, one
-//! bidirectional stream, a unidirectional stream per channel and datagrams, and there are many thousands of them.
+//! The HTTP/3 part is small, and driven here rather than by a general library. A session needs one request, one
+//! bidirectional stream, a unidirectional stream per channel, and datagrams; and there are many thousands of sessions.
 
 mod capsules;
 mod connection;

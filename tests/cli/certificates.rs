@@ -1,7 +1,7 @@
 //! Certificates for development are made.
-use skywave::config::TlsConfig;
 
 use crate::world::{cert, refused, skywave};
+use skywave::config::TlsConfig;
 
 #[test]
 fn cert_writes_a_certificate_with_its_key_and_prints_its_sha256() {

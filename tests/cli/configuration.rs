@@ -1,4 +1,5 @@
 //! Configurations are checked, wrong usage is told.
+
 use crate::world::{SECRET, cert, refused, skywave, stdout};
 
 #[test]

@@ -1,10 +1,9 @@
 //! `doctor` tells how a node can be reached, and its exit code says it to scripts.
-use std::process::Output;
-
-use serde_json::Value;
 
 use crate::world::{Node, run, token};
+use serde_json::Value;
 use skywave_testing::{Port, Relay};
+use std::process::Output;
 
 /// What is printed, whatever the exit code is.
 fn printed(output: &Output) -> String {

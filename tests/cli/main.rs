@@ -1,4 +1,5 @@
 //! What a person at the command line can rely on.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod certificates;

@@ -1,7 +1,7 @@
 //! `pub` publishes, and says at which position.
-use serde_json::Value;
 
 use crate::world::{Node, refused, run, stderr, stdout, token};
+use serde_json::Value;
 
 /// The readable position's `offset=`.
 fn offset(line: &str) -> &str {

@@ -2,9 +2,11 @@
 
 use crate::world::{Running, SECRET, refused, run, skywave, stderr, stdout};
 use skywave_testing::{Port, soon};
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 const FREE_PORTS: [(&str, &str); 3] = [
     ("SKYWAVE_LISTEN__PUBLIC", "127.0.0.1:0"),

@@ -1,10 +1,9 @@
 //! `sub` prints what happens on a channel.
-use skywave_client::{Json, TransportKind};
-use skywave_protocol::CloseCode;
 
 use crate::world::{Node, Running, token};
-use skywave_testing::Relay;
-use skywave_testing::soon;
+use skywave_client::{Json, TransportKind};
+use skywave_protocol::CloseCode;
+use skywave_testing::{Relay, soon};
 
 /// A subscriber that prints readable lines, once it is subscribed.
 async fn subscriber(node: &Node, more: &[&str]) -> Running {

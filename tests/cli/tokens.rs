@@ -1,10 +1,12 @@
 //! Tokens are made that nodes accept.
-use skywave::auth::Authenticator;
-use skywave::config::Config;
-use skywave::rights::{Right, Rights};
-use skywave_protocol::channel::Channel;
 
 use crate::world::{SECRET, refused, skywave, stdout};
+use skywave::{
+    auth::Authenticator,
+    config::Config,
+    rights::{Right, Rights},
+};
+use skywave_protocol::channel::Channel;
 
 fn verify(environment: &[(&str, &str)], token: &str) -> skywave::auth::Grant {
     let config = Config::load(None, true, environment.iter().copied()).unwrap();

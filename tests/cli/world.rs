@@ -1,6 +1,4 @@
 //! The binary as a person runs it, and nodes for it to reach.
-use std::path::Path;
-use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use skywave::server::Server;
@@ -11,8 +9,14 @@ use skywave_testing::{
     process::{command, signal},
     soon,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, ChildStdout},
+};
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,4 +1,5 @@
 //! What an operator can rely on when configuring a node.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod defaults;

@@ -1,4 +1,5 @@
 //! What a session, slow or fast, can rely on from its outbox.
+
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
 mod closing;

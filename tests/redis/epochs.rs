@@ -1,8 +1,10 @@
 //! A Redis that lost data, or may have lost it, is told by a new epoch.
 
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use skywave::broker::{Broker, ReadFrom, redis::epoch::is_later};
-use skywave::region::keys::RegionKeys as _;
+use skywave::{
+    broker::{Broker, ReadFrom, redis::epoch::is_later},
+    region::keys::RegionKeys as _,
+};
 use skywave_protocol::{Channel, Position, frame::GapReason};
 use skywave_testing::{
     RedisServer, eventually,

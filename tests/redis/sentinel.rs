@@ -4,10 +4,10 @@ use crate::{
     nodes::{client, config_on, keep_publishing, node_of, read_on, subscribe},
     replication::replica_of,
 };
-use skywave::region::keys::RegionKeys as _;
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
     redis::{ConnectError, Endpoint, ownership::Ownership},
+    region::keys::RegionKeys as _,
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::Position;

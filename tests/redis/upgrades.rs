@@ -1,7 +1,6 @@
 //! Nodes of two versions that follow each other, on one Redis.
 
-use skywave::broker::Broker;
-use skywave::region::keys::RegionKeys as _;
+use skywave::{broker::Broker, region::keys::RegionKeys as _};
 use skywave_testing::{
     RedisServer,
     node::{

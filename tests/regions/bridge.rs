@@ -1,8 +1,10 @@
 //! What is published in one region is delivered in the others: in order, each once.
 
 use crate::deployment::{CHANNEL, Deployment, Region, subscribe};
-use skywave::broker::{Broker, Publish};
-use skywave::region::keys::RegionKeys as _;
+use skywave::{
+    broker::{Broker, Publish},
+    region::keys::RegionKeys as _,
+};
 use skywave_client::{ChannelEvent, Json, Publication, SubscribeOptions, Subscription, TransportChoice};
 use skywave_protocol::{Channel, Payload};
 use skywave_testing::{eventually, node::broker::message, soon};

@@ -2,11 +2,11 @@
 
 use crate::deployment::Delivered;
 use futures_util::future::join_all;
-use skywave::region::keys::RegionKeys as _;
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
     config::Config,
     redis::Request,
+    region::keys::RegionKeys as _,
     server::Server,
 };
 use skywave_protocol::Channel;

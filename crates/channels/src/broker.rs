@@ -80,8 +80,8 @@ pub struct Chunk {
     pub publications: Vec<Arc<Publication>>,
     /// More is lost behind these publications, for this reason; the chunk ends before it, and the next one tells it.
     pub loss_ahead: Option<GapReason>,
-    /// Origins whose publications from before are still being brought to the region: what is missing of them is not lost,
-    /// and subscribers are [uncertain](Delivery::uncertain) when all has come.
+    /// Origins whose earlier publications are still being brought to the region. What is missing of them is not lost:
+    /// subscribers are [uncertain](Delivery::uncertain) once all has come.
     pub coming: Vec<Origin>,
     /// Nothing more was there when it was read.
     pub complete: bool,
@@ -170,8 +170,8 @@ impl BrokerError {
 pub trait Delivery: Send + Sync {
     fn publication(&self, publication: &Arc<Publication>);
     fn event(&self, event: &Arc<Event>);
-    /// Positions on these channels may have another epoch: their subscribers are to be told now, by reading on from
-    /// where they stand, rather than with the next publication.
+    /// Positions on these channels may have another epoch. Their subscribers read on from where they stand, so that
+    /// they are told now, not with the next publication.
     fn uncertain(&self, is_affected: &dyn Fn(&Channel) -> bool);
     /// Whether anybody is subscribed to the channel here.
     fn is_followed(&self, channel: &Channel) -> bool;

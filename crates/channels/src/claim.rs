@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// What a transport claims its session with; of two claims the greater one is newer, whichever arrives last.
 ///
-/// All of it is settled when the transport opens, so that the order does not depend on when, where or how often a claim
-/// is heard: of any number of transports all agree on the same one. `cluster/claim.lua` and presence, in
-/// `presence/redis/rooms.lua`, compare in the same order. It is stored as a list of its fields.
+/// All of it is settled when the transport opens. So the order does not depend on when, where or how often a claim is
+/// heard: of any number of transports, all agree on the same one. The scripts compare in the same order: `claim.lua` of
+/// fencing, and `rooms.lua` of presence. A claim is stored as a list of its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "[u64; 4]", into = "[u64; 4]")]
 pub struct Claim {

@@ -29,8 +29,8 @@ pub struct Hub {
     joined: AtomicU64,
 }
 
-/// The subscribers of a channel. Coming, leaving and looking whether anybody is told of presence cost the same however many
-/// there are.
+/// The subscribers of a channel. To come, to leave, and to ask whether anybody is told of presence cost the same
+/// however many there are.
 struct Audience {
     all: Vec<Subscriber>,
     /// How many want to be told who comes and goes.

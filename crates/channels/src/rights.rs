@@ -1,6 +1,6 @@
 //! The rights that a session can have on a channel, and sets of them.
-use std::fmt;
-use std::ops::BitOr;
+
+use std::{fmt, ops::BitOr};
 
 /// One thing that a session may do on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -54,7 +54,7 @@ impl Commands {
         (Self { ownership, switchboard, room, begun: Instant::now() }, keeper.run())
     }
 
-    /// Whether Redis can be reached, and is the one that it is taken for, as far as is known; of a cluster, all servers
+    /// Whether Redis can be reached, and is the one that it is taken for, as far as is known. Of a cluster: all servers
     /// that have keys.
     pub fn is_available(&self) -> bool {
         self.ownership.is_recognized() && self.switchboard.is_available()
@@ -99,7 +99,7 @@ impl Commands {
         }
     }
 
-    /// Makes a call in a Redis of which it is not known whether it is the one that it is taken for.
+    /// Makes a call, also while it is not known whether the Redis is the one that it is taken for.
     ///
     /// # Errors
     /// `Away` when it cannot be reached, `Refused` when it refuses.
@@ -109,7 +109,7 @@ impl Commands {
         answered.await.unwrap_or(Err(CallError::Away))
     }
 
-    /// Makes a call of no key on a server with slots, on another one than `server` if there is any.
+    /// Makes a call without keys on a server with slots: on another one than `server`, if there is any.
     ///
     /// # Errors
     /// `Away` when that server cannot be reached, `Refused` when it refuses.

@@ -91,8 +91,8 @@ impl Request {
         }
     }
 
-    /// The key that decides where it goes; a pub/sub channel is as good as one, since what is said on any server of a
-    /// cluster is heard on all.
+    /// The key that decides where it goes. A pub/sub channel serves as one: what is said on any server of a cluster is
+    /// heard on all.
     pub fn key(&self) -> &[u8] {
         let key = match self {
             Self::Script { keys, .. } => keys.first().map(String::as_bytes),
@@ -252,7 +252,7 @@ impl Connection {
         Ok(Self { commands, run, lives: ownership.lives.clone() })
     }
 
-    /// For who only reads, whom a replica does not refuse: the master may be elsewhere by now.
+    /// For those who only read, since a replica does not refuse them: the master may be elsewhere by now.
     ///
     /// # Errors
     /// `Replica` when the server is one, as far as it may be asked.
@@ -296,8 +296,8 @@ fn refuses_writes(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
 }
 
-/// What a life begins with, should one begin: five digits for its name, as two that begin in one millisecond are not to meet
-/// by chance, and the serial after which it comes.
+/// What a life begins with, should one begin: five digits for its name, so that two that begin in one millisecond do
+/// not share it by chance, and the serial after which it comes.
 fn begin_with(latest: u64) -> String {
     format!("{:05x}{latest}", rand::random::<u32>() >> 12)
 }
@@ -308,8 +308,8 @@ pub fn is_fatal(error: &redis::ServerError) -> bool {
     matches!(error.kind(), Some(Kind::NoScript | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown))
 }
 
-/// Whether an error of a command means that the server is a replica: the master may be reached where it was before, or
-/// nowhere, and then there is still something to be read.
+/// Whether an error of a command means that the server is a replica. The master may be where it was before, or nowhere;
+/// then there is still something to be read.
 pub fn is_of_replica(error: &redis::ServerError) -> bool {
     error.kind() == Some(redis::ServerErrorKind::ReadOnly)
 }

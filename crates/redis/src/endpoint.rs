@@ -178,9 +178,9 @@ impl Endpoint {
         Ok(Connections { all: try_join_all(all).await?, layout })
     }
 
-    /// Opens a connection for pub/sub, to the server of this name. What is said on one server of a cluster is heard on all, so any will do, and one
-    /// connection; sharded pub/sub would spare the cluster's bus, which carries what the replicas get anyway, for a
-    /// connection to each server and kind of message.
+    /// Opens a connection for pub/sub, to the server of this name. What is said on one server of a cluster is heard on
+    /// all, so one connection to any will do. Sharded pub/sub would spare the cluster's bus, which carries what the
+    /// replicas get anyway. It would cost a connection to each server and kind of message.
     ///
     /// # Errors
     /// See [`ConnectError`].

@@ -1,9 +1,10 @@
 //! Whether all was heard that was said on a numbered pub/sub channel.
 //!
-//! Pub/sub loses what is said while a connection is broken, which its listener knows, and what a cluster's servers do not
-//! pass on to each other, which nobody tells. So whatever others rely on is numbered without gaps in the step in which it
-//! is said, and Redis keeps the number of the last. Who hears a number that does not follow, or learns that more was said
-//! than it heard, makes up for it: it reads, or says again, what the news were about.
+//! Pub/sub loses what is said while a connection is broken; its listener knows that. It also loses what a cluster's
+//! servers do not pass on to each other; nobody tells that. So whatever others rely on is numbered without gaps, in the
+//! step in which it is said, and Redis keeps the number of the last. A listener that hears a number that does not
+//! follow, or learns that more was said than it heard, makes up for it: it reads, or says again, what the news were
+//! about.
 
 use std::time::Duration;
 use tokio::time::Instant;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 /// After so long without an answer another server is asked as well. Whoever has a second for it hears the third, too.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How long one server may take: to connect and ask takes three round trips, to be led on to another as many again, and
-/// a lost packet a second.
+/// How long one server may take. To connect and ask takes three round trips, to be sent on to another server three
+/// more, and a lost packet takes a second.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The first answer. All questions that are open are dropped with it.

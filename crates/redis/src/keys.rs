@@ -1,4 +1,4 @@
-//! Where things stand in Redis: a channel's partition, and how keys and pub/sub channels are named. Their owners name their own.
+//! Names of keys and pub/sub channels in Redis, and a channel's partition. Owners of keys name their own.
 
 use skywave_protocol::Channel;
 

@@ -1,5 +1,6 @@
-//! A Redis as nodes use it: connections, commands in order, scripts, pub/sub, and the names of keys. It knows none of those
-//! who use it: they bring their scripts, and look after its tasks.
+//! A Redis as nodes use it: connections, commands in order, scripts, pub/sub, and the names of keys.
+//!
+//! It knows none of those who use it: they bring their scripts, and look after its tasks.
 
 pub mod backoff;
 mod batch;
@@ -104,8 +105,8 @@ impl Redis {
         Ok(Self::with(endpoint, commands, metrics, [lines.boxed()]))
     }
 
-    /// Connects to another region's Redis without waiting: until the first connection is made, and while the Redis does not
-    /// say that it is that region's, calls fail as unavailable.
+    /// Connects to another region's Redis without waiting. Calls fail as unavailable until the first connection is
+    /// made, and while the Redis does not say that it is that region's.
     ///
     /// # Errors
     /// When the URL makes no sense.

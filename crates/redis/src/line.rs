@@ -1,8 +1,8 @@
 //! The connection to one server on which a node publishes, emits and reads: in the order of the calls, pipelined.
 //!
-//! Calls queue up and go out in batches while earlier ones are under way. When the connection breaks, all
-//! that is under way or waits fails at once, as does what comes until there is another connection: a
-//! publication that failed is never sent behind one that was made after it.
+//! Calls queue up and go out in batches while earlier ones are under way. When the connection breaks, all that is under
+//! way or waits fails at once. So does what comes until there is another connection. A publication that failed is never
+//! sent behind one that was made after it.
 
 use crate::{
     backoff::Backoff,

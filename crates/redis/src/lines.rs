@@ -1,8 +1,8 @@
 //! A line to each server of a Redis, kept in step with which of them has which keys.
 //!
 //! Most often there is one server, which has all. The masters of a cluster change: one fails and its replica takes its
-//! place, or slots move. Then servers say so, or cannot be reached; who has which slots is read anew, and calls for
-//! keys that are in transit fail as they do while a single Redis is away.
+//! place, or slots move. Then servers say so, or cannot be reached. It is read anew who has which slots. Calls for keys
+//! that are moving fail, as they do while a single Redis is away.
 
 use crate::{
     backoff::Backoff,

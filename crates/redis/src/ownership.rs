@@ -1,8 +1,8 @@
 //! Whose a Redis is: the name of its region stands in it, beside the number of partitions.
 //!
 //! Nodes of the region put both in, and again where they are gone; nodes of other regions only read them. A Redis of
-//! another region, of another deployment, or of nobody is of no use: nothing is called in it and nothing that it says is
-//! heard, until it says what is expected.
+//! another region, of another deployment, or of nobody is of no use. Nothing is called in it, and nothing that it says
+//! is heard, until it says the expected name.
 
 use crate::{
     Address,
@@ -185,8 +185,8 @@ impl Ownership {
         }
     }
 
-    /// The keys that tell whose it is. The number comes first, and the name was put in first: so there is a name to
-    /// each number, unless it is of a node of the version before.
+    /// The keys that tell whose it is. The number is read first, and the name was written first. So there is a name to
+    /// each number, unless a node of the version before wrote it.
     pub fn questions(&self) -> [String; 2] {
         [self.keys.partition_count(), self.keys.region()]
     }
@@ -274,7 +274,7 @@ impl Ownership {
         *told = Some((now, Instant::now()));
     }
 
-    /// Says in the log why a connection could not be made: for all connections once, when the reason is another one, and
+    /// Says in the log why a connection could not be made: once for all connections, again when the reason changes, and
     /// from time to time.
     pub fn tell_unreachable(&self, error: &ConnectError) {
         if matches!(error, ConnectError::Stranger(_) | ConnectError::Unrecognized) {

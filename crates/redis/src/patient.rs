@@ -1,5 +1,6 @@
-//! Connections on which much is read, over paths that may carry little: one is given up when nothing comes on it, not when an
-//! answer takes long that comes behind others.
+//! Connections on which much is read, over paths that may carry little.
+//!
+//! One is given up when nothing comes on it, not when one answer takes long: it may come behind others.
 
 use crate::{
     Endpoint, Request,

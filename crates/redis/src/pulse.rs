@@ -74,8 +74,8 @@ impl Pulse {
         }
     }
 
-    /// How long Redis has been silent: zero while nothing is asked, or there is a connection that answers; without
-    /// one, the time since the last answer.
+    /// How long Redis has been silent. Zero while nothing is asked, or a connection answers; without a connection, the
+    /// time since the last answer.
     pub fn away_for(&self) -> Duration {
         let heard = self.heard_ms.load(Ordering::Acquire);
         let asked = self.asked_ms.load(Ordering::Acquire);

@@ -38,7 +38,7 @@ impl Sentinels {
         Ok(Self { dialling, sentinels, service, master, next: AtomicUsize::new(0) })
     }
 
-    /// The present master, which has said itself that it is one: what a sentinel knows may be out of date.
+    /// The present master. It has said itself that it is one, since what a sentinel knows may be out of date.
     ///
     /// # Errors
     /// `NoMaster` when no sentinel knows one that answers.

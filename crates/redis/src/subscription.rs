@@ -1,7 +1,7 @@
 //! Pub/sub channels, subscribed anew for as long as it takes; what is said while there is no connection is lost.
 //!
-//! That a connection lives does not say that anything is heard on it: a server that a cluster has forgotten keeps its
-//! subscribers and answers them. So each subscription is tried by what is said for it on another server.
+//! A connection that lives may still hear nothing: a server that its cluster has forgotten keeps its subscribers and
+//! answers them. So each subscription is tested by a message that is sent for it through another server.
 
 use crate::{
     Redis,

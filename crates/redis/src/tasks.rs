@@ -1,8 +1,8 @@
 //! Tasks that are to go on: none of them ends, or panics, without anybody noticing.
 //!
-//! Whoever owns some looks after them: a panic goes on in the task that waits for them, and so up to who can end the
-//! process, which a service manager starts again. What the rest of the node can do without, as a link to another region,
-//! begins anew instead: what made it panic may come on every node.
+//! Their owner looks after them. A panic goes on in the task that waits for them, and so up to the one that can end the
+//! process; a service manager starts it again. What the rest of the node can do without, such as a link to another
+//! region, begins anew instead: what made it panic may come on every node.
 
 use crate::backoff::Backoff;
 use futures_util::{FutureExt, future::BoxFuture};

@@ -20,10 +20,10 @@ mod survey;
 mod telling;
 mod watch;
 
-use crate::keys::RegionKeys as _;
 use crate::{
     Remote,
     broker::doubts::Doubts,
+    keys::RegionKeys as _,
     lease::{Candidate, Lease},
     link::{Links, MeasuredLag},
 };

@@ -16,8 +16,7 @@ mod rooms;
 pub mod scripts;
 mod upkeep;
 
-use crate::broker::unavailable;
-use crate::keys::RegionKeys as _;
+use crate::{broker::unavailable, keys::RegionKeys as _};
 use answers::{Claimed, Listing};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use held::News;

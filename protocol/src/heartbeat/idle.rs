@@ -1,4 +1,5 @@
 //! How long a path survives without traffic: raised in steps that end just below the timers in common use, lowered at once, with a memory of what failed.
+
 use super::after;
 use std::time::Instant;
 

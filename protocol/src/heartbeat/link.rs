@@ -1,6 +1,9 @@
 //! The heartbeat between two regions: when to send a beat, and what silence in each direction means.
-use super::phi::{PhiConfig, PhiDetector};
-use super::rtt::RttEstimator;
+
+use super::{
+    phi::{PhiConfig, PhiDetector},
+    rtt::RttEstimator,
+};
 use std::time::{Duration, Instant};
 
 /// A link whose steps come this much too late says that its owner stood still: silence then proves nothing.

@@ -1,4 +1,5 @@
 //! What the last 64 pings met, and how many probes or how much patience that asks for.
+
 use super::{MAX_TIMEOUT, PathKind, millis};
 
 /// An RTO above this would leave too few probes within [`MAX_TIMEOUT`].

@@ -1,6 +1,9 @@
 //! Suspicion as a number that grows with silence: the phi accrual failure detector.
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// How a [`PhiDetector`] judges.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,10 +1,11 @@
 //! The heartbeat's state machine: when to ping, when to ask again, when to give the peer up.
-use super::idle::IdleMemory;
-use super::loss::{LossHistory, ProbePlan};
-use super::rtt::RttEstimator;
+
 use super::{
     Action, Activity, BACKGROUND_MAX, HeartbeatConfig, IDLE_MAX, IDLE_PATIENCE, PathKind, Schedule, after,
+    idle::IdleMemory,
+    loss::{LossHistory, ProbePlan},
     millis,
+    rtt::RttEstimator,
 };
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Smoothed round-trip time, its variation, and the retransmission timeout that follows from them.
+
 use std::time::Duration;
 
 /// RFC 6298's estimator: SRTT and RTTVAR with gains of 1/8 and 1/4, and RTO = SRTT + max(G, 4 · RTTVAR).

@@ -1,6 +1,9 @@
 //! The adaptive heartbeat on a simulated path: node, network and client in one event loop.
-use crate::network::{NEVER, Network, Transport};
-use crate::outcome::Outcome;
+
+use crate::{
+    network::{NEVER, Network, Transport},
+    outcome::Outcome,
+};
 use skywave_protocol::heartbeat::{
     Action, Activity, Heartbeat, HeartbeatConfig, IdleMemory, PathKind, Schedule,
 };

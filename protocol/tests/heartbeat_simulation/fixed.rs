@@ -1,6 +1,9 @@
 //! Socket.IO's default heartbeat: a ping 25 s after the last answer, 20 s for the next one, on a reliable stream.
-use crate::network::{Network, SECOND};
-use crate::outcome::Outcome;
+
+use crate::{
+    network::{Network, SECOND},
+    outcome::Outcome,
+};
 
 const INTERVAL: u64 = 25 * SECOND;
 const TIMEOUT: u64 = 20 * SECOND;

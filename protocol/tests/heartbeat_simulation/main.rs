@@ -1,4 +1,5 @@
 //! The adaptive heartbeat against a fixed one, on simulated paths in virtual time.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a simulation that breaks is a failed test")]
 
 mod adaptive;

@@ -1,7 +1,9 @@
 //! What a run yields, and what many of them amount to.
-use crate::adaptive;
-use crate::fixed;
-use crate::network::{HOUR, NEVER, Network, Path, Random, Transport};
+
+use crate::{
+    adaptive, fixed,
+    network::{HOUR, NEVER, Network, Path, Random, Transport},
+};
 use skywave_protocol::heartbeat::Activity;
 
 pub const LIVE_SESSIONS: u64 = 100;

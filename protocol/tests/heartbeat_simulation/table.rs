@@ -1,9 +1,16 @@
 //! All cells of the comparison, and the table in the documentation.
-use crate::network::{PATHS, Path, Transport};
-use crate::outcome::{Measure, Policy, Summary};
-use std::fmt::Write;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::{
+    network::{PATHS, Path, Transport},
+    outcome::{Measure, Policy, Summary},
+};
+use std::{
+    fmt::Write,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/heartbeats.md");
 const BEGIN: &str = "<!-- table: begin -->\n";

@@ -1,23 +1,30 @@
 //! Keys that come from a URL, served here by a small server that counts its requests.
-use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use super::{
+    super::{
+        AuthError, Authenticator,
+        tests::{config, key_pairs, now},
+    },
+    Timing,
+};
+use axum::{
+    http::{StatusCode, header},
+    response::IntoResponse as _,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::Semaphore;
-
-use super::super::tests::{config, key_pairs, now};
-use super::super::{AuthError, Authenticator};
-use super::Timing;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Every question leads to a fetch.

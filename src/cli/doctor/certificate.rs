@@ -1,25 +1,27 @@
 //! The doctor's look at a certificate: what it says, and whether the public roots vouch for it.
-use std::fmt;
-use std::sync::Arc;
 
+use super::network::TIMEOUT;
 use parking_lot::Mutex;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::aws_lc_rs,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use skywave_client::url::NodeUrl;
+use std::{fmt, sync::Arc};
 use time::OffsetDateTime;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-use super::network::TIMEOUT;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer as _, X509Certificate},
+};
 
 /// What a server's own certificate says.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,4 @@
 //! The doctor's look below TLS: addresses, the TCP port, the time that a server tells.
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::select_ok;
@@ -9,11 +7,13 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use skywave_client::url::NodeUrl;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use std::{net::SocketAddr, time::Duration};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 /// How long each step may take.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,8 +55,8 @@ pub async fn connect(addresses: &[SocketAddr]) -> Result<Reached, String> {
     Ok(Reached { stream, address, took })
 }
 
-/// By how many milliseconds the server's clock is ahead of this machine's, from the `Date` of its answer to a request
-/// that asks for nothing; ± 500.
+/// By how many milliseconds the server's clock is ahead of this machine's, ± 500: from the `Date` of its answer to an
+/// empty request.
 pub async fn server_time<S>(url: &NodeUrl, stream: S) -> Result<i64, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,13 +1,13 @@
 //! What the doctor found, for people and as JSON.
-use std::collections::BTreeMap;
-use std::fmt;
 
+use super::{
+    certificate::Certificate,
+    session::{NodeSays, Times},
+};
+use crate::cli::terminal::one_line;
 use serde::Serialize;
 use skywave_client::url::NodeUrl;
-
-use super::certificate::Certificate;
-use super::session::{NodeSays, Times};
-use crate::cli::terminal::one_line;
+use std::{collections::BTreeMap, fmt};
 
 /// All findings.
 #[derive(Debug, Serialize)]

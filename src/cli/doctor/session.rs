@@ -1,19 +1,19 @@
 //! The doctor's sessions: one over each transport, timed.
-use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Serialize;
-use skywave::config::Secret;
-use skywave_client::TransportKind;
-use skywave_client::transport::{Closed, Connection, DialError, Dialer, Lane, Sender};
-use skywave_client::url::NodeUrl;
-use skywave_protocol::frame::{ClientInfo, Connect, Connected, Heartbeat, Limits, Region, Unsubscribe};
-use skywave_protocol::{Channel, ClientFrame, RequestId, ServerFrame, Text};
-use tokio::time::{Instant, timeout};
 
 use crate::cli::terminal::milliseconds;
+use serde::Serialize;
+use skywave::config::Secret;
+use skywave_client::{
+    TransportKind,
+    transport::{Closed, Connection, DialError, Dialer, Lane, Sender},
+    url::NodeUrl,
+};
+use skywave_protocol::{
+    Channel, ClientFrame, RequestId, ServerFrame, Text,
+    frame::{ClientInfo, Connect, Connected, Heartbeat, Limits, Region, Unsubscribe},
+};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout};
 
 /// How long a connection, and then a session on it, may take to open.
 pub const TIMEOUT: Duration = Duration::from_secs(5);

@@ -28,8 +28,8 @@ impl Told {
     }
 }
 
-/// Carries out an order until all have moved: tells those whose turn it is, and tells anew whose destination is none any
-/// more, who was refused there, and who was told none.
+/// Carries out an order until all have moved. It tells those whose turn it is. It tells another place to those whose
+/// destination is gone, who were refused there, or who were told none.
 pub struct Carrying {
     cluster: Arc<Cluster>,
     order: Order,
@@ -74,8 +74,8 @@ impl Carrying {
         }
     }
 
-    /// How long to wait before sessions are told to come back to the address at which they are: until a balancer knows by its
-    /// checks that this node takes none any more.
+    /// How long to wait before sessions are told to come back to the address at which they are. By then a balancer
+    /// knows, by its checks, that this node takes none any more.
     pub fn balancers_time(&mut self) -> Duration {
         if self.destinations().is_own_address() { NOTICED.min(self.time / 3) } else { Duration::ZERO }
     }

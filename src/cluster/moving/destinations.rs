@@ -41,8 +41,8 @@ impl Peer {
 }
 
 impl Destinations {
-    /// Where sessions of this node can go: to `url` if it is given, else to other nodes of the region, as many as have room
-    /// there, else to another region.
+    /// Where sessions of this node can go: to `url` if it is given, else to other nodes of the region while they have
+    /// room, else to another region.
     pub fn new(cluster: &Cluster, url: Option<Arc<str>>) -> Self {
         if let Some(url) = url {
             return Self { choice: Choice::Given(url) };

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 /// For how many seconds' worth of turns there are places: clients give an attempt up after five seconds.
 const PATIENCE_SECONDS: usize = 2;
 
-/// Whoever came last is next, and takes the place of who has waited longest where there is none. With the first one next,
-/// and more who come than have a turn, everybody would wait until just before giving up, and each turn would be wasted.
+/// Whoever came last is next, and takes the place of who has waited longest where there is none. If the first were
+/// next, and more came than have a turn, everybody would wait until just before giving up, and each turn would be
+/// wasted.
 pub struct Line<T> {
     waiting: VecDeque<T>,
     places: usize,

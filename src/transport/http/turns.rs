@@ -1,5 +1,7 @@
-//! The turns of those who ask for a session on a listener without TLS. There is no handshake to be put off, so that what
-//! is asked for is known before the turn: a balancer that checks whether the node is well needs none.
+//! The turns of those who ask for a session on a listener without TLS.
+//!
+//! There is no handshake that could be put off. So the request is known before the turn, and a balancer that checks the
+//! node's health needs no turn.
 
 use super::line::Line;
 use parking_lot::Mutex;

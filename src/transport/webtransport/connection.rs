@@ -127,7 +127,7 @@ impl Streams {
     }
 
     async fn end(&mut self, outbox: &Outbox, disconnect: &Disconnect) -> Result<(), WriteError> {
-        // The code is for the request's stream as well, so a peer that does not read the control stream, or has
+        // The code goes on the request's stream as well. So a peer that does not read the control stream, or has
         // stopped it, learns of it all the same. It goes second: with it the session is over for the peer.
         let told = tokio::time::timeout(LAST_FRAMES_TIMEOUT, self.control.finish(outbox)).await;
         self.request.close(disconnect).await?;

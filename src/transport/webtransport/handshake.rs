@@ -1,4 +1,4 @@
-//! The HTTP/3 side of a session: settings, the CONNECT request and its answer (RFC 9114, RFC 9220, draft-ietf-webtrans-http3).
+//! The HTTP/3 side of a session: settings, CONNECT and its answer (RFC 9114, RFC 9220, draft-ietf-webtrans-http3).
 
 use super::{
     connection::WebTransportConnection,

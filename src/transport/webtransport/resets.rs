@@ -20,8 +20,8 @@ pub fn config(config: &Config, node: &str, address: SocketAddr) -> EndpointConfi
     endpoint
 }
 
-/// Each endpoint has its own: to another one with the same key, anybody could send what is meant for this one and learn how
-/// to end a connection here (RFC 9000, section 21.11).
+/// Each endpoint has its own. If another one had the same key, anybody could send it what is meant for this one, and
+/// learn how to end a connection here (RFC 9000, section 21.11).
 fn key(secret: &Secret, node: &str, address: SocketAddr) -> hmac::Key {
     let secret = hmac::Key::new(HMAC_SHA256, secret.expose().as_bytes());
     let tag = hmac::sign(&secret, format!("{DOMAIN}\0{node}\0{address}").as_bytes());

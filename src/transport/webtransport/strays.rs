@@ -1,4 +1,4 @@
-//! What a peer opens beside its session: HTTP/3's own streams, which are read and thrown away, and strays, which are refused.
+//! Streams beside a session: HTTP/3's own, which are read and thrown away, and strays, which are refused.
 
 use super::streams::{READ_CHUNK_BYTES, read_varint_from};
 use futures_util::{
@@ -35,8 +35,8 @@ pub struct Strays {
 }
 
 impl Strays {
-    /// Takes a unidirectional stream. What HTTP/3 says on its own says nothing that matters here (the dynamic table is
-    /// off), but left unread it would take the credit of the session's requests.
+    /// Takes a unidirectional stream. HTTP/3's own streams say nothing that matters here (the dynamic table is off).
+    /// Left unread, they would take the credit of the session's requests.
     pub fn take(&mut self, stream: RecvStream) {
         self.open.push(Box::pin(discard(stream)));
     }

@@ -6,8 +6,8 @@ pub const SEND_WINDOW: u64 = 512 * 1024;
 /// hold them up.
 const SEND_RESERVE: u64 = 128 * 1024;
 
-/// Writes into the part of the send window that lanes with a backlog leave alone, so that what they have not got
-/// through yet holds up no other lane, and no answer.
+/// Writes into the part of the send window that lanes with a backlog leave alone. So what they have not got through yet
+/// holds up no other lane, and no answer.
 pub fn with_reserve<T>(quic: &quinn::Connection, write: impl FnOnce() -> T) -> T {
     quic.set_send_window(SEND_WINDOW + SEND_RESERVE);
     let written = write();

@@ -31,8 +31,8 @@ const MAX_KEY_BYTES: usize = 256 << 20;
 /// A channel of which nothing is retained keeps its epoch and offset for this long after it was last published on or had a
 /// subscriber.
 const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
-/// One that was never published to keeps its epoch for this long after it had a subscriber: who is cut off comes back sooner,
-/// and whoever subscribes to names that it invents leaves little.
+/// One that was never published to keeps its epoch for this long after it had a subscriber. A client that is cut off
+/// comes back sooner, and one that subscribes to invented names leaves little behind.
 const WAITING_AGE: Duration = Duration::from_secs(5 * 60);
 
 type Logs = HashMap<Channel, Arc<Mutex<Log>>>;
@@ -50,7 +50,7 @@ pub struct MemoryBroker {
 }
 
 /// The epochs of channels that have no log. A channel whose log is forgotten gets another one, so that no epoch ever
-/// names two lives of it, together with the few that share its place; the others keep theirs.
+/// names two lives of it. So do the few that share its place; all others keep theirs.
 struct Epochs {
     life: Epoch,
     hasher: RandomState,

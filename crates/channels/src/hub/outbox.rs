@@ -35,8 +35,8 @@ use std::{
 
 /// A part of the bytes that events may take, beside publications: one quarter.
 const EVENT_SHARE: usize = 4;
-/// The part of the bytes that one read of a lane's history may take: lanes whose peer reads no more keep it taken, and
-/// the others still have room.
+/// The part of the bytes that one read of a lane's history may take. A lane whose peer reads no more keeps its part,
+/// and the others still have room.
 const FILL_SHARE: usize = 8;
 /// The most events that wait for one session.
 const MAX_EVENTS: usize = 256;
@@ -237,8 +237,8 @@ impl Outbox {
         self.push(id, Item::Publication(publication.clone()), size, |_, _| {});
     }
 
-    /// Queues a change of presence in its place among the lane's publications. Of one for which there is no room the peer
-    /// is told how many are there, once there is: so it knows that it missed something.
+    /// Queues a change of presence in its place among the lane's publications. Where there is no room for one, the peer
+    /// is told how many are there, once there is room. So it knows that it missed something.
     pub fn presence_changed(&self, id: LaneId, change: &PresenceChanged) {
         let frame = change.written(self.form).clone();
         let size = frame.len();

@@ -48,8 +48,8 @@ struct Changes {
 }
 
 impl Changes {
-    /// Takes a change in; joining and leaving of one session cancel out, unless somebody may have a list from between
-    /// them: then the later one is told. Beyond the most that can be told, only the count shows it.
+    /// Takes a change in. Joining and leaving of one session cancel out, unless somebody may have a list from between
+    /// them; then the later one is told. Beyond the most that can be told, only the count shows it.
     fn add(&mut self, change: Change) {
         let (member, these, others) = match change {
             Change::Joined(member) => (member, &mut self.joined, &mut self.left),

@@ -4,11 +4,13 @@ use super::{
     cursor::Cursor,
     scripts::{APPLY, LOSE, SAY},
 };
-use crate::broker::{
-    entry::Carried,
-    retention::{LOG_LENGTH, Retention},
+use crate::{
+    broker::{
+        entry::Carried,
+        retention::{LOG_LENGTH, Retention},
+    },
+    keys::RegionKeys as _,
 };
-use crate::keys::RegionKeys as _;
 use redis::Value;
 use skywave_channels::namespace::Namespaces;
 use skywave_protocol::{Channel, Point, position::Origin};

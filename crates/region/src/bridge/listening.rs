@@ -6,8 +6,7 @@ use super::{
     course::{Interruption, Link},
     crossing::Heard,
 };
-use crate::broker::events;
-use crate::keys::RegionKeys as _;
+use crate::{broker::events, keys::RegionKeys as _};
 use futures_util::future;
 use redis::Msg;
 use skywave_redis::{ConnectError, Redis, subscription::Hearing};

@@ -1,8 +1,7 @@
 //! Reads what another region accepted from its log.
 
 use super::{LANES, scripts::PULL};
-use crate::broker::epoch::serial_of;
-use crate::keys::RegionKeys as _;
+use crate::{broker::epoch::serial_of, keys::RegionKeys as _};
 use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use prometheus::HistogramVec;

@@ -11,11 +11,13 @@ use super::{
     cursor::Cursor,
     scripts::{FILL, SURVEY},
 };
-use crate::broker::{
-    entry::{self, Carried},
-    retention::Retention,
+use crate::{
+    broker::{
+        entry::{self, Carried},
+        retention::Retention,
+    },
+    keys::RegionKeys as _,
 };
-use crate::keys::RegionKeys as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redis::Value;
 use skywave_protocol::Channel;

@@ -15,8 +15,7 @@ use super::{
     requests::{Hold, Requests},
     unreadable,
 };
-use crate::keys::RegionKeys as _;
-use crate::{Remote, lease::Candidate};
+use crate::{Remote, keys::RegionKeys as _, lease::Candidate};
 use futures_util::future::join_all;
 use session::Session;
 use skywave_protocol::Channel;

@@ -93,8 +93,8 @@ impl Queues {
         }
     }
 
-    /// Makes room for `size`: events are dropped first, then the queues of the lanes that hold most, so that a
-    /// channel that is not read costs the others nothing.
+    /// Makes room for `size`. Events are dropped first, then the queues of the lanes that hold most: so a channel that
+    /// is not read costs the others nothing.
     pub(super) fn free(&mut self, size: usize, max_bytes: usize) {
         if self.bytes + size > max_bytes {
             self.drop_events();
@@ -105,9 +105,9 @@ impl Queues {
         }
     }
 
-    /// Drops a queue for which no lane can be filled: what gathers behind a lane that waits to be filled itself, be it
-    /// frames that go first then; what waits for a replay; or more than half of all, which may be that nobody reads it.
-    /// Whether there was one.
+    /// Drops a queue that leaves no room to fill a lane, the first there is of: what gathers behind a lane that waits
+    /// to be filled itself; what waits for a replay; more than half of all, which perhaps nobody reads. Answers whether
+    /// there was one.
     pub(super) fn drop_what_hinders(&mut self, max_bytes: usize) -> bool {
         let waiting = self.largest_lane(|id, lane| self.to_fill.contains(&id) && lane.live_bytes() > 0);
         let is_unread = |lane: &Lane| lane.live_bytes() > max_bytes / 2 && lane.has_live_publications();

@@ -1,8 +1,8 @@
 //! What a lane's peer gets next, joined from the three who know of it: history, what gathered live, and what is lost.
 //!
-//! Everything follows what comes before it, as one rule makes sure: whatever is missing before a publication or up to the
-//! end of a loss is taken from what gathered live, and what is not there is told as lost, never more and never twice. So
-//! a reading always leads on, whichever of the three knew more when.
+//! One rule makes everything follow what comes before it. Whatever is missing before a publication, or up to the end of
+//! a loss, is taken from what gathered live; what is not there is told as lost, never more and never twice. So a
+//! reading always leads on, whichever of the three knew more when.
 
 use super::lane::Item;
 use crate::{broadcast::Publication, broker::Chunk};
@@ -70,7 +70,7 @@ impl<'a> Sequel<'a> {
         (self.loss.or(ahead), whole && chunk.complete)
     }
 
-    /// Goes on with what came live and is known to the history that was read: `false` if it is to wait for what is
+    /// Goes on with what came live and is known to the history that was read. `false` if it has to wait for what is
     /// missing before it, as more is `coming` of its origin.
     pub(super) fn go_on(&mut self, item: &Item, coming: &[Origin]) -> bool {
         let Item::Publication(publication) = item else { return self.push(item.clone()) };

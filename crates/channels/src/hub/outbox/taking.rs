@@ -1,5 +1,4 @@
-//! What a transport takes out of an outbox: each queue by itself where the wire has a way of its own for it, or one frame
-//! after the other.
+//! What a transport takes out of an outbox: each queue by itself, or one frame after the other.
 
 use super::{Outbox, fill_room, lane::LaneId, queues::Queues, release_if_empty, wake};
 use crate::broadcast::write;

@@ -3,13 +3,15 @@
 //! That may be much, and the path carry little: it is read on connections of its own, in steps.
 
 use super::{Away, Mirror, here, there};
-use crate::keys::RegionKeys as _;
-use crate::presence::{
-    answers,
-    held::Held,
-    holding::{CLAIMS, Place, step_through},
-    requests::Announce,
-    unreadable,
+use crate::{
+    keys::RegionKeys as _,
+    presence::{
+        answers,
+        held::Held,
+        holding::{CLAIMS, Place, step_through},
+        requests::Announce,
+        unreadable,
+    },
 };
 use redis::Value;
 use skywave_protocol::Channel;
