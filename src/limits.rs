@@ -81,8 +81,8 @@ impl Limit {
     }
 }
 
-/// The open files that the connections of clients may have. The rest is for what the node lives by: its connections to Redis,
-/// the admin listener, certificates.
+/// The open files that the connections of clients may have. The rest is for what the node lives by: its connections to
+/// Redis, the admin listener, certificates.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenFiles {
     reserved_from: u64,
@@ -98,7 +98,8 @@ impl OpenFiles {
         Self { reserved_from: all - (all / RESERVED_PART).min(MAX_RESERVED) }
     }
 
-    /// Whether a connection that was opened just now is one too many: the system gives each the lowest number that is free.
+    /// Whether a connection that was opened just now is one too many: the system gives each the lowest number that is
+    /// free.
     pub fn are_exceeded_by(self, opened: &impl AsRawFd) -> bool {
         u64::try_from(opened.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
     }

@@ -71,7 +71,8 @@ impl Registry {
         }
     }
 
-    /// The claim of a transport that opens now, of the `attempt`-th `connect` of its client and the `turn`-th resumption.
+    /// The claim of a transport that opens now, of the `attempt`-th `connect` of its client and the `turn`-th
+    /// resumption.
     pub fn claim(&self, attempt: u64, turn: u64) -> Claim {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         Claim { attempt, turn, since_ms: self.clock.now_ms(), number }

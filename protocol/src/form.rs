@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::fmt;
 
-/// How frames are written and framed. Who sends frames knows no more of a form than that it turns them into bytes; whoever
-/// has the wire knows what they are.
+/// How frames are written and framed. Who sends frames knows no more of a form than that it turns them into bytes;
+/// whoever has the wire knows what they are.
 pub struct Form {
     name: &'static str,
     write: fn(Outgoing<'_>) -> Result<Bytes, EncodeError>,

@@ -2,8 +2,8 @@
 //!
 //! [`Heartbeat`] is held by the side that pings, one per session. It never sleeps and never sends: the owner tells it
 //! what happened and asks [`Heartbeat::poll`] what to do next. `docs/heartbeats.md` explains the policy and shows what
-//! it costs and gives on simulated paths. [`LinkHeartbeat`] is its like for links between regions, where a machine
-//! waits at either end and nothing has to be saved but false alarms.
+//! it costs and gives on simulated paths. [`LinkHeartbeat`] is the same for links between regions. There a machine
+//! waits at either end, and only false alarms have to be avoided, not packets.
 
 mod idle;
 mod link;
@@ -100,8 +100,8 @@ impl Activity {
 
 /// What the peer is told: it takes the connection for dead when nothing came for `interval + timeout`.
 ///
-/// A peer on UDP that heard nothing for `interval + timeout / 2` should send something (a `pong` with the last
-/// sequence number that it saw): that opens a NAT binding which expired, and the next probe comes through.
+/// A peer on UDP that heard nothing for `interval + timeout / 2` should send something: a `pong` with the last sequence
+/// number that it saw. That opens a NAT binding that expired, and the next probe comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The longest pause between two pings, as long as nothing is lost.

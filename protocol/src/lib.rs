@@ -1,4 +1,4 @@
-//! The `skywave.v1` wire protocol: frames, encodings, framing, positions, codes and the heartbeat policy. No IO, no clock.
+//! The `skywave.v1` wire protocol: frames, encodings, framing, positions, codes, heartbeats. No IO, no clock.
 
 pub mod channel;
 pub mod close;

@@ -109,8 +109,8 @@ pub fn read_secret(path: &Path, noun: &str) -> Result<Secret, UsageError> {
 
 #[derive(Debug, Args)]
 pub struct TrustArguments {
-    /// Trust the certificate with this SHA-256 of its DER alone, as browsers do by serverCertificateHashes: ECDSA P-256,
-    /// valid for 14 days at most; may be repeated
+    /// Trust the certificate with this SHA-256 of its DER alone, as browsers do by serverCertificateHashes: ECDSA
+    /// P-256, valid for 14 days at most; may be repeated
     #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
     certificate_sha256: Vec<[u8; 32]>,
     /// Do not check the certificate; only for a node on this machine

@@ -127,7 +127,8 @@ impl Fencing {
         }
     }
 
-    /// Asks how much the node was told, so that it knows what it did not hear. A partition that cannot be asked is asked later.
+    /// Asks how much the node was told, so that it knows what it did not hear. A partition that cannot be asked is
+    /// asked later.
     async fn count(&self) {
         let Some(own) = self.own() else { return };
         let counts = (0..).zip(&self.told).map(|(partition, told)| async move {

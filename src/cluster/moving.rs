@@ -40,7 +40,8 @@ pub const MAX_PER_SECOND: u32 = 1_000_000;
 pub struct Order {
     /// How many sessions; `None`: all, and the node takes no new ones.
     pub sessions: Option<usize>,
-    /// How many a second, [`MAX_PER_SECOND`] at most; `None`: all at once, each told a moment within half of `drain.deadline`.
+    /// How many a second, [`MAX_PER_SECOND`] at most; `None`: all at once, each told a moment within half of
+    /// `drain.deadline`.
     pub per_second: Option<NonZeroU32>,
     /// Where to; `None`: to whichever node suits each.
     pub url: Option<Arc<str>>,

@@ -120,8 +120,8 @@ struct Answered {
 /// A node and its answer.
 type Reply = (Arc<str>, Answer);
 
-/// The questions that this node has asked and that it answers. Orders wait for no questions: those take long where there is
-/// much to list.
+/// The questions that this node has asked and that it answers. Orders wait for no questions: those take long where
+/// there is much to list.
 pub struct Questions {
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, mpsc::Sender<Reply>>>,

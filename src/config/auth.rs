@@ -18,8 +18,8 @@ pub const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// `[auth]`. Several keys may be configured together; each accepts only the algorithms that fit it. A list that is given
-/// names at least one.
+/// `[auth]`. Several keys may be configured together; each accepts only the algorithms that fit it. A list that is
+/// given names at least one.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
     /// `hmac_secret` or `hmac_secret_file`: for HS256; at least 32 bytes.
@@ -43,8 +43,8 @@ pub struct AuthConfig {
     /// `session_secret` or `session_secret_file`: signs resume secrets; at least 32 bytes; the same on all nodes of
     /// all regions. Default: random, which is enough for a single node.
     pub session_secret: Secret,
-    /// `api_key` or `api_key_file`: for the admin API; at least 16 bytes of printable ASCII. Absent: the admin listener must be on
-    /// loopback, and asks for no key.
+    /// `api_key` or `api_key_file`: for the admin API; at least 16 bytes of printable ASCII. Absent: the admin listener
+    /// must be on loopback, and asks for no key.
     pub api_key: Option<Secret>,
 }
 

@@ -16,8 +16,8 @@ pub struct LimitsConfig {
     pub sessions_per_address: usize,
     /// `sessions_per_user`: of one user on this node; up to 1,000,000. Default: 50, with `--dev` 10,000.
     pub sessions_per_user: usize,
-    /// `handshakes_per_second`: TLS and QUIC handshakes of the node, and WebSockets without TLS; up to 1,000,000. Default:
-    /// 500, with `--dev` 10,000.
+    /// `handshakes_per_second`: TLS and QUIC handshakes of the node, and WebSockets without TLS; up to 1,000,000.
+    /// Default: 500, with `--dev` 10,000.
     pub handshakes_per_second: u32,
     /// `frame_bytes`: of one frame; 1,024 … 16,777,216. Default: 65,536.
     pub frame_bytes: usize,
@@ -27,16 +27,16 @@ pub struct LimitsConfig {
     pub requests_per_second: u32,
     /// `publishes_per_second`: of one session, in bursts of two seconds' worth; up to 1,000,000. Default: 20.
     pub publishes_per_second: u32,
-    /// `outbox_bytes`: what waits for one slow session; 4,096 … 1,073,741,824, and not less than `frame_bytes`. Default:
-    /// 1,048,576.
+    /// `outbox_bytes`: what waits for one slow session; 4,096 … 1,073,741,824, and not less than `frame_bytes`.
+    /// Default: 1,048,576.
     pub outbox_bytes: usize,
     /// `connect_timeout`: from the first byte to the `connect` frame; 100ms … 5m. Default: 5s.
     pub connect_timeout: Duration,
 }
 
 impl LimitsConfig {
-    /// How many transports of one address may be on their way to a session. The limit on sessions answers with a code, so it
-    /// comes first, and a session that moves has two for a moment.
+    /// How many transports of one address may be on their way to a session. The limit on sessions answers with a code,
+    /// so it comes first, and a session that moves has two for a moment.
     pub fn transports_per_address(&self) -> usize {
         self.sessions_per_address.saturating_mul(2).saturating_add(SPARE_TRANSPORTS)
     }

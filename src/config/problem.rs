@@ -84,8 +84,8 @@ impl Report {
         self.places.contains_key(key)
     }
 
-    /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the key
-    /// is set by its right name, such a variable belongs to something else.
+    /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the
+    /// key is set by its right name, such a variable belongs to something else.
     pub fn look_for_unseparated(&mut self, key: &str) {
         let Some(name) = self.unseparated.remove(&key.replace('.', "_")) else { return };
         if !matches!(self.places.get(key), Some(Place::Environment { .. })) {

@@ -180,8 +180,8 @@ impl<'a> Section<'a> {
         self.parsed(key, parse).unwrap_or(default)
     }
 
-    /// A list of at least one text, or one text alone; absent when it was not set. From the environment: a TOML list, or
-    /// texts separated by commas.
+    /// A list of at least one text, or one text alone; absent when it was not set. From the environment: a TOML list,
+    /// or texts separated by commas.
     pub fn list<T, E: Display>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
         let located = self.take(key)?;
         let items = self.items(key, &located)?;
@@ -248,7 +248,8 @@ impl<'a> Section<'a> {
         values
     }
 
-    /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names. It does not end with a line end.
+    /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names. It does not end with a
+    /// line end.
     pub fn secret(&mut self, key: &str, min_bytes: usize) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let given = self.parsed(key, |text| Ok::<_, String>(without_line_end(text)));

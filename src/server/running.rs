@@ -66,8 +66,8 @@ async fn serve(mut server: Server, mut told: impl AsyncFnMut()) -> Result<(), Fa
     outcome.and(drained)
 }
 
-/// A service manager's reload, or the hook that has renewed a certificate, is no order to end. With `--dev` it is: there it
-/// is the terminal that closes.
+/// A service manager's reload, or the hook that has renewed a certificate, is no order to end. With `--dev` it is:
+/// there it is the terminal that closes.
 async fn take_hangups(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         tracing::info!(
@@ -83,8 +83,8 @@ async fn moved_off(node: &Node) {
     node.sessions.served.empty().await;
 }
 
-/// Prints the one line on stdout that says that the node serves, and where. It serves as well where that cannot be written,
-/// as on a disk that is full.
+/// Prints the one line on stdout that says that the node serves, and where. It serves as well where that cannot be
+/// written, as on a disk that is full.
 fn announce(server: &Server) {
     let [public, plain, admin] =
         [&server.public, &server.plain, &server.admin].map(|listener| place(listener));

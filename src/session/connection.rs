@@ -51,12 +51,12 @@ pub trait Connection: Send {
     /// When the transport last took more after it had been full: then the peer reads, slowly.
     fn last_taken(&self) -> Option<Instant>;
 
-    /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and
-    /// called again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.
+    /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and called
+    /// again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.
     fn drive(&mut self, outbox: &Outbox) -> impl Future<Output = Incoming> + Send;
 
-    /// Writes what is left on the control lane, of which `disconnect` is the last frame already, and closes the transport
-    /// with the same code. Takes a second at most, whatever the peer does.
+    /// Writes what is left on the control lane, of which `disconnect` is the last frame already, and closes the
+    /// transport with the same code. Takes a second at most, whatever the peer does.
     fn close(self, outbox: &Outbox, disconnect: Disconnect) -> impl Future<Output = ()> + Send;
 }
 

@@ -29,7 +29,8 @@ impl Fills {
         self.0.len() < usize::from(broker.partitions())
     }
 
-    /// Whether a channel's history may be read now. Asked for each that waits: it must cost the same however many there are.
+    /// Whether a channel's history may be read now. Asked for each that waits: it must cost the same however many there
+    /// are.
     pub fn may_begin(&self, channel: &Channel, broker: &dyn Broker) -> bool {
         !self.0.contains(&broker.partition(channel))
     }

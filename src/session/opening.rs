@@ -47,8 +47,8 @@ pub struct Opened {
     pub served: Counted,
 }
 
-/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is not
-/// waited for when the node ends.
+/// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is
+/// not waited for when the node ends.
 pub async fn open<C: Connection>(
     node: &Arc<Node>,
     connection: &mut C,
@@ -181,8 +181,8 @@ async fn authenticate(node: &Node, token: Option<&str>) -> Result<Grant, AuthErr
     }
 }
 
-/// The session that the resume secret proves, and which of its transports this is. A broken or expired secret means a fresh session; one of another
-/// user is refused.
+/// The session that the resume secret proves, and which of its transports this is. A broken or expired secret means a
+/// fresh session; one of another user is refused.
 fn resumed_session(
     node: &Node,
     secret: Option<&str>,
@@ -211,8 +211,8 @@ fn places(
     quotas.take(address, user).map_err(|limit| {
         node.refused(Refusal::Limit(limit));
         match limit {
-            // The limit is each node's own. A session that was within that of another one has to find a place, and does not
-            // end.
+            // The limit is each node's own. A session that was within that of another one has to find a place, and does
+            // not end.
             Limit::User if !resumed => CloseCode::TooManySessions,
             Limit::User | Limit::Node | Limit::Address(_) | Limit::Newcomers(_) => CloseCode::Overloaded,
         }

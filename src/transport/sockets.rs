@@ -69,7 +69,8 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Binds all of an address with `bind_one`. Where any port will do, one that is taken in a part is given up for another.
+/// Binds all of an address with `bind_one`. Where any port will do, one that is taken in a part is given up for
+/// another.
 fn on_a_free_port<T>(
     address: ListenAddress,
     bind_one: impl Fn(SocketAddr) -> io::Result<Bound<T>>,

@@ -1,4 +1,5 @@
-//! A proxy that closes what was silent for a while, or a path that forgets it: the session's heartbeat learns to come before.
+//! A proxy that closes what was silent for a while, or a path that forgets it: the session's heartbeat learns to come
+//! before.
 
 use crate::{World, connect, options};
 use quinn::TransportConfig;
@@ -37,8 +38,8 @@ async fn a_session_behind_a_proxy_that_closes_what_is_silent_is_cut_once_and_the
     assert!(client.connected().unwrap().resumed);
 }
 
-/// Connects over WebTransport with a QUIC that gives up what was silent for as long; answers what the node said. Who drops the
-/// stream ends the session.
+/// Connects over WebTransport with a QUIC that gives up what was silent for as long; answers what the node said. Who
+/// drops the stream ends the session.
 async fn connect_raw(world: &World, connect: &Value) -> (RawSession, RawStream, Value) {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(PROXY_TIMEOUT.try_into().unwrap()));

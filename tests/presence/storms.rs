@@ -1,5 +1,5 @@
-//! Two regions of two nodes each in a storm: members come, go and move while links, nodes and Redis break. Once it is over, all
-//! who are told who is there know exactly that.
+//! Two regions of two nodes each in a storm: members come, go and move while links, nodes and Redis break. Once it is
+//! over, all who are told who is there know exactly that.
 //!
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_SECONDS` how long each lasts.
 

@@ -132,8 +132,8 @@ pub fn keep_publishing(
     })
 }
 
-/// Reads from `last` up to a number, or beyond it over a gap. What is missing has to be told: gives where it got to, and
-/// whether something was.
+/// Reads from `last` up to a number, or beyond it over a gap. What is missing has to be told: gives where it got to,
+/// and whether something was.
 pub async fn read_on(subscription: &mut Subscription, mut last: u64, until: u64) -> (u64, bool) {
     let (mut told, mut may_skip) = (false, false);
     while last < until {

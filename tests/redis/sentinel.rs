@@ -110,8 +110,8 @@ enum Broken {
     AllOthers,
 }
 
-/// A replica that took over from its master, which lives on and does not know, and a node that has some of its connections
-/// to the one and some to the other.
+/// A replica that took over from its master, which lives on and does not know, and a node that has some of its
+/// connections to the one and some to the other.
 struct Torn {
     node: Node,
     new_master: RedisServer,
@@ -149,8 +149,8 @@ impl Torn {
         Self::untold_by(async |said, _| format!("redis://127.0.0.1:{said}")).await
     }
 
-    /// As [`Self::untold`]; whoever asks does so at the URL that is given for two ports: that of who is said to be the master, and
-    /// the old master's own.
+    /// As [`Self::untold`]; whoever asks does so at the URL that is given for two ports: that of who is said to be the
+    /// master, and the old master's own.
     async fn untold_by(url: impl AsyncFnOnce(u16, u16) -> String) -> Self {
         let old_master = RedisServer::start().await;
         let new_master = replica_of(&old_master).await;

@@ -1,4 +1,5 @@
-//! Clients behind paths that are cut, frozen, slow and broken in the middle of a frame, of two nodes that share a Redis.
+//! Clients behind paths that are cut, frozen, slow and broken in the middle of a frame, of two nodes that share a
+//! Redis.
 //!
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_BLOWS` how many blows each client gets.
 
@@ -158,8 +159,8 @@ struct Process {
     server: Server,
 }
 
-/// Ends all that runs on it, and waits for nothing: where a path broke in the middle of a handshake, QUIC may keep the port
-/// for minutes after the node.
+/// Ends all that runs on it, and waits for nothing: where a path broke in the middle of a handshake, QUIC may keep the
+/// port for minutes after the node.
 struct Ends(Option<Runtime>);
 
 impl Drop for Ends {

@@ -190,8 +190,8 @@ async fn a_master_that_hangs_costs_nothing_of_what_others_accept() {
         }));
         let reached = publishing.await;
         hanging.thaw();
-        // All channels go on from the same number: those that were ahead wait for the others. What was under way at the end may
-        // have been accepted.
+        // All channels go on from the same number: those that were ahead wait for the others. What was under way at the
+        // end may have been accepted.
         last = reached.into_iter().max().unwrap() + 1;
         let catching_up = CHANNELS.map(async |channel: &'static str| {
             for number in 2..=last {

@@ -138,7 +138,8 @@ async fn forget(deployment: &Deployment, name: &str, keys: &[&str]) {
     }
 }
 
-/// How many parts of the channel's history `eu` was asked for, to find how far it goes; what scripts do is not among them.
+/// How many parts of the channel's history `eu` was asked for, to find how far it goes; what scripts do is not among
+/// them.
 async fn looks(deployment: &Deployment) -> usize {
     let mut looks = 0;
     for partition in 0..4 {

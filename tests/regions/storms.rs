@@ -1,5 +1,5 @@
-//! Three regions of two nodes each in a storm: their links are cut and slow, and their Redis restart, forget, fill up and
-//! have clocks that jump.
+//! Three regions of two nodes each in a storm: their links are cut and slow, and their Redis restart, forget, fill up
+//! and have clocks that jump.
 //!
 //! `SKYWAVE_STORM_SEED` says which storms there are, and `SKYWAVE_STORM_SECONDS` how long each lasts.
 
@@ -40,8 +40,8 @@ use tokio::{
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 const REGIONS: [&str; 3] = ["eu", "us", "ap"];
-/// With a long history, with a short one, and without; one that a region orders for all; and one on which little is published,
-/// and nothing last of all.
+/// With a long history, with a short one, and without; one that a region orders for all; and one on which little is
+/// published, and nothing last of all.
 const CHANNELS: [&str; 6] = ["chat:1", "chat:2", "small:1", "bench:1", ORDERED, QUIET];
 const ORDERED: &str = "vote:1";
 const QUIET: &str = "chat:quiet";
@@ -60,8 +60,9 @@ const CHANGES: &str = "
     broker_away = \"60s\"
 ";
 const READERS: usize = 6;
-/// How long after the last blow everything must have arrived. Who saw a life that is over is refused for twelve seconds in each
-/// partition, one after the other, as readers here leave with the first refusal; a slow machine needs more than that.
+/// How long after the last blow everything must have arrived. Who saw a life that is over is refused for twelve seconds
+/// in each partition, one after the other, as readers here leave with the first refusal; a slow machine needs more than
+/// that.
 const SETTLING: Duration = Duration::from_secs(80);
 /// How long a publisher insists.
 const INSISTING: Duration = Duration::from_secs(20);

@@ -10,8 +10,8 @@ use skywave_protocol::{frame::GapReason, position::Epoch};
 use skywave_testing::{eventually, node::broker::channel, soon};
 use std::time::Duration;
 
-/// Two regions, a subscriber in the first, and a Redis of the second that has forgotten all, some of which had not crossed.
-/// The link is cut.
+/// Two regions, a subscriber in the first, and a Redis of the second that has forgotten all, some of which had not
+/// crossed. The link is cut.
 async fn forgotten() -> (Deployment, Client, Subscription) {
     let deployment = Deployment::start(&["eu", "us"]).await;
     let (eu, us) = (deployment.region("eu"), deployment.region("us"));

@@ -1,5 +1,5 @@
-//! The node seen from outside: each scenario over WebTransport, over WebSocket in both encodings and on HTTP/2, and over a
-//! transport that the node knows nothing of.
+//! The node seen from outside: each scenario over WebTransport, over WebSocket in both encodings and on HTTP/2, and
+//! over a transport that the node knows nothing of.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 

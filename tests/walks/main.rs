@@ -1,8 +1,9 @@
-//! Sessions of clients that do all they may, at random: on each transport, in each encoding, on one node without a Redis and
-//! on two that share one. They speak the protocol themselves, so nothing that a client library makes up for is hidden.
+//! Sessions of clients that do all they may, at random: on each transport, in each encoding, on one node without a
+//! Redis and on two that share one. They speak the protocol themselves, so nothing that a client library makes up for
+//! is hidden.
 //!
-//! `SKYWAVE_WALK_SEED` says which walks there are and on nodes with which limits, and `SKYWAVE_WALK_SECONDS` how long they
-//! take.
+//! `SKYWAVE_WALK_SEED` says which walks there are and on nodes with which limits, and `SKYWAVE_WALK_SECONDS` how long
+//! they take.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is a test")]
 

@@ -38,8 +38,8 @@ pub enum Fault {
     RedisRefusesWrites,
     /// A region's Redis loses all that it has, three times, and nobody is disconnected
     RedisFlushed,
-    /// Of a region's Redis Cluster, a master on which another region listens, and which has no channels, stands still for
-    /// 2.2 s, three times
+    /// Of a region's Redis Cluster, a master on which another region listens, and which has no channels, stands still
+    /// for 2.2 s, three times
     ClusterMasterHangs,
     /// What a node asks of its Redis is 300 ms late, and what it follows is not; the other node of its region is killed
     CommandsSlow,

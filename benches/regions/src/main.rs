@@ -30,7 +30,8 @@ enum Command {
     Latency(MeasureArguments),
     /// What a publication costs each region's Redis, as nodes and regions grow
     Cost(MeasureArguments),
-    /// Runs a command at one end of a path that delays and loses packets, and tells it how to start programs at the other
+    /// Runs a command at one end of a path that delays and loses packets, and tells it how to start programs at the
+    /// other
     #[cfg(all(target_os = "linux", feature = "packets"))]
     Path(PathArguments),
 }

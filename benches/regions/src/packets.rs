@@ -1,5 +1,5 @@
-//! A wide-area network that carries real IP packets between sites: late, lost and cut as it is told, so that TCP and QUIC
-//! have to recover by themselves.
+//! A wide-area network that carries real IP packets between sites: late, lost and cut as it is told, so that TCP and
+//! QUIC have to recover by themselves.
 
 use crate::{
     relay::Way,

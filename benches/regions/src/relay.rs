@@ -1,4 +1,5 @@
-//! Paths on loopback that are as slow and as broken as they are told to be: TCP for links to Redis, TCP and UDP for clients.
+//! Paths on loopback that are as slow and as broken as they are told to be: TCP for links to Redis, TCP and UDP for
+//! clients.
 
 use anyhow::Context;
 use parking_lot::Mutex;

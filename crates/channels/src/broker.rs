@@ -179,8 +179,8 @@ pub trait Delivery: Send + Sync {
 
 /// Carries publications and events, and remembers publications.
 ///
-/// What is published and emitted takes effect in the order of the calls, even if their futures are awaited later. What is
-/// read is as it is when it is read: with all that was accepted before it was asked for.
+/// What is published and emitted takes effect in the order of the calls, even if their futures are awaited later. What
+/// is read is as it is when it is read: with all that was accepted before it was asked for.
 pub trait Broker: Send + Sync {
     /// Accepts a publication: gives it the next offset, remembers it, delivers it everywhere.
     fn publish(&self, publish: Publish) -> BoxFuture<'static, Result<Accepted, BrokerError>>;
@@ -199,8 +199,8 @@ pub trait Broker: Send + Sync {
         1
     }
 
-    /// Which channels fail together: what does not answer for one of another partition may answer for this one. Less than
-    /// [`Self::partitions`].
+    /// Which channels fail together: what does not answer for one of another partition may answer for this one. Less
+    /// than [`Self::partitions`].
     fn partition(&self, _channel: &Channel) -> u16 {
         0
     }

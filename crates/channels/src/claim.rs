@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Claim {
     /// How many times its client had sent `connect` by then; 0 from a client that does not count.
     pub attempt: u64,
-    /// How often the session had been resumed, as the signed secret counts: 0 where it began. Two that were resumed with
-    /// the same secret have the same.
+    /// How often the session had been resumed, as the signed secret counts: 0 where it began. Two that were resumed
+    /// with the same secret have the same.
     pub turn: u64,
     /// When the transport opened, by its node's clock.
     pub since_ms: u64,
@@ -47,8 +47,8 @@ mod tests {
     }
 
     proptest! {
-        /// Of each region the order in which it hears the claims: some more than once, as those are that are made up for.
-        /// A transport is closed when a region refuses its claim, or its own one gives the session to another.
+        /// Of each region the order in which it hears the claims: some more than once, as those are that are made up
+        /// for. A transport is closed when a region refuses its claim, or its own one gives the session to another.
         #[test]
         fn whatever_the_order_in_which_regions_hear_of_them_all_keep_the_same_one_transport(
             claims in claims(),

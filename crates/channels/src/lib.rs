@@ -1,6 +1,7 @@
 //! A channel on one node: who is subscribed, who is present, what waits for each, and where publications stand.
 //!
-//! What nodes share stands behind two traits, [`broker::Broker`] and [`presence::Roster`]; their twins in memory are here.
+//! What nodes share stands behind two traits, [`broker::Broker`] and [`presence::Roster`]; their twins in memory are
+//! here.
 
 pub mod broadcast;
 pub mod broker;

@@ -70,8 +70,8 @@ pub struct Outcome {
     pub replica: bool,
 }
 
-/// Hands a batch to the connection before it returns; the answers come later. On trial, the server is asked as well what it
-/// is: whoever only reads is not refused by a replica.
+/// Hands a batch to the connection before it returns; the answers come later. On trial, the server is asked as well
+/// what it is: whoever only reads is not refused by a replica.
 pub fn start(connection: &Connection, batch: Vec<Call>, is_trial: bool) -> UnderWay {
     let mut pipeline = Pipeline::with_capacity(batch.len() + usize::from(is_trial));
     for call in &batch {

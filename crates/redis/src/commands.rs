@@ -22,8 +22,8 @@ const MAX_BYTES: usize = 64 << 20;
 /// Why a call was not answered as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Redis cannot be reached now, is not the one that it is taken for, or has too much to do. What became of the call is not
-    /// known if it was under way.
+    /// Redis cannot be reached now, is not the one that it is taken for, or has too much to do. What became of the call
+    /// is not known if it was under way.
     #[error("Redis cannot be reached")]
     Away,
     /// Redis answers, and not with what was asked for. What it says is in the log.

@@ -171,8 +171,8 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Puts in whose the Redis is; what stands there then. A server that takes no writes for now is used all the same: whoever
-/// connects once it takes them puts it in.
+/// Puts in whose the Redis is; what stands there then. A server that takes no writes for now is used all the same:
+/// whoever connects once it takes them puts it in.
 async fn enter(
     commands: &mut MultiplexedConnection,
     ownership: &Ownership,

@@ -146,8 +146,8 @@ impl Endpoint {
         }
     }
 
-    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`. Of a cluster's servers
-    /// any will do, which is why this is not for everybody.
+    /// Connects, loads the scripts and learns whom it talks to. `name` is shown by `CLIENT LIST`. Of a cluster's
+    /// servers any will do, which is why this is not for everybody.
     ///
     /// # Errors
     /// See [`ConnectError`].

@@ -84,7 +84,8 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects to the Redis of this node's region. `name` tells its connection from others in metrics, logs and `CLIENT LIST`.
+    /// Connects to the Redis of this node's region. `name` tells its connection from others in metrics, logs and
+    /// `CLIENT LIST`.
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.

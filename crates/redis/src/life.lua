@@ -1,17 +1,21 @@
 -- The head of every script: in which life is the partition?
 --
 -- KEYS[1] life (hash) · KEYS[2] log
--- ARGV[1] the run id of the server that the node believes to talk to · ARGV[2] five random hexadecimal digits, and behind them the
--- highest serial of a life in which the node saw this Redis, in decimal
+-- ARGV[1] the run id of the server that the node believes to talk to
+--     [2] five random hexadecimal digits, and behind them, in decimal, the highest serial of a life in which the node
+--         saw this Redis
 --
--- A life lasts as long as Redis provably lost nothing. Another run id (a restart, a failover), another history of the data
--- (in the same run: a server that was a replica meanwhile), a missing hash (flushed, evicted) or a log that is gone begins
--- another one, whichever node comes first, as does a node that has seen more of the log than there is, or a later life; so
--- an offset of one epoch is never given twice. Epochs are `life.eNUMBER`; `epochs` counts those of the life, and `begun` is the
--- one in which channels begin. (Nodes of the version before have `life.turn`, and want `turn` and `since`.)
+-- A life lasts as long as Redis provably lost nothing. Another one begins, whichever node comes first, with:
+--   another run id: a restart, a failover
+--   another history of the data in the same run: the server was a replica meanwhile
+--   a missing hash (flushed, evicted), or a log that is gone
+--   a node that has seen more of the log than there is, or a later life
+-- So an offset of one epoch is never given twice. Epochs are `life.eNUMBER`. `epochs` counts those of the life, and
+-- `begun` is the one in which channels begin. (Nodes of the version before have `life.turn`, and want `turn` and
+-- `since`.)
 --
--- Where Redis takes no writes for now (its memory is full, its replicas are away, it is one), the life that was known last
--- is told, and `refused` is what Redis says: whoever reads needs no write. `over` says that another life is due.
+-- Where Redis takes no writes for now (its memory is full, its replicas are away, it is one), the life that was known
+-- last is told, and `refused` is what Redis says: whoever reads needs no write. `over` says that another life is due.
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -53,8 +57,9 @@ local function replication_id(told)
   return before and string.match(told, '^%x+', before + 1) or ''
 end
 
--- Whether the data may be another server's by now, as those of a replica are, and of a master that was one meanwhile: the
--- id of their history tells. When all replicas have been gone for long, a master takes another id, and leaves none for it.
+-- Whether the data may be another server's by now, as those of a replica are, or of a master that was one meanwhile.
+-- The id of their history tells. When all replicas have been gone for long, a master takes another id, and names none
+-- that it left.
 local function is_set_back(known_id)
   local told = redis.call('INFO', 'replication')
   local id = replication_id(told)
@@ -68,8 +73,8 @@ local function is_set_back(known_id)
   return true
 end
 
--- Asking costs a tenth of a publication, so right after one nobody asks: to take over another server's data, and to be a
--- master again, takes longer (10 ms at best, on one machine and without any data).
+-- Asking costs a tenth of a publication, so right after one nobody asks. To take over another server's data and to be a
+-- master again takes longer: 10 ms at best, on one machine and without any data.
 local ASKED_AFTER_MS = 2
 local function was_just_published(last)
   local ms = tonumber(string.match(last or '', '^%d+'))
@@ -78,7 +83,8 @@ end
 
 over = over or not (known[6] and was_just_published(known[7])) and is_set_back(known[6])
 
--- Serials grow from life to life, and so do names, though all data are lost and the clock stands behind: see `epoch.rs`.
+-- Serials grow from life to life, and so do names, though all data are lost and the clock stands behind: see
+-- `epoch.rs`.
 local function begin_life()
   local digits, seen = string.match(ARGV[2], '^(%x%x%x%x%x)(%d+)$')
   local from, number = log_info()['last-generated-id'], math.max(serial + 1, tonumber(seen) + 1, now_ms)

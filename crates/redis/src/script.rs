@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 /// The head of scripts that need to know in which life their partition is.
 const LIFE: &str = include_str!("life.lua");
-/// Before scripts of a life that write: a server that takes no writes refuses them, and goes on answering those that read.
+/// Before scripts of a life that write: a server that takes no writes refuses them, and goes on answering those that
+/// read.
 pub const WRITING: &str = include_str!("writing.lua");
 
 /// A script, as its owner declares it with [`scripts!`](crate::scripts).

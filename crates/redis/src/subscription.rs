@@ -63,7 +63,8 @@ impl Hearing {
         Ok(Self { redis: redis.clone(), subscriber, server, probe })
     }
 
-    /// Hands on what is heard, and tries the connection this often. Ends, and says why, when nothing more is to be heard.
+    /// Hands on what is heard, and tries the connection this often. Ends, and says why, when nothing more is to be
+    /// heard.
     pub async fn listen(self, interval: Duration, mut hear: impl FnMut(&Msg)) -> &'static str {
         let Self { redis, subscriber, server, probe } = self;
         let (mut sink, mut messages) = subscriber.split();

@@ -127,7 +127,8 @@ impl Parts<'_> {
     }
 }
 
-/// The URL of one server, if it is one. Parameters would be Redis clients' own, such as another version of its protocol.
+/// The URL of one server, if it is one. Parameters would be Redis clients' own, such as another version of its
+/// protocol.
 fn server(text: &str) -> Result<Secret, &'static str> {
     let url = Url::parse(text).map_err(|_| EXPECTED)?;
     let database = url.path().trim_matches('/');

@@ -1,7 +1,7 @@
 //! The bridge from one other region: of all nodes here, the one that holds the lease brings its publications over.
 //!
-//! What the other region accepts is heard on pub/sub, so that it crosses in half a round trip; the log makes up
-//! for whatever is not heard. The cursor moves in the same step of Redis as the publications are applied, and only
+//! What the other region accepts is heard on pub/sub, so that it crosses in half a round trip. The log makes up for
+//! whatever is not heard. The cursor moves in the same step of Redis in which the publications are applied, and only
 //! for the latest holder of the lease: a node that takes over repeats nothing and skips nothing.
 
 mod apply;
@@ -51,8 +51,8 @@ use survey::{Purpose, survey};
 use telling::Telling;
 use tokio::{task::JoinSet, time::Instant};
 
-/// Partitions are spread over at most so many connections to the other region, and as many subscriptions: what a lost packet holds
-/// up is a share of what crosses, and on a path with loss each connection has a bandwidth of its own.
+/// The most connections to the other region over which partitions are spread, and the most subscriptions. A lost packet
+/// holds up only a share of what crosses, and on a path with loss each connection has a bandwidth of its own.
 const LANES: u16 = 32;
 /// Whether a Redis can be reached again is looked at this often.
 const AVAILABLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -62,8 +62,8 @@ const REMOTE_PATIENCE: Duration = Duration::from_secs(5);
 const HELD_WELL: Duration = Duration::from_secs(5);
 /// How often a node that does not lead looks how far the bridge has got.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// What was applied so long before, in milliseconds, has come to all nodes of the region; what came later is replayed by
-/// a leader that has not brought it itself, and whoever has it passes it over.
+/// What was applied so long before, in milliseconds, has come to all nodes of the region. A leader that has not brought
+/// the rest itself replays it, and whoever has it passes it over.
 const REPLAYED_MS: u64 = 1_000;
 /// How many partitions are asked at once.
 const ASKED_AT_ONCE: usize = 64;
@@ -153,8 +153,8 @@ impl Bridge {
         }
     }
 
-    /// Remembers how far the bridge gets under other leaders: if Redis loses the cursor, it loses the lease as well, and
-    /// any node may lead.
+    /// Remembers how far the bridge gets under other leaders: if Redis loses the cursor, it loses the lease as well,
+    /// and any node may lead.
     async fn look_on(&self) -> Infallible {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -253,8 +253,8 @@ impl Bridge {
         }
     }
 
-    /// Where each of some partitions goes on, once all is made up for that the log does not hold; each comes with where it
-    /// stands there, and the cursor here. One server has them.
+    /// Where each of some partitions goes on, once all is made up for that the log does not hold. Each comes with where
+    /// it stands there, and with the cursor here. One server has them.
     async fn places<'a>(
         &self,
         link: &'a Link,
@@ -329,8 +329,8 @@ impl Bridge {
         Ok(place)
     }
 
-    /// Where the link begins in a partition of which this region's Redis knows nothing: where it is known to have got to,
-    /// should Redis have lost it; else now.
+    /// Where the link begins in a partition of which this region's Redis knows nothing: where it had got to, if a node
+    /// knows that and Redis has lost it; else now.
     fn beginning(&self, partition: u16, head: &Head) -> Cursor {
         match self.reached.lock().get(&partition) {
             Some(reached) => reached.in_life(&head.life, head.born),
@@ -361,8 +361,8 @@ impl Bridge {
     }
 }
 
-/// Makes Redis refuse whatever earlier leaders still write. Where a server is away, nothing is written, and what is applied or
-/// said there once it is back does the same.
+/// Makes Redis refuse whatever earlier leaders still write. Where a server is away, nothing is written, and what is
+/// applied or said there once it is back does the same.
 async fn shut_out(applying: &Applying) -> Result<(), Interruption> {
     stream::iter(0..applying.local.keys.partitions())
         .map(|partition| applying.say(partition, Vec::new()))
@@ -412,8 +412,8 @@ impl Place<'_> {
         is_trimmed(&backlog.head, self.cursor.id).then(|| backlog.begins_after())
     }
 
-    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is read. And
-    /// one that does not say yet where that began.
+    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is
+    /// read. And one that does not say yet where that began.
     async fn enter(&mut self, link: &Link, partition: u16, head: &Head) -> Result<(), Interruption> {
         if !self.stored.is_empty() && self.stored != self.cursor.to_string() {
             done(link.applying.enter(partition, &self.stored, &self.cursor, head.last()).await)?;

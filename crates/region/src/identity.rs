@@ -20,8 +20,8 @@ pub struct Identity {
 pub struct Taken;
 
 impl Identity {
-    /// Takes the id. Where another node had it, which may have ended without a farewell, waits until its lease is over. Where
-    /// Redis takes no writes for now, nobody can take it, and whoever starts then can serve those who read.
+    /// Takes the id. Where another node had it, which may have ended without a farewell, waits until its lease is over.
+    /// While Redis takes no writes, nobody can take it. A node that starts then serves those who read.
     ///
     /// # Errors
     /// When the other node is alive.

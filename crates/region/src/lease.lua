@@ -2,11 +2,12 @@
 --
 -- KEYS[1] lease (hash holder, token, until_ms)
 -- ARGV[1] `take`, `renew` or `release` · [2] who asks · [3] duration_ms · [4] the token is to be at least this
--- Answers {token, 0} to who holds it now, else {0, the time that is left to the holder, in ms}, or {0, -1} where nobody
--- can take it, as Redis takes no writes for now: its memory is full, its replicas are away, or its disk is.
+-- Answers {token, 0} to who holds it now; else {0, the time that is left to the holder, in ms}; or {0, -1} where nobody
+-- can take it, as Redis takes no writes for now: its memory is full, its replicas are away, or its disk is full.
 --
--- The token grows by one at each change of holder, and never falls while the hash is there. Where it is not there, nobody
--- holds the lease, be it that it was taken in time: Redis lost it, and more with it, or nobody has wanted it for days.
+-- The token grows by one at each change of holder, and never falls while the hash is there. Where the hash is not
+-- there, nobody holds the lease, even if somebody took it in time: Redis lost it, and more with it, or nobody has
+-- wanted it for days.
 local FORGOTTEN_AFTER_MS = 604800000
 
 local time = redis.call('TIME')

@@ -1,9 +1,9 @@
 //! Leases: what one of many nodes does at a time, with a token that fences off whoever held it before.
 //!
-//! A lease stands in the region's Redis and is judged by Redis' clock. The holder counts its time from the moment
-//! at which it *asked*, so it gives up no later than Redis does. That is not enough for safety, since a holder
-//! may sleep between looking at the time and writing; so whatever the lease protects also compares tokens
-//! (Kleppmann, "How to do distributed locking", 2016).
+//! A lease stands in the region's Redis and is judged by Redis' clock. The holder counts its time from the moment at
+//! which it *asked*, so it gives up no later than Redis does. That is not enough for safety: a holder may sleep between
+//! looking at the time and writing. So whatever the lease protects also compares tokens (Kleppmann, "How to do
+//! distributed locking", 2016).
 
 use crate::keys::RegionKeys as _;
 use redis::Value;
@@ -90,8 +90,7 @@ impl Candidate {
         }
     }
 
-    /// Takes the lease if it is free, or becomes free when the time is over that its holder has left, of which `waits` is
-    /// told.
+    /// Takes the lease if it is free, or becomes free once its holder's time is over; `waits` is told how long that is.
     ///
     /// # Errors
     /// `Renewed` when its holder has renewed it meanwhile, `Unwritable` where nobody can take it now.

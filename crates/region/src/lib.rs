@@ -1,4 +1,4 @@
-//! What nodes share over Redis: with those of their region, publications and presence; with the other regions, what crosses.
+//! What nodes share over Redis: publications and presence of their region, and what crosses between regions.
 
 pub mod bridge;
 pub mod broker;

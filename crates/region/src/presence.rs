@@ -1,7 +1,7 @@
 //! Presence of the nodes that share a Redis.
 //!
-//! Redis knows who is on a channel, and which node holds it. Each node says what changes by its own sessions, in
-//! calls that nobody waits for, and hears from Redis what changes by all nodes, its own changes among them. What a
+//! Redis knows who is on a channel, and which node holds each of them. Each node says what changes by its own sessions,
+//! in calls that nobody waits for. It hears from Redis what changes by all nodes, its own changes among them. What a
 //! node failed to say it says again later; what it failed to hear it finds out by comparing (see [`upkeep`]).
 
 mod answers;
@@ -61,8 +61,8 @@ const MAX_CALLS: usize = 16_384;
 /// The most calls that are followed at a time.
 const MAX_UNDER_WAY: usize = 4_096;
 
-/// Presence of a node that shares its channels with those that use the same Redis. When the node is gone, its members leave
-/// after `lease` (see [`lease`]).
+/// Presence of a node that shares its channels with those that use the same Redis. When the node is gone, its members
+/// leave after `lease` (see [`lease`]).
 ///
 /// # Errors
 /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.

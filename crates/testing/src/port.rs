@@ -44,7 +44,8 @@ impl Port {
         self.number
     }
 
-    /// Waits until the server that had it has let go of it: QUIC's task closes its socket a little after the server's end.
+    /// Waits until the server that had it has let go of it: QUIC's task closes its socket a little after the server's
+    /// end.
     pub async fn is_left(&self) {
         eventually("the port is free again", async || is_free(Ipv4Addr::LOCALHOST.into(), self.number)).await;
     }

@@ -40,8 +40,8 @@ pub struct Weather {
     pub udp_replies: bool,
     /// Each way.
     pub delay: Duration,
-    /// The most that is added to the delay, each way. It is another one for each packet, so that those of UDP overtake each
-    /// other.
+    /// The most that is added to the delay, each way. It is another one for each packet, so that those of UDP overtake
+    /// each other.
     pub jitter: Duration,
     /// The share of UDP packets that are lost, each way.
     pub loss: f64,

@@ -13,8 +13,8 @@ pub struct Connect {
     pub token: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Arc<str>>,
-    /// Counts every `connect` that this client has sent, on whatever transport: of two that resume one session the
-    /// higher one wins, whichever comes last. 1 … 2⁵³−1; absent in older clients, which counts as 0.
+    /// Counts every `connect` that this client has sent, on whatever transport. Of two that resume one session the
+    /// higher one wins, whichever comes last. 1 … 2⁵³−1; older clients send none, which counts as 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

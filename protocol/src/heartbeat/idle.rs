@@ -1,4 +1,4 @@
-//! How long a path survives without traffic: raised in steps that end just below the timers in common use, lowered at once, with a memory of what failed.
+//! How long a path survives without traffic: raised in steps, lowered at once, with a memory of what failed.
 
 use super::after;
 use std::time::Instant;
@@ -78,8 +78,8 @@ impl IdleMemory {
     }
 
     /// The pings after a pause were lost in a row too long for chance, or the connection was cut within it. A pause on
-    /// trial is given up at once; one that is trusted only when this happens again before one as long has survived,
-    /// since a short outage, or a proxy that starts anew, looks the same.
+    /// trial is given up at once. One that is trusted is given up only when this happens again before one as long has
+    /// survived: a short outage, or a proxy that starts anew, looks the same.
     pub(super) fn failed(&mut self, pause_ms: u32, now: Instant) {
         if pause_ms < SHORTEST_BINDING_MS.min(self.safe_ms) {
             return;

@@ -20,8 +20,8 @@ const MOST_LATE: u32 = 18;
 
 /// One bit for each of the last 64 pings, the newest lowest: set when it was lost, or late on TCP.
 ///
-/// A UDP path of which nothing is known counts as one that lost a quarter, which sixteen good beats take away; on
-/// TCP as one with a few late answers, for six beats.
+/// A UDP path of which nothing is known counts as one that lost a quarter, until sixteen good beats. A TCP path counts
+/// as one with a few late answers, for six beats.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LossHistory(u64);
 
@@ -87,9 +87,9 @@ impl ProbePlan {
         plan
     }
 
-    /// One ping: a second one would queue behind the first. TCP repeats a lost segment after one RTO, then two,
-    /// four …, the n-th time after (2^n − 1) · RTO; the wait has room for four of these and an answer, for five
-    /// where a few of the last 64 answers were late, for six where many were, and for seven where more than a quarter was.
+    /// One ping: a second one would queue behind the first. TCP repeats a lost segment after one RTO, then two, four …:
+    /// the n-th time after (2^n − 1) · RTO. The wait has room for four of these and an answer; for five where a few of
+    /// the last 64 answers were late, for six where many were, and for seven where more than a quarter were.
     fn stream(late: u32, rto_ms: u32) -> Self {
         let repetitions =
             4 + [FEW_LATE, MANY_LATE, MOST_LATE].into_iter().filter(|&least| late >= least).count();

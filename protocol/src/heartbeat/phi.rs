@@ -39,9 +39,10 @@ const LATEST_DEVIATIONS: f64 = 3.0;
 /// each when the next one will come.
 ///
 /// φ = −log₁₀ P(a beat is later than this one is by now), with normally distributed lateness. The paper's window is
-/// over the intervals between beats; here it is over their lateness, which is the interval less the announced one, so
-/// that a sender may change its interval at any time. What travels over TCP is late seldom and then by far, when a
-/// segment is lost: the deviation is taken to be large enough for the latest beat that is remembered. A clock that runs backward is taken to have stood still.
+/// over the intervals between beats. Here it is over their lateness, which is the interval less the announced one: so a
+/// sender may change its interval at any time. What travels over TCP is seldom late, and then by far, when a segment is
+/// lost. So the deviation is taken to be large enough for the latest beat that is remembered. A clock that runs
+/// backward is taken to have stood still.
 #[derive(Clone, Debug)]
 pub struct PhiDetector {
     config: PhiConfig,

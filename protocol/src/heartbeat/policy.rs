@@ -15,8 +15,8 @@ const LATE_POLL: Duration = Duration::from_secs(1);
 const FIRST_BEATS_MS: u32 = 1_000;
 /// The first ping measures the path's round-trip time, the second tells the peer what follows from it.
 const FIRST_BEATS: u32 = 2;
-/// How many there are at most, as long as the peer was told more patience than a session that someone looks at shall need:
-/// what was measured first is often the time that the peer took to begin.
+/// The most quick pings, as long as the peer was told more patience than a session that someone looks at should need.
+/// What was measured first is often the time that the peer took to begin.
 const MOST_FIRST_BEATS: u32 = 30;
 const TCP_MIN_RTO: Duration = Duration::from_millis(200);
 /// On TCP an answer this much slower than the fastest ones waited for a retransmission.
@@ -114,8 +114,8 @@ impl Heartbeat {
         }
     }
 
-    /// A transport that had been full took more, at a time that may lie behind: the peer lives and reads, though what asks it
-    /// may wait behind much else.
+    /// A transport that had been full took more, at a time that may lie behind. The peer lives and reads, though the
+    /// ping may wait behind much else.
     pub fn taken(&mut self, at: Instant) {
         if at <= self.last_received {
             return;
@@ -126,11 +126,11 @@ impl Heartbeat {
         }
     }
 
-    /// Something was sent, at a time that may lie behind, which the transport delivers reliably: the peer hears from us
-    /// too, and no ping is needed for that.
+    /// Something was sent that the transport delivers reliably, at a time that may lie behind. The peer hears from us,
+    /// and no ping is needed for that.
     pub fn sent(&mut self, at: Instant) {
-        // A session that is busy would go without a ping, and its peer would keep a time-out by which nobody notices a
-        // silent node in time: where someone looks, beats wait for silence only once the peer knows better.
+        // A busy session would never be pinged, and its peer would keep a time-out that notices a silent node too late.
+        // So where someone looks, beats wait for silence only once the peer knows better.
         if !self.is_new() && !self.is_slow() {
             self.last_sent = self.last_sent.max(at);
         }
@@ -142,9 +142,9 @@ impl Heartbeat {
     }
 
     /// The answer to a ping: the round trip, if it answers one of the beat that is open. An unknown or late number
-    /// counts as received and is ignored otherwise. As each probe has its own number, there is no doubt which one
-    /// was answered (Karn's problem); the send times of all but the first and the last probe are not kept, and
-    /// their answers give no sample.
+    /// counts as received and is ignored otherwise. Each probe has its own number, so there is no doubt which one was
+    /// answered (Karn's problem). Only the send times of the first and the last probe are kept; answers to others give
+    /// no sample.
     pub fn pong(&mut self, seq: u32, now: Instant) -> Option<Duration> {
         let beat = self.beat;
         self.received(now);
@@ -233,9 +233,9 @@ impl Heartbeat {
         idle
     }
 
-    /// The same for a connection that was cut without a word, by a reset, an end or a time-out that was neither the
-    /// peer's nor ours: the silence that the path had just then is longer than it survives. Whoever stands between
-    /// counts each direction by itself (nginx, for example, what comes from the node), so the longer silence counts.
+    /// The same for a connection that was cut without a word: by a reset, an end or a time-out that was neither the
+    /// peer's nor ours. The path does not survive as long a silence as it had just then. Whoever stands between counts
+    /// each direction by itself (nginx, for example, what comes from the node), so the longer silence counts.
     #[must_use]
     pub fn memory_of_cut(&self, now: Instant) -> IdleMemory {
         let mut idle = self.idle;
@@ -340,8 +340,8 @@ impl Heartbeat {
         self.interval_ms = self.told_interval_ms.min(self.planned().0);
     }
 
-    /// The interval: what the path survives, no longer than the session's activity allows, and so much less that
-    /// the time-out fits into its patience, as long as that leaves half.
+    /// The interval: what the path survives, and no longer than the session's activity allows. It is shorter where the
+    /// time-out would not fit into the activity's patience, but at least half.
     fn planned(&self) -> (u32, ProbePlan) {
         let plan = self.losses.probe_plan(self.path, millis(self.retransmission_timeout()));
         let (cap_ms, patience_ms) = self.bounds_ms();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// RFC 6298's estimator: SRTT and RTTVAR with gains of 1/8 and 1/4, and RTO = SRTT + max(G, 4 · RTTVAR).
 ///
-/// Differs from the RFC in its lower bound, which is the 200 ms that TCP stacks use instead of one second, and in
-/// that backing off is left to the caller. Samples above [`RttEstimator::MAX_SAMPLE`] count as that.
+/// It differs from the RFC in two ways: the lower bound is the 200 ms that TCP stacks use, not one second; and backing
+/// off is left to the caller. Samples above [`RttEstimator::MAX_SAMPLE`] count as that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RttEstimator {
     srtt_us: u32,

@@ -16,8 +16,8 @@ fn traffic_counts_as_a_heartbeat() {
     }
 }
 
-/// How often a session with traffic in both directions is pinged within two minutes; each answer takes what `rtt` says for
-/// its number.
+/// How often a session with traffic in both directions is pinged within two minutes; each answer takes what `rtt` says
+/// for its number.
 fn pings_while_busy(session: &mut Session, rtt: impl Fn(u32) -> Duration) -> u32 {
     let start = session.now;
     let mut pings = 0;

@@ -15,8 +15,8 @@ pub struct Destinations {
 enum Choice {
     /// This address for all of them.
     Given(Arc<str>),
-    /// Other nodes of the region while they have places left, then those that share this node's address, as behind a balancer,
-    /// then other regions.
+    /// Other nodes of the region while they have places left, then those that share this node's address, as behind a
+    /// balancer, then other regions.
     Known { peers: Vec<Peer>, even: usize, own: Option<Arc<str>>, regions: Turns },
 }
 

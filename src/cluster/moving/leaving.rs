@@ -4,7 +4,8 @@ use super::{Order, REVIEW, carrying::Carrying, destinations::Destinations};
 use crate::cluster::Cluster;
 use std::{sync::Arc, time::Duration};
 
-/// The sessions of a node that is left are to have moved within this time; each is told its own moment in the first half.
+/// The sessions of a node that is left are to have moved within this time; each is told its own moment in the first
+/// half.
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Moves sessions off whenever the node cannot serve, for its life.

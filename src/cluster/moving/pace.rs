@@ -21,7 +21,8 @@ impl Pace {
         Self { per_second, steps, begun: 0 }
     }
 
-    /// Waits for the next step; how many are due in it. What a late step missed is not made up for: it would be a burst.
+    /// Waits for the next step; how many are due in it. What a late step missed is not made up for: it would be a
+    /// burst.
     pub async fn step(&mut self) -> u64 {
         self.steps.tick().await;
         self.begun += u64::from(self.per_second.get()) * STEP.as_millis() as u64;

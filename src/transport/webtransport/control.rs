@@ -122,8 +122,8 @@ impl ControlStream {
         }
     }
 
-    /// Takes a lane's frame, once all is written that was queued for this stream: order says here to which subscription a
-    /// frame belongs.
+    /// Takes a lane's frame, once all is written that was queued for this stream: order says here to which subscription
+    /// a frame belongs.
     pub fn carry(
         &mut self,
         writing: &mut Writing<'_, '_>,

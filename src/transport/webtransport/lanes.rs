@@ -65,8 +65,8 @@ impl Lanes {
         self.blocked.retain(|blocked| *blocked != id);
         let Some(lane) = self.streams.get_mut(id).and_then(Option::take) else { return };
         if let Carrier::Stream(mut stream) = lane.carrier {
-            // Nobody waits for what is left of the subscription, which would only hold up the next one. It fails only on
-            // a stream that the peer stopped already.
+            // Nobody waits for what is left of the subscription, which would only hold up the next one. It fails only
+            // on a stream that the peer stopped already.
             let _ = stream.reset(NO_ERROR);
         }
     }

@@ -9,7 +9,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 /// Keeps this key apart from any other use of the same secret.
 const DOMAIN: &str = "skywave reset v1";
 
-/// An endpoint whose resets are believed by clients of an earlier life of the same node, which knew them and was killed.
+/// An endpoint whose resets are believed by clients of an earlier life of the same node, which knew them and was
+/// killed.
 pub fn config(config: &Config, node: &str, address: SocketAddr) -> EndpointConfig {
     let mut endpoint = EndpointConfig::new(Arc::new(key(&config.auth.session_secret, node, address)));
     endpoint

@@ -11,7 +11,8 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Begin HTTP/3's control stream and QPACK's encoder and decoder streams (RFC 9114, section 6.2; RFC 9204, section 4.2).
+/// Begin HTTP/3's control stream and QPACK's encoder and decoder streams (RFC 9114, section 6.2; RFC 9204, section
+/// 4.2).
 const HTTP3_STREAMS: [u64; 3] = [0x00, 0x02, 0x03];
 /// Begins a bidirectional stream of a session, before the session's id (draft-ietf-webtrans-http3, section 4.3).
 pub const BIDIRECTIONAL_HEADER: u64 = 0x41;

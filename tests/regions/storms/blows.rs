@@ -158,8 +158,8 @@ pub async fn move_slot(slot: u64, from: &RedisServer, to: &RedisServer, random: 
     "moved".to_owned()
 }
 
-/// A move that stays open has all calls refused that write keys which are not there yet: whoever has the slot again while keys are
-/// in it ends that only when told to.
+/// A move that stays open has all calls refused that write keys which are not there yet: whoever has the slot again
+/// while keys are in it ends that only when told to.
 async fn settle(slot: u64, owner: &str, servers: &[&RedisServer]) {
     for end in [format!("NODE {owner}"), "STABLE".to_owned()] {
         for server in servers {

@@ -189,7 +189,8 @@ impl Sky for Failovers {
             path.set(|weather| weather.delay = Duration::ZERO);
         }
         self.fleet.becomes_whole().await;
-        // On a slow machine masters change though nothing is done to them, and what they lose would be told after the end.
+        // On a slow machine masters change though nothing is done to them, and what they lose would be told after the
+        // end.
         self.fleet.keep_masters().await;
         self.fleet.becomes_whole().await;
         self.tell("whole");

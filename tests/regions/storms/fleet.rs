@@ -1,4 +1,5 @@
-//! Three regions: `eu` on a single Redis, `us` on a cluster whose masters have replicas, `ap` on a Redis that sentinels watch.
+//! Three regions: `eu` on a single Redis, `us` on a cluster whose masters have replicas, `ap` on a Redis that sentinels
+//! watch.
 
 use crate::{
     deployment::{config_file, config_of},
@@ -9,8 +10,8 @@ use skywave_testing::{RedisCluster, RedisServer, Relay, Sentinels, cluster::is_l
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How long sentinels may take until there are a master and its replica again: for 30 s they do nothing where they could not
-/// run for 2 s.
+/// How long sentinels may take until there are a master and its replica again: for 30 s they do nothing where they
+/// could not run for 2 s.
 pub const WHOLE_AGAIN: Duration = Duration::from_secs(90);
 
 /// Two servers, of which the second begins as a replica of the first.

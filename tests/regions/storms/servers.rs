@@ -1,4 +1,5 @@
-//! The storm of regions on one Redis each: links are cut and slow, and Redis restart, forget, fill up and have clocks that jump.
+//! The storm of regions on one Redis each: links are cut and slow, and Redis restart, forget, fill up and have clocks
+//! that jump.
 
 use super::{CHANGES, CHANNELS, Force, HOME, REGIONS, SETTLING, Sky, World, random};
 use crate::deployment::{Deployment, ear};
@@ -116,7 +117,8 @@ impl Storm {
         self.redis(other).run::<()>("FLUSHALL").await;
     }
 
-    /// Where a link began is lost, with where a channel stands, and what the region publishes comes before all is filled in.
+    /// Where a link began is lost, with where a channel stands, and what the region publishes comes before all is
+    /// filled in.
     async fn lose_the_beginning(&mut self, region: &'static str) {
         let channel = CHANNELS[self.random.random_range(0..CHANNELS.len())];
         let others = REGIONS.iter().filter(|other| **other != region);
@@ -129,8 +131,9 @@ impl Storm {
         sleep(Duration::from_millis(pause)).await;
     }
 
-    /// A region that is cut off restarts, and then loses all with all who know of it, while its clock stands behind. Nobody
-    /// sees what it begins before the others know: whose epoch has an earlier name is led back where it has not come yet.
+    /// A region that is cut off restarts, and then loses all with all who know of it, while its clock stands behind.
+    /// Nobody sees what it begins before the others know: whose epoch has an earlier name is led back where it has not
+    /// come yet.
     async fn lose_all_knowledge(&mut self, region: &'static str) {
         if !self.out.is_empty() {
             return;

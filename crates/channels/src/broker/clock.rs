@@ -1,4 +1,5 @@
-//! A hybrid logical clock in milliseconds (Kulkarni et al., "Logical Physical Clocks", 2014): close to the wall clock, never backward.
+//! A hybrid logical clock in milliseconds (Kulkarni et al., "Logical Physical Clocks", 2014): close to the wall clock,
+//! never backward.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -28,8 +28,8 @@ use std::{
 const SHARDS: usize = 64;
 /// The most bytes that idempotency keys take: over a million of them.
 const MAX_KEY_BYTES: usize = 256 << 20;
-/// A channel of which nothing is retained keeps its epoch and offset for this long after it was last published on or had a
-/// subscriber.
+/// A channel of which nothing is retained keeps its epoch and offset for this long after it was last published on or
+/// had a subscriber.
 const CHANNEL_AGE: Duration = Duration::from_secs(60 * 60);
 /// One that was never published to keeps its epoch for this long after it had a subscriber. A client that is cut off
 /// comes back sooner, and one that subscribes to invented names leaves little behind.
@@ -133,8 +133,8 @@ impl MemoryBroker {
         Log::new(self.epochs.of(channel), self.key_room.clone())
     }
 
-    /// Reads the channel's log. Who follows the channel makes it, so that the epoch which it is told stays, whichever other
-    /// channels are forgotten. Else reading leaves no trace: channels cost nothing before they are used.
+    /// Reads the channel's log. Who follows the channel makes it, so that the epoch which it is told stays, whichever
+    /// other channels are forgotten. Else reading leaves no trace: channels cost nothing before they are used.
     fn with_log<R>(&self, channel: &Channel, read: impl FnOnce(&mut Log) -> R) -> R {
         let mut logs = self.shard(channel).lock();
         let is_used = logs.contains_key(channel) || self.delivery.is_followed(channel);

@@ -70,8 +70,8 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox of at most `max_bytes` for a wire of this form. It belongs to no session until [`Outbox::identify`] was
-    /// called.
+    /// An outbox of at most `max_bytes` for a wire of this form. It belongs to no session until [`Outbox::identify`]
+    /// was called.
     pub fn new(form: &'static Form, max_bytes: usize) -> Self {
         Self { form, session: OnceLock::new(), max_bytes, queues: Mutex::new(Queues::default()) }
     }
@@ -198,8 +198,8 @@ impl Outbox {
         wake(queues);
     }
 
-    /// What the session has to do, when there is something; of the lanes those whose channel `may_fill`. Registers for a
-    /// wake-up otherwise.
+    /// What the session has to do, when there is something; of the lanes those whose channel `may_fill`. Registers for
+    /// a wake-up otherwise.
     pub fn poll_task(&self, context: &Context<'_>, may_fill: impl Fn(&Channel) -> bool) -> Poll<Task> {
         let mut queues = self.queues.lock();
         if let Some(code) = queues.close {

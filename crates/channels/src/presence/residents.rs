@@ -66,8 +66,8 @@ pub struct Residents {
 }
 
 impl Residents {
-    /// Another transport of a session that is here holds it from now on and shows what its token says, unless a newer one
-    /// does. `false` when the session is not here.
+    /// Another transport of a session that is here holds it from now on and shows what its token says, unless a newer
+    /// one does. `false` when the session is not here.
     pub fn take_up(&mut self, channel: &Channel, member: &Member, claim: Claim) -> bool {
         let Some(resident) = self.get_mut(channel, &member.session) else { return false };
         if resident.claim <= claim {

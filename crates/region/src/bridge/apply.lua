@@ -12,8 +12,8 @@
 -- {`ok` or `stopped`, how many were applied, how many were known, how many do not follow the one before}.
 --
 -- A replay follows a filling: channels may stand further on than the cursor, since they were looked at later. Until it
--- ends, an entry is new because it lies behind the cursor; readers are not told meanwhile that anything is missing. What the
--- history holds of it already, `REGION filling` tells.
+-- ends, an entry is new because it lies behind the cursor, and readers are not told that anything is missing.
+-- `REGION filling` tells what the history holds of it already.
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 4, 12, 13
 local region, cursor = ARGV[3], ARGV[5]
 

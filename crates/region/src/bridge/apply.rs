@@ -17,8 +17,8 @@ use skywave_protocol::{Channel, Point, position::Origin};
 use skywave_redis::{CallError, Malformed, Redis, Request, StreamId, reply};
 use std::time::Duration;
 
-/// The most publications in one call. Redis 7.0 takes 0.6 ms for them, with history and keys 1.5 ms (medians, payloads of
-/// 20 to 200 bytes): so long what else is asked of it waits.
+/// The most publications in one call. Redis 7.0 takes 0.6 ms for them, with history and keys 1.5 ms (medians, payloads
+/// of 20 to 200 bytes). For so long everything else that is asked of it waits.
 pub const MAX_ENTRIES: usize = 64;
 
 /// A publication, and where the cursor is after it.
@@ -129,8 +129,8 @@ impl Applying {
         self.call(self.request(partition, from, to, &[], (Mode::Log, Replay::Within(last)))).await
     }
 
-    /// Passes over all of a channel up to `point`, which nobody has any more, while the cursor stands at `cursor`, as it is
-    /// stored here.
+    /// Passes over a channel up to `point`, of which nobody has anything any more. Only while the cursor stands at
+    /// `cursor`, as it is stored here.
     ///
     /// # Errors
     /// See [`Self::apply`].

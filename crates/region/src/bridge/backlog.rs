@@ -1,7 +1,8 @@
 //! What another region's log holds of a partition, read in its order: several slices at once, and ahead of its turn.
 //!
-//! While all channels are gone through for what a log has lost, it goes on losing its oldest entries. So what is needed of
-//! it is read meanwhile and held, within a bound: however long that takes, the link is further on afterwards.
+//! Looking through all channels for what a log has lost takes time, and meanwhile the log goes on losing its oldest
+//! entries. So what is needed of it is read at the same time and held, within a bound. However long it takes, the link
+//! is further on afterwards.
 
 use super::{
     course::{Interruption, Link, is_trimmed},

@@ -18,8 +18,8 @@ use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 /// How many partitions catch up at once.
 pub const CATCHING_UP: usize = 16;
-/// Calls that apply backlog are under way for so many publications, as many as two take: what this region accepts goes between
-/// them. Where each has few to apply, or none but a position, more calls are on their way at once.
+/// How many publications of a backlog may be under way in calls: as many as two calls take, so that what this region
+/// accepts goes between them. Calls with few publications, or with a position alone, are more at once.
 const APPLIED_AT_ONCE: usize = 2 * (MAX_ENTRIES + OF_A_CALL);
 /// What a call takes beside its publications is as if it had so many more.
 const OF_A_CALL: usize = 8;
@@ -50,13 +50,14 @@ pub enum Interruption {
 }
 
 impl Interruption {
-    /// Whether it is in the way of some partitions: a server of either region cannot be reached, or does not have a key now. All
-    /// else is looked at anew for all of them.
+    /// Whether it is in the way of some partitions: a server of either region cannot be reached, or does not have a key
+    /// now. All else is looked at anew for all of them.
     pub fn is_of_some_partitions(&self) -> bool {
         matches!(self, Self::Pull(_) | Self::Connect(_) | Self::LocalAway | Self::KeysMoved)
     }
 
-    /// Whether another node may get further: whoever comes to a server that others took over from does so from anywhere.
+    /// Whether another node may get further: whoever comes to a server that others took over from does so from
+    /// anywhere.
     pub fn may_spare_another_node(&self) -> bool {
         !matches!(self, Self::Connect(ConnectError::Superseded))
     }
@@ -116,7 +117,8 @@ impl Link {
         &self.log.region
     }
 
-    /// Waits until a call may be made that applies so many publications of a backlog; then until it is answered others wait.
+    /// Waits until a call may be made that applies so many publications of a backlog; then until it is answered others
+    /// wait.
     pub async fn turn(&self, publications: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
         let share = publications.min(MAX_ENTRIES) + OF_A_CALL;
         self.applications.acquire_many(u32::try_from(share).unwrap_or(u32::MAX)).await

@@ -23,9 +23,9 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Reads what `publish.lua` of `origin` writes: life, id, channel, turn of the epoch, offset, flags, key and user, each
-    /// behind its length in one byte, the payload behind its length in four, and the count and the origin behind theirs in
-    /// one. The version before this one does not say the origin.
+    /// Reads what `publish.lua` of `origin` writes: life, id, channel, the rest of the epoch, offset, flags, key and
+    /// user, each behind its length in one byte; the payload behind its length in four bytes; the count and the origin
+    /// behind theirs in one. The version before this one does not say the origin.
     ///
     /// # Errors
     /// When it is cut short or has no id.

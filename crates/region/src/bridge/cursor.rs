@@ -12,8 +12,8 @@ pub struct Cursor {
     pub id: StreamId,
     /// How many publications that region had accepted then; known once the log was read to its end.
     pub count: u64,
-    /// The log's last id when its life began: once the cursor is there, all is here that was left of lives before. Not known
-    /// of a cursor that an earlier version stored.
+    /// The log's last id when its life began: once the cursor is there, all is here that was left of lives before. Not
+    /// known of a cursor that an earlier version stored.
     pub born: Option<StreamId>,
 }
 
@@ -55,8 +55,8 @@ impl Cursor {
         }
     }
 
-    /// The place from which nothing is missed in the life that the log is in now, which began when `born` was the
-    /// last id: ids of another life may lie below those that were seen.
+    /// The place from which nothing is missed in the log's present life, which began when `born` was the last id. Ids
+    /// of another life may lie below those that were seen.
     pub fn in_life(&self, life: &str, born: StreamId) -> Self {
         let id = if self.life == life { self.id } else { self.id.min(born) };
         Self { life: life.to_owned(), id, count: self.count, born: Some(born) }

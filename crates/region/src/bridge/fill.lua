@@ -1,16 +1,18 @@
 -- Remembers what another region published on a channel before the link began, without delivering it.
 --
 -- KEYS[1] cursor (hash) · KEYS[2] pos (hash) · KEYS[3] hist (stream)
--- ARGV[1] the other region · [2] the leader's token · [3] where the channel stands there, or '' when more follows
--- ARGV[4] channel · [5] history (publications) · [6] history_age_ms · [7] position_age_ms · [8] how far the history goes, as
--- in pos, '' where it holds nothing of the region, or `?` where nobody has looked · then for each publication, oldest first:
--- epoch · offset · time · flags · key · user · payload
--- Answers {`ok`}, {`look`} where it has to be told how far the history goes: then nothing was done yet, {`moved`, where the
--- cursor is} when the link has begun, or {`fenced`, the token to be exceeded}.
+-- ARGV[1] the other region
+--     [2] the leader's token
+--     [3] where the channel stands there, or '' when more follows
+--     [4] channel · [5] history (publications) · [6] history_age_ms · [7] position_age_ms
+--     [8] how far the history goes, as in pos; '' where it holds nothing of the region, `?` where nobody has looked
+-- then for each publication, oldest first: epoch · offset · time · flags · key · user · payload
+-- Answers {`ok`}; {`look`} where it has to be told how far the history goes: then nothing was done yet; {`moved`, where
+-- the cursor is} when the link has begun; or {`fenced`, the token to be exceeded}.
 --
--- In pos, `REGION filling` is how far the history goes, be it less far than the position, until something is applied that is
--- not replayed, and `REGION filled` where the channel stood when its filling was finished: whoever subscribed before is told
--- of a gap up to there. For ` whole` see whole.lua.
+-- In pos, `REGION filling` is how far the history goes, which may be less far than the position. It stays until
+-- something is applied that is not replayed. `REGION filled` is where the channel stood when its filling was finished:
+-- whoever subscribed before is told of a gap up to there. For ` whole` see whole.lua.
 local FIRST_ARGUMENT, ARGUMENTS = 9, 7
 local region = ARGV[1]
 local held = redis.call('HMGET', KEYS[1], region, region .. ':fence')

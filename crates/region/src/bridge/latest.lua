@@ -22,9 +22,9 @@ local function is_past(epoch, offset, last)
   return last_epoch and (epoch == last_epoch and tonumber(offset) <= tonumber(last_offset) or is_later(last_epoch, epoch))
 end
 
--- A channel goes from one epoch to another. `REGION first` is the first that it left: who has seen nothing of the region stands
--- there. Where the other one has an earlier name (the other region lost its data, and its clock stands behind), `REGION latest`
--- is the latest that it left: who stands there is not ahead of this region.
+-- A channel goes from one epoch to another. `REGION first` is the first epoch that it left: who has seen nothing of the
+-- region stands there. The new epoch may have an earlier name: the other region lost its data, and its clock stands
+-- behind. Then `REGION latest` is the latest epoch that the channel left: who stands there is not ahead of this region.
 local function leave_epoch(pos, region, left, to)
   if left and left ~= to and redis.call('HEXISTS', pos, region .. ' first') == 0 then
     redis.call('HSET', pos, region .. ' first', left .. ':0')

@@ -21,8 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000 bytes):
-/// so long what else is asked of it waits.
+/// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000
+/// bytes): so long what else is asked of it waits.
 pub const MAX_VISITED: usize = 192;
 /// The most payload bytes that one call answers, unless a single one is larger.
 const MAX_BYTES: usize = 128 << 10;
@@ -222,9 +222,9 @@ impl RemoteLog {
         try_join_all(lanes.map(connect)).await.map(drop)
     }
 
-    /// Tries the connections of some partitions of a share until one is of no use, and tells why: one that the path has forgotten
-    /// would be noticed by what has to be read on it, which comes late then; the log of a server that is a master no more stands
-    /// still.
+    /// Tries the connections of some partitions of a share until one is of no use, and tells why. A connection that the
+    /// path has forgotten would otherwise be noticed by what has to be read on it, and that would come late. The log of
+    /// a server that is no master any more stands still.
     pub async fn keep_alive(&self, partitions: Vec<u16>) -> PullError {
         // Those of a lane share one.
         let trials = lanes(partitions).map(|lane| self.try_again_and_again(lane[0]));

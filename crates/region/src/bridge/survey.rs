@@ -24,14 +24,15 @@ use skywave_protocol::Channel;
 use skywave_redis::{Malformed, Request, StreamId, reply};
 use std::collections::HashMap;
 
-/// How many keys one step of the scan looks at. Steps follow each other, a round trip each; Redis takes a few milliseconds.
+/// How many keys one step of the scan looks at. Steps follow each other, a round trip each; Redis takes a few
+/// milliseconds.
 const SCANNED_AT_ONCE: usize = 8_192;
 /// How many channels are read at once.
 const CHANNELS_AT_ONCE: usize = 128;
 /// The most payload bytes of a channel that are read at once, unless a single publication is larger.
 const MAX_BYTES: usize = 64 << 10;
-/// How many entries of a history are looked at at once for how far it goes. Redis 7.0 takes 0.05 ms for them (medians, payloads
-/// of 100 bytes), and 0.3 ms with payloads of 64 KB.
+/// How many entries of a history are looked at at once for how far it goes. Redis 7.0 takes 0.05 ms for them (medians,
+/// payloads of 100 bytes), and 0.3 ms with payloads of 64 KB.
 const LOOKED_AT: usize = 32;
 /// Instead of how far a history goes, see `fill.lua`.
 const NOT_LOOKED: &str = "?";
@@ -55,7 +56,7 @@ struct Answer {
     entries: Vec<Carried>,
 }
 
-/// Goes through all channels of the partitions that have a purpose, which one server has.
+/// Goes through all channels of the partitions that have a purpose. One server has them all.
 ///
 /// # Errors
 /// See [`Interruption`]; then it is to be done again.
@@ -237,8 +238,8 @@ async fn fill(
     }
 }
 
-/// How far the history of a channel goes here of what the other region published, as it would stand with the position; empty
-/// where it holds none of it. Nobody else writes of that region: earlier leaders are shut out.
+/// How far a channel's history here goes of what the other region published, as it would be stored with the position;
+/// empty where it holds none of it. Nobody else writes of that region: earlier leaders are shut out.
 async fn reach(link: &Link, channel: &Channel) -> Result<String, Interruption> {
     let local = &link.applying.local;
     let (history, count) = (local.keys.history(channel), LOOKED_AT.to_string());
@@ -298,7 +299,7 @@ async fn repair(
     Ok(())
 }
 
-/// Tells what of a channel neither the log nor the history holds any more: all up to `position`; `cursor` is where the
+/// Tells what of a channel neither the log nor the history holds any more: all up to `position`. `cursor` is where the
 /// link stands, as it is stored here.
 ///
 /// # Errors

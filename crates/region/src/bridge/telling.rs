@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// What is in the way of a link is told again this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
-/// What the log is told of leading: nothing more of who tries in turn while the other region is away, and little of a link
+/// What is logged of leading. Nothing more while nodes try in turn and the other region stays away; little of a link
 /// that begins anew again and again.
 pub struct Telling<'a> {
     region: &'a str,

@@ -89,9 +89,9 @@ fn look(head: &Head, progress: &Progress, clear_ms: u64) -> Look {
     }
 }
 
-/// Whether the other region accepted something behind the cursor. One that accepted nothing yet does not say where its
-/// last publication is, and its log grows all the same by what others accepted: all of it was read before what is heard
-/// was followed.
+/// Whether the other region accepted something behind the cursor. A region that accepted nothing yet does not say where
+/// its last publication is. Its log grows all the same, by what others accepted: all of that was read before what is
+/// heard was followed.
 fn waits(head: &Head, progress: &Progress, cursor: StreamId) -> bool {
     let has_accepted = head.last_own.is_some() || !progress.live;
     has_accepted && !head.is_reached_by(cursor)

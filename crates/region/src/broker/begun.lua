@@ -1,8 +1,9 @@
 -- Before scripts that begin channels or tell where they begin, behind `life.lua`.
 --
--- Four bits of a bitmap stand for each channel that has begun in the epoch `begun`, and one more for the bitmap: where that
--- is not set, the bitmap was lost. A channel that has begun and has no position any more, since that expired, was evicted or
--- deleted, goes on in an epoch of its own: no offset is given twice, and what others were told stays.
+-- Four bits of a bitmap stand for each channel that has begun in the epoch `begun`. One more stands for the bitmap:
+-- where it is not set, the bitmap was lost. A channel that has begun may have no position any more: it expired, was
+-- evicted or deleted. Such a channel goes on in an epoch of its own: no offset is given twice, and what others were
+-- told stays true.
 local PLACES = 262144
 -- With more channels than that, one in some hundred is taken for another: then channels begin in another epoch.
 local MOST = 20000

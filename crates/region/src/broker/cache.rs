@@ -1,8 +1,8 @@
 //! The newest publications of channels that somebody resumed, so that a resume storm is answered by the node.
 //!
-//! A channel's window begins before its history is read from Redis and is kept up to date by the tail from then
-//! on, so it misses nothing of what a subscriber who joined the hub before asking does not get live.
-//! An answer is given only where the window provably holds all that follows the asked position.
+//! A channel's window begins before its history is read from Redis, and the tail keeps it up to date from then on. So
+//! for a subscriber that joined the hub before it asked, the window holds everything that does not come live. An answer
+//! is given only where the window provably holds all that follows the asked position.
 
 use super::{epoch::is_later, recovery::Head};
 use parking_lot::Mutex;
@@ -60,8 +60,8 @@ struct Window {
     coverage: Option<Coverage>,
     publications: VecDeque<Arc<Publication>>,
     bytes: usize,
-    /// What those who stand at a position have lost, when all that they still get is in the window: after a change of
-    /// life, all subscribers of the channel ask from the same one.
+    /// What those who stand at a position have lost, when all that they still get is in the window. After a change of
+    /// life, all subscribers of the channel ask from the same position.
     losses: VecDeque<(Position, Vec<Lost>)>,
     /// What this node's publisher was told; the tail is about to bring it.
     promised: Option<Point>,
@@ -167,8 +167,8 @@ impl Cache {
         }
     }
 
-    /// This node's publisher was told this: who asks from now on must not be told less, nor than what others were told before,
-    /// as answers may be heard in another order than they were given.
+    /// This node's publisher was told this. Whoever asks from now on must not be told less, nor less than others were
+    /// told before: answers may be heard in another order than they were given.
     pub fn promise(&self, channel: &Channel, point: Point) {
         let mut windows = self.windows.lock();
         let Some(window) = windows.by_channel.get_mut(channel) else { return };

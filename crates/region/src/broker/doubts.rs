@@ -1,8 +1,8 @@
 //! Whether a server is to be believed that is in an earlier life than somebody saw.
 //!
-//! No life comes back. So others took over from that server, which does not know it yet, nor does whoever was asked for the
-//! server; or all was lost, and all who knew of the life are gone, while the clock stands behind. The first is soon over, the
-//! other stays.
+//! No life comes back. So one of two things happened. Others took over from that server, and neither it knows that yet
+//! nor whoever named it: that is soon over. Or all was lost, and all who knew of the life are gone, while the clock
+//! stands behind: that stays.
 
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::Duration};
@@ -23,9 +23,9 @@ impl Doubts {
         (0..partitions).map(|_| Mutex::default()).collect()
     }
 
-    /// Whether to wait for `life`, of which somebody says that it is a later one. Anybody may say what is not so. So where too
-    /// many lives are said, the one that was said first gives way, and is waited for anew if it is said again: whoever lies ends
-    /// nobody else's waiting.
+    /// Whether to wait for `life`, of which somebody says that it is a later one. Anybody may say what is not so. So
+    /// where too many lives are named, the one that was named first gives way, and is waited for anew if it is named
+    /// again. Whoever lies ends nobody else's waiting.
     pub fn wait_for(&mut self, life: &str) -> bool {
         let now = Instant::now();
         if let Some((_, since)) = self.0.iter().find(|(known, _)| known == life) {
@@ -38,8 +38,8 @@ impl Doubts {
         true
     }
 
-    /// Has nobody doubt these any more: they came. Should a server in an earlier one be told of once more, they are waited for
-    /// anew.
+    /// Has nobody doubt these any more: they came. Should a server in an earlier one be told of once more, they are
+    /// waited for anew.
     pub fn came(&mut self, came: impl Fn(&str) -> bool) {
         self.0.retain(|(life, _)| !came(life));
     }

@@ -68,8 +68,7 @@ pub enum Logged {
     Unreadable(Channel, Malformed),
 }
 
-/// How an entry's fields are to be read: which of them are there, and what the payload is; or, by an `l`, that it holds
-/// none.
+/// How to read an entry's fields: which of them are there, and what the payload is. With an `l` there is none.
 fn flags(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) -> String {
     let mut flags = String::with_capacity(3);
     flags.push(match payload {

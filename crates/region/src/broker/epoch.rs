@@ -1,8 +1,8 @@
 //! Epochs of lives are named so that of two of one channel and origin the later one is known, in every region.
 //!
-//! An epoch is `SERIAL RANDOM .eNUMBER` without the spaces: eleven hexadecimal digits of the life's serial, which grows from
-//! life to life, five that tell apart two lives which two servers began at once, and the count of the epochs of the life.
-//! What nodes of older versions began has other names, of which none is later than another.
+//! An epoch is `SERIAL RANDOM .eNUMBER` without the spaces. `SERIAL` are eleven hexadecimal digits that grow from life
+//! to life. `RANDOM` are five that tell apart two lives which two servers began at once. `NUMBER` counts the epochs of
+//! the life. What nodes of older versions began has other names, of which none is later than another.
 
 /// Hexadecimal digits of a life's serial, and of what stands behind it.
 const SERIAL: usize = 11;

@@ -69,8 +69,8 @@ impl Lag {
         self.seen = None;
     }
 
-    /// Compares the last entry that was seen with the log; gives how many entries the log has lost that were never seen,
-    /// as far as that can be told.
+    /// Compares the last entry that was seen with the log. Gives how many entries the log has lost that were never
+    /// seen, as far as that can be told.
     pub fn measure(&mut self, last: StreamId, log: &Log) -> u64 {
         let left = if last >= log.newest {
             Some(0)

@@ -1,13 +1,19 @@
 -- Tells in which life a partition is, and of which other regions more is to come that was published before.
 --
--- KEYS[3] cursor (hash), if there are other regions · ARGV[3] their names, separated by commas
--- ARGV[4] the life that the node knows, or '' · [5] the last id of the log that it has seen in it: where the log ends
--- before it, the same server has gone back in time, and another life begins · [6] the serial of that life: where an
--- earlier life is told, a server is back that others took over from meanwhile, and another one begins, too
--- [7] log_age_ms: what is older goes, as it does with each publication: a Redis that is full takes none, and has to get room
--- Answers {life, its serial, the log's last id when the life began, the log's last id, its oldest id or '', how many entries it was
--- ever given, how many it has, the regions that this partition begins to know: those without cursor, and those of which
--- a replay goes on, the lives of others of whose earlier lives nothing is to come, each as `region life`}.
+-- KEYS[3] cursor (hash), if there are other regions
+-- ARGV[3] the names of the other regions, separated by commas
+--     [4] the life that the node knows, or ''
+--     [5] the last id of the log that the node has seen in it. Where the log ends before it, the same server has gone
+--         back in time, and another life begins
+--     [6] the serial of that life. Where an earlier life is told, a server is back that others took over from
+--         meanwhile: another life begins, too
+--     [7] log_age_ms: what is older goes, as with each publication. A full Redis takes none, and has to get room
+-- Answers {
+--   life, its serial,
+--   the log's last id when the life began, the log's last id, its oldest id or '',
+--   how many entries it was ever given, how many it has,
+--   the regions that this partition begins to know: those without cursor, and those of which a replay goes on,
+--   of each region of whose earlier lives nothing is to come: `region life` }.
 if has_log then
   local oldest_ms = math.max(0, now_ms - tonumber(ARGV[7]))
   redis.pcall('XTRIM', KEYS[2], 'MINID', '~', string.format('%.0f', oldest_ms), 'LIMIT', 100000)

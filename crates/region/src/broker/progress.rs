@@ -1,10 +1,10 @@
 //! How far this node has read the log of each partition, and in which life.
 //!
-//! What a channel's history lacks may stand in the part of the log that is still to be read: it comes live, and is not
+//! What a channel's history lacks may be in the part of the log that is still to be read: it comes live, and is not
 //! lost. So whoever is to be told of a loss waits until the log was read as far as it went when the history was asked.
 //!
-//! Connections are made one by one, and for a while some may lead to a server that others took over from and that does not
-//! know: what it tells is of an earlier life than what the others tell.
+//! Connections are made one by one. For a while some may lead to a server that others took over from and that does not
+//! know it. What it tells is of an earlier life than what the others tell.
 
 use super::{
     doubts::Doubts,
@@ -72,8 +72,8 @@ impl Progress {
         })
     }
 
-    /// A reader says that it saw this epoch. Whether it is to wait: if that is true and of a later life than the one that is
-    /// followed, others took over from the server that is.
+    /// A reader says that it saw this epoch. Whether it has to wait: if what it says is true, and of a later life than
+    /// that of the log which is followed, others took over from that log's server.
     pub fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
         let life = life_of(epoch);
         let place = self.place(partition).filter(|place| place.is_later(life));
@@ -109,8 +109,8 @@ impl Progress {
         self.place(partition).is_none_or(|place| *place.last.borrow() >= id)
     }
 
-    /// Waits until all up to `id` was delivered, for as long as the log is read on; `false` when nothing was read of it for
-    /// the time of `patience`.
+    /// Waits until all up to `id` was delivered, for as long as the log is read on. `false` when nothing was read of it
+    /// during `patience`.
     pub async fn passes(&self, partition: u16, id: StreamId, patience: Duration) -> bool {
         let Some(place) = self.place(partition) else { return true };
         let mut place = place.last.subscribe();

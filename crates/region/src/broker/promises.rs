@@ -1,8 +1,8 @@
-//! Partitions of which a reader was told that more of another region is to come, and of which.
+//! What readers were told is still to come: of which partitions, and of which other regions.
 //!
-//! What came live behind such a hole is held for what may come before it. So once nothing is to come of that region any more,
-//! subscribers have to read again, however short the time was: the tail asks seldom and may never have seen it. Nor do they
-//! wait for the others: a region that was never reached is one of which more is to come for as long as it is configured.
+//! What came live behind such a hole is held for what may come before it. So once nothing is to come of that region any
+//! more, subscribers have to read again, however short the time was: the tail asks seldom, and may never have seen it.
+//! They do not wait for other regions: of one that was never reached, more is to come for as long as it is configured.
 
 use parking_lot::Mutex;
 use skywave_protocol::position::Origin;
@@ -27,8 +27,8 @@ impl Promises {
         }
     }
 
-    /// Of this partition nothing is to come any more but of `coming`, as Redis tells it: the own region is without a name
-    /// there. Answers whether a reader waits for another one.
+    /// Of this partition nothing is to come any more but of `coming`, as Redis tells it: the own region is without a
+    /// name there. Answers whether a reader waits for another one.
     pub fn redeem(&self, partition: u16, coming: &[String]) -> bool {
         let Some(given) = self.given.get(usize::from(partition)) else { return false };
         let is_coming = |region: &Origin| {

@@ -85,8 +85,8 @@ end
 -- Whoever misses this finds it in the log, and knows by the count that it missed something.
 redis.call('HSET', KEYS[1], 'out', id)
 local count = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'own', 1))
--- Each byte crosses an ocean: no names, of the epoch what follows the life. What versions add stands behind the payload:
--- the count, and the origin, as a region may have been renamed.
+-- Each byte crosses an ocean: so there are no names, and of the epoch only what follows the life. What versions add
+-- stands behind the payload: the count, and the origin, as a region may have been renamed.
 local message = struct.pack('>Bc0Bc0Bc0Bc0Bc0Bc0Bc0Bc0I4c0Bc0Bc0', #life, life, #id, id, #ARGV[4], ARGV[4],
   #epoch - #life - 1, string.sub(epoch, #life + 2), #offset_text, offset_text, #ARGV[5], ARGV[5],
   #ARGV[6], ARGV[6], #ARGV[7], ARGV[7], #ARGV[8], ARGV[8], #count, count, #ARGV[3], ARGV[3])

@@ -1,17 +1,31 @@
 -- Reads where a channel stands and a part of its history.
 --
--- KEYS[3] pos (hash) · KEYS[4] hist (stream) · KEYS[5] begun (bitmap) · KEYS[6] cursor (hash), if there are other regions
--- ARGV[3] `head`, `backward` or `forward` · [4] the bound, exclusive or `+` · [5] `count:room:look`: how many entries, how
--- many bytes of payloads are answered and how many looked at; what has no room comes with `null` for a payload. One entry
--- comes in any case, whole if there is any room
--- ARGV[6] history_age_ms · [7] the other regions, separated by commas · [8] channel · [9] this region's name
--- ARGV[10] position_age_ms · then pairs of origin and `epoch:offset`: what the reader has seen, when reading backward; no more is
--- read than it misses.
--- Answers {life, epoch in which the channel goes on if this region has no position there, positions, entries, the count that
--- was asked for, or theirs where no more may be looked at, how many of them are whole, for each origin that was filled in where it stood then, the regions of which more is to come that was published before, 1 if another
--- life is due, of which nothing can be told, for each origin that went on in an earlier epoch the latest that it left, for each
--- region of whose earlier lives nothing is to come where its present one begins, 1 if the positions stay longer from now on, for
--- each origin that left an epoch the first that it left}.
+-- KEYS[3] pos (hash) · [4] hist (stream) · [5] begun (bitmap) · [6] cursor (hash), if there are other regions
+-- ARGV[3] `head`, `backward` or `forward`
+--     [4] the bound, exclusive or `+`
+--     [5] `count:room:look`: the most entries; the most bytes of payloads that are answered, and that are looked at.
+--         What has no room comes with `null` for a payload. One entry comes in any case, whole if there is any room
+--     [6] history_age_ms
+--     [7] the other regions, separated by commas
+--     [8] channel
+--     [9] this region's name
+--    [10] position_age_ms
+-- then pairs of origin and `epoch:offset`: what the reader has seen, when reading backward. No more is read than it
+--   misses.
+-- Answers {
+--   life,
+--   the epoch in which the channel goes on if this region has no position there,
+--   positions,
+--   entries,
+--   how many entries were to be read: fewer than `count` if the reader misses fewer, or no more may be looked at,
+--   how many of them are whole,
+--   of each origin that was filled in: where it stood then,
+--   the regions of which more is to come that was published before,
+--   1 if another life is due, of which nothing can be told,
+--   of each origin that went on in an earlier epoch: the latest that it left,
+--   of each region of whose earlier lives nothing is to come: where its present one begins,
+--   1 if the positions stay longer from now on,
+--   of each origin that left an epoch: the first that it left }.
 local positions, filled, coming, latest, beginnings, firsts = {}, {}, {}, {}, {}, {}
 local known = {}
 local stored = redis.call('HGETALL', KEYS[3])
@@ -28,8 +42,9 @@ for index = 1, #stored, 2 do
     firsts[#firsts + 1], firsts[#firsts + 2] = region, stored[index + 1]
   end
 end
--- Whoever reads may stand here for as long as nothing is published, and comes again within a day. After a quarter of its time
--- a position stays for a whole one, so that there are more occasions to have it stay in other regions, should one be away.
+-- Whoever reads may stand here for as long as nothing is published, and comes again within a day. A position whose time
+-- is over by a quarter gets the whole time again. So there are several occasions to renew it in the other regions, too,
+-- should one be away.
 local left_ms = tonumber(redis.pcall('PTTL', KEYS[3])) or -1
 local is_renewed = left_ms >= 0 and left_ms < tonumber(ARGV[10]) * 3 / 4
   and redis.pcall('PEXPIRE', KEYS[3], ARGV[10]) == 1
@@ -51,8 +66,8 @@ if KEYS[6] then
   end
 end
 
--- As publish.lua will have it. An epoch of the channel's own is taken now, where Redis takes writes: who is told of it stands
--- there until something is published.
+-- As publish.lua will have it. An epoch of the channel's own is taken now, where Redis takes writes: who is told of it
+-- stands there until something is published.
 local function goes_on_in()
   for index = 2, #positions, 2 do
     if is_of_life(positions[index]) then

@@ -138,8 +138,8 @@ impl Reading {
         })
     }
 
-    /// What follows `position`, and where the channel stood when that was all. As soon as it is known where it stands, `judge`
-    /// says whether more is read.
+    /// What follows `position`, and where the channel stood when that was all. As soon as it is known where it stands,
+    /// `judge` says whether more is read.
     ///
     /// # Errors
     /// Also what `judge` says.
@@ -296,8 +296,8 @@ impl Reading {
         Ok(answer)
     }
 
-    /// Has it stay in the other regions as well where the channel stands: here may be all who are subscribed. A region that
-    /// cannot be reached is asked the next time.
+    /// Has it stay in the other regions as well where the channel stands: here may be all who are subscribed. A region
+    /// that cannot be reached is asked the next time.
     fn renew_elsewhere(&self, Retained { channel, position_age, .. }: &Retained) {
         let age_ms = position_age.as_millis().to_string();
         for (region, redis) in &self.others {
@@ -308,8 +308,8 @@ impl Reading {
         }
     }
 
-    /// Whether a life of which something was told there is a past one. Then others took over from the server that told it,
-    /// which is left.
+    /// Whether a life of which something was told there is a past one. Then others took over from the server that told
+    /// it, which is left.
     pub fn is_past(&self, commands: &Commands, channel: &Channel, life: &str) -> bool {
         let partition = self.keys.partition(channel);
         let is_past = self.progress.is_past(partition, life);

@@ -1,9 +1,9 @@
 //! What a reader who stands at a position still gets from a channel's history, and what it must be told is lost.
 //!
-//! Pure: entries in, a [`Chunk`] out. A history may hold publications of several lives of an origin, as
-//! Redis may have restarted between them. Each life's offsets grow along the stream, and no life comes back,
-//! so whatever follows an entry of the reader's own epoch is unseen, and what is of a later one. What stands
-//! before it, or beside an epoch of which the order is not known, may have been seen: it is not delivered twice.
+//! Pure: entries in, a [`Chunk`] out. A history may hold publications of several lives of an origin, as Redis may have
+//! restarted between them. Each life's offsets grow along the stream, and no life comes back. So whatever follows an
+//! entry of the reader's own epoch is unseen, and so is whatever is of a later epoch. What stands before it, or beside
+//! an epoch whose order is not known, may have been seen: it is not delivered again.
 
 use super::{
     entry::Entry,
@@ -34,8 +34,8 @@ pub struct Succession {
 }
 
 impl Succession {
-    /// Whether what another region published in an epoch is from before what somebody saw who stands at `seen`. What this
-    /// region accepts begins here: of that nobody knows more.
+    /// Whether what another region published in an epoch is from before what somebody saw who stands at `seen`. What
+    /// this region accepts begins here: of that nobody knows more.
     fn is_past(&self, origin: &Origin, epoch: &Epoch, seen: &Point) -> bool {
         let left = self.latest.get(origin);
         *origin != self.own
@@ -55,16 +55,17 @@ pub struct Head {
     pub succession: Succession,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
-    /// Where other regions begin that published nothing here in their present life: whoever saw something of an earlier one
-    /// has lost what followed it.
+    /// Where other regions begin that published nothing here in their present life: whoever saw something of an earlier
+    /// one has lost what followed it.
     pub beginnings: Position,
-    /// Where those begin that published here in an epoch which they have left: who has seen nothing of them stands there.
+    /// Where those begin that published here in an epoch which they have left: who has seen nothing of them stands
+    /// there.
     pub firsts: Position,
     /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
-    /// Regions whose publications from before are still being brought here, be it again, since this region's Redis lost
-    /// them: what is missing of them now may come yet. The own one while Redis cannot begin the life that is due.
+    /// Regions whose earlier publications are still being brought here, or brought again, since this region's Redis
+    /// lost them. What is missing of them now may come yet. The own one while Redis cannot begin the life that is due.
     pub coming: Vec<Origin>,
 }
 
@@ -76,8 +77,8 @@ impl Head {
         Self { succession, position, beginnings, firsts, filled, coming: Vec::new() }
     }
 
-    /// Takes where other regions' present lives begin, of whose earlier ones nothing is to come: where the channel stands in one
-    /// of those is past, as the own one is.
+    /// Takes where the present lives of other regions begin, of whose earlier lives nothing is to come. A place of the
+    /// channel in such an earlier life is past, as in the own region.
     pub fn begin(&mut self, beginnings: Position) {
         for (origin, beginning) in beginnings.iter() {
             let Some(stands) = self.position.get(origin) else {
@@ -123,8 +124,8 @@ impl Head {
         seen.iter().filter(|(origin, point)| self.is_behind(origin, point)).cloned().collect()
     }
 
-    /// A reader's position, with a place for the origins of which nothing was known when it subscribed, and for those that have
-    /// left epochs of which it has seen nothing.
+    /// A reader's position, completed: with a place for origins of which nothing was known when it subscribed, and for
+    /// those that have left epochs of which it has seen nothing.
     pub fn placed(&self, position: &Position) -> Position {
         let place = |(origin, point): &(Origin, Point)| {
             let place = self.filled.get(origin).filter(|_| *point.epoch == *UNKNOWN);
@@ -416,8 +417,8 @@ impl Playback {
         self.position.get(origin).is_some_and(|seen| head.is_behind(origin, seen))
     }
 
-    /// How many publications follow on those of the chunk. Of an origin that has one in it, all newer ones are retained;
-    /// of another that has something to come it is not known.
+    /// How many publications follow on those of the chunk. Of an origin that has one in it, all newer ones are
+    /// retained; of another that has something to come it is not known.
     fn ahead(&self, head: &Head) -> Option<u64> {
         let of = |(origin, point): &(Origin, Point)| {
             let played = self.chunk.publications.iter().any(|one| one.frame().origin == *origin);

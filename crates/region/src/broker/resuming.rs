@@ -1,4 +1,4 @@
-//! Reads for those who resume: many at a time, and what they say that they saw may not have come here yet.
+//! Reads for those who resume: many at a time, and what they have seen may not have come here yet.
 
 use super::{
     cache::Cache,
@@ -16,13 +16,14 @@ use skywave_redis::{Request, StreamId, connection::TIMEOUT, reply};
 use std::{collections::HashMap, sync::Arc};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The most readers of histories who ask Redis at a time, when many resume: publications go between them. Each holds half
-/// a megabyte at most. Partitions have equal parts, so that those whose server does not answer leave the others room.
+/// The most readers of histories that ask Redis at a time, when many resume: publications go between them. Each holds
+/// half a megabyte at most. Partitions have equal parts, so that those whose server does not answer leave room for the
+/// others.
 const MAX_READERS: usize = 64;
 /// Of each partition at least.
 const MIN_READERS: usize = 4;
 
-/// Reads for those who resume: from the cache where it suffices, else from Redis, one reader per channel at a time, so
+/// Reads for those who resume: from the cache where it suffices, else from Redis. One reader per channel at a time, so
 /// that the others find the cache filled.
 pub struct Resuming {
     pub reading: Reading,
@@ -78,16 +79,16 @@ impl Resuming {
         if was_read { Ok(()) } else { Err(BrokerError::Unavailable) }
     }
 
-    /// Whether a reader saw an epoch of this region that came after the one which is told here, as far as the name tells, and
-    /// waits for it: others may have taken over from who tells.
+    /// Whether a reader saw an epoch of this region that is later, by its name, than the one that is told here. Then it
+    /// waits: others may have taken over from the server that tells.
     fn is_to_wait(&self, channel: &Channel, seen: &str, head: &Head) -> bool {
         let told = head.position.get(&self.reading.own);
         told.is_some_and(|told| is_later(seen, &told.epoch))
             && self.progress.is_to_wait(self.reading.keys.partition(channel), seen)
     }
 
-    /// What follows `position`. Whoever saw an epoch of another region that has not come here waits for it, unless that region
-    /// has left it: its name may be a later one all the same.
+    /// What follows `position`. A reader that saw an epoch of another region which has not come here waits for it. Not
+    /// so if that region has left the epoch: its name may be a later one all the same.
     ///
     /// # Errors
     /// Also `Unavailable` while it is doubted that the region has.
@@ -102,8 +103,8 @@ impl Resuming {
         Ok(self.read_after(&Retained { over, ..retained.clone() }, position, |_| true).await?)
     }
 
-    /// In which epochs of other regions somebody stands at `position` that those have left, though none has come here that is a
-    /// later one by its name.
+    /// The epochs of other regions in `position` that those regions have left, though no later one, by its name, has
+    /// come here.
     async fn over(
         &self,
         retained: &Retained,
@@ -125,8 +126,8 @@ impl Resuming {
         Ok(over)
     }
 
-    /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this epoch. No
-    /// life comes back.
+    /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this
+    /// epoch. No life comes back.
     async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
         let Some(redis) = self.reading.others.get(origin) else { return false };
         let life = redis.keys.life(redis.keys.partition(&retained.channel));

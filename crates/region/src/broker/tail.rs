@@ -1,9 +1,8 @@
 //! Follows the region's logs and delivers their publications to this node, in the log's order.
 //!
-//! One connection reads all partitions that it can read at once: all of a single Redis; of a cluster one, since a read
-//! must not cross slots. It resumes after the last entry that was seen, so that a broken
-//! connection loses nothing that is still in the log; what is not leaves a hole in the offsets, which
-//! subscribers fill from history.
+//! One connection reads all partitions of a single Redis, and one partition of a cluster, since a read must not cross
+//! slots. It resumes after the last entry that was seen, so a broken connection loses nothing that is still in the log.
+//! What is not leaves a hole in the offsets, which subscribers fill from history.
 
 mod portion;
 
@@ -103,13 +102,14 @@ struct Partition {
     lag: Lag,
 }
 
-/// What Redis tells of a partition: the life, its serial, its log's last id when that began, the last id, the oldest one if there is
-/// any, how many entries it was ever given, how many it has, the regions of which more is to come, and the lives of the others.
+/// What Redis tells of a partition: the life, its serial, its log's last id when that began, the last id, the oldest
+/// one if there is any, how many entries it was ever given, how many it has, the regions of which more is to come, and
+/// the lives of the others.
 type LifeOf = (String, u64, String, String, String, u64, u64, Vec<String>, Vec<String>);
 
 impl Tail {
-    /// Connects, and takes the place in each log from which the node sees everything; the tasks that it gives follow
-    /// the logs, and tell how they fare.
+    /// Connects, and takes the place in each log from which the node sees everything. The tasks that it gives follow
+    /// the logs, and their pulses tell how they fare.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -240,8 +240,8 @@ impl Tail {
         }
     }
 
-    /// Asks once more where the log is, and follows it there. Where nobody answers for as long as a read may wait, it is
-    /// followed as before.
+    /// Asks once more where the log is, and follows it there. Where nobody answers for as long as a read may wait, it
+    /// is followed as before.
     async fn look_elsewhere(&mut self, connection: &mut Connection) {
         let looking = tokio::time::timeout(BLOCK, self.connect()).await;
         match looking.unwrap_or(Err(ConnectError::Timeout)) {
@@ -301,9 +301,9 @@ impl Tail {
         Ok(came)
     }
 
-    /// Asks in which life each partition is. In another one than was known, entries may have come with ids below
-    /// the last one that was seen. What the log lost before it was read shows in the offsets of what follows; where
-    /// nothing follows, subscribers read on from their channels. So do they where another region's log is in another life,
+    /// Asks in which life each partition is. In another one than was known, entries may have come with ids below the
+    /// last one that was seen. What the log lost before it was read shows in the offsets of what follows; where nothing
+    /// follows, subscribers read on from their channels. So do they where another region's log is in another life,
     /// which tells what was lost there. And who read while more was to come was not told what is missing: once all is
     /// there, they read again. `seen` is of each the serial of a life before which none may be.
     async fn learn_lives(&mut self, connection: &mut Connection, seen: &[u64]) -> Result<(), ConnectError> {

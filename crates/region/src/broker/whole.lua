@@ -1,7 +1,8 @@
 -- Before scripts that begin positions.
 --
--- With ` whole` pos has been there since before the channel's history: that holds nothing of a region of which pos holds nothing,
--- and whoever fills it in need not look. A position that was evicted leaves its history, and others may have published since.
+-- With ` whole`, pos has been there since before the channel's history. Then the history holds nothing of a region of
+-- which pos holds nothing, and whoever fills it in need not look. Without it, a position may have been evicted: that
+-- leaves the history behind, and others may have published since.
 
 -- Whether a pos that is written now is there before the history, of which so many publications are kept.
 local function begins_whole(pos, hist, kept)

@@ -9,8 +9,8 @@ use skywave_protocol::{
 use skywave_redis::Malformed;
 use std::sync::Arc;
 
-/// What a member shows besides its session and since when it is there, behind the claim of its transport: scripts look for
-/// that at the beginning.
+/// What a member shows besides its session and its time. The claim of its transport comes first: scripts look for it at
+/// the beginning.
 #[derive(Serialize, Deserialize)]
 struct Details {
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,8 +27,8 @@ pub async fn step_through(
     answers::scanned(redis.commands.call(requests.scan(partition, cursor)).await?).map_err(unreadable)
 }
 
-/// `release` gives a call for those of its places that are not held, or none; it is called in the step in which
-/// that is found out, so that who comes meanwhile is claimed behind it.
+/// `release` gives a call for those of its places that are not held, or none. It is called in the same step in which
+/// that is found out: whoever comes meanwhile is claimed behind it.
 ///
 /// # Errors
 /// See [`CallError`]; what was looked at by then is done.

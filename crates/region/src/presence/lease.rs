@@ -5,12 +5,12 @@ use std::{ops::RangeInclusive, time::Duration};
 
 /// The bounds of a node's lease.
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30);
-/// The part of it that may have passed when a node falls silent (2 s), what a client waits for longer while it knows
-/// little of its path, and what it takes to get to another node.
+/// Three things: what may have passed of the lease when a node falls silent (2 s); how much longer a client waits while
+/// it knows little of its path; and how long it takes to get to another node.
 const MOVING: Duration = Duration::from_secs(8);
 
-/// For how long the members of a node that does not renew are held: longer than a client in the foreground takes to
-/// notice (1.1 × `foreground_max`) and to move, so that its moving is not told. 10 to 30 s.
+/// For how long the members of a node that does not renew are held: 10 to 30 s. That is longer than a client in the
+/// foreground takes to notice (1.1 × `foreground_max`) and to move, so that its move is not told.
 pub fn lease(heartbeat: &HeartbeatConfig) -> Duration {
     (heartbeat.foreground_max.mul_f64(1.2) + MOVING).clamp(*LEASE.start(), *LEASE.end())
 }

@@ -7,14 +7,14 @@ use skywave_redis::CallError;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
-/// Between the beginnings of two reads of a channel, for each member that was listed: so Redis is never busy with the
-/// lists of one channel, however many ask.
+/// The least time between the beginnings of two reads of a channel, for each member that was listed. So the lists of
+/// one channel never keep Redis busy, however many ask.
 const PAUSE: Duration = Duration::from_micros(50);
 
 type Answer = oneshot::Sender<Result<Arc<Members>, CallError>>;
 
-/// The channels that are being read, with those who came too late for the read that is under way: before it began,
-/// something may have changed that they were not told.
+/// The channels that are being read, with those who came too late for the read that is under way: something may have
+/// changed since it began.
 #[derive(Default)]
 pub struct Lists(Mutex<HashMap<Channel, Vec<Answer>>>);
 

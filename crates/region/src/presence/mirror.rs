@@ -1,9 +1,10 @@
 //! Mirrors the presence of another region here: of all nodes, the one that holds the lease.
 //!
-//! What nodes of that region hold is held here in the region's name. Changes cross as they are told there, by numbers, so
-//! that none is missed unnoticed. In turns it is counted how many are held on both sides after the same change, and where
-//! that differs, the members are compared. The region holds by a lease like a node, in each partition: when that
-//! cannot be reached for longer, all of its members there leave in one step, and come back when it can be reached again.
+//! What nodes of that region hold is held here in the region's name. Changes cross as they are told there, by numbers,
+//! so that none is missed unnoticed. Again and again it is counted how many are held on both sides after the same
+//! change. Where the counts differ, the members are compared. The region holds by a lease in each partition, like a
+//! node. When a partition cannot be reached for longer, all of its members leave in one step, and come back when it can
+//! be reached again.
 
 mod comparing;
 mod partition;
@@ -179,8 +180,8 @@ impl Mirror {
         async move { call.await.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here) }
     }
 
-    /// Renews the region's lease in the partitions that can be asked there: those are answered, with how the lease stands
-    /// where it could be renewed.
+    /// Renews the region's lease in the partitions that can be asked there: those are answered, with how the lease
+    /// stands where it could be renewed.
     async fn renew(&self) -> Vec<(u16, Option<Renewed>)> {
         let renew = |number| async move {
             self.census(number).await.ok()?;

@@ -25,7 +25,7 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- The fields of a claim (`session/claim.rs`), in the order in which they count; nothing where there is none.
+-- The fields of a claim (`claim.rs`), in the order in which they count; nothing where there is none.
 local function fields(text)
   local attempt, turn, since_ms, number = string.match(text, '^%[(%d+),(%d+),(%d+),(%d+)%]')
   return attempt and { tonumber(attempt), tonumber(turn), tonumber(since_ms), tonumber(number) }

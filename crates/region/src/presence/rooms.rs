@@ -39,8 +39,8 @@ pub enum Footing {
     Restoring,
 }
 
-/// One channel, as all of its subscribers know it once all that waits has been told: lists are given and changes told so
-/// that this stays true, whatever Redis forgot.
+/// One channel, as all of its subscribers know it once all that waits has been told. Lists are given and changes are
+/// told so that this stays true, whatever Redis forgot.
 #[derive(Default)]
 struct Room {
     /// All of its members while they are few; only then can it be said who was missed, and what is known already.
@@ -50,7 +50,8 @@ struct Room {
     heard: (String, u64),
     /// The same of the newest list that was taken for what is.
     taken: (String, u64),
-    /// The life and the number of the news up to which all was told as a list shows it, be it that they are heard later.
+    /// The life and the number of the news up to which all was told as a list shows it, be it that they are heard
+    /// later.
     listed: (String, u64),
 }
 
@@ -170,8 +171,8 @@ impl Rooms {
         self.telling.reads(channel, reading);
     }
 
-    /// What whoever asked is told of who is there. While Redis may not know all of them again, those are there as well whom
-    /// subscribers know: so what all are told later is right for this one.
+    /// What whoever asked is told of who is there. While Redis may not know all of them again, the list also has those
+    /// whom subscribers know. So what all are told later is right for this reader, too.
     pub fn listed(&self, channel: &Channel, listing: Listing, footing: Footing) -> Members {
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(channel) {
@@ -197,8 +198,8 @@ impl Rooms {
         listing.members
     }
 
-    /// Takes a list for what is: subscribers are told how that differs from what they were told, whether they hear the news
-    /// of it or not.
+    /// Takes a list for the truth. Subscribers are told how it differs from what they were told, whether the news of it
+    /// are heard or not.
     fn take(&self, channel: &Channel, room: &mut Room, listing: &Listing) {
         // Of what the first one shows nobody is told: its news are heard as ever.
         if room.everyone.is_some() {
@@ -224,8 +225,8 @@ impl Rooms {
         known
     }
 
-    /// Tells how who is there differs from what was told. `false`: something was heard since it was asked, which would be
-    /// taken back; it has to be asked again.
+    /// Tells how who is there differs from what was told. `false`: something was heard since it was asked, which would
+    /// be taken back; it has to be asked again.
     pub fn compare(&self, channel: &Channel, listing: &Listing) -> bool {
         let mut rooms = self.rooms.lock();
         let Some(room) = rooms.get_mut(channel) else { return true };

@@ -1,9 +1,9 @@
 //! Keeps Redis and a node of one mind about presence, however either of them failed.
 //!
-//! In turns of one to two seconds: the node renews its lease; says again what it holds where Redis may not know it,
-//! and takes back what it does not hold; removes the members of nodes whose lease has run out; and, where news may
-//! have been missed, compares what its subscribers were told with what is. What is known of a partition says nothing of the
-//! others: each may be on another server, and one that cannot be asked holds up only itself.
+//! In turns of one to two seconds, the node renews its lease. It says again what it holds where Redis may not know it,
+//! and takes back what it does not hold. It removes the members of nodes whose lease has run out. Where news may have
+//! been missed, it compares what its subscribers were told with what is. Each partition may be on another server: what
+//! is known of one says nothing of the others, and one that cannot be asked holds up only itself.
 
 use super::{
     Arrival, Shared,
@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 /// Between these, at random, so that nodes do not look all at once.
 const TURN: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2);
-/// For so long a node's own lease has run on before it judges others: by then they had time to renew theirs, if
-/// Redis was held up or moved its clock, which ends all leases.
+/// For so long a node's own lease has to hold before it judges others. If Redis was held up or moved its clock, which
+/// ends all leases, the others had time to renew theirs by then.
 const STEADY: Duration = Duration::from_secs(6);
 /// A turn that is needed sooner.
 const NEXT_TURN: Duration = Duration::from_millis(100);
@@ -81,7 +81,8 @@ impl Shared {
         }
     }
 
-    /// Makes good what is amiss. That takes long where it is much or the path is slow, so the leases are renewed meanwhile.
+    /// Makes good what is amiss. That takes long where it is much or the path is slow, so the leases are renewed
+    /// meanwhile.
     async fn make_good(&self) {
         let making_good = async {
             self.restate().await;

@@ -101,8 +101,8 @@ impl RedisCluster {
         server
     }
 
-    /// Gives all slots of a master to another one and forgets it, as `redis-cli --cluster del-node` of an empty one does.
-    /// It runs on, and does not know.
+    /// Gives all slots of a master to another one and forgets it, as `redis-cli --cluster del-node` of an empty one
+    /// does. It runs on, and does not know.
     pub async fn forget(&self, leaving: usize, heir: usize) {
         let count = self.masters.len();
         let range = (SLOTS * leaving / count, SLOTS * (leaving + 1) / count - 1);

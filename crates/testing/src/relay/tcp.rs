@@ -63,8 +63,8 @@ async fn connect(shared: Arc<Shared>, client: TcpStream) {
 }
 
 impl Shared {
-    /// Carries one direction of the connection that leads from this port until its end. Nothing is lost, but it may take its
-    /// time.
+    /// Carries one direction of the connection that leads from this port until its end. Nothing is lost, but it may
+    /// take its time.
     async fn carry(
         &self,
         from: OwnedReadHalf,

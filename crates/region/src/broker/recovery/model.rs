@@ -26,8 +26,9 @@ enum Change {
 }
 
 impl World {
-    /// What a reader at `position` still gets, in the order of the history: of each origin what is of its epoch and behind
-    /// it, what follows something of its epoch, and all of the present one. Whatever else is there may have been seen.
+    /// What a reader at `position` still gets, in the order of the history: of each origin what is of its epoch and
+    /// behind it, what follows something of its epoch, and all of the present one. Whatever else is there may have been
+    /// seen.
     fn due(&self, position: &Position) -> Vec<Name> {
         let mut passed = HashSet::new();
         let mut is_due = |publication: &&Arc<Publication>| {

@@ -5,8 +5,8 @@ const BYTES: usize = 1 << 20;
 /// How many entries one read had better bring: they are delivered in one go.
 const ENTRIES: usize = 1_024;
 
-/// How many entries of each log are asked for. Redis knows no bound in bytes, so it begins with one entry, and grows while
-/// more waits and answers come soon: whatever waits, and however slow the path is, something arrives in time.
+/// How many entries of each log are asked for. Redis knows no bound in bytes. So it begins with one entry, and grows
+/// while more waits and answers come soon. Whatever waits, and however slow the path is, something arrives in time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Portion(usize);
 
@@ -45,7 +45,8 @@ impl Portion {
 mod tests {
     use super::*;
 
-    /// Reads logs in which so many entries of a size wait, in each the same; gives the largest read, and how many there were.
+    /// Reads logs in which so many entries of a size wait, in each the same; gives the largest read, and how many there
+    /// were.
     fn read_all(logs: usize, mut waiting: usize, size: usize) -> (Came, usize) {
         let (mut portion, mut largest, mut reads) = (Portion::FIRST, Came::default(), 0);
         while waiting > 0 {

@@ -73,8 +73,8 @@ impl Partition {
         (self.holders, self.is_counted) = (None, false);
     }
 
-    /// Takes note of how many are held there. Answers how many should be held here at this moment, if that is known:
-    /// changes may have been heard that are not counted, or counted that come later.
+    /// Takes note of how many are held there. Answers how many should be held here at this moment, if that is known.
+    /// Changes may have been heard that are not in the count, or counted that are heard later.
     pub fn counted_there(&mut self, census: Census) -> Option<usize> {
         let Census { life, held, holders, said } = census;
         self.reached_at = Some(Instant::now());

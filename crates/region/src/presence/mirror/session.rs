@@ -1,5 +1,7 @@
-//! One stretch of mirroring, over which no change is missed unnoticed. Partitions may be on servers of their own: one that
-//! cannot be asked, there or here, keeps what it had for as long as the region's lease runs, and holds up no other.
+//! One stretch of mirroring, over which no change is missed unnoticed.
+//!
+//! Each partition may be on a server of its own. One that cannot be asked, there or here, keeps what it had for as long
+//! as the region's lease runs, and holds up no other.
 
 use super::{Away, Mirror, Patience, comparing::Comparing, partition::Partition};
 use crate::presence::{
