@@ -15,11 +15,10 @@ use tokio::sync::mpsc;
 
 /// One channel's events. Dropping it unsubscribes.
 ///
-/// It holds a bounded queue. When the reader falls behind and the queue is full, events (ephemeral
-/// ones) are dropped, and publications are not: the client leaves the channel on the wire, and takes
-/// it up again from the position reached once half of the queue is free. The reader sees a further
-/// [`ChannelEvent::Subscribed`], and a [`ChannelEvent::Gap`] if the node's history did not suffice.
-/// So a slow reader costs no memory and holds up no other channel and no heartbeat.
+/// It holds a bounded queue. When the reader falls behind and the queue is full, events are dropped. Publications are
+/// not: the client leaves the channel on the wire, and takes it up again, from the position reached, once half of the
+/// queue is free. The reader sees a further [`ChannelEvent::Subscribed`], and a [`ChannelEvent::Gap`] if the node's
+/// history did not suffice. So a slow reader costs no memory and holds up no other channel and no heartbeat.
 #[derive(Debug)]
 pub struct Subscription {
     pub(crate) channel: Channel,

@@ -17,7 +17,7 @@ pub use skywave_client_session::{Lane, TransportKind};
 use skywave_protocol::{Encoding, close::should_reconnect, codec::EncodedFrame};
 use std::{fmt, io, time::Duration};
 
-/// The largest frame that is taken from a node: twice the largest that any node takes, since Base64 makes payloads larger,
+/// The largest frame that is taken from a node: twice the largest that any node takes. Base64 makes payloads larger,
 /// and a `publication` says more than its `publish`.
 pub const MAX_RECEIVED_FRAME_BYTES: usize = 32 << 20;
 

@@ -33,7 +33,7 @@ impl Backoff {
     }
 }
 
-/// When to come back, if not before `after`: with a jitter that spreads those who were told the same, as long as that time
+/// When to come back, if not before `after`. The jitter spreads those who were told the same: as long as that time
 /// again, and half a minute at most.
 pub fn not_before(after: Duration, random: f64) -> Duration {
     let after = after.min(LONGEST_ABSENCE);

@@ -101,8 +101,8 @@ impl Heartbeat {
         now >= self.dead_at()
     }
 
-    /// When to send a `pong` that nobody asked for, so that a NAT which forgot this UDP path learns it again and the
-    /// node's next probe comes through: half of the time-out before the connection counts as dead.
+    /// When to send a `pong` that nobody asked for: half of the time-out before the connection counts as dead. A NAT
+    /// that forgot this UDP path learns it again, and the node's next probe comes through.
     pub fn nudge_at(&self) -> Option<Time> {
         self.ping.filter(|_| !self.is_nudged).map(|_| self.heard_at + self.interval + self.timeout / 2)
     }

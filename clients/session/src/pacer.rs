@@ -3,8 +3,8 @@
 use crate::Time;
 use std::time::Duration;
 
-/// So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds: what
-/// is left makes up for a path on which some come sooner after each other than they were sent.
+/// So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds.
+/// The rest is kept for a path on which some come sooner after each other than they were sent.
 const BURST: Duration = Duration::from_secs(1);
 
 /// A leaky bucket, as a time: when the node will be ready for another burst.

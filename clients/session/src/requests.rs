@@ -122,7 +122,7 @@ impl Requests {
         self.begin(id, waiter, now).connection = Some(connection);
     }
 
-    /// Takes a question in, which is sent when there is a connection, and waits for its reply for so long.
+    /// Takes a question in. It is sent when there is a connection, and waits for its reply for so long.
     ///
     /// # Errors
     /// `limit_reached` when too many wait, `bad_request` for what is no question.

@@ -195,8 +195,8 @@ impl<R: Reader> Traffic<R> {
 
     // ---- from the node
 
-    /// A frame of a channel on the connection that carries the session; what another one says of channels counts for
-    /// nothing.
+    /// A frame of a channel on the connection that carries the session. What another connection says of channels counts
+    /// for nothing.
     ///
     /// # Errors
     /// `Fault` where the connection is to be given up for it.

@@ -86,7 +86,7 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(600);
     const TODAY: Duration = Duration::from_secs(1_800_000_000);
 
-    /// The waits before the fetches within an hour, of tokens that live for `LIFE`, where the clock here is `ahead` of the
+    /// The waits before each fetch within an hour, for tokens that live for `LIFE`. The clock here is `ahead` of the
     /// node's by so many seconds.
     fn waits(life: Option<Duration>, ahead: i64) -> Vec<Duration> {
         let mut schedule = TokenSchedule::default();

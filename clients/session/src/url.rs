@@ -7,9 +7,9 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 /// Where a node is reached.
 ///
-/// `https://` allows both transports, WebTransport on UDP and WebSocket over TLS on TCP of the same
-/// port; `wss://` is WebSocket over TLS only; `ws://` and `http://` are plain WebSocket only. A path is
-/// what a reverse proxy has nodes under: sessions are at `/v1/connect` below it, said or left out.
+/// `https://` allows both transports: WebTransport on UDP, and WebSocket over TLS on TCP of the same port. `wss://` is
+/// WebSocket over TLS only. `ws://` and `http://` are plain WebSocket only. A path is what a reverse proxy has nodes
+/// under: sessions are at `/v1/connect` below it, said or left out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NodeUrl {
     scheme: Scheme,

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 /// The most addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 4;
-/// The wait before the next address is tried beside the earlier ones: the least that RFC 8305,
-/// section 8 recommends, so that a second address fits into the race of transports.
+/// The wait before the next address is tried beside the earlier ones. It is the least that RFC 8305, section 8
+/// recommends, so that a second address fits into the race of transports.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
 
 /// Resolves `url`'s host; families take turns, as the resolver ordered them.
@@ -26,8 +26,8 @@ pub(super) async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, DialError>
     Ok(addresses)
 }
 
-/// Tries the addresses one after another, the next one beside the earlier ones after a short delay
-/// (at once on this machine); the first success wins. Gives the last error when all fail.
+/// Tries the addresses one after another: the next one beside the earlier ones, after a short delay (at once on this
+/// machine). The first success wins. Gives the last error when all fail.
 pub(super) async fn race<T, F: Future<Output = Result<T, DialError>>>(
     addresses: &[SocketAddr],
     attempt: impl Fn(SocketAddr) -> F,

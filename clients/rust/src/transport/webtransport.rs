@@ -115,8 +115,8 @@ fn quic_config() -> QuicTransportConfig {
 }
 
 /// Completes when the address's port is known to be closed, and never otherwise. QUIC's own socket is not connected (it
-/// has to survive a change of network), so the kernel tells it nothing; a connected one hears of an
-/// ICMP "port unreachable". One byte is no QUIC packet, and a QUIC endpoint ignores it.
+/// has to survive a change of network), so the kernel tells it nothing. A connected socket hears of an ICMP "port
+/// unreachable". One byte is no QUIC packet, and a QUIC endpoint ignores it.
 async fn closed_port(address: SocketAddr) {
     let refused = async {
         let socket = tokio::net::UdpSocket::from_std({
