@@ -16,84 +16,71 @@ pub type SessionId = Text<64>;
 /// The most publications that one `history` request may ask for.
 pub const MAX_HISTORY_LIMIT: u32 = 1000;
 
-/// What a client sends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientFrame {
-    Connect(Connect),
-    Subscribe(Subscribe),
-    Unsubscribe(Unsubscribe),
-    Publish(Publish),
-    Emit(Emit),
-    History(HistoryRequest),
-    Presence(PresenceRequest),
-    Call(Call),
-    Refresh(Refresh),
-    Network(Network),
-    Pong(Pong),
+/// Declares the frames of one direction, once: what is read and written, their names on the wire, and which of their
+/// fields is the request's id (`[id]`, or `[id?]` where it may be absent).
+macro_rules! frames {
+    ($(#[$meta:meta])* $direction:ident { $($name:literal => $frame:ident($fields:ident) $([$($id:tt)+])?;)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum $direction {
+            $(#[serde(rename = $name)] $frame($fields),)+
+        }
+
+        impl $direction {
+            /// The names of all of them on the wire.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// The id of the request that it is, or that it answers.
+            pub fn id(&self) -> Option<RequestId> {
+                match self {
+                    $(Self::$frame(_frame) => frames!(@id _frame $($($id)+)?),)+
+                }
+            }
+        }
+    };
+    (@id $frame:ident) => { None };
+    (@id $frame:ident id) => { Some($frame.id) };
+    (@id $frame:ident id?) => { $frame.id };
 }
 
-impl ClientFrame {
-    /// The names of all frames that a client may send.
-    pub const NAMES: &'static [&'static str] = &[
-        "connect",
-        "subscribe",
-        "unsubscribe",
-        "publish",
-        "emit",
-        "history",
-        "presence",
-        "call",
-        "refresh",
-        "network",
-        "pong",
-    ];
+frames! {
+    /// What a client sends.
+    ClientFrame {
+        "connect" => Connect(Connect) [id];
+        "subscribe" => Subscribe(Subscribe) [id];
+        "unsubscribe" => Unsubscribe(Unsubscribe) [id];
+        "publish" => Publish(Publish) [id];
+        "emit" => Emit(Emit);
+        "history" => History(HistoryRequest) [id];
+        "presence" => Presence(PresenceRequest) [id];
+        "call" => Call(Call) [id];
+        "refresh" => Refresh(Refresh) [id];
+        "network" => Network(Network);
+        "pong" => Pong(Pong);
+    }
 }
 
-/// What the node sends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServerFrame {
-    Connected(Connected),
-    Subscribed(Subscribed),
-    Unsubscribed(Unsubscribed),
-    Stream(Stream),
-    Published(Published),
-    History(History),
-    Presence(Presence),
-    Result(CallResult),
-    Refreshed(Refreshed),
-    Publication(Publication),
-    Event(Event),
-    Gap(Gap),
-    PresenceChanged(PresenceChanged),
-    Ping(Ping),
-    Drain(Drain),
-    Error(Error),
-    Disconnect(Disconnect),
-}
-
-impl ServerFrame {
-    /// The names of all frames that the node may send.
-    pub const NAMES: &'static [&'static str] = &[
-        "connected",
-        "subscribed",
-        "unsubscribed",
-        "stream",
-        "published",
-        "history",
-        "presence",
-        "result",
-        "refreshed",
-        "publication",
-        "event",
-        "gap",
-        "presence_changed",
-        "ping",
-        "drain",
-        "error",
-        "disconnect",
-    ];
+frames! {
+    /// What the node sends.
+    ServerFrame {
+        "connected" => Connected(Connected) [id];
+        "subscribed" => Subscribed(Subscribed) [id?];
+        "unsubscribed" => Unsubscribed(Unsubscribed) [id?];
+        "stream" => Stream(Stream);
+        "published" => Published(Published) [id];
+        "history" => History(History) [id];
+        "presence" => Presence(Presence) [id];
+        "result" => Result(CallResult) [id];
+        "refreshed" => Refreshed(Refreshed) [id];
+        "publication" => Publication(Publication);
+        "event" => Event(Event);
+        "gap" => Gap(Gap);
+        "presence_changed" => PresenceChanged(PresenceChanged);
+        "ping" => Ping(Ping);
+        "drain" => Drain(Drain);
+        "error" => Error(Error) [id?];
+        "disconnect" => Disconnect(Disconnect);
+    }
 }
 
 /// Defines a frame that carries a payload: `data` in MessagePack and for JSON values, `data_b64`

@@ -124,8 +124,7 @@ fn request_on_a_channel() -> BoxedStrategy<ClientFrame> {
         .prop_map(|(id, channel, limit, after, before)| HistoryRequest { id, channel, limit, after, before });
     prop_oneof![
         (id(), channel(), subscribe_options()).prop_map(|(id, channel, options)| {
-            let SubscribeOptions { position, history, presence } = options;
-            ClientFrame::Subscribe(Subscribe { id, channel, position, history, presence })
+            ClientFrame::Subscribe(Subscribe::new(id, channel, options))
         }),
         (id(), channel()).prop_map(|(id, channel)| ClientFrame::Unsubscribe(Unsubscribe { id, channel })),
         (id(), channel(), option::of(text()), payload())

@@ -83,6 +83,20 @@ fn collect_keys(value: &serde_json::Value, keys: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn a_frame_knows_the_id_of_its_request() {
+    for direction in Direction::BOTH {
+        for name in direction.names() {
+            for case in direction.cases(name) {
+                let fields = serde_json::from_str::<serde_json::Value>(&case.json).unwrap();
+                let frame = direction.decode(Encoding::Json, case.json.as_bytes()).unwrap();
+                let id = frame.id().map(|id| u64::from(id.get()));
+                assert_eq!(id, fields[name]["id"].as_u64(), "{direction:?} {name}: {}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn names_of_cases_are_unique() {
     for direction in Direction::BOTH {
         for name in direction.names() {

@@ -94,8 +94,8 @@ impl<C: Connection> Session<C> {
         if self.subscriptions.contains_key(&request.channel) {
             return already();
         }
-        let Subscribe { id, channel, position, history, presence } = request;
-        self.join(Some(id), channel, SubscribeOptions { position, history, presence })
+        let (id, channel) = (request.id, request.channel.clone());
+        self.join(Some(id), channel, request.into_options())
     }
 
     /// Answers what of `connect` makes no sense.

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 impl<C: Connection> Session<C> {
     pub(super) fn request(&mut self, frame: ClientFrame) -> Result<(), CloseCode> {
-        let id = request_id(&frame);
+        let id = frame.id();
         if let Err(refusal) = self.admit(&frame) {
             return self.settle(id, Err(refusal));
         }
@@ -164,20 +164,6 @@ impl<C: Connection> Session<C> {
         }
         let activity = Activity::from_hint(network.kind.as_deref(), network.background);
         self.heartbeat.set_activity(activity, now);
-    }
-}
-
-fn request_id(frame: &ClientFrame) -> Option<RequestId> {
-    match frame {
-        ClientFrame::Connect(request) => Some(request.id),
-        ClientFrame::Subscribe(request) => Some(request.id),
-        ClientFrame::Unsubscribe(request) => Some(request.id),
-        ClientFrame::Publish(request) => Some(request.id),
-        ClientFrame::History(request) => Some(request.id),
-        ClientFrame::Presence(request) => Some(request.id),
-        ClientFrame::Call(request) => Some(request.id),
-        ClientFrame::Refresh(request) => Some(request.id),
-        ClientFrame::Emit(_) | ClientFrame::Network(_) | ClientFrame::Pong(_) => None,
     }
 }
 

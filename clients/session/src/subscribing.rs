@@ -383,8 +383,8 @@ impl<R: Reader> Traffic<R> {
         let wanted = self.subscriptions.get(channel).filter(|subscription| !subscription.is_paused);
         let (Some(subscription), Some(live)) = (wanted, &self.live) else { return };
         let (past, name) = (live.newest, channel.clone());
-        let SubscribeOptions { position, history, presence } = subscription.request();
-        let make = |id| ClientFrame::Subscribe(Subscribe { id, channel: name, position, history, presence });
+        let options = subscription.request();
+        let make = |id| ClientFrame::Subscribe(Subscribe::new(id, name, options));
         match self.request(Waiter::Subscribe(channel.clone()), make, now) {
             // Where it is being left, its `unsubscribed` is still to come.
             Ok(request) => {

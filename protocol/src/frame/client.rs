@@ -25,18 +25,49 @@ pub struct Connect {
     pub network: Option<Network>,
 }
 
-/// How to subscribe to a channel.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SubscribeOptions {
-    /// Go on after this position; absent: from now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub position: Option<Position>,
-    /// Begin with the last so many publications; 1 … 1,000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<u32>,
-    /// Tell who is there, now and as it changes.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub presence: bool,
+/// Declares a structure that has, beside its own fields, those that say how to subscribe: on the wire they stand side by
+/// side.
+macro_rules! subscription_frame {
+    ($(#[$meta:meta])* $name:ident { $($field:ident : $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct $name {
+            $(pub $field: $type,)*
+            /// Go on after this position; absent: from now on.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub position: Option<Position>,
+            /// Begin with the last so many publications; 1 … 1,000.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub history: Option<u32>,
+            /// Tell who is there, now and as it changes.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            pub presence: bool,
+        }
+    };
+}
+
+subscription_frame! {
+    /// How to subscribe to a channel.
+    #[derive(Default)]
+    SubscribeOptions {}
+}
+
+subscription_frame! {
+    /// Asks for a channel's publications.
+    Subscribe { id: RequestId, channel: Channel, }
+}
+
+impl Subscribe {
+    pub fn new(id: RequestId, channel: Channel, options: SubscribeOptions) -> Self {
+        let SubscribeOptions { position, history, presence } = options;
+        Self { id, channel, position, history, presence }
+    }
+
+    /// How to subscribe.
+    pub fn into_options(self) -> SubscribeOptions {
+        let Self { position, history, presence, .. } = self;
+        SubscribeOptions { position, history, presence }
+    }
 }
 
 /// The client's software.
@@ -55,18 +86,6 @@ pub struct Network {
     pub kind: Option<Text<32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<bool>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Subscribe {
-    pub id: RequestId,
-    pub channel: Channel,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub position: Option<Position>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<u32>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub presence: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

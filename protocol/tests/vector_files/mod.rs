@@ -1,7 +1,9 @@
 //! Reads and writes the golden vectors under `vectors/`.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use skywave_protocol::{ClientFrame, DecodeError, Encoding, ServerFrame, codec::EncodedFrame};
+use skywave_protocol::{
+    ClientFrame, DecodeError, Encoding, ServerFrame, codec::EncodedFrame, frame::RequestId,
+};
 use std::{fs, path::PathBuf};
 
 /// Who sends a frame.
@@ -62,6 +64,13 @@ impl Direction {
 }
 
 impl Frame {
+    pub fn id(&self) -> Option<RequestId> {
+        match self {
+            Self::Client(frame) => frame.id(),
+            Self::Server(frame) => frame.id(),
+        }
+    }
+
     pub fn encode(&self, encoding: Encoding) -> EncodedFrame {
         match self {
             Self::Client(frame) => encoding.encode(frame).unwrap(),
