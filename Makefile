@@ -1,6 +1,6 @@
 # The few commands that a person needs. What CI runs is what a person runs.
 
-.PHONY: run demo-regions test test-rust test-typescript acceptance browsers redis lint bench memory faults fault-clients latency cost browser-latency bench-tools fuzz help
+.PHONY: run demo-regions test test-rust test-typescript acceptance browsers redis lint bench instructions valgrind memory faults fault-clients latency cost browser-latency bench-tools fuzz help
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-16s %s\n", $$1, $$2 }'
@@ -12,7 +12,7 @@ demo-regions: ## Three regions on this machine, bridged, with a page each; needs
 	cargo build
 	@demo/regions.sh
 
-test: test-rust test-typescript ## All tests; installs what they need
+test: test-rust test-typescript instructions ## All tests; installs what they need
 
 test-rust: redis ## The Rust tests alone
 	cargo test --workspace
@@ -48,8 +48,18 @@ lint: ## Formatting, clippy, how the house is kept, licences and dependencies, t
 	cargo machete
 	cd clients/typescript && npm ci --no-audit --no-fund && npm run lint
 
-bench: ## Micro-benchmarks of the publish → deliver path
-	cargo bench --bench delivery
+bench: ## Micro-benchmarks of the hot path: what is done once per publication, frame or beat
+	cargo bench -p skywave-hot-path --bench time
+
+KEEP ?=
+instructions: valgrind ## Instructions of the hot path, held against the last release's; KEEP=1 keeps them as those to compare with
+	cargo run --release -p skywave-hot-path -- $(if $(KEEP),keep)
+
+# Debian's valgrind, installed when it is missing.
+valgrind:
+	@command -v valgrind >/dev/null || \
+		{ SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		  $$SUDO apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq valgrind; }
 
 memory: ## The node's memory per idle session, for docs/figures.md
 	cargo build --release -p skywave -p skywave-load
