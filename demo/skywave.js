@@ -619,7 +619,10 @@ var Channel = class {
   #meanwhile;
   /** Up to where listeners have heard. */
   #heard;
-  /** Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes again. */
+  /**
+   * Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes
+   * again.
+   */
   #back;
   #subscribed;
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
@@ -692,8 +695,8 @@ var Channel = class {
     this.#check();
   }
   /**
-   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never been
-   * named. There is no need for it where they end by themselves.
+   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never
+   * been named. There is no need for it where they end by themselves.
    */
   release() {
     this.unsubscribe();
@@ -744,7 +747,10 @@ var Channel = class {
     this.#outgoing.traffic.resume(this.name);
     this.#checkSoon();
   }
-  /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
+  /**
+   * Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they
+   * have.
+   */
   #beginAgain() {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
     const position2 = this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled);
@@ -1164,7 +1170,9 @@ var Link = class {
   get doubtMs() {
     return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
   }
-  /** Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for. */
+  /**
+   * Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for.
+   */
   check(now, withinMs) {
     const isFirst = this.#checkedBy === Infinity;
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
@@ -1414,7 +1422,9 @@ var Publishes = class {
   releaseAll() {
     this.#holds.clear();
   }
-  /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
+  /**
+   * When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up.
+   */
   nextAt(connection) {
     let at = Infinity;
     for (const [number, waiting] of this.#waiting) {
@@ -1540,7 +1550,9 @@ var Requests = class {
     this.trips.look(now);
     for (const [id2, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id2, requestError("timeout", "no answer in time"));
   }
-  /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
+  /**
+   * Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are.
+   */
   failAll(error, end) {
     for (const [id2, { frame, reply }] of this.#pending) if (frame && (!end || id2 < end && reply !== "refreshed")) this.#fail(id2, error);
   }
@@ -1941,8 +1953,8 @@ var Session = class {
     this.settle();
   }
   /**
-   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs` nothing
-   * says so but its silence.
+   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs`
+   * nothing says so but its silence.
    */
   check(leastMs) {
     if (leastMs && this.now() < this.#doubtAgainAt) return;
@@ -1971,7 +1983,10 @@ var Session = class {
     else if (token !== this.token) this.#refresh();
     this.settle();
   }
-  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is no other. */
+  /**
+   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
+   * is no other.
+   */
   tokenRefused(token) {
     if (this.token === token) this.token = this.#taken;
     return this.token === token;
@@ -2550,7 +2565,10 @@ var Courier = class {
   #stored = Promise.resolve();
   /** Settled, and still in the store because that failed. */
   #stale = /* @__PURE__ */ new Set();
-  /** How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in order. */
+  /**
+   * How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in
+   * order.
+   */
   #underWay = 0;
   #waiting = [];
   /** `limit`: how many may be in the outbox. `closing` aborts when the client is closed. */
@@ -2732,7 +2750,8 @@ var Candidates = class {
   }
   /**
    * Whom to try in this round: the current one, then the others, the fastest first. Of those in a region nobody has
-   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is everybody.
+   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is
+   * everybody.
    */
   order(now) {
     const rank = (candidate) => candidate.address.key === this.#current.key ? -1 : this.#estimate(candidate) ?? Infinity;
@@ -2906,8 +2925,8 @@ var Route = class {
     this.#candidates.beginRound();
   }
   /**
-   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
-   * over another transport than the usual one if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
+   * another transport than the usual one, if one is named.
    */
   targets(named, leaving, isAlone = false, choice) {
     if (named !== void 0 && isAlone) return [this.#target(named, choice)];
@@ -2926,7 +2945,9 @@ var Route = class {
     const network = this.#world.network();
     return { address, plan: this.#memory.plan(address, choice, this.#options.headStartMs, network, this.#world.now()) };
   }
-  /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
+  /**
+   * How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds.
+   */
   headStartMs(first, isNamed) {
     if (isNamed || this.#isSentOn) return NAMED_HEAD_START_MS;
     const usualMs = (this.#candidates.handshakeMs(first) ?? 0) * 1.5;
@@ -3648,8 +3669,9 @@ var Skywave = class extends SkywaveCore {
   }
   /**
    * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
-   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a transient
-   * error at once where there is no connection, or another one is being opened already, as beside one that is silent.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a
+   * transient error at once where there is no connection, or another one is being opened already, as beside one that is
+   * silent.
    */
   switchTransport(choice, { signal } = {}) {
     return this.outgoing.promise(

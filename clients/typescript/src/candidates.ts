@@ -44,7 +44,8 @@ export class Candidates {
 
   /**
    * Whom to try in this round: the current one, then the others, the fastest first. Of those in a region nobody has
-   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is everybody.
+   * been to the order in which they were told counts. Who does not want to be asked is left out, unless that is
+   * everybody.
    */
   order(now: number): Address[] {
     const rank = (candidate: Candidate): number =>

@@ -33,7 +33,10 @@ export interface ChannelOptions<Message = unknown, Event = unknown> {
   readonly schema?: StandardSchema<Message> | undefined;
   /** The same for events. */
   readonly eventSchema?: StandardSchema<Event> | undefined;
-  /** Whether to be told what is published by this very channel object, known by its key, like anything else; by default so. */
+  /**
+   * Whether to be told what is published by this very channel object, known by its key, like anything else; by default
+   * so.
+   */
   readonly echo?: boolean | undefined;
   /** How many publications an iteration holds for a reader that takes its time; 1,024, at least 1. */
   readonly queue?: number | undefined;
@@ -64,7 +67,9 @@ export interface HistoryOptions {
   readonly limit?: number | undefined;
   /** The first ones after this position; by default the last ones. */
   readonly after?: Position | undefined;
-  /** The last ones before the `cursor` of an earlier answer; rejected with `bad_request` after a move to another region. */
+  /**
+   * The last ones before the `cursor` of an earlier answer; rejected with `bad_request` after a move to another region.
+   */
   readonly before?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -123,7 +128,10 @@ export class Channel<Message = unknown, Event = unknown> {
   #meanwhile: Change[] | undefined;
   /** Up to where listeners have heard. */
   #heard: Position | undefined;
-  /** Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes again. */
+  /**
+   * Where the subscription has begun in epochs that are over: they are for whoever is still there. No epoch comes
+   * again.
+   */
   #back: Position | undefined;
   #subscribed: Subscribed | undefined;
 
@@ -212,8 +220,8 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   /**
-   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never been
-   * named. There is no need for it where they end by themselves.
+   * Ends the subscription, all iterations and listeners, and forgets the options: the channel is as if it had never
+   * been named. There is no need for it where they end by themselves.
    */
   release(): void {
     this.unsubscribe();
@@ -271,7 +279,10 @@ export class Channel<Message = unknown, Event = unknown> {
     this.#checkSoon();
   }
 
-  /** Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they have. */
+  /**
+   * Subscribes anew from where the slowest is, of those that have room: the others ask for what they miss once they
+   * have.
+   */
   #beginAgain(): void {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
     const position = this.#earliest(({ filled, isBehind }) => (isBehind ? undefined : filled));
@@ -407,7 +418,8 @@ export class Channel<Message = unknown, Event = unknown> {
   /** `told`: how many were named. */
   #presence({ count, joined, left }: Change, told = 1): void {
     this.#events.emit('presence', { count, members: this.members, joined: joined.map(toMember), left: left.map(toMember) });
-    // Changes were dropped on the way, or the node does not know by whom there was one. Of more than that it does not tell the names.
+    // Changes were dropped on the way, or the node does not know by whom there was one. Of more than that it does not
+    // tell the names.
     if ((told && this.#members.size) !== count && count <= MOST_MEMBERS) void this.#askMembers();
   }
 

@@ -30,7 +30,10 @@ export interface CoreOptions {
   readonly autoConnect?: boolean | undefined;
   /** How long one attempt to connect may take, in milliseconds; 5,000. */
   readonly connectTimeoutMs?: number | undefined;
-  /** How long the reply to a request may take, in milliseconds; 10,000. Publishes are not subject to it, nor calls with a deadline. */
+  /**
+   * How long the reply to a request may take, in milliseconds; 10,000. Publishes are not subject to it, nor calls with
+   * a deadline.
+   */
   readonly requestTimeoutMs?: number | undefined;
   /** The wait between attempts to connect; up to 200 ms at first and 20 s at last. */
   readonly backoff?: Backoff | undefined;

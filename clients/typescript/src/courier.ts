@@ -28,7 +28,10 @@ export class Courier {
   #stored: Promise<unknown> = Promise.resolve();
   /** Settled, and still in the store because that failed. */
   readonly #stale = new Set<string>();
-  /** How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in order. */
+  /**
+   * How many are on their way in the session, whose queue takes `limit`; and those that wait for a place there, in
+   * order.
+   */
   #underWay = 0;
   readonly #waiting: (() => void)[] = [];
 

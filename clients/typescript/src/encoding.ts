@@ -66,8 +66,8 @@ export function toFrame(value: unknown, reader: PayloadReader): ServerFrame {
 }
 
 /**
- * The frames that `decode` makes of these. One that is not understood may be a later version's, and harms nothing else: it is
- * passed over, and whoever waits for it gets an error.
+ * The frames that `decode` makes of these. One that is not understood may be a later version's. It harms nothing else:
+ * it is passed over, and whoever waits for it gets an error.
  */
 export function* decoded<Encoded>(all: Iterable<Encoded>, decode: (one: Encoded) => ServerFrame): Generator<ServerFrame, void, undefined> {
   for (const one of all) {

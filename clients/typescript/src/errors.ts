@@ -42,8 +42,8 @@ export class RequestError extends SkywaveError {
 export const OUTCOME_UNKNOWN = 'outcome_unknown';
 
 /**
- * A publish was sent, was not answered, and is not sent again, because the nodes may have forgotten its key meanwhile: it
- * may have taken effect, and would do so twice. Whoever needs to know looks at the channel's history.
+ * A publish was sent and not answered. It is not sent again, because the nodes may have forgotten its key: it may have
+ * taken effect, and would do so twice. Whoever needs to know looks at the channel's history.
  */
 export class OutcomeUnknownError extends RequestError {
   override readonly name: string = 'OutcomeUnknownError';

@@ -1,7 +1,7 @@
 /** Frames in streams and binary messages: each has its length before it, a QUIC varint (RFC 9000, section 16). */
 
 /**
- * The largest frame that is taken from a node, in bytes: twice the largest that any node takes, since Base64 makes payloads
+ * The largest frame that is taken from a node, in bytes: twice the largest that any node takes. Base64 makes payloads
  * larger, and a `publication` says more than its `publish`.
  */
 export const MAX_FRAME_BYTES = 32 * 1024 * 1024;

@@ -5,7 +5,9 @@ import type { Outbox, OutboxEntry } from './outbox.js';
 import { randomKey } from './outgoing.js';
 
 const STORE = 'publications';
-/** How long the database may take to open: while somebody deletes it and another page does not let it go, it never does. */
+/**
+ * How long the database may take to open: while somebody deletes it and another page does not let it go, it never does.
+ */
 const OPEN_TIMEOUT_MS = 5_000;
 
 interface Stored extends OutboxEntry {
@@ -43,7 +45,9 @@ class Database {
     return this.#done;
   }
 
-  /** `owned`: the client in whose name it is done, where that matters. `whenFull`: what is done where the disk is full. */
+  /**
+   * `owned`: the client in whose name it is done, where that matters. `whenFull`: what is done where the disk is full.
+   */
   run(mode: IDBTransactionMode, begin: Begin, owned?: Owned, whenFull: readonly Begin[] = [look, begin]): Promise<void> {
     const work = this.#transact(mode, begin, owned, whenFull);
     this.#done = Promise.allSettled([this.#done, work]);
@@ -66,7 +70,8 @@ class Database {
       };
       await once(begin).catch(async (error: unknown) => {
         if ((error as Error).name !== 'QuotaExceededError') throw error;
-        // Without room Firefox removes nothing either, but for the next transaction of this very connection, which tidies up.
+        // Without room Firefox removes nothing either, but for the next transaction of this very connection, which
+        // tidies up.
         for (const what of whenFull) await once(what);
       });
     } catch (error) {
@@ -77,12 +82,15 @@ class Database {
 }
 
 /**
- * An outbox in IndexedDB, to be given as the option `outbox`. Where there is no IndexedDB, on a server for example, whoever
- * publishes is told.
+ * An outbox in IndexedDB, to be given as the option `outbox`. Where there is no IndexedDB, on a server for example,
+ * whoever publishes is told.
  */
 export function indexedDbOutbox({ name = 'skywave', factory }: IndexedDbOutboxOptions = {}): Outbox {
   const database = new Database(name, factory);
-  /** The clients that it was given to, by what ends them, and the last one, which is any other's that does not say who it is. */
+  /**
+   * The clients that it was given to, by what ends them, and the last one, which is any other's that does not say who
+   * it is.
+   */
   const clients = new WeakMap<AbortSignal, Owned>();
   let newest: Owned | undefined;
   /** Makes those of `from` this client's, in one transaction, so that no other one does. */
@@ -192,7 +200,9 @@ function withoutOwner({ channel, key, data, sentAtMs }: Stored): OutboxEntry {
   return { channel, key, data, sentAtMs };
 }
 
-/** Names a client, once it holds its lock, which it does until its `end`; without locks no client is told from another. */
+/**
+ * Names a client, once it holds its lock, which it does until its `end`; without locks no client is told from another.
+ */
 function holdLock(database: string, end: Promise<unknown>): Owned {
   const name = `${clientsOf(database)}${randomKey()}`;
   return new Promise((resolve) => {

@@ -14,8 +14,9 @@ export interface OutboxEntry {
 /** A store of publications. What fails there is told to whoever publishes. */
 export interface Outbox {
   /**
-   * All entries that are for this client to publish, oldest first. `left` may be called later, with what other clients leave
-   * when they end. `signal` aborts when this one is closed: it takes nothing any more, and what it leaves is for others.
+   * All entries that are for this client to publish, oldest first. `left` may be called later, with what other clients
+   * leave when they end. `signal` aborts when this one is closed: it takes nothing any more, and what it leaves is for
+   * others.
    */
   load(left: (entries: readonly OutboxEntry[]) => void, signal?: AbortSignal): Promise<readonly OutboxEntry[]>;
   /**

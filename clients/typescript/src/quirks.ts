@@ -37,8 +37,8 @@ interface Datagrams {
 }
 
 /**
- * Where datagrams are written. The specification has `createWritable`, which Safari has alone; Chromium and Firefox have
- * the former `writable` (https://github.com/w3c/webtransport/pull/620).
+ * Where datagrams are written. The specification has `createWritable`, which Safari has alone; Chromium and Firefox
+ * have the former `writable` (https://github.com/w3c/webtransport/pull/620).
  */
 export function datagramWritable(datagrams: object): WritableStream<Uint8Array> | undefined {
   const either: Datagrams = datagrams;

@@ -1,4 +1,7 @@
-/** The session: one connection or, during a move, two; reconnects, moves, tokens. Without IO: time, chance and transports are given. */
+/**
+ * The session: one connection or, during a move, two; reconnects, moves, tokens. Without IO: time, chance and
+ * transports are given.
+ */
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
 import { REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
@@ -24,7 +27,10 @@ const STABLE_MS = 5_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
 const HOUR_MS = 3_600_000;
-/** The least time from an attempt beside a connection that stands to the next doubt: a node that is merely slow has enough to do. */
+/**
+ * The least time from an attempt beside a connection that stands to the next doubt: a node that is merely slow has
+ * enough to do.
+ */
 const DOUBT_INTERVAL_MS = 30_000;
 /** By how much those who were told to come back at the same time spread at most. */
 const LONGEST_SPREAD_MS = 30_000;
@@ -126,8 +132,8 @@ export class Session implements TrafficHost {
   }
 
   /**
-   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs` nothing
-   * says so but its silence.
+   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs`
+   * nothing says so but its silence.
    */
   check(leastMs?: number): void {
     if (leastMs && this.now() < this.#doubtAgainAt) return;
@@ -162,7 +168,10 @@ export class Session implements TrafficHost {
     this.settle();
   }
 
-  /** A node does not take it: the one before counts again, unless another one was brought since. Answers whether there is no other. */
+  /**
+   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
+   * is no other.
+   */
   tokenRefused(token: string | undefined): boolean {
     if (this.token === token) this.token = this.#taken;
     return this.token === token;

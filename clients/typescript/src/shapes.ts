@@ -2,8 +2,8 @@
 import type { ServerFrames } from './frames.js';
 
 /**
- * How an encoding carries what is opaque to the protocol: puts the payload's value under `data`, and answers whether the
- * frame has exactly one.
+ * How an encoding carries what is opaque to the protocol: puts the payload's value under `data`, and answers whether
+ * the frame has exactly one.
  */
 export type PayloadReader = (body: Fields) => boolean;
 
@@ -150,8 +150,8 @@ const SHAPES: Record<keyof ServerFrames, Check> = {
 };
 
 /**
- * Checks whether fields are those of the frame `name`, and brings payloads and absent fields into their final form; none
- * where nodes send no frames of this name.
+ * Checks whether fields are those of the frame `name`, and brings payloads and absent fields into their final form.
+ * None where nodes send no frames of this name.
  */
 export function shapeOf(name: string): Check | undefined {
   return Object.hasOwn(SHAPES, name) ? SHAPES[name as keyof ServerFrames] : undefined;

@@ -1,4 +1,6 @@
-/** One connection for all tabs of an origin: one of them holds it, elected by a Web Lock; the others talk to that one. */
+/**
+ * One connection for all tabs of an origin: one of them holds it, elected by a Web Lock; the others talk to that one.
+ */
 import { type NodeUrl, parseAddress } from './address.js';
 import { SkywaveCore, type StateChange } from './client.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
@@ -36,8 +38,8 @@ export function canShare(): boolean {
 
 /**
  * A client whose connection all tabs share that name it alike. When the tab that holds it is closed, another one takes
- * over, from the positions that each tab has reached: nothing is lost or repeated. What is told of the connection is the
- * same in all of them.
+ * over, from the positions that each tab has reached: nothing is lost or repeated. What is told of the connection is
+ * the same in all of them.
  */
 export class SharedSkywave extends SkywaveCore implements SkywaveClient {
   readonly #events = new Emitter<SkywaveEvents>();
@@ -214,7 +216,9 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     return this.#events.on(name, listener, options);
   }
 
-  /** Connects, if that has not been done, and waits until there is a session. After a refusal the holder tries again. */
+  /**
+   * Connects, if that has not been done, and waits until there is a session. After a refusal the holder tries again.
+   */
   override connect(options?: { readonly signal?: AbortSignal }): Promise<Connection> {
     this.#isWanting = true;
     return super.connect(options);
@@ -258,7 +262,10 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     this.#tokens = this.#tokens.filter((one) => one !== token);
   }
 
-  /** What the holder was given it keeps where the node refuses this client, and sends at the next `connect`: it is waited for. */
+  /**
+   * What the holder was given it keeps where the node refuses this client, and sends at the next `connect`: it is
+   * waited for.
+   */
   #publishKept(entry: OutboxEntry, signal: AbortSignal | undefined): Promise<Published> {
     const { outgoing } = this;
     return outgoing.promise<Published>(signal, (resolve, reject) => {

@@ -27,8 +27,8 @@ export interface SkywaveOptions extends CoreOptions {
   /** By how much WebTransport is ahead of WebSocket, in milliseconds; 500. */
   readonly headStartMs?: number | undefined;
   /**
-   * The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. A function is
-   * asked at each attempt to connect, since a node that was restarted may have another certificate.
+   * The SHA-256 of the certificates that WebTransport trusts, as bytes or in hexadecimal: for development. A function
+   * is asked at each attempt to connect, since a node that was restarted may have another certificate.
    */
   readonly serverCertificateHashes?: CertificateHashes | GetCertificateHashes | undefined;
   /** Where publications wait so that they outlive the page; by default they do not. */
@@ -87,8 +87,9 @@ export class Skywave extends SkywaveCore {
 
   /**
    * Moves to another transport, make before break. It is the choice until the next one; `auto` leaves it to the client.
-   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a transient
-   * error at once where there is no connection, or another one is being opened already, as beside one that is silent.
+   * Where the move fails, or `signal` aborts, the present transport and the choice before go on. It fails with a
+   * transient error at once where there is no connection, or another one is being opened already, as beside one that is
+   * silent.
    */
   switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     return this.outgoing.promise<undefined>(signal, (resolve, reject) =>

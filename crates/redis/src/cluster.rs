@@ -35,7 +35,6 @@ const MAX_RANGES: usize = SLOTS as usize;
 /// The longest name of a host.
 const MAX_HOST_BYTES: usize = 253;
 
-/// A cluster.
 #[derive(Debug)]
 pub struct Cluster {
     dialling: Dialling,

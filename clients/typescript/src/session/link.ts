@@ -77,7 +77,9 @@ export class Link {
     return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
   }
 
-  /** Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for. */
+  /**
+   * Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for.
+   */
   check(now: number, withinMs: number): boolean {
     const isFirst = this.#checkedBy === Infinity;
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);

@@ -1,8 +1,10 @@
-/** How fast publishes go out: no faster than the node takes them, since it would refuse the rest. Time is an argument. */
+/**
+ * How fast publishes go out: no faster than the node takes them, since it would refuse the rest. Time is an argument.
+ */
 
 /**
- * So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds: what is
- * left makes up for a path on which some come sooner after each other than they were sent.
+ * So much goes out at once as the node takes in this time. It lets as much come at once as it takes in two seconds. The
+ * rest is kept for a path on which some come sooner after each other than they were sent.
  */
 const BURST_MS = 1_000;
 

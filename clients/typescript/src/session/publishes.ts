@@ -158,7 +158,9 @@ export class Publishes {
     this.#holds.clear();
   }
 
-  /** When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up. */
+  /**
+   * When the next of those that are not sent on `connection` may go out, perhaps a moment ago already, or is given up.
+   */
   nextAt(connection: Link | undefined): number {
     let at = Infinity;
     for (const [number, waiting] of this.#waiting) {

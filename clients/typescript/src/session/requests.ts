@@ -25,7 +25,10 @@ export interface Query extends Request {
   failed(error: RequestError): void;
 }
 
-/** What waits for its reply; without a connection, to be sent. Those of the application keep their ids from one to the next. */
+/**
+ * What waits for its reply; without a connection, to be sent. Those of the application keep their ids from one to the
+ * next.
+ */
 interface Pending extends Request, Partial<Pick<Query, 'frame' | 'isRepeatable'>> {
   link?: Link | undefined;
   sentAt: number;
@@ -133,7 +136,9 @@ export class Requests {
     for (const [id, { expiresAt }] of this.#pending) if (now >= expiresAt) this.#fail(id, requestError('timeout', 'no answer in time'));
   }
 
-  /** Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are. */
+  /**
+   * Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are.
+   */
   failAll(error: RequestError, end?: number): void {
     for (const [id, { frame, reply }] of this.#pending) if (frame && (!end || (id < end && reply !== 'refreshed'))) this.#fail(id, error);
   }

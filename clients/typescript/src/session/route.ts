@@ -63,8 +63,8 @@ export class Route implements Router {
   }
 
   /**
-   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
-   * over another transport than the usual one if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
+   * another transport than the usual one, if one is named.
    */
   targets(named?: Address, leaving?: Address, isAlone = false, choice?: TransportChoice): Targets {
     if (named !== undefined && isAlone) return [this.#target(named, choice)];
@@ -87,7 +87,9 @@ export class Route implements Router {
     return { address, plan: this.#memory.plan(address, choice, this.#options.headStartMs, network, this.#world.now()) };
   }
 
-  /** How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds. */
+  /**
+   * How long the first one is tried alone: one that is slow by nature is not left for the sake of some milliseconds.
+   */
   headStartMs(first: Address, isNamed: boolean): number {
     if (isNamed || this.#isSentOn) return NAMED_HEAD_START_MS;
     const usualMs = (this.#candidates.handshakeMs(first) ?? 0) * 1.5;

@@ -16,8 +16,8 @@ export interface Router {
   /** From here on everybody may be tried again. */
   beginRound(): void;
   /**
-   * Whom to try: `named` first and those that are left of this round, without `leaving`; or `named` alone,
-   * over another transport than the usual one if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
+   * another transport than the usual one, if one is named.
    */
   targets(named?: Address, leaving?: Address, isAlone?: boolean, choice?: TransportChoice): Targets;
   /** The application wants this transport from now on. Answers which one it has wanted. */
@@ -37,11 +37,14 @@ export interface Router {
   /** An address that a node gave, if a token may go there. */
   trusted?(url: string | undefined): Address | undefined;
   /**
-   * Where the session goes next, while it stands: to a node that suits the user better, if the one at `address` has just
-   * named one, or back to the best transport in place of `kind`.
+   * Where the session goes next, while it stands. To a node that suits the user better, if the one at `address` has
+   * just named one; or back to the best transport, in place of `kind`.
    */
   next?(address: Address, kind: TransportKind, preferUrl?: string): Due;
-  /** Whether an attempt, at one place alone that it has named, is given up with the connection beside which it was begun. */
+  /**
+   * Whether an attempt, at one place alone that it has named, is given up with the connection beside which it was
+   * begun.
+   */
   isSpare?(opening: Opening): boolean;
   /** The best transport was tried, and does not work there yet. */
   upFailed?(address: Address): void;

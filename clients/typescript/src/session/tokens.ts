@@ -48,7 +48,9 @@ export class TokenSchedule {
   }
 }
 
-/** How long a JSON Web Token lives in all, in milliseconds; for ever as far as one tells that only the node understands. */
+/**
+ * How long a JSON Web Token lives in all, in milliseconds; for ever as far as one tells that only the node understands.
+ */
 function lifeOf(token = ''): number {
   try {
     const claims = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));

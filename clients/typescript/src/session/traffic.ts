@@ -283,7 +283,8 @@ export class Traffic {
       const phase = new Phase();
       phase.ask(BY_CONNECT, -1);
       link.phases.set(channel, phase);
-      // Dropped meanwhile, even if somebody else has subscribed since; or confirmed by the old one, and then it begins there.
+      // Dropped meanwhile, even if somebody else has subscribed since; or confirmed by the old one, and then it begins
+      // there.
       const hasBegun = !position && subscription.position;
       if (this.#subscriptions.get(channel) !== subscription || subscription.isPaused || hasBegun) this.#leave(channel);
     }

@@ -8,8 +8,8 @@ export class Holder extends Skywave {
   readonly #hub: Hub;
 
   /**
-   * It connects when a tab wants it to, and follows the pages of all of them. `brought`: the token to begin with, where another
-   * one than that of the options was brought since; that one counts again where the node refuses it.
+   * It connects when a tab wants it to, and follows the pages of all of them. `brought`: the token to begin with, where
+   * another one than that of the options was brought since; that one counts again where the node refuses it.
    */
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string, brought = options.token) {
     // Each tab has a bound of its own: one more here would refuse a publish and take those behind it.

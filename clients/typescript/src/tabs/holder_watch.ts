@@ -1,6 +1,8 @@
 /** Whether the tab that holds the connection still answers: asked again and again by a tab that needs it. */
 
-/** How often it is asked; each question lends the holder's client the timer that a browser may keep from a hidden tab. */
+/**
+ * How often it is asked; each question lends the holder's client the timer that a browser may keep from a hidden tab.
+ */
 const INTERVAL_MS = 2_500;
 /** So many questions without an answer, and it counts as hung. */
 const MOST_UNANSWERED = 2;

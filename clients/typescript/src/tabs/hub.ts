@@ -12,7 +12,9 @@ import { SharedChannel } from './shared_channel.js';
 import { type Status, toTold } from './status.js';
 import { whenGone } from './tab_life.js';
 
-/** A tab's way to the hub needs no heartbeat: its lock tells that a tab is gone, and tabs ask whether the hub is there. */
+/**
+ * A tab's way to the hub needs no heartbeat: its lock tells that a tab is gone, and tabs ask whether the hub is there.
+ */
 const HEARTBEAT = { interval_ms: 86_400_000, timeout_ms: 0 };
 
 /** What the hub has of the client whose connection it shares. */
@@ -170,7 +172,9 @@ export class Hub {
     else if (news === 'woke') this.#upstream.page.woke();
   }
 
-  /** All pages together are in the background when each of them is. `other`: a page says that this is another network. */
+  /**
+   * All pages together are in the background when each of them is. `other`: a page says that this is another network.
+   */
   #followPages(other?: Network): void {
     const networks = [...this.#tabs.values()].map(({ network }) => network);
     const kind = (other ?? networks.find((network) => network.kind !== undefined))?.kind;
@@ -276,7 +280,10 @@ export class Hub {
     return shared;
   }
 
-  /** Asks otherwise, or from an earlier position than where the subscription stands: before its confirmation, from where it was to begin. */
+  /**
+   * Asks otherwise, or from an earlier position than where the subscription stands: before its confirmation, from where
+   * it was to begin.
+   */
   #subscribeAnew(shared: SharedChannel, asked: SubscribeOptions, back?: Position): void {
     const { name } = shared;
     const { outgoing } = this.#upstream;
@@ -299,7 +306,8 @@ export class Hub {
 
   #publish(tab: string, { id, channel, key = randomKey(), data }: ClientFrames['publish'], sentAtMs: number | undefined): void {
     const published = this.#upstream.outgoing.publish({ channel, data, key, sentAtMs });
-    // The tab would send it again behind what followed it. Only where it may have taken effect, that is not to be refused.
+    // The tab would send it again behind what followed it. Only where it may have taken effect, that is not to be
+    // refused.
     this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }], sentAtMs === undefined);
   }
 

@@ -5,8 +5,9 @@ import type { TransportChoice } from '../race_memory.js';
 import type { Status, ToldError } from './status.js';
 
 /**
- * Counts the forms that these messages have had: tabs of another form share a connection among themselves. Tabs that were
- * loaded at different times may have other builds of one form, so no name in a message is one that the build makes short.
+ * Counts the forms that these messages have had: tabs of another form share a connection among themselves. Tabs that
+ * were loaded at different times may have other builds of one form, so no name in a message is one that the build makes
+ * short.
  */
 const FORM = 3;
 

@@ -16,7 +16,10 @@ export interface ChannelSource {
   read(limit: number, from: { after?: Position; before?: string }): Promise<Page>;
   /** Where the one subscription stands. */
   positionNow(): Position | undefined;
-  /** Makes the one subscription anew from before this position, which some of the others are ahead of; answers whether it can. */
+  /**
+   * Makes the one subscription anew from before this position, which some of the others are ahead of; answers whether
+   * it can.
+   */
   goBack(position: Position): boolean;
   /** The one subscription is over, or nobody needs it any more. */
   over(): void;
@@ -26,7 +29,9 @@ interface Subscriber {
   readonly id: number | undefined;
   readonly options: SubscribeOptions;
   readonly tell: Tell;
-  /** Whether the one subscription begins where this one wants to, or before: the node itself fills in what it missed. */
+  /**
+   * Whether the one subscription begins where this one wants to, or before: the node itself fills in what it missed.
+   */
   isFirst: boolean;
   hasBegun: boolean;
   /** What comes while its beginning is being read; absent once it is up to date. */
@@ -44,7 +49,10 @@ interface Beginning {
 /** How many publications are read for a tab that comes later, at once and in all: as many as a node would replay. */
 const PAGE = 1_000;
 const MOST_READ = 10_000;
-/** So much of what the one subscription has brought is kept: when another tab holds the connection, all the others come then. */
+/**
+ * So much of what the one subscription has brought is kept: when another tab holds the connection, all the others come
+ * then.
+ */
 const MOST_BROUGHT = 64;
 /** The most frames that wait for one tab. */
 const MAX_HELD = 8_192;
@@ -158,7 +166,10 @@ export class SharedChannel implements ChannelReader {
     return true;
   }
 
-  /** What leads from there to where the one subscription stands, if that is at hand: a node bounds how much is asked of it. */
+  /**
+   * What leads from there to where the one subscription stands, if that is at hand: a node bounds how much is asked of
+   * it.
+   */
   #broughtAfter(after: Position): WirePublication[] | undefined {
     return this.#from && lacks(after, this.#from).length === 0 ? [...this.#brought] : undefined;
   }
@@ -173,8 +184,8 @@ export class SharedChannel implements ChannelReader {
     while (all.length < MOST_READ) {
       const { publications, more } = await this.#source.read(PAGE, { after: position });
       all.push(...publications);
-      // A page has a bound in bytes as well: a short one is the last only if the node says so. An older one fills pages.
-      // One with nothing leads nowhere, whatever it says.
+      // A page has a bound in bytes as well: a short one is the last only if the node says so. An older one fills
+      // pages. One with nothing leads nowhere, whatever it says.
       if ((!more && publications.length < PAGE) || publications.length === 0) break;
       for (const publication of publications) position = moved(position, publication);
     }
@@ -350,8 +361,8 @@ function isElsewhere(position: Position = {}, now: Position = {}): boolean {
 
 /**
  * What was read of history, but for epochs that the one subscription has not reached yet: of them it brings all. It has
- * been where `positions` are and what it brought. Where it stands at the beginning of an epoch of `now`, what was read may
- * be of one before.
+ * been where `positions` are and what it brought. Where it stands at the beginning of an epoch of `now`, what was read
+ * may be of one before.
  */
 function reached(missed: readonly WirePublication[], positions: readonly Position[], held: readonly ServerFrame[], now: Position): WirePublication[] {
   const isKnown = ({ origin, epoch }: WirePublication): boolean =>

@@ -1,4 +1,6 @@
-/** A tab among those that share a connection: how it comes and goes, and what it hears of whoever holds the connection. */
+/**
+ * A tab among those that share a connection: how it comes and goes, and what it hears of whoever holds the connection.
+ */
 import { onAbort } from '../abort.js';
 import type { Delivered } from '../courier.js';
 import { lost, type SkywaveError } from '../errors.js';

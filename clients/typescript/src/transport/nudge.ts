@@ -1,4 +1,7 @@
-/** A packet on a silent UDP path: a NAT that has forgotten the path learns it again, and the node's next probe comes through. */
+/**
+ * A packet on a silent UDP path: a NAT that has forgotten the path learns it again, and the node's next probe comes
+ * through.
+ */
 import type { ServerFrames } from '../frames.js';
 
 const LEAST_PATIENCE_MS = 1_000;

@@ -78,8 +78,8 @@ function closed(code: number): string {
 }
 
 /**
- * Opens a WebSocket, by default the runtime's. Aborting `signal` closes it while it opens. Rejects with a `SkywaveError`,
- * which is transient unless there is no WebSocket here.
+ * Opens a WebSocket, by default the runtime's. Aborting `signal` closes it while it opens. Rejects with a
+ * `SkywaveError`, which is transient unless there is no WebSocket here.
  */
 export function openWebSocket(
   url: string,
