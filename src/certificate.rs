@@ -170,7 +170,7 @@ pub struct CertificateResolver {
     source: Option<Source>,
 }
 
-/// The files, and what they held when they were last read, be it good or not.
+/// The files, and what they held when they were last read, good or not.
 struct Source {
     config: TlsConfig,
     last_read: Mutex<Option<Files>>,

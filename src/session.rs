@@ -449,7 +449,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// The peer took more, be it a part of a frame.
+    /// The peer took more, if only a part of a frame.
     fn taken(&mut self, at: std::time::Instant) {
         self.moved = self.moved.max(at);
     }

@@ -15,8 +15,8 @@ use std::{
 /// `[node]`: who this node is.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// `id`: names this process among the nodes of all regions, each its own; 1 … 64 of `A-Z a-z 0-9 . _ -`. Default:
-    /// random.
+    /// `id`: names this process among the nodes of all regions. Each has its own; 1 … 64 of `A-Z a-z 0-9 . _ -`.
+    /// Default: random.
     pub id: String,
     /// `region`: the region of this node; 1 … 32 of `a-z 0-9 _ -`. Default: `local`.
     pub region: String,

@@ -297,7 +297,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Editors end a file with a line end, and many who make a secret give it one that nobody sees, wherever it is kept.
+/// Editors end a file with a line end, and many secrets get one that nobody sees, wherever they are kept.
 fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\r', '\n']).to_owned()
 }

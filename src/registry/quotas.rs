@@ -70,7 +70,7 @@ impl Quotas {
 }
 
 impl Places {
-    /// The session goes on from another address, and counts there, be it one too many.
+    /// The session goes on from another address, and counts there, even if it is one too many.
     pub fn moved(&mut self, quotas: &Quotas, address: IpAddr) {
         self.address = quotas.addresses.take_beyond(AddressBlock::of(address));
     }

@@ -47,8 +47,9 @@ mod tests {
     }
 
     proptest! {
-        /// Of each region the order in which it hears the claims: some more than once, as those are that are made up
-        /// for. A transport is closed when a region refuses its claim, or its own one gives the session to another.
+        /// `orders`: in which order each region hears the claims. Some are heard more than once, since failed claims
+        /// are made up for. A transport is closed when a region refuses its claim, or its own one gives the session to
+        /// another.
         #[test]
         fn whatever_the_order_in_which_regions_hear_of_them_all_keep_the_same_one_transport(
             claims in claims(),

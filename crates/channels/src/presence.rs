@@ -97,8 +97,8 @@ impl Presence {
         self.namespaces.of(channel).filter(|namespace| namespace.presence)
     }
 
-    /// The session is on the channel from now on, by the transport with this claim; unless it is there by a newer
-    /// transport, which stays. `None` where the namespace has no presence.
+    /// The session is on the channel from now on, by the transport with this claim. A newer transport by which it is
+    /// there stays. `None` where the namespace has no presence.
     pub fn arrive(
         self: &Arc<Self>,
         channel: &Channel,

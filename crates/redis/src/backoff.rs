@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Pauses within bounds that double, less up to a half at random, so that those who wait together do not come together.
+/// Pauses that double within bounds, less up to a half at random: those who wait together do not come together.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,

@@ -93,9 +93,9 @@ pub fn start(connection: &Connection, batch: Vec<Call>, is_trial: bool) -> Under
             Err(error) => Err(Broken(error.to_string())),
         }
     };
-    // The first poll sends: the connection's queue has room for all batches, and the task's budget, which
-    // could delay it, is not asked. So batches go out in the order in which they are started. Who holds the
-    // future polls it again, with a waker.
+    // The first poll sends: the connection's queue has room for all batches, and the poll is outside of the task's
+    // budget, which could delay it. So batches go out in the order in which they are started. Who holds the future
+    // polls it again, with a waker.
     let mut exchange: UnderWay = Box::pin(tokio::task::unconstrained(exchange));
     match exchange.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => futures_util::future::ready(outcome).boxed(),

@@ -77,8 +77,8 @@ impl Commands {
         self.switchboard.table().server_of(key.as_bytes())
     }
 
-    /// How long Redis has been silent: zero while it answers. An idle connection is tried each second; a Redis that
-    /// does not answer for two is unavailable, and from then on its last answer counts. A cluster is as silent as the
+    /// How long Redis has been silent: zero while it answers. An idle connection is tried each second. A Redis that
+    /// does not answer for two is unavailable; the silence counts from its last answer. A cluster is as silent as the
     /// most silent of its servers: a session's channels are on all of them. A Redis that turns out to be another one is
     /// as good as silent.
     pub fn away_for(&self) -> Duration {
@@ -124,7 +124,7 @@ impl Commands {
         self.switchboard.table().has(server)
     }
 
-    /// The server that has a key, as far as is known, is one that others took over from: it is sought anew.
+    /// Others took over from the server that has a key, as far as is known: that server is sought anew.
     pub fn leave_server_of(&self, key: &str) {
         if let Some(line) = self.switchboard.table().line_of(key.as_bytes()) {
             line.leave();

@@ -172,7 +172,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Puts in whose the Redis is; what stands there then. A server that takes no writes for now is used all the same:
-/// whoever connects once it takes them puts it in.
+/// whoever connects once it takes writes puts the name in.
 async fn enter(
     commands: &mut MultiplexedConnection,
     ownership: &Ownership,
@@ -291,7 +291,8 @@ fn is_elsewhere(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
 }
 
-/// Whether a server answers that takes no writes for now: its memory is full, its replicas are away, or its disk is.
+/// Whether an answer says that the server takes no writes for now: its memory is full, its replicas are away, or its
+/// disk is full.
 fn refuses_writes(error: &RedisError) -> bool {
     matches!(error.code(), Some("OOM" | "NOREPLICAS" | "MISCONF"))
 }

@@ -16,8 +16,8 @@ impl Keys {
         Self { said: prefix.clone(), prefix, partitions: partitions.max(1) }
     }
 
-    /// The same in a database of this number. Keys are its own; what is said is heard in all databases of a server, so
-    /// that pub/sub channels have the number in their names.
+    /// The same in a database of this number. Keys are its own. What is said is heard in all databases of a server, so
+    /// pub/sub channels have the number in their names.
     pub fn in_database(self, number: u32) -> Self {
         let said = if number == 0 { self.prefix.clone() } else { format!("{}:db{number}", self.prefix) };
         Self { said, ..self }

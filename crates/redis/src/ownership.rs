@@ -21,7 +21,7 @@ use skywave_protocol::position::Origin;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// How often it is looked whose a Redis is, and put in where it is the own one and does not say.
+/// How often a node looks whose a Redis is. In its own one it puts the name in where there is none.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// The same while it cannot be used.
 const IMPATIENT_INTERVAL: Duration = Duration::from_millis(250);
@@ -312,7 +312,7 @@ impl Ownership {
         }
     }
 
-    /// What was said stands there no more: it is the same Redis, which lost its data, and its nodes put it in again.
+    /// The name is there no more. It is the same Redis, which lost its data, and its nodes put the name in again.
     fn is_forgotten(&self, found: &Inscription) -> bool {
         match self.standing.borrow().0 {
             Standing::Recognized { named: true } => found.region.is_none(),

@@ -153,7 +153,7 @@ impl Bridge {
         }
     }
 
-    /// Remembers how far the bridge gets under other leaders: if Redis loses the cursor, it loses the lease as well,
+    /// Remembers how far the bridge gets under other leaders. If Redis loses the cursor, it loses the lease as well,
     /// and any node may lead.
     async fn look_on(&self) -> Infallible {
         loop {
@@ -199,7 +199,7 @@ impl Bridge {
         }
     }
 
-    /// Waits until both ends can be reached, be it in part.
+    /// Waits until both ends can be reached, at least in part.
     async fn reachable(&self) {
         while !(self.remote.redis.commands.is_reachable() && self.local.commands.is_reachable()) {
             tokio::time::sleep(AVAILABLE_INTERVAL).await;
@@ -412,7 +412,7 @@ impl Place<'_> {
         is_trimmed(&backlog.head, self.cursor.id).then(|| backlog.begins_after())
     }
 
-    /// Stores a cursor that is known in another life only: so what is applied is applied in the life in which it is
+    /// Stores a cursor that is known in another life only. So what is applied is applied in the life in which it is
     /// read. And one that does not say yet where that began.
     async fn enter(&mut self, link: &Link, partition: u16, head: &Head) -> Result<(), Interruption> {
         if !self.stored.is_empty() && self.stored != self.cursor.to_string() {

@@ -85,7 +85,7 @@ impl Links {
         }
     }
 
-    /// Leads a link for as long as it is polled: by the one node of the region that holds the bridge's lease, which
+    /// Leads a link for as long as it is polled. The one node of the region that holds the bridge's lease does, and it
     /// measures the bridge's lag.
     pub async fn lead(&self, remote: &Remote, lag: &MeasuredLag) -> Infallible {
         let (heard, beats) = mpsc::channel(MAX_HEARD);

@@ -1,4 +1,4 @@
-//! What tells a client that its connection is none any more: a stateless reset (RFC 9000, section 10.3).
+//! Stateless resets, which tell a client that its connection is over (RFC 9000, section 10.3).
 
 use crate::config::{Config, Secret};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};

@@ -15,8 +15,8 @@ pub struct Resident {
     pub member: Member,
     /// That of the transport which holds it now. An older one neither takes it over nor ends it.
     pub claim: Claim,
-    /// With nodes that share a Redis: the stay that Redis answered, which grows whenever the session passes to another
-    /// node; 0 before. It counts beside nodes of the version before, which tell no claims.
+    /// With nodes that share a Redis: the stay that Redis answered, 0 before. It grows whenever the session passes to
+    /// another node. It counts beside nodes of the version before, which tell no claims.
     pub stay: u64,
     /// The last stay by which such a node took the session over.
     taken: u64,
@@ -66,8 +66,8 @@ pub struct Residents {
 }
 
 impl Residents {
-    /// Another transport of a session that is here holds it from now on and shows what its token says, unless a newer
-    /// one does. `false` when the session is not here.
+    /// Another transport of a session that is here holds it from now on, and shows what its token says. A newer one
+    /// goes on to hold it. `false` when the session is not here.
     pub fn take_up(&mut self, channel: &Channel, member: &Member, claim: Claim) -> bool {
         let Some(resident) = self.get_mut(channel, &member.session) else { return false };
         if resident.claim <= claim {

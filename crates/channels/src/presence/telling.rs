@@ -43,7 +43,7 @@ struct Changes {
     is_due: bool,
     /// Somebody has a list that may show a part of them.
     listed: bool,
-    /// A list is being read for somebody: it may show a part of them, and of what is heard until it is there.
+    /// A list is being read for somebody. It may show a part of these changes, and of what is heard until it is there.
     reading: bool,
 }
 

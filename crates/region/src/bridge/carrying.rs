@@ -1,4 +1,4 @@
-//! Has all partitions of a link on their way: what is in the way of those of one server holds up none of the others.
+//! Keeps all partitions of a link on their way. What stops those of one server holds up none of the others.
 
 use super::{
     ASKED_AT_ONCE, Bridge, HELD_WELL, Place,
@@ -22,7 +22,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// So often partitions are begun in vain before another node is to try.
 const FEWEST_TRIALS: u32 = 8;
-/// What another node did not get to either is left to it less often: others are held up for a moment by each change.
+/// What another node did not reach either is handed over less often, since each change holds up the others for a
+/// moment.
 const MOST_TRIALS: u32 = 512;
 
 /// How often partitions are begun in vain before another node is to try.

@@ -117,7 +117,7 @@ impl Link {
         &self.log.region
     }
 
-    /// Waits until a call may be made that applies so many publications of a backlog; then until it is answered others
+    /// Waits until a call may be made that applies so many publications of a backlog. Until it is answered, others
     /// wait.
     pub async fn turn(&self, publications: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
         let share = publications.min(MAX_ENTRIES) + OF_A_CALL;
@@ -196,7 +196,7 @@ pub struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    /// Goes on from `cursor`; `stored` is what stands in this region's Redis, be it of another life.
+    /// Goes on from `cursor`. `stored` is what stands in this region's Redis, perhaps of another life.
     pub fn new(link: &'a Link, partition: u16, stored: String, cursor: Cursor) -> Self {
         Self { link, partition, stored, cursor }
     }

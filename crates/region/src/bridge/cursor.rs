@@ -31,7 +31,7 @@ pub enum Hearing {
 }
 
 impl Cursor {
-    /// Reads what [`fmt::Display`] wrote, be it that of a later version, which may have more words.
+    /// Reads what [`fmt::Display`] wrote, also that of a later version, which may have more words.
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         Some(Self {

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000
-/// bytes): so long what else is asked of it waits.
+/// bytes). For so long everything else that is asked of it waits.
 pub const MAX_VISITED: usize = 192;
 /// The most payload bytes that one call answers, unless a single one is larger.
 const MAX_BYTES: usize = 128 << 10;
@@ -148,7 +148,7 @@ pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
     })
 }
 
-/// Partitions that one server of the other region has, and one of this region: what is away, is so for all of them.
+/// Partitions that share a server in the other region, and one in this region. What is away is away for all of them.
 pub struct Share {
     server: Server,
     pub partitions: Vec<u16>,

@@ -28,7 +28,7 @@ pub fn content(payload: &Payload, key: Option<&Key>, user: Option<&Arc<str>>) ->
     ]
 }
 
-/// A publication on its way to another region's Redis, whatever its payload is: nodes there may know a form that is not
+/// A publication on its way to another region's Redis, whatever its payload is: nodes there may know a kind that is not
 /// known here.
 #[derive(Debug, Clone)]
 pub struct Carried {

@@ -1,4 +1,4 @@
-//! Epochs of lives are named so that of two of one channel and origin the later one is known, in every region.
+//! Names of epochs. Of two epochs of one channel and origin, every region knows the later one by its name.
 //!
 //! An epoch is `SERIAL RANDOM .eNUMBER` without the spaces. `SERIAL` are eleven hexadecimal digits that grow from life
 //! to life. `RANDOM` are five that tell apart two lives which two servers began at once. `NUMBER` counts the epochs of

@@ -44,8 +44,8 @@ pub struct Log {
 pub struct Lag {
     entries: IntGauge,
     seconds: Gauge,
-    /// How many entries the log had been given in its life when the last that was seen was appended; `None` while that
-    /// is not known.
+    /// How many entries the log had been given in its life, up to the last one that was seen. `None` while that is not
+    /// known.
     seen: Option<u64>,
 }
 

@@ -27,8 +27,8 @@ impl Promises {
         }
     }
 
-    /// Of this partition nothing is to come any more but of `coming`, as Redis tells it: the own region is without a
-    /// name there. Answers whether a reader waits for another one.
+    /// Nothing is to come of this partition any more, except of the regions in `coming`, as Redis tells it: the own
+    /// region has no name there. Answers whether a reader waits for another one.
     pub fn redeem(&self, partition: u16, coming: &[String]) -> bool {
         let Some(given) = self.given.get(usize::from(partition)) else { return false };
         let is_coming = |region: &Origin| {

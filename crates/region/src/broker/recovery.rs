@@ -55,13 +55,13 @@ pub struct Head {
     pub succession: Succession,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
-    /// Where other regions begin that published nothing here in their present life: whoever saw something of an earlier
-    /// one has lost what followed it.
+    /// Where other regions begin that published nothing here in their present life. Whoever saw something of an earlier
+    /// life has lost what followed it.
     pub beginnings: Position,
     /// Where those begin that published here in an epoch which they have left: who has seen nothing of them stands
     /// there.
     pub firsts: Position,
-    /// Where other regions stood when nothing was known of them here and their histories were filled in: whoever
+    /// Where other regions stood when their histories were filled in, as nothing was known of them here. Whoever
     /// subscribed before stands at [`UNKNOWN`].
     pub filled: Position,
     /// Regions whose earlier publications are still being brought here, or brought again, since this region's Redis
@@ -109,7 +109,7 @@ impl Head {
         self.position.get(origin).is_some_and(|point| *point.epoch == *UNKNOWN)
     }
 
-    /// Where an origin stands, be it where it begins.
+    /// Where an origin stands, or where it begins.
     pub fn stands(&self, origin: &Origin) -> Option<&Point> {
         self.position.get(origin).or_else(|| self.beginnings.get(origin))
     }

@@ -126,8 +126,8 @@ impl Resuming {
         Ok(over)
     }
 
-    /// Whether another region is in a life that has come here, by what its Redis says now, and not in that of this
-    /// epoch. No life comes back.
+    /// Whether another region's Redis says that it is in a life that has come here, and not in that of this epoch. No
+    /// life comes back.
     async fn has_left(&self, retained: &Retained, head: &Head, origin: &Origin, epoch: &str) -> bool {
         let Some(redis) = self.reading.others.get(origin) else { return false };
         let life = redis.keys.life(redis.keys.partition(&retained.channel));

@@ -302,7 +302,7 @@ impl Tail {
     }
 
     /// Asks in which life each partition is. In another one than was known, entries may have come with ids below the
-    /// last one that was seen. What the log lost before it was read shows in the offsets of what follows; where nothing
+    /// last one that was seen. What the log lost before it was read shows in the offsets of what follows. Where nothing
     /// follows, subscribers read on from their channels. So do they where another region's log is in another life,
     /// which tells what was lost there. And who read while more was to come was not told what is missing: once all is
     /// there, they read again. `seen` is of each the serial of a life before which none may be.
@@ -365,7 +365,7 @@ impl Tail {
 }
 
 impl Partition {
-    /// Takes the life that the partition is in, which began when `born` was its log's last id; `true` when it is
+    /// Takes the life that the partition is in, which began when `born` was its log's last id. `true` when it is
     /// another one than was known.
     fn learn(&mut self, life: String, born: StreamId, newest: StreamId) -> bool {
         match &self.life {

@@ -140,8 +140,8 @@ impl LinkStates {
         self.0.iter().find(|(name, _)| &***name == region).map(|(_, state)| state)
     }
 
-    /// Whether none of the other regions can be reached, and there are any. What they publish does not come then; what
-    /// this region publishes is fetched by them, which is not for it to know.
+    /// Whether none of the other regions can be reached, and there are any. Then what they publish does not come. What
+    /// this region publishes they fetch themselves; this region cannot know that.
     pub fn is_isolated(&self) -> bool {
         !self.0.is_empty() && self.0.values().all(|state| state.outbound == Direction::Suspected)
     }

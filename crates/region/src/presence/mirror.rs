@@ -39,7 +39,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 /// A region that cannot be reached for so long is taken for gone.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// A node that cannot reach all of the region for so long lets another one try: at first, and at last …
+/// How long a node that cannot reach all of the region waits before it lets another one try: at first, and at last …
 const REMOTE_PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60);
 /// … which begins after this.
 const HANDOVER: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(2);
@@ -58,7 +58,8 @@ pub struct Mirror {
     patience: Duration,
 }
 
-/// For how long a node tries to reach all of a region before another one is to: longer each time, as none may reach it.
+/// For how long a node tries to reach all of a region before another one tries. It is longer each time: perhaps no node
+/// can reach it.
 struct Patience(Duration);
 
 impl Patience {
@@ -180,8 +181,8 @@ impl Mirror {
         async move { call.await.and_then(|value| answers::renewed(value).map_err(unreadable)).map_err(here) }
     }
 
-    /// Renews the region's lease in the partitions that can be asked there: those are answered, with how the lease
-    /// stands where it could be renewed.
+    /// Renews the region's lease in the partitions that can be asked there. Answers these, each with the state of its
+    /// lease where it could be renewed.
     async fn renew(&self) -> Vec<(u16, Option<Renewed>)> {
         let renew = |number| async move {
             self.census(number).await.ok()?;

@@ -178,8 +178,8 @@ impl Requests {
         self.script(&HOLDINGS, partition, args)
     }
 
-    /// Answers whether the nodes of a region hold each of these sessions, all of one partition; of the nodes those that
-    /// count in a [`Self::census`].
+    /// Answers whether the nodes of a region hold each of these sessions, all of one partition. Only nodes that count
+    /// in a [`Self::census`] do.
     pub fn standing(&self, partition: u16, patience: Duration, places: &[(Channel, SessionId)]) -> Request {
         let words = |(channel, session): &(Channel, SessionId)| {
             [channel.as_bytes().to_vec(), session.as_bytes().to_vec()]

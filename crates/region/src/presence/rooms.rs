@@ -50,8 +50,8 @@ struct Room {
     heard: (String, u64),
     /// The same of the newest list that was taken for what is.
     taken: (String, u64),
-    /// The life and the number of the news up to which all was told as a list shows it, be it that they are heard
-    /// later.
+    /// The life and the number of the news up to which all was told as a list shows it, although some of them may be
+    /// heard later.
     listed: (String, u64),
 }
 

@@ -15,7 +15,7 @@ impl Outbox {
         self.queues.lock().register(context);
     }
 
-    /// The next frame for a wire that is one pipe: what is urgent and answers before channels, which take turns, and
+    /// The next frame for a wire that is one pipe: what is urgent first, then answers, then channels in turns, and
     /// events last. The wire keeps nothing of a lane, so one that is closed is given back at once.
     pub fn next(&self) -> Option<Bytes> {
         self.take_of(|queues| {

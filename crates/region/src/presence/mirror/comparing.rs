@@ -120,8 +120,8 @@ impl<'a> Comparing<'a> {
         answers::holdings(value).map_err(|error| there(unreadable(error)))
     }
 
-    /// Takes back those whom no node holds there: who went from one node to another meanwhile may have been passed by
-    /// on both.
+    /// Takes back those whom no node holds there. A session that went from one node to another meanwhile may have been
+    /// missed on both.
     async fn release(&self, number: u16, places: &[Place]) -> Result<(), Away> {
         let Mirror { here: requests, there: questions, local, patience, .. } = self.mirror;
         let value = self.ask(number, &questions.standing(number, *patience, places)).await?;
