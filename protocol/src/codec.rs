@@ -6,7 +6,7 @@ use crate::{
     framing::{MAX_PREFIX_BYTES, write_prefix},
     salvage::Salvaged,
 };
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, DeserializeOwned, IgnoredAny},
@@ -75,9 +75,20 @@ impl EncodedFrame {
         self.bytes.clone()
     }
 
+    /// As [`Self::prefixed`], for who needs nothing else: no holder more is counted.
+    pub fn into_prefixed(self) -> Bytes {
+        self.bytes
+    }
+
     /// The frame alone, as in a text message or a datagram.
     pub fn bare(&self) -> Bytes {
-        self.bytes.slice(usize::from(self.prefix)..)
+        self.clone().into_bare()
+    }
+
+    /// As [`Self::bare`], for who needs nothing else.
+    pub fn into_bare(mut self) -> Bytes {
+        self.bytes.advance(usize::from(self.prefix));
+        self.bytes
     }
 
     /// Bytes with the prefix; what an outbox counts.

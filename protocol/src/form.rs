@@ -17,12 +17,12 @@ pub struct Form {
 }
 
 /// JSON alone: a text message of a WebSocket.
-pub static JSON_TEXT: Form = Form::new("JSON text", |frame| json(frame).map(|frame| frame.bare()));
+pub static JSON_TEXT: Form = Form::new("JSON text", |frame| json(frame).map(EncodedFrame::into_bare));
 /// JSON behind its length: on a stream.
-pub static JSON: Form = Form::new("JSON", |frame| json(frame).map(|frame| frame.prefixed()));
+pub static JSON: Form = Form::new("JSON", |frame| json(frame).map(EncodedFrame::into_prefixed));
 /// MessagePack behind its length: on a stream, and as a binary message of a WebSocket.
 pub static MESSAGE_PACK: Form =
-    Form::new("MessagePack", |frame| Encoding::MessagePack.encode(&frame).map(|frame| frame.prefixed()));
+    Form::new("MessagePack", |frame| Encoding::MessagePack.encode(&frame).map(EncodedFrame::into_prefixed));
 
 fn json(frame: Outgoing<'_>) -> Result<EncodedFrame, EncodeError> {
     Encoding::Json.encode(&frame)
@@ -79,6 +79,24 @@ impl<'a> NoChannel<'a> {
     }
 }
 
+impl<'a> From<&'a Publication> for Outgoing<'a> {
+    fn from(publication: &'a Publication) -> Self {
+        Self::Publication(publication)
+    }
+}
+
+impl<'a> From<&'a Event> for Outgoing<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self::Event(event)
+    }
+}
+
+impl<'a> From<&'a PresenceChanged> for Outgoing<'a> {
+    fn from(change: &'a PresenceChanged) -> Self {
+        Self::PresenceChanged(change)
+    }
+}
+
 impl<'a> From<&'a ServerFrame> for Outgoing<'a> {
     fn from(frame: &'a ServerFrame) -> Self {
         Self::Frame(frame)
@@ -121,7 +139,7 @@ mod tests {
             joined: Vec::new(),
             left: Vec::new(),
         };
-        let read = reads(Outgoing::PresenceChanged(&change));
+        let read = reads((&change).into());
         assert!(read.iter().all(|read| *read == ServerFrame::PresenceChanged(change.clone())));
         let read = reads(NoChannel::new("chat:1").into());
         let is_refused = |frame: &ServerFrame| match frame {

@@ -84,7 +84,7 @@ frames! {
 }
 
 /// Defines a frame that carries a payload: `data` in MessagePack and for JSON values, `data_b64`
-/// for bytes in JSON. serde reads and writes it through a twin with both fields.
+/// for bytes in JSON. serde reads and writes it through twins with both fields.
 macro_rules! payload_frame {
     (
         $(#[$meta:meta])*
@@ -99,27 +99,37 @@ macro_rules! payload_frame {
             pub data: crate::payload::Payload,
         }
 
-        #[derive(serde::Serialize, serde::Deserialize)]
+        #[derive(serde::Deserialize)]
         struct $wire {
             $($field: $type,)*
-            $(#[serde(default, skip_serializing_if = "Option::is_none")] $option: Option<$option_type>,)*
-            #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[serde(deserialize_with = "crate::payload::present")]
+            $(#[serde(default)] $option: Option<$option_type>,)*
+            #[serde(default, deserialize_with = "crate::payload::present")]
             data: Option<crate::payload::Data>,
-            #[serde(default, skip_serializing_if = "Option::is_none")]
+            #[serde(default)]
             data_b64: Option<crate::payload::Base64>,
         }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let (data, data_b64) = self.data.clone().into_fields(serializer.is_human_readable());
-                let wire = $wire {
-                    $($field: self.$field.clone(),)*
-                    $($option: self.$option.clone(),)*
+                // By reference: this is written for each publication, and to count holders of its parts costs as much
+                // as the writing.
+                #[derive(serde::Serialize)]
+                struct Written<'a> {
+                    $($field: &'a $type,)*
+                    $(#[serde(skip_serializing_if = "Option::is_none")] $option: Option<&'a $option_type>,)*
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    data: Option<crate::payload::AsData<'a>>,
+                    #[serde(skip_serializing_if = "Option::is_none")]
+                    data_b64: Option<crate::payload::AsBase64<'a>>,
+                }
+                let (data, data_b64) = self.data.fields(serializer.is_human_readable());
+                let written = Written {
+                    $($field: &self.$field,)*
+                    $($option: self.$option.as_ref(),)*
                     data,
                     data_b64,
                 };
-                serde::Serialize::serialize(&wire, serializer)
+                serde::Serialize::serialize(&written, serializer)
             }
         }
 

@@ -125,11 +125,11 @@ impl Payload {
         }
     }
 
-    /// The fields `data` and `data_b64` of a frame in a JSON or a MessagePack frame.
-    pub(crate) fn into_fields(self, human_readable: bool) -> (Option<Data>, Option<Base64>) {
+    /// What stands in the fields `data` and `data_b64` of a frame in JSON or in MessagePack.
+    pub(crate) fn fields(&self, human_readable: bool) -> (Option<AsData<'_>>, Option<AsBase64<'_>>) {
         match self {
-            Self::Binary(bytes) if human_readable => (None, Some(Base64(bytes))),
-            payload => (Some(Data(payload)), None),
+            Self::Binary(bytes) if human_readable => (None, Some(AsBase64(bytes))),
+            payload => (Some(AsData(payload)), None),
         }
     }
 
@@ -164,9 +164,12 @@ pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-impl Serialize for Data {
+/// A payload as it is written in the field `data`.
+pub(crate) struct AsData<'a>(&'a Payload);
+
+impl Serialize for AsData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
+        match self.0 {
             Payload::Json(json) => json.serialize(serializer),
             Payload::Binary(bytes) => serializer.serialize_bytes(bytes),
         }
@@ -200,9 +203,12 @@ impl<'de> Deserialize<'de> for Data {
 #[derive(Debug)]
 pub struct Base64(Bytes);
 
-impl Serialize for Base64 {
+/// Bytes as they are written in the field `data_b64`.
+pub(crate) struct AsBase64<'a>(&'a Bytes);
+
+impl Serialize for AsBase64<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(&self.0))
+        serializer.serialize_str(&STANDARD.encode(self.0))
     }
 }
 

@@ -31,35 +31,15 @@ struct Written {
 }
 
 impl Written {
-    fn new(frame: &impl Broadcastable, form: &'static Form) -> Self {
-        Self { form, bytes: write(frame.outgoing(), form), next: OnceLock::new() }
+    fn new<'a>(frame: impl Into<Outgoing<'a>>, form: &'static Form) -> Self {
+        Self { form, bytes: write(frame, form), next: OnceLock::new() }
     }
 }
 
-/// A frame that is sent to many.
-pub trait Broadcastable {
-    fn outgoing(&self) -> Outgoing<'_>;
-}
-
-impl Broadcastable for frame::Publication {
-    fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing::Publication(self)
-    }
-}
-
-impl Broadcastable for frame::Event {
-    fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing::Event(self)
-    }
-}
-
-impl Broadcastable for frame::PresenceChanged {
-    fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing::PresenceChanged(self)
-    }
-}
-
-impl<F: Broadcastable> Broadcast<F> {
+impl<F> Broadcast<F>
+where
+    for<'a> Outgoing<'a>: From<&'a F>,
+{
     pub fn new(frame: F) -> Arc<Self> {
         Arc::new(Self { frame, written: OnceLock::new() })
     }
@@ -109,7 +89,7 @@ mod tests {
         let text = broadcast.written(&form::JSON_TEXT);
         assert_eq!(Encoding::Json.decode_server(text), Ok(ServerFrame::Publication(publication)));
         for form in [&form::JSON_TEXT, &form::JSON, &form::MESSAGE_PACK] {
-            assert_eq!(*broadcast.written(form), form.write(broadcast.frame().outgoing()).unwrap());
+            assert_eq!(*broadcast.written(form), form.write(broadcast.frame().into()).unwrap());
             assert_eq!(broadcast.written(form).as_ptr(), broadcast.written(form).as_ptr());
         }
         assert_eq!(broadcast.written(&form::JSON_TEXT).as_ptr(), text.as_ptr());
