@@ -157,14 +157,9 @@ pub fn begin(cluster: &Arc<Cluster>, order: Order) -> Result<usize, Nowhere> {
     if let Some(task) = state.task.take() {
         task.abort();
     }
-    let is_paced = order.per_second.is_some();
-    state.is_full = order.sessions.is_none() && !is_paced;
-    let deadline = cluster.options.drain.deadline;
-    let (mut carrying, mut untold) = (Carrying::new(cluster.clone(), order, deadline), sessions);
+    state.is_full = order.sessions.is_none() && order.per_second.is_none();
+    let mut carrying = Carrying::new(cluster.clone(), order, cluster.options.drain.deadline);
     let time = carrying.balancers_time();
-    if !is_paced && time.is_zero() {
-        carrying.tell_all(std::mem::take(&mut untold));
-    }
-    state.task = Some(tokio::spawn(carrying.run_after(time, untold)).abort_handle());
+    state.task = Some(tokio::spawn(carrying.begin(time, sessions)).abort_handle());
     Ok(count)
 }

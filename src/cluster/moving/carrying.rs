@@ -64,11 +64,14 @@ impl Carrying {
         self.told.push(Told { session, attached, url, due: Instant::now() + within, patience: PATIENCE });
     }
 
-    /// Tells all of them, each a moment within half of the time.
-    pub fn tell_all(&mut self, sessions: Vec<(SessionId, Attached)>) {
+    /// Tells all of them at once, each a moment within half of the time, unless the order has a pace.
+    fn tell_unpaced(&mut self, sessions: &mut Vec<(SessionId, Attached)>) {
+        if self.order.per_second.is_some() {
+            return;
+        }
         let spread = self.time / 2;
         let mut destinations = self.destinations();
-        for (session, attached) in sessions {
+        for (session, attached) in sessions.drain(..) {
             let url = destinations.next(&session, &attached);
             self.tell(session, attached, spread.mul_f64(rand::random()), url);
         }
@@ -80,16 +83,24 @@ impl Carrying {
         if self.destinations().is_own_address() { NOTICED.min(self.time / 3) } else { Duration::ZERO }
     }
 
-    /// As [`Self::run`], after that time, with those told first who are to be told at once.
-    pub async fn run_after(mut self, time: Duration, mut sessions: Vec<(SessionId, Attached)>) {
-        tokio::time::sleep(time).await;
-        if self.order.per_second.is_none() {
-            self.tell_all(std::mem::take(&mut sessions));
+    /// Begins to move these sessions, after that time. Who is to be told at once has been told when this returns: the
+    /// node may end before the future gets its turn.
+    pub fn begin(
+        mut self,
+        after: Duration,
+        mut sessions: Vec<(SessionId, Attached)>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        if after.is_zero() {
+            self.tell_unpaced(&mut sessions);
         }
-        self.run(sessions).await;
+        async move {
+            tokio::time::sleep(after).await;
+            self.tell_unpaced(&mut sessions);
+            self.run(sessions).await;
+        }
     }
 
-    pub async fn run(mut self, sessions: Vec<(SessionId, Attached)>) {
+    async fn run(mut self, sessions: Vec<(SessionId, Attached)>) {
         let mut untold = VecDeque::from(sessions);
         let mut pace = Pace::new(self.order.per_second.unwrap_or(NonZeroU32::MIN));
         let mut review = tokio::time::interval(REVIEW);

@@ -35,6 +35,5 @@ async fn leave(cluster: &Arc<Cluster>) {
     cluster.metrics.failovers.inc();
     let mut carrying = Carrying::new(cluster.clone(), Order::default(), WITHIN);
     carrying.may_stay = true;
-    carrying.tell_all(cluster.sessions.all());
-    carrying.run(Vec::new()).await;
+    carrying.begin(Duration::ZERO, cluster.sessions.all()).await;
 }
