@@ -13,11 +13,7 @@ const SAYING_NOTHING: [&str; 7] = ["util", "utils", "common", "commons", "helper
 /// What was made by programs, or is others'.
 const NOT_WRITTEN_HERE: [&str; 4] = ["target", "node_modules", "build", "dist"];
 /// Longer than they may be, until each of them is split.
-const KNOWN_LONG: [&str; 3] = [
-    "clients/typescript/src/channel.ts",
-    "clients/typescript/src/session.ts",
-    "crates/region/src/broker/reading.rs",
-];
+const KNOWN_LONG: [&str; 2] = ["clients/typescript/src/channel.ts", "clients/typescript/src/session.ts"];
 
 /// A file that somebody wrote.
 struct Source {
