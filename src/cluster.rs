@@ -17,12 +17,13 @@ use crate::{
     config::{DrainConfig, FailoverConfig},
     hub::Hub,
     metrics::ClusterMetrics,
-    redis::ConnectError,
+    redis::{ConnectError, Redis},
     region::Sharing,
     registry::Registry,
 };
 use directory::{Directory, NodeState, Record};
 use fencing::Fencing;
+use inbox::Inbox;
 use moving::{Moving, destinations::Destinations, leaving, rebalancing};
 use outlook::Outlook;
 use questions::Questions;
@@ -83,6 +84,15 @@ pub struct Cluster {
     started_ms: u64,
 }
 
+/// All that a node listens to.
+fn inbox(redis: &Redis) -> Inbox {
+    let mut inbox = Inbox::default();
+    directory::listen(&mut inbox, redis);
+    fencing::listen(&mut inbox);
+    questions::listen(&mut inbox);
+    inbox
+}
+
 impl Cluster {
     pub fn new(parts: Parts) -> Arc<Self> {
         let redis = parts.sharing.redis().cloned();
@@ -115,7 +125,7 @@ impl Cluster {
     /// See [`ConnectError`].
     pub async fn join(self: &Arc<Self>, tasks: &mut JoinSet<()>) -> Result<(), ConnectError> {
         let Sharing::WithRegion { regions, links } = &self.sharing else { return Ok(()) };
-        tasks.spawn(inbox::open(self.clone(), &regions.local).await?);
+        tasks.spawn(inbox(&regions.local).open(self.clone(), &regions.local).await?);
         let cluster = self.clone();
         tasks.spawn(async move { cluster.directory.run(|| cluster.record()).await });
         let cluster = self.clone();

@@ -3,7 +3,7 @@
 //! Each node keeps a record in Redis, which ends when it is no longer renewed, and a copy of the others' records. One
 //! call renews the one and reads the others.
 
-use super::{balance, keys::ClusterKeys as _, rendezvous, scripts::DIRECTORY};
+use super::{balance, inbox::Inbox, keys::ClusterKeys as _, rendezvous, scripts::DIRECTORY};
 use crate::redis::{CallError, Redis, Request, reply};
 use arc_swap::ArcSwap;
 use futures_util::future::join3;
@@ -87,6 +87,18 @@ pub struct Directory {
     peers: ArcSwap<Vec<Peer>>,
     /// Something changed: here, or as another node said.
     changed: Notify,
+}
+
+/// Has the directory hear that another node's record changed.
+pub fn listen(inbox: &mut Inbox, redis: &Redis) {
+    inbox.channel(redis.keys.nodes_news(), |cluster, node| {
+        // One's own changes are known.
+        if *node != *cluster.id {
+            cluster.directory.refresh();
+        }
+        Some(())
+    });
+    inbox.review(|cluster| cluster.directory.refresh());
 }
 
 impl Directory {

@@ -7,6 +7,7 @@
 //! Sessions do not wait for any of this: without Redis they open all the same, and are claimed later.
 
 use super::{
+    inbox::Inbox,
     keys::ClusterKeys as _,
     scripts::{CLAIM, RELEASE},
 };
@@ -57,6 +58,19 @@ struct Realm {
     is_own: bool,
     /// The partitions of which claims may have failed, or what was told of them may be lost.
     behind: Vec<AtomicBool>,
+}
+
+/// Has the node hear which of its transports were replaced.
+pub fn listen(inbox: &mut Inbox) {
+    inbox.word("replaced", |cluster, said| {
+        let mut words = said.splitn(4, ' ');
+        let (partition, said) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let (number, session) = (words.next()?.parse().ok()?, words.next()?);
+        cluster.fencing.told(partition, said);
+        cluster.sessions.replaced(session, number);
+        Some(())
+    });
+    inbox.review(|cluster| cluster.fencing.review());
 }
 
 impl Fencing {
@@ -110,7 +124,7 @@ impl Fencing {
     }
 
     /// The own region's Redis tells something of the partition's sessions, under this number.
-    pub fn told(&self, partition: u16, number: u64) {
+    fn told(&self, partition: u16, number: u64) {
         if let (Some(told), Some(own)) = (self.told.get(usize::from(partition)), self.own())
             && told.lock().news(number)
         {
@@ -119,7 +133,7 @@ impl Fencing {
     }
 
     /// What Redis told this node may be lost: it is to be asked.
-    pub fn review(&self) {
+    fn review(&self) {
         let Some(own) = self.own() else { return };
         for (partition, told) in (0..).zip(&self.told) {
             *told.lock() = Heard::default();

@@ -1,6 +1,6 @@
 //! What an operator asks of all nodes of the region: each answers for itself, within a bounded time.
 
-use super::{Cluster, keys::ClusterKeys as _};
+use super::{Cluster, inbox::Inbox, keys::ClusterKeys as _};
 use crate::{
     auth::pattern::Pattern,
     redis::Request,
@@ -33,6 +33,17 @@ const MAX_ANSWERING: usize = 16;
 const MAX_ASKED: usize = 4_096;
 /// The most answers to a question that wait to be read.
 const MAX_ANSWERS: usize = 1_024;
+
+/// Another node asks.
+const ASK: &str = "ask";
+/// It answers what this one asked.
+const ANSWER: &str = "answer";
+
+/// Has the node hear what others ask and answer.
+pub fn listen(inbox: &mut Inbox) {
+    inbox.word(ASK, asked);
+    inbox.word(ANSWER, |cluster, text| cluster.questions.answered(text));
+}
 
 /// A question to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +169,7 @@ impl Questions {
     }
 
     /// Takes what a node answered, as it stands in a message.
-    pub fn answered(&self, text: &str) -> Option<()> {
+    fn answered(&self, text: &str) -> Option<()> {
         let Answered { number, node, answer } = serde_json::from_str(text).ok()?;
         if let Some(waiting) = self.waiting.lock().get(&number)
             && waiting.try_send((node, answer)).is_err()
@@ -213,7 +224,7 @@ pub async fn ask(cluster: &Arc<Cluster>, question: Question) -> Gathered {
 fn send(cluster: &Cluster, number: u64, question: &Question) -> bool {
     let Some(redis) = cluster.sharing.redis() else { return false };
     let asked = Asked { number, from: cluster.id.clone(), question: question.clone() };
-    say(redis, &redis.keys.inbox_of_all(), "ask", &asked)
+    say(redis, &redis.keys.inbox_of_all(), ASK, &asked)
 }
 
 fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Serialize) -> bool {
@@ -226,7 +237,7 @@ fn say(redis: &crate::redis::Redis, channel: &str, word: &str, message: &impl Se
 
 /// Takes a question of another node, as it stands in a message. It is answered in a task of its own when its turn
 /// comes, unless the other has given up waiting by then. An order is carried out all the same.
-pub fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
+fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
     let Asked { number, from, question } = serde_json::from_str(text).ok()?;
     if from == cluster.id {
         return Some(());
@@ -244,7 +255,7 @@ pub fn asked(cluster: &Arc<Cluster>, text: &str) -> Option<()> {
         let answer = answer(cluster.clone(), question).await;
         if let Some(redis) = cluster.sharing.redis() {
             let answered = Answered { number, node: cluster.id.clone(), answer };
-            say(redis, &redis.keys.inbox(&from), "answer", &answered);
+            say(redis, &redis.keys.inbox(&from), ANSWER, &answered);
         }
         drop(place);
     });
