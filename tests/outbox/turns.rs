@@ -82,7 +82,22 @@ fn a_lane_that_is_closed_in_its_turn_is_given_back_and_leaves_the_turn_to_the_ne
 }
 
 #[test]
-fn nothing_comes_behind_the_last_frame() {
+fn a_lane_begins_a_turn_of_its_own_where_the_one_before_it_ended_early() {
+    let outbox = outbox();
+    let (left, empty) = (live_lane(&outbox, 0), live_lane(&outbox, 100));
+    let (busy, quiet) = (live_lane(&outbox, 200), live_lane(&outbox, 300));
+    (1..=3).for_each(|offset| outbox.publication(left, &publication(offset)));
+    outbox.publication(empty, &publication(101));
+    (201..=201 + TURN).for_each(|offset| outbox.publication(busy, &publication(offset)));
+    outbox.publication(quiet, &publication(301));
+    assert_eq!(next(&outbox, 1), offsets([1]));
+    outbox.close_lane(left);
+    let busy = 201..=200 + TURN;
+    assert_eq!(next(&outbox, 99), offsets([101].into_iter().chain(busy).chain([301, 201 + TURN])));
+}
+
+#[test]
+fn no_answer_comes_behind_the_last_frame() {
     let outbox = outbox();
     outbox.end(CloseCode::Drain.into());
     answer(&outbox);
