@@ -111,19 +111,27 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     if (this.#isWanting) this.session.connect();
   }
 
-  /** A page that the browser puts aside holds nothing: it leaves, and comes again if it is taken up. */
+  /**
+   * A page that the browser puts aside or freezes holds nothing: it leaves, and comes again if it is taken up.
+   * Chromium brings a frozen page what other tabs say, and nothing else: it would go on to answer that all is well.
+   */
   #comeAndGo(): void {
     const { signal } = this.#closing;
-    const page = globalThis as Partial<Pick<EventTarget, 'addEventListener'>>;
+    const page = globalThis as Partial<Pick<EventTarget, 'addEventListener'>> & { readonly document?: EventTarget };
     const leave = (): void => {
       this.session.disconnect();
       this.#tab.leave();
     };
+    const enter = (): void => {
+      this.#enter();
+    };
+    page.document?.addEventListener('freeze', leave, { signal });
+    page.document?.addEventListener('resume', enter, { signal });
     page.addEventListener?.('pagehide', leave, { signal });
     page.addEventListener?.(
       'pageshow',
       (event) => {
-        if ((event as PageTransitionEvent).persisted) this.#enter();
+        if ((event as PageTransitionEvent).persisted) enter();
       },
       { signal },
     );

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { setTimeout as pause } from 'node:timers/promises';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
-import { launch as launchPuppeteer } from 'puppeteer-core';
+import { launch as launchPuppeteer, type Page as PuppeteerPage } from 'puppeteer-core';
 import WebSocket from 'ws';
 import * as index from 'skywave';
 import { Skywave as Core } from 'skywave/core';
@@ -38,6 +38,8 @@ export interface Tab {
 export interface FreezableTab extends Tab {
   /** Brings another tab to the front and freezes this one for a while. */
   freeze(milliseconds: number): Promise<void>;
+  /** Opens a tab of the same person. */
+  beside(): Promise<Tab>;
 }
 
 /** A page of somebody else's, as a person uses it. */
@@ -164,19 +166,24 @@ export async function launchChromium(server: PageServer): Promise<Place> {
 /** With Puppeteer: Playwright keeps all of its pages visible, and Chromium freezes none that is. */
 async function openFreezableChromium(server: PageServer): Promise<FreezableTab> {
   const browser = await launchPuppeteer({ executablePath: CHROMIUM, args: CHROMIUM_ARGUMENTS, headless: true, timeout: LAUNCH_TIMEOUT_MS });
-  const page = await browser.newPage();
-  await page.goto(server.origin);
-  await page.waitForFunction('globalThis.kit !== undefined');
-  const devtools = await page.createCDPSession();
+  const open = async (): Promise<Tab & { page: PuppeteerPage }> => {
+    const page = await browser.newPage();
+    await page.goto(server.origin);
+    await page.waitForFunction('globalThis.kit !== undefined');
+    return { page, evaluate: (run, argument) => page.evaluate(run as never, argument), close: () => page.close() };
+  };
+  const first = await open();
+  const devtools = await first.page.createCDPSession();
   return {
-    evaluate: (run, argument) => page.evaluate(run as never, argument),
+    ...first,
+    beside: open,
     async freeze(milliseconds) {
       const other = await browser.newPage();
       await other.bringToFront();
       await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
       await pause(milliseconds);
       await devtools.send('Page.setWebLifecycleState', { state: 'active' });
-      await page.bringToFront();
+      await first.page.bringToFront();
     },
     close: () => browser.close(),
   };

@@ -164,6 +164,28 @@ export function describeTabs(stage: Stage): void {
     await until('that one connection is left', () => lastCount(witness, channel), (count) => count === 2);
   });
 
+  test('a tab that the browser freezes gives the connection to another one at once, and comes again with all that it missed', async (context) => {
+    const [sharing, channel] = [new Sharing(stage), freshChannel()];
+    const frozen = await stage.freezable();
+    if (frozen === undefined) {
+      context.skip(`${stage.place.name} cannot be told to freeze a page`);
+      return;
+    }
+    await sharing.begin(frozen);
+    const other = await sharing.begin(await frozen.beside());
+    const witness = await sharing.witness(channel);
+    for (const tab of [frozen, other]) await listen(tab, 'shared', channel);
+    await sayAndSee(witness, other, channel, [1], 1);
+    const thawed = frozen.freeze(SLEEP_MS);
+    await until('another holder', () => isHolder(other), Boolean);
+    await say(other, 'shared', channel, 2);
+    await until('what it published', () => saw(other, 'shared', channel), ({ data }) => data.length === 2);
+    await sayAndSee(witness, other, channel, [3], 3);
+    await thawed;
+    await sayAndSee(witness, frozen, channel, [4], 4);
+    await until('that one connection is left', () => lastCount(witness, channel), (count) => count === 2);
+  });
+
   test('a bad token is told in all tabs, and mended in all of them by connect()', async () => {
     const node = await stage.start({ SKYWAVE_AUTH__HMAC_SECRET: TOKEN_SECRET, SKYWAVE_AUTH__ANONYMOUS: 'false' });
     const { urls, options } = reach(node, 'websocket');

@@ -450,17 +450,19 @@ describe('a client that tabs share', () => {
   });
 
   it('leaves with its page, and comes again with it', async () => {
-    const target = new EventTarget();
-    Object.assign(globalThis, { addEventListener: target.addEventListener.bind(target) });
+    const target = Object.assign(new EventTarget(), { document: new EventTarget() });
+    Object.assign(globalThis, { addEventListener: target.addEventListener.bind(target), document: target.document });
     try {
       const first = tab({ followPage: false });
       await first.connect();
-      target.dispatchEvent(Object.assign(new Event('pagehide'), { persisted: true }));
-      await until('that it left', () => node.connection.isOver && locks.names.length === 0);
-      target.dispatchEvent(Object.assign(new Event('pageshow'), { persisted: true }));
-      await until('that it is back', () => first.state === 'connected');
+      for (const [from, name, back] of [[target, 'pagehide', 'pageshow'], [target.document, 'freeze', 'resume']] as const) {
+        from.dispatchEvent(Object.assign(new Event(name), { persisted: true }));
+        await until(`that it left at ${name}`, () => node.connection.isOver && locks.names.length === 0);
+        from.dispatchEvent(Object.assign(new Event(back), { persisted: true }));
+        await until('that it is back', () => first.state === 'connected');
+      }
     } finally {
-      Reflect.deleteProperty(globalThis, 'addEventListener');
+      for (const name of ['addEventListener', 'document']) Reflect.deleteProperty(globalThis, name);
     }
   });
 });
