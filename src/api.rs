@@ -70,7 +70,7 @@ struct Api {
 
 /// Serves the admin interface, and `pages` beside it for requests of this machine, for the node's life. Ends with the
 /// node, once what is under way is answered.
-pub async fn listen(node: Arc<Node>, listener: TcpListener, pages: Router) {
+pub(crate) async fn listen(node: Arc<Node>, listener: TcpListener, pages: Router) {
     let turns = Turns::new(MAX_COMMANDS, MAX_WAITING_COMMANDS);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let keeping = Keeping { node: node.clone(), permits: permits.clone() };

@@ -4,7 +4,7 @@ mod jwks;
 mod keys;
 pub mod mint;
 pub mod pattern;
-pub mod refusals;
+pub(crate) mod refusals;
 pub mod resume;
 mod token;
 

@@ -21,7 +21,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// Browsers accept a certificate by its hash when it is valid for 14 days at most (W3C WebTransport, custom certificate
 /// requirements). One day is left for clocks that differ.
-pub const DEV_LIFETIME: Duration = Duration::from_secs(13 * 86_400);
+pub(crate) const DEV_LIFETIME: Duration = Duration::from_secs(13 * 86_400);
 /// A fresh certificate is valid from this long ago, for clients whose clocks are behind.
 const BACKDATING: Duration = Duration::from_secs(3_600);
 /// A PEM file may be this long, in bytes.
@@ -183,7 +183,7 @@ impl CertificateResolver {
     }
 
     /// The certificate of these files, which must be good now. [`CertificateResolver::run`] follows their changes.
-    pub fn from_files(config: TlsConfig) -> Result<Self, CertificateError> {
+    pub(crate) fn from_files(config: TlsConfig) -> Result<Self, CertificateError> {
         let files = Files::read(&config)?;
         let current = ArcSwap::from_pointee(files.parse(&config)?);
         Ok(Self { current, source: Some(Source { config, last_read: Mutex::new(Some(files)) }) })
@@ -196,7 +196,7 @@ impl CertificateResolver {
 
     /// Reads the files, and takes their certificate if they changed since they were last read; says whether it did. On
     /// an error the certificate stays. Files that have not changed since an error are not an error again.
-    pub fn reload(&self) -> Result<bool, CertificateError> {
+    pub(crate) fn reload(&self) -> Result<bool, CertificateError> {
         let Some(source) = &self.source else { return Ok(false) };
         let mut last_read = source.last_read.lock();
         let files = match Files::read(&source.config) {

@@ -23,7 +23,7 @@ const EXIT_USAGE: u8 = 2;
 /// Exit codes: 0 done (a node: drained), 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "skywave", version, max_term_width = 100)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -84,7 +84,7 @@ fn usage(error: impl fmt::Display) -> UsageError {
 }
 
 /// Does what the arguments say. Errors go to stderr.
-pub fn run(arguments: Arguments) -> ExitCode {
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let outcome = match arguments.command {
         Command::Serve(arguments) => node::serve(&arguments),

@@ -1,14 +1,14 @@
 //! This node as one of its region: who is there, who has which session, who can serve, where sessions go.
 
-pub mod balance;
+mod balance;
 pub mod directory;
 pub mod fencing;
-pub mod inbox;
+mod inbox;
 mod keys;
 pub mod moving;
 pub mod outlook;
 pub mod questions;
-pub mod rendezvous;
+mod rendezvous;
 pub mod scripts;
 pub mod standing;
 
@@ -173,7 +173,7 @@ impl Cluster {
     }
 
     /// Whether new sessions are refused: they are moved off, or the node cannot serve and somebody else can.
-    pub fn turns_away(&self) -> bool {
+    pub(crate) fn turns_away(&self) -> bool {
         self.is_draining() || (self.is_away() && !Destinations::new(self, None).is_empty())
     }
 
@@ -192,14 +192,14 @@ impl Cluster {
 
     /// Where a session can go on when this node is gone: other nodes of the region first, then other regions, the
     /// nearest first.
-    pub fn alternatives(&self, session: &str) -> Vec<Region> {
+    pub(crate) fn alternatives(&self, session: &str) -> Vec<Region> {
         let mut alternatives = self.directory.alternatives(session, self.url.as_deref(), &self.region);
         alternatives.extend(self.outlook.nearest_first(&self.regions));
         alternatives
     }
 
     /// The address of a node that suits this user better.
-    pub fn preferred_url(&self, user: &str) -> Option<Arc<str>> {
+    pub(crate) fn preferred_url(&self, user: &str) -> Option<Arc<str>> {
         self.directory.preferred(user, self.url.as_deref(), self.sessions.len())
     }
 
@@ -208,7 +208,7 @@ impl Cluster {
         self.draining.load(Ordering::Relaxed)
     }
 
-    pub fn set_draining(&self) {
+    pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.metrics.draining.set(1);
     }

@@ -16,7 +16,7 @@ pub use addresses::Addresses;
 pub use auth::{ALGORITHMS, AuthConfig};
 pub use channels::USER_NAMESPACE;
 pub use checks::nodes_url;
-pub use duration::{DurationError, format_duration, parse_duration};
+pub use duration::{DurationError, parse_duration};
 pub use limits::LimitsConfig;
 pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};
 pub use problem::{Place, Problem};

@@ -26,7 +26,7 @@ const FILES: [(&str, &str, &str); 9] = [
 
 /// Where the node's other listeners are.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     pub public: Option<SocketAddr>,
     pub plain: Option<SocketAddr>,
     pub certificate_sha256: Option<String>,
@@ -34,7 +34,7 @@ pub struct Places {
 
 /// What the page has to know to connect, `/demo/config.json`.
 #[derive(Debug, Clone, Serialize)]
-pub struct PageConfig {
+pub(crate) struct PageConfig {
     /// Where WebTransport is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     webtransport: Option<String>,
@@ -50,7 +50,7 @@ pub struct PageConfig {
 }
 
 impl PageConfig {
-    pub fn new(places: &Places, regions: &[Region]) -> Self {
+    pub(crate) fn new(places: &Places, regions: &[Region]) -> Self {
         let url = |scheme: &str, address| format!("{scheme}://{}{CONNECT_PATH}", reachable(address));
         Self {
             webtransport: places.public.map(|address| url("https", address)),
@@ -70,7 +70,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// Serves the page at `/`, its files and its configuration below `/demo/`.
-pub fn router(config: &PageConfig) -> Router {
+pub(crate) fn router(config: &PageConfig) -> Router {
     let policy = content_security_policy(config);
     let config = config.clone();
     let configuration = get(async || ([(CACHE_CONTROL, "no-store")], Json(config)));

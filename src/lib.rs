@@ -1,16 +1,18 @@
 //! The Skywave node as a library: everything but the command line.
 
-pub mod api;
+#![warn(unreachable_pub)]
+
+mod api;
 pub mod auth;
 pub mod cause;
 pub mod certificate;
 pub mod cluster;
 pub mod config;
-pub mod demo;
+mod demo;
 pub mod limits;
 pub mod metrics;
 pub mod node;
-pub mod registry;
+mod registry;
 pub mod scripts;
 pub mod server;
 pub mod session;

@@ -90,7 +90,7 @@ pub struct OpenFiles {
 
 impl OpenFiles {
     /// Of those that this process may have now.
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         Self::of(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
     }
 
@@ -100,7 +100,7 @@ impl OpenFiles {
 
     /// Whether a connection that was opened just now is one too many: the system gives each the lowest number that is
     /// free.
-    pub fn are_exceeded_by(self, opened: &impl AsRawFd) -> bool {
+    pub(crate) fn are_exceeded_by(self, opened: &impl AsRawFd) -> bool {
         u64::try_from(opened.as_raw_fd()).is_ok_and(|number| number >= self.reserved_from)
     }
 }
@@ -150,7 +150,7 @@ impl<K: Eq + Hash + Clone> Quota<K> {
     }
 
     /// A place even if all are taken, for one who takes over from a holder that is about to go.
-    pub fn take_beyond(self: &Arc<Self>, key: K) -> Place<K> {
+    pub(crate) fn take_beyond(self: &Arc<Self>, key: K) -> Place<K> {
         *self.held.lock().entry(key.clone()).or_insert(0) += 1;
         Place { quota: self.clone(), key }
     }

@@ -142,7 +142,7 @@ impl Node {
     }
 
     /// Waits for a handshake's turn and takes it; may be dropped and called again.
-    pub async fn handshake_turn(&self) {
+    pub(crate) async fn handshake_turn(&self) {
         while let Err(wait) = self.take_handshake() {
             tokio::time::sleep(wait).await;
         }
@@ -155,7 +155,7 @@ impl Node {
     }
 
     /// Whoever has not said yet who comes is turned away from now on.
-    pub fn set_ending(&self) {
+    pub(crate) fn set_ending(&self) {
         self.ending.send_replace(true);
     }
 }

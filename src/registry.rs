@@ -1,7 +1,7 @@
 //! The sessions that are connected to this node, by id and by user.
 
-pub mod path_memories;
-pub mod quotas;
+pub(crate) mod path_memories;
+pub(crate) mod quotas;
 
 use crate::{broker::HybridClock, claim::Claim, hub::outbox::Outbox, limits::Tally};
 use parking_lot::Mutex;
@@ -29,19 +29,19 @@ pub struct Attached {
     /// Tells which of the session's transports is the newest.
     pub claim: Claim,
     /// When it was last asked to move to another node.
-    pub asked_at: Option<Instant>,
+    pub(crate) asked_at: Option<Instant>,
 }
 
 impl Attached {
     /// Whether it was asked so lately to move to another node.
-    pub fn was_asked_within(&self, period: Duration) -> bool {
+    pub(crate) fn was_asked_within(&self, period: Duration) -> bool {
         self.asked_at.is_some_and(|at| at.elapsed() < period)
     }
 }
 
 /// The session has a transport that is newer than this one.
 #[derive(Debug)]
-pub struct Outdated;
+pub(crate) struct Outdated;
 
 pub struct Registry {
     sessions: Mutex<HashMap<SessionId, Attached>>,
@@ -54,7 +54,7 @@ pub struct Registry {
     /// Those of them on which a session is, or was until it ended.
     pub served: Arc<Tally>,
     pub quotas: Quotas,
-    pub path_memories: PathMemories,
+    pub(crate) path_memories: PathMemories,
 }
 
 impl Registry {
@@ -82,7 +82,7 @@ impl Registry {
     ///
     /// # Errors
     /// A newer transport has the session: this one was long under way, or comes from an outdated secret.
-    pub fn attach(&self, session: SessionId, attached: Attached) -> Result<(), Outdated> {
+    pub(crate) fn attach(&self, session: SessionId, attached: Attached) -> Result<(), Outdated> {
         let mut sessions = self.sessions.lock();
         if sessions.get(&session).is_some_and(|present| present.claim > attached.claim) {
             return Err(Outdated);
@@ -94,7 +94,7 @@ impl Registry {
     }
 
     /// Takes the session out and gives it, unless a newer transport has it.
-    pub fn detach(&self, session: &SessionId, outbox: &Arc<Outbox>) -> Option<Attached> {
+    pub(crate) fn detach(&self, session: &SessionId, outbox: &Arc<Outbox>) -> Option<Attached> {
         let mut sessions = self.sessions.lock();
         if sessions.get(session).is_some_and(|attached| Arc::ptr_eq(&attached.outbox, outbox)) {
             return sessions.remove(session);

@@ -66,6 +66,15 @@ fn no_file_is_longer_than_it_may_be() {
 }
 
 #[test]
+fn each_library_has_the_compiler_say_what_is_public_for_nobody() {
+    let is_silent = |source: &Source| {
+        source.path.ends_with("src/lib.rs") && !source.text.contains("\n#![warn(unreachable_pub)]\n")
+    };
+    let silent: Vec<_> = sources().into_iter().filter(is_silent).map(|one| one.path).collect();
+    assert!(silent.is_empty(), "are not warned: {silent:#?}");
+}
+
+#[test]
 fn each_file_has_a_name_that_says_something() {
     let says_nothing = |source: &Source| {
         let mut words = source.path.split(['/', '_', '-', '.']);

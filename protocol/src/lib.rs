@@ -1,5 +1,7 @@
 //! The `skywave.v1` wire protocol: frames, encodings, framing, positions, codes, heartbeats. No IO, no clock.
 
+#![warn(unreachable_pub)]
+
 pub mod channel;
 pub mod close;
 pub mod codec;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// Refuses requests without the configured key. Where none is configured the listener is on loopback, or the node
 /// runs with `--dev`.
-pub async fn require_key(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn require_key(State(api): State<Api>, request: Request, next: Next) -> Response {
     if let Some(key) = &api.node.config.auth.api_key {
         let given = request.headers().get("x-api-key").map_or(&b""[..], |value| value.as_bytes());
         if verify_slices_are_equal(given, key.expose().as_bytes()).is_err() {
@@ -27,7 +27,7 @@ pub async fn require_key(State(api): State<Api>, request: Request, next: Next) -
 
 /// Where nothing but loopback keeps strangers out, refuses requests for any other host. Otherwise a web page could let
 /// its own name resolve to 127.0.0.1, and talk to the node as if it were its own server (DNS rebinding).
-pub async fn require_local_host(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn require_local_host(State(api): State<Api>, request: Request, next: Next) -> Response {
     let config = &api.node.config;
     let relies_on_loopback = config.dev || config.auth.api_key.is_none();
     if relies_on_loopback && !is_for_local_host(&request) {

@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 /// `presence`: who is on a channel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Presence {
+pub(crate) struct Presence {
     channel: Channel,
 }
 
@@ -36,7 +36,7 @@ impl Command for Presence {
 /// `channels`: the channels with subscribers in the region.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Channels {
+pub(crate) struct Channels {
     /// `*` stands for any characters but `:`, `**` for any.
     pattern: Option<String>,
     prefix: Option<String>,
@@ -45,7 +45,7 @@ pub struct Channels {
 }
 
 #[derive(Serialize)]
-pub struct ChannelsAnswer {
+pub(crate) struct ChannelsAnswer {
     /// How many match, listed or not.
     count: usize,
     /// Those with the most subscribers first.

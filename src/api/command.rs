@@ -30,7 +30,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request of the HTTP API. Its fields are those of the JSON body; unknown ones are refused, so that a typo is told.
-pub trait Command: DeserializeOwned + Send + 'static {
+pub(crate) trait Command: DeserializeOwned + Send + 'static {
     type Answer: Serialize;
 
     /// The largest body of such a request.
@@ -47,7 +47,7 @@ struct Envelope<T> {
 }
 
 /// Takes `C` by POST.
-pub fn command<C: Command>() -> MethodRouter<Api> {
+pub(crate) fn command<C: Command>() -> MethodRouter<Api> {
     post(answer::<C>)
 }
 

@@ -16,7 +16,7 @@ const MAX_URL_BYTES: usize = 1_024;
 /// `drain`: asks sessions to move to other nodes; without `sessions` all of them, and takes no new ones.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// How many.
     sessions: Option<usize>,
     /// How many of them are asked within a second; by default all are asked at once, each to go at its own time.
@@ -29,7 +29,7 @@ pub struct Drain {
 }
 
 #[derive(Serialize)]
-pub struct DrainAnswer {
+pub(crate) struct DrainAnswer {
     /// Those that are to move.
     sessions: usize,
 }

@@ -22,7 +22,7 @@ pub struct Failure {
 
 /// `error` in the answer.
 #[derive(Debug, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     code: u16,
     reason: &'static str,
     message: Cow<'static, str>,
@@ -41,13 +41,13 @@ impl Failure {
     }
 
     /// The same with a status that says more than its code does.
-    pub fn with_status(mut self, status: StatusCode) -> Self {
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
     /// Without its status, as a part of an answer.
-    pub fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         self.problem
     }
 }
@@ -90,7 +90,7 @@ impl From<Failure> for Response {
 }
 
 /// An answer that no cache keeps.
-pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let (status, body) = match serde_json::to_vec(value) {
         Ok(body) => (status, body),
         Err(error) => {

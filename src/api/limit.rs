@@ -8,7 +8,7 @@ use skywave_protocol::ErrorCode;
 /// As it was asked for; 100 when it was not said.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub struct Limit(usize);
+pub(crate) struct Limit(usize);
 
 impl Default for Limit {
     fn default() -> Self {
@@ -19,7 +19,7 @@ impl Default for Limit {
 impl Limit {
     /// # Errors
     /// `bad_request` when it is not 1 … [`MAX_LISTED`].
-    pub fn checked(self) -> Result<usize, Failure> {
+    pub(crate) fn checked(self) -> Result<usize, Failure> {
         if (1..=MAX_LISTED).contains(&self.0) {
             Ok(self.0)
         } else {

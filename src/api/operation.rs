@@ -25,10 +25,10 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// `info`: the node's state.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Info {}
+pub(crate) struct Info {}
 
 #[derive(Serialize)]
-pub struct InfoAnswer {
+pub(crate) struct InfoAnswer {
     node: Arc<str>,
     region: Origin,
     version: &'static str,
@@ -148,24 +148,24 @@ impl Command for Info {
     }
 }
 
-pub async fn openapi() -> Response {
+pub(crate) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 /// The process answers.
-pub async fn healthz() -> &'static str {
+pub(crate) async fn healthz() -> &'static str {
     "ok"
 }
 
 /// The node takes new sessions.
-pub async fn readyz(State(api): State<Api>) -> impl IntoResponse {
+pub(crate) async fn readyz(State(api): State<Api>) -> impl IntoResponse {
     match api.node.cluster.unready() {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         None => (StatusCode::OK, "ready"),
     }
 }
 
-pub async fn metrics(State(api): State<Api>) -> Response {
+pub(crate) async fn metrics(State(api): State<Api>) -> Response {
     match api.node.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {

@@ -32,7 +32,7 @@ type UserName = Text<254>;
 /// `publish`: a publication on one channel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Publish {
+pub(crate) struct Publish {
     channel: Channel,
     #[serde(default, deserialize_with = "present")]
     data: Option<Data>,
@@ -43,7 +43,7 @@ pub struct Publish {
 
 /// Where a publication stands.
 #[derive(Serialize)]
-pub struct Published {
+pub(crate) struct Published {
     origin: Origin,
     epoch: Epoch,
     offset: u64,
@@ -89,7 +89,7 @@ fn payload(data: Option<Data>, data_b64: Option<Base64>, node: &Node) -> Result<
 /// `broadcast`: the same publication on many channels.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Broadcast {
+pub(crate) struct Broadcast {
     /// Names, each of which may turn out to be none.
     channels: Vec<String>,
     #[serde(default, deserialize_with = "present")]
@@ -100,7 +100,7 @@ pub struct Broadcast {
 }
 
 #[derive(Serialize)]
-pub struct BroadcastAnswer {
+pub(crate) struct BroadcastAnswer {
     /// In the order of the channels.
     results: Vec<ChannelResult>,
 }
@@ -165,7 +165,7 @@ fn check_channels(channels: &[String]) -> Result<(), Failure> {
 /// `history`: retained publications of a channel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct History {
+pub(crate) struct History {
     channel: Channel,
     #[serde(default = "default_history_limit")]
     limit: u32,
@@ -178,7 +178,7 @@ fn default_history_limit() -> u32 {
 }
 
 #[derive(Serialize)]
-pub struct HistoryAnswer {
+pub(crate) struct HistoryAnswer {
     /// Oldest first, in the region's order.
     publications: Vec<Publication>,
     /// Leads further back, as `before`.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// `sessions`: the sessions connected to the nodes of the region.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     user: Option<String>,
     session: Option<String>,
     /// Only those whose id comes after this one: the last of the page before.
@@ -19,7 +19,7 @@ pub struct Sessions {
 }
 
 #[derive(Serialize)]
-pub struct SessionsAnswer {
+pub(crate) struct SessionsAnswer {
     /// How many match `user` and `session`, listed or not.
     count: usize,
     /// By id.
@@ -53,7 +53,7 @@ impl Command for Sessions {
 /// `disconnect`: ends one session, or all of a user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Disconnect {
+pub(crate) struct Disconnect {
     user: Option<String>,
     session: Option<String>,
     /// A close code of the protocol, by its number …
@@ -63,7 +63,7 @@ pub struct Disconnect {
 }
 
 #[derive(Serialize)]
-pub struct DisconnectAnswer {
+pub(crate) struct DisconnectAnswer {
     disconnected: usize,
     /// The nodes that did not answer in time; their sessions may have been ended all the same.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Turns of commands.
 #[derive(Clone)]
-pub struct Turns {
+pub(crate) struct Turns {
     /// Those that are done, and those that wait.
     places: Arc<Semaphore>,
     /// Those that are done.
@@ -15,14 +15,14 @@ pub struct Turns {
 }
 
 /// One command's turn, until dropped.
-pub struct Turn {
+pub(crate) struct Turn {
     _place: OwnedSemaphorePermit,
     _turn: OwnedSemaphorePermit,
 }
 
 impl Turns {
     /// So many commands at a time, and so many that wait for their turn.
-    pub fn new(at_a_time: usize, waiting: usize) -> Self {
+    pub(crate) fn new(at_a_time: usize, waiting: usize) -> Self {
         Self {
             places: Arc::new(Semaphore::new(at_a_time + waiting)),
             turns: Arc::new(Semaphore::new(at_a_time)),
@@ -33,7 +33,7 @@ impl Turns {
     ///
     /// # Errors
     /// `rate_limited` at once when too many wait, or when no turn has come within `patience`.
-    pub async fn take(&self, patience: Duration) -> Result<Turn, Failure> {
+    pub(crate) async fn take(&self, patience: Duration) -> Result<Turn, Failure> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| too_many())?;
         let turn = tokio::time::timeout(patience, self.turns.clone().acquire_owned()).await;
         match turn {

@@ -20,7 +20,7 @@ pub(super) struct Timing {
     /// A fetch must be done within this time.
     pub timeout: Duration,
     /// Between the beginnings of two fetches lies at least this time.
-    pub floor: Duration,
+    pub(crate) floor: Duration,
     /// Keys are fetched again after this time, so that a withdrawn one is forgotten.
     pub period: Duration,
 }
@@ -86,7 +86,7 @@ pub(super) struct RemoteKeys {
 }
 
 impl RemoteKeys {
-    pub fn new(url: Url, timing: Timing) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(url: Url, timing: Timing) -> Result<Self, reqwest::Error> {
         let client =
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timing.timeout);
         // A proxy has no business with an address of this machine.
@@ -102,12 +102,12 @@ impl RemoteKeys {
     }
 
     /// The keys at hand, which may be old; `None` when there never were any.
-    pub fn current(&self) -> Option<Arc<Vec<Key>>> {
+    pub(crate) fn current(&self) -> Option<Arc<Vec<Key>>> {
         self.keys.load_full()
     }
 
     /// Fetches the keys anew, unless that was done a moment ago or is being done: then its outcome counts.
-    pub async fn refresh(self: &Arc<Self>) -> Freshness {
+    pub(crate) async fn refresh(self: &Arc<Self>) -> Freshness {
         let (this, asked) = (self.clone(), Instant::now());
         // A task of its own: a client that goes away in the middle must not spoil the fetch for everyone.
         tokio::spawn(async move { this.refresh_once(asked).await }).await.unwrap_or(Freshness::Unknown)
@@ -141,7 +141,7 @@ impl RemoteKeys {
     }
 
     /// Keeps the keys fresh, for ever.
-    pub async fn run(self: &Arc<Self>) {
+    pub(crate) async fn run(self: &Arc<Self>) {
         loop {
             let pause = match self.refresh().await {
                 Freshness::Fresh | Freshness::Aged(_) => self.timing.period,

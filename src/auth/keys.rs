@@ -35,18 +35,18 @@ pub enum KeyError {
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub algorithm: Algorithm,
-    pub decoding: DecodingKey,
+    pub(crate) decoding: DecodingKey,
     /// The id that a JWKS gives to the key.
     pub id: Option<String>,
 }
 
 impl Key {
-    pub fn from_secret(secret: &Secret) -> Self {
+    pub(crate) fn from_secret(secret: &Secret) -> Self {
         let decoding = DecodingKey::from_secret(secret.expose().as_bytes());
         Self { algorithm: Algorithm::HS256, decoding, id: None }
     }
 
-    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+    pub(crate) fn from_pem(pem: &str) -> Result<Self, KeyError> {
         if pem.contains("PRIVATE KEY-----") {
             return Err(KeyError::Private);
         }
@@ -65,7 +65,7 @@ impl Key {
     }
 
     /// A key of a JWKS. A symmetric one is refused: a secret that is published is none.
-    pub fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
+    pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, KeyError> {
         let common = &jwk.common;
         let is_for_signatures = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
         let operations = common.key_operations.as_deref();

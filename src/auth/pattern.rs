@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A pattern may be as long as a channel name, in bytes.
-pub const MAX_PATTERN_BYTES: usize = 255;
+pub(crate) const MAX_PATTERN_BYTES: usize = 255;
 
 /// A compiled pattern.
 ///

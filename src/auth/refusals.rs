@@ -75,11 +75,11 @@ impl Refusal<'_> {
 
 /// By cause, of which there are few: when it was logged last, and how often it happened since.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
+pub(crate) struct Refusals(Mutex<HashMap<&'static str, (Instant, u64)>>);
 
 impl Refusals {
     /// Logs a refusal, now or with a later one of its cause.
-    pub fn log(&self, refusal: Refusal<'_>) {
+    pub(crate) fn log(&self, refusal: Refusal<'_>) {
         let cause = refusal.cause();
         if let Some(more) = self.due(cause, Instant::now()) {
             let (origin, address) = (refusal.origin(), refusal.address().map(tracing::field::display));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A session can be resumed for so long after its secret was issued.
-pub const RESUME_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const RESUME_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// No secret is longer than this, in bytes: a session id of 64 bytes and a user of 254, escaped and encoded.
 const MAX_RESUME_BYTES: usize = 4_096;

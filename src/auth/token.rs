@@ -79,7 +79,7 @@ impl Rules {
     }
 
     /// Checks a token with one key. `None`: it was not signed by this key.
-    pub fn check(&self, token: &str, key: &Key, now: SystemTime) -> Option<Result<Grant, AuthError>> {
+    pub(crate) fn check(&self, token: &str, key: &Key, now: SystemTime) -> Option<Result<Grant, AuthError>> {
         match jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation(key.algorithm)) {
             Ok(data) => Some(grant(data.claims, now)),
             Err(error) => match error.kind() {

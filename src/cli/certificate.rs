@@ -11,7 +11,7 @@ use std::{
 };
 
 #[derive(Debug, Args)]
-pub struct CertificateArguments {
+pub(crate) struct CertificateArguments {
     /// The directory to write to; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
@@ -20,7 +20,7 @@ pub struct CertificateArguments {
     hosts: Vec<String>,
 }
 
-pub fn make(arguments: &CertificateArguments) -> anyhow::Result<()> {
+pub(crate) fn make(arguments: &CertificateArguments) -> anyhow::Result<()> {
     let certificate = DevCertificate::generate(&arguments.hosts, SystemTime::now()).map_err(usage)?;
     std::fs::create_dir_all(&arguments.out)
         .with_context(|| format!("cannot make the directory {}", arguments.out.display()))?;

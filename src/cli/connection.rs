@@ -28,7 +28,7 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// Where the node is. What follows `?` may be secret and is never shown.
 #[derive(Clone)]
-pub struct Address {
+pub(crate) struct Address {
     /// As it was given.
     text: String,
     pub url: NodeUrl,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Address {
 
 impl Address {
     /// The address on the command line, else that of the environment, else this machine's.
-    pub fn find(given: Option<&str>) -> Result<Self, UsageError> {
+    pub(crate) fn find(given: Option<&str>) -> Result<Self, UsageError> {
         let text = match given {
             Some(given) => given.to_owned(),
             None => variable("SKYWAVE_URL")?.unwrap_or_else(|| DEFAULT_URL.to_owned()),
@@ -56,7 +56,7 @@ impl Address {
 }
 
 /// A variable of the environment; an empty one is none.
-pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
+pub(crate) fn variable(name: &str) -> Result<Option<String>, UsageError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
@@ -65,12 +65,12 @@ pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
 }
 
 /// A secret in a variable of the environment, without white space around it, as one in a file.
-pub fn secret_variable(name: &str) -> Result<Option<Secret>, UsageError> {
+pub(crate) fn secret_variable(name: &str) -> Result<Option<Secret>, UsageError> {
     Ok(variable(name)?.map(|text| Secret::new(text.trim())))
 }
 
 #[derive(Debug, Args)]
-pub struct TokenArguments {
+pub(crate) struct TokenArguments {
     /// The token (JWT); in SKYWAVE_TOKEN or a file it is better hidden from other users of this machine
     #[arg(long, value_name = "TOKEN", value_parser = parse_secret)]
     token: Option<Secret>,
@@ -79,13 +79,13 @@ pub struct TokenArguments {
     token_file: Option<PathBuf>,
 }
 
-pub fn parse_secret(text: &str) -> Result<Secret, Infallible> {
+pub(crate) fn parse_secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text))
 }
 
 impl TokenArguments {
     /// `--token`, else `--token-file`, else SKYWAVE_TOKEN; `None` is an anonymous session.
-    pub fn find(&self) -> Result<Option<Secret>, UsageError> {
+    pub(crate) fn find(&self) -> Result<Option<Secret>, UsageError> {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, Some(path)) => read_secret(path, "token").map(Some),
@@ -95,7 +95,7 @@ impl TokenArguments {
 }
 
 /// A secret from a file; `noun` says what it is.
-pub fn read_secret(path: &Path, noun: &str) -> Result<Secret, UsageError> {
+pub(crate) fn read_secret(path: &Path, noun: &str) -> Result<Secret, UsageError> {
     let mut text = String::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_SECRET_BYTES + 1).read_to_string(&mut text))
@@ -108,7 +108,7 @@ pub fn read_secret(path: &Path, noun: &str) -> Result<Secret, UsageError> {
 }
 
 #[derive(Debug, Args)]
-pub struct TrustArguments {
+pub(crate) struct TrustArguments {
     /// Trust the certificate with this SHA-256 of its DER alone, as browsers do by serverCertificateHashes: ECDSA
     /// P-256, valid for 14 days at most; may be repeated
     #[arg(long, value_name = "HEX", value_parser = parse_sha256)]
@@ -135,7 +135,7 @@ fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
 
 impl TrustArguments {
     /// How the certificate of the node at `url` is to be judged.
-    pub fn check(&self, url: &NodeUrl) -> Result<CertificateCheck, UsageError> {
+    pub(crate) fn check(&self, url: &NodeUrl) -> Result<CertificateCheck, UsageError> {
         let check = match (self.insecure, self.certificate_sha256.as_slice()) {
             (true, _) => CertificateCheck::Insecure,
             (false, []) => CertificateCheck::WebPki,
@@ -163,7 +163,7 @@ enum TransportArgument {
 }
 
 #[derive(Debug, Args)]
-pub struct ConnectionArguments {
+pub(crate) struct ConnectionArguments {
     /// Where the node is [default: SKYWAVE_URL, else https://localhost:4433]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -177,14 +177,14 @@ pub struct ConnectionArguments {
 }
 
 /// All that a client needs to know of a node.
-pub struct Target {
+pub(crate) struct Target {
     options: ClientOptions,
     url: NodeUrl,
     check: CertificateCheck,
 }
 
 impl ConnectionArguments {
-    pub fn target(&self) -> Result<Target, UsageError> {
+    pub(crate) fn target(&self) -> Result<Target, UsageError> {
         let Address { text, url } = Address::find(self.url.as_deref())?;
         if matches!(self.transport, TransportArgument::WebTransport)
             && !url.allows(TransportKind::WebTransport)
@@ -211,7 +211,7 @@ impl ConnectionArguments {
 
 impl Target {
     /// Opens a session, and says so on stderr, with all that happens to it from then on.
-    pub async fn connect(self) -> anyhow::Result<Client> {
+    pub(crate) async fn connect(self) -> anyhow::Result<Client> {
         let has_token = !matches!(self.options.token, TokenSource::None);
         match Client::connect(self.options).await {
             Ok(client) => {
@@ -261,7 +261,7 @@ fn describe(status: &Status) -> Option<String> {
 }
 
 /// A reason with its code, where there is one.
-pub fn named(code: Option<u16>, reason: &str) -> String {
+pub(crate) fn named(code: Option<u16>, reason: &str) -> String {
     match code {
         // An error of the client tells its code by itself.
         Some(code) if !reason.contains(&format!("({code})")) => format!("{reason} ({code})"),
@@ -292,7 +292,7 @@ fn advice(error: &ConnectError, url: &NodeUrl, check: &CertificateCheck, has_tok
 }
 
 /// What helps against a node's close code.
-pub fn refusal_advice(code: u16, has_token: bool) -> Option<&'static str> {
+pub(crate) fn refusal_advice(code: u16, has_token: bool) -> Option<&'static str> {
     match (CloseCode::from_code(code)?, has_token) {
         (CloseCode::Unauthenticated, false) => Some(
             "the node wants a token: give it in SKYWAVE_TOKEN or by --token-file FILE (`skywave token` makes one)",
@@ -304,7 +304,7 @@ pub fn refusal_advice(code: u16, has_token: bool) -> Option<&'static str> {
 }
 
 /// Whether the other side's certificate is what a connection failed on.
-pub fn is_untrusted(error: &DialError) -> bool {
+pub(crate) fn is_untrusted(error: &DialError) -> bool {
     match error {
         DialError::Handshake(error) => error
             .get_ref()
@@ -317,7 +317,7 @@ pub fn is_untrusted(error: &DialError) -> bool {
 }
 
 /// Which flags help against a certificate that is not trusted.
-pub fn trust_advice(url: &NodeUrl, check: &CertificateCheck) -> String {
+pub(crate) fn trust_advice(url: &NodeUrl, check: &CertificateCheck) -> String {
     match check {
         CertificateCheck::Sha256(_) => {
             "the certificate is none of those given by --certificate-sha256, or not one \
@@ -336,7 +336,7 @@ pub fn trust_advice(url: &NodeUrl, check: &CertificateCheck) -> String {
 /// The runtime that a client runs on: on threads of its own, so that a blocked stdout delays no heartbeat.
 ///
 /// What the client warns of, such as an event that the node refused, goes to stderr; `RUST_LOG` asks for more.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let filter = variable("RUST_LOG")?.unwrap_or_else(|| "skywave_client=warn".to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("RUST_LOG: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -346,12 +346,12 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-pub fn parse_channel(text: &str) -> Result<Channel, String> {
+pub(crate) fn parse_channel(text: &str) -> Result<Channel, String> {
     Channel::new(text).map_err(|error| error.to_string())
 }
 
 /// An idempotency key or a slot: 1 … 64 bytes.
-pub fn parse_name(text: &str) -> Result<Text<64>, String> {
+pub(crate) fn parse_name(text: &str) -> Result<Text<64>, String> {
     if text.is_empty() {
         return Err("expected 1 … 64 bytes".to_owned());
     }
@@ -359,7 +359,7 @@ pub fn parse_name(text: &str) -> Result<Text<64>, String> {
 }
 
 /// An error of something that was asked of the node, or the end of the session that it was asked in.
-pub fn fail<T>(what: &str, code: Option<u16>, reason: &str, message: &str) -> anyhow::Result<T> {
+pub(crate) fn fail<T>(what: &str, code: Option<u16>, reason: &str, message: &str) -> anyhow::Result<T> {
     let reason = named(code, reason);
     let subject = if code.is_some_and(|code| code >= 3000) { "the session has ended" } else { what };
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };

@@ -29,7 +29,7 @@ const MAX_CLOCK_OFFSET_MS: i64 = 5_000;
 const FEW_DAYS: i64 = 3;
 
 #[derive(Debug, Args)]
-pub struct DoctorArguments {
+pub(crate) struct DoctorArguments {
     /// Where the node is [default: SKYWAVE_URL, else https://localhost:4433]
     url: Option<String>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct DoctorArguments {
 
 /// Whatever fails here ends with the code of wrong usage, which says that no transport works, as far as is known. The
 /// code of other failures would say that one transport works.
-pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     Ok(examine(arguments).map_err(|error| usage(format!("{error:#}")))?)
 }
 

@@ -26,7 +26,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
-pub struct DrainArguments {
+pub(crate) struct DrainArguments {
     /// The node's admin listener; else SKYWAVE_ADMIN, else http://localhost:8080
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
@@ -63,7 +63,7 @@ fn parse_rate(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("expected 1/s … {MAX_PER_SECOND}/s"))
 }
 
-pub fn run(arguments: &DrainArguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &DrainArguments) -> anyhow::Result<()> {
     let admin = Admin::find(arguments)?;
     complete(connection::runtime()?, async {
         let began = Instant::now();

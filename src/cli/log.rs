@@ -28,7 +28,7 @@ enum Item {
 
 /// Where lines wait to be written.
 #[derive(Clone)]
-pub struct Log {
+pub(crate) struct Log {
     items: SyncSender<Item>,
     lost: Arc<AtomicU64>,
 }
@@ -38,7 +38,7 @@ impl Log {
     ///
     /// # Errors
     /// When the level cannot be read.
-    pub fn start(config: &LogConfig) -> anyhow::Result<Self> {
+    pub(crate) fn start(config: &LogConfig) -> anyhow::Result<Self> {
         let (name, filter) = match variable("RUST_LOG")? {
             Some(filter) => ("RUST_LOG", filter),
             None => ("log.level", config.level.clone()),
@@ -69,7 +69,7 @@ impl Log {
     }
 
     /// Waits until all is written, for a second at most.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let (ended, all_written) = mpsc::sync_channel(1);
         if self.items.try_send(Item::End(ended)).is_ok() {
             // Where nobody reads, nobody misses what is left.
@@ -93,7 +93,7 @@ fn write(mut writer: impl Write, items: &Receiver<Item>, lost: &AtomicU64) {
 }
 
 /// Takes a line of the log.
-pub struct Line<'a>(&'a Log);
+pub(crate) struct Line<'a>(&'a Log);
 
 impl<'a> MakeWriter<'a> for Log {
     type Writer = Line<'a>;

@@ -17,7 +17,7 @@ use std::{
 };
 
 #[derive(Debug, Args)]
-pub struct ConfigArguments {
+pub(crate) struct ConfigArguments {
     /// The configuration (TOML); any key can be set by SKYWAVE_<SECTION>__<KEY> instead
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -27,11 +27,11 @@ pub struct ConfigArguments {
 }
 
 /// Reads the configuration with the environment over it.
-pub fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
+pub(crate) fn load(path: Option<&Path>, dev: bool) -> Result<Config, UsageError> {
     Config::load(path, dev, std::env::vars_os()).map_err(usage)
 }
 
-pub fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     let config = load_with_files(arguments)?;
     let log = Log::start(&config.log)?;
     take_open_files(config.limits.sessions);
@@ -64,7 +64,7 @@ fn take_open_files(sessions: usize) {
     }
 }
 
-pub fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {
+pub(crate) fn check(arguments: &ConfigArguments) -> anyhow::Result<()> {
     load_with_files(arguments)?;
     print_line("OK")
 }

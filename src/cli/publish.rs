@@ -26,7 +26,7 @@ const MAX_LINE_BYTES: u64 = 16 << 20;
 const LINES_AHEAD: usize = 16;
 
 #[derive(Debug, Args)]
-pub struct PublishArguments {
+pub(crate) struct PublishArguments {
     /// The channel: namespace:name, or @user
     #[arg(value_parser = connection::parse_channel)]
     channel: Channel,
@@ -52,7 +52,7 @@ pub struct PublishArguments {
     json: bool,
 }
 
-pub fn run(arguments: PublishArguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: PublishArguments) -> anyhow::Result<()> {
     let from_stdin = arguments.data == "-";
     if from_stdin && arguments.key.is_some() {
         bail!(usage("--key is for one publication, and stdin may hold many"));

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 #[derive(Debug, Args)]
-pub struct SubscribeArguments {
+pub(crate) struct SubscribeArguments {
     /// The channel: namespace:name, or @user
     #[arg(value_parser = connection::parse_channel)]
     channel: Channel,
@@ -38,7 +38,7 @@ pub struct SubscribeArguments {
     json: bool,
 }
 
-pub fn run(arguments: &SubscribeArguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: &SubscribeArguments) -> anyhow::Result<()> {
     let target = arguments.connection.target()?;
     complete(connection::runtime()?, async {
         // From the beginning, so that a Ctrl-C while connecting is as good as a later one.

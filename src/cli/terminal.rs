@@ -8,17 +8,17 @@ use std::{
 use time::OffsetDateTime;
 
 /// Prints to stdout. A closed pipe is an error like any other, not a panic.
-pub fn print_line(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("cannot write to stdout")
 }
 
 /// Whether `error` says that nobody reads stdout any more, as after `| head`.
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Tells the person something on stderr. Where nobody listens, there is nobody to tell of that either.
-pub fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -27,7 +27,7 @@ pub fn tell(text: &str) {
 /// White space that breaks lines becomes a space, other control characters (C0, C1) and those that turn or break lines
 /// (Unicode's bidirectional controls and separators) become JSON's `\uXXXX`. So JSON stays the same JSON, since it can
 /// hold the former only between its values and the latter only in its strings.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -45,7 +45,7 @@ fn is_unsafe(character: char) -> bool {
 }
 
 /// Milliseconds since 1970 as RFC 3339 in UTC; the bare number where there is no such date.
-pub fn timestamp(time_ms: u64) -> String {
+pub(crate) fn timestamp(time_ms: u64) -> String {
     match OffsetDateTime::from_unix_timestamp_nanos(i128::from(time_ms) * 1_000_000) {
         Ok(moment) => {
             let (hour, minute, second, milli) = moment.to_hms_milli();
@@ -57,7 +57,7 @@ pub fn timestamp(time_ms: u64) -> String {
 }
 
 /// A time as people read it.
-pub fn milliseconds(duration: Duration) -> String {
+pub(crate) fn milliseconds(duration: Duration) -> String {
     let milliseconds = duration.as_secs_f64() * 1000.0;
     if milliseconds < 10.0 { format!("{milliseconds:.1} ms") } else { format!("{milliseconds:.0} ms") }
 }

@@ -22,7 +22,7 @@ use std::{
 const MAX_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Debug, Args)]
-pub struct TokenArguments {
+pub(crate) struct TokenArguments {
     /// The user (sub)
     #[arg(long, value_name = "USER")]
     user: String,
@@ -45,7 +45,7 @@ pub struct TokenArguments {
     config: Option<PathBuf>,
 }
 
-pub fn make(arguments: TokenArguments) -> anyhow::Result<()> {
+pub(crate) fn make(arguments: TokenArguments) -> anyhow::Result<()> {
     // Only [auth] matters here, so that what else a node needs may be missing.
     let auth = load(arguments.config.as_deref(), true)?.auth;
     let minter = match (&arguments.key, &auth.hmac_secret) {

@@ -10,19 +10,19 @@ const EVEN_SHARE: f64 = 1.1;
 const EVEN_SURPLUS: f64 = 25.0;
 
 /// The mean load of nodes.
-pub fn mean(loads: impl IntoIterator<Item = usize>) -> f64 {
+pub(super) fn mean(loads: impl IntoIterator<Item = usize>) -> f64 {
     let (count, sum) =
         loads.into_iter().fold((0.0, 0.0), |(count, sum), load| (count + 1.0, sum + load as f64));
     if count == 0.0 { 0.0 } else { sum / count }
 }
 
 /// The most sessions that a node gets because it suits them.
-pub fn even(mean: f64) -> usize {
+pub(super) fn even(mean: f64) -> usize {
     (mean * EVEN_SHARE).max(mean + EVEN_SURPLUS) as usize
 }
 
 /// How many sessions a node with `load` should shed, where `mean` is that of its region. `shedding`: it has begun.
-pub fn surplus(load: usize, mean: f64, shedding: bool) -> usize {
+pub(super) fn surplus(load: usize, mean: f64, shedding: bool) -> usize {
     let is_hot = load as f64 > (mean * HOT_SHARE).max(mean + HOT_SURPLUS);
     if is_hot || shedding { load.saturating_sub(even(mean)) } else { 0 }
 }

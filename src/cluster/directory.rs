@@ -75,7 +75,7 @@ impl Peer {
     }
 
     /// Its address, if sessions may be sent there from a node at `here`.
-    pub fn open_url(&self, here: Option<&str>) -> Option<&Arc<str>> {
+    pub(crate) fn open_url(&self, here: Option<&str>) -> Option<&Arc<str>> {
         self.record.url.as_ref().filter(|url| self.is_open() && here != Some(&***url))
     }
 }
@@ -188,7 +188,7 @@ impl Directory {
 
     /// The other nodes of the region to which a client can turn when the one at `here` is gone. Which is first differs
     /// by `key`, so that the clients of a node spread.
-    pub fn alternatives(&self, key: &str, here: Option<&str>, region: &Origin) -> Vec<Region> {
+    pub(crate) fn alternatives(&self, key: &str, here: Option<&str>, region: &Origin) -> Vec<Region> {
         let peers = self.peers.load();
         let mut open: Vec<_> = peers.iter().filter(|peer| peer.open_url(here).is_some()).collect();
         rendezvous::rank(key, &mut open, |peer| &peer.id);

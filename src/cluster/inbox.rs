@@ -11,7 +11,7 @@ use std::{collections::HashMap, sync::Arc};
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Takes what was said to the node; none where that is malformed.
-pub type Hear = fn(&Arc<Cluster>, &str) -> Option<()>;
+pub(super) type Hear = fn(&Arc<Cluster>, &str) -> Option<()>;
 
 /// Who hears what.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Inbox {
     }
 
     /// Looks what was missed, whenever something may have been.
-    pub fn review(&mut self, review: fn(&Cluster)) {
+    pub(crate) fn review(&mut self, review: fn(&Cluster)) {
         self.reviews.push(review);
     }
 

@@ -3,7 +3,7 @@
 use crate::redis::Keys;
 
 /// Asked for like those that every Redis has.
-pub trait ClusterKeys {
+pub(crate) trait ClusterKeys {
     fn keys(&self) -> &Keys;
 
     /// A node's record, for whoever looks: it expires when the node is gone.

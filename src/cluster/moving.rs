@@ -2,10 +2,10 @@
 //! before it leaves the old one, so nothing is lost by it.
 
 mod carrying;
-pub mod destinations;
+pub(super) mod destinations;
 pub mod leaving;
 mod pace;
-pub mod rebalancing;
+pub(super) mod rebalancing;
 
 use super::Cluster;
 use crate::registry::{Attached, Registry};

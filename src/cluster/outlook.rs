@@ -36,7 +36,7 @@ impl Outlook {
     }
 
     /// Other regions, those first whose distance is known, the nearest of them first; the others as they stand.
-    pub fn nearest_first(&self, regions: &[Region]) -> Vec<Region> {
+    pub(crate) fn nearest_first(&self, regions: &[Region]) -> Vec<Region> {
         let near = &self.0.lock().near;
         let distance =
             |region: &Region| near.iter().position(|name| **name == *region.name).unwrap_or(usize::MAX);

@@ -26,7 +26,7 @@ use tokio::{
 /// How long the other nodes have to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most sessions or channels in one answer.
-pub const MAX_LISTED: usize = 1_000;
+pub(crate) const MAX_LISTED: usize = 1_000;
 /// The most questions of others that a node answers at a time, and as many orders …
 const MAX_ANSWERING: usize = 16;
 /// … and the most of each that are being answered or wait for it. Further ones stay without an answer.
@@ -339,7 +339,7 @@ fn channels(cluster: &Cluster, pattern: Option<&str>, prefix: &str) -> Answer {
 }
 
 /// Those with the most subscribers first.
-pub fn sort_by_subscribers(channels: &mut [(Channel, usize)]) {
+pub(crate) fn sort_by_subscribers(channels: &mut [(Channel, usize)]) {
     channels.sort_unstable_by(|(name, subscribers), (other_name, other)| {
         other.cmp(subscribers).then_with(|| name.cmp(other_name))
     });

@@ -5,13 +5,13 @@
 //! choice that is full is passed over for the next.
 
 /// The weight of a node for a key. All versions of all nodes must agree on it.
-pub fn weight(key: &str, node: &str) -> u64 {
+pub(crate) fn weight(key: &str, node: &str) -> u64 {
     // The node's hash is mixed first: two that differ in one bit must not stay near each other.
     mix(fnv1a(key.as_bytes()) ^ mix(fnv1a(node.as_bytes())))
 }
 
 /// Orders nodes by their weight for `key`, the one that suits it best first.
-pub fn rank<T>(key: &str, nodes: &mut [T], id: impl Fn(&T) -> &str) {
+pub(super) fn rank<T>(key: &str, nodes: &mut [T], id: impl Fn(&T) -> &str) {
     nodes.sort_by(|one, other| {
         let weights = weight(key, id(other)).cmp(&weight(key, id(one)));
         weights.then_with(|| id(one).cmp(id(other)))
@@ -19,7 +19,7 @@ pub fn rank<T>(key: &str, nodes: &mut [T], id: impl Fn(&T) -> &str) {
 }
 
 /// The node with the highest weight for `key` among those that `has_room` accepts.
-pub fn choose<'a, T>(
+pub(super) fn choose<'a, T>(
     key: &str,
     nodes: impl IntoIterator<Item = &'a T>,
     id: impl Fn(&T) -> &str,

@@ -74,7 +74,7 @@ impl ListenAddress {
     }
 
     /// Whether the first of [`Self::sockets`] that can be bound is all that is needed.
-    pub fn is_one_socket(self) -> bool {
+    pub(crate) fn is_one_socket(self) -> bool {
         !matches!(self, Self::Localhost(_))
     }
 
@@ -177,9 +177,9 @@ pub struct DrainConfig {
     pub deadline: Duration,
     /// `rebalance`: whether a node with many more sessions than its peers (a fifth, and 50) sheds the surplus to those
     /// that have another `node.url`. Default: `true`.
-    pub rebalance: bool,
+    pub(crate) rebalance: bool,
     /// `rebalance_percent_per_second`: how many of its sessions it sheds a second; 1 … 100. Default: 1.
-    pub rebalance_percent_per_second: u8,
+    pub(crate) rebalance_percent_per_second: u8,
 }
 
 impl DrainConfig {

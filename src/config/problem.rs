@@ -60,7 +60,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub fn new(file: Option<&Path>, leftovers: Leftovers) -> Self {
+    pub(crate) fn new(file: Option<&Path>, leftovers: Leftovers) -> Self {
         let file = file.map_or(Place::Nowhere, |path| Place::File {
             path: path.display().to_string().into(),
             line: None,
@@ -69,24 +69,24 @@ impl Report {
         Self { file, places: BTreeMap::new(), unseparated, problems }
     }
 
-    pub fn remember(&mut self, key: String, place: Place) {
+    pub(crate) fn remember(&mut self, key: String, place: Place) {
         self.places.insert(key, place);
     }
 
     /// Adds a problem at the place where `key` (`section.key`) was set; failing that, at its section or the file.
-    pub fn add(&mut self, key: &str, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, key: &str, message: impl Into<String>) {
         let section = key.rsplit_once('.').map_or(key, |(section, _)| section);
         let place = self.places.get(key).or_else(|| self.places.get(section)).unwrap_or(&self.file);
         self.problems.push(Problem::new(place.clone(), message));
     }
 
-    pub fn is_set(&self, key: &str) -> bool {
+    pub(crate) fn is_set(&self, key: &str) -> bool {
         self.places.contains_key(key)
     }
 
     /// Adds a problem where a variable is meant for this key (`section.key`) and has one underscore for two. Where the
     /// key is set by its right name, such a variable belongs to something else.
-    pub fn look_for_unseparated(&mut self, key: &str) {
+    pub(crate) fn look_for_unseparated(&mut self, key: &str) {
         let Some(name) = self.unseparated.remove(&key.replace('.', "_")) else { return };
         if !matches!(self.places.get(key), Some(Place::Environment { .. })) {
             let right = key.replace('.', ENVIRONMENT_SEPARATOR).to_uppercase();

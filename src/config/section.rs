@@ -23,7 +23,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub fn new(name: impl Into<String>, table: Table, report: &'a mut Report) -> Self {
+    pub(crate) fn new(name: impl Into<String>, table: Table, report: &'a mut Report) -> Self {
         Self { name: name.into(), table, known: Vec::new(), report }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Section<'a> {
     }
 
     /// A table inside this one, which may be absent.
-    pub fn section(&mut self, key: &str) -> Section<'_> {
+    pub(crate) fn section(&mut self, key: &str) -> Section<'_> {
         let table = match self.take(key) {
             Some(Located { value: Value::Table(table), .. }) => table,
             Some(other) => {
@@ -63,12 +63,16 @@ impl<'a> Section<'a> {
     }
 
     /// The keys that were not taken yet, for tables whose keys are names that the operator chooses.
-    pub fn remaining_keys(&self) -> Vec<String> {
+    pub(crate) fn remaining_keys(&self) -> Vec<String> {
         self.table.keys().cloned().collect()
     }
 
     /// Reads each table of a list of tables.
-    pub fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_>) -> Option<T>) -> Vec<T> {
+    pub(crate) fn tables<T>(
+        &mut self,
+        key: &str,
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
         let items = match self.take(key) {
             None => return Vec::new(),
             Some(Located { value: Value::List(items), .. }) => items,
@@ -93,7 +97,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text, of which `parse` makes a value or says what it expected instead.
-    pub fn parsed<T, E: Display>(
+    pub(crate) fn parsed<T, E: Display>(
         &mut self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -111,12 +115,17 @@ impl<'a> Section<'a> {
     }
 
     /// A text that is not empty.
-    pub fn text(&mut self, key: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, key: &str) -> Option<String> {
         self.parsed(key, |text| if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) })
     }
 
     /// A whole number within `bounds`.
-    pub fn integer<T: TryFrom<u64>>(&mut self, key: &str, default: T, bounds: RangeInclusive<u64>) -> T {
+    pub(crate) fn integer<T: TryFrom<u64>>(
+        &mut self,
+        key: &str,
+        default: T,
+        bounds: RangeInclusive<u64>,
+    ) -> T {
         let Some(located) = self.take(key) else { return default };
         let number = match &located.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
@@ -142,7 +151,12 @@ impl<'a> Section<'a> {
     }
 
     /// A duration within `bounds`.
-    pub fn duration(&mut self, key: &str, default: Duration, bounds: RangeInclusive<Duration>) -> Duration {
+    pub(crate) fn duration(
+        &mut self,
+        key: &str,
+        default: Duration,
+        bounds: RangeInclusive<Duration>,
+    ) -> Duration {
         let parse = |text: &str| match parse_duration(text) {
             Ok(duration) if bounds.contains(&duration) => Ok(duration),
             Ok(_) => Err(format!(
@@ -156,7 +170,7 @@ impl<'a> Section<'a> {
     }
 
     /// `true` or `false`; absent when it was not set.
-    pub fn boolean(&mut self, key: &str) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, key: &str) -> Option<bool> {
         let located = self.take(key)?;
         let value = match &located.value {
             Value::Boolean(value) => Some(*value),
@@ -170,7 +184,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, key: &str, default: T, choices: &[(&str, T)]) -> T {
+    pub(crate) fn choice<T: Copy>(&mut self, key: &str, default: T, choices: &[(&str, T)]) -> T {
         let parse = |text: &str| {
             choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
                 let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
@@ -182,7 +196,11 @@ impl<'a> Section<'a> {
 
     /// A list of at least one text, or one text alone; absent when it was not set. From the environment: a TOML list,
     /// or texts separated by commas.
-    pub fn list<T, E: Display>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
+    pub(crate) fn list<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
         let located = self.take(key)?;
         let items = self.items(key, &located)?;
         if items.is_empty() {
@@ -193,7 +211,7 @@ impl<'a> Section<'a> {
     }
 
     /// As [`Self::list`], which may be empty.
-    pub fn list_or_none<T, E: Display>(
+    pub(crate) fn list_or_none<T, E: Display>(
         &mut self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
@@ -250,7 +268,7 @@ impl<'a> Section<'a> {
 
     /// A secret of at least `min_bytes`, given as `key` or in the file that `key_file` names. It does not end with a
     /// line end.
-    pub fn secret(&mut self, key: &str, min_bytes: usize) -> Option<Secret> {
+    pub(crate) fn secret(&mut self, key: &str, min_bytes: usize) -> Option<Secret> {
         let file_key = format!("{key}_file");
         let given = self.parsed(key, |text| Ok::<_, String>(without_line_end(text)));
         let from_file = self.parsed(&file_key, |file| {
@@ -269,18 +287,18 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the key was given, be it right or wrong.
-    pub fn is_set(&self, key: &str) -> bool {
+    pub(crate) fn is_set(&self, key: &str) -> bool {
         self.report.is_set(&self.path(key))
     }
 
     /// Reports that a key which was given does not fit.
-    pub fn add(&mut self, key: &str, message: impl Display) {
+    pub(crate) fn add(&mut self, key: &str, message: impl Display) {
         let path = self.path(key);
         self.report.add(&path, format!("{path}: {message}"));
     }
 
     /// Reports every key that was not asked for.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         // A variable may be named like a section and have nothing to do with it.
         for key in self.known.iter().filter(|_| !self.name.is_empty()) {
             let key = self.path(key);

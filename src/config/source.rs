@@ -33,7 +33,7 @@ pub(super) type Table = BTreeMap<String, Located>;
 
 impl Value {
     /// What to call it in an error message.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) | Self::Environment(_) => "a string",
             Self::Integer(_) => "an integer",
@@ -124,7 +124,7 @@ impl Lines<'_> {
 pub(super) struct Leftovers {
     pub problems: Vec<Problem>,
     /// Variables without a separator, by what follows the prefix, in lower case.
-    pub unseparated: BTreeMap<String, Arc<str>>,
+    pub(crate) unseparated: BTreeMap<String, Arc<str>>,
 }
 
 /// Lays the variables `SKYWAVE_<SECTION>__<KEY>` over the tree; all others are left alone.

@@ -9,10 +9,10 @@ const MAX_MEMORIES: usize = 16 * 1024;
 
 /// Per session and transport: another transport's idle timers are others.
 #[derive(Default)]
-pub struct PathMemories(Mutex<HashMap<(SessionId, &'static str), IdleMemory>>);
+pub(crate) struct PathMemories(Mutex<HashMap<(SessionId, &'static str), IdleMemory>>);
 
 impl PathMemories {
-    pub fn keep(&self, session: SessionId, transport: &'static str, memory: IdleMemory) {
+    pub(crate) fn keep(&self, session: SessionId, transport: &'static str, memory: IdleMemory) {
         let mut memories = self.0.lock();
         if memories.len() >= MAX_MEMORIES
             && let Some(some) = memories.keys().next().cloned()
@@ -23,7 +23,7 @@ impl PathMemories {
     }
 
     /// What was learned of the session's path, once.
-    pub fn take(&self, session: &SessionId, transport: &'static str) -> Option<IdleMemory> {
+    pub(crate) fn take(&self, session: &SessionId, transport: &'static str) -> Option<IdleMemory> {
         self.0.lock().remove(&(session.clone(), transport))
     }
 }

@@ -8,9 +8,9 @@ use std::{net::IpAddr, sync::Arc};
 pub struct Bounds {
     pub sessions: usize,
     pub sessions_per_address: usize,
-    pub sessions_per_user: usize,
+    pub(crate) sessions_per_user: usize,
     /// Transports of an address on which nobody has said yet who comes.
-    pub newcomers_per_address: usize,
+    pub(crate) newcomers_per_address: usize,
 }
 
 /// The places that sessions take.

@@ -11,7 +11,7 @@ const NO_PLACE_MS: RangeInclusive<u64> = 2_000..=6_000;
 const MAX_SPREAD_MS: u64 = 30_000;
 
 /// What a transport that ends with this code is told last.
-pub fn farewell(node: &Node, code: CloseCode) -> Disconnect {
+pub(crate) fn farewell(node: &Node, code: CloseCode) -> Disconnect {
     let retry_after_ms = match code {
         CloseCode::Overloaded => Some(rand::rng().random_range(NO_PLACE_MS)),
         CloseCode::Shutdown => spread_ms(node).map(|spread_ms| rand::rng().random_range(0..=spread_ms)),
@@ -21,7 +21,7 @@ pub fn farewell(node: &Node, code: CloseCode) -> Disconnect {
 }
 
 /// What a transport is told last whose token is refused. Why it is, only a developer is told.
-pub fn refusal(node: &Node, error: AuthError) -> Disconnect {
+pub(crate) fn refusal(node: &Node, error: AuthError) -> Disconnect {
     let mut disconnect = farewell(node, error.close_code());
     disconnect.message = node.config.dev.then(|| error.cause().into());
     disconnect

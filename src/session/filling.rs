@@ -21,23 +21,23 @@ const READ_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duratio
 /// The partitions of which a channel's history is being read: one channel of each at a time. So a server that does not
 /// answer holds up no other's channels, and what is read at once stays bounded.
 #[derive(Default)]
-pub struct Fills(Vec<u16>);
+pub(crate) struct Fills(Vec<u16>);
 
 impl Fills {
     /// Whether the history of any channel may be read now.
-    pub fn has_room(&self, broker: &dyn Broker) -> bool {
+    pub(crate) fn has_room(&self, broker: &dyn Broker) -> bool {
         self.0.len() < usize::from(broker.partitions())
     }
 
     /// Whether a channel's history may be read now. Asked for each that waits: it must cost the same however many there
     /// are.
-    pub fn may_begin(&self, channel: &Channel, broker: &dyn Broker) -> bool {
+    pub(crate) fn may_begin(&self, channel: &Channel, broker: &dyn Broker) -> bool {
         !self.0.contains(&broker.partition(channel))
     }
 }
 
 /// A part of a history that was read for a lane.
-pub struct Filling {
+pub(crate) struct Filling {
     channel: Channel,
     partition: u16,
     /// Of the membership for which it was read.

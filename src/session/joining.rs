@@ -30,7 +30,7 @@ const LIST_READS: usize = 4;
 const MAX_NEXT: usize = 16;
 
 /// A channel that is joined: what is published from then on gathers behind the history that is being read.
-pub struct Joining {
+pub(crate) struct Joining {
     membership: Membership,
     stay: Option<Stay>,
     /// Of the `subscribe`; a channel of `connect` has none.
@@ -64,7 +64,7 @@ enum Next {
 }
 
 /// What was read of a channel.
-pub struct Joined {
+pub(crate) struct Joined {
     channel: Channel,
     outcome: Result<(Chunk, Option<Members>), BrokerError>,
 }

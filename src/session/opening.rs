@@ -32,7 +32,7 @@ use tokio::time::Instant;
 const MAX_ATTEMPT: u64 = (1 << 53) - 1;
 
 /// What is known of a session once it is open.
-pub struct Opened {
+pub(crate) struct Opened {
     pub id: SessionId,
     pub claim: Claim,
     pub grant: Grant,
@@ -41,7 +41,7 @@ pub struct Opened {
     /// What it asked to be subscribed to that makes no sense.
     pub refused: Vec<Refused>,
     pub heartbeat: Heartbeat,
-    pub network_kind: Option<Text<32>>,
+    pub(crate) network_kind: Option<Text<32>>,
     pub places: Places,
     /// Counts it among the transports that a drain waits for.
     pub served: Counted,
@@ -49,7 +49,7 @@ pub struct Opened {
 
 /// Waits for `connect`, within `limits.connect_timeout`, checks it and answers it. Who has not said yet who comes is
 /// not waited for when the node ends.
-pub async fn open<C: Connection>(
+pub(crate) async fn open<C: Connection>(
     node: &Arc<Node>,
     connection: &mut C,
     outbox: &Arc<Outbox>,
@@ -262,7 +262,7 @@ fn connected(
 }
 
 /// Milliseconds since 1970.
-pub fn milliseconds(time: SystemTime) -> u64 {
+pub(crate) fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 /// What a publish takes beside its payload, in bytes.
 const PUBLISH_OVERHEAD: usize = 512;
 /// After this a request may find room that found none.
-pub const RETRY_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What came of work.
-pub enum Done {
+pub(crate) enum Done {
     Reply(ServerFrame),
     Answered(ServerFrame),
     Refreshed(RequestId, Result<Grant, AuthError>),
@@ -22,7 +22,7 @@ pub enum Done {
 
 /// What a piece of work counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Load {
+pub(crate) enum Load {
     /// A publish with so many bytes of payload.
     Publish(usize),
     Refresh,
@@ -31,7 +31,7 @@ pub enum Load {
 }
 
 /// Work under way. Dropped, none of it goes on.
-pub struct Pending {
+pub(crate) struct Pending {
     work: FuturesUnordered<BoxFuture<'static, (Load, Done)>>,
     /// For all publishes together, in bytes; one may always be made.
     publish_room: usize,
@@ -41,17 +41,17 @@ pub struct Pending {
 
 impl Pending {
     /// With room for so many bytes of publishes.
-    pub fn new(publish_room: usize) -> Self {
+    pub(crate) fn new(publish_room: usize) -> Self {
         let work = FuturesUnordered::new();
         Self { work, publish_room, publish_bytes: 0, refreshes: 0 }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.work.is_empty()
     }
 
     /// Whether more of this may begin now.
-    pub fn has_room(&self, load: Load) -> bool {
+    pub(crate) fn has_room(&self, load: Load) -> bool {
         match load {
             Load::Publish(bytes) => {
                 self.publish_bytes == 0 || self.publish_bytes + PUBLISH_OVERHEAD + bytes <= self.publish_room
@@ -63,7 +63,7 @@ impl Pending {
     }
 
     /// Begins work. That it has room was asked before.
-    pub fn begin(&mut self, load: Load, work: impl Future<Output = Done> + Send + 'static) {
+    pub(crate) fn begin(&mut self, load: Load, work: impl Future<Output = Done> + Send + 'static) {
         match load {
             Load::Publish(bytes) => self.publish_bytes += PUBLISH_OVERHEAD + bytes,
             Load::Refresh => self.refreshes += 1,
@@ -73,7 +73,7 @@ impl Pending {
     }
 
     /// What is done next; `None` when nothing is under way.
-    pub async fn next(&mut self) -> Option<Done> {
+    pub(crate) async fn next(&mut self) -> Option<Done> {
         let (load, done) = self.work.next().await?;
         match load {
             Load::Publish(bytes) => self.publish_bytes -= PUBLISH_OVERHEAD + bytes,

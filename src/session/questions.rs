@@ -19,31 +19,31 @@ use std::collections::VecDeque;
 /// The most questions of one session that wait for their turn.
 const MAX_WAITING: usize = 64;
 
-pub enum Question {
+pub(crate) enum Question {
     History(HistoryRequest),
     Presence(PresenceRequest),
 }
 
 /// A session's questions, in the order in which they came.
 #[derive(Default)]
-pub struct Questions {
+pub(crate) struct Questions {
     waiting: VecDeque<Question>,
     /// One is being answered.
     busy: bool,
 }
 
 impl Questions {
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting.len() < MAX_WAITING
     }
 
     /// Whether one waits whose turn it is.
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.busy && !self.waiting.is_empty()
     }
 
     /// The one that was being answered is done with.
-    pub fn answered(&mut self) {
+    pub(crate) fn answered(&mut self) {
         self.busy = false;
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 const SPREAD: Duration = Duration::from_secs(3_600);
 
 /// When a transport is to be exchanged: by the clock by which secrets end, also where the machine slept.
-pub struct Renewal {
+pub(crate) struct Renewal {
     due: SystemTime,
 }
 
 impl Renewal {
     /// Of a secret that is given now.
-    pub fn new(now: SystemTime) -> Self {
+    pub(crate) fn new(now: SystemTime) -> Self {
         Self { due: now + RESUME_LIFETIME / 2 }
     }
 

@@ -18,7 +18,7 @@ use skywave_protocol::{
 use std::time::Duration;
 
 /// A subscription of a session; dropping it ends it, and its presence after the grace period.
-pub struct Subscription {
+pub(crate) struct Subscription {
     pub membership: Membership,
     pub stay: Option<Stay>,
     /// It is told who comes and goes.
@@ -30,7 +30,7 @@ const KEYS_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why something is not done, for an `error` or an `unsubscribed`.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub code: ErrorCode,
     pub message: String,
     /// The same may be asked again after this.
@@ -38,23 +38,23 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }
 
     /// There is too much to do for now.
-    pub fn later(retry_after: Duration) -> Self {
+    pub(crate) fn later(retry_after: Duration) -> Self {
         let refusal = Self::new(ErrorCode::RateLimited, "too many requests");
         Self { retry_after: Some(retry_after), ..refusal }
     }
 
     /// The answer to a request that waited.
-    pub fn into_reply(self, id: RequestId) -> ServerFrame {
+    pub(crate) fn into_reply(self, id: RequestId) -> ServerFrame {
         ServerFrame::Error(self.to_error(Some(id)))
     }
 
     /// The answer to a request.
-    pub fn to_error(&self, id: Option<RequestId>) -> Error {
+    pub(crate) fn to_error(&self, id: Option<RequestId>) -> Error {
         let mut error = Error::new(id, self.code, self.message.clone());
         // Not earlier, by whole milliseconds.
         error.retry_after_ms = self.retry_after.map(|wait| wait.as_millis() as u64 + 1);
@@ -70,7 +70,7 @@ impl From<BrokerError> for Refusal {
 }
 
 /// The channel's namespace and what the session may do there.
-pub fn rights_on<'a>(
+pub(crate) fn rights_on<'a>(
     node: &'a Node,
     grant: &Grant,
     channel: &Channel,
@@ -83,7 +83,7 @@ pub fn rights_on<'a>(
 }
 
 /// The namespace, if the session has `right` on the channel.
-pub fn require<'a>(
+pub(crate) fn require<'a>(
     node: &'a Node,
     grant: &Grant,
     channel: &Channel,
@@ -98,7 +98,7 @@ pub fn require<'a>(
 }
 
 /// As [`require`] for presence, which the namespace must have.
-pub fn require_presence(node: &Node, grant: &Grant, channel: &Channel) -> Result<(), Refusal> {
+pub(crate) fn require_presence(node: &Node, grant: &Grant, channel: &Channel) -> Result<(), Refusal> {
     if require(node, grant, channel, Right::Presence)?.presence {
         Ok(())
     } else {
@@ -107,7 +107,7 @@ pub fn require_presence(node: &Node, grant: &Grant, channel: &Channel) -> Result
 }
 
 /// Tells that a channel is not subscribed to, without having been asked.
-pub fn ended(channel: Channel, code: ErrorCode) -> ServerFrame {
+pub(crate) fn ended(channel: Channel, code: ErrorCode) -> ServerFrame {
     let (code, reason) = (Some(code.code()), Some(code.reason().into()));
     ServerFrame::Unsubscribed(Unsubscribed { id: None, channel, code, reason })
 }

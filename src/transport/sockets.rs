@@ -26,8 +26,8 @@ pub struct ListenError {
 /// A UDP socket and the buffers that the kernel really gave, in bytes.
 pub struct UdpSocket {
     pub socket: std::net::UdpSocket,
-    pub receive_buffer: usize,
-    pub send_buffer: usize,
+    pub(crate) receive_buffer: usize,
+    pub(crate) send_buffer: usize,
 }
 
 /// What is bound to one address.

@@ -16,7 +16,7 @@ use std::hint::black_box;
 
 const ORIGINS: [&str; 3] = ["ap", "eu", "us"];
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         writing("encode a publication, JSON", &form::JSON),
         writing("encode a publication, MessagePack", &form::MESSAGE_PACK),

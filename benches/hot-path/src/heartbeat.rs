@@ -12,7 +12,7 @@ use std::{
 const RTT: Duration = Duration::from_millis(40);
 const BEAT: Duration = Duration::from_secs(2);
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("note that a frame came, and ask what is due", |_| received()),
         Case::new("send a ping and take its pong", |_| pinged()),

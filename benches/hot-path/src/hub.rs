@@ -17,7 +17,7 @@ const SUBSCRIBERS: usize = 1000;
 const BURST: u64 = 100;
 const OUTBOX_BYTES: usize = 1024 * 1024;
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("fan a publication out to 1,000 outboxes, and take it", fan_out),
         Case::new("take 100 publications from an outbox, by lanes", |rounds| bursts(rounds, by_lanes)),

@@ -1,6 +1,8 @@
 //! What is done once per publication, frame or beat: cases that are measured in time (`benches/time.rs`) and in instructions
 //! (`main.rs`).
 
+#![warn(unreachable_pub)]
+
 mod codec;
 mod heartbeat;
 mod hub;

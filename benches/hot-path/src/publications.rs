@@ -4,21 +4,21 @@ use skywave_channels::broadcast::{Broadcast, Publication};
 use skywave_protocol::{Channel, Json, Payload, Text, frame};
 use std::sync::Arc;
 
-pub fn channel() -> Channel {
+pub(crate) fn channel() -> Channel {
     Channel::new("chat:bench").unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-pub fn payload() -> Payload {
+pub(crate) fn payload() -> Payload {
     let text = r#"{"text":"The quick brown fox jumps over the lazy dog","mood":"calm"}"#;
     Json::parse(text).unwrap_or_else(|error| unreachable!("{error}")).into()
 }
 
 /// A bounded text of a literal that fits.
-pub fn short<const MAX: usize>(text: &str) -> Text<MAX> {
+pub(crate) fn short<const MAX: usize>(text: &str) -> Text<MAX> {
     Text::new(text).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-pub fn frame(offset: u64) -> frame::Publication {
+pub(crate) fn frame(offset: u64) -> frame::Publication {
     frame::Publication {
         channel: channel(),
         origin: short("eu"),
@@ -31,6 +31,6 @@ pub fn frame(offset: u64) -> frame::Publication {
     }
 }
 
-pub fn publication(offset: u64) -> Arc<Publication> {
+pub(crate) fn publication(offset: u64) -> Arc<Publication> {
     Broadcast::new(frame(offset))
 }

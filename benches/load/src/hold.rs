@@ -14,7 +14,7 @@ const SESSIONS_PER_PROCESS: usize = 5_000;
 const READY: &str = "ready";
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[arg(long)]
     url: String,
     /// WebTransport rather than WebSocket
@@ -24,7 +24,7 @@ pub struct Arguments {
     sessions: usize,
 }
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let kind = if arguments.webtransport { TransportKind::WebTransport } else { TransportKind::WebSocket };
     let sessions = idle::open(&arguments.url, kind, Encoding::MessagePack, arguments.sessions).await?;
     println!("{READY}");
@@ -34,7 +34,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// Opens sessions, for as long as the processes live; they are killed when dropped.
-pub async fn open(url: &str, kind: TransportKind, mut sessions: usize) -> anyhow::Result<Vec<Child>> {
+pub(crate) async fn open(url: &str, kind: TransportKind, mut sessions: usize) -> anyhow::Result<Vec<Child>> {
     let mut processes = Vec::new();
     while sessions > 0 {
         let count = sessions.min(SESSIONS_PER_PROCESS);

@@ -18,7 +18,7 @@ const CONCURRENT_HANDSHAKES: usize = 64;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens `count` sessions, each on a channel of its own, and keeps them for as long as the set lives.
-pub async fn open(
+pub(crate) async fn open(
     url: &str,
     kind: TransportKind,
     encoding: Encoding,

@@ -1,5 +1,7 @@
 //! The `skywave-load` binary: what many sessions cost a node.
 
+#![warn(unreachable_pub)]
+
 mod hold;
 mod idle;
 mod memory;

@@ -10,7 +10,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 const WARM_UP: usize = 100;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The node's binary
     #[arg(long, default_value = "target/release/skywave")]
     node: PathBuf,
@@ -31,7 +31,7 @@ const CASES: [Case; 3] = [
     Case { name: "WebSocket over TLS", kind: TransportKind::WebSocket, tls: true },
 ];
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     println!("| transport | sessions | node before | node after | per session |");
     println!("|---|--:|--:|--:|--:|");
     for case in CASES {

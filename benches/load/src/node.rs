@@ -8,7 +8,7 @@ use tokio::{
 };
 
 /// A running node; killed when dropped.
-pub struct Node {
+pub(crate) struct Node {
     process: Child,
     pub public: String,
     pub plain: String,
@@ -16,7 +16,7 @@ pub struct Node {
 
 impl Node {
     /// Starts `binary` with the development defaults, free ports and no limits in the way.
-    pub async fn start(binary: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(binary: &Path) -> anyhow::Result<Self> {
         let settings = [
             ("LISTEN__PUBLIC", "127.0.0.1:0"),
             ("LISTEN__PLAIN", "127.0.0.1:0"),
@@ -48,7 +48,7 @@ impl Node {
     }
 
     /// Resident memory in bytes.
-    pub fn memory(&self) -> anyhow::Result<u64> {
+    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
         let id = self.process.id().context("the node is gone")?;
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -56,7 +56,7 @@ impl Node {
         Ok(kibibytes * 1024)
     }
 
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.process.kill().await.context("cannot stop the node")
     }
 }

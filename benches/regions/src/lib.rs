@@ -1,6 +1,8 @@
 //! Several regions on one machine, broken on purpose: real nodes, real Redis, a network that can be cut, and a checker
 //! that knows everything that was acknowledged.
 
+#![warn(unreachable_pub)]
+
 pub mod browsers;
 pub mod certificate;
 pub mod checker;

@@ -57,7 +57,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    pub fn new(orders: mpsc::UnboundedSender<Order>, places: usize) -> Self {
+    pub(crate) fn new(orders: mpsc::UnboundedSender<Order>, places: usize) -> Self {
         Self { orders, places: Arc::new(Semaphore::new(places)) }
     }
 
@@ -68,7 +68,7 @@ impl Handle {
     }
 
     /// The application has dropped a subscription.
-    pub fn forget(&self, channel: Channel, id: SubscriptionId) {
+    pub(crate) fn forget(&self, channel: Channel, id: SubscriptionId) {
         // A session that has ended has nothing to forget.
         let _ = self.orders.send(Order::Forget(channel, id));
     }

@@ -31,6 +31,8 @@
 //!
 //! Everything is bounded; see [`Subscription`] for what happens to a reader that is too slow.
 
+#![warn(unreachable_pub)]
+
 mod client;
 mod error;
 mod options;

@@ -66,7 +66,7 @@ pub(crate) struct TlsConfigs {
 }
 
 impl TlsConfigs {
-    pub fn new(check: &CertificateCheck) -> Result<Self, TlsError> {
+    pub(crate) fn new(check: &CertificateCheck) -> Result<Self, TlsError> {
         Ok(Self {
             quic: configure(check, &[&TLS13], WEBTRANSPORT_ALPN)?,
             http1: Arc::new(configure(check, &[&TLS13, &TLS12], b"http/1.1")?),

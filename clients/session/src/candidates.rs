@@ -42,18 +42,18 @@ impl Candidate {
 
 impl Candidates {
     /// `given` has at least one.
-    pub fn new(given: Vec<NodeUrl>) -> Self {
+    pub(crate) fn new(given: Vec<NodeUrl>) -> Self {
         Self { known: given.into_iter().map(|url| Candidate::new(url, true)).collect(), current: 0 }
     }
 
     /// Where the session is, or was last, or was sent to.
-    pub fn current(&self) -> &NodeUrl {
+    pub(crate) fn current(&self) -> &NodeUrl {
         &self.known.get(self.current).unwrap_or(&self.known[0]).url
     }
 
     /// Whom to try in this round: the current one, then the others, the fastest first. Of those in a region
     /// nobody has been to the order in which they were told counts.
-    pub fn order(&self, now: Time) -> Vec<NodeUrl> {
+    pub(crate) fn order(&self, now: Time) -> Vec<NodeUrl> {
         let all_rest = self.known.iter().all(|candidate| candidate.failed || candidate.rests(now));
         let mut left: Vec<(usize, Option<Duration>)> = (0..self.known.len())
             .filter(|index| !self.known[*index].failed && (all_rest || !self.known[*index].rests(now)))
@@ -82,12 +82,12 @@ impl Candidates {
     }
 
     /// The time that a handshake with `url` usually takes, if one ever completed.
-    pub fn handshake(&self, url: &NodeUrl) -> Option<Duration> {
+    pub(crate) fn handshake(&self, url: &NodeUrl) -> Option<Duration> {
         self.known.iter().find(|candidate| candidate.url == *url)?.handshake
     }
 
     /// A handshake with `url` took so long.
-    pub fn measured(&mut self, url: &NodeUrl, took: Duration) {
+    pub(crate) fn measured(&mut self, url: &NodeUrl, took: Duration) {
         if let Some(candidate) = self.find(url) {
             candidate.handshake = Some(candidate.handshake.map_or(took, |before| (before * 3 + took) / 4));
         }
@@ -98,7 +98,7 @@ impl Candidates {
     }
 
     /// `url` is not to be tried again in this round, nor before `rests_until`.
-    pub fn failed(&mut self, url: &NodeUrl, rests_until: Option<Time>) {
+    pub(crate) fn failed(&mut self, url: &NodeUrl, rests_until: Option<Time>) {
         if let Some(candidate) = self.find(url) {
             candidate.failed = true;
             candidate.rests_until = rests_until.or(candidate.rests_until);
@@ -106,24 +106,24 @@ impl Candidates {
     }
 
     /// When somebody wants to be asked again; none when somebody does now.
-    pub fn all_rest_until(&self, now: Time) -> Option<Time> {
+    pub(crate) fn all_rest_until(&self, now: Time) -> Option<Time> {
         let rests = self.known.iter().map(|candidate| candidate.rests_until.filter(|until| now < *until));
         rests.min().flatten()
     }
 
     /// Whether nobody is left to be tried in this round.
-    pub fn is_exhausted(&self, now: Time) -> bool {
+    pub(crate) fn is_exhausted(&self, now: Time) -> bool {
         self.known.iter().all(|candidate| candidate.failed || candidate.rests(now))
     }
 
     /// From here on everybody may be tried again.
-    pub fn begin_round(&mut self) {
+    pub(crate) fn begin_round(&mut self) {
         self.known.iter_mut().for_each(|candidate| candidate.failed = false);
     }
 
     /// The session is at `url`, which is in `region`. There it stays: nothing but a failure or the node's own
     /// word leads elsewhere.
-    pub fn succeeded(&mut self, url: &NodeUrl, region: Origin) {
+    pub(crate) fn succeeded(&mut self, url: &NodeUrl, region: Origin) {
         self.go(url);
         self.begin_round();
         self.known[self.current].region = Some(region);
@@ -131,7 +131,7 @@ impl Candidates {
     }
 
     /// Goes to `url` first from now on.
-    pub fn go(&mut self, url: &NodeUrl) {
+    pub(crate) fn go(&mut self, url: &NodeUrl) {
         let index = self.known.iter().position(|candidate| candidate.url == *url);
         self.current = index.unwrap_or_else(|| {
             let learned = self.known.iter().filter(|candidate| !candidate.given).count();
@@ -144,7 +144,7 @@ impl Candidates {
     }
 
     /// Replaces what nodes told of others, with their regions; the current one stays.
-    pub fn learn(&mut self, told: impl Iterator<Item = (Origin, NodeUrl)>) {
+    pub(crate) fn learn(&mut self, told: impl Iterator<Item = (Origin, NodeUrl)>) {
         let current = self.current().clone();
         let (mut known, mut former): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.known).into_iter().partition(|candidate| candidate.given);

@@ -27,7 +27,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn new(times: frame::Heartbeat, now: Time) -> Self {
+    pub(crate) fn new(times: frame::Heartbeat, now: Time) -> Self {
         let mut heartbeat = Self {
             interval: Duration::ZERO,
             timeout: Duration::ZERO,
@@ -47,23 +47,23 @@ impl Heartbeat {
     }
 
     /// A ping brings new times.
-    pub fn pinged(&mut self, ping: &frame::Ping) {
+    pub(crate) fn pinged(&mut self, ping: &frame::Ping) {
         self.beats(frame::Heartbeat { interval_ms: ping.interval_ms, timeout_ms: ping.timeout_ms });
         self.ping = Some(ping.seq);
     }
 
-    pub fn heard(&mut self, now: Time) {
+    pub(crate) fn heard(&mut self, now: Time) {
         self.heard_at = now;
         self.checked_by = None;
         self.last_chance = None;
         self.is_nudged = false;
     }
 
-    pub fn heard_at(&self) -> Time {
+    pub(crate) fn heard_at(&self) -> Time {
         self.heard_at
     }
 
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
@@ -72,29 +72,29 @@ impl Heartbeat {
     }
 
     /// The machine slept: what the node sent meanwhile may still come.
-    pub fn spare(&mut self, now: Time) {
+    pub(crate) fn spare(&mut self, now: Time) {
         self.heard_at = self.heard_at.max(now + self.timeout - self.patience());
     }
 
     /// How long it may owe an answer in silence before it is doubted.
-    pub fn doubted_after(&self) -> Duration {
+    pub(crate) fn doubted_after(&self) -> Duration {
         (self.timeout / 4).max(LEAST_PATIENCE)
     }
 
     /// Unless something comes within so long, the connection is dead. Answers whether something has to be asked for.
-    pub fn check(&mut self, within: Duration, now: Time) -> bool {
+    pub(crate) fn check(&mut self, within: Duration, now: Time) -> bool {
         let by = now + within;
         self.checked_by.replace(self.checked_by.map_or(by, |before| before.min(by))).is_none()
     }
 
     /// When the connection counts as dead unless something comes.
-    pub fn dead_at(&self) -> Time {
+    pub(crate) fn dead_at(&self) -> Time {
         let silent = self.heard_at + self.patience();
         self.last_chance.unwrap_or(self.checked_by.map_or(silent, |by| by.min(silent)))
     }
 
     /// Whether it is dead by now.
-    pub fn is_dead(&mut self, now: Time) -> bool {
+    pub(crate) fn is_dead(&mut self, now: Time) -> bool {
         if now.since(self.dead_at()) > LATE {
             self.last_chance.get_or_insert(now + LATE);
         }
@@ -103,12 +103,12 @@ impl Heartbeat {
 
     /// When to send a `pong` that nobody asked for: half of the time-out before the connection counts as dead. A NAT
     /// that forgot this UDP path learns it again, and the node's next probe comes through.
-    pub fn nudge_at(&self) -> Option<Time> {
+    pub(crate) fn nudge_at(&self) -> Option<Time> {
         self.ping.filter(|_| !self.is_nudged).map(|_| self.heard_at + self.interval + self.timeout / 2)
     }
 
     /// The sequence number to nudge the path with, if that is due.
-    pub fn nudge(&mut self, now: Time) -> Option<u32> {
+    pub(crate) fn nudge(&mut self, now: Time) -> Option<u32> {
         let due = self.nudge_at().is_some_and(|at| at <= now);
         self.is_nudged |= due;
         self.ping.filter(|_| due)

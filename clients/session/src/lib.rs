@@ -5,6 +5,8 @@
 //! given, frames go out as [`Output`], and [`Traffic::deadline`] says when to call again. So a session can be run in virtual
 //! time; `protocol/vectors/sessions/` does that with this one and with that of the TypeScript client.
 
+#![warn(unreachable_pub)]
+
 pub mod backoff;
 mod candidates;
 mod channel_event;

@@ -17,13 +17,13 @@ pub(crate) struct Pacer {
 
 impl Pacer {
     /// A node tells its limit, 0 for none. What was let out before still counts, at whichever node that was.
-    pub fn limit(&mut self, per_second: u64) {
+    pub(crate) fn limit(&mut self, per_second: u64) {
         self.interval =
             if per_second == 0 { Duration::ZERO } else { Duration::from_secs_f64(1.0 / per_second as f64) };
     }
 
     /// Whether one may go out now, which then counts.
-    pub fn take(&mut self, now: Time) -> bool {
+    pub(crate) fn take(&mut self, now: Time) -> bool {
         if now < self.next_at() {
             return false;
         }
@@ -32,7 +32,7 @@ impl Pacer {
     }
 
     /// When the next one may go out: perhaps a moment ago already.
-    pub fn next_at(&self) -> Time {
+    pub(crate) fn next_at(&self) -> Time {
         self.ready_at + self.interval - BURST
     }
 }

@@ -75,18 +75,18 @@ pub(crate) struct Phase {
 
 impl Phase {
     /// Asks anew. Subscriptions up to the number `past` are older ones.
-    pub fn ask(&mut self, asked: Asked, past: Option<u64>) {
+    pub(crate) fn ask(&mut self, asked: Asked, past: Option<u64>) {
         self.end(past);
         self.asked = Some(asked);
     }
 
-    pub fn leave(&mut self, request: RequestId) {
+    pub(crate) fn leave(&mut self, request: RequestId) {
         self.end(None);
         self.leaving = Some(request);
     }
 
     /// Whatever comes of the present subscription from now on is dropped.
-    pub fn end(&mut self, past: Option<u64>) {
+    pub(crate) fn end(&mut self, past: Option<u64>) {
         self.past = self.past.max(past).max(self.subscription);
         self.asked = None;
         self.subscription = None;
@@ -95,7 +95,7 @@ impl Phase {
     }
 
     /// A `subscribed` came. Answers whether it is the one that is awaited.
-    pub fn confirm(&mut self, asked: Asked, subscription: Option<u64>) -> bool {
+    pub(crate) fn confirm(&mut self, asked: Asked, subscription: Option<u64>) -> bool {
         if self.asked != Some(asked) || self.is_joined {
             self.past = self.past.max(subscription);
             return false;
@@ -106,12 +106,12 @@ impl Phase {
         true
     }
 
-    pub fn is_joined(&self) -> bool {
+    pub(crate) fn is_joined(&self) -> bool {
         self.is_joined
     }
 
     /// The stream `id` has begun, and said whose it is. Subscriptions that have ended may still be heard of, late.
-    pub fn began(&mut self, subscription: u64, id: u64) {
+    pub(crate) fn began(&mut self, subscription: u64, id: u64) {
         if self.newest.is_none_or(|(newest, _)| newest < subscription) {
             self.newest = Some((subscription, id));
         }
@@ -119,7 +119,7 @@ impl Phase {
 
     /// Whether a frame of the channel is the present subscription's, by where it came from; before `subscribed`, whether it
     /// may be.
-    pub fn is_own(&self, stream: Option<u64>) -> bool {
+    pub(crate) fn is_own(&self, stream: Option<u64>) -> bool {
         if self.asked.is_none() {
             return false;
         }

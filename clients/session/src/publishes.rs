@@ -35,7 +35,7 @@ pub(crate) struct Publishes {
     expiries: BTreeSet<(Time, u64)>,
     /// After a transient error a channel's publishes wait, the newer ones behind the older.
     holds: HashMap<Channel, Hold>,
-    pub pacer: Pacer,
+    pub(crate) pacer: Pacer,
     backoff: Backoff,
     next: u64,
     limit: usize,
@@ -63,7 +63,7 @@ struct Hold {
 
 impl Publishes {
     /// `limit`: how many may wait for their answer.
-    pub fn new(limit: usize, backoff: Backoff) -> Self {
+    pub(crate) fn new(limit: usize, backoff: Backoff) -> Self {
         Self {
             waiting: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -78,7 +78,7 @@ impl Publishes {
     }
 
     /// Takes one in, unless as many wait as may.
-    pub fn push(&mut self, publish: Publish) -> Result<(), RequestError> {
+    pub(crate) fn push(&mut self, publish: Publish) -> Result<(), RequestError> {
         if self.waiting.len() >= self.limit {
             let message = format!("{} publishes wait for their answer already", self.limit);
             return Err(RequestError::too_many(message));
@@ -91,7 +91,7 @@ impl Publishes {
     }
 
     /// Those that go out now on `connection`, with their numbers, oldest first; they count as sent there.
-    pub fn take(&mut self, connection: ConnectionId, now: Time) -> Vec<(u64, Publish)> {
+    pub(crate) fn take(&mut self, connection: ConnectionId, now: Time) -> Vec<(u64, Publish)> {
         let mut taken = Vec::new();
         for number in &self.idle {
             let Some(waiting) = self.waiting.get_mut(number) else { continue };
@@ -125,7 +125,7 @@ impl Publishes {
     }
 
     /// The connection on which they were under way carries them no more.
-    pub fn recall(&mut self) {
+    pub(crate) fn recall(&mut self) {
         self.idle.extend(self.waiting.keys());
         for hold in self.holds.values_mut() {
             hold.tried = None;
@@ -133,7 +133,7 @@ impl Publishes {
     }
 
     /// It is answered: tells who waited for it.
-    pub fn remove(&mut self, number: u64) -> Option<Ticket> {
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Ticket> {
         let Waiting { publish, expires_at, .. } = self.waiting.remove(&number)?;
         self.idle.remove(&number);
         if let Some(at) = expires_at {
@@ -148,7 +148,7 @@ impl Publishes {
 
     /// The node answered with an error on `connection`: a transient one puts the channel on hold, and any other is who
     /// waited for it told. What is on its way on a newer connection, or to be sent again, is answered there.
-    pub fn failed(
+    pub(crate) fn failed(
         &mut self,
         number: u64,
         connection: ConnectionId,
@@ -176,24 +176,24 @@ impl Publishes {
     }
 
     /// The node remembers a key for so long at least; zero: it does not say.
-    pub fn remembered_for(&mut self, key_life: Duration) {
+    pub(crate) fn remembered_for(&mut self, key_life: Duration) {
         self.key_life = life_of(if key_life.is_zero() { USUAL_KEY_LIFE } else { key_life });
     }
 
     /// Gives up what must not be sent again, though its answer may be on its way: no node takes that long.
-    pub fn expire(&mut self, now: Time) -> Vec<Ticket> {
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<Ticket> {
         let expired: Vec<u64> =
             self.expiries.iter().take_while(|(at, _)| *at <= now).map(|(_, number)| *number).collect();
         expired.into_iter().filter_map(|number| self.remove(number)).collect()
     }
 
     /// Forgets all holds: the node that caused them is no longer asked.
-    pub fn release_all(&mut self) {
+    pub(crate) fn release_all(&mut self) {
         self.holds.clear();
     }
 
     /// When the next one is given up, or may go out where there is a connection: perhaps a moment ago already.
-    pub fn next_at(&self, is_connected: bool) -> Option<Time> {
+    pub(crate) fn next_at(&self, is_connected: bool) -> Option<Time> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let ready = self.ready_at().filter(|_| is_connected).map(|at| at.max(self.pacer.next_at()));
         expiry.into_iter().chain(ready).min()
@@ -217,7 +217,7 @@ impl Publishes {
     }
 
     /// Takes all of them out: tells who waits for them.
-    pub fn drain(&mut self) -> Vec<Ticket> {
+    pub(crate) fn drain(&mut self) -> Vec<Ticket> {
         self.idle.clear();
         self.expiries.clear();
         self.holds.clear();

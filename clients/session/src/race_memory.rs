@@ -29,7 +29,13 @@ struct Remembered {
 }
 
 impl RaceMemory {
-    pub fn plan(&self, url: &NodeUrl, choice: TransportChoice, head_start: Duration, now: Time) -> Plan {
+    pub(crate) fn plan(
+        &self,
+        url: &NodeUrl,
+        choice: TransportChoice,
+        head_start: Duration,
+        now: Time,
+    ) -> Plan {
         let only = |first| Plan { first, second: None, head_start };
         match choice {
             TransportChoice::WebTransport => only(TransportKind::WebTransport),
@@ -48,7 +54,7 @@ impl RaceMemory {
     }
 
     /// Remembers who won a race that both could have won.
-    pub fn remember(&mut self, url: &NodeUrl, plan: Plan, winner: TransportKind, now: Time) {
+    pub(crate) fn remember(&mut self, url: &NodeUrl, plan: Plan, winner: TransportKind, now: Time) {
         if plan.second.is_none() {
             return;
         }

@@ -45,7 +45,7 @@ impl Question {
     }
 
     /// Whether the frame is of the kind that answers it.
-    pub fn is_answered_by(self, frame: &ServerFrame) -> bool {
+    pub(crate) fn is_answered_by(self, frame: &ServerFrame) -> bool {
         match self {
             Self::History => matches!(frame, ServerFrame::History(_)),
             Self::Presence => matches!(frame, ServerFrame::Presence(_)),
@@ -101,7 +101,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// An id that no pending request has.
-    pub fn next_id(&mut self) -> RequestId {
+    pub(crate) fn next_id(&mut self) -> RequestId {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
             if let Some(id) = RequestId::new(self.last_id)
@@ -113,12 +113,12 @@ impl Requests {
     }
 
     /// Whether the application may wait for one more.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.tickets.len() < MAX_TICKETS
     }
 
     /// A request was sent on `connection`, and waits for its reply from now on.
-    pub fn sent(&mut self, id: RequestId, waiter: Waiter, connection: ConnectionId, now: Time) {
+    pub(crate) fn sent(&mut self, id: RequestId, waiter: Waiter, connection: ConnectionId, now: Time) {
         self.begin(id, waiter, now).connection = Some(connection);
     }
 
@@ -126,7 +126,7 @@ impl Requests {
     ///
     /// # Errors
     /// `limit_reached` when too many wait, `bad_request` for what is no question.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         ticket: Ticket,
         make: impl FnOnce(RequestId) -> ClientFrame,
@@ -166,7 +166,11 @@ impl Requests {
     }
 
     /// What waits for a connection, oldest first: it counts as sent on this one.
-    pub fn take_unsent(&mut self, connection: ConnectionId, now: Time) -> Vec<(RequestId, ClientFrame)> {
+    pub(crate) fn take_unsent(
+        &mut self,
+        connection: ConnectionId,
+        now: Time,
+    ) -> Vec<(RequestId, ClientFrame)> {
         let unsent = std::mem::take(&mut self.unsent).into_values();
         let sent = unsent.filter_map(|id| {
             let pending = self.pending.get_mut(&id)?;
@@ -184,14 +188,14 @@ impl Requests {
     }
 
     /// Takes the request that the reply belongs to which has come now.
-    pub fn replied(&mut self, id: RequestId, now: Time) -> Option<Pending> {
+    pub(crate) fn replied(&mut self, id: RequestId, now: Time) -> Option<Pending> {
         let pending = self.take(id)?;
         self.trips.replied(pending.sent_at, now);
         Some(pending)
     }
 
     /// Takes a request that does not wait any longer.
-    pub fn take(&mut self, id: RequestId) -> Option<Pending> {
+    pub(crate) fn take(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         self.unsent.remove(&pending.number);
         self.begins.remove(&(pending.sent_at, id));
@@ -205,25 +209,25 @@ impl Requests {
     }
 
     /// The application waits no more for what it knows by `ticket`.
-    pub fn forget(&mut self, ticket: Ticket) {
+    pub(crate) fn forget(&mut self, ticket: Ticket) {
         if let Some(id) = self.tickets.get(&ticket).copied() {
             self.take(id);
         }
     }
 
     /// Since when whoever has waited the longest waits for a reply.
-    pub fn waiting_since(&self) -> Option<Time> {
+    pub(crate) fn waiting_since(&self) -> Option<Time> {
         self.begins.first().map(|(at, _)| *at)
     }
 
     /// Whether the application waits for a reply on this connection that no other can give.
-    pub fn need(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn need(&self, connection: ConnectionId) -> bool {
         let mut waited_for = self.tickets.values().filter_map(|id| self.pending.get(id));
         waited_for.any(|pending| pending.connection == Some(connection) && pending.question.is_none())
     }
 
     /// The connection is gone: what may be asked twice waits for the next one; tells who waits for the rest.
-    pub fn lost(&mut self, connection: ConnectionId) -> Vec<Ticket> {
+    pub(crate) fn lost(&mut self, connection: ConnectionId) -> Vec<Ticket> {
         let was_sent = |(_, pending): &(&RequestId, &Pending)| pending.connection == Some(connection);
         let lost = self.pending.iter().filter(was_sent).map(|(id, pending)| (pending.number, *id));
         let mut tickets = Vec::new();
@@ -240,13 +244,13 @@ impl Requests {
     }
 
     /// When the next one has waited for too long, or it is time to look.
-    pub fn next_at(&self) -> Option<Time> {
+    pub(crate) fn next_at(&self) -> Option<Time> {
         let look = Some(self.trips.next_at()).filter(|_| !self.pending.is_empty());
         self.expiries.first().map(|(at, _)| *at).into_iter().chain(look).min()
     }
 
     /// Takes out those that have waited for too long: tells who waits for them.
-    pub fn expire(&mut self, now: Time) -> Vec<Ticket> {
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<Ticket> {
         if !self.pending.is_empty() {
             self.trips.look(now);
         }
@@ -258,7 +262,7 @@ impl Requests {
     }
 
     /// Takes out those of the application: tells who waits for them.
-    pub fn drain(&mut self) -> Vec<Ticket> {
+    pub(crate) fn drain(&mut self) -> Vec<Ticket> {
         let tickets: Vec<Ticket> = self.tickets.keys().copied().collect();
         for ticket in &tickets {
             self.forget(*ticket);

@@ -17,26 +17,26 @@ pub(crate) struct RoundTrips {
 }
 
 impl RoundTrips {
-    pub fn smoothed(&self) -> Option<Duration> {
+    pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
     }
 
-    pub fn next_at(&self) -> Time {
+    pub(crate) fn next_at(&self) -> Time {
         self.next_at
     }
 
     /// On another path, what was measured says nothing.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.smoothed = None;
     }
 
     /// The first reply is waited for from now on: nobody has looked since the last one.
-    pub fn begin(&mut self, now: Time) {
+    pub(crate) fn begin(&mut self, now: Time) {
         self.next_at = now + LOOK;
     }
 
     /// Looks, while a reply is waited for.
-    pub fn look(&mut self, now: Time) {
+    pub(crate) fn look(&mut self, now: Time) {
         if now.since(self.next_at) > LATE {
             self.suspended_at = now;
         }
@@ -44,7 +44,7 @@ impl RoundTrips {
     }
 
     /// The reply to what was sent then has come.
-    pub fn replied(&mut self, sent_at: Time, now: Time) {
+    pub(crate) fn replied(&mut self, sent_at: Time, now: Time) {
         self.look(now);
         if sent_at < self.suspended_at {
             return;

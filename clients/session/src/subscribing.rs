@@ -47,13 +47,13 @@ pub(crate) struct Live {
     asked: Vec<(Channel, SubscriptionId, bool)>,
     pub heartbeat: Heartbeat,
     /// When another connection is opened beside it, unless something comes.
-    pub seek_at: Option<Time>,
+    pub(crate) seek_at: Option<Time>,
     /// Whether that was said since something came.
     pub is_doubted: bool,
 }
 
 impl Live {
-    pub fn new(link: Link, wanted: Wanted, heartbeat: Heartbeat) -> Self {
+    pub(crate) fn new(link: Link, wanted: Wanted, heartbeat: Heartbeat) -> Self {
         let mut phases = HashMap::new();
         for (channel, ..) in &wanted.on_behalf {
             let mut phase = Phase::default();
@@ -73,7 +73,7 @@ impl Live {
     }
 
     /// When the node is asked again to let a channel go.
-    pub fn next_leave(&self) -> Option<Time> {
+    pub(crate) fn next_leave(&self) -> Option<Time> {
         self.leave_again.values().min().copied()
     }
 }

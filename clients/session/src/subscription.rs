@@ -37,9 +37,9 @@ pub(crate) struct Subscription<R> {
     /// What the reader has; none before the first `subscribed`.
     pub position: Option<Position>,
     /// Left on the wire for now: the reader has no room, or the node asked to come back later.
-    pub is_paused: bool,
+    pub(crate) is_paused: bool,
     /// When a paused one is asked for again; none while the reader has no room.
-    pub resume_at: Option<Time>,
+    pub(crate) resume_at: Option<Time>,
     /// Who waits for the first `subscribed`.
     pub waiter: Option<Ticket>,
     options: SubscribeOptions,
@@ -51,7 +51,7 @@ pub(crate) struct Subscription<R> {
 }
 
 impl<R: Reader> Subscription<R> {
-    pub fn new(id: SubscriptionId, options: SubscribeOptions, reader: R, waiter: Ticket) -> Self {
+    pub(crate) fn new(id: SubscriptionId, options: SubscribeOptions, reader: R, waiter: Ticket) -> Self {
         Self {
             id,
             position: options.position.clone(),
@@ -67,19 +67,19 @@ impl<R: Reader> Subscription<R> {
     }
 
     /// How to subscribe now: from the position held, or as at first.
-    pub fn request(&self) -> SubscribeOptions {
+    pub(crate) fn request(&self) -> SubscribeOptions {
         let history = if self.position.is_none() { self.options.history } else { None };
         SubscribeOptions { position: self.position.clone(), history, presence: self.options.presence }
     }
 
-    pub fn subscribed(&mut self, frame: frame::Subscribed) -> Result<(), Obstacle> {
+    pub(crate) fn subscribed(&mut self, frame: frame::Subscribed) -> Result<(), Obstacle> {
         // One that is held already may be ahead of where the node begins, and is never behind.
         let position = self.position.get_or_insert_with(|| frame.position.clone()).clone();
         self.offer(ChannelEvent::Subscribed(Subscribed::new(frame, position)))
     }
 
     /// Hands on a frame of this channel that came after `subscribed`, or says why not.
-    pub fn deliver(&mut self, frame: ServerFrame) -> Result<(), Obstacle> {
+    pub(crate) fn deliver(&mut self, frame: ServerFrame) -> Result<(), Obstacle> {
         match frame {
             ServerFrame::Publication(publication) => self.publication(publication),
             ServerFrame::Gap(gap) => self.gap(gap),
@@ -135,7 +135,7 @@ impl<R: Reader> Subscription<R> {
     }
 
     /// It was refused for the moment, or missed something. Tells how many times in a row that was so before.
-    pub fn failed(&mut self, now: Time) -> u32 {
+    pub(crate) fn failed(&mut self, now: Time) -> u32 {
         if self.failed_at.is_some_and(|before| now.since(before) > FAILURE_MEMORY) {
             self.failures = 0;
         }
@@ -144,7 +144,7 @@ impl<R: Reader> Subscription<R> {
     }
 
     /// Is left on the wire until `until`, or until its reader has room.
-    pub fn pause(&mut self, until: Option<Time>) {
+    pub(crate) fn pause(&mut self, until: Option<Time>) {
         self.is_paused = true;
         self.resume_at = until;
         self.failed_at = until.or(self.failed_at);

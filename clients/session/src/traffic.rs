@@ -193,7 +193,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// Whoever waits is told.
-    pub fn fail_all(&mut self, error: &RequestError) {
+    pub(crate) fn fail_all(&mut self, error: &RequestError) {
         for ticket in self.publishes.drain().into_iter().chain(self.requests.drain()) {
             self.answer(ticket, Err(error.clone()));
         }

@@ -3,6 +3,8 @@
 //! What nodes share stands behind two traits, [`broker::Broker`] and [`presence::Roster`]; their twins in memory are
 //! here.
 
+#![warn(unreachable_pub)]
+
 pub mod broadcast;
 pub mod broker;
 pub mod claim;

@@ -18,10 +18,10 @@ use tokio::{
     time::Instant,
 };
 
-pub type Answer = oneshot::Sender<Result<Value, CallError>>;
+pub(crate) type Answer = oneshot::Sender<Result<Value, CallError>>;
 
 /// What is asked of a server, and who waits for the answer.
-pub struct Call {
+pub(crate) struct Call {
     request: Request,
     answer: Option<Answer>,
     made_at: Instant,
@@ -31,12 +31,12 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn new(request: Request, answer: Option<Answer>, room: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(request: Request, answer: Option<Answer>, room: OwnedSemaphorePermit) -> Self {
         Self { request, answer, made_at: Instant::now(), asking: false, _room: room }
     }
 
     /// Answers that it cannot be made.
-    pub fn fail(self) {
+    pub(crate) fn fail(self) {
         self.finish(Err(CallError::Away));
     }
 
@@ -50,14 +50,14 @@ impl Call {
 
 /// Why a connection is given up.
 #[derive(Debug)]
-pub struct Broken(pub String);
+pub(crate) struct Broken(pub String);
 
 /// A batch under way.
-pub type UnderWay = Pin<Box<dyn Future<Output = Result<Outcome, Broken>> + Send>>;
+pub(crate) type UnderWay = Pin<Box<dyn Future<Output = Result<Outcome, Broken>> + Send>>;
 
 /// A batch that was answered.
 #[derive(Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What went wrong with a single command.
     pub refused: Option<String>,
     /// Of each command that was answered: what it was, and when it was made.
@@ -72,7 +72,7 @@ pub struct Outcome {
 
 /// Hands a batch to the connection before it returns; the answers come later. On trial, the server is asked as well
 /// what it is: whoever only reads is not refused by a replica.
-pub fn start(connection: &Connection, batch: Vec<Call>, is_trial: bool) -> UnderWay {
+pub(crate) fn start(connection: &Connection, batch: Vec<Call>, is_trial: bool) -> UnderWay {
     let mut pipeline = Pipeline::with_capacity(batch.len() + usize::from(is_trial));
     for call in &batch {
         if call.asking {

@@ -36,7 +36,7 @@ const MAX_RANGES: usize = SLOTS as usize;
 const MAX_HOST_BYTES: usize = 253;
 
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     dialling: Dialling,
     ownership: Arc<Ownership>,
     /// Those of the configuration.
@@ -54,7 +54,7 @@ pub struct Cluster {
 impl Cluster {
     /// # Errors
     /// When a URL cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         dialling: Dialling,
         seeds: &[Secret],
         ownership: Arc<Ownership>,
@@ -77,7 +77,7 @@ impl Cluster {
     ///
     /// # Errors
     /// `NoCluster` when none tells who has which slot.
-    pub async fn layout(&self) -> Result<Layout, ConnectError> {
+    pub(crate) async fn layout(&self) -> Result<Layout, ConnectError> {
         let mut known = self.known.lock().await;
         if let Some((at, layout)) = &*known
             && at.elapsed() < FRESH
@@ -150,7 +150,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is no address.
-    pub fn server(&self, address: &str) -> Result<Server, ConnectError> {
+    pub(crate) fn server(&self, address: &str) -> Result<Server, ConnectError> {
         let (host, port) = address.rsplit_once(':').ok_or(Malformed("address"))?;
         let port = port.parse().map_err(|_| Malformed("port"))?;
         let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;

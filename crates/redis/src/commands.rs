@@ -113,7 +113,7 @@ impl Commands {
     ///
     /// # Errors
     /// `Away` when that server cannot be reached, `Refused` when it refuses.
-    pub async fn call_elsewhere(&self, request: Request, server: &str) -> Result<Value, CallError> {
+    pub(crate) async fn call_elsewhere(&self, request: Request, server: &str) -> Result<Value, CallError> {
         let (answer, answered) = oneshot::channel();
         self.queue(request, Some(answer), Some(server))?;
         answered.await.unwrap_or(Err(CallError::Away))

@@ -102,7 +102,7 @@ impl Request {
     }
 
     /// Whether one server of a cluster has all its keys.
-    pub fn is_of_one_slot(&self) -> bool {
+    pub(crate) fn is_of_one_slot(&self) -> bool {
         match self {
             Self::Script { keys, .. } => {
                 keys.iter().all(|key| slot_of(key.as_bytes()) == slot_of(self.key()))
@@ -213,7 +213,7 @@ impl Connection {
     ///
     /// # Errors
     /// See [`ConnectError`]. A replica is refused: it takes no writes.
-    pub async fn introduce(
+    pub(crate) async fn introduce(
         mut commands: MultiplexedConnection,
         name: &str,
         ownership: &Ownership,
@@ -304,13 +304,13 @@ fn begin_with(latest: u64) -> String {
 }
 
 /// Whether an error of a command means that the connection leads to a server that cannot serve it.
-pub fn is_fatal(error: &redis::ServerError) -> bool {
+pub(crate) fn is_fatal(error: &redis::ServerError) -> bool {
     use redis::ServerErrorKind as Kind;
     matches!(error.kind(), Some(Kind::NoScript | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown))
 }
 
 /// Whether an error of a command means that the server is a replica. The master may be where it was before, or nowhere;
 /// then there is still something to be read.
-pub fn is_of_replica(error: &redis::ServerError) -> bool {
+pub(crate) fn is_of_replica(error: &redis::ServerError) -> bool {
     error.kind() == Some(redis::ServerErrorKind::ReadOnly)
 }

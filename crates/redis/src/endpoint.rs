@@ -41,7 +41,7 @@ enum Place {
 
 /// How servers are spoken to that have a URL.
 #[derive(Debug, Default)]
-pub struct Dialling {
+pub(crate) struct Dialling {
     /// The authorities that vouch for servers over TLS, in PEM; none: those of the system.
     authorities: Option<Vec<u8>>,
 }
@@ -58,14 +58,14 @@ impl Dialling {
     ///
     /// # Errors
     /// When the URL cannot be read.
-    pub fn info(url: &Secret) -> Result<ConnectionInfo, RedisError> {
+    pub(crate) fn info(url: &Secret) -> Result<ConnectionInfo, RedisError> {
         let tcp = TcpSettings::default().set_nodelay(true);
         Ok(url.expose().into_connection_info()?.set_tcp_settings(tcp))
     }
 
     /// # Errors
     /// When the authorities cannot be read.
-    pub fn client(&self, info: ConnectionInfo) -> Result<Client, RedisError> {
+    pub(crate) fn client(&self, info: ConnectionInfo) -> Result<Client, RedisError> {
         let over_tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. });
         match &self.authorities {
             Some(authorities) if over_tls => {
@@ -76,7 +76,7 @@ impl Dialling {
         }
     }
 
-    pub fn config() -> AsyncConnectionConfig {
+    pub(crate) fn config() -> AsyncConnectionConfig {
         AsyncConnectionConfig::new().set_connection_timeout(Some(TIMEOUT)).set_response_timeout(Some(TIMEOUT))
     }
 }
@@ -97,7 +97,7 @@ impl Endpoint {
     }
 
     /// One of a cluster's servers by itself.
-    pub fn of_member(client: Client, ownership: Arc<Ownership>) -> Self {
+    pub(crate) fn of_member(client: Client, ownership: Arc<Ownership>) -> Self {
         Self { place: Arc::new(Place::Member(client)), ownership }
     }
 
@@ -172,7 +172,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect_to_all(&self, name: &str) -> Result<Connections, ConnectError> {
+    pub(crate) async fn connect_to_all(&self, name: &str) -> Result<Connections, ConnectError> {
         let layout = self.layout().await?;
         let all = layout.servers.iter().map(|server| server.endpoint.connect(name));
         Ok(Connections { all: try_join_all(all).await?, layout })

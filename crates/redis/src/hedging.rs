@@ -16,7 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 ///
 /// # Errors
 /// The last, when nobody knows.
-pub async fn ask<T>(questions: Vec<BoxFuture<'_, Result<T, ConnectError>>>) -> Result<T, ConnectError> {
+pub(crate) async fn ask<T>(
+    questions: Vec<BoxFuture<'_, Result<T, ConnectError>>>,
+) -> Result<T, ConnectError> {
     let mut questions = questions.into_iter().enumerate();
     let mut open = FuturesUnordered::new();
     let mut last = ConnectError::Timeout;

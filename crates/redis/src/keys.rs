@@ -18,7 +18,7 @@ impl Keys {
 
     /// The same in a database of this number. Keys are its own. What is said is heard in all databases of a server, so
     /// pub/sub channels have the number in their names.
-    pub fn in_database(self, number: u32) -> Self {
+    pub(crate) fn in_database(self, number: u32) -> Self {
         let said = if number == 0 { self.prefix.clone() } else { format!("{}:db{number}", self.prefix) };
         Self { said, ..self }
     }
@@ -72,7 +72,7 @@ impl Keys {
     }
 
     /// How many partitions the deployment has.
-    pub fn partition_count(&self) -> String {
+    pub(crate) fn partition_count(&self) -> String {
         self.of_all("partitions")
     }
 

@@ -25,7 +25,7 @@ impl Layout {
     }
 
     /// Whether every key is where it is in `other`.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         let names =
             |layout: &Self| layout.servers.iter().map(|server| server.name.clone()).collect::<Vec<_>>();
         self.slots == other.slots && names(self) == names(other)

@@ -2,6 +2,8 @@
 //!
 //! It knows none of those who use it: they bring their scripts, and look after its tasks.
 
+#![warn(unreachable_pub)]
+
 pub mod backoff;
 mod batch;
 mod cluster;

@@ -38,7 +38,7 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where calls to one server queue up. The pipe behind it ends when nobody has the line any more.
 #[derive(Clone)]
-pub struct Line {
+pub(crate) struct Line {
     calls: mpsc::Sender<Call>,
     pub pulse: Arc<Pulse>,
     leaving: Arc<Notify>,
@@ -46,21 +46,21 @@ pub struct Line {
 
 /// What the lines of one Redis have in common.
 #[derive(Clone)]
-pub struct Wiring {
+pub(crate) struct Wiring {
     pub name: Arc<str>,
-    pub switchboard: Switchboard,
+    pub(crate) switchboard: Switchboard,
     pub reconnects: IntCounter,
     pub durations: HistogramVec,
 }
 
 impl Wiring {
-    pub fn new(name: Arc<str>, switchboard: Switchboard, metrics: &RedisMetrics) -> Self {
+    pub(crate) fn new(name: Arc<str>, switchboard: Switchboard, metrics: &RedisMetrics) -> Self {
         let reconnects = metrics.reconnects.with_label_values(&[&name]);
         Self { name, switchboard, reconnects, durations: metrics.command_duration.clone() }
     }
 
     /// A line to a server, and the task that serves it.
-    pub fn line(
+    pub(crate) fn line(
         &self,
         endpoint: Endpoint,
         connection: Option<Connection>,
@@ -91,7 +91,7 @@ impl Line {
     ///
     /// # Errors
     /// `Away` when the server cannot be reached, or too many wait.
-    pub fn push(&self, call: Call) -> Result<(), CallError> {
+    pub(crate) fn push(&self, call: Call) -> Result<(), CallError> {
         if !self.pulse.is_available() {
             return Err(CallError::Away);
         }
@@ -99,7 +99,7 @@ impl Line {
     }
 
     /// Has the connection made anew: its server is of no use any more, and does not know.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.leaving.notify_waiters();
     }
 }

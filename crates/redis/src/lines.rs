@@ -29,7 +29,7 @@ const MAX_GUESTS: usize = 64;
 
 /// What makes it worth while to look who has which keys.
 #[derive(Debug)]
-pub enum Sign {
+pub(crate) enum Sign {
     /// A server cannot be reached, or cannot serve.
     Lost,
     /// A key was not where it had been.
@@ -40,7 +40,7 @@ pub enum Sign {
 
 /// Finds the line for a key.
 #[derive(Clone)]
-pub struct Switchboard(Arc<Shared>);
+pub(crate) struct Switchboard(Arc<Shared>);
 
 struct Shared {
     table: ArcSwap<Table>,
@@ -48,7 +48,7 @@ struct Shared {
 }
 
 /// The lines, and which keys they are for.
-pub struct Table {
+pub(crate) struct Table {
     slots: Slots,
     /// With their servers' names, in the order of the servers that have slots; none before it is known who has.
     lines: Vec<(Arc<str>, Line)>,
@@ -58,63 +58,63 @@ pub struct Table {
 
 impl Table {
     /// The line to the server that has a key, as far as is known.
-    pub fn line_of(&self, key: &[u8]) -> Option<&Line> {
+    pub(crate) fn line_of(&self, key: &[u8]) -> Option<&Line> {
         self.lines.get(self.slots.server_of(key)).map(|(_, line)| line)
     }
 
     /// The name of the server that has a key, as far as is known.
-    pub fn server_of(&self, key: &[u8]) -> Option<Arc<str>> {
+    pub(crate) fn server_of(&self, key: &[u8]) -> Option<Arc<str>> {
         self.lines.get(self.slots.server_of(key)).map(|(name, _)| name.clone())
     }
 
     /// Whether any server that has slots can be reached, as far as is known.
-    pub fn is_reachable(&self) -> bool {
+    pub(crate) fn is_reachable(&self) -> bool {
         self.lines.iter().any(|(_, line)| line.pulse.is_available())
     }
 
     /// A line to a server with slots, to another one than that of this name if there is any.
-    pub fn line_elsewhere(&self, server: &str) -> Option<&Line> {
+    pub(crate) fn line_elsewhere(&self, server: &str) -> Option<&Line> {
         let others: Vec<_> = self.lines.iter().filter(|(name, _)| **name != *server).collect();
         let chosen = others.choose(&mut rand::rng()).copied().or(self.lines.first());
         chosen.map(|(_, line)| line)
     }
 
     /// Whether a server has slots, as far as is known.
-    pub fn has(&self, server: &str) -> bool {
+    pub(crate) fn has(&self, server: &str) -> bool {
         self.lines.is_empty() || self.lines.iter().any(|(name, _)| **name == *server)
     }
 }
 
 impl Switchboard {
     /// The present one, to be held for a moment.
-    pub fn table(&self) -> Guard<Arc<Table>> {
+    pub(crate) fn table(&self) -> Guard<Arc<Table>> {
         self.0.table.load()
     }
 
     /// The line to a server by its address.
-    pub fn line_to(&self, address: &str) -> Option<Line> {
+    pub(crate) fn line_to(&self, address: &str) -> Option<Line> {
         self.0.table.load().by_name.get(address).cloned()
     }
 
     /// Whether all servers that have slots can be reached, as far as is known.
-    pub fn is_available(&self) -> bool {
+    pub(crate) fn is_available(&self) -> bool {
         let lines = &self.0.table.load().lines;
         !lines.is_empty() && lines.iter().all(|(_, line)| line.pulse.is_available())
     }
 
     /// How long that server has been silent which has been so longest; `None` while none is known.
-    pub fn away_for(&self) -> Option<Duration> {
+    pub(crate) fn away_for(&self) -> Option<Duration> {
         self.0.table.load().lines.iter().map(|(_, line)| line.pulse.away_for()).max()
     }
 
-    pub fn tell(&self, sign: Sign) {
+    pub(crate) fn tell(&self, sign: Sign) {
         // As many as wait are enough to have it looked at.
         drop(self.0.signs.try_send(sign));
     }
 }
 
 /// Makes and ends lines.
-pub struct Keeper {
+pub(crate) struct Keeper {
     endpoint: Endpoint,
     wiring: Wiring,
     signs: mpsc::Receiver<Sign>,
@@ -127,7 +127,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Lines to those with whom there are connections, if any.
-    pub fn new(
+    pub(crate) fn new(
         endpoint: Endpoint,
         name: Arc<str>,
         connections: Option<Connections>,
@@ -152,7 +152,7 @@ impl Keeper {
     }
 
     /// Serves all lines, for as long as it is polled.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new(PAUSE);
         let mut is_known = self.layout.is_some();
         loop {

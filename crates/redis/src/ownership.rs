@@ -115,7 +115,7 @@ impl Ownership {
     }
 
     /// Of another region.
-    pub fn of_other(address: &Address) -> Arc<Self> {
+    pub(crate) fn of_other(address: &Address) -> Arc<Self> {
         Self::new(address, false)
     }
 
@@ -140,7 +140,7 @@ impl Ownership {
     }
 
     /// Whether the Redis is the one that it is taken for, as far as is known.
-    pub fn is_recognized(&self) -> bool {
+    pub(crate) fn is_recognized(&self) -> bool {
         matches!(self.standing.borrow().0, Standing::Recognized { .. })
     }
 
@@ -192,7 +192,7 @@ impl Ownership {
     }
 
     /// Whether this node is to put in what is missing.
-    pub fn is_to_be_entered(&self, found: &Inscription) -> bool {
+    pub(crate) fn is_to_be_entered(&self, found: &Inscription) -> bool {
         self.is_own && (found.region.is_none() || found.partitions.is_none())
     }
 
@@ -206,7 +206,7 @@ impl Ownership {
     ///
     /// # Errors
     /// When it is not the Redis that it is taken for.
-    pub fn recognize(&self, found: &Inscription) -> Result<(), Stranger> {
+    pub(crate) fn recognize(&self, found: &Inscription) -> Result<(), Stranger> {
         let now = self.judge(found);
         self.standing.send_if_modified(|(standing, since)| {
             let changed = *standing != now;

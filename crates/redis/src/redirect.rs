@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Where to turn instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Redirect {
+pub(crate) enum Redirect {
     /// Another server has the slot.
     Moved,
     /// The slot is moving, and the key is not here: the other server is to be asked, this once.
@@ -15,7 +15,7 @@ pub enum Redirect {
 }
 
 /// The redirection that an error is, if it is one.
-pub fn of(error: &ServerError) -> Option<Redirect> {
+pub(crate) fn of(error: &ServerError) -> Option<Redirect> {
     match error.kind()? {
         ServerErrorKind::Moved => Some(Redirect::Moved),
         ServerErrorKind::TryAgain => Some(Redirect::TryAgain),

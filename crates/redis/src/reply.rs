@@ -67,7 +67,7 @@ pub fn size(fields: &[Value]) -> usize {
 }
 
 /// Whether a master answered ROLE.
-pub fn is_of_master(answer: &Value) -> bool {
+pub(crate) fn is_of_master(answer: &Value) -> bool {
     let Value::Array(role) = answer else { return false };
     matches!(role.first(), Some(Value::BulkString(role)) if role == b"master")
 }

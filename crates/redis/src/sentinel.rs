@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The sentinels of a service.
 #[derive(Debug)]
-pub struct Sentinels {
+pub(crate) struct Sentinels {
     dialling: Dialling,
     sentinels: Vec<Client>,
     service: String,
@@ -26,7 +26,7 @@ pub struct Sentinels {
 impl Sentinels {
     /// # Errors
     /// When a URL cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         dialling: Dialling,
         sentinels: &[Secret],
         service: String,
@@ -42,7 +42,7 @@ impl Sentinels {
     ///
     /// # Errors
     /// `NoMaster` when no sentinel knows one that answers.
-    pub async fn master(&self) -> Result<Client, ConnectError> {
+    pub(crate) async fn master(&self) -> Result<Client, ConnectError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed) % self.sentinels.len();
         let (before, after) = self.sentinels.split_at(first);
         let mut questions = Vec::with_capacity(self.sentinels.len());
@@ -78,7 +78,7 @@ fn address(answer: Value) -> Result<(String, u16), ConnectError> {
 }
 
 /// The address, with what else is known of how to reach such a server.
-pub fn moved(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
+pub(crate) fn moved(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
     match like.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
             ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// How many slots a cluster has.
-pub const SLOTS: u16 = 16_384;
+pub(crate) const SLOTS: u16 = 16_384;
 /// In [`Slots`]: no server has it.
 const NOBODY: u16 = u16::MAX;
 
@@ -26,7 +26,7 @@ const CRC16: [u16; 256] = {
 
 /// The slot of a key: CRC16 of its hash tag, or of the whole key, modulo 16,384 (Redis Cluster specification, "Key
 /// distribution model" and "Hash tags").
-pub fn slot_of(key: &[u8]) -> u16 {
+pub(crate) fn slot_of(key: &[u8]) -> u16 {
     let crc = hash_tag(key)
         .iter()
         .fold(0u16, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) ^ u16::from(*byte))]);
@@ -60,7 +60,7 @@ impl Slots {
     }
 
     /// From the first and the last slot of each range, and the number of its server. `None` when a slot is nobody's.
-    pub fn of_ranges(ranges: impl IntoIterator<Item = (u16, u16, u16)>) -> Option<Self> {
+    pub(crate) fn of_ranges(ranges: impl IntoIterator<Item = (u16, u16, u16)>) -> Option<Self> {
         let mut owners = vec![NOBODY; usize::from(SLOTS)];
         for (first, last, server) in ranges {
             owners.get_mut(usize::from(first)..=usize::from(last))?.fill(server);

@@ -60,7 +60,7 @@ impl RedisUrl {
     }
 
     /// The number of the database to which a URL leads.
-    pub fn database(text: &str) -> u32 {
+    pub(crate) fn database(text: &str) -> u32 {
         let url = match Self::parse(text) {
             Ok(Self::Server(url) | Self::Sentinel { master: url, .. }) => url,
             Ok(Self::Cluster(_)) | Err(_) => return 0,

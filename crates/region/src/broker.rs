@@ -5,7 +5,7 @@
 //! the same order, its own among them.
 
 mod cache;
-pub mod doubts;
+pub(crate) mod doubts;
 pub mod entry;
 pub mod epoch;
 pub mod events;
@@ -16,7 +16,7 @@ mod promises;
 mod reading;
 mod recovery;
 mod resuming;
-pub mod retention;
+pub(crate) mod retention;
 pub mod scripts;
 mod tail;
 
@@ -31,7 +31,7 @@ use lag::LagMetrics;
 use marks::Marks;
 use progress::Progress;
 use promises::Promises;
-pub use reading::point_of;
+pub(crate) use reading::point_of;
 use reading::{Reading, Retained, read_cursor};
 use recovery::ChunkLimit;
 use redis::Value;

@@ -94,7 +94,7 @@ impl Candidate {
     ///
     /// # Errors
     /// `Renewed` when its holder has renewed it meanwhile, `Unwritable` where nobody can take it now.
-    pub async fn acquire_unless_renewed(&self, waits: impl Fn(Duration)) -> Result<Lease, Denied> {
+    pub(crate) async fn acquire_unless_renewed(&self, waits: impl Fn(Duration)) -> Result<Lease, Denied> {
         let mut has_waited = false;
         loop {
             let asked = Instant::now();

@@ -1,5 +1,7 @@
 //! What nodes share over Redis: publications and presence of their region, and what crosses between regions.
 
+#![warn(unreachable_pub)]
+
 pub mod bridge;
 pub mod broker;
 pub mod identity;

@@ -1,6 +1,7 @@
 //! Test support, once for all tests: servers of Redis, relays, processes, ports and waiting; and, with the feature
 //! `node`, nodes in this process.
 
+#![warn(unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod clock;

@@ -1,5 +1,5 @@
 //! Servers of Redis for tests: one, a cluster of them, and sentinels that watch them.
 
 pub mod cluster;
-pub mod sentinels;
-pub mod server;
+pub(crate) mod sentinels;
+pub(crate) mod server;

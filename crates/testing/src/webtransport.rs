@@ -68,7 +68,7 @@ pub async fn ask(quic: &Connection, headers: &Headers) -> (Answer, SendStream) {
 }
 
 /// One request more.
-pub async fn ask_again(quic: &Connection, headers: &Headers) -> Answer {
+pub(crate) async fn ask_again(quic: &Connection, headers: &Headers) -> Answer {
     let (mut send, mut receive) = soon(quic.open_bi()).await.unwrap();
     let mut bytes = Vec::new();
     headers.generate_frame().write(&mut bytes).unwrap();

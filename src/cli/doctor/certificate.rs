@@ -25,7 +25,7 @@ use x509_parser::{
 
 /// What a server's own certificate says.
 #[derive(Debug, Serialize)]
-pub struct Certificate {
+pub(crate) struct Certificate {
     pub subject: String,
     /// The hosts that it is for.
     pub names: Vec<String>,
@@ -65,17 +65,20 @@ fn as_hex<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::E
     serializer.serialize_str(&hex(digest))
 }
 
-pub fn hex(digest: &[u8; 32]) -> String {
+pub(crate) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The SHA-256 of a certificate's DER.
-pub fn digest(der: &[u8]) -> [u8; 32] {
+pub(crate) fn digest(der: &[u8]) -> [u8; 32] {
     Sha256::digest(der).into()
 }
 
 /// Shakes hands whatever the certificate is, to look at it. Nothing secret may be sent on this stream.
-pub async fn look(url: &NodeUrl, stream: TcpStream) -> Result<(Certificate, TlsStream<TcpStream>), String> {
+pub(crate) async fn look(
+    url: &NodeUrl,
+    stream: TcpStream,
+) -> Result<(Certificate, TlsStream<TcpStream>), String> {
     let recorder = Arc::new(Recorder::new()?);
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

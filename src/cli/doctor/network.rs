@@ -16,14 +16,14 @@ use tokio::{
 };
 
 /// How long each step may take.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
 /// A `Date` has whole seconds: on average it is half a second old.
 const HALF_A_SECOND_MS: i64 = 500;
 
 /// The host's addresses; the error says why there are none.
-pub async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, String> {
+pub(crate) async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, String> {
     let found = match timeout(TIMEOUT, tokio::net::lookup_host((url.host(), url.port()))).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => return Err(format!("{}: {error}", url.host())),
@@ -33,14 +33,14 @@ pub async fn resolve(url: &NodeUrl) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err(format!("{} has no address", url.host())) } else { Ok(addresses) }
 }
 
-pub struct Reached {
+pub(crate) struct Reached {
     pub stream: TcpStream,
     pub address: SocketAddr,
     pub took: Duration,
 }
 
 /// Connects to whichever address answers first; the error is that of the last one.
-pub async fn connect(addresses: &[SocketAddr]) -> Result<Reached, String> {
+pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<Reached, String> {
     let begin = Instant::now();
     let attempts = addresses.iter().map(|address| {
         Box::pin(
@@ -57,7 +57,7 @@ pub async fn connect(addresses: &[SocketAddr]) -> Result<Reached, String> {
 
 /// By how many milliseconds the server's clock is ahead of this machine's, ± 500: from the `Date` of its answer to an
 /// empty request.
-pub async fn server_time<S>(url: &NodeUrl, stream: S) -> Result<i64, String>
+pub(crate) async fn server_time<S>(url: &NodeUrl, stream: S) -> Result<i64, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

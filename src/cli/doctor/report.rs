@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt};
 
 /// All findings.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     url: String,
     pub verdict: Verdict,
     checks: Vec<Check>,
@@ -26,7 +26,7 @@ pub struct Report {
 /// Which transports work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Both,
     OnlyWebsocket,
     OnlyWebtransport,
@@ -34,7 +34,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn of(webtransport: bool, websocket: bool) -> Self {
+    pub(crate) fn of(webtransport: bool, websocket: bool) -> Self {
         match (webtransport, websocket) {
             (true, true) => Self::Both,
             (false, true) => Self::OnlyWebsocket,
@@ -43,7 +43,7 @@ impl Verdict {
         }
     }
 
-    pub fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Both => 0,
             Self::OnlyWebsocket | Self::OnlyWebtransport => 1,
@@ -71,7 +71,7 @@ enum Outcome {
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     name: &'static str,
     outcome: Outcome,
     detail: String,
@@ -83,32 +83,32 @@ impl Check {
         Self { name, outcome, detail: one_line(&detail.to_string()), advice: None }
     }
 
-    pub fn passed(name: &'static str, detail: impl fmt::Display) -> Self {
+    pub(crate) fn passed(name: &'static str, detail: impl fmt::Display) -> Self {
         Self::new(name, Outcome::Passed, detail)
     }
 
-    pub fn failed(name: &'static str, detail: impl fmt::Display, advice: impl Into<String>) -> Self {
+    pub(crate) fn failed(name: &'static str, detail: impl fmt::Display, advice: impl Into<String>) -> Self {
         Self::new(name, Outcome::Failed, detail).with_advice(advice)
     }
 
     /// Not looked at, and why.
-    pub fn skipped(name: &'static str, why: impl fmt::Display) -> Self {
+    pub(crate) fn skipped(name: &'static str, why: impl fmt::Display) -> Self {
         Self::new(name, Outcome::Skipped, why)
     }
 
-    pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
+    pub(crate) fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(one_line(&advice.into()));
         self
     }
 
-    pub fn has_passed(&self) -> bool {
+    pub(crate) fn has_passed(&self) -> bool {
         self.outcome == Outcome::Passed
     }
 }
 
 impl Report {
     /// Nothing found yet.
-    pub fn new(url: &NodeUrl) -> Self {
+    pub(crate) fn new(url: &NodeUrl) -> Self {
         Self {
             url: url.to_string(),
             verdict: Verdict::Neither,
@@ -120,7 +120,7 @@ impl Report {
         }
     }
 
-    pub fn add(&mut self, check: Check) {
+    pub(crate) fn add(&mut self, check: Check) {
         self.checks.push(check);
     }
 }

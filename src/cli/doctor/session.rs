@@ -16,7 +16,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout};
 
 /// How long a connection, and then a session on it, may take to open.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How many requests are timed, and how long the answer to each may take.
 const SAMPLES: u32 = 5;
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 const NO_CHANNEL: &str = "doctor:none";
 
 /// A connection that a node answered on.
-pub struct Opened {
+pub(crate) struct Opened {
     pub times: Times,
     pub answer: Answer,
     /// What WebTransport showed, in DER.
@@ -33,7 +33,7 @@ pub struct Opened {
 
 /// How fast a transport is.
 #[derive(Debug, Clone, Serialize)]
-pub struct Times {
+pub(crate) struct Times {
     /// From nothing to an open connection.
     #[serde(rename = "connect_ms", serialize_with = "as_milliseconds")]
     pub connect: Duration,
@@ -88,14 +88,14 @@ impl fmt::Display for Times {
 }
 
 /// The node's answer to `connect`.
-pub enum Answer {
+pub(crate) enum Answer {
     Connected(Box<NodeSays>),
     Refused { code: u16, reason: String, message: Option<String> },
 }
 
 /// What a node says of itself and of the session. The session's secret is left out.
 #[derive(Debug, Clone, Serialize)]
-pub struct NodeSays {
+pub(crate) struct NodeSays {
     pub node: Arc<str>,
     pub region: Text<32>,
     pub user: Option<Arc<str>>,
@@ -142,7 +142,7 @@ impl fmt::Display for NodeSays {
 
 /// Why a node did not answer over a transport.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("connected, but the session is not answered: {0}")]
@@ -150,7 +150,7 @@ pub enum Failure {
 }
 
 /// Opens a session, times it and closes it again.
-pub async fn open(
+pub(crate) async fn open(
     dialer: &Dialer,
     url: &NodeUrl,
     kind: TransportKind,

@@ -30,21 +30,21 @@ impl Told {
 
 /// Carries out an order until all have moved. It tells those whose turn it is. It tells another place to those whose
 /// destination is gone, who were refused there, or who were told none.
-pub struct Carrying {
+pub(crate) struct Carrying {
     cluster: Arc<Cluster>,
     order: Order,
     begun: Instant,
     /// All are to have moved within this time, unless step by step.
     time: Duration,
     /// Who has nowhere else to go is left in peace.
-    pub may_stay: bool,
+    pub(crate) may_stay: bool,
     told: Vec<Told>,
     /// Where those went who have moved of late: the records of those nodes may not show them yet.
     moved: VecDeque<(Instant, Arc<str>)>,
 }
 
 impl Carrying {
-    pub fn new(cluster: Arc<Cluster>, order: Order, time: Duration) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, order: Order, time: Duration) -> Self {
         let (told, moved) = (Vec::new(), VecDeque::new());
         Self { cluster, order, begun: Instant::now(), time, may_stay: false, told, moved }
     }
@@ -79,13 +79,13 @@ impl Carrying {
 
     /// How long to wait before sessions are told to come back to the address at which they are. By then a balancer
     /// knows, by its checks, that this node takes none any more.
-    pub fn balancers_time(&mut self) -> Duration {
+    pub(crate) fn balancers_time(&mut self) -> Duration {
         if self.destinations().is_own_address() { NOTICED.min(self.time / 3) } else { Duration::ZERO }
     }
 
     /// Begins to move these sessions, after that time. Who is to be told at once has been told when this returns: the
     /// node may end before the future gets its turn.
-    pub fn begin(
+    pub(crate) fn begin(
         mut self,
         after: Duration,
         mut sessions: Vec<(SessionId, Attached)>,

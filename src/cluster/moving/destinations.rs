@@ -8,7 +8,7 @@ use skywave_protocol::frame::SessionId;
 use std::sync::Arc;
 
 /// Chooses a destination for one session after the other, with those already sent in mind.
-pub struct Destinations {
+pub(crate) struct Destinations {
     choice: Choice,
 }
 
@@ -43,7 +43,7 @@ impl Peer {
 impl Destinations {
     /// Where sessions of this node can go: to `url` if it is given, else to other nodes of the region while they have
     /// room, else to another region.
-    pub fn new(cluster: &Cluster, url: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(cluster: &Cluster, url: Option<Arc<str>>) -> Self {
         if let Some(url) = url {
             return Self { choice: Choice::Given(url) };
         }
@@ -69,35 +69,35 @@ impl Destinations {
     }
 
     /// No other node or region is known.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(&self.choice, Choice::Known { peers, own: None, regions, .. }
             if peers.is_empty() && regions.urls.is_empty())
     }
 
     /// Sessions come back to the address at which they are, which leads elsewhere then.
-    pub fn is_own_address(&self) -> bool {
+    pub(crate) fn is_own_address(&self) -> bool {
         matches!(&self.choice, Choice::Known { peers, own: Some(_), .. } if peers.is_empty())
     }
 
     /// No session more can be sent to any of them.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(&self.choice, Choice::Known { own: None, regions, .. }
             if self.places() == 0 && regions.urls.is_empty())
     }
 
     /// How many sessions the other nodes of the region have room for.
-    pub fn places(&self) -> usize {
+    pub(crate) fn places(&self) -> usize {
         let Choice::Known { peers, .. } = &self.choice else { return usize::MAX };
         peers.iter().fold(0, |sum, peer| sum.saturating_add(peer.limit.saturating_sub(peer.load)))
     }
 
     /// Where this session goes; `None` when no other node is known that has room.
-    pub fn next(&mut self, session: &SessionId, attached: &Attached) -> Option<Arc<str>> {
+    pub(crate) fn next(&mut self, session: &SessionId, attached: &Attached) -> Option<Arc<str>> {
         self.next_but(None, session, attached)
     }
 
     /// As [`Self::next`], not to the address `but` where there is another.
-    pub fn next_but(
+    pub(crate) fn next_but(
         &mut self,
         but: Option<&str>,
         session: &SessionId,
@@ -107,7 +107,7 @@ impl Destinations {
     }
 
     /// Counts a session that is on its way to this address; whether it can still go there.
-    pub fn expects(&mut self, url: &str) -> bool {
+    pub(crate) fn expects(&mut self, url: &str) -> bool {
         self.choice.expects(url)
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 const STEP: Duration = Duration::from_millis(100);
 
 /// So many a second, in steps.
-pub struct Pace {
+pub(crate) struct Pace {
     per_second: NonZeroU32,
     steps: Interval,
     /// The part of one that is due already, in thousandths.
@@ -15,7 +15,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub fn new(per_second: NonZeroU32) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let mut steps = tokio::time::interval(STEP);
         steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { per_second, steps, begun: 0 }
@@ -23,7 +23,7 @@ impl Pace {
 
     /// Waits for the next step; how many are due in it. What a late step missed is not made up for: it would be a
     /// burst.
-    pub async fn step(&mut self) -> u64 {
+    pub(crate) async fn step(&mut self) -> u64 {
         self.steps.tick().await;
         self.begun += u64::from(self.per_second.get()) * STEP.as_millis() as u64;
         let due = self.begun / 1_000;

@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// Sheds surplus sessions, for the node's life.
-pub async fn run(cluster: Arc<Cluster>) {
+pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shedding = false;

@@ -8,7 +8,7 @@ use http::{
 use http_body_util::Full;
 
 /// All of them, so that one whose body goes on as long as its session is changed for here.
-pub type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What a request is refused with.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ impl From<Refusal> for Answer {
     }
 }
 
-pub fn text(status: StatusCode, body: &'static str) -> Answer {
+pub(crate) fn text(status: StatusCode, body: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -24,7 +24,7 @@ const READY_PATH: &str = "/readyz";
 
 /// The node, as seen from one HTTP connection.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     node: Arc<Node>,
     address: SocketAddr,
     sessions: Arc<AtomicUsize>,
@@ -33,21 +33,21 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub fn new(node: Arc<Node>, address: SocketAddr, newcomer: Option<Newcomer>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, address: SocketAddr, newcomer: Option<Newcomer>) -> Self {
         Self { node, address, sessions: Arc::default(), newcomer: newcomer.map(Arc::new) }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Sessions that run over this HTTP connection, or are about to.
-    pub fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
 
     /// Answers a request; a good one becomes a session in the background.
-    pub async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
         let path = self.node.config.node.path_below(request.uri().path());
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             match (path, self.node.cluster.unready()) {

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 const MAX_UNSENT: u32 = 64 * 1024;
 
 /// Where connections come in.
-pub struct Entrance {
+pub(crate) struct Entrance {
     node: Arc<Node>,
     listener: TcpListener,
     connections: Arc<Quota<AddressBlock>>,
@@ -29,13 +29,13 @@ pub struct Entrance {
 }
 
 impl Entrance {
-    pub fn new(node: &Arc<Node>, listener: TcpListener) -> Self {
+    pub(crate) fn new(node: &Arc<Node>, listener: TcpListener) -> Self {
         let connections = Quota::new(node.config.limits.transports_per_address());
         Self { node: node.clone(), listener, connections, open_files: OpenFiles::of_process() }
     }
 
     /// The next one who comes, and may.
-    pub async fn caller(&mut self) -> Caller {
+    pub(crate) async fn caller(&mut self) -> Caller {
         loop {
             let (stream, address) = sockets::accept(&self.listener).await;
             if self.open_files.are_exceeded_by(&stream) {
@@ -50,13 +50,13 @@ impl Entrance {
         }
     }
 
-    pub fn refused(&self, reason: &str) {
+    pub(crate) fn refused(&self, reason: &str) {
         self.node.metrics.handshakes_refused.with_label_values(&[reason]).inc();
     }
 }
 
 /// A connection that came in, with its place among those of its address.
-pub struct Caller {
+pub(crate) struct Caller {
     stream: TcpStream,
     address: SocketAddr,
     _place: Place<AddressBlock>,
@@ -64,12 +64,12 @@ pub struct Caller {
 
 impl Caller {
     /// Whether the peer has ended its side, as one does that came in by another transport, or gave up.
-    pub fn says_no_more(&self) -> bool {
+    pub(crate) fn says_no_more(&self) -> bool {
         let ready = self.stream.ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
-    pub async fn serve_tls(self, node: Arc<Node>, tls: TlsAcceptor) {
+    pub(crate) async fn serve_tls(self, node: Arc<Node>, tls: TlsAcceptor) {
         let Self { stream, address, _place } = self;
         if let Err(error) = hasten(&stream) {
             tracing::debug!(%address, %error, "the peer went at once");
@@ -86,7 +86,7 @@ impl Caller {
         }
     }
 
-    pub async fn serve_plain(self, node: Arc<Node>, newcomer: Newcomer) {
+    pub(crate) async fn serve_plain(self, node: Arc<Node>, newcomer: Newcomer) {
         let Self { stream, address, _place } = self;
         match hasten(&stream) {
             Ok(()) => {

@@ -8,29 +8,29 @@ const PATIENCE_SECONDS: usize = 2;
 /// Whoever came last is next, and takes the place of who has waited longest where there is none. If the first were
 /// next, and more came than have a turn, everybody would wait until just before giving up, and each turn would be
 /// wasted.
-pub struct Line<T> {
+pub(crate) struct Line<T> {
     waiting: VecDeque<T>,
     places: usize,
 }
 
 impl<T> Line<T> {
     /// Where so many have a turn in a second.
-    pub fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self { waiting: VecDeque::new(), places: (per_second as usize).saturating_mul(PATIENCE_SECONDS) }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// One more waits; gives the one who has waited in vain for it, if any.
-    pub fn join(&mut self, newcomer: T) -> Option<T> {
+    pub(crate) fn join(&mut self, newcomer: T) -> Option<T> {
         self.waiting.push_back(newcomer);
         if self.waiting.len() > self.places { self.waiting.pop_front() } else { None }
     }
 
     /// Whose turn it is.
-    pub fn next(&mut self) -> Option<T> {
+    pub(crate) fn next(&mut self) -> Option<T> {
         self.waiting.pop_back()
     }
 }

@@ -10,16 +10,16 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 /// Too many came meanwhile.
 #[derive(Debug)]
-pub struct Refused;
+pub(crate) struct Refused;
 
 /// A connection that takes a place among those that are no session yet, until it is one.
-pub struct Newcomer {
+pub(crate) struct Newcomer {
     turns: Arc<Turns>,
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Newcomer {
-    pub fn new(turns: Arc<Turns>, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(turns: Arc<Turns>, place: OwnedSemaphorePermit) -> Self {
         Self { turns, place: Mutex::new(Some(place)) }
     }
 
@@ -27,7 +27,7 @@ impl Newcomer {
     ///
     /// # Errors
     /// See there.
-    pub async fn take_turn(&self) -> Result<(), Refused> {
+    pub(crate) async fn take_turn(&self) -> Result<(), Refused> {
         self.turns.take().await?;
         self.place.lock().take();
         Ok(())
@@ -35,14 +35,14 @@ impl Newcomer {
 }
 
 /// Those who wait for their turn, and whose turn it is.
-pub struct Turns {
+pub(crate) struct Turns {
     line: Mutex<Line<oneshot::Sender<()>>>,
     joined: Notify,
 }
 
 impl Turns {
     /// Where so many have a turn in a second.
-    pub fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self { line: Mutex::new(Line::new(per_second)), joined: Notify::new() }
     }
 
@@ -50,7 +50,7 @@ impl Turns {
     ///
     /// # Errors
     /// When so many came later that there is no place in the line any more.
-    pub async fn take(&self) -> Result<(), Refused> {
+    pub(crate) async fn take(&self) -> Result<(), Refused> {
         let (turn, taken) = oneshot::channel();
         // Whoever has waited longest learns that its sender is gone.
         drop(self.line.lock().join(turn));
@@ -59,7 +59,7 @@ impl Turns {
     }
 
     /// Gives turns to whoever waits, each after `next` has come, for as long as it is polled.
-    pub async fn give<F: Future<Output = ()>>(&self, mut next: impl FnMut() -> F) {
+    pub(crate) async fn give<F: Future<Output = ()>>(&self, mut next: impl FnMut() -> F) {
         loop {
             if self.line.lock().is_empty() {
                 self.joined.notified().await;

@@ -34,7 +34,7 @@ pub struct Upgrade {
 impl Upgrade {
     /// # Errors
     /// What it is to be refused with.
-    pub fn asked_for(request: &Request<Incoming>, node: &Node) -> Result<Self, Refusal> {
+    pub(crate) fn asked_for(request: &Request<Incoming>, node: &Node) -> Result<Self, Refusal> {
         let headers = request.headers();
         let accept_key = if let Some(protocol) = request.extensions().get::<Protocol>() {
             if request.method() != Method::CONNECT || protocol.as_str() != "websocket" {

@@ -4,19 +4,19 @@ use skywave_protocol::framing::read_varint;
 
 const DATA_FRAME: u64 = 0x00;
 /// `WT_CLOSE_SESSION`
-pub const CLOSE_SESSION: u64 = 0x2843;
+pub(crate) const CLOSE_SESSION: u64 = 0x2843;
 
 /// Finds a peer's `WT_CLOSE_SESSION` in what comes on the request's stream, in whatever pieces. Nothing is kept but the
 /// head of a frame and of a capsule.
 #[derive(Default)]
-pub struct Capsules {
+pub(crate) struct Capsules {
     frames: Elements,
     capsules: Elements,
 }
 
 impl Capsules {
     /// Whether these bytes, after those before, close the session.
-    pub fn close(&mut self, mut bytes: &[u8]) -> bool {
+    pub(crate) fn close(&mut self, mut bytes: &[u8]) -> bool {
         while let Some((kind, mut payload)) = self.frames.next(&mut bytes) {
             while kind == DATA_FRAME
                 && let Some((capsule, _)) = self.capsules.next(&mut payload)

@@ -29,7 +29,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The part of it that the control stream may take.
 const LAST_FRAMES_TIMEOUT: Duration = Duration::from_millis(500);
 
-pub struct WebTransportConnection {
+pub(crate) struct WebTransportConnection {
     quic: quinn::Connection,
     encoding: Encoding,
     address: SocketAddr,
@@ -49,7 +49,7 @@ struct Streams {
 }
 
 impl WebTransportConnection {
-    pub fn new(quic: quinn::Connection, established: Established, max_frame_bytes: usize) -> Self {
+    pub(crate) fn new(quic: quinn::Connection, established: Established, max_frame_bytes: usize) -> Self {
         Self {
             address: canonical(quic.remote_address()),
             quic,

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 const PRIORITY: i32 = 1;
 
 /// The control stream, once the client has opened it.
-pub struct ControlStream {
+pub(crate) struct ControlStream {
     session_id: u64,
     encoding: Encoding,
     open: Option<Open>,
@@ -37,13 +37,13 @@ struct Open {
 }
 
 impl ControlStream {
-    pub fn new(session_id: u64, encoding: Encoding, max_frame_bytes: usize) -> Self {
+    pub(crate) fn new(session_id: u64, encoding: Encoding, max_frame_bytes: usize) -> Self {
         let received = FrameBuffer::new(max_frame_bytes);
         Self { session_id, encoding, open: None, received, unwritten: Bytes::new() }
     }
 
     /// The first stream that the client opens is the control stream; any other is refused.
-    pub fn take(&mut self, send: SendStream, receive: RecvStream, strays: &mut Strays) {
+    pub(crate) fn take(&mut self, send: SendStream, receive: RecvStream, strays: &mut Strays) {
         if self.open.is_some() {
             strays.refuse(send, receive);
             return;
@@ -56,7 +56,7 @@ impl ControlStream {
     // ---- reading ----
 
     /// The next frame. Ready only when there is one, or the stream is at fault.
-    pub fn poll_frame(&mut self, context: &mut Context<'_>, strays: &mut Strays) -> Poll<Incoming> {
+    pub(crate) fn poll_frame(&mut self, context: &mut Context<'_>, strays: &mut Strays) -> Poll<Incoming> {
         let Some(open) = &mut self.open else { return Poll::Pending };
         loop {
             if open.header.is_none() {
@@ -96,12 +96,12 @@ impl ControlStream {
     // ---- writing ----
 
     /// How many bytes are still to be written of a frame.
-    pub fn unwritten(&self) -> usize {
+    pub(crate) fn unwritten(&self) -> usize {
         self.unwritten.len()
     }
 
     /// Writes what the outbox has for it, as far as the peer takes it.
-    pub fn flush(&mut self, writing: &mut Writing<'_, '_>) -> Result<(), WriteError> {
+    pub(crate) fn flush(&mut self, writing: &mut Writing<'_, '_>) -> Result<(), WriteError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         loop {
             let mut written = poll_write(&mut open.send, writing.context, &mut self.unwritten);
@@ -124,7 +124,7 @@ impl ControlStream {
 
     /// Takes a lane's frame, once all is written that was queued for this stream: order says here to which subscription
     /// a frame belongs.
-    pub fn carry(
+    pub(crate) fn carry(
         &mut self,
         writing: &mut Writing<'_, '_>,
         frame: &mut Bytes,
@@ -139,7 +139,7 @@ impl ControlStream {
     }
 
     /// Writes what is left, and ends the stream.
-    pub async fn finish(&mut self, outbox: &Outbox) -> Result<(), WriteError> {
+    pub(crate) async fn finish(&mut self, outbox: &Outbox) -> Result<(), WriteError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.send.write_chunk(std::mem::take(&mut self.unwritten)).await?;
         while let Some(frame) = outbox.take_control() {
@@ -150,7 +150,7 @@ impl ControlStream {
     }
 
     /// Waits until the peer has all of it, or takes no more.
-    pub async fn is_taken(&self) {
+    pub(crate) async fn is_taken(&self) {
         if let Some(open) = &self.open {
             let _ = open.send.stopped().await;
         }

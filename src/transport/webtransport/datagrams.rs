@@ -8,7 +8,7 @@ use skywave_protocol::{
     framing::{read_varint, without_prefix},
 };
 
-pub struct Datagrams {
+pub(crate) struct Datagrams {
     /// A quarter of the session's id, which begins each of them.
     quarter: u64,
     encoding: Encoding,
@@ -16,12 +16,12 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    pub fn new(session_id: u64, encoding: Encoding, max_frame_bytes: usize) -> Self {
+    pub(crate) fn new(session_id: u64, encoding: Encoding, max_frame_bytes: usize) -> Self {
         Self { quarter: session_id / 4, encoding, max_frame_bytes }
     }
 
     /// The frame in a datagram; `None` for one of no session.
-    pub fn read(&self, mut datagram: Bytes) -> Option<Incoming> {
+    pub(crate) fn read(&self, mut datagram: Bytes) -> Option<Incoming> {
         let (quarter, prefix) = read_varint(&datagram)?;
         if quarter != self.quarter {
             return None;
@@ -34,7 +34,7 @@ impl Datagrams {
     }
 
     /// Sends all that may be lost. What is too large for a datagram goes with the answers.
-    pub fn write(&self, quic: &quinn::Connection, outbox: &Outbox) {
+    pub(crate) fn write(&self, quic: &quinn::Connection, outbox: &Outbox) {
         if let Some(frame) = outbox.take_latest()
             && !self.send(quic, &frame)
         {

@@ -34,7 +34,7 @@ const SETTINGS: [(u64, u64); 7] = [
     // From draft 15 on: `WT_ENABLED`.
     (0x2c7c_f000, 1),
 ];
-pub const HEADERS_FRAME: u64 = 0x01;
+pub(crate) const HEADERS_FRAME: u64 = 0x01;
 /// The largest request head, in bytes.
 const MAX_HEADERS_BYTES: u64 = 16 * 1024;
 /// Frames of unknown types that may come before the request's headers, and their size.
@@ -43,7 +43,7 @@ const MAX_UNKNOWN_FRAME_BYTES: u64 = 1024;
 
 /// Why a QUIC connection did not become a WebTransport session.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     #[error("the handshake took too long")]
     Timeout,
     #[error("QUIC: {0}")]
@@ -60,7 +60,7 @@ pub enum HandshakeError {
 
 impl HandshakeError {
     /// Its name in metrics.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Timeout => "quic_timeout",
             Self::Quic(_) => "quic",
@@ -71,18 +71,21 @@ impl HandshakeError {
 }
 
 /// The streams of an accepted session.
-pub struct Established {
+pub(crate) struct Established {
     /// Our HTTP/3 control stream: it must stay open.
     pub settings: SendStream,
     /// The request's stream, whose end is the session's end.
-    pub session_send: SendStream,
-    pub session_receive: RecvStream,
+    pub(crate) session_send: SendStream,
+    pub(crate) session_receive: RecvStream,
     pub encoding: Encoding,
 }
 
 /// Speaks HTTP/3 until a session is accepted. The client's settings are not waited for: of the drafts that it may name
 /// there, all that are spoken here have one wire format.
-pub async fn accept(connection: &Connection, node: &Node) -> Result<WebTransportConnection, HandshakeError> {
+pub(crate) async fn accept(
+    connection: &Connection,
+    node: &Node,
+) -> Result<WebTransportConnection, HandshakeError> {
     let settings = send_settings(connection).await?;
     let (mut send, mut receive) = connection.accept_bi().await?;
     let headers = read_headers(&mut receive).await?;
@@ -172,7 +175,7 @@ async fn respond(stream: &mut SendStream, status: u16) -> Result<(), HandshakeEr
 }
 
 /// The bytes that close a session with a code: a `CLOSE_WEBTRANSPORT_SESSION` capsule in a DATA frame.
-pub fn close_capsule(code: u32, reason: &str) -> Vec<u8> {
+pub(crate) fn close_capsule(code: u32, reason: &str) -> Vec<u8> {
     const DATA_FRAME: u64 = 0x00;
     const CLOSE_CAPSULE: u64 = 0x2843;
     let mut capsule = Vec::new();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quinn::{SendStream, WriteError};
 use std::{mem, pin::pin, task::Poll};
 
-pub struct Lanes {
+pub(crate) struct Lanes {
     session_id: u64,
     streams: Vec<Option<LaneStream>>,
     /// Lanes whose stream takes no more for now; whoever had least of late is first.
@@ -37,12 +37,12 @@ enum Carrier {
 }
 
 impl Lanes {
-    pub fn new(session_id: u64) -> Self {
+    pub(crate) fn new(session_id: u64) -> Self {
         Self { session_id, streams: Vec::new(), blocked: Vec::new() }
     }
 
     /// Writes what lanes have, as far as the peer takes it: those that were blocked first.
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         writing: &mut Writing<'_, '_>,
         control: &mut ControlStream,
@@ -61,7 +61,7 @@ impl Lanes {
     }
 
     /// Ends a lane's stream.
-    pub fn close(&mut self, id: LaneId) {
+    pub(crate) fn close(&mut self, id: LaneId) {
         self.blocked.retain(|blocked| *blocked != id);
         let Some(lane) = self.streams.get_mut(id).and_then(Option::take) else { return };
         if let Carrier::Stream(mut stream) = lane.carrier {

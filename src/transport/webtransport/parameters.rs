@@ -18,7 +18,7 @@ struct PeerParameters {
 }
 
 /// After how long a connection's peer gives it up when nothing comes; `None`: never, or it is not known.
-pub fn peer_idle_timeout(connection: &quinn::Connection) -> Option<Duration> {
+pub(crate) fn peer_idle_timeout(connection: &quinn::Connection) -> Option<Duration> {
     connection.handshake_data()?.downcast::<PeerParameters>().ok()?.idle_timeout
 }
 
@@ -38,7 +38,7 @@ fn idle_timeout(parameters: &TransportParameters) -> Option<Duration> {
 }
 
 /// rustls for QUIC, whose sessions remember the peer's parameters as their handshake data.
-pub struct AttentiveTls(pub Arc<QuicServerConfig>);
+pub(crate) struct AttentiveTls(pub Arc<QuicServerConfig>);
 
 struct AttentiveSession(Box<dyn crypto::Session>);
 

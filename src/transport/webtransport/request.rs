@@ -9,24 +9,24 @@ use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use skywave_protocol::frame::Disconnect;
 use std::task::{Context, Poll, ready};
 
-pub struct RequestStream {
+pub(crate) struct RequestStream {
     send: SendStream,
     receive: RecvStream,
     capsules: Capsules,
 }
 
 impl RequestStream {
-    pub fn new(send: SendStream, receive: RecvStream) -> Self {
+    pub(crate) fn new(send: SendStream, receive: RecvStream) -> Self {
         Self { send, receive, capsules: Capsules::default() }
     }
 
     /// The session's id.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         VarInt::from(self.send.id()).into_inner()
     }
 
     /// Ready when the client ended the session: the stream is over, or says so.
-    pub fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Ok(Some(chunk)) = ready!(poll_read(&mut self.receive, context, READ_CHUNK_BYTES)) {
             if self.capsules.close(&chunk) {
                 break;
@@ -39,7 +39,7 @@ impl RequestStream {
     ///
     /// # Errors
     /// When the peer does not read it.
-    pub async fn close(&mut self, disconnect: &Disconnect) -> Result<(), WriteError> {
+    pub(crate) async fn close(&mut self, disconnect: &Disconnect) -> Result<(), WriteError> {
         let capsule = close_capsule(u32::from(disconnect.code), &disconnect.reason);
         self.send.write_all(&capsule).await?;
         let _ = self.send.finish();
@@ -47,7 +47,7 @@ impl RequestStream {
     }
 
     /// Waits until the peer has all of it, or takes no more.
-    pub async fn is_taken(&self) {
+    pub(crate) async fn is_taken(&self) {
         let _ = self.send.stopped().await;
     }
 }

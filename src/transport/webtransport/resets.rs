@@ -11,7 +11,7 @@ const DOMAIN: &str = "skywave reset v1";
 
 /// An endpoint whose resets are believed by clients of an earlier life of the same node, which knew them and was
 /// killed.
-pub fn config(config: &Config, node: &str, address: SocketAddr) -> EndpointConfig {
+pub(crate) fn config(config: &Config, node: &str, address: SocketAddr) -> EndpointConfig {
     let mut endpoint = EndpointConfig::new(Arc::new(key(&config.auth.session_secret, node, address)));
     endpoint
         // Of 64 random bits, since none may come twice under one key.

@@ -15,9 +15,9 @@ use std::{
 /// 4.2).
 const HTTP3_STREAMS: [u64; 3] = [0x00, 0x02, 0x03];
 /// Begins a bidirectional stream of a session, before the session's id (draft-ietf-webtrans-http3, section 4.3).
-pub const BIDIRECTIONAL_HEADER: u64 = 0x41;
+pub(crate) const BIDIRECTIONAL_HEADER: u64 = 0x41;
 /// Begins a unidirectional stream of a session (section 4.2).
-pub const UNIDIRECTIONAL_HEADER: u64 = 0x54;
+pub(crate) const UNIDIRECTIONAL_HEADER: u64 = 0x54;
 /// `WT_BUFFERED_STREAM_REJECTED`
 const STREAM_REJECTED: VarInt = VarInt::from_u32(0x3994_bd84);
 /// `H3_STREAM_CREATION_ERROR`, for a stream of a type that is not known here (RFC 9114, section 6.2)
@@ -29,7 +29,7 @@ const MAX_STRAYS: u32 = 64;
 
 /// The streams beside the session's. Their number is bounded by QUIC's credit, and each is woken by itself.
 #[derive(Default)]
-pub struct Strays {
+pub(crate) struct Strays {
     /// Each tells at its end whether nobody asked for it.
     open: FuturesUnordered<BoxFuture<'static, bool>>,
     refused: u32,
@@ -38,23 +38,23 @@ pub struct Strays {
 impl Strays {
     /// Takes a unidirectional stream. HTTP/3's own streams say nothing that matters here (the dynamic table is off).
     /// Left unread, they would take the credit of the session's requests.
-    pub fn take(&mut self, stream: RecvStream) {
+    pub(crate) fn take(&mut self, stream: RecvStream) {
         self.open.push(Box::pin(discard(stream)));
     }
 
     /// Takes a bidirectional stream that is not the session's.
-    pub fn refuse(&mut self, send: SendStream, receive: RecvStream) {
+    pub(crate) fn refuse(&mut self, send: SendStream, receive: RecvStream) {
         self.open.push(Box::pin(refuse(send, receive)));
     }
 
     /// Refuses a request beside the one that the session came with.
-    pub fn reject_request(&mut self, mut send: SendStream, mut receive: RecvStream) {
+    pub(crate) fn reject_request(&mut self, mut send: SendStream, mut receive: RecvStream) {
         let _ = (send.reset(REQUEST_REJECTED), receive.stop(REQUEST_REJECTED));
         self.refused += 1;
     }
 
     /// Goes on with all of them; ready when the peer has opened too many that nobody asked for.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Poll::Ready(Some(is_stray)) = Pin::new(&mut self.open).poll_next(context) {
             self.refused += u32::from(is_stray);
         }

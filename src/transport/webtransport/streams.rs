@@ -11,23 +11,23 @@ use std::{
 };
 
 /// `H3_NO_ERROR`
-pub const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
+pub(crate) const NO_ERROR: VarInt = VarInt::from_u32(0x0100);
 /// What is read of a stream at once, at most.
-pub const READ_CHUNK_BYTES: usize = 16 * 1024;
+pub(crate) const READ_CHUNK_BYTES: usize = 16 * 1024;
 
 /// One pass over a session's streams, and what came of it.
-pub struct Writing<'a, 'waker> {
+pub(crate) struct Writing<'a, 'waker> {
     pub context: &'a mut Context<'waker>,
     pub quic: &'a quinn::Connection,
     pub outbox: &'a Outbox,
     /// Something that is delivered reliably was handed to QUIC.
-    pub has_written: bool,
+    pub(crate) has_written: bool,
     /// A stream that was full took more.
-    pub has_taken: bool,
+    pub(crate) has_taken: bool,
 }
 
 /// Writes of `chunk` what the stream takes now; ready once all is written.
-pub fn poll_write(
+pub(crate) fn poll_write(
     stream: &mut SendStream,
     context: &mut Context<'_>,
     chunk: &mut Bytes,
@@ -45,7 +45,7 @@ pub fn poll_write(
 }
 
 /// The next bytes of the stream, at most `max`; `None` at its end.
-pub fn poll_read(
+pub(crate) fn poll_read(
     stream: &mut RecvStream,
     context: &mut Context<'_>,
     max: usize,
@@ -55,7 +55,7 @@ pub fn poll_read(
 }
 
 /// Reads a QUIC varint (RFC 9000, section 16).
-pub async fn read_varint_from(stream: &mut RecvStream) -> Result<u64, ReadExactError> {
+pub(crate) async fn read_varint_from(stream: &mut RecvStream) -> Result<u64, ReadExactError> {
     let mut bytes = [0; 8];
     stream.read_exact(&mut bytes[..1]).await?;
     let size = 1 << (bytes[0] >> 6);
@@ -64,7 +64,7 @@ pub async fn read_varint_from(stream: &mut RecvStream) -> Result<u64, ReadExactE
 }
 
 /// Appends `value` as a QUIC varint. Values over 2⁶²−1 do not occur: ids and lengths are far below.
-pub fn write_varint(value: u64, to: &mut Vec<u8>) {
+pub(crate) fn write_varint(value: u64, to: &mut Vec<u8>) {
     match value {
         0..=0x3f => to.push(value as u8),
         0x40..=0x3fff => to.extend_from_slice(&(value as u16 | 0x4000).to_be_bytes()),

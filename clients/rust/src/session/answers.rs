@@ -16,14 +16,14 @@ pub(super) struct Answers {
 
 impl Answers {
     /// Gives a ticket to somebody who waits.
-    pub fn wait(&mut self, reply: Reply) -> Ticket {
+    pub(crate) fn wait(&mut self, reply: Reply) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);
         self.waiting.insert(ticket, reply);
         ticket
     }
 
-    pub fn give(&mut self, ticket: Ticket, answer: Result<ServerFrame, RequestError>) {
+    pub(crate) fn give(&mut self, ticket: Ticket, answer: Result<ServerFrame, RequestError>) {
         if let Some(reply) = self.waiting.remove(&ticket) {
             // Nobody may wait any more: then it came too late.
             let _ = reply.send(answer);
@@ -31,7 +31,7 @@ impl Answers {
     }
 
     /// Lets those go who wait no more.
-    pub fn take_gone(&mut self) -> Vec<Ticket> {
+    pub(crate) fn take_gone(&mut self) -> Vec<Ticket> {
         self.waiting.extract_if(|_, reply| reply.is_closed()).map(|(ticket, _)| ticket).collect()
     }
 }

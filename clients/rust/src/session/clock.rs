@@ -18,18 +18,18 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let last = Moment::now();
         Self { begin: last.steady, slept: Duration::ZERO, last }
     }
 
     /// What time it is; a sleep counts once somebody has looked.
-    pub fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         Time::from_begin(self.begin.elapsed() + self.slept)
     }
 
     /// Looks whether the machine has slept since the last look.
-    pub fn has_slept(&mut self) -> bool {
+    pub(crate) fn has_slept(&mut self) -> bool {
         let now = Moment::now();
         let slept = self.last.slept(now);
         self.last = now;
@@ -41,7 +41,7 @@ impl Clock {
     }
 
     /// When that is by the steady clock, unless it is over.
-    pub fn instant(&self, time: Time) -> Instant {
+    pub(crate) fn instant(&self, time: Time) -> Instant {
         let now = Instant::now();
         now + time.since(self.now()).min(FURTHEST)
     }

@@ -64,7 +64,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub fn new(link: Link, attempt: u64, url: NodeUrl, connection: Connection) -> Self {
+    pub(crate) fn new(link: Link, attempt: u64, url: NodeUrl, connection: Connection) -> Self {
         let Connection { kind, sender, receiver, control, .. } = connection;
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
         let now = Instant::now();
@@ -91,13 +91,13 @@ impl Live {
     ///
     /// # Errors
     /// `bad_request` when it is larger than the node takes; it would end the session.
-    pub fn send(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
+    pub(crate) fn send(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
         self.write(self.link.encode(frame)?, lane);
         Ok(())
     }
 
     /// Queues a frame that is encoded for it.
-    pub fn write(&mut self, frame: EncodedFrame, lane: Lane) {
+    pub(crate) fn write(&mut self, frame: EncodedFrame, lane: Lane) {
         let outgoing = (frame, lane);
         if self.waiting.is_empty() {
             match self.writer.try_send(outgoing) {
@@ -110,19 +110,19 @@ impl Live {
     }
 
     /// Queues what has no reply that anybody waits for.
-    pub fn send_or_log(&mut self, frame: &ClientFrame, lane: Lane) {
+    pub(crate) fn send_or_log(&mut self, frame: &ClientFrame, lane: Lane) {
         if let Err(error) = self.send(frame, lane) {
             tracing::warn!(%error, "a frame was not sent");
         }
     }
 
     /// Whether so much waits to be written that events are better dropped.
-    pub fn is_congested(&self) -> bool {
+    pub(crate) fn is_congested(&self) -> bool {
         self.waiting.len() >= MAX_WAITING_EVENTS
     }
 
     /// The next frame; writes on meanwhile. Cancel-safe.
-    pub async fn receive(&mut self) -> Result<Received, Closed> {
+    pub(crate) async fn receive(&mut self) -> Result<Received, Closed> {
         while !self.waiting.is_empty() || !self.looking.is_empty() {
             tokio::select! {
                 received = self.receiver.receive() => return received,
@@ -138,30 +138,30 @@ impl Live {
     }
 
     /// Whether it has held for so long that it was a good one.
-    pub fn is_steady(&self) -> bool {
+    pub(crate) fn is_steady(&self) -> bool {
         Instant::now() >= self.steady_at
     }
 
     /// Is not left for so long by the node's word alone; what it is held for is not its merit.
-    pub fn stay(&mut self, pace: Duration) {
+    pub(crate) fn stay(&mut self, pace: Duration) {
         self.steady_at += pace;
         self.stays_until = Instant::now() + pace;
     }
 
     /// Something was heard: whether the port is closed may be worth another look.
-    pub fn heard(&mut self) {
+    pub(crate) fn heard(&mut self) {
         self.looked = false;
     }
 
     /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.
     /// It owes an answer since then, and has said nothing.
-    pub fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
+    pub(crate) fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
         let due = self.kind == TransportKind::WebTransport && !self.looked && self.looking.is_empty();
         silent_since.filter(|_| due).map(|since| since + DOUBT)
     }
 
     /// Looks, if that is due.
-    pub fn look(&mut self, silent_since: Option<Time>, now: Time) {
+    pub(crate) fn look(&mut self, silent_since: Option<Time>, now: Time) {
         if self.look_at(silent_since).is_some_and(|at| at <= now) {
             self.looked = true;
             let control = self.control.clone();
@@ -171,13 +171,13 @@ impl Live {
     }
 
     /// Tells the smoothed time from request to reply.
-    pub fn replied(&self, took: Duration) {
+    pub(crate) fn replied(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         self.reply_time_us.store(micros, Ordering::Relaxed);
     }
 
     /// Writes out what waits and closes.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         let Self { mut waiting, writer, writing, receiver, .. } = self;
         let finish = async move {
             while let Some(outgoing) = waiting.pop_front() {

@@ -14,7 +14,7 @@ pub(crate) struct EventQueue {
 
 impl EventQueue {
     /// Waits until half of the queue is free; at once when nobody reads it any more.
-    pub fn room(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn room(&self) -> impl Future<Output = ()> + Send + 'static {
         let events = self.events.clone();
         async move {
             // The permits go back unused; an error says that the reader is gone.

@@ -31,17 +31,17 @@ struct Cut {
 }
 
 impl Knife {
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.0.done.store(true, Ordering::Release);
         self.0.told.notify_one();
     }
 
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.0.done.load(Ordering::Acquire)
     }
 
     /// Completes once the stream is cut. For one waiter.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         while !self.is_cut() {
             self.0.told.notified().await;
         }
@@ -56,7 +56,7 @@ pub(super) struct Severable {
 }
 
 impl Severable {
-    pub fn new(stream: TcpStream, knife: Knife) -> Self {
+    pub(crate) fn new(stream: TcpStream, knife: Knife) -> Self {
         Self { stream: Some(stream), knife }
     }
 

@@ -10,13 +10,13 @@ use futures_util::future::{self, BoxFuture};
 use skywave_protocol::{Channel, frame::Members};
 use std::{sync::Arc, time::Duration};
 
-pub struct MemoryRoster {
+pub(crate) struct MemoryRoster {
     shards: Arc<Shards>,
     telling: Arc<Telling>,
 }
 
 impl MemoryRoster {
-    pub fn new(shards: Arc<Shards>, telling: Arc<Telling>) -> Self {
+    pub(crate) fn new(shards: Arc<Shards>, telling: Arc<Telling>) -> Self {
         Self { shards, telling }
     }
 }

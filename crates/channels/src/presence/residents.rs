@@ -88,7 +88,13 @@ impl Residents {
     }
 
     /// Begins the session's absence, if this transport still holds it.
-    pub fn leave_at(&mut self, channel: &Channel, session: &SessionId, claim: Claim, at: Instant) -> bool {
+    pub(crate) fn leave_at(
+        &mut self,
+        channel: &Channel,
+        session: &SessionId,
+        claim: Claim,
+        at: Instant,
+    ) -> bool {
         match self.get_mut(channel, session) {
             Some(one) if one.claim == claim && one.leaves_at.is_none() => {
                 one.leaves_at = Some(at);
@@ -99,7 +105,12 @@ impl Residents {
     }
 
     /// Takes the session out, if its absence is over.
-    pub fn end_absence(&mut self, channel: &Channel, session: &SessionId, now: Instant) -> Option<Resident> {
+    pub(crate) fn end_absence(
+        &mut self,
+        channel: &Channel,
+        session: &SessionId,
+        now: Instant,
+    ) -> Option<Resident> {
         let over = self.get(channel, session)?.leaves_at.is_some_and(|at| at <= now);
         if over { self.remove(channel, session) } else { None }
     }

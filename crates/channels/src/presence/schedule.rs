@@ -7,7 +7,7 @@ use tokio::{sync::Notify, time::Instant};
 
 /// What is to be done at its time.
 #[derive(Debug)]
-pub enum Due {
+pub(crate) enum Due {
     /// Tell the channel's changes.
     Flush(Channel),
     /// End the session's absence, if it still is one.
@@ -15,14 +15,14 @@ pub enum Due {
 }
 
 #[derive(Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     due: Mutex<BTreeMap<Instant, Vec<Due>>>,
     /// Something is due earlier than before.
     changed: Notify,
 }
 
 impl Schedule {
-    pub fn add(&self, at: Instant, due: Due) {
+    pub(crate) fn add(&self, at: Instant, due: Due) {
         let mut all = self.due.lock();
         let first = all.first_key_value().is_none_or(|(first, _)| at < *first);
         all.entry(at).or_default().push(due);
@@ -33,7 +33,7 @@ impl Schedule {
     }
 
     /// Waits until something is due, and takes it. One may wait at a time.
-    pub async fn due(&self) -> Vec<Due> {
+    pub(crate) async fn due(&self) -> Vec<Due> {
         loop {
             let next = self.due.lock().first_key_value().map(|(at, _)| *at);
             tokio::select! {

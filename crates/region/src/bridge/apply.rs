@@ -19,17 +19,17 @@ use std::time::Duration;
 
 /// The most publications in one call. Redis 7.0 takes 0.6 ms for them, with history and keys 1.5 ms (medians, payloads
 /// of 20 to 200 bytes). For so long everything else that is asked of it waits.
-pub const MAX_ENTRIES: usize = 64;
+pub(crate) const MAX_ENTRIES: usize = 64;
 
 /// A publication, and where the cursor is after it.
-pub struct Step {
+pub(crate) struct Step {
     pub publication: Carried,
     pub cursor: Cursor,
 }
 
 /// What is done about a publication that does not follow the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// It is applied: what is missing cannot be had.
     Log,
     /// The call ends before it: the log may hold what is missing.
@@ -48,7 +48,7 @@ enum Replay {
 
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Done(Tally),
     /// It ended early: the cursor is where it got to.
     Stopped(Tally),
@@ -59,24 +59,24 @@ pub enum Outcome {
 }
 
 /// What became of a call that fills in a part of a history.
-pub enum Filling {
+pub(crate) enum Filling {
     Ended(Outcome),
     /// It did nothing yet: it has to be told how far the history goes.
     Look,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub applied: u64,
+pub(crate) struct Tally {
+    pub(crate) applied: u64,
     /// Were here already.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Do not follow the one before.
     pub gaps: u64,
 }
 
 /// Applies under one lease.
 #[derive(Clone)]
-pub struct Applying {
+pub(crate) struct Applying {
     pub local: Redis,
     /// Where the publications come from.
     pub region: Origin,
@@ -90,7 +90,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`CallError`]: then it is not known whether it happened; the cursor tells.
-    pub async fn apply(
+    pub(crate) async fn apply(
         &self,
         partition: u16,
         from: &str,
@@ -105,7 +105,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`Self::apply`].
-    pub async fn begin(
+    pub(crate) async fn begin(
         &self,
         partition: u16,
         to: &Cursor,
@@ -119,7 +119,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`Self::apply`].
-    pub async fn enter(
+    pub(crate) async fn enter(
         &self,
         partition: u16,
         from: &str,
@@ -134,7 +134,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`Self::apply`].
-    pub async fn lose(
+    pub(crate) async fn lose(
         &self,
         channel: &Channel,
         point: &Point,
@@ -167,7 +167,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`CallError`]: then it is not known whether they were said.
-    pub async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, CallError> {
+    pub(crate) async fn say(&self, partition: u16, events: Vec<Vec<u8>>) -> Result<Outcome, CallError> {
         let names = &self.local.keys;
         let mut args = [self.region.to_string(), self.token.to_string(), names.event(partition)]
             .map(String::into_bytes)
@@ -180,7 +180,7 @@ impl Applying {
     ///
     /// # Errors
     /// See [`CallError`]: then its outcome is not known.
-    pub async fn fill(&self, request: Request) -> Result<Filling, CallError> {
+    pub(crate) async fn fill(&self, request: Request) -> Result<Filling, CallError> {
         self.ask(request, |words| match words {
             ["look"] => Ok(Filling::Look),
             words => outcome(words).map(Filling::Ended),

@@ -23,8 +23,8 @@ const MAX_BYTES: usize = 32 << 20;
 const OVERHEAD: usize = 1_024;
 
 /// A part of the log.
-pub struct Stretch {
-    pub pulled: Pulled,
+pub(crate) struct Stretch {
+    pub(crate) pulled: Pulled,
     /// All up to there was read.
     pub reached: StreamId,
     bytes: usize,
@@ -40,7 +40,7 @@ impl Stretch {
 
 type Reading<'a> = BoxFuture<'a, Result<(Pulled, Slice), PullError>>;
 
-pub struct Backlog<'a> {
+pub(crate) struct Backlog<'a> {
     link: &'a Link,
     partition: u16,
     /// Where the log stood when it began to be read, up to where it is.
@@ -55,7 +55,7 @@ pub struct Backlog<'a> {
 
 impl<'a> Backlog<'a> {
     /// All after an id; `head` is where the log stands.
-    pub fn new(link: &'a Link, partition: u16, after: StreamId, head: Head) -> Self {
+    pub(crate) fn new(link: &'a Link, partition: u16, after: StreamId, head: Head) -> Self {
         let mut slices = Slices::new(after, head.newest, MAX_VISITED);
         if let Some(oldest) = head.oldest {
             slices.skip_to(oldest);
@@ -68,7 +68,7 @@ impl<'a> Backlog<'a> {
     ///
     /// # Errors
     /// See [`PullError`].
-    pub async fn whole(link: &'a Link, partition: u16) -> Result<Self, PullError> {
+    pub(crate) async fn whole(link: &'a Link, partition: u16) -> Result<Self, PullError> {
         let part = Part { after: StreamId::MIN, until: None, count: MAX_VISITED };
         let pulled = link.log.pull(partition, part).await?;
         let head = pulled.head.clone();
@@ -79,7 +79,7 @@ impl<'a> Backlog<'a> {
     }
 
     /// Where the log begins: nothing up to there is left.
-    pub fn begins_after(&self) -> StreamId {
+    pub(crate) fn begins_after(&self) -> StreamId {
         self.head.oldest.unwrap_or(self.head.newest.next()).previous()
     }
 
@@ -87,7 +87,7 @@ impl<'a> Backlog<'a> {
     ///
     /// # Errors
     /// See [`Interruption`].
-    pub async fn next(&mut self) -> Result<Option<Stretch>, Interruption> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Stretch>, Interruption> {
         let Some(stretch) = self.held.pop_front() else { return self.read().await };
         self.held_bytes -= stretch.bytes;
         Ok(Some(stretch))
@@ -97,7 +97,7 @@ impl<'a> Backlog<'a> {
     ///
     /// # Errors
     /// See [`Interruption`].
-    pub async fn read_ahead(&mut self) -> Result<(), Interruption> {
+    pub(crate) async fn read_ahead(&mut self) -> Result<(), Interruption> {
         let max_bytes = MAX_BYTES / usize::from(self.link.applying.local.keys.partitions());
         while self.held_bytes < max_bytes {
             match self.read().await? {

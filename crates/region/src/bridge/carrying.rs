@@ -27,10 +27,10 @@ const FEWEST_TRIALS: u32 = 8;
 const MOST_TRIALS: u32 = 512;
 
 /// How often partitions are begun in vain before another node is to try.
-pub struct Patience(u32);
+pub(crate) struct Patience(u32);
 
 impl Patience {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(FEWEST_TRIALS)
     }
 }

@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 
 /// How many partitions catch up at once.
-pub const CATCHING_UP: usize = 16;
+pub(crate) const CATCHING_UP: usize = 16;
 /// How many publications of a backlog may be under way in calls: as many as two calls take, so that what this region
 /// accepts goes between them. Calls with few publications, or with a position alone, are more at once.
 const APPLIED_AT_ONCE: usize = 2 * (MAX_ENTRIES + OF_A_CALL);
@@ -26,7 +26,7 @@ const OF_A_CALL: usize = 8;
 
 /// Why the link begins anew.
 #[derive(Debug, thiserror::Error)]
-pub enum Interruption {
+pub(crate) enum Interruption {
     #[error("the other region's log: {0}")]
     Pull(#[from] PullError),
     #[error("the other region's Redis: {0}")]
@@ -52,19 +52,19 @@ pub enum Interruption {
 impl Interruption {
     /// Whether it is in the way of some partitions: a server of either region cannot be reached, or does not have a key
     /// now. All else is looked at anew for all of them.
-    pub fn is_of_some_partitions(&self) -> bool {
+    pub(crate) fn is_of_some_partitions(&self) -> bool {
         matches!(self, Self::Pull(_) | Self::Connect(_) | Self::LocalAway | Self::KeysMoved)
     }
 
     /// Whether another node may get further: whoever comes to a server that others took over from does so from
     /// anywhere.
-    pub fn may_spare_another_node(&self) -> bool {
+    pub(crate) fn may_spare_another_node(&self) -> bool {
         !matches!(self, Self::Connect(ConnectError::Superseded))
     }
 }
 
 /// What was applied, if it was all.
-pub fn done(outcome: Result<Outcome, CallError>) -> Result<Tally, Interruption> {
+pub(crate) fn done(outcome: Result<Outcome, CallError>) -> Result<Tally, Interruption> {
     match outcome {
         Ok(Outcome::Done(tally)) => Ok(tally),
         Ok(Outcome::Moved) => Err(Interruption::Moved),
@@ -75,24 +75,24 @@ pub fn done(outcome: Result<Outcome, CallError>) -> Result<Tally, Interruption> 
 }
 
 /// What all partitions of a link share, for as long as it holds.
-pub struct Link {
+pub(crate) struct Link {
     pub log: RemoteLog,
-    pub applying: Applying,
+    pub(crate) applying: Applying,
     pub metrics: LinkMetrics,
-    pub desks: Vec<Desk>,
+    pub(crate) desks: Vec<Desk>,
     catching_up: Semaphore,
     applications: Semaphore,
 }
 
 /// What stands at a partition's place.
-pub struct Desk {
-    pub mailbox: Mailbox,
+pub(crate) struct Desk {
+    pub(crate) mailbox: Mailbox,
     pub progress: Mutex<Progress>,
 }
 
 /// How far a partition has got.
 #[derive(Debug, Clone, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// As it stands in this region's Redis; `None` before it is known.
     pub cursor: Option<Cursor>,
     /// What is heard is applied; else the log is read.
@@ -100,7 +100,7 @@ pub struct Progress {
 }
 
 impl Link {
-    pub fn new(log: RemoteLog, applying: Applying, metrics: LinkMetrics) -> Self {
+    pub(crate) fn new(log: RemoteLog, applying: Applying, metrics: LinkMetrics) -> Self {
         let partitions = applying.local.keys.partitions();
         let desk = |_| Desk { mailbox: Mailbox::new(partitions), progress: Mutex::default() };
         Self {
@@ -113,31 +113,31 @@ impl Link {
         }
     }
 
-    pub fn region(&self) -> &str {
+    pub(crate) fn region(&self) -> &str {
         &self.log.region
     }
 
     /// Waits until a call may be made that applies so many publications of a backlog. Until it is answered, others
     /// wait.
-    pub async fn turn(&self, publications: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
+    pub(crate) async fn turn(&self, publications: usize) -> Result<SemaphorePermit<'_>, AcquireError> {
         let share = publications.min(MAX_ENTRIES) + OF_A_CALL;
         self.applications.acquire_many(u32::try_from(share).unwrap_or(u32::MAX)).await
     }
 
     /// The publication that an entry holds; one that holds none is told and passed over.
-    pub fn check(&self, partition: u16, id: StreamId, fields: Vec<Value>) -> Option<Carried> {
+    pub(crate) fn check(&self, partition: u16, id: StreamId, fields: Vec<Value>) -> Option<Carried> {
         let keys = &self.applying.local.keys;
         let checked = crossing::check(id, fields, &self.log.region, keys, partition);
         checked.map_err(|error| self.pass_over(error)).ok()
     }
 
     /// Tells of something that no node wrote.
-    pub fn pass_over(&self, error: Malformed) {
+    pub(crate) fn pass_over(&self, error: Malformed) {
         tracing::error!(%error, region = self.region(), "something in the other region is passed over");
         self.metrics.malformed.inc();
     }
 
-    pub fn count(&self, tally: Tally) {
+    pub(crate) fn count(&self, tally: Tally) {
         self.metrics.applied.inc_by(tally.applied);
         self.metrics.duplicates.inc_by(tally.duplicates);
         self.metrics.gaps.inc_by(tally.gaps);
@@ -187,7 +187,7 @@ impl Followed {
 }
 
 /// The way of one partition along another region's log.
-pub struct Course<'a> {
+pub(crate) struct Course<'a> {
     link: &'a Link,
     partition: u16,
     /// As it stands in this region's Redis.
@@ -197,7 +197,7 @@ pub struct Course<'a> {
 
 impl<'a> Course<'a> {
     /// Goes on from `cursor`. `stored` is what stands in this region's Redis, perhaps of another life.
-    pub fn new(link: &'a Link, partition: u16, stored: String, cursor: Cursor) -> Self {
+    pub(crate) fn new(link: &'a Link, partition: u16, stored: String, cursor: Cursor) -> Self {
         Self { link, partition, stored, cursor }
     }
 
@@ -211,7 +211,7 @@ impl<'a> Course<'a> {
 
     /// Never ends by itself. `head` is where the log stood after the mailbox was opened, `backlog` what of it is behind
     /// the cursor, if anything is.
-    pub async fn run(mut self, head: Head, backlog: Option<Backlog<'a>>) -> Interruption {
+    pub(crate) async fn run(mut self, head: Head, backlog: Option<Backlog<'a>>) -> Interruption {
         let Err(interruption) = self.go(head, backlog).await;
         interruption
     }
@@ -355,7 +355,7 @@ impl<'a> Course<'a> {
 }
 
 /// Whether publications behind `id` may have been trimmed.
-pub fn is_trimmed(head: &Head, id: StreamId) -> bool {
+pub(crate) fn is_trimmed(head: &Head, id: StreamId) -> bool {
     head.trimmed && !head.is_reached_by(id) && head.oldest.is_none_or(|oldest| oldest > id.next())
 }
 

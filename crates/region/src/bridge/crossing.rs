@@ -10,7 +10,7 @@ const MAX_OFFSET: u64 = 1 << 53;
 
 /// What one region says on pub/sub when it has accepted a publication.
 #[derive(Debug)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// In which the log was.
     pub life: String,
     pub id: StreamId,
@@ -29,7 +29,7 @@ impl Heard {
     ///
     /// # Errors
     /// When it is cut short or has no id.
-    pub fn read(message: &[u8], origin: &Origin) -> Result<Self, Malformed> {
+    pub(crate) fn read(message: &[u8], origin: &Origin) -> Result<Self, Malformed> {
         let mut parts = Parts(message);
         let (life, id) = (text(parts.short()?)?, text(parts.short()?)?);
         let channel = parts.short()?;
@@ -89,7 +89,7 @@ fn text(part: &[u8]) -> Result<String, Malformed> {
 ///
 /// # Errors
 /// When it holds none that `origin` can have accepted in this partition.
-pub fn check(
+pub(crate) fn check(
     id: StreamId,
     fields: Vec<Value>,
     origin: &Origin,
@@ -114,7 +114,7 @@ pub fn check(
 
 /// A message as `publish.lua` of the version before wrote it: all parts but the payload, and the payload.
 #[cfg(test)]
-pub fn uncounted(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn uncounted(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     for part in parts {
         message.push(u8::try_from(part.len()).unwrap());
@@ -127,7 +127,7 @@ pub fn uncounted(parts: [&[u8]; 8], payload: &[u8]) -> Vec<u8> {
 
 /// A message as `publish.lua` of eu writes it.
 #[cfg(test)]
-pub fn message(parts: [&[u8]; 8], payload: &[u8], count: &[u8]) -> Vec<u8> {
+pub(crate) fn message(parts: [&[u8]; 8], payload: &[u8], count: &[u8]) -> Vec<u8> {
     let length = u8::try_from(count.len()).unwrap();
     [&uncounted(parts, payload), &[length][..], count, b"\x02eu"].concat()
 }

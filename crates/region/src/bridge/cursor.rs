@@ -14,7 +14,7 @@ pub struct Cursor {
     pub count: u64,
     /// The log's last id when its life began: once the cursor is there, all is here that was left of lives before. Not
     /// known of a cursor that an earlier version stored.
-    pub born: Option<StreamId>,
+    pub(crate) born: Option<StreamId>,
 }
 
 /// What a publication that was heard is to somebody at a cursor.
@@ -57,13 +57,13 @@ impl Cursor {
 
     /// The place from which nothing is missed in the log's present life, which began when `born` was the last id. Ids
     /// of another life may lie below those that were seen.
-    pub fn in_life(&self, life: &str, born: StreamId) -> Self {
+    pub(crate) fn in_life(&self, life: &str, born: StreamId) -> Self {
         let id = if self.life == life { self.id } else { self.id.min(born) };
         Self { life: life.to_owned(), id, count: self.count, born: Some(born) }
     }
 
     /// So many milliseconds before, by the other region's clock.
-    pub fn back_by(self, ms: u64) -> Self {
+    pub(crate) fn back_by(self, ms: u64) -> Self {
         Self { id: StreamId { ms: self.id.ms.saturating_sub(ms), sequence: 0 }, ..self }
     }
 }

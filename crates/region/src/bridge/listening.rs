@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// A subscription to a share of what another region says to others: several are open side by side.
-pub struct Listening {
+pub(crate) struct Listening {
     hearing: Hearing,
     channels: HashMap<String, (Kind, u16)>,
 }
@@ -42,7 +42,7 @@ impl Listening {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn start(remote: &Redis) -> Result<Vec<Self>, ConnectError> {
+    pub(crate) async fn start(remote: &Redis) -> Result<Vec<Self>, ConnectError> {
         let lanes = 0..remote.keys.partitions().min(LANES);
         future::try_join_all(lanes.map(|lane| Self::to_lane(remote, lane))).await
     }
@@ -63,14 +63,14 @@ impl Listening {
     }
 
     /// Hands on what is heard, never waiting for whom it is for; ends, and says why, when the connection does.
-    pub async fn run(self, link: Arc<Link>, events: mpsc::Sender<Said>) -> &'static str {
+    pub(crate) async fn run(self, link: Arc<Link>, events: mpsc::Sender<Said>) -> &'static str {
         let Self { hearing, channels } = self;
         hearing.listen(TRIAL_INTERVAL, |message| hear(&channels, &link, &events, message)).await
     }
 }
 
 /// An event of another region.
-pub struct Said {
+pub(crate) struct Said {
     partition: u16,
     event: Vec<u8>,
 }
@@ -99,12 +99,12 @@ fn hear(channels: &HashMap<String, (Kind, u16)>, link: &Link, events: &mpsc::Sen
 }
 
 /// Where events of another region wait to be said here.
-pub fn events() -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
+pub(crate) fn events() -> (mpsc::Sender<Said>, mpsc::Receiver<Said>) {
     mpsc::channel(MAX_EVENTS)
 }
 
 /// Says here what another region's sessions emitted, until another leader was here.
-pub async fn say_events(applying: &Applying, mut events: mpsc::Receiver<Said>) -> Interruption {
+pub(crate) async fn say_events(applying: &Applying, mut events: mpsc::Receiver<Said>) -> Interruption {
     let mut said = Vec::new();
     while events.recv_many(&mut said, EVENTS_AT_ONCE).await > 0 {
         let mut by_partition = BTreeMap::<u16, Vec<Vec<u8>>>::new();

@@ -11,7 +11,7 @@ const MAX_MESSAGES: usize = 4_096;
 const MAX_BYTES: usize = 32 << 20;
 
 /// Where the messages of one partition wait.
-pub struct Mailbox {
+pub(crate) struct Mailbox {
     max_bytes: usize,
     waiting: Mutex<Waiting>,
     changed: Notify,
@@ -27,17 +27,17 @@ struct Waiting {
 
 impl Mailbox {
     /// One of so many; it is open.
-    pub fn new(partitions: u16) -> Self {
+    pub(crate) fn new(partitions: u16) -> Self {
         let max_bytes = MAX_BYTES / usize::from(partitions.max(1));
         Self { max_bytes, waiting: Mutex::default(), changed: Notify::new() }
     }
 
     /// Begins anew, with nothing.
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.waiting.lock() = Waiting::default();
     }
 
-    pub fn push(&self, message: Heard) {
+    pub(crate) fn push(&self, message: Heard) {
         let mut waiting = self.waiting.lock();
         let full = waiting.messages.len() >= MAX_MESSAGES
             || waiting.bytes + message.bytes > self.max_bytes && !waiting.messages.is_empty();
@@ -55,17 +55,17 @@ impl Mailbox {
     }
 
     /// Makes the reader look into the log.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         *self.waiting.lock() = Waiting { overflowed: true, ..Waiting::default() };
         self.changed.notify_one();
     }
 
-    pub fn is_overflowed(&self) -> bool {
+    pub(crate) fn is_overflowed(&self) -> bool {
         self.waiting.lock().overflowed
     }
 
     /// Waits for messages and takes up to `count`; `None` when the log has to be read.
-    pub async fn take(&self, count: usize) -> Option<Vec<Heard>> {
+    pub(crate) async fn take(&self, count: usize) -> Option<Vec<Heard>> {
         loop {
             // Before the look, so that no change between look and wait is missed.
             let changed = self.changed.notified();

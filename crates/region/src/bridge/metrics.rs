@@ -22,14 +22,14 @@ pub struct LinksMetrics {
 /// What a node measures of the link to one other region, while it leads it.
 #[derive(Clone)]
 pub struct LinkMetrics {
-    pub applied: IntCounter,
-    pub duplicates: IntCounter,
+    pub(crate) applied: IntCounter,
+    pub(crate) duplicates: IntCounter,
     pub gaps: IntCounter,
     pub malformed: IntCounter,
     pub repaired: IntCounter,
     pub filled: IntCounter,
     pub events_dropped: IntCounter,
-    pub takeovers: IntCounter,
+    pub(crate) takeovers: IntCounter,
     pub interruptions: IntCounter,
     pub leader: IntGauge,
     /// In publications.

@@ -23,7 +23,7 @@ use std::{
 
 /// The most entries that one call looks at. Redis 7.0 takes 1.1 to 1.4 ms for them (medians, payloads of 20 to 1,000
 /// bytes). For so long everything else that is asked of it waits.
-pub const MAX_VISITED: usize = 192;
+pub(crate) const MAX_VISITED: usize = 192;
 /// The most payload bytes that one call answers, unless a single one is larger.
 const MAX_BYTES: usize = 128 << 10;
 /// How often a connection is tried on which nothing may have to be read for hours.
@@ -31,7 +31,7 @@ const TRIAL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why the log cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum PullError {
+pub(crate) enum PullError {
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error("the other region answered with {0}")]
@@ -42,7 +42,7 @@ pub enum PullError {
 
 /// Which part of a partition's log.
 #[derive(Debug, Clone, Copy)]
-pub struct Part {
+pub(crate) struct Part {
     pub after: StreamId,
     /// `None`: to its end.
     pub until: Option<StreamId>,
@@ -52,14 +52,14 @@ pub struct Part {
 
 /// Where a partition of the log stands.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub(crate) struct Head {
     pub life: String,
     /// The log's last id when its life began.
-    pub born: StreamId,
+    pub(crate) born: StreamId,
     /// How many publications that region has accepted since it knows of others.
     pub count: u64,
     /// The last of them.
-    pub last_own: Option<StreamId>,
+    pub(crate) last_own: Option<StreamId>,
     /// By that region's clock.
     pub now_ms: u64,
     pub newest: StreamId,
@@ -70,30 +70,30 @@ pub struct Head {
 
 impl Head {
     /// The region's last publication, as far as it says so: others come into its log without an end.
-    pub fn last(&self) -> StreamId {
+    pub(crate) fn last(&self) -> StreamId {
         self.last_own.unwrap_or(self.newest)
     }
 
     /// Nothing that the region accepted lies behind `id`, as far as it says so.
-    pub fn is_reached_by(&self, id: StreamId) -> bool {
+    pub(crate) fn is_reached_by(&self, id: StreamId) -> bool {
         self.newest <= id || self.last_own.is_some_and(|last| last <= id)
     }
 }
 
 /// An answer: where the log stands and what that region accepted.
 #[derive(Debug)]
-pub struct Pulled {
+pub(crate) struct Pulled {
     pub head: Head,
-    pub visited: usize,
+    pub(crate) visited: usize,
     pub last: StreamId,
     /// Nothing is left in the part.
-    pub exhausted: bool,
+    pub(crate) exhausted: bool,
     /// Ids and fields; not checked yet.
     pub entries: Vec<(StreamId, Vec<Value>)>,
 }
 
 /// A script call for a part.
-pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Request {
+pub(crate) fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Request {
     let until = part.until.map_or("+".to_owned(), |until| until.to_string());
     let args =
         [region.to_string(), part.after.to_string(), until, part.count.to_string(), MAX_BYTES.to_string()];
@@ -108,7 +108,7 @@ pub fn request(keys: &Keys, region: &Origin, partition: u16, part: Part) -> Requ
 ///
 /// # Errors
 /// When it is none.
-pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
+pub(crate) fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
     let Value::Array(parts) = value else { return Err(Malformed("answer")) };
     let Ok([life, born, count, last_own, now, newest, oldest, trimmed, visited, last, exhausted, entries]) =
         <[Value; 12]>::try_from(parts)
@@ -149,7 +149,7 @@ pub fn pulled(value: Value, lives: &Lives) -> Result<Pulled, Malformed> {
 }
 
 /// Partitions that share a server in the other region, and one in this region. What is away is away for all of them.
-pub struct Share {
+pub(crate) struct Share {
     server: Server,
     pub partitions: Vec<u16>,
 }
@@ -163,7 +163,7 @@ struct Way {
 }
 
 /// Connections of its own to another region's Redis, so that a backlog holds up nothing else.
-pub struct RemoteLog {
+pub(crate) struct RemoteLog {
     endpoint: Endpoint,
     /// By partition.
     ways: Mutex<HashMap<u16, Way>>,
@@ -176,7 +176,7 @@ pub struct RemoteLog {
 
 impl RemoteLog {
     /// Not connected yet.
-    pub fn new(endpoint: &Endpoint, keys: Keys, region: Origin, metrics: &RedisMetrics) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, keys: Keys, region: Origin, metrics: &RedisMetrics) -> Self {
         let (endpoint, name) = (endpoint.clone(), format!("bridge-{region}").into());
         let durations = metrics.command_duration.clone();
         Self { endpoint, ways: Mutex::default(), keys, region, name, durations }
@@ -186,7 +186,7 @@ impl RemoteLog {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn shares(
+    pub(crate) async fn shares(
         &self,
         partitions: &BTreeSet<u16>,
         local: impl Fn(&str) -> Option<Arc<str>>,
@@ -209,7 +209,7 @@ impl RemoteLog {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self, share: &Share) -> Result<(), ConnectError> {
+    pub(crate) async fn connect(&self, share: &Share) -> Result<(), ConnectError> {
         let lanes = lanes(share.partitions.iter().copied());
         let Server { name: server, endpoint } = &share.server;
         let connect = async |partitions: Vec<u16>| {
@@ -225,7 +225,7 @@ impl RemoteLog {
     /// Tries the connections of some partitions of a share until one is of no use, and tells why. A connection that the
     /// path has forgotten would otherwise be noticed by what has to be read on it, and that would come late. The log of
     /// a server that is no master any more stands still.
-    pub async fn keep_alive(&self, partitions: Vec<u16>) -> PullError {
+    pub(crate) async fn keep_alive(&self, partitions: Vec<u16>) -> PullError {
         // Those of a lane share one.
         let trials = lanes(partitions).map(|lane| self.try_again_and_again(lane[0]));
         let ended = trials.collect::<FuturesUnordered<_>>().into_future().await.0;
@@ -244,7 +244,7 @@ impl RemoteLog {
 
     /// # Errors
     /// See [`PullError`].
-    pub async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
+    pub(crate) async fn pull(&self, partition: u16, part: Part) -> Result<Pulled, PullError> {
         let request = request(&self.keys, &self.region, partition, part);
         Ok(pulled(self.ask(partition, &request).await?, &self.endpoint.ownership.lives)?)
     }
@@ -253,7 +253,7 @@ impl RemoteLog {
     ///
     /// # Errors
     /// See [`PullError`].
-    pub async fn head(&self, partition: u16) -> Result<Head, PullError> {
+    pub(crate) async fn head(&self, partition: u16) -> Result<Head, PullError> {
         Ok(self.pull(partition, Part { after: StreamId::MIN, until: None, count: 0 }).await?.head)
     }
 
@@ -261,7 +261,7 @@ impl RemoteLog {
     ///
     /// # Errors
     /// See [`PullError`].
-    pub async fn ask(&self, partition: u16, request: &Request) -> Result<Value, PullError> {
+    pub(crate) async fn ask(&self, partition: u16, request: &Request) -> Result<Value, PullError> {
         Ok(self.way(partition)?.connection.ask(request).await?)
     }
 
@@ -269,7 +269,10 @@ impl RemoteLog {
     ///
     /// # Errors
     /// See [`PullError`].
-    pub async fn are_unmoved(&self, partitions: impl IntoIterator<Item = u16>) -> Result<bool, PullError> {
+    pub(crate) async fn are_unmoved(
+        &self,
+        partitions: impl IntoIterator<Item = u16>,
+    ) -> Result<bool, PullError> {
         let layout = self.endpoint.layout().await.map_err(AskError::from)?;
         for partition in partitions {
             let server = layout.slots.server_of(self.keys.log(partition).as_bytes());

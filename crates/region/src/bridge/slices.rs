@@ -4,7 +4,7 @@ use skywave_redis::StreamId;
 
 /// Slices of what lies after one id and up to another, oldest first.
 #[derive(Debug)]
-pub struct Slices {
+pub(crate) struct Slices {
     after: StreamId,
     until: StreamId,
     width_ms: u64,
@@ -14,24 +14,24 @@ pub struct Slices {
 
 /// What lies after one id and up to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slice {
+pub(crate) struct Slice {
     pub after: StreamId,
     pub until: StreamId,
 }
 
 impl Slices {
-    pub fn new(after: StreamId, until: StreamId, wanted: usize) -> Self {
+    pub(crate) fn new(after: StreamId, until: StreamId, wanted: usize) -> Self {
         Self { after, until, width_ms: 1, wanted }
     }
 
     /// The log begins at `oldest`: nothing is to be read before it.
-    pub fn skip_to(&mut self, oldest: StreamId) {
+    pub(crate) fn skip_to(&mut self, oldest: StreamId) {
         let before = StreamId { ms: oldest.ms.saturating_sub(1), sequence: u64::MAX };
         self.after = self.after.max(before).min(self.until);
     }
 
     /// Learns from a read how much a slice of `width_ms` holds.
-    pub fn learn(&mut self, visited: usize, exhausted: bool) {
+    pub(crate) fn learn(&mut self, visited: usize, exhausted: bool) {
         if !exhausted {
             self.width_ms = (self.width_ms / 2).max(1);
         } else if visited < self.wanted / 2 {

@@ -39,7 +39,7 @@ const NOT_LOOKED: &str = "?";
 
 /// What is to be made up for in a partition.
 #[derive(Debug, Clone)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// All that was published up to `until` is remembered; the link begins there.
     Fill { until: StreamId },
     /// What was published behind the cursor, as it stands here, and before `until`, is applied.
@@ -60,7 +60,7 @@ struct Answer {
 ///
 /// # Errors
 /// See [`Interruption`]; then it is to be done again.
-pub async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(), Interruption> {
+pub(crate) async fn survey(link: &Link, purposes: &HashMap<u16, Purpose>) -> Result<(), Interruption> {
     let Some(any) = purposes.keys().next() else { return Ok(()) };
     go_through(link, *any, purposes).await?;
     // What moved from one server to another may have been passed by on both.

@@ -9,7 +9,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// What is logged of leading. Nothing more while nodes try in turn and the other region stays away; little of a link
 /// that begins anew again and again.
-pub struct Telling<'a> {
+pub(crate) struct Telling<'a> {
     region: &'a str,
     leads: bool,
     is_away: bool,
@@ -18,19 +18,19 @@ pub struct Telling<'a> {
 }
 
 impl<'a> Telling<'a> {
-    pub fn new(region: &'a str) -> Self {
+    pub(crate) fn new(region: &'a str) -> Self {
         Self { region, leads: false, is_away: false, interruption: None }
     }
 
     /// The link has both its ends.
-    pub fn leads(&mut self, token: u64) {
+    pub(crate) fn leads(&mut self, token: u64) {
         self.is_away = false;
         if !std::mem::replace(&mut self.leads, true) {
             tracing::info!(region = self.region, token, "this node leads the link");
         }
     }
 
-    pub fn is_away(&mut self) {
+    pub(crate) fn is_away(&mut self) {
         if !std::mem::replace(&mut self.is_away, true) {
             tracing::warn!(
                 region = self.region,
@@ -40,12 +40,12 @@ impl<'a> Telling<'a> {
     }
 
     /// It held for long enough: whatever ends it is news.
-    pub fn holds_well(&mut self) {
+    pub(crate) fn holds_well(&mut self) {
         self.interruption = None;
     }
 
     /// Told at once when the reason changes, and from time to time.
-    pub fn begins_anew(&mut self, interruption: &Interruption) {
+    pub(crate) fn begins_anew(&mut self, interruption: &Interruption) {
         let reason = interruption.to_string();
         let is_told = |(told, at): &(String, Instant)| *told == reason && at.elapsed() < TOLD_AGAIN;
         if self.interruption.as_ref().is_some_and(is_told) {
@@ -56,7 +56,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    pub fn yields(&mut self) {
+    pub(crate) fn yields(&mut self) {
         if std::mem::take(&mut self.leads) {
             tracing::info!(region = self.region, "this node leads the link no more");
         }

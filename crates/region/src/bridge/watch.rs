@@ -30,7 +30,7 @@ struct Look {
 
 /// Looks at the partitions in turn, for ever. Over the connection for commands, whose answers come within seconds
 /// whatever the backlog.
-pub async fn watch(link: &Link, remote: &Redis, measured: &MeasuredLag) -> Infallible {
+pub(crate) async fn watch(link: &Link, remote: &Redis, measured: &MeasuredLag) -> Infallible {
     let mut looks = vec![Look::default(); link.desks.len()];
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

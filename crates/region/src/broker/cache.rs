@@ -26,10 +26,10 @@ const MAX_LOSSES: usize = 8;
 
 /// The bounds of a [`Cache`].
 #[derive(Debug, Clone, Copy)]
-pub struct CacheLimit {
+pub(crate) struct CacheLimit {
     pub channels: usize,
     /// Of payloads, per channel.
-    pub channel_bytes: usize,
+    pub(crate) channel_bytes: usize,
     /// Of payloads, of all channels.
     pub bytes: usize,
 }
@@ -40,7 +40,7 @@ impl Default for CacheLimit {
     }
 }
 
-pub struct Cache {
+pub(crate) struct Cache {
     own: Origin,
     limit: CacheLimit,
     windows: Mutex<Windows>,
@@ -83,12 +83,12 @@ struct Coverage {
 }
 
 impl Cache {
-    pub fn new(own: Origin, limit: CacheLimit) -> Self {
+    pub(crate) fn new(own: Origin, limit: CacheLimit) -> Self {
         Self { own, limit, windows: Mutex::default() }
     }
 
     /// All that follows `position`, if that is known.
-    pub fn serve(&self, channel: &Channel, position: &Position) -> Option<Chunk> {
+    pub(crate) fn serve(&self, channel: &Channel, position: &Position) -> Option<Chunk> {
         let mut windows = self.windows.lock();
         let window = windows.by_channel.get(channel)?;
         if window.stale_at.is_some_and(|at| at <= Instant::now()) {
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     /// To be called before the channel's history is read from Redis.
-    pub fn expect(&self, channel: &Channel) {
+    pub(crate) fn expect(&self, channel: &Channel) {
         let mut windows = self.windows.lock();
         if !windows.by_channel.contains_key(channel) {
             windows.by_channel.insert(channel.clone(), Window::new());
@@ -115,7 +115,7 @@ impl Cache {
 
     /// Takes what was read since [`Self::expect`]: a complete chunk, which ends at `head`. What is retained for `age`
     /// is read anew after that time: the window does not know what has expired meanwhile.
-    pub fn fill(&self, channel: &Channel, chunk: &Chunk, head: &Head, age: Option<Duration>) {
+    pub(crate) fn fill(&self, channel: &Channel, chunk: &Chunk, head: &Head, age: Option<Duration>) {
         let mut windows = self.windows.lock();
         // Dropped meanwhile: something is missing.
         let Some(old) = windows.remove(channel) else { return };
@@ -139,7 +139,7 @@ impl Cache {
     }
 
     /// Nothing came of what [`Self::expect`] announced.
-    pub fn abandon(&self, channel: &Channel) {
+    pub(crate) fn abandon(&self, channel: &Channel) {
         let mut windows = self.windows.lock();
         if windows.by_channel.get(channel).is_some_and(|window| window.coverage.is_none()) {
             windows.remove(channel);
@@ -147,12 +147,12 @@ impl Cache {
     }
 
     /// Forgets a channel of which something is lost.
-    pub fn forget(&self, channel: &Channel) {
+    pub(crate) fn forget(&self, channel: &Channel) {
         self.windows.lock().remove(channel);
     }
 
     /// Takes a publication from the tail. To be called before it is delivered to the hub.
-    pub fn publication(&self, publication: &Arc<Publication>) {
+    pub(crate) fn publication(&self, publication: &Arc<Publication>) {
         let channel = &publication.frame().channel;
         let mut windows = self.windows.lock();
         let Some(window) = windows.by_channel.get_mut(channel) else { return };
@@ -169,7 +169,7 @@ impl Cache {
 
     /// This node's publisher was told this. Whoever asks from now on must not be told less, nor less than others were
     /// told before: answers may be heard in another order than they were given.
-    pub fn promise(&self, channel: &Channel, point: Point) {
+    pub(crate) fn promise(&self, channel: &Channel, point: Point) {
         let mut windows = self.windows.lock();
         let Some(window) = windows.by_channel.get_mut(channel) else { return };
         let is_past = |known: &Point| {
@@ -181,7 +181,7 @@ impl Cache {
     }
 
     /// Forgets everything, as after a change of life, or when a region has come.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         *self.windows.lock() = Windows::default();
     }
 }

@@ -15,18 +15,18 @@ const MOST: usize = 64;
 
 /// The lives of a partition that somebody saw, each with the time when that was said first; the earliest comes first.
 #[derive(Default)]
-pub struct Doubts(VecDeque<(String, Instant)>);
+pub(crate) struct Doubts(VecDeque<(String, Instant)>);
 
 impl Doubts {
     /// Those of partitions 0 to `partitions` − 1.
-    pub fn of_all(partitions: u16) -> Vec<Mutex<Self>> {
+    pub(crate) fn of_all(partitions: u16) -> Vec<Mutex<Self>> {
         (0..partitions).map(|_| Mutex::default()).collect()
     }
 
     /// Whether to wait for `life`, of which somebody says that it is a later one. Anybody may say what is not so. So
     /// where too many lives are named, the one that was named first gives way, and is waited for anew if it is named
     /// again. Whoever lies ends nobody else's waiting.
-    pub fn wait_for(&mut self, life: &str) -> bool {
+    pub(crate) fn wait_for(&mut self, life: &str) -> bool {
         let now = Instant::now();
         if let Some((_, since)) = self.0.iter().find(|(known, _)| known == life) {
             return is_recent(*since, now);
@@ -40,12 +40,12 @@ impl Doubts {
 
     /// Has nobody doubt these any more: they came. Should a server in an earlier one be told of once more, they are
     /// waited for anew.
-    pub fn came(&mut self, came: impl Fn(&str) -> bool) {
+    pub(crate) fn came(&mut self, came: impl Fn(&str) -> bool) {
         self.0.retain(|(life, _)| !came(life));
     }
 
     /// The lives that are waited for.
-    pub fn awaited(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = &str> {
         let now = Instant::now();
         self.0.iter().filter(move |(_, since)| is_recent(*since, now)).map(|(life, _)| &**life)
     }

@@ -138,7 +138,7 @@ pub fn carried(id: StreamId, fields: Vec<Value>) -> Result<Carried, Malformed> {
 }
 
 /// Where the publication that an entry holds stands among those of its origin, `epoch:offset`, if that is `origin`.
-pub fn place_in(origin: &str, fields: Vec<Value>) -> Option<String> {
+pub(crate) fn place_in(origin: &str, fields: Vec<Value>) -> Option<String> {
     let fields = Fields::read(fields).ok().filter(|fields| fields.origin == origin.as_bytes())?;
     Some(format!("{}:{}", utf8(fields.epoch).ok()?, number(fields.offset).ok()?))
 }

@@ -17,7 +17,7 @@ pub fn is_later(epoch: &str, than: &str) -> bool {
 }
 
 /// Whether a life began after another, as far as their names tell.
-pub fn is_later_life(life: &str, than: &str) -> bool {
+pub(crate) fn is_later_life(life: &str, than: &str) -> bool {
     serial_of(life).zip(serial_of(than)).is_some_and(|(life, than)| life > than)
 }
 
@@ -27,12 +27,12 @@ pub fn life_of(epoch: &str) -> &str {
 }
 
 /// Whether two epochs are of one life.
-pub fn are_of_one_life(epoch: &str, other: &str) -> bool {
+pub(crate) fn are_of_one_life(epoch: &str, other: &str) -> bool {
     life_of(epoch) == life_of(other)
 }
 
 /// A life's serial, as its name tells.
-pub fn serial_of(life: &str) -> Option<u64> {
+pub(crate) fn serial_of(life: &str) -> Option<u64> {
     let is_name = life.len() == SERIAL + RANDOM && life.bytes().all(|byte| byte.is_ascii_hexdigit());
     let serial = life.get(..SERIAL).filter(|_| is_name)?;
     u64::from_str_radix(serial, 16).ok()

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 const MAX_MARKS: usize = 512;
 
 #[derive(Default)]
-pub struct Marks(Mutex<VecDeque<Mark>>);
+pub(crate) struct Marks(Mutex<VecDeque<Mark>>);
 
 struct Mark {
     channel: Channel,
@@ -20,7 +20,7 @@ struct Mark {
 
 /// Where reading goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Next {
+pub(crate) struct Next {
     /// Nothing before this entry is needed.
     pub from: StreamId,
     /// Nor is anything of an origin before these.
@@ -29,7 +29,7 @@ pub struct Next {
 
 impl Marks {
     /// Remembers where reading goes on for whoever stands at `position`.
-    pub fn set(&self, channel: &Channel, position: Position, next: Next) {
+    pub(crate) fn set(&self, channel: &Channel, position: Position, next: Next) {
         let mut marks = self.0.lock();
         if marks.len() == MAX_MARKS {
             marks.pop_front();
@@ -38,14 +38,14 @@ impl Marks {
     }
 
     /// Where reading goes on for somebody who has seen `position`: as far on as is known.
-    pub fn find(&self, channel: &Channel, position: &Position) -> Option<Next> {
+    pub(crate) fn find(&self, channel: &Channel, position: &Position) -> Option<Next> {
         let covers = |mark: &&Mark| mark.channel == *channel && has_seen(position, &mark.position);
         let marks = self.0.lock();
         marks.iter().filter(covers).map(|mark| &mark.next).max_by_key(|next| next.from).cloned()
     }
 
     /// Forgets everything, as after a change of life.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.lock().clear();
     }
 }

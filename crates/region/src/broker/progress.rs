@@ -18,7 +18,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-pub struct Progress {
+pub(crate) struct Progress {
     places: Vec<Place>,
 }
 
@@ -40,7 +40,7 @@ impl Place {
 
 impl Progress {
     /// Of partitions 0 to `partitions` − 1.
-    pub fn new(partitions: u16) -> Self {
+    pub(crate) fn new(partitions: u16) -> Self {
         let place = |_| Place {
             last: watch::Sender::new(StreamId::MIN),
             followed: AtomicU64::new(0),
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// The log that is followed is in the life of this serial.
-    pub fn follows(&self, partition: u16, serial: u64) {
+    pub(crate) fn follows(&self, partition: u16, serial: u64) {
         if let Some(place) = self.place(partition) {
             place.followed.store(serial, Ordering::Release);
             place.told.fetch_max(serial, Ordering::AcqRel);
@@ -64,7 +64,7 @@ impl Progress {
     }
 
     /// A server tells something of a life. Whether it is a past one: then others took over from that server.
-    pub fn is_past(&self, partition: u16, life: &str) -> bool {
+    pub(crate) fn is_past(&self, partition: u16, life: &str) -> bool {
         let told = self.place(partition).zip(serial_of(life));
         told.is_some_and(|(place, serial)| {
             place.told.fetch_max(serial, Ordering::AcqRel);
@@ -74,44 +74,44 @@ impl Progress {
 
     /// A reader says that it saw this epoch. Whether it has to wait: if what it says is true, and of a later life than
     /// that of the log which is followed, others took over from that log's server.
-    pub fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
+    pub(crate) fn is_to_wait(&self, partition: u16, epoch: &str) -> bool {
         let life = life_of(epoch);
         let place = self.place(partition).filter(|place| place.is_later(life));
         place.is_some_and(|place| place.doubts.lock().wait_for(life))
     }
 
     /// Whether readers wait for a later life: where it is, is to be asked.
-    pub fn is_doubted(&self, partition: u16) -> bool {
+    pub(crate) fn is_doubted(&self, partition: u16) -> bool {
         let place = self.place(partition);
         place.is_some_and(|place| place.doubts.lock().awaited().any(|life| place.is_later(life)))
     }
 
     /// The latest serial of a life that a server told of.
-    pub fn told(&self, partition: u16) -> u64 {
+    pub(crate) fn told(&self, partition: u16) -> u64 {
         self.place(partition).map_or(0, |place| place.told.load(Ordering::Acquire))
     }
 
     /// Whether a later life was told of than the one of the log that is followed.
-    pub fn is_outrun(&self, partition: u16) -> bool {
+    pub(crate) fn is_outrun(&self, partition: u16) -> bool {
         let followed = |place: &Place| place.followed.load(Ordering::Acquire);
         self.place(partition).is_some_and(|place| followed(place) < self.told(partition))
     }
 
     /// All up to `last` was delivered, or was before this node began. In another life it may be earlier than before.
-    pub fn reached(&self, partition: u16, last: StreamId) {
+    pub(crate) fn reached(&self, partition: u16, last: StreamId) {
         if let Some(place) = self.place(partition) {
             place.last.send_replace(last);
         }
     }
 
     /// Whether all up to `id` was delivered.
-    pub fn has_passed(&self, partition: u16, id: StreamId) -> bool {
+    pub(crate) fn has_passed(&self, partition: u16, id: StreamId) -> bool {
         self.place(partition).is_none_or(|place| *place.last.borrow() >= id)
     }
 
     /// Waits until all up to `id` was delivered, for as long as the log is read on. `false` when nothing was read of it
     /// during `patience`.
-    pub async fn passes(&self, partition: u16, id: StreamId, patience: Duration) -> bool {
+    pub(crate) async fn passes(&self, partition: u16, id: StreamId, patience: Duration) -> bool {
         let Some(place) = self.place(partition) else { return true };
         let mut place = place.last.subscribe();
         while *place.borrow_and_update() < id {

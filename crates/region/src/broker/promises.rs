@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use skywave_protocol::position::Origin;
 use std::collections::BTreeSet;
 
-pub struct Promises {
+pub(crate) struct Promises {
     own: Origin,
     /// By partition.
     given: Vec<Mutex<BTreeSet<Origin>>>,
@@ -16,12 +16,12 @@ pub struct Promises {
 
 impl Promises {
     /// For partitions 0 to `partitions` − 1 of the region `own`.
-    pub fn new(own: Origin, partitions: u16) -> Self {
+    pub(crate) fn new(own: Origin, partitions: u16) -> Self {
         Self { own, given: (0..partitions).map(|_| Mutex::default()).collect() }
     }
 
     /// A reader of this partition is told that more is to come of these regions. To be called before it has the answer.
-    pub fn give(&self, partition: u16, coming: &[Origin]) {
+    pub(crate) fn give(&self, partition: u16, coming: &[Origin]) {
         if let Some(given) = self.given.get(usize::from(partition)) {
             given.lock().extend(coming.iter().cloned());
         }
@@ -29,7 +29,7 @@ impl Promises {
 
     /// Nothing is to come of this partition any more, except of the regions in `coming`, as Redis tells it: the own
     /// region has no name there. Answers whether a reader waits for another one.
-    pub fn redeem(&self, partition: u16, coming: &[String]) -> bool {
+    pub(crate) fn redeem(&self, partition: u16, coming: &[String]) -> bool {
         let Some(given) = self.given.get(usize::from(partition)) else { return false };
         let is_coming = |region: &Origin| {
             coming.iter().any(|name| **region == **name || name.is_empty() && *region == self.own)

@@ -19,7 +19,7 @@ use skywave_protocol::{Channel, Position, Text, position::Origin};
 use skywave_redis::{Commands, Keys, Redis, Request, StreamId, reply};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-pub use asking::{is_of, point_of};
+pub(crate) use asking::{is_of, point_of};
 
 /// The most entries that are read at once.
 const PAGE: usize = 128;
@@ -28,7 +28,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// A channel's history as its readers see it.
 #[derive(Clone)]
-pub struct Reading {
+pub(crate) struct Reading {
     pub commands: Commands,
     /// Where calls are made while that connection is being made anew.
     pub spare: Commands,
@@ -37,7 +37,7 @@ pub struct Reading {
     /// The other regions, and the Redis of each.
     pub others: BTreeMap<Origin, Redis>,
     /// Their names, separated by commas.
-    pub other_names: String,
+    pub(crate) other_names: String,
     pub marks: Arc<Marks>,
     pub progress: Arc<Progress>,
 }
@@ -66,23 +66,23 @@ impl From<Halt> for BrokerError {
 
 /// A channel and how long its publications are retained; nothing is retained without an age.
 #[derive(Debug, Clone)]
-pub struct Retained {
+pub(crate) struct Retained {
     pub channel: Channel,
     pub age: Option<Duration>,
-    pub position_age: Duration,
+    pub(crate) position_age: Duration,
     /// Where the reader stands in epochs of other regions that are over, though their names are later ones.
     pub over: Position,
 }
 
 impl Reading {
     /// Where the channel stands.
-    pub async fn head(&self, retained: &Retained) -> Result<Chunk, BrokerError> {
+    pub(crate) async fn head(&self, retained: &Retained) -> Result<Chunk, BrokerError> {
         let Head { position, coming, .. } = self.ask(retained, Part::Nothing, Room::of(0, 0)).await?.head;
         Ok(Chunk { start: position, coming, complete: true, ..Chunk::default() })
     }
 
     /// The last `count`, or the oldest of them that fit.
-    pub async fn latest(&self, retained: &Retained, count: usize) -> Result<Chunk, BrokerError> {
+    pub(crate) async fn latest(&self, retained: &Retained, count: usize) -> Result<Chunk, BrokerError> {
         let mut part = Part::Before(None);
         let (mut in_hand, mut first, mut head) = (Hand::new(CHUNK_BYTES), None, None);
         let (mut start, mut found) = (None, 0);
@@ -117,7 +117,7 @@ impl Reading {
     ///
     /// # Errors
     /// Also what `judge` says.
-    pub async fn after(
+    pub(crate) async fn after(
         &self,
         retained: &Retained,
         position: Position,
@@ -201,7 +201,7 @@ impl Reading {
     }
 
     /// The page before `cursor`, or the last one.
-    pub async fn page(
+    pub(crate) async fn page(
         &self,
         retained: &Retained,
         cursor: Option<StreamId>,
@@ -237,7 +237,7 @@ impl Reading {
     }
 
     /// The last entry of a partition's log, if it holds any.
-    pub async fn newest_of_log(&self, partition: u16) -> Result<Option<StreamId>, BrokerError> {
+    pub(crate) async fn newest_of_log(&self, partition: u16) -> Result<Option<StreamId>, BrokerError> {
         let log = self.keys.log(partition);
         let request = Request::command([b"XREVRANGE", log.as_bytes(), b"+", b"-", b"COUNT", b"1"]);
         let newest = self.commands.call(request).await.map_err(unavailable)?;
@@ -251,7 +251,7 @@ impl Reading {
 }
 
 /// What sessions get at once.
-pub const CHUNK: ChunkLimit = ChunkLimit { publications: MAX_CHUNK, bytes: CHUNK_BYTES };
+pub(crate) const CHUNK: ChunkLimit = ChunkLimit { publications: MAX_CHUNK, bytes: CHUNK_BYTES };
 
 /// Offers entries, oldest first; gives the one before which the chunk ends.
 fn play(playback: &mut Playback, entries: &[Entry]) -> Option<StreamId> {
@@ -267,7 +267,7 @@ fn cursor_at(own: &Origin, id: StreamId) -> Option<Text<128>> {
 ///
 /// # Errors
 /// `BadCursor` when it is none, or another region's.
-pub fn read_cursor(own: &Origin, cursor: &str) -> Result<StreamId, BrokerError> {
+pub(crate) fn read_cursor(own: &Origin, cursor: &str) -> Result<StreamId, BrokerError> {
     let id = cursor.rsplit_once(':').filter(|(region, _)| *region == &**own).map(|(_, id)| id);
     // Nothing lies before 0-0, which Redis takes for no place at all.
     let id = id.and_then(StreamId::parse).filter(|id| (id.ms, id.sequence) != (0, 0));

@@ -22,11 +22,11 @@ use skywave_redis::StreamId;
 use std::sync::Arc;
 
 /// The epoch of a region of which nothing is known here.
-pub const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 
 /// Which of two epochs of an origin came first, as far as that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Succession {
+pub(crate) struct Succession {
     /// The region's own name.
     pub own: Origin,
     /// Of regions that went on in an epoch whose name is an earlier one: the latest that they left.
@@ -52,7 +52,7 @@ impl Succession {
 /// Where a channel stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    pub succession: Succession,
+    pub(crate) succession: Succession,
     /// The newest publication of each origin; of the own one also when there is none yet.
     pub position: Position,
     /// Where other regions begin that published nothing here in their present life. Whoever saw something of an earlier
@@ -105,7 +105,7 @@ impl Head {
     }
 
     /// Whether nothing is known here of a region.
-    pub fn is_without(&self, origin: &Origin) -> bool {
+    pub(crate) fn is_without(&self, origin: &Origin) -> bool {
         self.position.get(origin).is_some_and(|point| *point.epoch == *UNKNOWN)
     }
 
@@ -126,7 +126,7 @@ impl Head {
 
     /// A reader's position, completed: with a place for origins of which nothing was known when it subscribed, and for
     /// those that have left epochs of which it has seen nothing.
-    pub fn placed(&self, position: &Position) -> Position {
+    pub(crate) fn placed(&self, position: &Position) -> Position {
         let place = |(origin, point): &(Origin, Point)| {
             let place = self.filled.get(origin).filter(|_| *point.epoch == *UNKNOWN);
             (origin.clone(), place.unwrap_or(point).clone())
@@ -138,7 +138,7 @@ impl Head {
 
 /// From where on an origin's entries concern the reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Starts {
+pub(crate) struct Starts {
     others: StreamId,
     origins: Vec<(Origin, StreamId)>,
     succession: Option<Succession>,
@@ -146,7 +146,7 @@ pub struct Starts {
 
 impl Starts {
     /// For all origins alike.
-    pub fn at(id: StreamId) -> Self {
+    pub(crate) fn at(id: StreamId) -> Self {
         Self { others: id, origins: Vec::new(), succession: None }
     }
 
@@ -162,7 +162,7 @@ impl Starts {
 }
 
 /// Looks, from the newest entry back, for the oldest that the reader has not seen.
-pub struct Search {
+pub(crate) struct Search {
     succession: Succession,
     origins: Vec<OriginSearch>,
     newest: Option<StreamId>,
@@ -182,7 +182,7 @@ struct OriginSearch {
 }
 
 impl Search {
-    pub fn new(position: &Position, head: &Head) -> Self {
+    pub(crate) fn new(position: &Position, head: &Head) -> Self {
         let search = |(origin, point): &(Origin, Point)| {
             let seen = position.get(origin);
             let is_ahead = seen.is_some_and(|seen| head.is_behind(origin, seen));
@@ -194,7 +194,7 @@ impl Search {
     }
 
     /// Looks at the next older entry.
-    pub fn visit(&mut self, id: StreamId, publication: &Publication, position: &Position) {
+    pub(crate) fn visit(&mut self, id: StreamId, publication: &Publication, position: &Position) {
         self.newest.get_or_insert(id);
         let origin = &publication.frame().origin;
         let index = match self.origins.iter().position(|search| search.origin == *origin) {
@@ -208,12 +208,12 @@ impl Search {
     }
 
     /// Nothing that the reader needs is older than what was visited.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.origins.iter().all(|search| search.done)
     }
 
     /// The oldest entry to be read, and from where on each origin's entries count; `None` when all was seen.
-    pub fn finish(self) -> (Option<StreamId>, Starts) {
+    pub(crate) fn finish(self) -> (Option<StreamId>, Starts) {
         let after_all = self.newest.map_or(StreamId::MIN, StreamId::next);
         let starts: Vec<_> =
             self.origins.into_iter().map(|search| (search.origin.clone(), search.start())).collect();
@@ -276,14 +276,14 @@ impl OriginSearch {
 
 /// The most that a chunk holds.
 #[derive(Debug, Clone, Copy)]
-pub struct ChunkLimit {
+pub(crate) struct ChunkLimit {
     pub publications: usize,
     /// Of their payloads; one publication fits always.
     pub bytes: usize,
 }
 
 /// Goes over entries, oldest first, and gathers what the reader gets.
-pub struct Playback {
+pub(crate) struct Playback {
     starts: Starts,
     limit: ChunkLimit,
     position: Position,
@@ -296,14 +296,14 @@ pub struct Playback {
 }
 
 impl Playback {
-    pub fn new(position: Position, starts: Starts, limit: ChunkLimit) -> Self {
+    pub(crate) fn new(position: Position, starts: Starts, limit: ChunkLimit) -> Self {
         let chunk = Chunk { start: position.clone(), ..Chunk::default() };
         Self { starts, limit, position, chunk, bytes: 0, last: None, unknown: Vec::new() }
     }
 
     /// Tells a reader of the origins of which nothing was known when it subscribed what it does not get of them. To be
     /// called before entries are offered that were read together with `head`.
-    pub fn place(&mut self, head: &Head) {
+    pub(crate) fn place(&mut self, head: &Head) {
         let origins = head.position.iter().map(|(origin, _)| origin);
         self.unknown = origins.filter(|origin| head.is_without(origin)).cloned().collect();
         for (origin, point) in head.placed(&self.position).iter() {
@@ -316,31 +316,31 @@ impl Playback {
     }
 
     /// What the reader had seen before the chunk.
-    pub fn start(&self) -> &Position {
+    pub(crate) fn start(&self) -> &Position {
         &self.chunk.start
     }
 
     /// What the reader has seen once it has the chunk.
-    pub fn position(&self) -> &Position {
+    pub(crate) fn position(&self) -> &Position {
         &self.position
     }
 
-    pub fn starts(&self) -> &Starts {
+    pub(crate) fn starts(&self) -> &Starts {
         &self.starts
     }
 
     /// How many bytes of payloads it still takes.
-    pub fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         self.limit.bytes.saturating_sub(self.bytes)
     }
 
     /// The entry that was gone over last.
-    pub fn last(&self) -> Option<StreamId> {
+    pub(crate) fn last(&self) -> Option<StreamId> {
         self.last
     }
 
     /// Takes the entry if it is unseen; `false` when the chunk has to end before it.
-    pub fn offer(&mut self, entry: &Entry) -> bool {
+    pub(crate) fn offer(&mut self, entry: &Entry) -> bool {
         let fits = self.take(entry);
         if fits {
             self.last = Some(entry.id);
@@ -395,7 +395,7 @@ impl Playback {
     }
 
     /// The chunk, when all entries up to `head` were offered.
-    pub fn complete(mut self, head: &Head) -> Chunk {
+    pub(crate) fn complete(mut self, head: &Head) -> Chunk {
         let mut complete = true;
         let seen = self.position.clone();
         for (origin, point) in head.points(&seen) {
@@ -435,7 +435,7 @@ impl Playback {
     }
 
     /// The chunk, when there are entries that were not offered or did not fit.
-    pub fn part(mut self, head: &Head) -> Chunk {
+    pub(crate) fn part(mut self, head: &Head) -> Chunk {
         let changes = |(origin, point): &&(Origin, Point)| {
             !head.coming.contains(origin)
                 && !self.is_ahead(head, origin)
@@ -462,7 +462,7 @@ fn missing(seen: Option<&Point>, head: &Point, is_own: bool) -> Option<GapReason
 }
 
 /// Moves a position to before an entry, the newest first: from where a channel stands, it gets to before all of them.
-pub fn step_before(position: &mut Position, entry: &Entry) {
+pub(crate) fn step_before(position: &mut Position, entry: &Entry) {
     let frame = entry.publication.frame();
     let point = Point { epoch: frame.epoch.clone(), offset: frame.offset.saturating_sub(1) };
     position.set(frame.origin.clone(), point);

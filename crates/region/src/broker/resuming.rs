@@ -25,7 +25,7 @@ const MIN_READERS: usize = 4;
 
 /// Reads for those who resume: from the cache where it suffices, else from Redis. One reader per channel at a time, so
 /// that the others find the cache filled.
-pub struct Resuming {
+pub(crate) struct Resuming {
     pub reading: Reading,
     /// Of readers who saw a later life of another region than its Redis tells of; by partition.
     doubts: Vec<Mutex<Doubts>>,
@@ -38,7 +38,7 @@ pub struct Resuming {
 }
 
 impl Resuming {
-    pub fn new(reading: Reading, cache: Arc<Cache>, promises: Arc<Promises>) -> Self {
+    pub(crate) fn new(reading: Reading, cache: Arc<Cache>, promises: Arc<Promises>) -> Self {
         let partitions = reading.keys.partitions();
         let share = MAX_READERS.div_ceil(usize::from(partitions).max(1)).max(MIN_READERS);
         Self {
@@ -53,7 +53,7 @@ impl Resuming {
     }
 
     /// A place among those who ask Redis.
-    pub async fn reader(&self, channel: &Channel) -> Result<SemaphorePermit<'_>, BrokerError> {
+    pub(crate) async fn reader(&self, channel: &Channel) -> Result<SemaphorePermit<'_>, BrokerError> {
         let readers = &self.readers[usize::from(self.reading.keys.partition(channel))];
         readers.acquire().await.map_err(|_| BrokerError::Unavailable)
     }
@@ -92,7 +92,7 @@ impl Resuming {
     ///
     /// # Errors
     /// Also `Unavailable` while it is doubted that the region has.
-    pub async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
+    pub(crate) async fn after(&self, retained: &Retained, position: Position) -> Result<Chunk, BrokerError> {
         let is_plain = |head: &Head| head.awaited(&position).is_empty();
         let head = match self.read_after(retained, position.clone(), is_plain).await {
             Err(Halt::Doubted(head)) => head,

@@ -3,9 +3,9 @@
 use skywave_redis::{Script, script::WRITING, scripts};
 
 /// Before scripts that begin positions.
-pub const WHOLE: &str = include_str!("whole.lua");
+pub(crate) const WHOLE: &str = include_str!("whole.lua");
 /// Before scripts that compare ids of the log.
-pub const STREAM_ID: &str = include_str!("stream_id.lua");
+pub(crate) const STREAM_ID: &str = include_str!("stream_id.lua");
 const BEGUN: &str = include_str!("begun.lua");
 const REACHED_LIFE: &str = include_str!("reached_life.lua");
 

@@ -43,7 +43,7 @@ const LIFE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the tail feeds.
 #[derive(Clone)]
-pub struct Feed {
+pub(crate) struct Feed {
     pub delivery: Arc<dyn Delivery>,
     pub cache: Arc<Cache>,
     pub marks: Arc<Marks>,
@@ -68,7 +68,7 @@ impl Feed {
 }
 
 /// Follows the logs of some partitions.
-pub struct Tail {
+pub(crate) struct Tail {
     endpoint: Endpoint,
     keys: Keys,
     /// The other regions, separated by commas.
@@ -113,7 +113,7 @@ impl Tail {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn start(
+    pub(crate) async fn start(
         redis: &Redis,
         (others, log_age): (&str, Duration),
         feed: &Feed,

@@ -25,7 +25,7 @@ const PATIENCE: u32 = 3;
 
 /// A beat of this region.
 #[derive(Debug, Clone, Copy)]
-pub struct Beat {
+pub(crate) struct Beat {
     pub seq: u64,
     /// Until the next one, at most.
     pub interval: Duration,
@@ -35,14 +35,14 @@ pub struct Beat {
 
 /// What became of a beat.
 #[derive(Debug, Clone, Copy)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub interval: Duration,
     /// Until it was acknowledged; `None` when it was not.
     pub rtt: Option<Duration>,
 }
 
 impl Beat {
-    pub async fn send(self, links: &Links, remote: &Remote) -> Outcome {
+    pub(crate) async fn send(self, links: &Links, remote: &Remote) -> Outcome {
         let key = remote.redis.keys.link(&links.regions.own);
         let words = ["XADD", &key, "MAXLEN", "~", KEPT, "*"].map(str::to_owned);
         let fields = [
@@ -60,7 +60,7 @@ impl Beat {
 
 /// What a [`Listener`] tells.
 #[derive(Debug, Clone, Copy)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// The other region's beat came.
     Beat(TheirBeat),
     /// From now on beats are heard.
@@ -71,7 +71,7 @@ pub enum Heard {
 
 /// A beat of the other region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TheirBeat {
+pub(crate) struct TheirBeat {
     pub interval: Duration,
     /// Whether our beats come there.
     pub hears: bool,
@@ -94,7 +94,7 @@ impl TheirBeat {
 }
 
 /// Listens to one region's beats in our own Redis, on a connection of its own, since a read waits.
-pub struct Listener {
+pub(crate) struct Listener {
     redis: Redis,
     name: String,
     key: String,
@@ -102,14 +102,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub fn new(local: &Redis, from: &Origin) -> Self {
+    pub(crate) fn new(local: &Redis, from: &Origin) -> Self {
         let name = format!("link-{from}");
         let reconnects = local.metrics.reconnects.with_label_values(&[&*name]);
         Self { redis: local.clone(), key: local.keys.link(from), name, reconnects }
     }
 
     /// Listens until nobody wants to hear.
-    pub async fn listen(self, heard: mpsc::Sender<Heard>) {
+    pub(crate) async fn listen(self, heard: mpsc::Sender<Heard>) {
         let mut backoff = Backoff::new(RECONNECT_PAUSE);
         let mut was_connected = false;
         while !heard.is_closed() {

@@ -28,7 +28,7 @@ impl MeasuredLag {
 }
 
 /// The lag of a link, as its leader sees it.
-pub struct Lag {
+pub(crate) struct Lag {
     measured: MeasuredLag,
     /// What was known before this leader measured anything.
     known: Duration,
@@ -40,7 +40,7 @@ pub struct Lag {
 
 impl Lag {
     /// `known` is how far the link lagged when this leader took over, and `lagging` whether it was marked.
-    pub fn new(
+    pub(crate) fn new(
         measured: MeasuredLag,
         limit: Duration,
         (known, lagging): (Duration, bool),
@@ -51,12 +51,12 @@ impl Lag {
     }
 
     /// The other region was reached.
-    pub fn acknowledged(&mut self, now: Instant) {
+    pub(crate) fn acknowledged(&mut self, now: Instant) {
         self.acknowledged_at = now;
     }
 
     /// For how long publications may have waited there. While the other region cannot be reached, that grows with time.
-    pub fn now(&self, outbound: Direction, now: Instant) -> Duration {
+    pub(crate) fn now(&self, outbound: Direction, now: Instant) -> Duration {
         let measured = self.measured.get().unwrap_or(self.known);
         match outbound {
             Direction::Suspected => measured.max(now - self.acknowledged_at),
@@ -65,7 +65,7 @@ impl Lag {
     }
 
     /// Whether the link is to be marked: once it has been over the limit for a while, until it is not.
-    pub fn is_over(&mut self, lag: Duration, now: Instant) -> bool {
+    pub(crate) fn is_over(&mut self, lag: Duration, now: Instant) -> bool {
         if lag <= self.limit {
             self.over_since = None;
             self.lagging = false;

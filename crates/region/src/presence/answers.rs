@@ -12,14 +12,14 @@ use std::collections::HashMap;
 
 /// Since when a claimed session is held; a stay of 0 when another has it by a newer transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     pub stay: u64,
     pub since_ms: u64,
 }
 
 /// # Errors
 /// When it is something else.
-pub fn claimed(value: Value) -> Result<Vec<Claimed>, Malformed> {
+pub(crate) fn claimed(value: Value) -> Result<Vec<Claimed>, Malformed> {
     let mut numbers = list(value)?.into_iter().map(number);
     let mut claimed = Vec::new();
     while let Some(stay) = numbers.next() {
@@ -31,19 +31,19 @@ pub fn claimed(value: Value) -> Result<Vec<Claimed>, Malformed> {
 
 /// How a renewed lease stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renewed {
+pub(crate) struct Renewed {
     pub life: String,
     /// How many sessions are held.
     pub held: usize,
     /// The lease had run out, or was not there.
-    pub lapsed: bool,
+    pub(crate) lapsed: bool,
     /// The number of the news that were said last.
     pub said: u64,
 }
 
 /// # Errors
 /// When it is something else.
-pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
+pub(crate) fn renewed(value: Value) -> Result<Renewed, Malformed> {
     let [life, held, lapsed, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
     let (lapsed, said) = (number(lapsed)? != 0, number(said)?);
@@ -54,7 +54,7 @@ pub fn renewed(value: Value) -> Result<Renewed, Malformed> {
 ///
 /// # Errors
 /// When it is something else.
-pub fn swept(value: Value) -> Result<Option<(String, u64)>, Malformed> {
+pub(crate) fn swept(value: Value) -> Result<Option<(String, u64)>, Malformed> {
     let [holder, count] = parts(value)?;
     let holder = reply::text(holder)?;
     Ok(if holder.is_empty() { None } else { Some((holder, number(count)?)) })
@@ -62,7 +62,7 @@ pub fn swept(value: Value) -> Result<Option<(String, u64)>, Malformed> {
 
 /// Who is on a channel.
 #[derive(Debug, Clone)]
-pub struct Listing {
+pub(crate) struct Listing {
     pub life: String,
     /// The number of the news that were said last in the partition: the list shows all up to it.
     pub said: u64,
@@ -73,7 +73,7 @@ pub struct Listing {
 ///
 /// # Errors
 /// When it is something else.
-pub fn listing(value: Value) -> Result<Listing, Malformed> {
+pub(crate) fn listing(value: Value) -> Result<Listing, Malformed> {
     let [life, count, listed, said] = parts(value)?;
     let mut members: HashMap<SessionId, Member> = HashMap::new();
     let mut words = list(listed)?.into_iter();
@@ -92,7 +92,7 @@ pub fn listing(value: Value) -> Result<Listing, Malformed> {
 
 /// What the nodes of a region hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Census {
+pub(crate) struct Census {
     pub life: String,
     /// How many sessions.
     pub held: usize,
@@ -103,7 +103,7 @@ pub struct Census {
 
 /// # Errors
 /// When it is something else.
-pub fn census(value: Value) -> Result<Census, Malformed> {
+pub(crate) fn census(value: Value) -> Result<Census, Malformed> {
     let [life, held, holders, said] = parts(value)?;
     let held = usize::try_from(number(held)?).map_err(|_| Malformed("number"))?;
     let holders = list(holders)?.into_iter().map(reply::text).collect::<Result<_, _>>()?;
@@ -111,7 +111,7 @@ pub fn census(value: Value) -> Result<Census, Malformed> {
 }
 
 /// A step through what a holder holds, with the members.
-pub struct Holdings {
+pub(crate) struct Holdings {
     pub next: Option<String>,
     pub held: Vec<(Channel, Held)>,
 }
@@ -120,7 +120,7 @@ pub struct Holdings {
 ///
 /// # Errors
 /// When it is something else.
-pub fn holdings(value: Value) -> Result<Holdings, Malformed> {
+pub(crate) fn holdings(value: Value) -> Result<Holdings, Malformed> {
     let [_life, cursor, listed] = parts(value)?;
     let cursor = reply::text(cursor)?;
     let mut held = Vec::new();
@@ -139,19 +139,19 @@ pub fn holdings(value: Value) -> Result<Holdings, Malformed> {
 ///
 /// # Errors
 /// When it is something else.
-pub fn standing(value: Value) -> Result<Vec<bool>, Malformed> {
+pub(crate) fn standing(value: Value) -> Result<Vec<bool>, Malformed> {
     list(value)?.into_iter().map(|answer| Ok(number(answer)? != 0)).collect()
 }
 
 /// A step through what a holder holds: where to go on, if there is more, and channel and session of each.
-pub struct Scanned {
+pub(crate) struct Scanned {
     pub next: Option<String>,
     pub held: Vec<(Channel, SessionId)>,
 }
 
 /// # Errors
 /// When it is something else.
-pub fn scanned(value: Value) -> Result<Scanned, Malformed> {
+pub(crate) fn scanned(value: Value) -> Result<Scanned, Malformed> {
     let [cursor, entries] = parts(value)?;
     let cursor = reply::text(cursor)?;
     let mut held = Vec::new();

@@ -27,13 +27,13 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Json>, D::Error
 }
 
 /// A claim as it stands in the details.
-pub fn claim(claim: Claim) -> String {
+pub(crate) fn claim(claim: Claim) -> String {
     let [attempt, turn, since_ms, number] = claim.into();
     format!("[{attempt},{turn},{since_ms},{number}]")
 }
 
 /// A member's details as text. Nodes of the version before tell no claim.
-pub fn details(member: &Member, claim: Option<Claim>) -> String {
+pub(crate) fn details(member: &Member, claim: Option<Claim>) -> String {
     let details = Details { claim, user: member.user.clone(), data: member.data.clone() };
     serde_json::to_string(&details).unwrap_or_else(|error| {
         tracing::error!(%error, "a member is shown without details");
@@ -43,7 +43,7 @@ pub fn details(member: &Member, claim: Option<Claim>) -> String {
 
 /// A member, and who holds it there.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Held {
+pub(crate) struct Held {
     pub holder: String,
     /// Grows whenever the session passes to another holder.
     pub stay: u64,
@@ -57,7 +57,7 @@ impl Held {
     ///
     /// # Errors
     /// When it is something else.
-    pub fn parse(session: &str, value: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(session: &str, value: &str) -> Result<Self, Malformed> {
         let mut words = value.splitn(4, ' ');
         let mut word = || words.next().ok_or(Malformed("member"));
         let (holder, stay, since, details) = (word()?, word()?, word()?, word()?);
@@ -71,7 +71,7 @@ impl Held {
 
 /// Changes of one channel, told in the order in which they happened in its partition.
 #[derive(Debug)]
-pub struct News {
+pub(crate) struct News {
     /// The life of the partition in which they happened.
     pub life: String,
     /// What is said in a partition is numbered in its order, without gaps.
@@ -86,7 +86,7 @@ pub struct News {
     /// They are held by another holder than before.
     pub taken: Vec<Held>,
     /// The holder's lease had run out; there may be more in a moment.
-    pub swept: bool,
+    pub(crate) swept: bool,
 }
 
 /// [`News`] as it travels.
@@ -111,7 +111,7 @@ struct Told {
 impl News {
     /// # Errors
     /// When no script wrote it.
-    pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let told: Told = rmp_serde::from_slice(payload).map_err(|_| Malformed("news of presence"))?;
         let Told { life, number, channel, count, joined, back, left, taken, swept } = told;
         let [joined, back, left, taken] = [joined, back, left, taken].map(|list| pairs(&list));

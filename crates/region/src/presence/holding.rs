@@ -9,16 +9,16 @@ use skywave_protocol::{Channel, frame::SessionId};
 use skywave_redis::{CallError, Redis};
 
 /// The most sessions in one call.
-pub const CLAIMS: usize = 256;
+pub(crate) const CLAIMS: usize = 256;
 
 /// A channel and a session on it.
-pub type Place = (Channel, SessionId);
+pub(crate) type Place = (Channel, SessionId);
 
 /// A step through what Redis believes the holder of these requests holds.
 ///
 /// # Errors
 /// See [`CallError`].
-pub async fn step_through(
+pub(crate) async fn step_through(
     redis: &Redis,
     requests: &Requests,
     partition: u16,
@@ -32,7 +32,7 @@ pub async fn step_through(
 ///
 /// # Errors
 /// See [`CallError`]; what was looked at by then is done.
-pub async fn release_others<C>(
+pub(crate) async fn release_others<C>(
     redis: &Redis,
     requests: &Requests,
     partition: u16,

@@ -16,7 +16,7 @@ type Answer = oneshot::Sender<Result<Arc<Members>, CallError>>;
 /// The channels that are being read, with those who came too late for the read that is under way: something may have
 /// changed since it began.
 #[derive(Default)]
-pub struct Lists(Mutex<HashMap<Channel, Vec<Answer>>>);
+pub(crate) struct Lists(Mutex<HashMap<Channel, Vec<Answer>>>);
 
 impl Lists {
     /// Lets this one wait for the channel's next read; whether somebody has to begin reading.
@@ -50,7 +50,7 @@ impl Shared {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub fn list(
+    pub(crate) fn list(
         self: &Arc<Self>,
         channel: &Channel,
     ) -> impl Future<Output = Result<Members, CallError>> + Send + use<> {

@@ -12,15 +12,15 @@ const MISMATCHES: u8 = 2;
 const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-pub struct Partition {
+pub(crate) struct Partition {
     life: Option<String>,
     heard: Heard,
     /// Since when this node's lease has run on, and Redis said so each time.
     steady_since: Option<Instant>,
     /// Redis may not know all that this node holds, or knows what it does not.
-    pub doubtful: bool,
+    pub(crate) doubtful: bool,
     /// This node says again what it holds, so that the numbers differ until it has.
-    pub restating: bool,
+    pub(crate) restating: bool,
     /// So often in a row Redis knew another number of sessions than this node.
     mismatches: u8,
     comparison: Option<Comparison>,
@@ -29,21 +29,21 @@ pub struct Partition {
 }
 
 /// What was told may not be what is.
-pub struct Comparison {
+pub(crate) struct Comparison {
     due_at: Instant,
     /// Of which channels; `None`: of all.
     channels: Option<HashSet<Channel>>,
 }
 
 impl Comparison {
-    pub fn is_of(&self, channel: &Channel) -> bool {
+    pub(crate) fn is_of(&self, channel: &Channel) -> bool {
         self.channels.as_ref().is_none_or(|channels| channels.contains(channel))
     }
 }
 
 impl Partition {
     /// How what Redis says of a channel relates to what was told.
-    pub fn footing(&self, channel: &Channel) -> Footing {
+    pub(crate) fn footing(&self, channel: &Channel) -> Footing {
         if !self.comparison.as_ref().is_some_and(|comparison| comparison.is_of(channel)) {
             return Footing::Settled;
         }
@@ -52,7 +52,7 @@ impl Partition {
     }
 
     /// Takes note of the life. Another one than before means that Redis may have lost what it knew.
-    pub fn learn(&mut self, life: &str) -> bool {
+    pub(crate) fn learn(&mut self, life: &str) -> bool {
         if self.life.as_deref() == Some(life) {
             return false;
         }
@@ -68,7 +68,7 @@ impl Partition {
     }
 
     /// Takes note of the news of that number; whether others before them were missed.
-    pub fn news(&mut self, number: u64) -> bool {
+    pub(crate) fn news(&mut self, number: u64) -> bool {
         let missed = self.heard.news(number);
         if missed {
             self.compare_all();
@@ -77,13 +77,13 @@ impl Partition {
     }
 
     /// Nothing was heard for some time.
-    pub fn was_deaf(&mut self) {
+    pub(crate) fn was_deaf(&mut self) {
         self.heard = Heard::default();
         self.compare_all();
     }
 
     /// The lease was renewed, as was asked at some time, when this node held so many sessions.
-    pub fn renewed(&mut self, asked: Instant, held: usize, renewed: &Renewed) {
+    pub(crate) fn renewed(&mut self, asked: Instant, held: usize, renewed: &Renewed) {
         self.steady_since = if renewed.lapsed { None } else { self.steady_since.or(Some(asked)) };
         if self.heard.counted(renewed.said) {
             self.compare_all();
@@ -96,12 +96,12 @@ impl Partition {
     }
 
     /// Redis cannot be asked: the lease may run out.
-    pub fn away(&mut self) {
+    pub(crate) fn away(&mut self) {
         self.steady_since = None;
     }
 
     /// Whether the lease has run on for so long.
-    pub fn is_steady_for(&self, time: Duration) -> bool {
+    pub(crate) fn is_steady_for(&self, time: Duration) -> bool {
         self.steady_since.is_some_and(|since| since.elapsed() >= time)
     }
 
@@ -113,7 +113,7 @@ impl Partition {
     }
 
     /// A channel could not be compared: it is done again, while the others are settled.
-    pub fn compare_again(&mut self, channel: &Channel) {
+    pub(crate) fn compare_again(&mut self, channel: &Channel) {
         let comparison = self.comparison.get_or_insert_with(|| Comparison {
             due_at: Instant::now() + AGAIN,
             channels: Some(HashSet::new()),
@@ -124,14 +124,14 @@ impl Partition {
     }
 
     /// What is to be compared now: not before Redis knows what this node holds.
-    pub fn take_comparison(&mut self) -> Option<Comparison> {
+    pub(crate) fn take_comparison(&mut self) -> Option<Comparison> {
         let now = Instant::now();
         let is_steady = self.steady_since.is_some();
         self.comparison.take_if(|comparison| is_steady && comparison.due_at <= now)
     }
 
     /// When something is to be compared.
-    pub fn compares_at(&self) -> Option<Instant> {
+    pub(crate) fn compares_at(&self) -> Option<Instant> {
         self.comparison.as_ref().filter(|_| self.steady_since.is_some()).map(|comparison| comparison.due_at)
     }
 }

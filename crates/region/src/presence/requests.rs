@@ -19,7 +19,7 @@ const SWEPT: usize = 5_000;
 const SCANNED: usize = 500;
 
 /// That a session is on a channel.
-pub struct Hold {
+pub(crate) struct Hold {
     pub channel: Channel,
     pub session: SessionId,
     /// 0 for an arrival, which is not answered yet.
@@ -30,7 +30,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    pub fn of(channel: &Channel, resident: &Resident) -> Self {
+    pub(crate) fn of(channel: &Channel, resident: &Resident) -> Self {
         let member = &resident.member;
         Self {
             channel: channel.clone(),
@@ -44,14 +44,14 @@ impl Hold {
 
 /// How others are told of those who were not there.
 #[derive(Debug, Clone, Copy)]
-pub enum Announce {
+pub(crate) enum Announce {
     Joined,
     /// They are missing by mistake.
     Back,
 }
 
 /// That a session is on a channel no longer.
-pub struct Release {
+pub(crate) struct Release {
     pub channel: Channel,
     pub session: SessionId,
     /// Of the last transport whose stay ends; absent for any, or where `stay` says it.
@@ -62,7 +62,7 @@ pub struct Release {
 
 /// Requests in the name of one holder.
 #[derive(Clone)]
-pub struct Requests {
+pub(crate) struct Requests {
     pub keys: Keys,
     pub holder: Arc<str>,
     /// For how long it holds without renewing.
@@ -91,7 +91,7 @@ impl Requests {
     }
 
     /// All are of one partition. Answers stay and since when of each.
-    pub fn arrive(&self, partition: u16, announce: Announce, holds: Vec<Hold>) -> Request {
+    pub(crate) fn arrive(&self, partition: u16, announce: Announce, holds: Vec<Hold>) -> Request {
         let announce: &[u8] = match announce {
             Announce::Joined => b"joined",
             Announce::Back => b"back",
@@ -110,7 +110,7 @@ impl Requests {
     }
 
     /// All releases are of one partition.
-    pub fn depart(&self, partition: u16, releases: Vec<Release>) -> Request {
+    pub(crate) fn depart(&self, partition: u16, releases: Vec<Release>) -> Request {
         let head = [self.holder.as_bytes().to_vec()];
         let releases = releases.into_iter().flat_map(|one| {
             let claim = one.claim.map(held::claim).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Requests {
     }
 
     /// Takes sessions back, whenever they came; none to take back is no request. All are of one partition.
-    pub fn take_back<'a>(
+    pub(crate) fn take_back<'a>(
         &self,
         partition: u16,
         places: impl Iterator<Item = &'a (Channel, SessionId)>,
@@ -137,14 +137,14 @@ impl Requests {
     }
 
     /// Answers the holder whose lease had run out, if any, and how many sessions were removed.
-    pub fn sweep(&self, partition: u16) -> Request {
+    pub(crate) fn sweep(&self, partition: u16) -> Request {
         let (asks, patience) = (self.holder.as_bytes().to_vec(), mirror::PATIENCE.as_millis() as u64);
         let args = [number(SWEPT as u64), asks, self.lease_ms(), number(patience)];
         self.script(&SWEEP, partition, args)
     }
 
     /// Answers the life, how many sessions are held, and whether the lease had run out.
-    pub fn renew(&self, partition: u16) -> Request {
+    pub(crate) fn renew(&self, partition: u16) -> Request {
         Request::Script {
             script: &RENEW,
             keys: vec![
@@ -158,7 +158,7 @@ impl Requests {
     }
 
     /// Answers how many are there, and who.
-    pub fn members(&self, channel: &Channel) -> Request {
+    pub(crate) fn members(&self, channel: &Channel) -> Request {
         let partition = self.keys.partition(channel);
         Request::Script {
             script: &MEMBERS,
@@ -168,19 +168,24 @@ impl Requests {
     }
 
     /// Answers how many sessions the nodes of a region hold. One whose lease ran out counts for `patience` more.
-    pub fn census(&self, partition: u16, patience: Duration) -> Request {
+    pub(crate) fn census(&self, partition: u16, patience: Duration) -> Request {
         self.script(&CENSUS, partition, [number(patience.as_millis() as u64)])
     }
 
     /// A step through what any holder holds, with about `count` of its members.
-    pub fn holdings(&self, partition: u16, holder: &str, cursor: &str, count: usize) -> Request {
+    pub(crate) fn holdings(&self, partition: u16, holder: &str, cursor: &str, count: usize) -> Request {
         let args = [holder.as_bytes().to_vec(), cursor.as_bytes().to_vec(), number(count as u64)];
         self.script(&HOLDINGS, partition, args)
     }
 
     /// Answers whether the nodes of a region hold each of these sessions, all of one partition. Only nodes that count
     /// in a [`Self::census`] do.
-    pub fn standing(&self, partition: u16, patience: Duration, places: &[(Channel, SessionId)]) -> Request {
+    pub(super) fn standing(
+        &self,
+        partition: u16,
+        patience: Duration,
+        places: &[(Channel, SessionId)],
+    ) -> Request {
         let words = |(channel, session): &(Channel, SessionId)| {
             [channel.as_bytes().to_vec(), session.as_bytes().to_vec()]
         };
@@ -189,7 +194,7 @@ impl Requests {
     }
 
     /// A step through what the holder holds.
-    pub fn scan(&self, partition: u16, cursor: &str) -> Request {
+    pub(crate) fn scan(&self, partition: u16, cursor: &str) -> Request {
         let key = self.keys.held_by(partition, &self.holder);
         Request::command(["SSCAN", &key, cursor, "COUNT", &SCANNED.to_string()])
     }

@@ -22,7 +22,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 const SWEEP_BATCH: Duration = Duration::from_millis(500);
 
 /// All watched channels.
-pub struct Rooms {
+pub(crate) struct Rooms {
     hub: Arc<Hub>,
     telling: Arc<Telling>,
     rooms: Mutex<HashMap<Channel, Room>>,
@@ -30,7 +30,7 @@ pub struct Rooms {
 
 /// How what Redis says of a channel relates to what its subscribers were told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Footing {
+pub(crate) enum Footing {
     /// They are alike.
     Settled,
     /// Some of what was said may not have been heard.
@@ -113,12 +113,12 @@ fn is_complete(members: &Members) -> bool {
 }
 
 impl Rooms {
-    pub fn new(hub: Arc<Hub>, telling: Arc<Telling>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, telling: Arc<Telling>) -> Self {
         Self { hub, telling, rooms: Mutex::default() }
     }
 
     /// Tells the channel's subscribers what changed. Until things are settled, numbers alone are not told.
-    pub fn heard(&self, news: News, footing: Footing) {
+    pub(crate) fn heard(&self, news: News, footing: Footing) {
         let News { life, number, channel, count, joined, back, left, swept, .. } = news;
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(&channel) {
@@ -167,13 +167,13 @@ impl Rooms {
     }
 
     /// Who is there is being read for subscribers, or not any more.
-    pub fn reads(&self, channel: &Channel, reading: bool) {
+    pub(crate) fn reads(&self, channel: &Channel, reading: bool) {
         self.telling.reads(channel, reading);
     }
 
     /// What whoever asked is told of who is there. While Redis may not know all of them again, the list also has those
     /// whom subscribers know. So what all are told later is right for this reader, too.
-    pub fn listed(&self, channel: &Channel, listing: Listing, footing: Footing) -> Members {
+    pub(crate) fn listed(&self, channel: &Channel, listing: Listing, footing: Footing) -> Members {
         let mut rooms = self.rooms.lock();
         if !self.hub.is_watched(channel) {
             return listing.members;
@@ -227,7 +227,7 @@ impl Rooms {
 
     /// Tells how who is there differs from what was told. `false`: something was heard since it was asked, which would
     /// be taken back; it has to be asked again.
-    pub fn compare(&self, channel: &Channel, listing: &Listing) -> bool {
+    pub(crate) fn compare(&self, channel: &Channel, listing: &Listing) -> bool {
         let mut rooms = self.rooms.lock();
         let Some(room) = rooms.get_mut(channel) else { return true };
         if room.is_ahead_of(listing) {
@@ -238,7 +238,7 @@ impl Rooms {
     }
 
     /// The watched channels; the others are forgotten.
-    pub fn watched(&self) -> Vec<Channel> {
+    pub(crate) fn watched(&self) -> Vec<Channel> {
         let mut rooms = self.rooms.lock();
         rooms.retain(|channel, _| self.hub.is_watched(channel));
         rooms.keys().cloned().collect()

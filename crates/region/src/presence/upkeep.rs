@@ -32,7 +32,7 @@ const NEXT_TURN: Duration = Duration::from_millis(100);
 const COMPARED: usize = 64;
 
 /// Runs for the node's life.
-pub async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         shared.renew().await;
         shared.make_good().await;

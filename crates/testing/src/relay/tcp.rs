@@ -28,7 +28,7 @@ enum Direction {
     Back,
 }
 
-pub async fn pass(shared: Arc<Shared>, listener: TcpListener) {
+pub(crate) async fn pass(shared: Arc<Shared>, listener: TcpListener) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

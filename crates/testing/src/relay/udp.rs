@@ -14,7 +14,7 @@ const MAX_PACKET_BYTES: usize = 65_536;
 
 /// What the path knows of who sends packets.
 #[derive(Default)]
-pub struct Flows(Mutex<Known>);
+pub(crate) struct Flows(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -25,7 +25,7 @@ struct Known {
 
 impl Flows {
     /// Nothing of those that there are passes any more.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut known = self.0.lock();
         let live = std::mem::take(&mut known.live);
         known.dead.extend(live.into_keys());
@@ -55,7 +55,7 @@ impl Flow {
     }
 }
 
-pub async fn pass(shared: Arc<Shared>, front: Arc<UdpSocket>) {
+pub(crate) async fn pass(shared: Arc<Shared>, front: Arc<UdpSocket>) {
     let mut packet = vec![0; MAX_PACKET_BYTES];
     loop {
         let Ok((length, client)) = front.recv_from(&mut packet).await else { continue };
@@ -93,7 +93,7 @@ async fn pass_back(shared: Arc<Shared>, back: Arc<UdpSocket>, front: Arc<UdpSock
 }
 
 /// Gives each flow another socket towards the target.
-pub async fn rebind(shared: &Arc<Shared>, from: IpAddr) {
+pub(crate) async fn rebind(shared: &Arc<Shared>, from: IpAddr) {
     let live = |(client, flow): (&SocketAddr, &Flow)| (*client, flow.front.clone());
     let flows: Vec<_> = shared.flows.0.lock().live.iter().map(live).collect();
     for (client, front) in flows {

@@ -36,7 +36,7 @@ const WRITE_BUFFER_BYTES: usize = 4096;
 const FRAMES_PER_MESSAGE: usize = 4;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub struct WebSocketConnection<S> {
+pub(crate) struct WebSocketConnection<S> {
     socket: WebSocketStream<Outlet<S>>,
     encoding: Encoding,
     address: SocketAddr,
@@ -51,7 +51,12 @@ pub struct WebSocketConnection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
     /// Takes over a stream on which the handshake is done.
-    pub async fn new(stream: S, encoding: Encoding, address: SocketAddr, max_frame_bytes: usize) -> Self {
+    pub(crate) async fn new(
+        stream: S,
+        encoding: Encoding,
+        address: SocketAddr,
+        max_frame_bytes: usize,
+    ) -> Self {
         let max_message = max_frame_bytes * FRAMES_PER_MESSAGE;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)

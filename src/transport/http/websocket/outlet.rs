@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub struct Outlet<S> {
+pub(crate) struct Outlet<S> {
     stream: S,
     /// It took nothing when it was written to last.
     is_full: bool,
@@ -15,12 +15,12 @@ pub struct Outlet<S> {
 }
 
 impl<S> Outlet<S> {
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, is_full: false, took_again: false }
     }
 
     /// Whether it took more after it had been full, since this was asked last.
-    pub fn took_again(&mut self) -> bool {
+    pub(crate) fn took_again(&mut self) -> bool {
         std::mem::take(&mut self.took_again)
     }
 

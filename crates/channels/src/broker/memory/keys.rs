@@ -14,13 +14,13 @@ use std::{
 const OVERHEAD: usize = 128;
 
 /// The bytes that the keys of all channels may take together.
-pub struct KeyRoom {
+pub(crate) struct KeyRoom {
     taken: AtomicUsize,
     bytes: usize,
 }
 
 impl KeyRoom {
-    pub fn new(bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self { taken: AtomicUsize::new(0), bytes })
     }
 
@@ -36,9 +36,9 @@ impl KeyRoom {
 
 /// There is no room for another key; none is forgotten for it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
-pub struct Keys {
+pub(crate) struct Keys {
     room: Arc<KeyRoom>,
     offsets: HashMap<Key, u64>,
     /// In the order in which they are forgotten.
@@ -46,16 +46,16 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub fn new(room: Arc<KeyRoom>) -> Self {
+    pub(crate) fn new(room: Arc<KeyRoom>) -> Self {
         Self { room, offsets: HashMap::new(), times: VecDeque::new() }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
 
     /// The offset of the publication that had the key.
-    pub fn find(&self, key: &Key) -> Option<u64> {
+    pub(crate) fn find(&self, key: &Key) -> Option<u64> {
         self.offsets.get(key).copied()
     }
 
@@ -63,7 +63,7 @@ impl Keys {
     ///
     /// # Errors
     /// `Full` when all keys together take their bytes.
-    pub fn remember(&mut self, key: &Key, offset: u64, now: Instant) -> Result<(), Full> {
+    pub(crate) fn remember(&mut self, key: &Key, offset: u64, now: Instant) -> Result<(), Full> {
         if !self.room.take(size(key)) {
             return Err(Full);
         }
@@ -73,7 +73,7 @@ impl Keys {
     }
 
     /// Forgets those that are older than `age`.
-    pub fn forget(&mut self, age: Duration, now: Instant) {
+    pub(crate) fn forget(&mut self, age: Duration, now: Instant) {
         while self.times.front().is_some_and(|(time, _)| now.saturating_duration_since(*time) > age) {
             if let Some((_, key)) = self.times.pop_front() {
                 self.offsets.remove(&key);

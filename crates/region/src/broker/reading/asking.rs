@@ -17,7 +17,7 @@ use skywave_redis::{CallError, Commands, Malformed, Request, StreamId, reply};
 
 /// Which entries.
 #[derive(Debug, Clone, Copy)]
-pub enum Part<'a> {
+pub(crate) enum Part<'a> {
     Nothing,
     /// The newest that a reader at this position may miss.
     Missing(&'a Position),
@@ -28,14 +28,14 @@ pub enum Part<'a> {
 }
 
 /// Where a channel stands, and a part of its history in the order in which it was read.
-pub struct Answer {
+pub(crate) struct Answer {
     pub head: Head,
     /// Those that this node can read.
     pub entries: Vec<Entry>,
     /// The one that was looked at last.
     pub last: Option<StreamId>,
     /// There are no more in this direction.
-    pub exhausted: bool,
+    pub(crate) exhausted: bool,
     /// Fewer came than were asked for, as more did not fit.
     pub cut: bool,
     /// All of them have their payload.
@@ -45,7 +45,12 @@ pub struct Answer {
 }
 
 impl Reading {
-    pub async fn ask(&self, retained: &Retained, part: Part<'_>, room: Room) -> Result<Answer, BrokerError> {
+    pub(crate) async fn ask(
+        &self,
+        retained: &Retained,
+        part: Part<'_>,
+        room: Room,
+    ) -> Result<Answer, BrokerError> {
         let (mut commands, request) = (&self.commands, self.request(retained, part, room));
         let mut read = commands.call(request).await;
         if read == Err(CallError::Away) && !commands.is_available() && self.spare.is_available() {
@@ -80,7 +85,7 @@ impl Reading {
 
     /// Whether a life of which something was told there is a past one. Then others took over from the server that told
     /// it, which is left.
-    pub fn is_past(&self, commands: &Commands, channel: &Channel, life: &str) -> bool {
+    pub(crate) fn is_past(&self, commands: &Commands, channel: &Channel, life: &str) -> bool {
         let partition = self.keys.partition(channel);
         let is_past = self.progress.is_past(partition, life);
         if is_past {
@@ -229,12 +234,12 @@ fn points(pairs: Vec<Value>) -> Result<Vec<(Origin, Point)>, Malformed> {
 }
 
 /// Whether an epoch is one of a life.
-pub fn is_of(life: &str, epoch: &str) -> bool {
+pub(crate) fn is_of(life: &str, epoch: &str) -> bool {
     epoch.strip_prefix(life).is_some_and(|turn| turn.starts_with('.'))
 }
 
 /// The point that a script writes as `epoch:offset`.
-pub fn point_of(text: &str) -> Option<Point> {
+pub(crate) fn point_of(text: &str) -> Option<Point> {
     let (epoch, offset) = text.rsplit_once(':')?;
     Some(Point { epoch: Text::new(epoch).ok()?, offset: offset.parse().ok()? })
 }

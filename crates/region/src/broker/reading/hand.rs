@@ -10,7 +10,7 @@ const LOOK_BYTES: usize = 1 << 20;
 
 /// How much is read at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub(crate) struct Room {
     pub entries: usize,
     /// Of their payloads.
     bytes: usize,
@@ -20,7 +20,7 @@ pub struct Room {
 
 impl Room {
     /// For so many entries, each of them whole: one in any case, the others while they fit.
-    pub fn of(entries: usize, bytes: usize) -> Self {
+    pub(crate) fn of(entries: usize, bytes: usize) -> Self {
         Self { entries, bytes: bytes.max(1), look: bytes }
     }
 }
@@ -32,24 +32,24 @@ impl fmt::Display for Room {
 }
 
 /// Entries that a search read, the newest first, and that need not be read again: none once there are too many.
-pub struct Hand {
+pub(crate) struct Hand {
     entries: Option<Vec<Entry>>,
     bytes: usize,
 }
 
 impl Hand {
     /// With room for so many bytes of payloads.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self { entries: Some(Vec::new()), bytes: bytes.min(CHUNK_BYTES) }
     }
 
     /// For a search that goes on: payloads are of use while all of them fit.
-    pub fn room(&self, entries: usize) -> Room {
+    pub(crate) fn room(&self, entries: usize) -> Room {
         let bytes = if self.entries.is_some() { self.bytes } else { 0 };
         Room { entries, bytes, look: LOOK_BYTES }
     }
 
-    pub fn take(&mut self, entries: Vec<Entry>, whole: bool) {
+    pub(crate) fn take(&mut self, entries: Vec<Entry>, whole: bool) {
         let size = entries.iter().map(|entry| entry.publication.frame().data.size()).sum();
         self.bytes = self.bytes.saturating_sub(size);
         let fits = |held: &Vec<Entry>| whole && held.len() + entries.len() <= MAX_CHUNK;
@@ -59,7 +59,7 @@ impl Hand {
         }
     }
 
-    pub fn oldest_first(self) -> Option<Vec<Entry>> {
+    pub(crate) fn oldest_first(self) -> Option<Vec<Entry>> {
         let mut entries = self.entries?;
         entries.reverse();
         Some(entries)

@@ -8,11 +8,11 @@ use std::collections::HashSet;
 
 const LIMIT: ChunkLimit = ChunkLimit { publications: 3, bytes: 1000 };
 
-pub type Name = (String, String, u64);
+pub(crate) type Name = (String, String, u64);
 
 /// A channel's history and its head, as the scripts keep them.
 #[derive(Debug, Clone)]
-pub struct History {
+pub(crate) struct History {
     pub entries: Vec<Entry>,
     pub head: Head,
     next_id: u64,
@@ -20,7 +20,7 @@ pub struct History {
 }
 
 impl History {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut history =
             Self { entries: Vec::new(), head: Head::of(Text::new("eu").unwrap()), next_id: 1, lives: 0 };
         history.begin_life();
@@ -74,7 +74,7 @@ impl History {
         self.entries.drain(..count.min(self.entries.len()));
     }
 
-    pub fn read(&self, position: &Position, limit: ChunkLimit) -> Chunk {
+    pub(crate) fn read(&self, position: &Position, limit: ChunkLimit) -> Chunk {
         let mut search = Search::new(position, &self.head);
         for entry in self.entries.iter().rev() {
             if search.is_done() {
@@ -94,7 +94,7 @@ impl History {
     }
 }
 
-pub fn name(publication: &Publication) -> Name {
+pub(crate) fn name(publication: &Publication) -> Name {
     let frame = publication.frame();
     (frame.origin.to_string(), frame.epoch.to_string(), frame.offset)
 }
@@ -129,14 +129,14 @@ fn read_all(history: &History, mut position: Position) -> (Vec<Name>, Vec<Lost>)
 }
 
 #[derive(Debug, Clone)]
-pub enum Step {
+pub(crate) enum Step {
     Publish(&'static str),
     Restart,
     Rewind(usize),
     Trim(usize),
 }
 
-pub fn step() -> impl Strategy<Value = Step> {
+pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Publish("eu")),
         3 => Just(Step::Publish("us")),
@@ -150,7 +150,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step(), 0..40)
 }
 
-pub fn run(history: &mut History, step: &Step) {
+pub(crate) fn run(history: &mut History, step: &Step) {
     match step {
         Step::Publish(origin) => history.publish(origin),
         Step::Restart => history.begin_life(),

@@ -8,11 +8,11 @@ const ENTRIES: usize = 1_024;
 /// How many entries of each log are asked for. Redis knows no bound in bytes. So it begins with one entry, and grows
 /// while more waits and answers come soon. Whatever waits, and however slow the path is, something arrives in time.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Portion(usize);
+pub(crate) struct Portion(usize);
 
 /// What came of the logs.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Came {
+pub(crate) struct Came {
     /// Entries of all logs.
     pub entries: usize,
     /// Of the log of which most came.
@@ -25,15 +25,15 @@ pub struct Came {
 
 impl Portion {
     /// To begin with.
-    pub const FIRST: Self = Self(1);
+    pub(crate) const FIRST: Self = Self(1);
 
     /// At least one.
-    pub fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         self.0
     }
 
     /// Twice as much as came is asked for next, if that fits, or half of what came late.
-    pub fn learn(&mut self, came: Came) {
+    pub(crate) fn learn(&mut self, came: Came) {
         let fits = |limit: usize, came_in_all: usize| came.most.saturating_mul(limit) / came_in_all.max(1);
         let room = fits(BYTES, came.bytes).min(fits(ENTRIES, came.entries));
         let wanted = if came.is_late { came.most / 2 } else { came.most.saturating_mul(2) };

@@ -63,7 +63,7 @@ struct Way {
 }
 
 /// Comparisons of several partitions.
-pub struct Comparing<'a> {
+pub(crate) struct Comparing<'a> {
     mirror: &'a Mirror,
     layout: Layout,
     /// In the order of the layout's servers.
@@ -73,7 +73,7 @@ pub struct Comparing<'a> {
 impl<'a> Comparing<'a> {
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn begin(mirror: &'a Mirror) -> Result<Self, ConnectError> {
+    pub(crate) async fn begin(mirror: &'a Mirror) -> Result<Self, ConnectError> {
         let layout = mirror.remote.redis.endpoint.layout().await?;
         let way = |_| Way {
             connection: OnceCell::new(),
@@ -88,7 +88,7 @@ impl<'a> Comparing<'a> {
     ///
     /// # Errors
     /// Which side could not be asked; what was looked at by then is done.
-    pub async fn compare(&self, number: u16, holders: &[String]) -> Result<(), Away> {
+    pub(crate) async fn compare(&self, number: u16, holders: &[String]) -> Result<(), Away> {
         let mut held = HashSet::new();
         for holder in holders {
             let mut cursor = Some("0".to_owned());

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 const MISMATCHES: u8 = 2;
 
 #[derive(Default)]
-pub struct Partition {
+pub(crate) struct Partition {
     life_there: Option<String>,
     life_here: Option<String>,
     /// When it could last be asked there.
-    pub reached_at: Option<Instant>,
+    pub(crate) reached_at: Option<Instant>,
     /// Which nodes hold members there, if it could be asked when it was looked at last …
     holders: Option<Vec<String>>,
     /// … and whether it could be asked here.
@@ -37,7 +37,7 @@ struct Counted {
 
 impl Partition {
     /// Takes note of the life there. In another one than before, its nodes say first again what they hold.
-    pub fn learn(&mut self, life: &str) {
+    pub(crate) fn learn(&mut self, life: &str) {
         if is_other(&mut self.life_there, life) {
             (self.heard, self.counted_there) = (Heard::default(), None);
             self.compare_at = Some(Instant::now() + RESTORED);
@@ -45,12 +45,12 @@ impl Partition {
     }
 
     /// Members are to be compared, now unless it is settled when.
-    pub fn compare(&mut self) {
+    pub(crate) fn compare(&mut self) {
         self.compare_at.get_or_insert_with(Instant::now);
     }
 
     /// Which nodes' members are to be compared now, if any are: not before both sides could be asked.
-    pub fn take_comparison(&mut self) -> Option<Vec<String>> {
+    pub(crate) fn take_comparison(&mut self) -> Option<Vec<String>> {
         let is_due = self.compare_at.is_some_and(|at| at <= Instant::now());
         let holders = self.holders.take_if(|_| is_due && self.is_counted)?;
         self.compare_at = None;
@@ -58,7 +58,7 @@ impl Partition {
     }
 
     /// Takes note that this change is on its way; answers how many should be held after it, if that was counted.
-    pub fn heard(&mut self, number: u64) -> Option<usize> {
+    pub(crate) fn heard(&mut self, number: u64) -> Option<usize> {
         if self.heard.news(number) {
             self.compare();
         }
@@ -69,13 +69,13 @@ impl Partition {
     }
 
     /// Both sides are asked anew.
-    pub fn is_asked(&mut self) {
+    pub(crate) fn is_asked(&mut self) {
         (self.holders, self.is_counted) = (None, false);
     }
 
     /// Takes note of how many are held there. Answers how many should be held here at this moment, if that is known.
     /// Changes may have been heard that are not in the count, or counted that are heard later.
-    pub fn counted_there(&mut self, census: Census) -> Option<usize> {
+    pub(crate) fn counted_there(&mut self, census: Census) -> Option<usize> {
         let Census { life, held, holders, said } = census;
         self.reached_at = Some(Instant::now());
         self.learn(&life);
@@ -89,7 +89,7 @@ impl Partition {
     }
 
     /// It could be asked there while members are compared, and the lease here was renewed, if that could be.
-    pub fn renewed(&mut self, renewed: Option<&Renewed>) {
+    pub(crate) fn renewed(&mut self, renewed: Option<&Renewed>) {
         self.reached_at = Some(Instant::now());
         if let Some(renewed) = renewed {
             self.counted_here(None, renewed);
@@ -97,7 +97,7 @@ impl Partition {
     }
 
     /// Takes note of the lease here, and of how many are held by it where so many should be.
-    pub fn counted_here(&mut self, expected: Option<usize>, renewed: &Renewed) {
+    pub(crate) fn counted_here(&mut self, expected: Option<usize>, renewed: &Renewed) {
         self.is_counted = true;
         if is_other(&mut self.life_here, &renewed.life) || renewed.lapsed {
             self.compare();

@@ -45,7 +45,7 @@ enum Looked {
     Here(u16, Option<usize>, Result<Renewed, Away>),
 }
 
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     mirror: &'a Mirror,
     partitions: Vec<Partition>,
     /// Changes on their way to this region's Redis, of a partition each.
@@ -58,7 +58,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(mirror: &'a Mirror, missed: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(mirror: &'a Mirror, missed: Arc<AtomicBool>) -> Self {
         Self {
             mirror,
             partitions: mirror.numbers().map(|_| Partition::default()).collect(),
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
     }
 
     /// Goes on until another node is to try what this one does not reach.
-    pub async fn run(mut self, mut news: mpsc::Receiver<News>, patience: &mut Patience) {
+    pub(crate) async fn run(mut self, mut news: mpsc::Receiver<News>, patience: &mut Patience) {
         self.partitions.iter_mut().for_each(Partition::compare);
         let mut turn = tokio::time::interval(TURN);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
