@@ -85,7 +85,12 @@ export class Hub {
   }
 
   #tell(tab: string, frame: ServerFrame): void {
-    this.#post({ kind: 'told', to: tab, hub: this.#name, content: frame });
+    this.#tellAll([tab], frame);
+  }
+
+  /** All of them by one message: each message goes to every tab. */
+  #tellAll(tabs: readonly string[], frame: ServerFrame): void {
+    if (tabs.length > 0) this.#post({ kind: 'told', to: tabs, hub: this.#name, content: frame });
   }
 
   #status(): Status {
@@ -252,9 +257,7 @@ export class Hub {
     const options = { ...(position ? { position } : {}), ...(history ? { history } : {}), ...(presence ? { presence } : {}) };
     const shared = this.#channels.get(name) ?? this.#share(name, options);
     if (presence === true && !shared.asked.presence) this.#subscribeAnew(shared, { ...shared.asked, presence: true });
-    shared.add(tab, id, options, (frame) => {
-      this.#tell(tab, frame);
-    });
+    shared.add(tab, id, options);
   }
 
   #share(name: string, options: SubscribeOptions): SharedChannel {
@@ -269,6 +272,9 @@ export class Hub {
         const isAny = Object.keys(both).length > 0;
         if (isAny) this.#subscribeAnew(shared, shared.asked, both);
         return isAny;
+      },
+      tell: (tabs, frame) => {
+        this.#tellAll(tabs, frame);
       },
       over: () => {
         this.#channels.delete(name);

@@ -9,7 +9,7 @@ import type { Status, ToldError } from './status.js';
  * were loaded at different times may have other builds of one form, so no name in a message is one that the build makes
  * short.
  */
-const FORM = 3;
+const FORM = 4;
 
 /** What has happened to a tab's page, for the holder's client to look at its connection. */
 export type PageNews = 'network' | 'check' | 'woke';
@@ -36,7 +36,7 @@ export type TabMessage =
   | { readonly kind: 'hub'; readonly hub: string }
   | { readonly kind: 'gone'; readonly hub: string }
   | { readonly kind: 'opened'; readonly to: string; readonly hub: string; readonly status: Status }
-  | { readonly kind: 'told'; readonly to: string; readonly hub: string; readonly content: ServerFrame }
+  | { readonly kind: 'told'; readonly to: readonly string[]; readonly hub: string; readonly content: ServerFrame }
   | { readonly kind: 'status'; readonly hub: string; readonly status: Status }
   | { readonly kind: 'switched'; readonly to: string; readonly error: ToldError | undefined }
   | { readonly kind: 'delivered'; readonly delivered: Omit<Delivered, 'error'>; readonly error: ToldError | undefined };

@@ -5,9 +5,6 @@ import type { GapReason, ServerFrame, ServerFrames, SubscribeOptions, WirePublic
 import { isNext, isPast, moved, type Point, pointOf, type Position } from '../position.js';
 import type { ChannelReader } from '../session/subscription.js';
 
-/** What a tab is told. */
-export type Tell = (frame: ServerFrame) => void;
-
 type Page = Pick<ServerFrames['history'], 'publications' | 'cursor' | 'more'>;
 
 /** What the channel has of the connection. */
@@ -21,14 +18,16 @@ export interface ChannelSource {
    * it can.
    */
   goBack(position: Position): boolean;
+  /** Tells some of the tabs the same. */
+  tell(tabs: readonly string[], frame: ServerFrame): void;
   /** The one subscription is over, or nobody needs it any more. */
   over(): void;
 }
 
 interface Subscriber {
+  readonly tab: string;
   readonly id: number | undefined;
   readonly options: SubscribeOptions;
-  readonly tell: Tell;
   /**
    * Whether the one subscription begins where this one wants to, or before: the node itself fills in what it missed.
    */
@@ -99,10 +98,10 @@ export class SharedChannel implements ChannelReader {
   }
 
   /** Adds a tab, or one that begins anew. */
-  add(tab: string, id: number | undefined, options: SubscribeOptions, tell: Tell): void {
+  add(tab: string, id: number | undefined, options: SubscribeOptions): void {
     if (this.#subscribers.size === 0) this.#start = options;
     const isFirst = this.#confirmed === undefined && this.#start !== undefined && isAlike(options, this.#start);
-    const subscriber: Subscriber = { id, options, tell, isFirst, hasBegun: false, held: [] };
+    const subscriber: Subscriber = { tab, id, options, isFirst, hasBegun: false, held: [] };
     this.#subscribers.set(tab, subscriber);
     // Before the first confirmation, that one is for all who wait.
     if (this.#confirmed !== undefined) void this.#begin(tab, subscriber);
@@ -156,7 +155,7 @@ export class SharedChannel implements ChannelReader {
     const beginning = after === undefined ? this.#catchUp(before(missed, start), frames, {}) : this.#catchUp(after, frames, now);
     subscriber.held = undefined;
     this.#confirm(subscriber, beginning);
-    for (const frame of beginning.frames) subscriber.tell(frame);
+    for (const frame of beginning.frames) this.#source.tell([tab], frame);
   }
 
   /** Who may not read what was may all the same follow from where it is: the others pass over what they have. */
@@ -229,11 +228,11 @@ export class SharedChannel implements ChannelReader {
     return beginning;
   }
 
-  #confirm({ id, options, tell, isFirst }: Subscriber, { position, reason }: Beginning): void {
+  #confirm({ tab, id, options, isFirst }: Subscriber, { position, reason }: Beginning): void {
     const node: Partial<ServerFrames['subscribed']> = this.#confirmed ?? {};
     // The node says it of the one that it served; what the others could not get is known here.
     const recovery = isFirst ? node : { recovered: reason === undefined, reason };
-    tell([
+    this.#source.tell([tab], [
       'subscribed',
       {
         ...(id === undefined ? {} : { id }),
@@ -254,10 +253,11 @@ export class SharedChannel implements ChannelReader {
     this.#end(subscriber, requestError('unavailable', 'what the tab missed cannot be read now'));
   }
 
-  #end({ id, held, tell }: Subscriber, { code, reason, message, transient }: RequestError): void {
+  #end({ tab, id, held }: Subscriber, { code, reason, message, transient }: RequestError): void {
     // Not confirmed yet: it still waits for the reply.
-    if (held !== undefined && id !== undefined) tell(['error', { id, code, reason, message, transient }]);
-    else tell(['unsubscribed', { channel: this.name, code, reason }]);
+    const isWaiting = held !== undefined && id !== undefined;
+    const ended = { channel: this.name, code, reason };
+    this.#source.tell([tab], isWaiting ? ['error', { id, code, reason, message, transient }] : ['unsubscribed', ended]);
   }
 
   // ---- as the reader of the one subscription
@@ -320,18 +320,20 @@ export class SharedChannel implements ChannelReader {
 
   /** An event of one tab reaches the others here: a node does not send it back to their common session. */
   echo(sender: string, event: ServerFrames['event']): void {
-    for (const [tab, { tell }] of this.#subscribers) if (tab !== sender) tell(['event', event]);
+    this.#source.tell([...this.#subscribers.keys()].filter((tab) => tab !== sender), ['event', event]);
   }
 
   #tell(frame: ServerFrame): void {
+    const ready: string[] = [];
     for (const [tab, subscriber] of this.#subscribers) {
       if (frame[0] === 'presence_changed' && !subscriber.options.presence) continue;
       const { held } = subscriber;
-      if (held === undefined) subscriber.tell(frame);
+      if (held === undefined) ready.push(tab);
       // Events may be lost: they leave half of it to the others.
       else if (frame[0] === 'event' && held.length >= MAX_HELD / 2) continue;
       else if (held.push(frame) > MAX_HELD) this.#turnAway(tab, subscriber);
     }
+    this.#source.tell(ready, frame);
   }
 }
 

@@ -36,7 +36,7 @@ export class TabTransport implements Transport {
     this.#line = line;
     this.#hub = hub;
     this.#stop = line.hear((message) => {
-      if (message.kind === 'told' && message.to === line.id && message.hub === hub) {
+      if (message.kind === 'told' && message.hub === hub && message.to.includes(line.id)) {
         this.#answered(message.content);
         this.#receiving.frames(() => [message.content]);
       } else if (isEnd(message, hub)) {

@@ -23,6 +23,8 @@ class Stage {
   retained: WirePublication[] = [];
   now: Position = { eu: { epoch: 'e', offset: 0 } };
   readonly told = new Map<string, string[]>();
+  /** All that was told, to whomever. */
+  readonly frames: ServerFrame[] = [];
   /** Where payloads are large, a page has few. */
   mostPerPage = Infinity;
   /** Why nothing can be read. */
@@ -44,6 +46,10 @@ class Stage {
       this.channel.beginAnew(this.channel.asked);
       return true;
     },
+    tell: (tabs, frame) => {
+      this.frames.push(frame);
+      for (const tab of tabs) this.told.get(tab)?.push(short(frame));
+    },
     over: () => {
       this.isOver = true;
     },
@@ -52,7 +58,7 @@ class Stage {
   add(tab: string, options: SubscribeOptions = {}): string[] {
     const told: string[] = [];
     this.told.set(tab, told);
-    this.channel.add(tab, 1, options, (frame) => told.push(short(frame)));
+    this.channel.add(tab, 1, options);
     return told;
   }
 
@@ -206,13 +212,17 @@ describe('a channel that tabs share', () => {
     const { traffic } = world.session;
     const position = { eu: { epoch: 'e', offset: 1 } };
     const change: ServerFrame = ['gap', { channel: 'chat:1', origin: 'eu', epoch: 'f', offset: 0, reason: 'epoch_changed' }];
+    const told: string[] = [];
     const channel = new SharedChannel('chat:1', { position }, {
       read: () => Promise.resolve({ publications: [], more: false }),
       positionNow: () => traffic.positionOf('chat:1'),
       goBack: () => false,
+      tell: (tabs, frame) => {
+        if (tabs.includes('b')) told.push(short(frame));
+      },
       over: () => undefined,
     });
-    channel.add('a', 1, { position }, () => undefined);
+    channel.add('a', 1, { position });
     traffic.subscribe('chat:1', { position }, channel);
     const old = world.connected();
     world.switchTo('websocket', () => undefined);
@@ -220,8 +230,7 @@ describe('a channel that tabs share', () => {
     old.says(change);
     next.says(['connected', { ...CONNECTED, id: next.last('connect').id, resumed: true }]);
     next.says(['subscribed', { channel: 'chat:1', position, recovered: false, reason: 'epoch_changed' }], change);
-    const told: string[] = [];
-    channel.add('b', 1, { position }, (frame) => told.push(short(frame)));
+    channel.add('b', 1, { position });
     await settled();
     next.says(publication(1, { epoch: 'f' }));
     assert.deepEqual(told, ['subscribed 1 with a gap', 'gap epoch_changed 0', '1']);
@@ -362,13 +371,11 @@ describe('a channel that tabs share', () => {
   it('tells after a break who came and went meanwhile', async () => {
     const stage = new Stage();
     const member = (session: string): { session: string; since_ms: number } => ({ session, since_ms: 0 });
-    const changes: unknown[] = [];
-    stage.channel.add('a', 1, { presence: true }, ([name, body]) => {
-      if (name === 'presence_changed') changes.push([body.count, body.joined, body.left]);
-    });
+    stage.add('a', { presence: true });
     stage.confirm({ presence: { count: 2, members: [member('one'), member('two')] } });
     await settled();
     stage.confirm({ presence: { count: 2, members: [member('two'), member('three')] } });
+    const changes = stage.frames.flatMap(([name, body]) => (name === 'presence_changed' ? [[body.count, body.joined, body.left]] : []));
     assert.deepEqual(changes, [[2, [member('three')], [member('one')]]]);
   });
 
@@ -389,6 +396,18 @@ describe('a channel that tabs share', () => {
     await settled();
     assert.deepEqual(first, ['error forbidden']);
     assert.ok(stage.isOver);
+  });
+
+  it('tells all tabs that are up to date at once', async () => {
+    const stage = new Stage();
+    stage.begins(1);
+    const other = stage.add('b');
+    await settled();
+    const before = stage.frames.length;
+    stage.comes(2);
+    stage.channel.echo('c', { channel: 'chat:1', session: 's', data: 'x' });
+    assert.deepEqual(other, ['subscribed 1', '2', 'event']);
+    assert.deepEqual(stage.frames.slice(before).map(short), ['2', 'event']);
   });
 
   it('brings the events of one tab to the others', async () => {
