@@ -1,13 +1,13 @@
 /** The tab that holds the connection: it is to the others what a node is to a client. */
 import type { Delivered } from '../courier.js';
 import { type RequestError, requestError, SkywaveError } from '../errors.js';
-import type { ClientFrame, ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
+import type { ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { type Outgoing, randomKey } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
 import { earlier, type Position } from '../position.js';
 import type { Connection, State } from '../session/state.js';
 import type { TransportChoice } from '../race_memory.js';
-import { hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
+import { type Asked, hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { SharedChannel } from './shared_channel.js';
 import { type Status, toTold } from './status.js';
 import { whenGone } from './tab_life.js';
@@ -16,6 +16,12 @@ import { whenGone } from './tab_life.js';
  * A tab's way to the hub needs no heartbeat: its lock tells that a tab is gone, and tabs ask whether the hub is there.
  */
 const HEARTBEAT = { interval_ms: 86_400_000, timeout_ms: 0 };
+
+/**
+ * What was asked so long ago has waited for a page that hung, and may have been done by another tab long since: longer than a
+ * tab that is seen waits, and much shorter than nodes remember keys.
+ */
+const HUNG_MS = 30_000;
 
 /** What the hub has of the client whose connection it shares. */
 export interface Upstream {
@@ -108,7 +114,7 @@ export class Hub {
         this.#open(message.from, message.network);
         break;
       case 'asked':
-        if (message.hub === this.#name) this.#asked(message.from, message.content, message.sentAtMs);
+        if (message.hub === this.#name) this.#asked(message);
         break;
       case 'closed':
         if (message.hub === this.#name) this.#leaveAll(message.from);
@@ -201,9 +207,9 @@ export class Hub {
 
   // ---- their frames
 
-  #asked(tab: string, [name, body]: ClientFrame, sentAtMs: number | undefined): void {
-    // Forgotten since: it has to open another transport.
-    if (!this.#tabs.has(tab)) {
+  #asked({ from: tab, content: [name, body], askedAtMs, sentAtMs }: Asked): void {
+    // Forgotten since, or asked of a page that hung, which another tab may have replaced: it has to open another transport.
+    if (!this.#tabs.has(tab) || Date.now() - askedAtMs > HUNG_MS) {
       this.#tell(tab, ['disconnect', { code: 3001, reason: 'shutdown', reconnect: true }]);
       return;
     }

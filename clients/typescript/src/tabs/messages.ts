@@ -14,12 +14,22 @@ const FORM = 4;
 /** What has happened to a tab's page, for the holder's client to look at its connection. */
 export type PageNews = 'network' | 'check' | 'woke';
 
+export interface Asked {
+  readonly kind: 'asked';
+  readonly from: string;
+  readonly hub: string;
+  readonly content: ClientFrame;
+  /** When, by the clock on the wall, which is one for all tabs. */
+  readonly askedAtMs: number;
+  /** Since when the publish that it is may have been sent, by an earlier hub. */
+  readonly sentAtMs?: number;
+}
+
 /** From a tab, under the name of the lock that it holds for its life, to the hub, under its random name; and back. */
 export type TabMessage =
   /** Asks whoever holds the connection for a place, and the connection to be made if it was given up. */
   | { readonly kind: 'open'; readonly from: string; readonly network: Network }
-  /** `sentAtMs`: since when the publish that it is may have been sent, by an earlier hub. */
-  | { readonly kind: 'asked'; readonly from: string; readonly hub: string; readonly content: ClientFrame; readonly sentAtMs?: number }
+  | Asked
   /** The tab's transport is closed; perhaps it opens another one. */
   | { readonly kind: 'closed'; readonly from: string; readonly hub: string }
   /** The tab does not want the connection any more. */

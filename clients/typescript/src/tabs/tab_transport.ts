@@ -58,7 +58,8 @@ export class TabTransport implements Transport {
   send(frame: ClientFrame): boolean {
     if (this.#receiving.isOver) return true;
     const sentAtMs = frame[0] === 'publish' ? this.#hand(frame[1]) : undefined;
-    this.#line.post({ kind: 'asked', from: this.#line.id, hub: this.#hub, content: frame, ...(sentAtMs === undefined ? {} : { sentAtMs }) });
+    const asked = { kind: 'asked', from: this.#line.id, hub: this.#hub, content: frame, askedAtMs: Date.now() } as const;
+    this.#line.post(sentAtMs === undefined ? asked : { ...asked, sentAtMs });
     return true;
   }
 

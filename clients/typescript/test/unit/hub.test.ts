@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { RequestError } from '../../src/errors.js';
-import type { Network } from '../../src/frames.js';
+import type { ClientFrame, Network } from '../../src/frames.js';
 import { Outgoing } from '../../src/outgoing.js';
 import type { State } from '../../src/session/state.js';
 import { Hub } from '../../src/tabs/hub.js';
-import { hear, openTabChannel, type TabChannel, type TabMessage } from '../../src/tabs/messages.js';
+import { type Asked, hear, openTabChannel, type TabChannel, type TabMessage } from '../../src/tabs/messages.js';
 import { fromTold, toTold } from '../../src/tabs/status.js';
 import { FakeLocks } from './fake_locks.js';
 import { World } from './world.js';
@@ -18,19 +18,21 @@ let heard: TabMessage[];
 let hub: Hub;
 let channel: TabChannel;
 let state: State;
+let world: World;
 
 beforeEach(() => {
   new FakeLocks().install();
   told = [];
   heard = [];
   state = 'connected';
+  world = new World();
   const share = crypto.randomUUID();
   channel = openTabChannel(share);
   hear(channel, (message) => heard.push(message));
   const note = (name: string) => (): void => void told.push(name);
   hub = new Hub(share, {
     // Nothing here is about channels.
-    outgoing: new Outgoing(new World().session),
+    outgoing: new Outgoing(world.session),
     parse: JSON.parse,
     page: {
       networkChanged: (network, isOther) => void told.push([network, isOther]),
@@ -50,6 +52,10 @@ afterEach(() => {
   hub.stop();
   channel.close();
 });
+
+function asked(from: string, name = '', content: ClientFrame): Asked {
+  return { kind: 'asked', from, hub: name, content, askedAtMs: Date.now() };
+}
 
 /** Says something to the hub as a tab whose lock lives, and waits for the answer to a last question. */
 async function say(...messages: TabMessage[]): Promise<void> {
@@ -104,7 +110,7 @@ describe('the hub of tabs that share a connection', () => {
   it('tells what failed with all that the node said of it', async () => {
     await comes('a');
     const begun = heard.find((message) => message.kind === 'opened');
-    await say({ kind: 'asked', from: 'a', hub: begun?.hub ?? '', content: ['refresh', { id: 1, token: 't' }] });
+    await say(asked('a', begun?.hub, ['refresh', { id: 1, token: 't' }]));
     const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.content] : []));
     const { code, reason, message, transient } = BUSY;
     assert.deepEqual(frames, [['error', { id: 1, code, reason, message, transient, retry_after_ms: 3_000 }]]);
@@ -115,8 +121,19 @@ describe('the hub of tabs that share a connection', () => {
     await say();
     const begun = heard.find((message) => message.kind === 'hub') ?? heard.find((message) => message.kind === 'status');
     assert.ok(begun !== undefined);
-    await say({ kind: 'asked', from: 'stranger', hub: begun.hub, content: ['presence', { id: 1, channel: 'chat:1' }] });
+    await say(asked('stranger', begun.hub, ['presence', { id: 1, channel: 'chat:1' }]));
     const frames = heard.flatMap((message) => (message.kind === 'told' ? [message.content[0]] : []));
     assert.deepEqual(frames, ['disconnect']);
+  });
+
+  it('does nothing that it was asked for while its page hung, which another tab may have done, and has that tab come again', async () => {
+    await comes('a');
+    const begun = heard.find((message) => message.kind === 'opened');
+    const publish = asked('a', begun?.hub, ['publish', { id: 1, channel: 'chat:1', key: 'k', data: '1' }]);
+    await say({ ...publish, askedAtMs: Date.now() - 60_000 });
+    const frames = (): unknown[] => heard.flatMap((message) => (message.kind === 'told' ? [message.content[0]] : []));
+    assert.deepEqual([world.session.traffic.publishes.withdraw(1), frames()], [false, ['disconnect']]);
+    await say(publish);
+    assert.deepEqual([world.session.traffic.publishes.withdraw(1), frames()], [true, ['disconnect']]);
   });
 });
