@@ -185,14 +185,15 @@ async fn break_up(client: Client, mut random: SmallRng, breaks: Arc<Breaks>) {
                 let kind = transport(&client).await;
                 match action {
                     0 | 1 => cut(&client, &breaks).await,
-                    2 => switch(&client, kind.other(), &breaks).await,
+                    2 => switch(&client, node::another(kind), &breaks).await,
                     // Cut in the middle of the switch.
                     _ => {
                         let cutting = async {
                             sleep(delay).await;
                             cut(&client, &breaks).await
                         };
-                        let (switched, cut) = tokio::join!(switch(&client, kind.other(), &breaks), cutting);
+                        let (switched, cut) =
+                            tokio::join!(switch(&client, node::another(kind), &breaks), cutting);
                         switched || cut
                     }
                 }

@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use skywave::config::Secret;
 use skywave_client::{
-    CertificateCheck, Channel, Client, ClientOptions, ConnectError, Status, TokenSource, TransportChoice,
+    CertificateCheck, Channel, Client, ClientOptions, ConnectError, DialErrors, Status, TokenSource, TransportChoice,
     TransportKind, transport::DialError, url::NodeUrl,
 };
 use skywave_protocol::{CloseCode, Text};
@@ -280,11 +280,11 @@ fn explain(error: &ConnectError, url: &NodeUrl, check: &CertificateCheck, has_to
 
 fn advice(error: &ConnectError, url: &NodeUrl, check: &CertificateCheck, has_token: bool) -> Option<String> {
     match error {
-        ConnectError::Dial(race) => {
-            let errors = [&race.webtransport, &race.websocket];
-            errors.into_iter().flatten().any(is_untrusted).then(|| trust_advice(url, check)).or_else(|| {
-                Some("`skywave doctor`, with the same address, tells what is in the way".to_owned())
-            })
+        ConnectError::Dial(_) => {
+            let errors = DialErrors::of(error).map(|errors| errors.0.as_slice()).unwrap_or_default();
+            errors.iter().any(|(_, error)| is_untrusted(error)).then(|| trust_advice(url, check)).or_else(
+                || Some("`skywave doctor`, with the same address, tells what is in the way".to_owned()),
+            )
         }
         ConnectError::Refused { code, .. } => refusal_advice(*code, has_token).map(str::to_owned),
         _ => None,

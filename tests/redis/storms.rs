@@ -19,7 +19,7 @@ use skywave_protocol::{
     Position, Text,
     frame::{Network, Published},
 };
-use skywave_testing::{Port, RedisServer, Relay, Weather, environment, eventually, soon};
+use skywave_testing::{Port, RedisServer, Relay, Weather, environment, eventually, node, soon};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -347,7 +347,7 @@ async fn storm(client: Client, paths: [Relay; 2], mut random: SmallRng, blows: u
             6 => {
                 if let Some(connected) = client.connected() {
                     // It may be cut in the middle.
-                    let _ = client.switch(connected.transport.other()).await;
+                    let _ = client.switch(node::another(connected.transport)).await;
                 }
             }
             7 => client.cut().await.unwrap(),

@@ -4,7 +4,7 @@ use crate::{
     on_every_transport,
     world::{Way, World, json},
 };
-use skywave_client::{Client, ClientOptions, ConnectError, transport::DialError};
+use skywave_client::{Client, ClientOptions, DialErrors, transport::DialError};
 use skywave_testing::{node::connect, soon};
 
 on_every_transport! {
@@ -28,10 +28,10 @@ async fn a_path_that_is_not_the_nodes_leads_to_no_session(way: Way) {
     let world = World::with(way, &[("NODE__URL", "https://example.com/apps")]).await;
     for path in ["/app", "/apps2", "/apps/apps", "/other"] {
         let refused = soon(Client::connect(below(&world, path))).await.unwrap_err();
-        let ConnectError::Dial(race) = refused else { panic!("{path} came further") };
-        match way {
-            Way::WebTransport => assert!(matches!(race.webtransport, Some(DialError::WebTransport(_)))),
-            _ => assert!(matches!(race.websocket, Some(DialError::Refused { status: 404 }))),
+        match (way, DialErrors::of(&refused).and_then(|errors| errors.by(way.kind()))) {
+            (Way::WebTransport, Some(DialError::WebTransport(_)))
+            | (_, Some(DialError::Refused { status: 404 })) => {}
+            _ => panic!("{path}: {refused}"),
         }
     }
 }

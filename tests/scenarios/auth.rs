@@ -7,7 +7,7 @@ use crate::{
 };
 use skywave::rights::Right;
 use skywave_client::{
-    ChannelEvent, Client, ConnectError, SubscribeOptions, TokenSource, transport::DialError,
+    ChannelEvent, Client, ConnectError, DialErrors, SubscribeOptions, TokenSource, transport::DialError,
 };
 use skywave_protocol::{ClientFrame, CloseCode, ErrorCode, frame::Connect};
 use skywave_testing::{
@@ -212,10 +212,11 @@ async fn a_page_of_a_foreign_origin_is_refused(way: Way) {
     {
         let mut options = world.options();
         options.headers = vec![("origin".to_owned(), origin.to_owned())];
-        let ConnectError::Dial(race) = refusal(options).await else { panic!("{origin} came further") };
-        match way {
-            Way::WebTransport => assert!(matches!(race.webtransport, Some(DialError::WebTransport(_)))),
-            _ => assert!(matches!(race.websocket, Some(DialError::Refused { status: 403 }))),
+        let refused = refusal(options).await;
+        match (way, DialErrors::of(&refused).and_then(|errors| errors.by(way.kind()))) {
+            (Way::WebTransport, Some(DialError::WebTransport(_)))
+            | (_, Some(DialError::Refused { status: 403 })) => {}
+            _ => panic!("{origin}: {refused}"),
         }
     }
     assert_eq!(world.refused_for("the page's origin is not allowed"), 4);

@@ -8,7 +8,10 @@ use crate::{
 use skywave::{auth::resume::ResumeKey, config::Secret};
 use skywave_client::{Client, Status, SubscribeOptions};
 use skywave_protocol::{CloseCode, frame::Connect};
-use skywave_testing::{node::publication, soon};
+use skywave_testing::{
+    node::{another, publication},
+    soon,
+};
 use std::{
     sync::{
         Arc,
@@ -98,7 +101,7 @@ async fn a_session_moves_to_the_other_transport_and_back_without_losing_or_repea
     let before = alice.connected().unwrap();
     let publishing = Publishing::start(bob);
     let mut received = offsets(&mut room, 10).await;
-    for kind in [way.kind().other(), way.kind()] {
+    for kind in [another(way.kind()), way.kind()] {
         soon(alice.switch(kind)).await.unwrap();
         let now = alice.connected().unwrap();
         assert_eq!((now.transport, &now.session, now.resumed), (kind, &before.session, true));
@@ -120,7 +123,7 @@ async fn a_session_that_was_cut_comes_back_over_the_other_transport(way: Way) {
     }
     let options = SubscribeOptions { position: Some(start), ..SubscribeOptions::default() };
     let connect = Connect { resume: Some(first.resume), ..connect_to([("chat:1", options)]) };
-    let (mut peer, again) = Peer::open_on(&world, way.kind().other(), connect).await;
+    let (mut peer, again) = Peer::open_on(&world, another(way.kind()), connect).await;
     assert_eq!((again.session, again.resumed), (first.session, true));
     let subscribed = peer.subscribed("chat:1").await;
     assert_eq!((subscribed.recovered, subscribed.recovers), (Some(true), Some(3)));
@@ -197,7 +200,7 @@ async fn the_older_transport_is_closed_as_replaced(way: Way) {
     let world = World::new(way).await;
     let (mut older, connected) = Peer::connected(&world).await;
     let resume = Connect { id: id(9), resume: Some(connected.resume), ..connect() };
-    let (_newer, again) = Peer::open_on(&world, way.kind().other(), resume).await;
+    let (_newer, again) = Peer::open_on(&world, another(way.kind()), resume).await;
     assert_eq!(again.id, id(9));
     assert_eq!(older.end().await, CloseCode::Replaced.code());
     assert_eq!(world.server.node().sessions.len(), 1);

@@ -4,11 +4,10 @@ use crate::{
     error::{ConnectError, RequestError},
     options::ClientOptions,
     session::{self, Command, EventQueue, Order},
-    status::{Connected, Status},
     subscription::Subscription,
     transport::{Control, TransportKind},
 };
-use skywave_client_session::SubscriptionId;
+use skywave_client_session::{Connected, Status, SubscriptionId};
 use skywave_protocol::{
     Channel, ClientFrame, ErrorCode, Payload, Position, RequestId, ServerFrame, Text,
     frame::{

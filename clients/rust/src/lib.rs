@@ -39,16 +39,15 @@ mod options;
 mod race;
 mod session;
 mod staggered;
-mod status;
 mod subscription;
 pub mod tls;
 pub mod transport;
 pub use skywave_client_session::url;
 
 pub use client::{Client, HistoryRange};
-pub use error::{ConnectError, RaceError, RequestError};
-pub use options::{ClientOptions, TokenError, TokenSource};
-pub use skywave_client_session::{Backoff, TransportChoice};
+pub use error::{ConnectError, DialErrors, DialFailure, RequestError, TokenError};
+pub use options::{ClientOptions, TokenSource};
+pub use skywave_client_session::{Backoff, Connected, Status, TransportChoice};
 pub use skywave_protocol as protocol;
 pub use skywave_protocol::{
     Channel, Encoding, Json, Payload, Position,
@@ -57,7 +56,6 @@ pub use skywave_protocol::{
         Published, SubscribeOptions,
     },
 };
-pub use status::{Connected, Status};
 pub use subscription::{ChannelEvent, Subscribed, Subscription};
 pub use tls::CertificateCheck;
 pub use transport::TransportKind;

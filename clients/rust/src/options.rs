@@ -2,7 +2,7 @@
 
 use crate::tls::CertificateCheck;
 use futures_util::future::BoxFuture;
-use skywave_client_session::{Backoff, TransportChoice};
+use skywave_client_session::{Backoff, TokenError, Tokens, TransportChoice};
 use skywave_protocol::{Encoding, frame::Network};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -18,17 +18,6 @@ pub enum TokenSource {
     Fixed(Arc<str>),
     /// Asked at each connect and ahead of the token's expiry.
     Callback(Arc<dyn Fn() -> BoxFuture<'static, Result<String, TokenError>> + Send + Sync>),
-}
-
-/// A token could not be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// For now; the client asks again later.
-    #[error("no token for now: {0}")]
-    Unavailable(String),
-    /// For good; the client stops.
-    #[error("no token: {0}")]
-    Denied(String),
 }
 
 impl TokenSource {
@@ -47,6 +36,15 @@ impl TokenSource {
     pub(crate) async fn token_within(&self, patience: Duration) -> Result<Option<Arc<str>>, TokenError> {
         let late = |_| TokenError::Unavailable("it took too long".to_owned());
         timeout(patience, self.token()).await.map_err(late)?
+    }
+
+    /// What the session has to know of them.
+    pub(crate) fn known(&self) -> Tokens {
+        match self {
+            Self::None => Tokens::None,
+            Self::Fixed(token) => Tokens::Fixed(token.clone()),
+            Self::Callback(_) => Tokens::Fetched,
+        }
     }
 
     async fn token(&self) -> Result<Option<Arc<str>>, TokenError> {

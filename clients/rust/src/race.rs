@@ -1,73 +1,40 @@
-//! The choice of transport: WebTransport with a head start, WebSocket beside it, first one wins.
+//! The race of the transports to one node: the best one has a head start, and the first one that connects wins.
 
 use crate::{
-    error::RaceError,
+    error::DialErrors,
+    staggered::{self, Pace},
     transport::{Connection, DialError, Dialer, TransportKind},
     url::NodeUrl,
 };
 use skywave_client_session::Plan;
 use std::{future::Future, time::Duration};
-use tokio::time::{sleep, timeout};
 
-/// Once one transport has failed for certain, the other gets this long: the node is there, or gone.
+/// Once one transport has failed for certain, the others get this long: the node is there, or gone.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// Opens a connection to `url` by `plan`; whoever loses is closed.
-pub(crate) async fn connect(dialer: &Dialer, url: &NodeUrl, plan: Plan) -> Result<Connection, RaceError> {
+pub(crate) async fn connect(dialer: &Dialer, url: &NodeUrl, plan: &Plan) -> Result<Connection, DialErrors> {
     race(plan, |kind| dialer.dial(url, kind)).await
 }
 
-async fn race<T, F>(plan: Plan, dial: impl Fn(TransportKind) -> F) -> Result<T, RaceError>
+async fn race<T, F>(plan: &Plan, dial: impl Fn(TransportKind) -> F) -> Result<T, DialErrors>
 where
     F: Future<Output = Result<T, DialError>>,
 {
-    let mut errors = RaceError::default();
-    let first = dial(plan.first);
-    tokio::pin!(first);
-    let Some(second) = plan.second else {
-        return first.await.map_err(|error| errors.with(plan.first, error));
+    let pace = Pace {
+        head_start: plan.head_start,
+        stagger: Duration::ZERO,
+        timeout: None,
+        last_chance: Some(LAST_CHANCE),
     };
-    tokio::select! {
-        outcome = &mut first => match outcome {
-            Ok(connection) => return Ok(connection),
-            Err(error) => {
-                errors = errors.with(plan.first, error);
-                return dial(second).await.map_err(|error| errors.with(second, error));
-            }
-        },
-        () = sleep(plan.head_start) => {}
-    }
-    let other = dial(second);
-    tokio::pin!(other);
-    tokio::select! {
-        outcome = &mut first => match outcome {
-            Ok(connection) => Ok(connection),
-            Err(error) => last_chance(other, second, errors.with(plan.first, error)).await,
-        },
-        outcome = &mut other => match outcome {
-            Ok(connection) => Ok(connection),
-            Err(error) => last_chance(first, plan.first, errors.with(second, error)).await,
-        },
-    }
-}
-
-async fn last_chance<T>(
-    dial: impl Future<Output = Result<T, DialError>>,
-    kind: TransportKind,
-    errors: RaceError,
-) -> Result<T, RaceError> {
-    let outcome = timeout(LAST_CHANCE, dial).await.unwrap_or(Err(DialError::TimedOut));
-    outcome.map_err(|error| errors.with(kind, error))
-}
-
-impl RaceError {
-    pub(crate) fn with(mut self, kind: TransportKind, error: DialError) -> Self {
-        match kind {
-            TransportKind::WebTransport => self.webtransport = Some(error),
-            TransportKind::WebSocket => self.websocket = Some(error),
-        }
-        self
-    }
+    let attempt = |index: usize| dial(plan.kinds[index]);
+    let outcome = staggered::first(plan.kinds.len(), pace, attempt, || DialError::TimedOut).await;
+    outcome.map(|winner| winner.value).map_err(|failed| {
+        let named = failed.into_iter().map(|(index, error)| (plan.kinds[index], error));
+        let mut errors: Vec<(TransportKind, DialError)> = named.collect();
+        errors.sort_by_key(|(kind, _)| *kind);
+        DialErrors(errors)
+    })
 }
 
 #[cfg(test)]
@@ -75,10 +42,13 @@ mod tests {
     use super::*;
     use TransportKind::{WebSocket, WebTransport};
     use std::future::{pending, ready};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
 
     const HEAD_START: Duration = Duration::from_millis(250);
-    const BOTH: Plan = Plan { first: WebTransport, second: Some(WebSocket), head_start: HEAD_START };
+
+    fn both() -> Plan {
+        Plan { kinds: TransportKind::ALL.to_vec(), head_start: HEAD_START }
+    }
 
     async fn after(ms: u64, outcome: Result<TransportKind, DialError>) -> Result<TransportKind, DialError> {
         sleep(Duration::from_millis(ms)).await;
@@ -87,14 +57,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn webtransport_wins_within_its_head_start() {
-        let winner = race(BOTH, |kind| after(if kind == WebTransport { 249 } else { 0 }, Ok(kind))).await;
+        let both = both();
+        let winner = race(&both, |kind| after(if kind == WebTransport { 249 } else { 0 }, Ok(kind))).await;
         assert_eq!(winner.unwrap(), WebTransport);
     }
 
     #[tokio::test(start_paused = true)]
     async fn websocket_takes_over_from_a_silent_webtransport() {
+        let both = both();
         let begin = Instant::now();
-        let winner = race(BOTH, |kind| async move {
+        let winner = race(&both, |kind| async move {
             if kind == WebTransport { pending().await } else { after(10, Ok(kind)).await }
         });
         assert_eq!(winner.await.unwrap(), WebSocket);
@@ -103,8 +75,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn websocket_starts_at_once_when_webtransport_fails() {
+        let both = both();
         let begin = Instant::now();
-        let winner = race(BOTH, |kind| {
+        let winner = race(&both, |kind| {
             ready(if kind == WebTransport { Err(DialError::Unreachable) } else { Ok(kind) })
         });
         assert_eq!(winner.await.unwrap(), WebSocket);
@@ -113,16 +86,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_is_gone_on_one_transport_is_not_waited_for_on_the_other() {
+        let both = both();
         let begin = Instant::now();
-        let outcome = race(BOTH, |kind| async move {
+        let outcome = race(&both, |kind| async move {
             if kind == WebTransport {
                 pending::<()>().await
             }
             Err::<TransportKind, _>(DialError::Unreachable)
         });
         let error = outcome.await.unwrap_err();
-        assert!(matches!(error.webtransport, Some(DialError::TimedOut)));
-        assert!(matches!(error.websocket, Some(DialError::Unreachable)));
+        assert!(matches!(error.by(WebTransport), Some(DialError::TimedOut)));
+        assert!(matches!(error.by(WebSocket), Some(DialError::Unreachable)));
         assert_eq!(begin.elapsed(), HEAD_START + LAST_CHANCE);
     }
 }

@@ -1,40 +1,47 @@
-//! The session's task: one connection or, during a move, two; subscriptions, requests, reconnects.
+//! The session's task: it dials, reads and writes, keeps the clock and the queues, and does what the session says.
 
 mod answers;
 mod clock;
-mod connecting;
-mod connection;
-mod moving;
-mod opening;
+mod dialing;
 mod readers;
-mod traffic;
+mod wire;
 
 use crate::{
     client::{Handle, Path},
-    error::{ConnectError, RequestError},
-    options::{ClientOptions, TokenError},
-    status::Status,
-    transport::{Closed, DialOptions, Dialer, Received, TransportKind},
+    error::{ConnectError, RequestError, TokenError},
+    options::ClientOptions,
+    transport::{Closed, DialOptions, Dialer, Lane, Received, TransportKind, Via},
     url::NodeUrl,
 };
 use answers::Answers;
 use clock::Clock;
-use connection::Live;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use opening::{Opening, Purpose, Step};
+use dialing::Reached;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, select_all},
+    stream::FuturesUnordered,
+};
 pub(crate) use readers::EventQueue;
 use skywave_client_session::{
-    Output, Publish, Route, RouteOptions, SubscriptionId, TokenSchedule, Traffic, TrafficOptions,
+    ConnectionId, Dialed, Output, Publish, RouteOptions, Session, SessionOptions, Status, SubscriptionId,
+    Surroundings, Ticket, TrafficOptions,
 };
 use skywave_protocol::{
-    Channel, ClientFrame, CloseCode, Payload, RequestId, ServerFrame,
-    frame::{self, Key, Network, SessionId, SubscribeOptions},
+    Channel, ClientFrame, Payload, RequestId, ServerFrame, Text,
+    frame::{self, ClientInfo, Key, Network, SubscribeOptions},
 };
-use std::{borrow::Cow, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    future::pending,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
+use wire::Wire;
 
 /// While the time of a handshake is taken, the task wakes so often, to know whether it ran all the time.
 const PULSE: Duration = Duration::from_millis(500);
@@ -47,9 +54,6 @@ const COMMAND_QUEUE: usize = 256;
 
 /// The longest time that an attempt to connect may take, so that any can be added to a moment.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(86_400);
-
-/// The limit on frames until a node has told its own.
-const USUAL_FRAME_LIMIT: u64 = 65_536;
 
 type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
 type Outcome = oneshot::Sender<Result<(), ConnectError>>;
@@ -100,70 +104,41 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// Which of the connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Live,
-    Retiring,
-}
-
 /// What the task wakes up for.
 enum Input {
     Order(Option<Order>),
-    Received(Which, Result<Received, Closed>),
-    Step(Step),
+    Received(ConnectionId, Result<Received, Closed>),
+    Dialed(Result<Reached, ConnectError>),
     /// The reader of this subscription has room again.
     Room(Channel, SubscriptionId),
     Token(Result<Option<Arc<str>>, TokenError>),
     Timer,
 }
 
-/// A move that is due; while a connection is on its way, once that has failed.
-struct Move {
-    at: Instant,
-    url: Option<NodeUrl>,
-    purpose: Purpose,
-}
-
-struct Session {
+struct Task {
     options: ClientOptions,
     dialer: Dialer,
-    route: Route,
+    session: Session<EventQueue>,
     orders: mpsc::UnboundedReceiver<Order>,
     status: watch::Sender<Status>,
     path: watch::Sender<Option<Path>>,
     /// Who waits for the first session.
     first: Option<Outcome>,
-    resume: Option<Arc<str>>,
-    /// The last one's public id.
-    session: Option<SessionId>,
-    traffic: Traffic<EventQueue>,
+    /// Who waits for another transport.
+    switching: Option<Outcome>,
+    /// Told once all is closed.
+    closed: Option<oneshot::Sender<()>>,
     answers: Answers,
     clock: Clock,
-    live: Option<Live>,
-    retiring: Option<(Live, Instant)>,
-    opening: Option<Opening>,
-    reconnect_at: Option<Instant>,
-    /// Whether a node has named that time: it is not to be sooner.
-    is_told_when: bool,
-    next_move: Option<Move>,
+    wires: Vec<Wire>,
+    /// Wires that are being closed.
+    closing: JoinSet<()>,
+    dialing: Option<(ConnectionId, BoxFuture<'static, Result<Reached, ConnectError>>)>,
     /// Readers that are waited for.
     rooms: FuturesUnordered<BoxFuture<'static, (Channel, SubscriptionId)>>,
-    tokens: TokenSchedule,
-    /// The last one that a node took, for when it refuses a newer one.
-    taken: Option<Arc<str>>,
     fetching: Option<BoxFuture<'static, Result<Option<Arc<str>>, TokenError>>>,
-    /// Failures in a row, for the backoff.
-    failures: u32,
-    /// Attempts since the last success.
-    attempts: u32,
-    connects: u64,
-    /// Counts every `connect` that was sent: nodes tell by it which transport is the session's newest.
-    last_attempt: u64,
     /// When the task last noticed that it was suspended.
     suspended_at: Option<Instant>,
-    /// The node's limit on frames in bytes; 0: none.
-    frame_limit: u64,
 }
 
 type Started = (
@@ -182,79 +157,79 @@ pub(crate) fn start(options: ClientOptions) -> Result<Started, ConnectError> {
     }
     let connect_timeout = options.connect_timeout.min(LONGEST_ATTEMPT);
     let options = ClientOptions { connect_timeout, ..options };
-    let mut urls = Vec::new();
-    for url in &options.urls {
-        let parsed: NodeUrl =
-            url.parse().map_err(|error| ConnectError::InvalidUrl { url: url.clone(), error })?;
-        options.certificate.permits(&parsed)?;
-        urls.push(parsed);
-    }
-    if urls.is_empty() {
-        return Err(ConnectError::NoUrl);
-    }
+    let session = Session::new(session_options(&options)?, surroundings(&options));
     let dialer = Dialer::new(DialOptions {
         encoding: options.encoding,
         http2: options.http2,
         certificate: options.certificate.clone(),
         headers: options.headers.clone(),
-    })?;
+    })
+    .map_err(|error| ConnectError::Tls(Arc::new(error)))?;
     let (orders, order_queue) = mpsc::unbounded_channel();
     let (status, watch_status) = watch::channel(Status::Connecting { attempt: 1 });
     let (path, watch_path) = watch::channel(None);
     let (first, opened) = oneshot::channel();
-    let session = Session {
+    let task = Task {
+        options,
         dialer,
-        route: Route::new(RouteOptions {
-            urls,
-            transport: options.transport,
-            head_start: options.head_start,
-        }),
+        session,
         orders: order_queue,
         status,
         path,
         first: Some(first),
-        resume: None,
-        session: None,
-        traffic: Traffic::new(
-            TrafficOptions { backoff: options.backoff, publish_queue: options.publish_queue },
-            Box::new(rand::random::<f64>),
-        ),
+        switching: None,
+        closed: None,
         answers: Answers::default(),
         clock: Clock::new(),
-        live: None,
-        retiring: None,
-        opening: None,
-        reconnect_at: None,
-        is_told_when: false,
-        next_move: None,
+        wires: Vec::new(),
+        closing: JoinSet::new(),
+        dialing: None,
         rooms: FuturesUnordered::new(),
-        tokens: TokenSchedule::default(),
-        taken: None,
         fetching: None,
-        failures: 0,
-        attempts: 0,
-        connects: 0,
-        last_attempt: 0,
         suspended_at: None,
-        frame_limit: USUAL_FRAME_LIMIT,
-        options,
     };
-    tokio::spawn(session.run());
+    tokio::spawn(task.run());
     Ok((Handle::new(orders, COMMAND_QUEUE), watch_status, watch_path, opened))
 }
 
-/// Why the task ends.
-struct End {
-    code: Option<u16>,
-    reason: Cow<'static, str>,
-    /// Told once all is closed.
-    closed: Option<oneshot::Sender<()>>,
+fn session_options(options: &ClientOptions) -> Result<SessionOptions, ConnectError> {
+    let mut urls = Vec::new();
+    for url in &options.urls {
+        let parsed: NodeUrl =
+            url.parse().map_err(|error| ConnectError::InvalidUrl { url: url.clone(), error })?;
+        options.certificate.permits(&parsed).map_err(|error| ConnectError::Tls(Arc::new(error)))?;
+        urls.push(parsed);
+    }
+    if urls.is_empty() {
+        return Err(ConnectError::NoUrl);
+    }
+    let named = |text: &str| Text::new(text).ok();
+    Ok(SessionOptions {
+        route: RouteOptions { urls, transport: options.transport, head_start: options.head_start },
+        traffic: TrafficOptions { backoff: options.backoff, publish_queue: options.publish_queue },
+        connect_timeout: options.connect_timeout,
+        tokens: options.token.known(),
+        client: named(&options.name).map(|name| ClientInfo { name, version: named(&options.version) }),
+        network: options.network.clone(),
+    })
 }
 
-impl Session {
+fn surroundings(options: &ClientOptions) -> Surroundings {
+    let certificate = options.certificate.clone();
+    Surroundings {
+        chance: Box::new(rand::random::<f64>),
+        today: Box::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+        permits: Box::new(move |url| certificate.permits(url).is_ok()),
+    }
+}
+
+impl Task {
     async fn run(mut self) {
-        self.open(Purpose::Connect, None, None);
+        self.session.begin(self.clock.now());
         let end = loop {
+            if let Some(end) = self.carry_out() {
+                break end;
+            }
             let deadline = self.next_deadline();
             let input = self.input(deadline).await;
             let now = Instant::now();
@@ -263,197 +238,264 @@ impl Session {
                 self.suspended_at = Some(now);
             }
             if slept {
-                self.woke();
+                self.session.woke(self.clock.now());
             }
-            let outcome = match self.handle(input) {
-                ControlFlow::Continue(()) => self.carry_out(),
-                end => end,
-            };
-            if let ControlFlow::Break(end) = outcome {
-                break end;
-            }
+            self.handle(input);
         };
         self.end(end).await;
     }
 
     /// Waits for the next thing to do. Nothing is lost when another branch is quicker.
     async fn input(&mut self, deadline: Option<Instant>) -> Input {
-        let Self { orders, live, retiring, opening, rooms, fetching, .. } = self;
+        let Self { orders, wires, dialing, rooms, fetching, .. } = self;
         tokio::select! {
-            received = receive(live.as_mut()) => Input::Received(Which::Live, received),
-            received = receive(retiring.as_mut().map(|(live, _)| live)) => Input::Received(Which::Retiring, received),
+            (connection, received) = receive(wires) => Input::Received(connection, received),
             order = orders.recv() => Input::Order(order),
-            step = next(opening.as_mut().map(|opening| &mut opening.step)) => Input::Step(step),
+            reached = next(dialing.as_mut().map(|(_, dialing)| dialing)) => Input::Dialed(reached),
             Some((channel, id)) = rooms.next() => Input::Room(channel, id),
             token = next(fetching.as_mut()) => Input::Token(token),
             () = until(deadline) => Input::Timer,
         }
     }
 
-    fn handle(&mut self, input: Input) -> ControlFlow<End> {
+    fn handle(&mut self, input: Input) {
+        let now = self.clock.now();
         match input {
-            Input::Order(Some(Order::Command(command, _place))) => return self.command(command),
+            Input::Order(Some(Order::Command(command, _place))) => self.command(command),
             Input::Order(Some(Order::Forget(channel, id))) => {
-                self.traffic.unsubscribe(&channel, id, self.clock.now());
+                self.session.traffic().unsubscribe(&channel, id, now);
             }
-            Input::Order(None) => {
-                return ControlFlow::Break(End { code: None, reason: "dropped".into(), closed: None });
+            Input::Order(None) => self.session.close("dropped"),
+            Input::Received(connection, received) => self.received(connection, received),
+            Input::Dialed(reached) => self.dialed(reached),
+            Input::Room(channel, id) => self.session.traffic().resume(&channel, id, now),
+            Input::Token(token) => {
+                self.fetching = None;
+                self.session.fetched(token, now);
             }
-            Input::Received(which, Ok(received)) => return self.received(which, &received),
-            Input::Received(Which::Live, Err(closed)) => return self.lost(closed),
-            Input::Received(Which::Retiring, Err(_)) => self.retire(),
-            Input::Step(step) => return self.step(step),
-            Input::Room(channel, id) => self.traffic.resume(&channel, id, self.clock.now()),
-            Input::Token(token) => self.refresh(token),
-            Input::Timer => return self.timer(),
+            Input::Timer => {
+                let silent_since = self.session.silent_since();
+                if let Some(wire) = self.live() {
+                    wire.look(silent_since, now);
+                }
+                self.session.tick(now);
+            }
         }
-        ControlFlow::Continue(())
     }
 
-    fn command(&mut self, command: Command) -> ControlFlow<End> {
+    fn command(&mut self, command: Command) {
+        let now = self.clock.now();
         match command {
             Command::Close(closed) => {
-                return ControlFlow::Break(End { code: None, reason: "closed".into(), closed: Some(closed) });
+                self.closed = Some(closed);
+                self.session.close("closed");
             }
             Command::Subscribe { channel, id, options, reader, reply } => {
                 let waiter = self.answers.wait(reply);
-                self.traffic.subscribe(channel, id, options, reader, waiter, self.clock.now());
+                self.session.traffic().subscribe(channel, id, options, reader, waiter, now);
             }
             Command::Publish { channel, data, key, reply } => {
                 let ticket = self.answers.wait(reply);
-                self.traffic.publish(Publish { ticket, channel, data, key }, self.clock.now());
+                self.session.traffic().publish(Publish { ticket, channel, data, key }, now);
             }
             Command::Emit(emit) => self.emit(emit),
             Command::Request { frame, patience, reply } => {
-                self.make_room();
-                let ticket = self.answers.wait(reply);
-                self.traffic.ask(ticket, frame, patience, self.clock.now());
+                let ticket = self.ticket(reply);
+                self.session.traffic().ask(ticket, frame, patience, now);
             }
-            Command::Refresh { token, reply } => self.bring(token, reply),
-            Command::Network(hint) => self.network(hint),
-            Command::Check => self.check(),
+            Command::Refresh { token, reply } => {
+                let ticket = self.ticket(reply);
+                self.session.bring(ticket, token, now);
+            }
+            Command::Network(hint) => self.session.network(hint),
+            Command::Check => self.session.check(now),
             Command::Cut => {
-                if let Some(live) = &self.live {
-                    live.control.cut();
-                    return self.lost(Closed::lost("cut"));
+                if let Some(wire) = self.live() {
+                    wire.control.cut();
+                    let connection = wire.connection;
+                    self.session.ended(connection, None, "cut", now);
                 }
             }
-            Command::Switch { kind, reply } => self.switch(kind, reply),
+            Command::Switch { kind, reply } => match self.session.switch(kind, now) {
+                Ok(()) => self.switching = Some(reply),
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                }
+            },
         }
-        ControlFlow::Continue(())
+    }
+
+    /// A ticket for a question. Where as many wait as may, those whom nobody waits for any more make room.
+    fn ticket(&mut self, reply: Reply<ServerFrame>) -> Ticket {
+        if !self.session.traffic().may_ask() {
+            for ticket in self.answers.take_gone() {
+                self.session.traffic().forget(ticket);
+            }
+        }
+        self.answers.wait(reply)
+    }
+
+    fn emit(&mut self, emit: frame::Emit) {
+        if self.live().is_some_and(|wire| !wire.is_congested())
+            && let Err(error) = self.session.traffic().say(&ClientFrame::Emit(emit), Lane::Datagram)
+        {
+            tracing::warn!(%error, "a frame was not sent");
+        }
+    }
+
+    // ---- connections
+
+    fn wire(&mut self, connection: ConnectionId) -> Option<&mut Wire> {
+        self.wires.iter_mut().find(|wire| wire.connection == connection)
+    }
+
+    /// The one that carries the session.
+    fn live(&mut self) -> Option<&mut Wire> {
+        let connection = self.session.live()?;
+        self.wire(connection)
+    }
+
+    fn dialed(&mut self, reached: Result<Reached, ConnectError>) {
+        let Some((connection, _)) = self.dialing.take() else { return };
+        let dialed = reached.map(|Reached { winner, token }| {
+            let (kind, encoding) = (winner.value.kind, winner.value.encoding);
+            let ran = self.suspended_at.is_none_or(|suspended| suspended < winner.begun);
+            let took = Some(winner.took).filter(|_| ran);
+            self.wires.push(Wire::new(connection, winner.value));
+            Dialed { index: winner.index, kind, encoding, took, failed: winner.failed, token }
+        });
+        self.session.dialed(connection, dialed, self.clock.now());
+    }
+
+    fn received(&mut self, connection: ConnectionId, received: Result<Received, Closed>) {
+        let now = self.clock.now();
+        match received {
+            Ok(Received { frame, via }) => {
+                if let Some(wire) = self.wire(connection) {
+                    wire.heard();
+                }
+                let stream = match via {
+                    Via::Stream(id) => Some(id),
+                    Via::Control | Via::Datagram | Via::WebSocket => None,
+                };
+                self.session.received(connection, &frame, stream, now);
+                if let Some(took) = self.session.traffic().round_trip()
+                    && let Some(wire) = self.live()
+                {
+                    wire.replied(took);
+                }
+            }
+            Err(Closed { code, reason }) => {
+                self.wires.retain(|wire| wire.connection != connection);
+                self.session.ended(connection, code, &reason, now);
+            }
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.dialing.take_if(|(dialing, _)| *dialing == connection);
+        for wire in self.wires.extract_if(.., |wire| wire.connection == connection) {
+            self.closing.spawn(wire.close());
+        }
     }
 
     // ---- time
 
-    /// Whether what began then has run without a suspension.
-    fn ran_since(&self, begun: Instant) -> bool {
-        self.suspended_at.is_none_or(|suspended| suspended < begun)
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let look = self.live.as_ref().and_then(|live| live.look_at(self.traffic.silent_since()));
-        let look = look.map(|at| self.clock.instant(at));
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let silent_since = self.session.silent_since();
+        let look = self.live().and_then(|wire| wire.look_at(silent_since));
+        let due =
+            [look, self.session.deadline()].into_iter().flatten().min().map(|at| self.clock.instant(at));
         let now = Instant::now();
-        let traffic = self.traffic.deadline().map(|at| self.clock.instant(at));
-        let retiring = self.retiring.as_ref().map(|(_, until)| *until);
-        let pulse = self.opening.as_ref().map(|_| now + PULSE);
-        let watch = self.live.as_ref().map(|_| now + WATCH);
-        let next_move = self.next_move.as_ref().filter(|_| self.opening.is_none()).map(|next| next.at);
-        [
-            look,
-            traffic,
-            pulse,
-            watch,
-            retiring,
-            self.reconnect_at,
-            next_move,
-            self.tokens.refresh_at().map(|at| self.clock.instant(at)),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    fn timer(&mut self) -> ControlFlow<End> {
-        let now = Instant::now();
-        if let Some(live) = &mut self.live {
-            live.look(self.traffic.silent_since(), self.clock.now());
-        }
-        if self.retiring.as_ref().is_some_and(|(_, until)| *until <= now) {
-            self.retire();
-        }
-        if self.tokens.take_due(self.clock.now()) {
-            let (tokens, patience) = (self.options.token.clone(), self.options.connect_timeout);
-            self.fetching = Some(Box::pin(async move { tokens.token_within(patience).await }));
-        }
-        if self.opening.is_none() {
-            if self.reconnect_at.is_some_and(|at| at <= now) {
-                self.open(Purpose::Connect, None, None);
-            } else if let Some(due) = self.next_move.take_if(|next| next.at <= now) {
-                self.follow(due);
-            }
-        }
-        self.traffic.tick(self.clock.now());
-        ControlFlow::Continue(())
+        let pulse = self.dialing.as_ref().map(|_| now + PULSE);
+        let watch = self.session.live().map(|_| now + WATCH);
+        [due, pulse, watch].into_iter().flatten().min()
     }
 
     // ---- what the session says
 
-    fn carry_out(&mut self) -> ControlFlow<End> {
-        while let Some(output) = self.traffic.poll_output() {
+    /// Does what it says; answers why it is over, once it is.
+    fn carry_out(&mut self) -> Option<(Option<u16>, Cow<'static, str>)> {
+        while self.closing.try_join_next().is_some() {}
+        while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Send { connection, frame, lane } => {
-                    if let Some(live) = self.live.as_mut().filter(|live| live.link.connection == connection) {
-                        live.write(frame, lane);
+                    if let Some(wire) = self.wire(connection) {
+                        wire.write(frame, lane);
                     }
                 }
+                Output::Dial(dial) => {
+                    let (dialer, tokens) = (self.dialer.clone(), self.options.token.clone());
+                    self.dialing = Some((dial.connection, dialing::dial(dialer, tokens, dial)));
+                }
+                Output::Close { connection } => self.close(connection),
+                Output::FetchToken => {
+                    let (tokens, patience) = (self.options.token.clone(), self.options.connect_timeout);
+                    self.fetching = Some(Box::pin(async move { tokens.token_within(patience).await }));
+                }
+                Output::Carry(carrier) => {
+                    let wire = carrier.and_then(|connection| self.wire(connection));
+                    let path = wire.map(|wire| Path {
+                        control: wire.control.clone(),
+                        reply_time_us: wire.reply_time_us.clone(),
+                    });
+                    self.path.send_replace(path);
+                }
+                Output::Status(status) => {
+                    self.status.send_replace(status);
+                }
+                Output::Expires(expires_at_ms) => self.expires(expires_at_ms),
+                Output::Opened(outcome) => answer(self.first.take(), outcome),
+                Output::Switched(outcome) => answer(self.switching.take(), outcome),
                 Output::Answer { ticket, answer } => self.answers.give(ticket, answer),
-                Output::Dead { connection } => {
-                    if self.live.as_ref().is_some_and(|live| live.link.connection == connection) {
-                        self.lost(Closed::lost(CloseCode::HeartbeatTimeout.reason()))?;
-                    }
-                }
-                Output::SeekAnother => self.doubt(),
                 Output::AwaitRoom { channel, id } => {
-                    if let Some(room) = self.traffic.reader(&channel, id).map(EventQueue::room) {
+                    if let Some(room) = self.session.traffic().reader(&channel, id).map(EventQueue::room) {
                         self.rooms.push(Box::pin(room.map(move |()| (channel, id))));
                     }
                 }
+                Output::End { code, reason } => return Some((code, reason)),
             }
         }
-        ControlFlow::Continue(())
+        None
     }
 
-    // ---- the end
+    /// For whoever looks; it is no change that has to be told.
+    fn expires(&self, expires_at_ms: Option<u64>) {
+        self.status.send_if_modified(|status| {
+            if let Status::Connected(connected) = status {
+                Arc::make_mut(connected).expires_at_ms = expires_at_ms;
+            }
+            false
+        });
+    }
 
-    async fn end(mut self, end: End) {
-        let error = RequestError { reason: end.reason.clone(), ..RequestError::closed() };
-        let error = RequestError { code: end.code.unwrap_or(error.code), ..error };
+    async fn end(mut self, (code, reason): (Option<u16>, Cow<'static, str>)) {
         self.orders.close();
-        self.traffic.end_all(end.code, &error);
-        // It ends anyway.
-        let _ = self.carry_out();
-        self.path.send_replace(None);
-        if let Some(Opening { purpose: Purpose::Switch(reply), .. }) = self.opening.take() {
-            let _ = reply.send(Err(ConnectError::Closed));
-        }
-        if let Some(live) = self.live.take() {
-            live.close().await;
-        }
-        if let Some((old, _)) = self.retiring.take() {
-            old.close().await;
-        }
-        self.status.send_replace(Status::Closed { code: end.code, reason: end.reason });
-        if let Some(closed) = end.closed {
+        while self.closing.join_next().await.is_some() {}
+        self.status.send_replace(Status::Closed { code, reason });
+        if let Some(closed) = self.closed {
             let _ = closed.send(());
         }
     }
 }
 
-async fn receive(live: Option<&mut Live>) -> Result<Received, Closed> {
-    match live {
-        Some(live) => live.receive().await,
-        None => pending().await,
+/// Tells whoever waits, unless nobody does any more.
+fn answer(waiter: Option<Outcome>, outcome: Result<(), ConnectError>) {
+    if let Some(waiter) = waiter {
+        let _ = waiter.send(outcome);
+    }
+}
+
+/// The next that comes on any of them.
+async fn receive(wires: &mut [Wire]) -> (ConnectionId, Result<Received, Closed>) {
+    match wires {
+        [] => pending().await,
+        [wire] => (wire.connection, wire.receive().await),
+        wires => {
+            let each =
+                wires.iter_mut().map(|wire| Box::pin(async { (wire.connection, wire.receive().await) }));
+            select_all(each).await.0
+        }
     }
 }
 

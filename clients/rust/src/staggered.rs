@@ -1,24 +1,31 @@
 //! Attempts at several places, each begun when those before it have not succeeded quickly; the first one wins.
 //!
-//! Source: RFC 8305 ("Happy Eyeballs Version 2"), section 5, with nodes in place of addresses.
+//! Source: RFC 8305 ("Happy Eyeballs Version 2"), section 5, with nodes or transports in place of addresses.
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use skywave_client_session::STAGGER;
-use std::{future::Future, time::Duration};
-use tokio::time::{Instant, sleep_until, timeout};
+use std::{
+    future::{Future, pending, poll_fn},
+    pin::Pin,
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
 
 /// Attempts under way at once.
-pub(crate) const MAX_CONCURRENT: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// What an attempt may take when others wait for its place.
-pub(crate) const CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How fast attempts follow each other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// By how much the first one is ahead.
     pub head_start: Duration,
-    /// What one attempt may take.
-    pub timeout: Duration,
+    /// The time between the begins of two later ones.
+    pub stagger: Duration,
+    /// What one attempt may take; any time where that is missing.
+    pub timeout: Option<Duration>,
+    /// What those under way may still take once another one has failed.
+    pub last_chance: Option<Duration>,
 }
 
 /// The attempt that succeeded.
@@ -33,61 +40,107 @@ pub(crate) struct Winner<T> {
     pub failed: Vec<usize>,
 }
 
+struct Running<F> {
+    index: usize,
+    begun: Instant,
+    /// When it is given up.
+    until: Option<Instant>,
+    attempt: Pin<Box<F>>,
+}
+
 /// Runs `count` attempts, at least one, in their order. A failure begins the next one at once. Attempts still
 /// under way when one succeeds are dropped.
 ///
 /// # Errors
-/// The last attempt's error, once all have failed; `timed_out()` for one that took too long.
+/// Those of all attempts, in the order in which they failed; `timed_out()` for one that took too long.
 pub(crate) async fn first<T, E, F>(
     count: usize,
     pace: Pace,
     attempt: impl Fn(usize) -> F,
     timed_out: impl Fn() -> E,
-) -> Result<Winner<T>, E>
+) -> Result<Winner<T>, Vec<(usize, E)>>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let patience = if count > MAX_CONCURRENT { pace.timeout.min(CROWDED_TIMEOUT) } else { pace.timeout };
-    let mut running = FuturesUnordered::new();
-    let mut failed = Vec::new();
+    let crowded = Some(CROWDED_TIMEOUT).filter(|_| count > MAX_CONCURRENT);
+    let patience = [pace.timeout, crowded].into_iter().flatten().min();
+    let mut running: Vec<Running<F>> = Vec::new();
+    let mut errors: Vec<(usize, E)> = Vec::new();
     let (mut next, mut due) = (0, Instant::now());
-    loop {
-        let may_begin = next < count && running.len() < MAX_CONCURRENT;
+    while errors.len() < count {
+        let begin_at = Some(due).filter(|_| next < count && running.len() < MAX_CONCURRENT);
+        let wake_at = running.iter().map(|one| one.until).chain([begin_at]).flatten().min();
+        let mut failed = Vec::new();
         tokio::select! {
             biased;
-            Some((index, begun, outcome)) = running.next() => match outcome {
-                Ok(value) => {
-                    return Ok(Winner { index, value, begun, took: begun.elapsed(), failed });
-                }
-                Err(error) => {
-                    failed.push(index);
-                    if failed.len() == count {
-                        return Err(error);
+            (place, outcome) = any(&mut running) => {
+                let Running { index, begun, .. } = running.remove(place);
+                match outcome {
+                    Ok(value) => {
+                        let failed = errors.into_iter().map(|(index, _)| index).collect();
+                        return Ok(Winner { index, value, begun, took: begun.elapsed(), failed });
                     }
-                    due = Instant::now();
+                    Err(error) => failed.push((index, error)),
                 }
-            },
-            () = sleep_until(due), if may_begin => {
-                let (index, begun) = (next, Instant::now());
-                let running_one = attempt(index);
-                let timed_out = &timed_out;
-                running.push(async move {
-                    (index, begun, timeout(patience, running_one).await.unwrap_or_else(|_| Err(timed_out())))
-                });
-                due = begun + if index == 0 { pace.head_start } else { STAGGER };
-                next += 1;
+            }
+            () = until(wake_at) => {
+                let now = Instant::now();
+                let late = running.extract_if(.., |one| one.until.is_some_and(|until| until <= now));
+                failed.extend(late.map(|one| (one.index, timed_out())));
+                if failed.is_empty() && begin_at.is_some_and(|at| at <= now) {
+                    let until = patience.map(|patience| now + patience);
+                    running.push(Running { index: next, begun: now, until, attempt: Box::pin(attempt(next)) });
+                    due = now + if next == 0 { pace.head_start } else { pace.stagger };
+                    next += 1;
+                }
             }
         }
+        if !failed.is_empty() {
+            due = Instant::now();
+            // One that begins now has its whole time.
+            if let Some(last) = pace.last_chance.map(|chance| due + chance) {
+                running
+                    .iter_mut()
+                    .for_each(|one| one.until = Some(one.until.map_or(last, |until| until.min(last))));
+            }
+            errors.extend(failed);
+        }
+    }
+    Err(errors)
+}
+
+/// Which attempt has come to an end, and to which.
+async fn any<T, F: Future<Output = T>>(running: &mut [Running<F>]) -> (usize, T) {
+    poll_fn(|context| {
+        for (place, one) in running.iter_mut().enumerate() {
+            if let Poll::Ready(outcome) = one.attempt.as_mut().poll(context) {
+                return Poll::Ready((place, outcome));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{cell::RefCell, future::pending};
+    use std::cell::RefCell;
     use tokio::time::sleep;
 
-    const PACE: Pace = Pace { head_start: Duration::from_millis(250), timeout: Duration::from_secs(5) };
+    const PACE: Pace = Pace {
+        head_start: Duration::from_millis(250),
+        stagger: Duration::from_millis(200),
+        timeout: Some(Duration::from_secs(5)),
+        last_chance: None,
+    };
 
     /// What an attempt does: nothing at all, or fail or succeed after so many milliseconds.
     #[derive(Clone, Copy)]
@@ -125,7 +178,8 @@ mod tests {
             || "timed out",
         )
         .await;
-        (outcome.map(|winner| (winner.index, elapsed())), begins.into_inner())
+        let last = |errors: Vec<(usize, &'static str)>| errors.last().map_or("none", |(_, error)| error);
+        (outcome.map(|winner| (winner.index, elapsed())).map_err(last), begins.into_inner())
     }
 
     #[tokio::test(start_paused = true)]

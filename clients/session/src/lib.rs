@@ -2,26 +2,34 @@
 //! out what it says.
 //!
 //! There is no clock, no socket, no task and no source of chance in here: each call is told the [`Time`], [`Chance`] is
-//! given, frames go out as [`Output`], and [`Traffic::deadline`] says when to call again. So a session can be run in virtual
+//! given, frames go out as [`Output`], and [`Session::deadline`] says when to call again. So a session can be run in virtual
 //! time; `protocol/vectors/sessions/` does that with this one and with that of the TypeScript client.
 
 #![warn(unreachable_pub)]
 
 pub mod backoff;
 mod candidates;
+mod carrier;
 mod channel_event;
+mod connect_error;
+mod connecting;
 mod error;
 mod heartbeat;
 mod link;
 mod living;
+mod moving;
+mod opening;
 mod output;
 mod pacer;
 mod phase;
 mod publishes;
 mod race_memory;
+mod receiving;
 mod requests;
 mod round_trips;
 mod route;
+mod session;
+mod status;
 mod subscribing;
 mod subscription;
 mod time;
@@ -31,20 +39,28 @@ mod transport_kind;
 pub mod url;
 
 pub use backoff::Backoff;
+use carrier::Carrier;
 pub use channel_event::{ChannelEvent, Full, Reader, Subscribed};
+pub use connect_error::{ConnectError, DialFailure, TokenError};
 pub use error::RequestError;
-pub use link::{ConnectionId, Link};
-pub use output::{Lane, Output, Ticket};
-pub use phase::{Arrival, Held};
+pub use link::ConnectionId;
+use link::Link;
+pub use opening::Dialed;
+pub use output::{Dial, Lane, Output, Ticket};
+use phase::{Arrival, Held};
 pub use publishes::Publish;
 pub use race_memory::Plan;
-pub use requests::{Question, Waiter};
-pub use route::{Route, RouteOptions, STAGGER, Target, Wish};
-pub use subscribing::{Fault, Wanted};
+use requests::Waiter;
+use route::{Route, Wish};
+pub use route::{RouteOptions, STAGGER, Target};
+pub use session::{Session, SessionOptions, Surroundings, Tokens};
+pub use status::{Connected, Status};
+use subscribing::Wanted;
 pub use subscription::SubscriptionId;
 pub use time::Time;
-pub use tokens::TokenSchedule;
-pub use traffic::{Settled, Traffic, TrafficOptions};
+use tokens::TokenSchedule;
+use traffic::Settled;
+pub use traffic::{Traffic, TrafficOptions};
 pub use transport_kind::{TransportChoice, TransportKind};
 
 /// Gives a number from 0 on and below 1 each time, all of them alike.

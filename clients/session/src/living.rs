@@ -1,7 +1,7 @@
 //! Whether the connection that carries the session still stands: it is asked for a sign of life where it owes an answer and
 //! says nothing, and given up where none comes.
 
-use crate::{Lane, Output, Reader, Time, Traffic, Waiter};
+use crate::{Lane, Reader, Time, Traffic, Waiter};
 use skywave_protocol::{
     Channel, ClientFrame,
     frame::{Ping, Pong, Unsubscribe},
@@ -15,6 +15,15 @@ const LEAST_CHECK: Duration = Duration::from_secs(2);
 /// The least time from one doubt that led to another connection to the next doubt: a node that has to serve too many may
 /// fall silent again and again, and each connection costs it more than it has.
 const DOUBTS_APART: Duration = Duration::from_secs(30);
+
+/// What a look at the connection has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// Nothing came in time: it is given up.
+    Dead,
+    /// It is silent: another connection is opened beside it, and whichever says something first is kept.
+    Doubted,
+}
 
 impl<R: Reader> Traffic<R> {
     /// Something came on the connection that carries the session.
@@ -85,11 +94,10 @@ impl<R: Reader> Traffic<R> {
         [ends, nudge, live.seek_at, self.doubt_at()].into_iter().flatten().min()
     }
 
-    pub(crate) fn tick_life(&mut self, now: Time) {
-        let Some(live) = &mut self.live else { return };
+    pub(crate) fn tick_life(&mut self, now: Time) -> Option<Finding> {
+        let live = self.live.as_mut()?;
         if live.heartbeat.is_dead(now) {
-            let connection = live.link.connection;
-            return self.outputs.push_back(Output::Dead { connection });
+            return Some(Finding::Dead);
         }
         if live.link.over_udp
             && let Some(seq) = live.heartbeat.nudge(now)
@@ -99,12 +107,11 @@ impl<R: Reader> Traffic<R> {
         if self.doubt_at().is_some_and(|at| at <= now) {
             self.ask_whether_it_lives(now);
         }
-        let Some(live) = &mut self.live else { return };
-        if live.seek_at.take_if(|at| *at <= now).is_some() {
-            live.is_doubted = true;
-            self.doubts_from = now + DOUBTS_APART;
-            self.outputs.push_back(Output::SeekAnother);
-        }
+        let live = self.live.as_mut()?;
+        live.seek_at.take_if(|at| *at <= now)?;
+        live.is_doubted = true;
+        self.doubts_from = now + DOUBTS_APART;
+        Some(Finding::Doubted)
     }
 
     /// It has its time-out for that: what it was asked for comes as soon as the answer to a ping.

@@ -1,79 +1,73 @@
-//! What won the race of the transports where, so that the next session begins with it.
+//! Which transport won where, so that the next session begins with it.
 
 use crate::{Time, TransportChoice, TransportKind, url::NodeUrl};
 use std::{collections::HashMap, time::Duration};
 
-/// How long WebTransport is not tried first again after it lost; doubles with each further loss.
+/// How long a transport is not tried first again after it lost; doubles with each further loss.
 const FIRST_AVOIDANCE: Duration = Duration::from_secs(30);
 const LONGEST_AVOIDANCE: Duration = Duration::from_secs(3600);
-/// How many URLs are remembered.
-const MAX_URLS: usize = 64;
+/// How many losses are remembered.
+const MAX_ENTRIES: usize = 64;
 
 /// What to try, in order, and by how much the first is ahead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    pub first: TransportKind,
-    pub second: Option<TransportKind>,
+    /// At least one.
+    pub kinds: Vec<TransportKind>,
     pub head_start: Duration,
 }
 
-/// What won where, so that the next session begins with it.
+/// Which transports lost where.
 #[derive(Debug, Default)]
-pub(crate) struct RaceMemory(HashMap<NodeUrl, Remembered>);
+pub(crate) struct RaceMemory(HashMap<(NodeUrl, TransportKind), Lost>);
 
 #[derive(Debug, Clone, Copy)]
-struct Remembered {
-    winner: TransportKind,
+struct Lost {
+    /// It is not tried before others until then.
     avoid_until: Time,
     avoidance: Duration,
 }
 
 impl RaceMemory {
-    pub(crate) fn plan(
-        &self,
-        url: &NodeUrl,
-        choice: TransportChoice,
-        head_start: Duration,
-        now: Time,
-    ) -> Plan {
-        let only = |first| Plan { first, second: None, head_start };
-        match choice {
-            TransportChoice::WebTransport => only(TransportKind::WebTransport),
-            TransportChoice::WebSocket => only(TransportKind::WebSocket),
-            TransportChoice::Auto if !url.allows(TransportKind::WebTransport) => {
-                only(TransportKind::WebSocket)
+    pub fn plan(&self, url: &NodeUrl, choice: TransportChoice, head_start: Duration, now: Time) -> Plan {
+        let kinds = match choice.only() {
+            Some(only) => vec![only],
+            None => {
+                let allowed = TransportKind::ALL.iter().copied().filter(|kind| url.allows(*kind));
+                let mut kinds: Vec<TransportKind> = allowed.collect();
+                kinds.sort_by_key(|kind| self.is_avoided(url, *kind, now));
+                kinds
             }
-            TransportChoice::Auto => {
-                let avoided = self.0.get(url).is_some_and(|remembered| {
-                    remembered.winner == TransportKind::WebSocket && now < remembered.avoid_until
-                });
-                let first = if avoided { TransportKind::WebSocket } else { TransportKind::WebTransport };
-                Plan { first, second: Some(first.other()), head_start }
-            }
+        };
+        Plan { kinds, head_start }
+    }
+
+    fn is_avoided(&self, url: &NodeUrl, kind: TransportKind, now: Time) -> bool {
+        self.0.get(&(url.clone(), kind)).is_some_and(|lost| now < lost.avoid_until)
+    }
+
+    /// Remembers who won a race that others could have won.
+    pub fn remember(&mut self, url: &NodeUrl, plan: &Plan, winner: TransportKind, now: Time) {
+        if plan.kinds.len() == 1 {
+            return;
+        }
+        self.0.remove(&(url.clone(), winner));
+        let rank = |kind: TransportKind| TransportKind::ALL.iter().position(|one| *one == kind);
+        // They lost although they are better and went first: stay away for longer than the last time.
+        let ahead = plan.kinds.iter().take_while(|kind| **kind != winner);
+        for kind in ahead.filter(|kind| rank(**kind) < rank(winner)) {
+            self.lost(url, *kind, now);
         }
     }
 
-    /// Remembers who won a race that both could have won.
-    pub(crate) fn remember(&mut self, url: &NodeUrl, plan: Plan, winner: TransportKind, now: Time) {
-        if plan.second.is_none() {
-            return;
-        }
-        if self.0.len() >= MAX_URLS && !self.0.contains_key(url) {
+    fn lost(&mut self, url: &NodeUrl, kind: TransportKind, now: Time) {
+        let place = (url.clone(), kind);
+        if self.0.len() >= MAX_ENTRIES && !self.0.contains_key(&place) {
             self.0.clear();
         }
-        let before = self.0.get(url).copied();
-        let (avoid_until, avoidance) = match (winner, plan.first, before) {
-            (TransportKind::WebTransport, ..) => (now, Duration::ZERO),
-            // It lost although it went first: stay away for longer than the last time.
-            (TransportKind::WebSocket, TransportKind::WebTransport, before) => {
-                let last = before.map_or(Duration::ZERO, |remembered| remembered.avoidance);
-                let avoidance = (last * 2).clamp(FIRST_AVOIDANCE, LONGEST_AVOIDANCE);
-                (now + avoidance, avoidance)
-            }
-            (_, _, Some(before)) => (before.avoid_until, before.avoidance),
-            (_, _, None) => (now + FIRST_AVOIDANCE, FIRST_AVOIDANCE),
-        };
-        self.0.insert(url.clone(), Remembered { winner, avoid_until, avoidance });
+        let before = self.0.get(&place).map_or(Duration::ZERO, |lost| lost.avoidance);
+        let avoidance = (before * 2).clamp(FIRST_AVOIDANCE, LONGEST_AVOIDANCE);
+        self.0.insert(place, Lost { avoid_until: now + avoidance, avoidance });
     }
 }
 
@@ -95,16 +89,16 @@ mod tests {
         let mut now = NOW;
         let plan = |memory: &RaceMemory, now| memory.plan(&url(), TransportChoice::Auto, HEAD_START, now);
         for expected in [30u64, 60, 120] {
-            assert_eq!(plan(&memory, now).first, WebTransport);
-            memory.remember(&url(), plan(&memory, now), WebSocket, now);
-            assert_eq!(plan(&memory, now).first, WebSocket);
-            memory.remember(&url(), plan(&memory, now), WebSocket, now);
+            assert_eq!(plan(&memory, now).kinds, [WebTransport, WebSocket]);
+            memory.remember(&url(), &plan(&memory, now), WebSocket, now);
+            assert_eq!(plan(&memory, now).kinds, [WebSocket, WebTransport]);
+            memory.remember(&url(), &plan(&memory, now), WebSocket, now);
             now = now + Duration::from_secs(expected) - Duration::from_millis(1);
-            assert_eq!(plan(&memory, now).first, WebSocket, "{expected}");
+            assert_eq!(plan(&memory, now).kinds[0], WebSocket, "{expected}");
             now = now + Duration::from_millis(1);
         }
-        memory.remember(&url(), plan(&memory, now), WebTransport, now);
-        assert_eq!(plan(&memory, now).first, WebTransport);
+        memory.remember(&url(), &plan(&memory, now), WebTransport, now);
+        assert_eq!(plan(&memory, now).kinds[0], WebTransport);
     }
 
     #[test]
@@ -115,6 +109,6 @@ mod tests {
             HEAD_START,
             NOW,
         );
-        assert_eq!((plan.first, plan.second), (WebSocket, None));
+        assert_eq!(plan.kinds, [WebSocket]);
     }
 }

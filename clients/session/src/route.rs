@@ -110,7 +110,7 @@ impl Route {
     /// A handshake completed, and took so long.
     pub fn dialed(&mut self, target: &Target, kind: TransportKind, took: Duration, now: Time) {
         self.candidates.measured(&target.url, took);
-        self.memory.remember(&target.url, target.plan, kind, now);
+        self.memory.remember(&target.url, &target.plan, kind, now);
     }
 
     /// It is not to be tried again in this round, nor sooner than it has said.

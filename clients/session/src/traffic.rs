@@ -355,7 +355,6 @@ impl<R: Reader> Traffic<R> {
         }
         self.send_publishes(now);
         self.tick_channels(now);
-        self.tick_life(now);
     }
 }
 

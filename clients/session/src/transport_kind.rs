@@ -3,13 +3,16 @@
 use std::fmt;
 
 /// How bytes reach a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TransportKind {
     WebTransport,
     WebSocket,
 }
 
 impl TransportKind {
+    /// All of them, the best first.
+    pub const ALL: &'static [Self] = &[Self::WebTransport, Self::WebSocket];
+
     /// The name as in metrics and on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -18,11 +21,9 @@ impl TransportKind {
         }
     }
 
-    pub fn other(self) -> Self {
-        match self {
-            Self::WebTransport => Self::WebSocket,
-            Self::WebSocket => Self::WebTransport,
-        }
+    /// Whether its path is one that a NAT may forget while nothing is sent.
+    pub fn is_over_udp(self) -> bool {
+        self == Self::WebTransport
     }
 }
 
@@ -41,6 +42,17 @@ pub enum TransportChoice {
     Auto,
     WebTransport,
     WebSocket,
+}
+
+impl TransportChoice {
+    /// The one that is wanted, whatever else there is.
+    pub fn only(self) -> Option<TransportKind> {
+        match self {
+            Self::Auto => None,
+            Self::WebTransport => Some(TransportKind::WebTransport),
+            Self::WebSocket => Some(TransportKind::WebSocket),
+        }
+    }
 }
 
 impl From<TransportKind> for TransportChoice {

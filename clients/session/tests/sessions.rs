@@ -7,12 +7,13 @@ mod script;
 use script::{Script, Step};
 use serde_json::{Value, json};
 use skywave_client_session::{
-    Arrival, Backoff, ChannelEvent, ConnectionId, Full, Link, Output, Publish, Reader, RequestError,
-    SubscriptionId, Ticket, Time, Traffic, TrafficOptions, Wanted,
+    Backoff, ChannelEvent, ConnectError, ConnectionId, Dial, DialFailure, Dialed, Full, Output, Publish,
+    Reader, RequestError, RouteOptions, Session, SessionOptions, SubscriptionId, Surroundings, Ticket, Time,
+    TokenError, Tokens, TrafficOptions, TransportChoice, TransportKind,
 };
 use skywave_protocol::{
-    Channel, ClientFrame, Encoding, Json, Payload, RequestId, ServerFrame,
-    frame::{Call, Connected, HistoryRequest, PresenceRequest, Stream, SubscribeOptions},
+    Channel, ClientFrame, Encoding, Json, Payload, RequestId,
+    frame::{Call, HistoryRequest, Network, PresenceRequest, SubscribeOptions},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -20,8 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// The limit on frames until a node has told its own.
-const FRAME_LIMIT: u64 = 65_536;
+/// How long a handshake takes.
+const HANDSHAKE: Duration = Duration::from_millis(20);
 
 /// What the readers of a session's channels were told, and how much room each of them has left.
 #[derive(Default)]
@@ -70,60 +71,130 @@ impl Reader for Listener {
 }
 
 /// A session in virtual time, and the names that a script has for its connections, requests and ids.
-struct Session {
-    traffic: Traffic<Listener>,
+struct Play {
+    session: Session<Listener>,
     told: Arc<Mutex<Told>>,
     now: Time,
-    connections: Vec<String>,
+    /// The same, for whoever asks what day it is.
+    today: Arc<Mutex<Duration>>,
+    /// Whether the script tells all about connections.
+    is_full: bool,
+    has_begun: bool,
+    dialing: Option<Dial>,
+    connections: HashMap<ConnectionId, String>,
+    /// Of each connection the id of its `connect`.
+    greetings: HashMap<ConnectionId, Value>,
+    /// Those that have ended by themselves.
+    ended: HashSet<ConnectionId>,
     tickets: Vec<String>,
     /// The subscriptions by their numbers, and the readers that are waited for.
     subscriptions: Vec<Channel>,
     awaited: HashSet<SubscriptionId>,
-    /// What the `connect` asks for that is under way.
-    wanted: Option<Wanted>,
     request_timeout: Duration,
     /// What it did since the last look.
     done: Vec<(u64, Value)>,
 }
 
-impl Session {
+impl Play {
     fn new(script: &Script) -> Self {
-        let options = TrafficOptions {
-            backoff: Backoff { first: Duration::from_millis(200), max: Duration::from_secs(20) },
-            publish_queue: script.options.publish_queue,
+        let script::Options { publish_queue, request_timeout_ms, urls, token, fetches_tokens } =
+            &script.options;
+        let today = Arc::new(Mutex::new(script::today(script::moment(0))));
+        let asked = today.clone();
+        let usual = ["https://a.example".to_owned()];
+        let given = if urls.is_empty() { &usual[..] } else { urls };
+        let backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(20) };
+        let options = SessionOptions {
+            route: RouteOptions {
+                urls: given.iter().map(|url| url.parse().unwrap()).collect(),
+                transport: TransportChoice::Auto,
+                head_start: Duration::from_millis(250),
+            },
+            traffic: TrafficOptions { backoff, publish_queue: *publish_queue },
+            connect_timeout: Duration::from_secs(5),
+            tokens: match token {
+                _ if *fetches_tokens => Tokens::Fetched,
+                Some(token) => Tokens::Fixed(token.as_str().into()),
+                None => Tokens::None,
+            },
+            client: None,
+            network: Network::default(),
+        };
+        let surroundings = Surroundings {
+            chance: Box::new(|| 0.5),
+            today: Box::new(move || *asked.lock().unwrap()),
+            permits: Box::new(|_| true),
         };
         Self {
-            traffic: Traffic::new(options, Box::new(|| 0.5)),
+            session: Session::new(options, surroundings),
             told: Arc::default(),
             now: script::moment(0),
-            connections: Vec::new(),
+            today,
+            is_full: !urls.is_empty(),
+            has_begun: false,
+            dialing: None,
+            connections: HashMap::new(),
+            greetings: HashMap::new(),
+            ended: HashSet::new(),
             tickets: Vec::new(),
             subscriptions: Vec::new(),
             awaited: HashSet::new(),
-            wanted: None,
-            request_timeout: Duration::from_millis(script.options.request_timeout_ms),
+            request_timeout: Duration::from_millis(*request_timeout_ms),
             done: Vec::new(),
         }
+    }
+
+    fn at(&mut self, now: Time) {
+        self.now = now;
+        *self.today.lock().unwrap() = script::today(now);
     }
 
     /// Lets time pass; each timer is on time.
     fn run_until(&mut self, at: Time) {
         let mut ticks = 0;
-        while let Some(due) = self.traffic.deadline().filter(|due| *due <= at) {
-            self.now = self.now.max(due);
-            self.traffic.tick(self.now);
+        while let Some(due) = self.session.deadline().filter(|due| *due <= at) {
+            self.at(self.now.max(due));
+            self.session.tick(self.now);
             self.look();
             ticks += 1;
             assert!(ticks < 10_000, "timers without end");
         }
-        self.now = at;
+        self.at(at);
     }
 
     fn input(&mut self, name: &str, body: &Value) {
+        let now = self.now;
         match name {
+            "connect" => self.session.begin(now),
+            "dialed" => self.dialed(body),
+            "unreached" => {
+                let dial = self.dialing.take().expect("nobody is dialled");
+                let failure = DialFailure { error: Arc::new(Unreached), is_transient: true };
+                self.session.dialed(dial.connection, Err(ConnectError::Dial(failure)), now);
+            }
+            "no_token" if self.dialing.is_some() => {
+                let dial = self.dialing.take().unwrap();
+                let error = TokenError::Unavailable("not now".to_owned());
+                self.session.dialed(dial.connection, Err(ConnectError::Token(error)), now);
+            }
+            "no_token" => self.session.fetched(Err(TokenError::Unavailable("not now".to_owned())), now),
+            "token" => self.session.fetched(Ok(Some(body.as_str().unwrap().into())), now),
+            "refresh" => {
+                let (ticket, token) = (self.ticket(body), body["token"].as_str().unwrap().into());
+                self.session.bring(ticket, token, now);
+            }
+            "switch" => {
+                let kind = kind(&body["to"]);
+                self.session.switch(kind, now).unwrap();
+            }
             "connecting" => self.connecting(body),
             "connected" => self.connected(body),
-            "lost" => self.traffic.lost(self.connection(&body["on"]), self.now),
+            "lost" => {
+                let connection = self.connection(&body["on"]);
+                self.ended.insert(connection);
+                let code = body.get("code").map(parsed);
+                self.session.ended(connection, code, "broken", now);
+            }
             "publish" => {
                 let publish = Publish {
                     ticket: self.ticket(body),
@@ -131,26 +202,26 @@ impl Session {
                     data: payload(&body["data"]),
                     key: parsed(&body["as"]),
                 };
-                self.traffic.publish(publish, self.now);
+                self.session.traffic().publish(publish, now);
             }
             "history" | "presence" | "call" => {
                 let (ticket, make) = (self.ticket(body), question(name, body.clone()));
-                self.traffic.ask(ticket, make, self.request_timeout, self.now);
+                self.session.traffic().ask(ticket, make, self.request_timeout, now);
             }
-            "check" => self.traffic.check(self.now),
-            "woke" => self.traffic.woke(self.now),
+            "check" => self.session.check(now),
+            "woke" => self.session.woke(now),
             "received" => self.received(body),
             "subscribe" => self.subscribe(body),
             "unsubscribe" => {
                 let (channel, id) = self.subscription(body);
-                self.traffic.unsubscribe(&channel, id, self.now);
+                self.session.traffic().unsubscribe(&channel, id, now);
             }
             "room" => {
                 let (channel, id) = self.subscription(body);
                 let more: usize = parsed(&body["more"]);
                 *self.told.lock().unwrap().room.entry(channel.clone()).or_default() += more;
                 if self.awaited.remove(&id) {
-                    self.traffic.resume(&channel, id, self.now);
+                    self.session.traffic().resume(&channel, id, now);
                 }
             }
             _ => panic!("`{name}` is no input"),
@@ -161,29 +232,52 @@ impl Session {
 
     /// A connection is there, and the node has got `connect`.
     fn connecting(&mut self, body: &Value) {
-        let wanted = self.traffic.wanted(FRAME_LIMIT);
-        let connect = json!({ "connect": { "subscriptions": wanted.subscriptions } });
-        self.done.push((script::ms(self.now), json!({ "sent": [body["on"], connect] })));
-        self.wanted = Some(wanted);
+        if self.dialing.is_some() {
+        } else if self.session.live().is_some() {
+            self.session.switch(TransportKind::WebTransport, self.now).unwrap();
+        } else if self.has_begun {
+            self.session.check(self.now);
+            self.session.tick(self.now);
+        } else {
+            self.session.begin(self.now);
+        }
+        self.look();
+        self.dialed(body);
+    }
+
+    /// A handshake has completed.
+    fn dialed(&mut self, body: &Value) {
+        let Dial { connection, targets, .. } = self.dialing.take().expect("nobody is dialled");
+        let index = |host: &Value| {
+            let is_it = |host: &str| targets.iter().position(|target| target.url.host() == host);
+            is_it(host.as_str().unwrap()).expect("nobody is tried there")
+        };
+        let failed = body.get("failed").and_then(Value::as_array).into_iter().flatten().map(index).collect();
+        // Over UDP a path is nudged as well, which is no matter of scripts that tell nothing of connections.
+        let usual = if self.is_full { TransportKind::WebTransport } else { TransportKind::WebSocket };
+        self.connections.insert(connection, body["on"].as_str().unwrap().to_owned());
+        let dialed = Dialed {
+            index: body.get("at").map_or(0, index),
+            kind: body.get("over").map_or(usual, kind),
+            encoding: Encoding::Json,
+            took: Some(HANDSHAKE),
+            failed,
+            token: body.get("token").map(|token| token.as_str().unwrap().into()),
+        };
+        self.session.dialed(connection, Ok(dialed), self.now);
+        self.look();
     }
 
     fn connected(&mut self, body: &Value) {
-        let connected: Connected = parsed(&script::connected(body));
-        self.connections.push(body["on"].as_str().unwrap().to_owned());
-        let connection = ConnectionId(self.connections.len() as u64 - 1);
-        let frame_limit = connected.limits.frame_bytes;
-        let before = self.live_before(connection);
-        let wanted = self.wanted.take().unwrap_or_else(|| self.traffic.wanted(FRAME_LIMIT));
-        let link = Link { connection, encoding: Encoding::Json, frame_limit, over_udp: false };
-        self.traffic.connected(link, &connected, wanted, self.now);
-        if let Some(old) = before.filter(|old| !self.traffic.needs(*old)) {
-            self.traffic.lost(old, self.now);
+        if !self.connections.values().any(|name| *name == body["on"]) {
+            let before = self.done.len();
+            self.connecting(body);
+            // What it asked for is told where `connecting` is.
+            self.done.truncate(before);
         }
-        self.traffic.catch_up(self.now);
-    }
-
-    fn live_before(&self, connection: ConnectionId) -> Option<ConnectionId> {
-        connection.0.checked_sub(1).map(ConnectionId)
+        let connection = self.connection(&body["on"]);
+        let connected = json!({ "connected": script::connected(body, &self.greetings[&connection]) });
+        self.session.received(connection, &serde_json::to_vec(&connected).unwrap(), None, self.now);
     }
 
     fn subscribe(&mut self, body: &Value) {
@@ -202,7 +296,7 @@ impl Session {
         // What a reader is told says it.
         self.tickets.push(String::new());
         let waiter = Ticket(self.tickets.len() as u64 - 1);
-        self.traffic.subscribe(channel, id, options, reader, waiter, self.now);
+        self.session.traffic().subscribe(channel, id, options, reader, waiter, self.now);
     }
 
     /// The last subscription to a channel.
@@ -213,50 +307,26 @@ impl Session {
         (channel, SubscriptionId(number as u64))
     }
 
-    /// A frame on a connection, perhaps on the stream of a subscription; what comes on the one before is answers at most.
+    /// A frame on a connection, perhaps on the stream of a subscription.
     fn received(&mut self, body: &Value) {
-        let (connection, frame) = (self.connection(&body[0]), &body[1]);
-        let bytes = serde_json::to_vec(frame).unwrap();
-        let decoded = Encoding::Json.decode_server(&bytes).unwrap();
-        let (_, fields) = script::entry(frame);
-        let is_live = connection.0 as usize + 1 == self.connections.len();
+        let connection = self.connection(&body[0]);
+        let (name, fields) = script::entry(&body[1]);
+        let mut fields = script::dated(fields.clone());
+        if fields["id"] == "connect" {
+            fields["id"] = self.greetings[&connection].clone();
+        }
         let stream: Option<u64> = body.get(2).map(parsed);
         if let Some(subscription) = stream {
-            let begin = Stream { channel: parsed(&fields["channel"]), subscription };
-            let arrival = Arrival { stream, bytes: 0 };
-            self.traffic.channel_frame(ServerFrame::Stream(begin), arrival, self.now).unwrap();
+            let begin = json!({ "stream": { "channel": fields["channel"], "subscription": subscription } });
+            self.session.received(connection, &serde_json::to_vec(&begin).unwrap(), stream, self.now);
         }
-        if is_live {
-            self.traffic.heard(self.now);
-        }
-        match decoded {
-            ServerFrame::Ping(ping) => self.traffic.pinged(&ping),
-            ServerFrame::Error(error) => {
-                self.traffic.failed(error.id.unwrap(), error.into(), self.now);
-            }
-            frame @ (ServerFrame::Subscribed(_)
-            | ServerFrame::Unsubscribed(_)
-            | ServerFrame::Publication(_)
-            | ServerFrame::Event(_)
-            | ServerFrame::Gap(_)
-            | ServerFrame::PresenceChanged(_)) => {
-                if let Some(id) = fields.get("id") {
-                    self.traffic.replied(parsed(id), self.now);
-                }
-                if is_live {
-                    let arrival = Arrival { stream, bytes: bytes.len() };
-                    self.traffic.channel_frame(frame, arrival, self.now).unwrap();
-                }
-            }
-            answer => {
-                self.traffic.answered(parsed(&fields["id"]), answer, self.now);
-            }
-        }
+        let frame = serde_json::to_vec(&json!({ name: fields })).unwrap();
+        self.session.received(connection, &frame, stream, self.now);
     }
 
     fn connection(&self, name: &Value) -> ConnectionId {
-        let index = self.connections.iter().position(|one| *one == *name);
-        ConnectionId(index.expect("no such connection") as u64)
+        let named = self.connections.iter().filter(|(_, one)| *one == name).map(|(id, _)| *id);
+        named.max().expect("no such connection")
     }
 
     fn ticket(&mut self, body: &Value) -> Ticket {
@@ -264,39 +334,86 @@ impl Session {
         Ticket(self.tickets.len() as u64 - 1)
     }
 
+    fn did(&mut self, what: Value) {
+        self.done.push((script::ms(self.now), what));
+    }
+
     fn look(&mut self) {
         let events = std::mem::take(&mut self.told.lock().unwrap().events);
-        self.done.extend(events.into_iter().map(|event| (script::ms(self.now), event)));
-        while let Some(output) = self.traffic.poll_output() {
-            let done = match output {
-                Output::Send { connection, frame, .. } => {
-                    let frame: Value = serde_json::from_slice(&frame.bare()).unwrap();
-                    json!({ "sent": [self.connections[connection.0 as usize], frame] })
-                }
-                Output::Dead { connection } => {
-                    self.traffic.lost(connection, self.now);
-                    json!({ "gone": self.connections[connection.0 as usize] })
-                }
-                // Where to is not a matter of these scripts yet.
-                Output::SeekAnother => continue,
-                Output::AwaitRoom { id, .. } => {
-                    self.awaited.insert(id);
-                    continue;
-                }
-                Output::Answer { ticket, answer } => {
-                    let name = &self.tickets[ticket.0 as usize];
-                    if name.is_empty() {
-                        continue;
-                    }
-                    match answer {
-                        Ok(_) => json!({ "answered": name }),
-                        Err(error) => json!({ "failed": [name, script::error(&error)] }),
-                    }
-                }
-            };
-            self.done.push((script::ms(self.now), done));
+        for event in events {
+            self.did(event);
+        }
+        while let Some(output) = self.session.poll_output() {
+            if let Some(done) = self.told_of(output) {
+                self.did(done);
+            }
         }
     }
+
+    /// What a script tells of what is to be done.
+    fn told_of(&mut self, output: Output) -> Option<Value> {
+        Some(match output {
+            Output::Send { connection, frame, .. } => self.sent(connection, &frame.bare())?,
+            Output::Dial(dial) => {
+                self.has_begun = true;
+                let over = |kinds: &[TransportKind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>();
+                let to = dial
+                    .targets
+                    .iter()
+                    .map(|one| json!({ "host": one.url.host(), "over": over(&one.plan.kinds) }));
+                let done = json!({ "dial": to.collect::<Vec<_>>() });
+                self.dialing = Some(dial);
+                return self.is_full.then_some(done);
+            }
+            Output::Close { connection } => return self.closed(connection),
+            Output::FetchToken => json!({ "fetch_token": {} }),
+            Output::Switched(outcome) if self.is_full => json!({ "switched": outcome.is_ok() }),
+            Output::End { code, .. } if self.is_full => json!({ "over": code }),
+            Output::AwaitRoom { id, .. } => {
+                self.awaited.insert(id);
+                return None;
+            }
+            Output::Answer { ticket, answer } => {
+                let name = &self.tickets[ticket.0 as usize];
+                match answer {
+                    _ if name.is_empty() => return None,
+                    Ok(_) => json!({ "answered": name }),
+                    Err(error) => json!({ "failed": [name, script::error(&error)] }),
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    fn sent(&mut self, connection: ConnectionId, frame: &[u8]) -> Option<Value> {
+        let mut frame: Value = serde_json::from_slice(frame).unwrap();
+        if let Some(connect) = frame.get_mut("connect").and_then(Value::as_object_mut) {
+            self.greetings.insert(connection, connect.remove("id").unwrap());
+            connect.retain(|name, _| self.is_full || name == "subscriptions");
+            connect.entry("subscriptions").or_insert_with(|| json!({}));
+        }
+        Some(json!({ "sent": [self.connections.get(&connection)?, frame] }))
+    }
+
+    /// A connection is closed, or the attempt that was to lead to it is given up.
+    fn closed(&mut self, connection: ConnectionId) -> Option<Value> {
+        if self.dialing.take_if(|dial| dial.connection == connection).is_some() {
+            return self.is_full.then(|| json!({ "given_up": {} }));
+        }
+        let name = self.connections.get(&connection).filter(|_| !self.ended.contains(&connection))?.clone();
+        self.ended.insert(connection);
+        // One that is left for another is no news.
+        (self.is_full || self.session.live().is_none()).then(|| json!({ "gone": name }))
+    }
+}
+
+/// Nobody answers.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody answers")]
+struct Unreached;
+
+fn kind(name: &Value) -> TransportKind {
+    *TransportKind::ALL.iter().find(|kind| *name == kind.name()).expect("no such transport")
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(value: &Value) -> T {
@@ -331,7 +448,7 @@ fn question(name: &str, body: Value) -> impl FnOnce(RequestId) -> ClientFrame {
 
 /// Runs a script, and answers what is wrong.
 fn run(script: &Script) -> Result<(), String> {
-    let mut session = Session::new(script);
+    let mut session = Play::new(script);
     let mut ids: HashMap<String, Value> = HashMap::new();
     let mut steps = script.steps.iter().peekable();
     while let Some(step) = steps.next() {
@@ -339,7 +456,7 @@ fn run(script: &Script) -> Result<(), String> {
             return Err(format!("{step:?} comes before any input"));
         };
         let (name, body) = script::entry(input);
-        session.now = script::moment(*at);
+        session.at(script::moment(*at));
         session.input(name, &script::with_ids(body, &ids));
         while let Some(Step::Out(at, output)) = steps.next_if(|step| matches!(step, Step::Out(..))) {
             expected.push((*at, output));

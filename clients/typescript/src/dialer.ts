@@ -28,13 +28,16 @@ export type OpenTransport = (kind: TransportKind, address: Address, signal: Abor
 
 /** What opens transports in this runtime. */
 export function transportOpener({ encoding, webSocket, webTransport, ...given }: DialerOptions): OpenTransport {
-  return async (kind, address, signal) => {
-    if (kind === 'websocket') return openWebSocket(urlOf(address, kind), encoding, webSocket, signal);
-    if (webTransport === undefined) throw requestError('bad_request', 'no WebTransport here');
-    const hashes = await given.serverCertificateHashes(signal);
-    if (signal.aborted) throw lost('given up');
-    return openWebTransport(urlOf(address, kind), encoding, webTransport, hashes, signal);
+  const openers: Record<TransportKind, (url: string, signal: AbortSignal) => Promise<Transport>> = {
+    websocket: (url, signal) => openWebSocket(url, encoding, webSocket, signal),
+    webtransport: async (url, signal) => {
+      if (webTransport === undefined) throw requestError('bad_request', 'no WebTransport here');
+      const hashes = await given.serverCertificateHashes(signal);
+      if (signal.aborted) throw lost('given up');
+      return openWebTransport(url, encoding, webTransport, hashes, signal);
+    },
   };
+  return async (kind, address, signal) => openers[kind](urlOf(address, kind), signal);
 }
 
 function urlOf(address: Address, kind: TransportKind): string {

@@ -5,7 +5,7 @@ pub mod broker;
 mod client;
 mod token;
 
-pub use client::{connect, options, publication};
+pub use client::{another, connect, options, publication};
 pub use token::{HMAC_SECRET, token};
 
 use skywave::{config::Config, server::Server};

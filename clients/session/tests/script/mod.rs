@@ -24,11 +24,23 @@ pub struct Script {
 pub struct Options {
     pub publish_queue: usize,
     pub request_timeout_ms: u64,
+    /// Where nodes are. A script that has them tells all about its connections.
+    pub urls: Vec<String>,
+    /// The token to begin with.
+    pub token: Option<String>,
+    /// Whether tokens are fetched.
+    pub fetches_tokens: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { publish_queue: 1_024, request_timeout_ms: 10_000 }
+        Self {
+            publish_queue: 1_024,
+            request_timeout_ms: 10_000,
+            urls: Vec::new(),
+            token: None,
+            fetches_tokens: false,
+        }
     }
 }
 
@@ -108,10 +120,24 @@ pub fn entry(value: &Value) -> (&str, &Value) {
     (name, body)
 }
 
+/// How long it has been since 1970, by a calendar whose beginning is the clock's.
+pub fn today(time: Time) -> Duration {
+    time.since(Time::BEGIN)
+}
+
+/// With times of the script in place of those since its beginning.
+pub fn dated(mut body: Value) -> Value {
+    if let Some(at) = body.get_mut("expires_at_ms") {
+        let begin = u64::try_from(today(BEGIN).as_millis()).unwrap();
+        *at = json!(at.as_u64().unwrap() + begin);
+    }
+    body
+}
+
 /// A `connected` with what the script says of it, and the rest filled in.
-pub fn connected(body: &Value) -> Value {
+pub fn connected(body: &Value, id: &Value) -> Value {
     let mut connected = json!({
-        "id": 1, "session": "s1", "resume": "r1", "node": "n1", "region": "eu", "resumed": false,
+        "id": id, "session": "s1", "resume": "r1", "node": "n1", "region": "eu", "resumed": false,
         "heartbeat": { "interval_ms": 60_000, "timeout_ms": 60_000 }, "regions": [],
         "limits": { "frame_bytes": 65_536, "channels_per_session": 0, "requests_per_second": 0, "publishes_per_second": 0 },
     });
@@ -121,7 +147,7 @@ pub fn connected(body: &Value) -> Value {
             value => connected[name] = value.clone(),
         }
     }
-    connected
+    dated(connected)
 }
 
 /// What a script tells of an error.

@@ -3,6 +3,7 @@
 use crate::soon;
 use skywave_client::{
     CertificateCheck, ChannelEvent, Client, ClientOptions, Publication, Subscription, TransportChoice,
+    TransportKind,
 };
 
 /// For nodes at these addresses, whose certificates nobody knows.
@@ -26,4 +27,9 @@ pub async fn publication(subscription: &mut Subscription) -> Publication {
             None => panic!("the subscription ended"),
         }
     }
+}
+
+/// A transport that is not this one.
+pub fn another(kind: TransportKind) -> TransportKind {
+    *TransportKind::ALL.iter().find(|other| **other != kind).unwrap()
 }

@@ -1,13 +1,13 @@
 //! What a client is doing.
 
-use crate::{transport::TransportKind, url::NodeUrl};
+use crate::{TransportKind, url::NodeUrl};
 use skywave_protocol::{
     frame::{Limits, SessionId},
     position::Origin,
 };
 use std::{borrow::Cow, sync::Arc};
 
-/// What a client is doing; watch it with [`Client::status`](crate::Client::status).
+/// What a client is doing; its changes are told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Status {
     /// No session yet, or none any more and one is being opened.

@@ -1,12 +1,8 @@
-//! One connection that carries the session: its writer, its last word.
+//! One connection as it is read and written: its halves, and what waits to be written.
 
-use crate::{
-    error::RequestError,
-    transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind},
-    url::NodeUrl,
-};
-use skywave_client_session::{Link, Time};
-use skywave_protocol::{ClientFrame, codec::EncodedFrame, frame::Disconnect};
+use crate::transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind};
+use skywave_client_session::{ConnectionId, Time};
+use skywave_protocol::codec::EncodedFrame;
 use std::{
     collections::VecDeque,
     sync::{
@@ -18,15 +14,13 @@ use std::{
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, JoinSet},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 /// Frames that the writer's task holds.
 const WRITER_QUEUE: usize = 64;
 /// Frames that wait for the writer before events are dropped.
 const MAX_WAITING_EVENTS: usize = 1024;
-/// A connection that held so long was a good one: the next failure begins with the shortest wait.
-const STABLE: Duration = Duration::from_secs(5);
 /// How long closing may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When a request has been sent and nothing was heard since for so long, the node's port is looked at.
@@ -35,22 +29,13 @@ const DOUBT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 type Outgoing = (EncodedFrame, Lane);
 
-/// A connection on which `connected` has come. Dropping it closes it.
+/// An open connection. Dropping it closes it.
 #[derive(Debug)]
-pub(super) struct Live {
-    /// What it is to the session.
-    pub link: Link,
-    /// That of its `connect`.
-    pub attempt: u64,
-    pub url: NodeUrl,
-    pub kind: TransportKind,
+pub(super) struct Wire {
+    /// What the session calls it.
+    pub connection: ConnectionId,
+    kind: TransportKind,
     pub control: Control,
-    /// When it will have held for so long that it was a good one.
-    steady_at: Instant,
-    /// What the node directs is not followed sooner.
-    pub stays_until: Instant,
-    /// The node's last word, once it came.
-    pub disconnect: Option<Disconnect>,
     /// Smoothed time from request to reply, in microseconds; 0: none yet.
     pub reply_time_us: Arc<AtomicU64>,
     /// Whether the node's port has been looked at since something was heard.
@@ -63,20 +48,14 @@ pub(super) struct Live {
     writing: JoinHandle<()>,
 }
 
-impl Live {
-    pub(crate) fn new(link: Link, attempt: u64, url: NodeUrl, connection: Connection) -> Self {
-        let Connection { kind, sender, receiver, control, .. } = connection;
+impl Wire {
+    pub fn new(connection: ConnectionId, open: Connection) -> Self {
+        let Connection { kind, sender, receiver, control, .. } = open;
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
-        let now = Instant::now();
         Self {
-            link,
-            attempt,
-            url,
+            connection,
             kind,
             control,
-            steady_at: now + STABLE,
-            stays_until: now,
-            disconnect: None,
             reply_time_us: Arc::default(),
             looked: false,
             looking: JoinSet::new(),
@@ -88,16 +67,7 @@ impl Live {
     }
 
     /// Queues a frame.
-    ///
-    /// # Errors
-    /// `bad_request` when it is larger than the node takes; it would end the session.
-    pub(crate) fn send(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
-        self.write(self.link.encode(frame)?, lane);
-        Ok(())
-    }
-
-    /// Queues a frame that is encoded for it.
-    pub(crate) fn write(&mut self, frame: EncodedFrame, lane: Lane) {
+    pub fn write(&mut self, frame: EncodedFrame, lane: Lane) {
         let outgoing = (frame, lane);
         if self.waiting.is_empty() {
             match self.writer.try_send(outgoing) {
@@ -109,20 +79,13 @@ impl Live {
         }
     }
 
-    /// Queues what has no reply that anybody waits for.
-    pub(crate) fn send_or_log(&mut self, frame: &ClientFrame, lane: Lane) {
-        if let Err(error) = self.send(frame, lane) {
-            tracing::warn!(%error, "a frame was not sent");
-        }
-    }
-
     /// Whether so much waits to be written that events are better dropped.
-    pub(crate) fn is_congested(&self) -> bool {
+    pub fn is_congested(&self) -> bool {
         self.waiting.len() >= MAX_WAITING_EVENTS
     }
 
     /// The next frame; writes on meanwhile. Cancel-safe.
-    pub(crate) async fn receive(&mut self) -> Result<Received, Closed> {
+    pub async fn receive(&mut self) -> Result<Received, Closed> {
         while !self.waiting.is_empty() || !self.looking.is_empty() {
             tokio::select! {
                 received = self.receiver.receive() => return received,
@@ -137,31 +100,20 @@ impl Live {
         self.receiver.receive().await
     }
 
-    /// Whether it has held for so long that it was a good one.
-    pub(crate) fn is_steady(&self) -> bool {
-        Instant::now() >= self.steady_at
-    }
-
-    /// Is not left for so long by the node's word alone; what it is held for is not its merit.
-    pub(crate) fn stay(&mut self, pace: Duration) {
-        self.steady_at += pace;
-        self.stays_until = Instant::now() + pace;
-    }
-
     /// Something was heard: whether the port is closed may be worth another look.
-    pub(crate) fn heard(&mut self) {
+    pub fn heard(&mut self) {
         self.looked = false;
     }
 
     /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.
     /// It owes an answer since then, and has said nothing.
-    pub(crate) fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
+    pub fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
         let due = self.kind == TransportKind::WebTransport && !self.looked && self.looking.is_empty();
         silent_since.filter(|_| due).map(|since| since + DOUBT)
     }
 
     /// Looks, if that is due.
-    pub(crate) fn look(&mut self, silent_since: Option<Time>, now: Time) {
+    pub fn look(&mut self, silent_since: Option<Time>, now: Time) {
         if self.look_at(silent_since).is_some_and(|at| at <= now) {
             self.looked = true;
             let control = self.control.clone();
@@ -171,13 +123,13 @@ impl Live {
     }
 
     /// Tells the smoothed time from request to reply.
-    pub(crate) fn replied(&self, took: Duration) {
+    pub fn replied(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         self.reply_time_us.store(micros, Ordering::Relaxed);
     }
 
     /// Writes out what waits and closes.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         let Self { mut waiting, writer, writing, receiver, .. } = self;
         let finish = async move {
             while let Some(outgoing) = waiting.pop_front() {
