@@ -1,7 +1,8 @@
 /** The client that an application holds, with whatever parts it is given. */
 import type { NodeUrl } from './address.js';
 import type { Backoff } from './backoff.js';
-import { Channel, type ChannelOptions } from './channel.js';
+import { Channel } from './channel.js';
+import type { ChannelOptions } from './channel_options.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import type { Encoding } from './encoding.js';
 import { Engine, type GetToken } from './engine.js';

@@ -1,6 +1,7 @@
 /** Error and close codes of the protocol, and which of them mean "try again" or "come back". */
 
 /** The codes that this client treats apart; as constants, so that only these are in its code. */
+export const FORBIDDEN = 103;
 export const ALREADY_SUBSCRIBED = 105;
 export const LIMIT_REACHED = 106;
 export const TOKEN_EXPIRED = 3005;

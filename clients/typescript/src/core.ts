@@ -33,6 +33,7 @@ function webSocketParts({ encoding = json, WebSocket }: CoreOptions): Parts {
 }
 
 export type { NodeUrl } from './address.js';
-export { Channel, type ChannelEvents, type ChannelOptions, type HistoryOptions, type HistoryPage, type PublishOptions } from './channel.js';
+export { Channel } from './channel.js';
+export type { ChannelEvents, ChannelOptions, HistoryOptions, HistoryPage, PublishOptions } from './channel_options.js';
 export type { CallOptions, ClientEvents, CoreOptions, StateChange } from './client.js';
 export { OutcomeUnknownError, SkywaveError } from './errors.js';

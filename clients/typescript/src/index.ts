@@ -1,14 +1,8 @@
 /** The package's public names. */
 export type { NodeUrl } from './address.js';
 export type { Backoff } from './backoff.js';
-export {
-  Channel,
-  type ChannelEvents,
-  type ChannelOptions,
-  type HistoryOptions,
-  type HistoryPage,
-  type PublishOptions,
-} from './channel.js';
+export { Channel } from './channel.js';
+export type { ChannelEvents, ChannelOptions, HistoryOptions, HistoryPage, PublishOptions } from './channel_options.js';
 export type { CallOptions, ClientEvents, CoreOptions, StateChange } from './client.js';
 export { CloseCode, ErrorCode } from './codes.js';
 export type { Delivered } from './courier.js';

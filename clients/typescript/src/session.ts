@@ -4,7 +4,7 @@
  */
 import type { Address } from './address.js';
 import { fullJitter } from './backoff.js';
-import { REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
+import { FORBIDDEN, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
 import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
@@ -301,7 +301,7 @@ export class Session implements TrafficHost {
     this.#resume = connected.resume;
     // What one user published or asked for is not done in the name of another.
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.failAll(requestError('unauthenticated', 'another user'), this.#former);
+      this.traffic.failAll(new RequestError(FORBIDDEN, 'another_user', 'another user', false), this.#former);
     }
     this.#user = connected.user;
     this.#former = undefined;

@@ -25,7 +25,7 @@ describe('a session', () => {
     const published = world.publish('chat:1', 1);
     const node = world.opens();
     node.welcomes({ user: 'bob', resumed: false });
-    assert.deepEqual(told, ['sent 101', 'waiting 101', 'call 101']);
+    assert.deepEqual(told, ['sent 103', 'waiting 103', 'call 103']);
     assert.deepEqual(node.sent.slice(1).map(([name]) => name), ['refresh', 'call', 'publish']);
     assert.equal(node.last('call').method, 'later');
     assert.deepEqual(published, {});
@@ -37,7 +37,7 @@ describe('a session', () => {
     world.connected({ user: 'alice' }).breaks();
     world.session.traffic.ask({ frame: (id) => ['presence', { id, channel: 'chat:1' }], isRepeatable: true, reply: 'presence', failed: ({ code }) => codes.push(code) });
     const node = world.comesBack({ user: 'bob', resumed: false });
-    assert.deepEqual(codes, [101]);
+    assert.deepEqual(codes, [103]);
     assert.equal(node.all('presence').length, 0);
   });
 });

@@ -1,5 +1,6 @@
 /** A channel on a session, of which the test is the node. */
-import { Channel, type ChannelOptions } from '../../src/channel.js';
+import { Channel } from '../../src/channel.js';
+import type { ChannelOptions } from '../../src/channel_options.js';
 import { Outgoing } from '../../src/outgoing.js';
 import { type FakeTransport, publication, World } from './world.js';
 

@@ -2,10 +2,14 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
-import type { RequestError } from '../../src/errors.js';
+import { parseAddress } from '../../src/address.js';
+import { lost, type RequestError, TokenError } from '../../src/errors.js';
 import type { ClientFrame, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import type { Position } from '../../src/position.js';
+import type { DialRequest } from '../../src/session/opening.js';
+import type { SessionOptions } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
+import type { TransportKind } from '../../src/transport.js';
 import { VECTORS, read } from './vectors.js';
 import { CONNECTED, type FakeTransport, World } from './world.js';
 
@@ -20,7 +24,14 @@ interface Step {
 
 interface Script {
   name: string;
-  options?: { publish_queue?: number; request_timeout_ms?: number };
+  options?: {
+    publish_queue?: number;
+    request_timeout_ms?: number;
+    /** Where nodes are. A script that has them tells all about its connections. */
+    urls?: string[];
+    token?: string;
+    fetches_tokens?: boolean;
+  };
   script: Step[];
 }
 
@@ -81,6 +92,15 @@ class Listener implements ChannelReader {
   }
 }
 
+/** A handshake that has completed: with whom and over which transport, and who failed before. */
+interface Reached {
+  on: string;
+  at?: string;
+  over?: TransportKind;
+  failed?: string[];
+  token?: string;
+}
+
 /** A session that a script is played to. */
 class Play {
   readonly #world: World;
@@ -90,14 +110,46 @@ class Play {
   /** The ids that the session has given to what the script has names for. */
   readonly #ids = new Map<string, unknown>();
   #done: [number, Fields][] = [];
-  /** The connection on which `connect` was sent and is not answered yet. */
-  #greeted: FakeTransport | undefined;
+  /** Whether all about connections is told. */
+  readonly #isFull: boolean;
+  #isDialing = false;
   #isBreaking = false;
 
   constructor({ options = {} }: Script) {
-    const { publish_queue: publishQueue = 1_024, request_timeout_ms: requestTimeoutMs = 10_000 } = options;
-    this.#world = new World({ publishQueue, requestTimeoutMs });
+    const { publish_queue: publishQueue = 1_024, request_timeout_ms: requestTimeoutMs = 10_000, urls, token, fetches_tokens } = options;
+    this.#isFull = urls !== undefined;
+    const [first = parseAddress('https://a.example'), ...others] = (urls ?? []).map((url) => parseAddress(url));
+    const canRefresh = fetches_tokens ?? false;
+    const given: Partial<SessionOptions> = { publishQueue, requestTimeoutMs, addresses: [first, ...others], token, canRefresh };
+    this.#world = new World(given);
     this.#begin = this.#world.time;
+    this.#watch(this.#world);
+  }
+
+  /** Notes what the session asks of the world. */
+  #watch(world: World): void {
+    const dial = world.dial.bind(world);
+    world.dial = (request, done) => {
+      this.#isDialing = true;
+      if (this.#isFull) this.#did('dial', request.targets.map(target));
+      const giveUp = dial(request, (outcome) => {
+        this.#isDialing = false;
+        done(outcome);
+      });
+      return () => {
+        if (this.#isDialing && this.#isFull) this.#did('given_up', {});
+        this.#isDialing = false;
+        giveUp();
+      };
+    };
+    const fetchToken = world.fetchToken.bind(world);
+    world.fetchToken = (done) => {
+      this.#did('fetch_token', {});
+      return fetchToken(done);
+    };
+    world.stateChanged = (state, error) => {
+      if (this.#isFull && state === 'disconnected') this.#did('over', error?.code ?? null);
+    };
   }
 
   run(steps: readonly Step[]): void {
@@ -129,17 +181,36 @@ class Play {
   #happens(name: string, body: Fields): void {
     const { session } = this.#world;
     switch (name) {
+      case 'connect':
+        session.connect();
+        break;
+      case 'dialed':
+        this.#dialed(body as unknown as Reached);
+        break;
+      case 'unreached':
+        this.#world.fails(lost('nobody answers'));
+        break;
+      case 'token':
+        this.#world.tokenRequests.shift()?.(body as unknown as string);
+        break;
+      case 'no_token':
+        if (this.#isDialing) this.#world.fails(new TokenError('not now', { transient: true }));
+        else this.#world.tokenRequests.shift()?.(undefined);
+        break;
+      case 'switch':
+        this.#world.switchTo(body['to'] as TransportKind, (error) => {
+          this.#did('switched', error === undefined);
+        });
+        break;
       case 'connected':
         this.#connected(body as unknown as Welcome);
         break;
-      case 'connecting': {
-        const { subscriptions } = this.#connecting().last('connect');
-        this.#did('sent', [body['on'], { connect: { subscriptions } }]);
+      case 'connecting':
+        this.#connecting(body as unknown as Reached);
         break;
-      }
       case 'lost':
         this.#isBreaking = true;
-        this.#node(body['on']).breaks();
+        this.#node(body['on']).breaks(body['code'] as number | undefined);
         this.#isBreaking = false;
         break;
       case 'received':
@@ -159,7 +230,10 @@ class Play {
   }
 
   #received([on, frame, stream]: [string, Fields, number?]): void {
-    const given = entry(this.#withIds(frame)) as unknown as ServerFrame;
+    const { id: greeting } = this.#node(on).last('connect');
+    const [name, body] = entry(this.#dated(frame));
+    const fields = body['id'] === 'connect' ? { ...body, id: greeting } : this.#withIds(body);
+    const given = [name, fields] as unknown as ServerFrame;
     if (stream === undefined) this.#node(on).says(given);
     else this.#node(on).streams(stream, given);
   }
@@ -219,34 +293,74 @@ class Play {
   }
 
   /** A connection is there, and the node has got `connect`. */
-  #connecting(): FakeTransport {
+  #connecting(reached: Reached): void {
     const { session } = this.#world;
     if (session.live) this.#world.switchTo('webtransport', assert.ifError);
     else session.connect();
-    this.#greeted = this.#world.opens();
-    return this.#greeted;
+    this.#dialed(reached);
   }
 
-  /** The node welcomes the session on a new connection: the first one, after a break, or for a move. */
-  #connected({ on, limits, ...fields }: Welcome): void {
-    const node = this.#greeted ?? this.#connecting();
-    this.#greeted = undefined;
+  /** A handshake has completed. */
+  #dialed({ on, at, over, failed = [], token = this.#world.session.token }: Reached): void {
+    const { targets } = this.#world.dialing.request;
+    const index = (host: string): number => targets.findIndex((one) => target(one).host === host);
+    const places = { index: at === undefined ? 0 : index(at), failed: failed.map(index) };
+    const kind = over ?? 'webtransport';
+    this.#world.opens(kind, { ...places, ...(token === undefined ? {} : { token }) }, (node) => {
+      this.#nodes.set(on, node);
+      this.#listen(on, node);
+    });
+  }
+
+  /** Notes what is done on a connection. */
+  #listen(on: string, node: FakeTransport): void {
     const send = node.send.bind(node);
     node.send = (frame, lane, maxBytes) => {
       const isSent = send(frame, lane, maxBytes);
-      if (isSent) this.#did('sent', [on, told(node.sent.at(-1))]);
+      if (isSent) this.#did('sent', [on, this.#told(node.sent.at(-1))]);
       return isSent;
     };
     const close = node.close.bind(node);
     node.close = () => {
       // One that is left for another is no news.
-      const isLeft = this.#world.session.live !== undefined || this.#isBreaking;
+      const isLeft = (!this.#isFull && this.#world.session.live !== undefined) || this.#isBreaking;
       if (!node.isClosed && !isLeft) this.#did('gone', on);
       close();
     };
-    this.#nodes.set(on, node);
+  }
+
+  /** The node welcomes the session on a connection: the first one, after a break, or for a move. */
+  #connected({ on, limits, ...fields }: Welcome): void {
+    if (!this.#nodes.has(on)) {
+      const before = this.#done.length;
+      this.#connecting({ on });
+      // What it asked for is told where `connecting` is.
+      this.#done.splice(before);
+    }
+    const node = this.#node(on);
     const { id } = node.last('connect');
-    node.says(['connected', { ...CONNECTED, id, heartbeat: HEARTBEAT, ...fields, limits: { ...CONNECTED.limits, ...limits } }]);
+    const welcome = { ...CONNECTED, id, heartbeat: HEARTBEAT, ...fields, limits: { ...CONNECTED.limits, ...limits } };
+    const [, dated] = entry(this.#dated({ connected: welcome }));
+    node.says(['connected', dated as unknown as typeof welcome]);
+  }
+
+  /** With times of this world in place of those since the script's beginning. */
+  #dated(frame: Fields): Fields {
+    const [name, body] = entry(frame);
+    const at = body['expires_at_ms'];
+    return typeof at === 'number' ? { [name]: { ...body, expires_at_ms: at + this.#begin } } : frame;
+  }
+
+  /** A frame as scripts have it. */
+  #told(frame?: ClientFrame): Fields {
+    const [name, body] = frame as unknown as [string, Fields];
+    if (name !== 'connect') {
+      return { [name]: 'data' in body ? { ...body, data: JSON.parse(String(body['data'])) as unknown } : body };
+    }
+    const { subscriptions = {}, token, resume, attempt } = body;
+    if (!this.#isFull) return { connect: { subscriptions } };
+    const asked = Object.entries({ token, resume, attempt, subscriptions }).filter(([, value]) => value !== undefined);
+    return { connect: Object.fromEntries(asked) };
   }
 
   #node(on: unknown): FakeTransport {
@@ -277,10 +391,9 @@ class Play {
   }
 }
 
-/** A frame as scripts have it. */
-function told(frame?: ClientFrame): Fields {
-  const [name, body] = frame as unknown as [string, Fields];
-  return { [name]: 'data' in body ? { ...body, data: JSON.parse(String(body['data'])) as unknown } : body };
+/** Somebody to try, as scripts have it. */
+function target({ address, plan }: DialRequest['targets'][0]): { host: string; over: readonly TransportKind[] } {
+  return { host: new URL(address.webtransport ?? address.websocket ?? '').hostname, over: plan.kinds };
 }
 
 for (const file of readdirSync(`${VECTORS}/sessions`)) {

@@ -198,8 +198,13 @@ export class World implements SessionIo, Surroundings {
   }
 
   /** Completes the handshake that is under way. */
-  opens(kind: TransportKind = 'webtransport', fields: { index?: number; token?: string; failed?: number[] } = {}): FakeTransport {
+  opens(
+    kind: TransportKind = 'webtransport',
+    fields: { index?: number; token?: string; failed?: number[] } = {},
+    watch: (transport: FakeTransport) => void = () => undefined,
+  ): FakeTransport {
     const transport = new FakeTransport(kind);
+    watch(transport);
     const { index = 0, token, failed = [] } = fields;
     const { done, request } = this.dialing;
     const at = (place: number): Target => {
