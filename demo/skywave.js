@@ -12,9 +12,11 @@ function onAbort(signal, listener) {
 }
 
 // src/codes.ts
+var FORBIDDEN = 103;
 var ALREADY_SUBSCRIBED = 105;
 var LIMIT_REACHED = 106;
 var TOKEN_EXPIRED = 3005;
+var OVERLOADED = 3006;
 var ROTATE = 3007;
 var REPLACED = 3500;
 var UNAUTHENTICATED = 3503;
@@ -1102,9 +1104,25 @@ function noAddress(given) {
   return new TypeError(`\`${String(given)}\` is no address like https://example.com`);
 }
 
-// src/backoff.ts
-function fullJitter({ firstMs, maxMs }, attempt, random) {
-  return Math.min(maxMs, firstMs * 2 ** attempt) * random;
+// src/session/doubts.ts
+var DOUBTS_APART_MS = 3e4;
+var LEAST_SILENCE_MS = 1500;
+var LEAST_CHECK_MS = 2e3;
+var SPREAD = 0.4;
+function askedAfterMs({ traffic }) {
+  return Math.max(LEAST_SILENCE_MS, 3 * traffic.requests.trips.rtoMs) / 2;
+}
+function nextDoubt(session) {
+  const { live, traffic, doubtsFrom } = session;
+  return live ? Math.max(live.silentSince(traffic.requests.waitsSince) + askedAfterMs(session), doubtsFrom) : Infinity;
+}
+function doubt(session, withinMs = 0) {
+  const { live, due, traffic } = session;
+  traffic.check(Math.max(LEAST_CHECK_MS, withinMs, 2 * askedAfterMs(session)));
+  if (!live || session.opening) return;
+  const at = session.now() + askedAfterMs(session) * (1 + SPREAD * session.random());
+  const later = due?.purpose === "drain" ? due : void 0;
+  if (at < (due?.at ?? Infinity)) session.due = { at, purpose: "connect", address: later?.address, later };
 }
 
 // src/session/link.ts
@@ -1137,6 +1155,8 @@ var Link = class {
   /** When something came last, or would have. */
   heardAt;
   timeoutMs = 0;
+  /** Somebody has too much to do: then a node may be silent, and a handshake is what it can least afford. */
+  isSpared = false;
   #patienceMs = Infinity;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
@@ -1166,9 +1186,13 @@ var Link = class {
   spare(now) {
     this.heardAt = Math.max(this.heardAt, now + this.timeoutMs - this.#patienceMs);
   }
-  /** How long it may owe an answer in silence before it is doubted: for ever where it has no time-out. */
-  get doubtMs() {
-    return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
+  /**
+   * Since when it is silent though something is due: its beat, or a reply that is waited for since then. Never where it
+   * has no time-out for that, or is spared; and once in a silence, as a transport repeats what is lost.
+   */
+  silentSince(waitsSince) {
+    if (this.isSpared || this.timeoutMs === 0 || this.#checkedBy < Infinity) return Infinity;
+    return Math.min(this.heardAt + this.#patienceMs - this.timeoutMs, Math.max(this.heardAt, waitsSince));
   }
   /**
    * Unless something comes within `withinMs`, the connection is dead. Answers whether something has to be asked for.
@@ -1252,7 +1276,44 @@ function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 <
   return new ConnectionError(code2, reason2, text2, reconnect, { retryAfterMs });
 }
 
-// src/session/tokens.ts
+// src/backoff.ts
+function fullJitter({ firstMs, maxMs }, attempt, random) {
+  return Math.min(maxMs, firstMs * 2 ** attempt) * random;
+}
+
+// src/session/pace.ts
+var STABLE_MS = 5e3;
+var HOUR_MS = 36e5;
+var LONGEST_SPREAD_MS = 3e4;
+var Pace = class {
+  /** In a row. */
+  failures = 0;
+  #backoff;
+  #random;
+  constructor(backoff, random) {
+    this.#backoff = backoff;
+    this.#random = random;
+  }
+  /** How long to wait after one more failure, at random, so that not all come at once. */
+  backOff(told) {
+    const waitMs = fullJitter(this.#backoff, this.failures, this.#random());
+    this.failures += 1;
+    const toldMs = Math.min(told?.retryAfterMs ?? 0, HOUR_MS);
+    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.#random());
+  }
+  /**
+   * How long to wait after a connection that held for so long: what a node directs is paced like what the network does.
+   * Where nothing is wrong, not at all, but for the one after a connection that did not hold.
+   */
+  pauseAfter(heldMs, isWell, told) {
+    if (heldMs >= STABLE_MS) this.failures = 0;
+    const isAtOnce = isWell && this.failures === 0 && told?.retryAfterMs === void 0;
+    const waitMs = this.backOff(told);
+    return isAtOnce ? 0 : waitMs;
+  }
+};
+
+// src/session/token_schedule.ts
 var LEAST_INTERVAL_MS = 200;
 var LEAST_RETRY_MS = 1e3;
 var SHARE_OF_LIFE = 0.75;
@@ -1299,6 +1360,62 @@ function lifeOf(token = "") {
   }
   return Infinity;
 }
+
+// src/session/tokens.ts
+var Tokens = class extends TokenSchedule {
+  /** The one that the next connection begins with, unless there is something that gives them. */
+  current;
+  /** The one that a node took last; before that, the one to begin with. */
+  former;
+  #session;
+  #io;
+  #canRefresh;
+  constructor(session, io, canRefresh, given) {
+    super();
+    this.#session = session;
+    this.#io = io;
+    this.#canRefresh = canRefresh;
+    this.former = this.current = given;
+  }
+  /** A node has taken this token, which expires then. */
+  taken(token, atMs) {
+    const session = this.#session;
+    this.former = token;
+    if (session.connection) session.connection = { ...session.connection, expiresAtMs: atMs };
+    if (this.#canRefresh) this.expires(atMs, session.now(), token);
+    else if (token !== this.current) this.renew();
+    session.settle();
+  }
+  /**
+   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
+   * is no other.
+   */
+  refused(token) {
+    if (this.current === token) this.current = this.former;
+    return this.current === token;
+  }
+  /** Has a new one fetched, and brings it. */
+  renew() {
+    const session = this.#session;
+    const failed = () => {
+      this.failed(session.now());
+    };
+    this.stop();
+    this.giveUp = this.#io.fetchToken((token) => {
+      const { live } = session;
+      if (live && token !== void 0) {
+        session.traffic.requests.send(live, session.now(), (id2) => ["refresh", { id: id2, token }], {
+          reply: "refreshed",
+          done: (body) => {
+            this.taken(token, body.expires_at_ms);
+          },
+          failed
+        });
+      } else if (live) failed();
+      session.settle();
+    });
+  }
+};
 
 // src/session/pacer.ts
 var BURST_MS = 1e3;
@@ -1441,10 +1558,15 @@ var Publishes = class {
 
 // src/session/round_trips.ts
 var LOOK_MS = 1e3;
+var LEAST_RTO_MS = 200;
 var LATE_MS2 = 500;
 var RoundTrips = class {
   /** In milliseconds; 0: none yet. */
   smoothedMs = 0;
+  /** After so long a reply is late (RFC 6298). */
+  rtoMs = LEAST_RTO_MS;
+  /** By how much they differ from what is usual. */
+  #variationMs = 0;
   /** When the next look is due, while replies are waited for. */
   nextAt = 0;
   #suspendedAt = -Infinity;
@@ -1458,7 +1580,10 @@ var RoundTrips = class {
     this.look(now);
     if (sentAt < this.#suspendedAt) return;
     const tookMs = now - sentAt;
-    this.smoothedMs = this.smoothedMs === 0 ? tookMs : this.smoothedMs + (tookMs - this.smoothedMs) / 8;
+    const isFirst = this.smoothedMs === 0;
+    this.#variationMs = isFirst ? tookMs / 2 : this.#variationMs + (Math.abs(tookMs - this.smoothedMs) - this.#variationMs) / 4;
+    this.smoothedMs = isFirst ? tookMs : this.smoothedMs + (tookMs - this.smoothedMs) / 8;
+    this.rtoMs = Math.max(LEAST_RTO_MS, this.smoothedMs + 4 * this.#variationMs);
   }
 };
 
@@ -1564,7 +1689,6 @@ var FAILURE_MEMORY_MS = 6e4;
 var LEAVE_WAIT_MS = 100;
 var CONNECT_BYTES = 16 * 1024;
 var NOBODYS_CHANNEL = "skywave:nobody";
-var LEAST_CHECK_MS = 2e3;
 var Traffic = class {
   publishes;
   requests;
@@ -1814,8 +1938,8 @@ var Traffic = class {
   ask(query) {
     return this.requests.ask(query, this.#host.live, this.#host.now());
   }
-  /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
-  check(leastMs = LEAST_CHECK_MS) {
+  /** Asks the node for a sign of life at once, and gives the connection up when none comes within so long at least. */
+  check(leastMs) {
     const { live } = this.#host;
     const withinMs = Math.max(leastMs, 4 * this.requests.trips.smoothedMs);
     if (live?.check(this.#host.now(), withinMs)) this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
@@ -1834,7 +1958,6 @@ var Traffic = class {
     this.sendPublishes();
     const { live } = this.#host;
     if (!live) return;
-    if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);
     for (const [channel2, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel2, resumeAt);
   }
@@ -1860,11 +1983,8 @@ var Traffic = class {
 // src/session.ts
 var GREETING_MS = 2e3;
 var RETIREMENT_MS = 2e3;
-var STABLE_MS = 5e3;
 var SLEPT_MS = 5e3;
-var HOUR_MS = 36e5;
-var DOUBT_INTERVAL_MS = 3e4;
-var LONGEST_SPREAD_MS = 3e4;
+var HOUR_MS2 = 36e5;
 var Session = class {
   traffic;
   state = "disconnected";
@@ -1873,10 +1993,7 @@ var Session = class {
   refusal;
   live;
   network;
-  /** The token that the next connection begins with, unless there is something that gives them. */
-  token;
-  /** The one that a node took last; before that, the one to begin with. */
-  #taken;
+  tokens;
   route;
   /** The connection that is on its way. */
   opening;
@@ -1884,7 +2001,6 @@ var Session = class {
   due;
   #options;
   #io;
-  #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume;
   /** How many `connect`s were sent: of the transports that resume this session, the latest attempt's has it. */
@@ -1896,18 +2012,19 @@ var Session = class {
   #former;
   /** The node that served last. */
   #node;
-  #failures = 0;
+  #pace;
   #connects = 0;
   #frameBytes = 65536;
   #scheduledAt = Infinity;
   /** Before that, no node is doubted because it is silent. */
-  #doubtAgainAt = 0;
+  doubtsFrom = 0;
   constructor(options, network, io) {
     this.#options = options;
     this.#io = io;
-    this.#taken = this.token = options.token;
+    this.tokens = new Tokens(this, io, options.canRefresh, options.token);
     this.network = network;
     this.route = io.route(options);
+    this.#pace = new Pace(options.backoff, () => io.random());
     this.traffic = new Traffic(options, this);
   }
   now() {
@@ -1923,7 +2040,7 @@ var Session = class {
     if (this.state === "disconnected") this.#former = this.traffic.requests.nextId();
     this.refusal = void 0;
     this.route.beginRound();
-    this.#failures = 0;
+    this.#pace.failures = 0;
     this.open("connect");
     this.settle();
   }
@@ -1948,48 +2065,23 @@ var Session = class {
     this.#retire();
     const { live } = this;
     this.live = void 0;
-    this.#tokens.stop();
+    this.tokens.stop();
     if (live) this.#drop(live);
     this.settle();
   }
-  /**
-   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs`
-   * nothing says so but its silence.
-   */
-  check(leastMs) {
-    if (leastMs && this.now() < this.#doubtAgainAt) return;
-    this.traffic.check(leastMs);
-    const { live, due } = this;
-    if (due?.isTold === false) {
+  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  check() {
+    if (this.due?.isTold === false) {
       this.route.beginRound();
       this.open("connect");
-    } else if (live && !this.opening) {
-      const at = this.now() + live.doubtMs;
-      const later = due?.purpose === "drain" ? due : void 0;
-      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: "connect", address: later?.address, later };
     }
+    doubt(this);
     this.settle();
   }
   /** The page was frozen or the system slept. */
   woke() {
     this.live?.spare(this.now());
     this.check();
-  }
-  /** A node has taken this token, which expires then. */
-  tokenTaken(token, atMs) {
-    this.#taken = token;
-    if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
-    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
-    else if (token !== this.token) this.#refresh();
-    this.settle();
-  }
-  /**
-   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
-   * is no other.
-   */
-  tokenRefused(token) {
-    if (this.token === token) this.token = this.#taken;
-    return this.token === token;
   }
   // ---- time
   /** Asks for the next tick; at the end of whatever was done from outside. */
@@ -1998,9 +2090,10 @@ var Session = class {
     const next = this.opening ? this.opening.greetBy : this.due?.at;
     const at = Math.min(
       this.traffic.nextAt,
-      this.#tokens.refreshAt,
+      this.tokens.refreshAt,
       next ?? Infinity,
       live?.deadAt ?? Infinity,
+      nextDoubt(this),
       this.#retiring?.until ?? Infinity
     );
     this.#scheduledAt = at;
@@ -2012,7 +2105,8 @@ var Session = class {
     const { live } = this;
     if (live?.isDead(now)) this.#lost(live, ending({ reason: "silence" }));
     if (this.#retiring && now >= this.#retiring.until) this.#retire();
-    if (now >= this.#tokens.refreshAt) this.#refresh();
+    if (now >= this.tokens.refreshAt) this.tokens.renew();
+    if (this.live && now >= nextDoubt(this)) doubt(this, this.live.timeoutMs);
     if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost("no answer in time"));
     const { due } = this;
     if (due && !this.opening && now >= due.at) {
@@ -2031,13 +2125,14 @@ var Session = class {
   }
   // ---- opening
   open(purpose, named, forced, settle) {
-    const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
+    const leaving = named || purpose === "connect" ? this.live?.address : void 0;
+    const targets = this.route.targets(named, leaving, !isNeeded({ purpose }), forced);
     const opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
     if (!this.live) {
       this.due = void 0;
       this.#setState("connecting");
-    } else if (purpose === "connect") this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
+    } else if (purpose === "connect") this.doubtsFrom = this.now() + DOUBTS_APART_MS;
     const request = {
       targets,
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== void 0) ?? 0,
@@ -2103,7 +2198,7 @@ var Session = class {
     const hasExpired = this.#resume !== void 0 && !connected.resumed && this.#user === connected.user;
     this.#resume = connected.resume;
     if (this.#user !== null && this.#user !== connected.user) {
-      this.traffic.failAll(requestError("unauthenticated", "another user"), this.#former);
+      this.traffic.failAll(new RequestError(FORBIDDEN, "another_user", "another user", false), this.#former);
     }
     this.#user = connected.user;
     this.#former = void 0;
@@ -2124,7 +2219,7 @@ var Session = class {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects += 1 };
-    this.tokenTaken(link.token, expiresAtMs);
+    this.tokens.taken(link.token, expiresAtMs);
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
     opening.settle?.();
@@ -2138,7 +2233,7 @@ var Session = class {
     const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
-    const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
+    const isExpired = this.#options.canRefresh && this.#pace.failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
@@ -2149,16 +2244,17 @@ var Session = class {
       this.#comeBack(error, 0);
     } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#pace.backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
   /** A move failed: the session goes on where it is. */
   #stay(purpose, live, error) {
     if (purpose === "up") this.route.upFailed?.(live.address);
+    if (error.code === OVERLOADED) live.isSpared = true;
     if (purpose === "drain" && error.transient) {
       const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
-      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#backOff(error)) };
+      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#pace.backOff(error)) };
     } else this.#stand(live);
   }
   /** There is no need to go elsewhere, and perhaps a reason. */
@@ -2170,27 +2266,10 @@ var Session = class {
     this.due = { at, purpose: "connect", isTold: waitMs > 0 && error.retryAfterMs !== void 0 };
     this.#setState("connecting", error, at);
   }
-  /** How long to wait: longer each time, and no sooner than the node said, at random, so that not all come at once. */
-  #backOff(error) {
-    const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
-    this.#failures += 1;
-    const toldMs = Math.min(error?.retryAfterMs ?? 0, HOUR_MS);
-    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.random());
-  }
-  /**
-   * How long to wait before the connection after `link`: what a node directs is paced like what the network does. Where
-   * nothing is wrong, not at all, but for the one after a connection that did not hold.
-   */
-  #pace(link, isWell, error) {
-    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
-    const isAtOnce = isWell && this.#failures === 0 && error?.retryAfterMs === void 0;
-    const waitMs = this.#backOff(error);
-    return isAtOnce ? 0 : waitMs;
-  }
   /** Whether coming back would not change anything. */
   #isFinal({ transient, code: code2 }, token) {
     if (this.#options.canRefresh || code2 !== TOKEN_EXPIRED && code2 !== UNAUTHENTICATED) return !transient;
-    return this.tokenRefused(token);
+    return this.tokens.refused(token);
   }
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
   refused(error) {
@@ -2250,15 +2329,16 @@ var Session = class {
   }
   /** The connection that carries the session is over. */
   #lost(link, error) {
+    const now = this.now();
     this.live = void 0;
     this.#drop(link);
-    this.#tokens.stop();
+    this.tokens.stop();
     const { due } = this;
     this.due = void 0;
     if (due?.address && due.purpose !== "up") this.route.sendOn?.(due.address);
     const { code: code2 } = error;
     const isOwnDoing = code2 === REPLACED && link.attempt < this.#attempts;
-    if (!isOwnDoing && this.#isFinal(error, this.#taken)) {
+    if (!isOwnDoing && this.#isFinal(error, this.tokens.former)) {
       this.#cancelOpening(error);
       this.refused(error);
       return;
@@ -2269,7 +2349,7 @@ var Session = class {
     }
     this.#cancelOpening(error);
     this.route.beginRound();
-    this.#comeBack(error, this.#pace(link, code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
+    this.#comeBack(error, this.#pace.pauseAfter(now - link.since, code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
   }
   #drop(link) {
     link.transport.close();
@@ -2291,29 +2371,11 @@ var Session = class {
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain(link, { after_ms, url }) {
     const now = this.now();
-    link.stayUntil ??= now + this.#pace(link, true);
-    const at = Math.max(now + Math.min(after_ms / 2 * this.random(), HOUR_MS), link.stayUntil);
+    link.stayUntil ??= now + this.#pace.pauseAfter(now - link.since, true);
+    const at = Math.max(now + Math.min(after_ms / 2 * this.random(), HOUR_MS2), link.stayUntil);
     const before = this.due?.purpose === "drain" ? this.due : void 0;
     const address = this.route.trusted?.(url) ?? before?.address;
     this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: "drain" };
-  }
-  #refresh() {
-    this.#tokens.stop();
-    this.#tokens.giveUp = this.#io.fetchToken((token) => {
-      const { live } = this;
-      if (live && token !== void 0) {
-        this.traffic.requests.send(live, this.now(), (id2) => ["refresh", { id: id2, token }], {
-          reply: "refreshed",
-          done: (body) => {
-            this.tokenTaken(token, body.expires_at_ms);
-          },
-          failed: () => {
-            this.#tokens.failed(this.now());
-          }
-        });
-      } else if (live) this.#tokens.failed(this.now());
-      this.settle();
-    });
   }
   #setState(state, error, retryAt) {
     if (this.state === state && !error && state !== "connected") return;
@@ -2391,7 +2453,7 @@ var Engine = class {
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal, timeoutMs) {
     const { getToken } = this.#options;
-    if (getToken === void 0) return this.session.token;
+    if (getToken === void 0) return this.session.tokens.current;
     try {
       return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {
@@ -2533,13 +2595,13 @@ var SkywaveCore = class {
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
   async refresh(token, { signal } = {}) {
     const { session } = this;
-    session.token = token;
+    session.tokens.current = token;
     try {
       const { expires_at_ms: atMs } = await this.outgoing.ask("refresh", { token }, { signal });
-      session.tokenTaken(token, atMs);
+      session.tokens.taken(token, atMs);
       return atMs;
     } catch (error) {
-      if (session.live && !error.transient) session.tokenRefused(token);
+      if (session.live && !error.transient) session.tokens.refused(token);
       throw error;
     }
   }
@@ -2925,14 +2987,16 @@ var Route = class {
     this.#candidates.beginRound();
   }
   /**
-   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
-   * another transport than the usual one, if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`; without `named`, `leaving`
+   * last. Or `named` alone, over another transport than the usual one, if one is named.
    */
   targets(named, leaving, isAlone = false, choice) {
     if (named !== void 0 && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
-    const all = named ? [named, ...order.filter(({ key: key2 }) => key2 !== named.key && key2 !== leaving?.key)] : order;
+    const others = order.filter(({ key: key2 }) => key2 !== named?.key && key2 !== leaving?.key);
+    const last = named || others.length === order.length ? [] : order.filter(({ key: key2 }) => key2 === leaving?.key);
+    const all = [...named ? [named] : [], ...others, ...last];
     return all.map((address) => this.#target(address));
   }
   /** The application wants this transport from now on. Answers which one it has wanted. */
@@ -3507,13 +3571,16 @@ async function openWebTransport(url, encoding, constructor, serverCertificateHas
 // src/dialer.ts
 var LAST_CHANCE_MS = 1e3;
 function transportOpener({ encoding, webSocket, webTransport, ...given }) {
-  return async (kind, address, signal) => {
-    if (kind === "websocket") return openWebSocket(urlOf(address, kind), encoding, webSocket, signal);
-    if (webTransport === void 0) throw requestError("bad_request", "no WebTransport here");
-    const hashes = await given.serverCertificateHashes(signal);
-    if (signal.aborted) throw lost("given up");
-    return openWebTransport(urlOf(address, kind), encoding, webTransport, hashes, signal);
+  const openers = {
+    websocket: (address, signal) => openWebSocket(urlOf(address, "websocket"), encoding, webSocket, signal),
+    webtransport: async (address, signal) => {
+      if (webTransport === void 0) throw requestError("bad_request", "no WebTransport here");
+      const hashes = await given.serverCertificateHashes(signal);
+      if (signal.aborted) throw lost("given up");
+      return openWebTransport(urlOf(address, "webtransport"), encoding, webTransport, hashes, signal);
+    }
   };
+  return async (kind, address, signal) => openers[kind](address, signal);
 }
 function urlOf(address, kind) {
   const url = address[kind];

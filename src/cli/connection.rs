@@ -9,8 +9,8 @@ use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use skywave::config::Secret;
 use skywave_client::{
-    CertificateCheck, Channel, Client, ClientOptions, ConnectError, DialErrors, Status, TokenSource, TransportChoice,
-    TransportKind, transport::DialError, url::NodeUrl,
+    CertificateCheck, Channel, Client, ClientOptions, ConnectError, DialErrors, Status, TokenSource,
+    TransportChoice, TransportKind, transport::DialError, url::NodeUrl,
 };
 use skywave_protocol::{CloseCode, Text};
 use std::{

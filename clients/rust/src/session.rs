@@ -3,14 +3,15 @@
 mod answers;
 mod clock;
 mod dialing;
+mod orders;
 mod readers;
 mod wire;
 
 use crate::{
     client::{Handle, Path},
-    error::{ConnectError, RequestError, TokenError},
+    error::{ConnectError, TokenError},
     options::ClientOptions,
-    transport::{Closed, DialOptions, Dialer, Lane, Received, TransportKind, Via},
+    transport::{Closed, DialOptions, Dialer, Lane, Received, Via},
     url::NodeUrl,
 };
 use answers::Answers;
@@ -21,14 +22,16 @@ use futures_util::{
     future::{BoxFuture, select_all},
     stream::FuturesUnordered,
 };
+pub(crate) use orders::{Command, Order};
+use orders::{Outcome, Reply};
 pub(crate) use readers::EventQueue;
 use skywave_client_session::{
     ConnectionId, Dialed, Output, Publish, RouteOptions, Session, SessionOptions, Status, SubscriptionId,
     Surroundings, Ticket, TrafficOptions,
 };
 use skywave_protocol::{
-    Channel, ClientFrame, Payload, RequestId, ServerFrame, Text,
-    frame::{self, ClientInfo, Key, Network, SubscribeOptions},
+    Channel, ClientFrame, ServerFrame, Text,
+    frame::{self, ClientInfo},
 };
 use std::{
     borrow::Cow,
@@ -37,7 +40,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -54,55 +57,6 @@ const COMMAND_QUEUE: usize = 256;
 
 /// The longest time that an attempt to connect may take, so that any can be added to a moment.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(86_400);
-
-type Reply<T> = oneshot::Sender<Result<T, RequestError>>;
-type Outcome = oneshot::Sender<Result<(), ConnectError>>;
-
-/// What the application does.
-pub(crate) enum Order {
-    /// With its place in the queue.
-    Command(Command, OwnedSemaphorePermit),
-    /// It has dropped this subscription.
-    Forget(Channel, SubscriptionId),
-}
-
-/// What the application asks for.
-pub(crate) enum Command {
-    Subscribe {
-        channel: Channel,
-        id: SubscriptionId,
-        options: SubscribeOptions,
-        reader: EventQueue,
-        reply: Reply<ServerFrame>,
-    },
-    Publish {
-        channel: Channel,
-        data: Payload,
-        key: Key,
-        reply: Reply<ServerFrame>,
-    },
-    Emit(frame::Emit),
-    Request {
-        frame: Box<dyn FnOnce(RequestId) -> ClientFrame + Send>,
-        /// How long the reply may take.
-        patience: Duration,
-        reply: Reply<ServerFrame>,
-    },
-    /// Brings a newer token, which replaces a fixed one.
-    Refresh {
-        token: Arc<str>,
-        reply: Reply<ServerFrame>,
-    },
-    Network(Network),
-    /// Something may have happened to the connection.
-    Check,
-    Cut,
-    Switch {
-        kind: TransportKind,
-        reply: Outcome,
-    },
-    Close(oneshot::Sender<()>),
-}
 
 /// What the task wakes up for.
 enum Input {

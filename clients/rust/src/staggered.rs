@@ -19,25 +19,25 @@ const CROWDED_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// By how much the first one is ahead.
-    pub head_start: Duration,
+    pub(crate) head_start: Duration,
     /// The time between the begins of two later ones.
-    pub stagger: Duration,
+    pub(crate) stagger: Duration,
     /// What one attempt may take; any time where that is missing.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// What those under way may still take once another one has failed.
-    pub last_chance: Option<Duration>,
+    pub(crate) last_chance: Option<Duration>,
 }
 
 /// The attempt that succeeded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Winner<T> {
-    pub index: usize,
-    pub value: T,
-    pub begun: Instant,
+    pub(crate) index: usize,
+    pub(crate) value: T,
+    pub(crate) begun: Instant,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Those that failed before.
-    pub failed: Vec<usize>,
+    pub(crate) failed: Vec<usize>,
 }
 
 struct Running<F> {
@@ -66,9 +66,10 @@ where
     let patience = [pace.timeout, crowded].into_iter().flatten().min();
     let mut running: Vec<Running<F>> = Vec::new();
     let mut errors: Vec<(usize, E)> = Vec::new();
-    let (mut next, mut due) = (0, Instant::now());
+    // When the next one begins, unless one fails; never where that is further off than time goes.
+    let (mut next, mut due) = (0, Some(Instant::now()));
     while errors.len() < count {
-        let begin_at = Some(due).filter(|_| next < count && running.len() < MAX_CONCURRENT);
+        let begin_at = due.filter(|_| next < count && running.len() < MAX_CONCURRENT);
         let wake_at = running.iter().map(|one| one.until).chain([begin_at]).flatten().min();
         let mut failed = Vec::new();
         tokio::select! {
@@ -88,17 +89,18 @@ where
                 let late = running.extract_if(.., |one| one.until.is_some_and(|until| until <= now));
                 failed.extend(late.map(|one| (one.index, timed_out())));
                 if failed.is_empty() && begin_at.is_some_and(|at| at <= now) {
-                    let until = patience.map(|patience| now + patience);
+                    let until = patience.and_then(|patience| now.checked_add(patience));
                     running.push(Running { index: next, begun: now, until, attempt: Box::pin(attempt(next)) });
-                    due = now + if next == 0 { pace.head_start } else { pace.stagger };
+                    due = now.checked_add(if next == 0 { pace.head_start } else { pace.stagger });
                     next += 1;
                 }
             }
         }
         if !failed.is_empty() {
-            due = Instant::now();
+            let now = Instant::now();
+            due = Some(now);
             // One that begins now has its whole time.
-            if let Some(last) = pace.last_chance.map(|chance| due + chance) {
+            if let Some(last) = pace.last_chance.map(|chance| now + chance) {
                 running
                     .iter_mut()
                     .for_each(|one| one.until = Some(one.until.map_or(last, |until| until.min(last))));

@@ -10,33 +10,33 @@ const STABLE: Duration = Duration::from_secs(5);
 /// A connection on which `connected` has come.
 #[derive(Debug)]
 pub(crate) struct Carrier {
-    pub link: Link,
+    pub(crate) link: Link,
     /// That of its `connect`.
-    pub attempt: u64,
-    pub url: NodeUrl,
-    pub kind: TransportKind,
+    pub(crate) attempt: u64,
+    pub(crate) url: NodeUrl,
+    pub(crate) kind: TransportKind,
     /// When it will have held for so long that it was a good one.
     steady_at: Time,
     /// What the node directs is not followed sooner.
-    pub stays_until: Time,
+    pub(crate) stays_until: Time,
 }
 
 impl Carrier {
-    pub fn new(link: Link, attempt: u64, url: NodeUrl, kind: TransportKind, now: Time) -> Self {
+    pub(crate) fn new(link: Link, attempt: u64, url: NodeUrl, kind: TransportKind, now: Time) -> Self {
         Self { link, attempt, url, kind, steady_at: now + STABLE, stays_until: now }
     }
 
-    pub fn id(&self) -> ConnectionId {
+    pub(crate) fn id(&self) -> ConnectionId {
         self.link.connection
     }
 
     /// Whether it has held for so long that it was a good one.
-    pub fn is_steady(&self, now: Time) -> bool {
+    pub(crate) fn is_steady(&self, now: Time) -> bool {
         now >= self.steady_at
     }
 
     /// Is not left for so long by the node's word alone; what it is held for is not its merit.
-    pub fn stay(&mut self, pace: Duration, now: Time) {
+    pub(crate) fn stay(&mut self, pace: Duration, now: Time) {
         self.steady_at = self.steady_at + pace;
         self.stays_until = now + pace;
     }
@@ -45,27 +45,27 @@ impl Carrier {
 /// How a connection ended, as the node's last frame or the transport says.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    pub code: Option<u16>,
-    pub reason: Cow<'static, str>,
-    pub message: Option<Cow<'static, str>>,
-    pub reconnect: bool,
-    pub retry_after: Option<Duration>,
+    pub(crate) code: Option<u16>,
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) message: Option<Cow<'static, str>>,
+    pub(crate) reconnect: bool,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Ending {
     /// Nobody has said why.
-    pub fn lost(reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn lost(reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code: None, reason: reason.into(), message: None, reconnect: true, retry_after: None }
     }
 
     /// By the transport's own close.
-    pub fn closed(code: Option<u16>, reason: &str) -> Self {
+    pub(crate) fn closed(code: Option<u16>, reason: &str) -> Self {
         let reconnect = code.is_none_or(should_reconnect);
         Self { code, reconnect, ..Self::lost(reason.to_owned()) }
     }
 
     /// All that the node says of why it ends a connection.
-    pub fn told(self) -> Cow<'static, str> {
+    pub(crate) fn told(self) -> Cow<'static, str> {
         match &self.message {
             Some(message) => format!("{}: {message}", self.reason).into(),
             None => self.reason,
@@ -73,7 +73,7 @@ impl Ending {
     }
 
     /// What it means before `connected` has come.
-    pub fn refusal(self) -> ConnectError {
+    pub(crate) fn refusal(self) -> ConnectError {
         match self.code {
             Some(code) if (3000..4000).contains(&code) => ConnectError::Refused {
                 code,

@@ -115,6 +115,9 @@ impl<R: Reader> Session<R> {
             }
         }
         self.route.forget_named();
+        if error.code() == Some(CloseCode::Overloaded.code()) {
+            self.traffic.spare();
+        }
         if self.live.is_some() {
             return self.stay(purpose, error, verdict, now);
         }

@@ -76,9 +76,9 @@ impl Heartbeat {
         self.heard_at = self.heard_at.max(now + self.timeout - self.patience());
     }
 
-    /// How long it may owe an answer in silence before it is doubted.
-    pub(crate) fn doubted_after(&self) -> Duration {
-        (self.timeout / 4).max(LEAST_PATIENCE)
+    /// When the node's next word is due, whatever else is; never where it has no time-out for that.
+    pub(crate) fn beat_due(&self) -> Option<Time> {
+        (!self.timeout.is_zero()).then(|| self.heard_at + self.interval)
     }
 
     /// Unless something comes within so long, the connection is dead. Answers whether something has to be asked for.

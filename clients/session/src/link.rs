@@ -9,19 +9,19 @@ pub struct ConnectionId(pub u64);
 
 /// A connection, and what its node takes.
 #[derive(Debug, Clone, Copy)]
-pub struct Link {
-    pub connection: ConnectionId,
-    pub encoding: Encoding,
+pub(crate) struct Link {
+    pub(crate) connection: ConnectionId,
+    pub(crate) encoding: Encoding,
     /// The largest frame in bytes; 0: of any size.
-    pub frame_limit: u64,
+    pub(crate) frame_limit: u64,
     /// Whether its path is one that a NAT may forget while nothing is sent.
-    pub over_udp: bool,
+    pub(crate) over_udp: bool,
 }
 
 impl Link {
     /// # Errors
     /// `bad_request` when it is larger than the node takes: it would end the session.
-    pub fn encode(&self, frame: &ClientFrame) -> Result<EncodedFrame, RequestError> {
+    pub(crate) fn encode(&self, frame: &ClientFrame) -> Result<EncodedFrame, RequestError> {
         let encoded = self
             .encoding
             .encode(frame)

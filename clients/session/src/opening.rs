@@ -28,7 +28,7 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// Whether the session cannot stay where it is.
-    pub fn is_needed(self) -> bool {
+    pub(crate) fn is_needed(self) -> bool {
         matches!(self, Self::Connect | Self::Drain)
     }
 }
@@ -36,13 +36,13 @@ impl Purpose {
 /// A connection on its way.
 #[derive(Debug)]
 pub(crate) struct Opening {
-    pub connection: ConnectionId,
+    pub(crate) connection: ConnectionId,
     /// Who is tried; once there is a connection, the one that it leads to.
-    pub targets: Vec<Target>,
-    pub purpose: Purpose,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) purpose: Purpose,
     /// The token that `connect` has, as far as it is known.
-    pub token: Option<Arc<str>>,
-    pub stage: Stage,
+    pub(crate) token: Option<Arc<str>>,
+    pub(crate) stage: Stage,
 }
 
 /// How far it is.
@@ -57,18 +57,18 @@ pub(crate) enum Stage {
 /// What is known of a connection on which `connected` is awaited.
 #[derive(Debug)]
 pub(crate) struct Greeting {
-    pub kind: TransportKind,
-    pub encoding: Encoding,
+    pub(crate) kind: TransportKind,
+    pub(crate) encoding: Encoding,
     /// The id of its `connect`.
     id: RequestId,
     /// Until when `connected` has to be there.
-    pub by: Time,
+    pub(crate) by: Time,
     /// The channels that `connect` asks for.
-    pub wanted: Wanted,
+    pub(crate) wanted: Wanted,
     /// What `connect` tells of the network.
-    pub network: Network,
+    pub(crate) network: Network,
     /// What came before `connected`, in order.
-    pub early: Held,
+    pub(crate) early: Held,
 }
 
 /// A handshake that completed.
@@ -96,7 +96,9 @@ impl<R: Reader> Session<R> {
         now: Time,
     ) {
         let leaving = self.live.as_ref().map(|live| &live.url);
-        let wish = Wish { named: named.as_ref(), is_alone: !purpose.is_needed(), forced, leaving };
+        let is_doubted = purpose == Purpose::Connect && leaving.is_some();
+        let wish =
+            Wish { named: named.as_ref(), is_alone: !purpose.is_needed(), forced, leaving, is_doubted };
         let targets = self.route.targets(&wish, now);
         let head_start = self.route.head_start(targets.first(), named.is_some());
         self.reconnect_at = None;

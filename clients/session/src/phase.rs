@@ -10,23 +10,23 @@ const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// How a frame came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// The id of the stream that the node opened for it; none where it came in its order among replies, or by a datagram.
-    pub stream: Option<u64>,
+    pub(crate) stream: Option<u64>,
     /// Its size in bytes.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Frames that wait for what they come after, in their order.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     frames: VecDeque<(ServerFrame, Arrival)>,
     bytes: usize,
 }
 
 impl Held {
     /// Holds one more, and answers whether there was room for it. Events may be lost: they leave half of it to the others.
-    pub fn hold(&mut self, frame: ServerFrame, arrival: Arrival) -> bool {
+    pub(crate) fn hold(&mut self, frame: ServerFrame, arrival: Arrival) -> bool {
         let is_event = matches!(frame, ServerFrame::Event(_));
         let share = if is_event { 2 } else { 1 };
         if self.frames.len() >= MAX_HELD_FRAMES / share || self.bytes >= MAX_HELD_BYTES / share {
@@ -37,7 +37,7 @@ impl Held {
         true
     }
 
-    pub fn take(&mut self) -> impl Iterator<Item = (ServerFrame, Arrival)> + use<> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (ServerFrame, Arrival)> + use<> {
         self.bytes = 0;
         mem::take(&mut self.frames).into_iter()
     }
@@ -60,10 +60,10 @@ impl From<Option<RequestId>> for Asked {
 #[derive(Debug, Default)]
 pub(crate) struct Phase {
     /// What has asked for it, and `subscribed` is awaited or has come; none while the channel is only being left.
-    pub asked: Option<Asked>,
+    pub(crate) asked: Option<Asked>,
     /// The last `unsubscribe` that is not answered: until then the old subscription's frames may come.
-    pub leaving: Option<RequestId>,
-    pub held: Held,
+    pub(crate) leaving: Option<RequestId>,
+    pub(crate) held: Held,
     is_joined: bool,
     /// The node's number for the present subscription; older nodes have none.
     subscription: Option<u64>,

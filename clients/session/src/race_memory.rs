@@ -29,7 +29,13 @@ struct Lost {
 }
 
 impl RaceMemory {
-    pub fn plan(&self, url: &NodeUrl, choice: TransportChoice, head_start: Duration, now: Time) -> Plan {
+    pub(crate) fn plan(
+        &self,
+        url: &NodeUrl,
+        choice: TransportChoice,
+        head_start: Duration,
+        now: Time,
+    ) -> Plan {
         let kinds = match choice.only() {
             Some(only) => vec![only],
             None => {
@@ -47,7 +53,7 @@ impl RaceMemory {
     }
 
     /// Remembers who won a race that others could have won.
-    pub fn remember(&mut self, url: &NodeUrl, plan: &Plan, winner: TransportKind, now: Time) {
+    pub(crate) fn remember(&mut self, url: &NodeUrl, plan: &Plan, winner: TransportKind, now: Time) {
         if plan.kinds.len() == 1 {
             return;
         }

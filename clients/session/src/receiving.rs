@@ -32,15 +32,13 @@ impl<R: Reader> Session<R> {
         let Some((place, encoding)) = self.place(connection) else { return };
         if place == Place::Live {
             self.traffic.heard(now);
+            self.trust();
         }
         match encoding.decode_server(frame) {
             Ok(frame) => self.frame(connection, frame, arrival, now),
             Err(DecodeError::Unknown { name, .. }) => tracing::debug!(name, "unknown frame"),
             Err(error @ DecodeError::Invalid { .. }) => self.misunderstood(place, &error, now),
             Err(error @ DecodeError::Malformed(_)) => self.fault(connection, &error.to_string(), now),
-        }
-        if place == Place::Live {
-            self.trust();
         }
     }
 

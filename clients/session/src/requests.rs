@@ -13,7 +13,7 @@ const MAX_TICKETS: usize = 1024;
 
 /// Who waits for a reply.
 #[derive(Debug, Clone)]
-pub enum Waiter {
+pub(crate) enum Waiter {
     /// The publish of that number.
     Publish(u64),
     Subscribe(Channel),
@@ -27,7 +27,7 @@ pub enum Waiter {
 
 /// What the application has asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub(crate) enum Question {
     History,
     Presence,
     Call,
@@ -61,7 +61,7 @@ impl Question {
 
 impl Waiter {
     /// The application, where it is who waits; publishes wait by themselves.
-    pub fn ticket(&self) -> Option<Ticket> {
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
         match self {
             Self::Question(ticket, _) | Self::Refresh(_, Some(ticket)) => Some(*ticket),
             _ => None,
@@ -71,9 +71,9 @@ impl Waiter {
 
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub waiter: Waiter,
+    pub(crate) waiter: Waiter,
     /// The connection on which it was sent; none while it waits for one.
-    pub connection: Option<ConnectionId>,
+    pub(crate) connection: Option<ConnectionId>,
     sent_at: Time,
     /// Of questions alone: what the session makes by itself has the connection's own time.
     expires_at: Option<Time>,
@@ -86,7 +86,7 @@ pub(crate) struct Pending {
 /// All requests without a reply.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    pub trips: RoundTrips,
+    pub(crate) trips: RoundTrips,
     pending: HashMap<RequestId, Pending>,
     /// Those of them that wait for a connection, by their numbers.
     unsent: BTreeMap<u64, RequestId>,

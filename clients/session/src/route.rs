@@ -32,19 +32,21 @@ pub struct Target {
 
 /// Whom a connection is to be opened to.
 #[derive(Debug, Default)]
-pub struct Wish<'a> {
+pub(crate) struct Wish<'a> {
     /// Where a node or the application names one: that first.
-    pub named: Option<&'a NodeUrl>,
+    pub(crate) named: Option<&'a NodeUrl>,
     /// That one alone.
-    pub is_alone: bool,
+    pub(crate) is_alone: bool,
     /// Over this transport, whatever is usual.
-    pub forced: Option<TransportKind>,
+    pub(crate) forced: Option<TransportKind>,
     /// Where the session is: whoever names another one wants to be left.
-    pub leaving: Option<&'a NodeUrl>,
+    pub(crate) leaving: Option<&'a NodeUrl>,
+    /// Whether that may be gone: others are tried before it.
+    pub(crate) is_doubted: bool,
 }
 
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     transport: TransportChoice,
     head_start: Duration,
     candidates: Candidates,
@@ -55,7 +57,7 @@ pub struct Route {
 }
 
 impl Route {
-    pub fn new(options: RouteOptions) -> Self {
+    pub(crate) fn new(options: RouteOptions) -> Self {
         Self {
             transport: options.transport,
             head_start: options.head_start,
@@ -67,17 +69,17 @@ impl Route {
     }
 
     /// Whether nobody is left to be tried in this round.
-    pub fn is_exhausted(&self, now: Time) -> bool {
+    pub(crate) fn is_exhausted(&self, now: Time) -> bool {
         self.candidates.is_exhausted(now)
     }
 
     /// From here on everybody may be tried again.
-    pub fn begin_round(&mut self) {
+    pub(crate) fn begin_round(&mut self) {
         self.candidates.begin_round();
     }
 
     /// Whom to try, in this order: those that are left of this round, or of a new one.
-    pub fn targets(&mut self, wish: &Wish<'_>, now: Time) -> Vec<Target> {
+    pub(crate) fn targets(&mut self, wish: &Wish<'_>, now: Time) -> Vec<Target> {
         let choice = wish.forced.map_or(self.transport, TransportChoice::from);
         let target = |memory: &RaceMemory, url: NodeUrl| {
             let plan = memory.plan(&url, choice, self.head_start, now);
@@ -93,13 +95,15 @@ impl Route {
         if let Some(named) = wish.named {
             urls.retain(|url| url != named && Some(url) != wish.leaving);
             urls.insert(0, named.clone());
+        } else if wish.is_doubted {
+            urls.sort_by_key(|url| Some(url) == wish.leaving);
         }
         urls.into_iter().map(|url| target(&self.memory, url)).collect()
     }
 
     /// How long the first one is tried alone: one that is slow by nature, or to which a node has sent this client, is not
     /// left for the sake of a few milliseconds.
-    pub fn head_start(&self, first: Option<&Target>, is_named: bool) -> Duration {
+    pub(crate) fn head_start(&self, first: Option<&Target>, is_named: bool) -> Duration {
         if is_named || self.is_sent_on {
             return NAMED_HEAD_START;
         }
@@ -108,46 +112,46 @@ impl Route {
     }
 
     /// A handshake completed, and took so long.
-    pub fn dialed(&mut self, target: &Target, kind: TransportKind, took: Duration, now: Time) {
+    pub(crate) fn dialed(&mut self, target: &Target, kind: TransportKind, took: Duration, now: Time) {
         self.candidates.measured(&target.url, took);
         self.memory.remember(&target.url, &target.plan, kind, now);
     }
 
     /// It is not to be tried again in this round, nor sooner than it has said.
-    pub fn failed(&mut self, url: &NodeUrl, rests_until: Option<Time>) {
+    pub(crate) fn failed(&mut self, url: &NodeUrl, rests_until: Option<Time>) {
         self.candidates.failed(url, rests_until);
     }
 
     /// An attempt failed: whoever was named is one like the others.
-    pub fn forget_named(&mut self) {
+    pub(crate) fn forget_named(&mut self) {
         self.is_sent_on = false;
     }
 
     /// When somebody wants to be asked again; none when somebody does now.
-    pub fn rests_until(&self, now: Time) -> Option<Time> {
+    pub(crate) fn rests_until(&self, now: Time) -> Option<Time> {
         self.candidates.all_rest_until(now)
     }
 
     /// The session is there, in this region; `others`: where else it could go.
-    pub fn arrived(&mut self, url: &NodeUrl, region: Origin, others: Vec<(Origin, NodeUrl)>) {
+    pub(crate) fn arrived(&mut self, url: &NodeUrl, region: Origin, others: Vec<(Origin, NodeUrl)>) {
         self.is_sent_on = false;
         self.candidates.succeeded(url, region);
         self.candidates.learn(others.into_iter());
     }
 
     /// A node that is gone had named this one.
-    pub fn send_on(&mut self, url: &NodeUrl) {
+    pub(crate) fn send_on(&mut self, url: &NodeUrl) {
         self.candidates.go(url);
         self.is_sent_on = true;
     }
 
     /// Whether an address that a node gave may be gone to: the token goes there, so it may not be less protected than here.
-    pub fn trusts(&self, url: &NodeUrl) -> bool {
+    pub(crate) fn trusts(&self, url: &NodeUrl) -> bool {
         url.is_tls() || !self.candidates.current().is_tls()
     }
 
     /// Whether to follow a node that knows of a better one now.
-    pub fn may_prefer(&mut self, now: Time) -> bool {
+    pub(crate) fn may_prefer(&mut self, now: Time) -> bool {
         let may = now >= self.prefer_again_at;
         if may {
             self.prefer_again_at = now + PREFERENCE_INTERVAL;

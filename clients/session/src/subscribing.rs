@@ -26,18 +26,18 @@ const CONNECT_BYTES: usize = 16 * 1024;
 /// What is said of a channel cannot be trusted, and so nothing further that comes on that connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Fault(pub &'static str);
+pub(crate) struct Fault(pub &'static str);
 
 /// What a `connect` asks for, and on whose behalf.
 #[derive(Debug, Default)]
-pub struct Wanted {
-    pub subscriptions: BTreeMap<Channel, SubscribeOptions>,
+pub(crate) struct Wanted {
+    pub(crate) subscriptions: BTreeMap<Channel, SubscribeOptions>,
     on_behalf: Vec<(Channel, SubscriptionId, bool)>,
 }
 
 /// The connection that carries the session, and how far it is with each channel.
 pub(crate) struct Live {
-    pub link: Link,
+    pub(crate) link: Link,
     phases: HashMap<Channel, Phase>,
     /// The largest number of a subscription that it has heard of.
     newest: Option<u64>,
@@ -45,11 +45,13 @@ pub(crate) struct Live {
     leave_again: BTreeMap<Channel, Time>,
     /// What its `connect` has asked for, and on whose behalf; whether from a position.
     asked: Vec<(Channel, SubscriptionId, bool)>,
-    pub heartbeat: Heartbeat,
+    pub(crate) heartbeat: Heartbeat,
     /// When another connection is opened beside it, unless something comes.
     pub(crate) seek_at: Option<Time>,
     /// Whether that was said since something came.
-    pub is_doubted: bool,
+    pub(crate) is_doubted: bool,
+    /// Whether it is not doubted any more.
+    pub(crate) is_spared: bool,
 }
 
 impl Live {
@@ -69,6 +71,7 @@ impl Live {
             heartbeat,
             seek_at: None,
             is_doubted: false,
+            is_spared: false,
         }
     }
 
@@ -129,7 +132,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// The client has ended: so has each subscription.
-    pub fn end_all(&mut self, code: Option<u16>, error: &RequestError) {
+    pub(crate) fn end_all(&mut self, code: Option<u16>, error: &RequestError) {
         for subscription in mem::take(&mut self.subscriptions).into_values() {
             self.end(subscription, code, error.clone());
         }
@@ -146,7 +149,7 @@ impl<R: Reader> Traffic<R> {
     // ---- connections
 
     /// All subscriptions, as far as they fit into one `connect`; the others are asked for after it.
-    pub fn wanted(&self, frame_limit: u64) -> Wanted {
+    pub(crate) fn wanted(&self, frame_limit: u64) -> Wanted {
         let mut left = match frame_limit {
             0 => usize::MAX,
             limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(CONNECT_BYTES),
@@ -200,7 +203,12 @@ impl<R: Reader> Traffic<R> {
     ///
     /// # Errors
     /// `Fault` where the connection is to be given up for it.
-    pub fn channel_frame(&mut self, frame: ServerFrame, arrival: Arrival, now: Time) -> Result<(), Fault> {
+    pub(crate) fn channel_frame(
+        &mut self,
+        frame: ServerFrame,
+        arrival: Arrival,
+        now: Time,
+    ) -> Result<(), Fault> {
         match frame {
             ServerFrame::Subscribed(subscribed) => self.subscribed(subscribed, now),
             ServerFrame::Unsubscribed(unsubscribed) => {

@@ -14,7 +14,7 @@ const SHARE_OF_LIFE: f64 = 0.75;
 const SHORTEST_LIFE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
-pub struct TokenSchedule {
+pub(crate) struct TokenSchedule {
     refresh_at: Option<Time>,
     expires_at: Option<Time>,
     /// How many in a row seemed old already when the node took them.
@@ -24,7 +24,7 @@ pub struct TokenSchedule {
 impl TokenSchedule {
     /// The node has just taken `token`, which expires at `expiry` by the node's clock, where it is `today` by the one
     /// here; both since 1970. The clock here may be wrong by more than the token's life, which the token itself tells.
-    pub fn taken(&mut self, token: Option<&str>, expiry: Duration, today: Duration, now: Time) {
+    pub(crate) fn taken(&mut self, token: Option<&str>, expiry: Duration, today: Duration, now: Time) {
         self.lives(expiry, token.and_then(life_of), today, now);
     }
 
@@ -47,23 +47,23 @@ impl TokenSchedule {
     }
 
     /// When a new one is due.
-    pub fn refresh_at(&self) -> Option<Time> {
+    pub(crate) fn refresh_at(&self) -> Option<Time> {
         self.refresh_at
     }
 
     /// Whether a new one is due, which is then on its way.
-    pub fn take_due(&mut self, now: Time) -> bool {
+    pub(crate) fn take_due(&mut self, now: Time) -> bool {
         self.refresh_at.take_if(|at| *at <= now).is_some()
     }
 
     /// No new one could be had: tried again as long as the old one lives; after that, the node asks for it.
-    pub fn failed(&mut self, now: Time) {
+    pub(crate) fn failed(&mut self, now: Time) {
         let left = self.expires_at.map(|at| at.since(now)).filter(|left| !left.is_zero());
         self.refresh_at = left.map(|left| now + left.mul_f64(SHARE_OF_LIFE).max(LEAST_RETRY));
     }
 
     /// Nothing is to be fetched.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.refresh_at = None;
         self.expires_at = None;
     }

@@ -29,7 +29,7 @@ pub struct TrafficOptions {
 
 /// What came of a request that is neither a publish nor a question.
 #[derive(Debug)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// The node takes this token, which expires then, in milliseconds since 1970.
     TokenTaken { token: Arc<str>, expires_at_ms: u64 },
     /// It does not, or not now. `is_own`: the client had brought it by itself.
@@ -57,7 +57,7 @@ pub struct Traffic<R> {
 }
 
 impl<R: Reader> Traffic<R> {
-    pub fn new(options: TrafficOptions, chance: Chance) -> Self {
+    pub(crate) fn new(options: TrafficOptions, chance: Chance) -> Self {
         Self {
             subscriptions: BTreeMap::new(),
             resumes: BTreeSet::new(),
@@ -73,17 +73,12 @@ impl<R: Reader> Traffic<R> {
         }
     }
 
-    /// What is to be done next.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-
     // ---- connections
 
     /// The session is on this connection from now on, with what its node tells of its limits, and what `connect` has asked
     /// for. What else was waited for is asked there by [`Self::catch_up`]. Answers whether it is on another node than
     /// before.
-    pub fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted, now: Time) -> bool {
+    pub(crate) fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted, now: Time) -> bool {
         let limits = &connected.limits;
         self.live = Some(Live::new(link, wanted, Heartbeat::new(connected.heartbeat, now)));
         self.requests.trips.forget();
@@ -104,7 +99,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// Brings the new connection to what the application has asked for meanwhile.
-    pub fn catch_up(&mut self, now: Time) {
+    pub(crate) fn catch_up(&mut self, now: Time) {
         self.catch_up_channels(now);
         self.send_waiting(now);
         self.send_publishes(now);
@@ -123,7 +118,7 @@ impl<R: Reader> Traffic<R> {
 
     /// A connection is gone, the one that carries the session or one that it has left: what may be asked twice is asked on
     /// the one that there is, or waits for the next.
-    pub fn lost(&mut self, connection: ConnectionId, now: Time) {
+    pub(crate) fn lost(&mut self, connection: ConnectionId, now: Time) {
         if self.link().is_some_and(|link| link.connection == connection) {
             self.live = None;
             self.publishes.recall();
@@ -135,7 +130,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// Whether somebody waits for a reply on this connection that no other can give.
-    pub fn needs(&self, connection: ConnectionId) -> bool {
+    pub(crate) fn needs(&self, connection: ConnectionId) -> bool {
         self.requests.need(connection)
     }
 
@@ -170,7 +165,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// Gives the node a newer token of the application's, which the next connection begins with where there is none.
-    pub fn bring(&mut self, ticket: Ticket, token: Arc<str>, now: Time) {
+    pub(crate) fn bring(&mut self, ticket: Ticket, token: Arc<str>, now: Time) {
         let sent = if self.may_ask() {
             let waiter = Waiter::Refresh(token.clone(), Some(ticket));
             self.request(waiter, |id| ClientFrame::Refresh(frame::Refresh { id, token }), now).map(|_| ())
@@ -206,7 +201,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// An id for a request that is sent elsewhere than here.
-    pub fn next_id(&mut self) -> RequestId {
+    pub(crate) fn next_id(&mut self) -> RequestId {
         self.requests.next_id()
     }
 
@@ -214,7 +209,7 @@ impl<R: Reader> Traffic<R> {
     ///
     /// # Errors
     /// `unavailable` without a connection, `bad_request` when the node takes no frames of that size.
-    pub fn request(
+    pub(crate) fn request(
         &mut self,
         waiter: Waiter,
         make: impl FnOnce(RequestId) -> ClientFrame,
@@ -268,7 +263,7 @@ impl<R: Reader> Traffic<R> {
     // ---- from the node
 
     /// A reply has come that is of a channel, where more is made of it: `subscribed`, `unsubscribed`.
-    pub fn replied(&mut self, id: RequestId, now: Time) -> Option<Settled> {
+    pub(crate) fn replied(&mut self, id: RequestId, now: Time) -> Option<Settled> {
         let pending = self.requests.replied(id, now)?;
         match pending.waiter {
             Waiter::Subscribe(_) | Waiter::Unsubscribe(_) | Waiter::Probe => None,
@@ -277,7 +272,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// A reply has come: `published`, `history`, `presence`, `result`, `refreshed`.
-    pub fn answered(&mut self, id: RequestId, frame: ServerFrame, now: Time) -> Option<Settled> {
+    pub(crate) fn answered(&mut self, id: RequestId, frame: ServerFrame, now: Time) -> Option<Settled> {
         let pending = self.requests.replied(id, now)?;
         match (&pending.waiter, &frame) {
             (Waiter::Publish(number), ServerFrame::Published(_)) => {
@@ -302,7 +297,7 @@ impl<R: Reader> Traffic<R> {
     }
 
     /// A request failed: the node says so, or its answer cannot be understood.
-    pub fn failed(&mut self, id: RequestId, error: RequestError, now: Time) -> Option<Settled> {
+    pub(crate) fn failed(&mut self, id: RequestId, error: RequestError, now: Time) -> Option<Settled> {
         let pending = self.requests.replied(id, now)?;
         self.fail(id, pending, error, now)
     }
@@ -341,7 +336,7 @@ impl<R: Reader> Traffic<R> {
     // ---- time
 
     /// When [`Self::tick`] is to be called: perhaps a moment ago already. Sooner does no harm.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Time> {
         let live = self.live.as_ref();
         let publishes = self.publishes.next_at(live.is_some());
         let leave = live.and_then(Live::next_leave);
@@ -349,7 +344,7 @@ impl<R: Reader> Traffic<R> {
         [publishes, self.requests.next_at(), self.next_doubt(), leave, resume].into_iter().flatten().min()
     }
 
-    pub fn tick(&mut self, now: Time) {
+    pub(crate) fn tick(&mut self, now: Time) {
         for ticket in self.requests.expire(now) {
             self.answer(ticket, Err(RequestError::timed_out()));
         }

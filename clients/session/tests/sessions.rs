@@ -179,10 +179,6 @@ impl Play {
             }
             "no_token" => self.session.fetched(Err(TokenError::Unavailable("not now".to_owned())), now),
             "token" => self.session.fetched(Ok(Some(body.as_str().unwrap().into())), now),
-            "refresh" => {
-                let (ticket, token) = (self.ticket(body), body["token"].as_str().unwrap().into());
-                self.session.bring(ticket, token, now);
-            }
             "switch" => {
                 let kind = kind(&body["to"]);
                 self.session.switch(kind, now).unwrap();

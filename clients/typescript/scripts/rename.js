@@ -5,7 +5,7 @@ import { build } from 'esbuild';
 import { SHORTENED } from './shortened.js';
 
 /** Names that tests have from elsewhere, too: of Node's timers, and of the golden vectors. */
-const FOREIGN = ['tick', 'frames'];
+const FOREIGN = ['tick', 'frames', 'urls', 'failed'];
 
 const names = SHORTENED.filter((name) => !FOREIGN.includes(name));
 const files = readdirSync('build', { recursive: true, encoding: 'utf8' });

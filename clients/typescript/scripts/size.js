@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-const BUDGET_BYTES = 14 * 1024;
+const BUDGET_BYTES = 14.5 * 1024;
 const BUNDLES = [
   ['`skywave/core`: WebSocket alone, to the addresses that are given', `export { Skywave } from 'skywave/core'`],
   ['`skywave`: all of it', `export { Skywave } from 'skywave'`],

@@ -5,10 +5,7 @@ import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { check, type InvalidDataError, type RequestError, requestError } from './errors.js';
 import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
-  type ChannelEvent,
-  type Gap,
   type Member,
-  type PresenceChange,
   type Publication,
   type Published,
   type Subscribed,

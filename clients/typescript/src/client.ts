@@ -197,13 +197,13 @@ export class SkywaveCore {
   async refresh(token: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<number> {
     const { session } = this;
     // The next connection begins with it, unless the node refuses it first or nobody waits any more.
-    session.token = token;
+    session.tokens.current = token;
     try {
       const { expires_at_ms: atMs } = await this.outgoing.ask('refresh', { token }, { signal });
-      session.tokenTaken(token, atMs);
+      session.tokens.taken(token, atMs);
       return atMs;
     } catch (error) {
-      if (session.live && !(error as SkywaveError).transient) session.tokenRefused(token);
+      if (session.live && !(error as SkywaveError).transient) session.tokens.refused(token);
       throw error;
     }
   }

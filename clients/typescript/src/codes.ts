@@ -5,6 +5,7 @@ export const FORBIDDEN = 103;
 export const ALREADY_SUBSCRIBED = 105;
 export const LIMIT_REACHED = 106;
 export const TOKEN_EXPIRED = 3005;
+export const OVERLOADED = 3006;
 export const ROTATE = 3007;
 export const REPLACED = 3500;
 export const UNAUTHENTICATED = 3503;

@@ -26,18 +26,21 @@ export interface DialerOptions {
 /** Opens one transport; a seam for tests and for other kinds of transports. */
 export type OpenTransport = (kind: TransportKind, address: Address, signal: AbortSignal) => Promise<Transport>;
 
+/** Opens one transport of a kind. */
+type OpenKind = (address: Address, signal: AbortSignal) => Promise<Transport>;
+
 /** What opens transports in this runtime. */
 export function transportOpener({ encoding, webSocket, webTransport, ...given }: DialerOptions): OpenTransport {
-  const openers: Record<TransportKind, (url: string, signal: AbortSignal) => Promise<Transport>> = {
-    websocket: (url, signal) => openWebSocket(url, encoding, webSocket, signal),
-    webtransport: async (url, signal) => {
+  const openers: Record<TransportKind, OpenKind> = {
+    websocket: (address, signal) => openWebSocket(urlOf(address, 'websocket'), encoding, webSocket, signal),
+    webtransport: async (address, signal) => {
       if (webTransport === undefined) throw requestError('bad_request', 'no WebTransport here');
       const hashes = await given.serverCertificateHashes(signal);
       if (signal.aborted) throw lost('given up');
-      return openWebTransport(url, encoding, webTransport, hashes, signal);
+      return openWebTransport(urlOf(address, 'webtransport'), encoding, webTransport, hashes, signal);
     },
   };
-  return async (kind, address, signal) => openers[kind](urlOf(address, kind), signal);
+  return async (kind, address, signal) => openers[kind](address, signal);
 }
 
 function urlOf(address: Address, kind: TransportKind): string {

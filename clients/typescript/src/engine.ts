@@ -71,7 +71,7 @@ export class Engine implements SessionIo {
   /** A token, from wherever they come. Rejects with a `SkywaveError`. */
   async #fetch(signal: AbortSignal, timeoutMs: number): Promise<string | undefined> {
     const { getToken } = this.#options;
-    if (getToken === undefined) return this.session.token;
+    if (getToken === undefined) return this.session.tokens.current;
     try {
       return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
     } catch (error) {

@@ -3,17 +3,18 @@
  * transports are given.
  */
 import type { Address } from './address.js';
-import { fullJitter } from './backoff.js';
-import { FORBIDDEN, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
+import { FORBIDDEN, OVERLOADED, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
 import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
+import { doubt, DOUBTS_APART_MS, nextDoubt } from './session/doubts.js';
 import { Link } from './session/link.js';
 import { hold } from './session/phase.js';
 import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
-import type { Router, Told } from './session/router.js';
+import { Pace } from './session/pace.js';
+import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
-import { TokenSchedule } from './session/tokens.js';
+import { Tokens } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
 import type { TransportChoice } from './race_memory.js';
 import type { TransportEvents } from './transport.js';
@@ -22,18 +23,10 @@ import type { TransportEvents } from './transport.js';
 const GREETING_MS = 2_000;
 /** How long an old connection may still give replies after a move. */
 const RETIREMENT_MS = 2_000;
-/** A connection that held so long was a good one: the next failure begins with the shortest wait. */
-const STABLE_MS = 5_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
+/** The longest time within which the clients of a node spread that it wants gone. */
 const HOUR_MS = 3_600_000;
-/**
- * The least time from an attempt beside a connection that stands to the next doubt: a node that is merely slow has
- * enough to do.
- */
-const DOUBT_INTERVAL_MS = 30_000;
-/** By how much those who were told to come back at the same time spread at most. */
-const LONGEST_SPREAD_MS = 30_000;
 
 export class Session implements TrafficHost {
   readonly traffic: Traffic;
@@ -43,10 +36,7 @@ export class Session implements TrafficHost {
   refusal: RequestError | undefined;
   live: Link | undefined;
   network: Network;
-  /** The token that the next connection begins with, unless there is something that gives them. */
-  token: string | undefined;
-  /** The one that a node took last; before that, the one to begin with. */
-  #taken: string | undefined;
+  readonly tokens: Tokens;
   readonly route: Router;
   /** The connection that is on its way. */
   opening: Opening | undefined;
@@ -54,7 +44,6 @@ export class Session implements TrafficHost {
   due: Due | undefined;
   readonly #options: SessionOptions;
   readonly #io: SessionIo;
-  readonly #tokens = new TokenSchedule();
   /** The secret of the newest transport. */
   #resume: string | undefined;
   /** How many `connect`s were sent: of the transports that resume this session, the latest attempt's has it. */
@@ -66,19 +55,20 @@ export class Session implements TrafficHost {
   #former: number | undefined;
   /** The node that served last. */
   #node: string | undefined;
-  #failures = 0;
+  readonly #pace: Pace;
   #connects = 0;
   #frameBytes = 65_536;
   #scheduledAt = Infinity;
   /** Before that, no node is doubted because it is silent. */
-  #doubtAgainAt = 0;
+  doubtsFrom = 0;
 
   constructor(options: SessionOptions, network: Network, io: SessionIo) {
     this.#options = options;
     this.#io = io;
-    this.#taken = this.token = options.token;
+    this.tokens = new Tokens(this, io, options.canRefresh, options.token);
     this.network = network;
     this.route = io.route(options);
+    this.#pace = new Pace(options.backoff, () => io.random());
     this.traffic = new Traffic(options, this);
   }
 
@@ -98,7 +88,7 @@ export class Session implements TrafficHost {
     if (this.state === 'disconnected') this.#former = this.traffic.requests.nextId();
     this.refusal = undefined;
     this.route.beginRound();
-    this.#failures = 0;
+    this.#pace.failures = 0;
     this.open('connect');
     this.settle();
   }
@@ -126,29 +116,19 @@ export class Session implements TrafficHost {
     this.#retire();
     const { live } = this;
     this.live = undefined;
-    this.#tokens.stop();
+    this.tokens.stop();
     if (live) this.#drop(live);
     this.settle();
   }
 
-  /**
-   * Something may have happened to the connection: looks at once instead of waiting for its time-out. With `leastMs`
-   * nothing says so but its silence.
-   */
-  check(leastMs?: number): void {
-    if (leastMs && this.now() < this.#doubtAgainAt) return;
-    this.traffic.check(leastMs);
-    const { live, due } = this;
+  /** Something may have happened to the connection: looks at once instead of waiting for its time-out. */
+  check(): void {
     // Whoever waits for the next attempt begins it now.
-    if (due?.isTold === false) {
+    if (this.due?.isTold === false) {
       this.route.beginRound();
       this.open('connect');
-    } else if (live && !this.opening) {
-      // Beside a connection that may be dead, another one is opened: where its node drains, sooner than it has said.
-      const at = this.now() + live.doubtMs;
-      const later = due?.purpose === 'drain' ? due : undefined;
-      if (at < (due?.at ?? Infinity)) this.due = { at, purpose: 'connect', address: later?.address, later };
     }
+    doubt(this);
     this.settle();
   }
 
@@ -156,25 +136,6 @@ export class Session implements TrafficHost {
   woke(): void {
     this.live?.spare(this.now());
     this.check();
-  }
-
-  /** A node has taken this token, which expires then. */
-  tokenTaken(token: string | undefined, atMs: number | undefined): void {
-    this.#taken = token;
-    if (this.connection) this.connection = { ...this.connection, expiresAtMs: atMs };
-    if (this.#options.canRefresh) this.#tokens.expires(atMs, this.now(), token);
-    // The application has brought another one since this one was on its way.
-    else if (token !== this.token) this.#refresh();
-    this.settle();
-  }
-
-  /**
-   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
-   * is no other.
-   */
-  tokenRefused(token: string | undefined): boolean {
-    if (this.token === token) this.token = this.#taken;
-    return this.token === token;
   }
 
   // ---- time
@@ -185,9 +146,10 @@ export class Session implements TrafficHost {
     const next = this.opening ? this.opening.greetBy : this.due?.at;
     const at = Math.min(
       this.traffic.nextAt,
-      this.#tokens.refreshAt,
+      this.tokens.refreshAt,
       next ?? Infinity,
       live?.deadAt ?? Infinity,
+      nextDoubt(this),
       this.#retiring?.until ?? Infinity,
     );
     this.#scheduledAt = at;
@@ -200,7 +162,9 @@ export class Session implements TrafficHost {
     const { live } = this;
     if (live?.isDead(now)) this.#lost(live, ending({ reason: 'silence' }));
     if (this.#retiring && now >= this.#retiring.until) this.#retire();
-    if (now >= this.#tokens.refreshAt) this.#refresh();
+    if (now >= this.tokens.refreshAt) this.tokens.renew();
+    // It has its time-out for that: the answer comes as soon as that to a ping.
+    if (this.live && now >= nextDoubt(this)) doubt(this, this.live.timeoutMs);
     if (this.opening && now >= this.opening.greetBy) this.fail(this.opening, lost('no answer in time'));
     const { due } = this;
     if (due && !this.opening && now >= due.at) {
@@ -223,13 +187,14 @@ export class Session implements TrafficHost {
 
   open(purpose: Purpose, named?: Address, forced?: TransportChoice, settle?: Opening['settle']): Opening {
     // Whoever names another one wants to be left.
-    const targets = this.route.targets(named, this.live?.address, !isNeeded({ purpose }), forced);
+    const leaving = named || purpose === 'connect' ? this.live?.address : undefined;
+    const targets = this.route.targets(named, leaving, !isNeeded({ purpose }), forced);
     const opening: Opening = { purpose, targets, greetBy: Infinity, settle };
     this.opening = opening;
     if (!this.live) {
       this.due = undefined;
       this.#setState('connecting');
-    } else if (purpose === 'connect') this.#doubtAgainAt = this.now() + DOUBT_INTERVAL_MS;
+    } else if (purpose === 'connect') this.doubtsFrom = this.now() + DOUBTS_APART_MS;
     const request = {
       targets,
       headStartMs: this.route.headStartMs?.(targets[0].address, named !== undefined) ?? 0,
@@ -323,7 +288,7 @@ export class Session implements TrafficHost {
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: (this.#connects += 1) };
-    this.tokenTaken(link.token, expiresAtMs);
+    this.tokens.taken(link.token, expiresAtMs);
     // A preference is followed once, so that two nodes cannot play ball with a client.
     this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
@@ -341,7 +306,7 @@ export class Session implements TrafficHost {
     opening.cancel?.();
     link?.transport.close();
     // The first failure may be that a connection broke; a token is seldom refused twice.
-    const isExpired = this.#options.canRefresh && this.#failures < 2 && error.code === TOKEN_EXPIRED;
+    const isExpired = this.#options.canRefresh && this.#pace.failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
@@ -353,7 +318,7 @@ export class Session implements TrafficHost {
       this.#comeBack(error, 0);
     } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#backOff(this.route.soonest?.() ?? error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.#pace.backOff(this.route.soonest?.() ?? error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
@@ -361,10 +326,11 @@ export class Session implements TrafficHost {
   /** A move failed: the session goes on where it is. */
   #stay(purpose: Purpose, live: Link, error: SkywaveError): void {
     if (purpose === 'up') this.route.upFailed?.(live.address);
+    if (error.code === OVERLOADED) live.isSpared = true;
     if (purpose === 'drain' && error.transient) {
       // The old connection ends sooner or later: try again until then, where the node said meanwhile.
       const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
-      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#backOff(error)) };
+      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#pace.backOff(error)) };
     } else this.#stand(live);
   }
 
@@ -380,29 +346,10 @@ export class Session implements TrafficHost {
     this.#setState('connecting', error, at);
   }
 
-  /** How long to wait: longer each time, and no sooner than the node said, at random, so that not all come at once. */
-  #backOff(error?: Told): number {
-    const waitMs = fullJitter(this.#options.backoff, this.#failures, this.random());
-    this.#failures += 1;
-    const toldMs = Math.min(error?.retryAfterMs ?? 0, HOUR_MS);
-    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.random());
-  }
-
-  /**
-   * How long to wait before the connection after `link`: what a node directs is paced like what the network does. Where
-   * nothing is wrong, not at all, but for the one after a connection that did not hold.
-   */
-  #pace(link: Link, isWell: boolean, error?: SkywaveError): number {
-    if (this.now() - link.since >= STABLE_MS) this.#failures = 0;
-    const isAtOnce = isWell && this.#failures === 0 && error?.retryAfterMs === undefined;
-    const waitMs = this.#backOff(error);
-    return isAtOnce ? 0 : waitMs;
-  }
-
   /** Whether coming back would not change anything. */
   #isFinal({ transient, code }: SkywaveError, token: string | undefined): boolean {
     if (this.#options.canRefresh || (code !== TOKEN_EXPIRED && code !== UNAUTHENTICATED)) return !transient;
-    return this.tokenRefused(token);
+    return this.tokens.refused(token);
   }
 
   /** The node does not want this client: it stays away until `connect`, and nobody waits for anything meanwhile. */
@@ -471,16 +418,17 @@ export class Session implements TrafficHost {
 
   /** The connection that carries the session is over. */
   #lost(link: Link, error: ConnectionError): void {
+    const now = this.now();
     this.live = undefined;
     this.#drop(link);
-    this.#tokens.stop();
+    this.tokens.stop();
     const { due } = this;
     this.due = undefined;
     if (due?.address && due.purpose !== 'up') this.route.sendOn?.(due.address);
     const { code } = error;
     // By a later attempt of this client, which is on its way or was given up.
     const isOwnDoing = code === REPLACED && link.attempt < this.#attempts;
-    if (!isOwnDoing && this.#isFinal(error, this.#taken)) {
+    if (!isOwnDoing && this.#isFinal(error, this.tokens.former)) {
       this.#cancelOpening(error);
       this.refused(error);
       return;
@@ -492,7 +440,7 @@ export class Session implements TrafficHost {
     this.#cancelOpening(error);
     this.route.beginRound();
     // These say that nothing is wrong.
-    this.#comeBack(error, this.#pace(link, code === ROTATE || code === TOKEN_EXPIRED, error));
+    this.#comeBack(error, this.#pace.pauseAfter(now - link.since, code === ROTATE || code === TOKEN_EXPIRED, error));
   }
 
   #drop(link: Link): void {
@@ -518,31 +466,12 @@ export class Session implements TrafficHost {
   /** The node wants this client gone; all its clients spread over the first half of the time. */
   #drain(link: Link, { after_ms, url }: ServerFrames['drain']): void {
     const now = this.now();
-    link.stayUntil ??= now + this.#pace(link, true);
+    link.stayUntil ??= now + this.#pace.pauseAfter(now - link.since, true);
     const at = Math.max(now + Math.min((after_ms / 2) * this.random(), HOUR_MS), link.stayUntil);
     const before = this.due?.purpose === 'drain' ? this.due : undefined;
     // Told again: the newest word says where to, the earliest one when.
     const address = this.route.trusted?.(url) ?? before?.address;
     this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: 'drain' };
-  }
-
-  #refresh(): void {
-    this.#tokens.stop();
-    this.#tokens.giveUp = this.#io.fetchToken((token) => {
-      const { live } = this;
-      if (live && token !== undefined) {
-        this.traffic.requests.send(live, this.now(), (id) => ['refresh', { id, token }], {
-          reply: 'refreshed',
-          done: (body: ServerFrames['refreshed']) => {
-            this.tokenTaken(token, body.expires_at_ms);
-          },
-          failed: () => {
-            this.#tokens.failed(this.now());
-          },
-        });
-      } else if (live) this.#tokens.failed(this.now());
-      this.settle();
-    });
   }
 
   #setState(state: State, error?: SkywaveError, retryAt?: number): void {

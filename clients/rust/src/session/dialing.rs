@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 /// What came of them.
 pub(super) struct Reached {
-    pub winner: Winner<Connection>,
-    pub token: Option<Arc<str>>,
+    pub(super) winner: Winner<Connection>,
+    pub(super) token: Option<Arc<str>>,
 }
 
 /// Gets a token, where one is needed, and a connection to the first of the targets whose handshake completes.

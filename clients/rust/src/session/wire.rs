@@ -33,11 +33,11 @@ type Outgoing = (EncodedFrame, Lane);
 #[derive(Debug)]
 pub(super) struct Wire {
     /// What the session calls it.
-    pub connection: ConnectionId,
+    pub(super) connection: ConnectionId,
     kind: TransportKind,
-    pub control: Control,
+    pub(super) control: Control,
     /// Smoothed time from request to reply, in microseconds; 0: none yet.
-    pub reply_time_us: Arc<AtomicU64>,
+    pub(super) reply_time_us: Arc<AtomicU64>,
     /// Whether the node's port has been looked at since something was heard.
     looked: bool,
     /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
@@ -49,7 +49,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub fn new(connection: ConnectionId, open: Connection) -> Self {
+    pub(super) fn new(connection: ConnectionId, open: Connection) -> Self {
         let Connection { kind, sender, receiver, control, .. } = open;
         let (writer, queue) = mpsc::channel(WRITER_QUEUE);
         Self {
@@ -67,7 +67,7 @@ impl Wire {
     }
 
     /// Queues a frame.
-    pub fn write(&mut self, frame: EncodedFrame, lane: Lane) {
+    pub(super) fn write(&mut self, frame: EncodedFrame, lane: Lane) {
         let outgoing = (frame, lane);
         if self.waiting.is_empty() {
             match self.writer.try_send(outgoing) {
@@ -80,12 +80,12 @@ impl Wire {
     }
 
     /// Whether so much waits to be written that events are better dropped.
-    pub fn is_congested(&self) -> bool {
+    pub(super) fn is_congested(&self) -> bool {
         self.waiting.len() >= MAX_WAITING_EVENTS
     }
 
     /// The next frame; writes on meanwhile. Cancel-safe.
-    pub async fn receive(&mut self) -> Result<Received, Closed> {
+    pub(super) async fn receive(&mut self) -> Result<Received, Closed> {
         while !self.waiting.is_empty() || !self.looking.is_empty() {
             tokio::select! {
                 received = self.receiver.receive() => return received,
@@ -101,19 +101,19 @@ impl Wire {
     }
 
     /// Something was heard: whether the port is closed may be worth another look.
-    pub fn heard(&mut self) {
+    pub(super) fn heard(&mut self) {
         self.looked = false;
     }
 
     /// When to look whether the node's port is closed: a WebTransport session is told by nobody that it is.
     /// It owes an answer since then, and has said nothing.
-    pub fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
+    pub(super) fn look_at(&self, silent_since: Option<Time>) -> Option<Time> {
         let due = self.kind == TransportKind::WebTransport && !self.looked && self.looking.is_empty();
         silent_since.filter(|_| due).map(|since| since + DOUBT)
     }
 
     /// Looks, if that is due.
-    pub fn look(&mut self, silent_since: Option<Time>, now: Time) {
+    pub(super) fn look(&mut self, silent_since: Option<Time>, now: Time) {
         if self.look_at(silent_since).is_some_and(|at| at <= now) {
             self.looked = true;
             let control = self.control.clone();
@@ -123,13 +123,13 @@ impl Wire {
     }
 
     /// Tells the smoothed time from request to reply.
-    pub fn replied(&self, took: Duration) {
+    pub(super) fn replied(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         self.reply_time_us.store(micros, Ordering::Relaxed);
     }
 
     /// Writes out what waits and closes.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         let Self { mut waiting, writer, writing, receiver, .. } = self;
         let finish = async move {
             while let Some(outgoing) = waiting.pop_front() {

@@ -332,8 +332,13 @@ over_both_transports! {
         let (mut node, mut other) = (Node::start().await, Node::start().await);
         let mut options = node.options(kind);
         options.urls.push(other.url());
-        let (client, _silent, second) = doubted(&mut node, options).await;
-        let (_, (_new, connect)) = tokio::join!(second.refuse(CloseCode::Overloaded), other.welcome());
+        let (client, mut silent, _) = node.client(options).await;
+        beaten_slowly(&mut silent).await;
+        let _publishing = publishes(&client);
+        silent.publish().await;
+        silent.unsubscribe().await;
+        let second = other.accept().await;
+        let (_, (_new, connect)) = tokio::join!(second.refuse(CloseCode::Shutdown), node.welcome());
         assert!(connect.resume.is_some());
         let mut status = client.status();
         status.wait_for(|status| status.connected().is_some_and(|now| now.connects == 2)).await.unwrap();

@@ -78,7 +78,9 @@ over_both_transports! {
         peer.send(ServerFrame::Connected(connected));
         let mut first_at = None;
         for number in 0..50 {
-            assert_eq!(peer.publish().await.data, json(&number.to_string()));
+            let publish = peer.publish().await;
+            assert_eq!(publish.data, json(&number.to_string()));
+            peer.send(published(&publish, 1));
             let elapsed = first_at.get_or_insert_with(Instant::now).elapsed();
             // Two seconds' worth may come at once.
             assert!(f64::from(number) <= 20.0 * (2.0 + elapsed.as_secs_f64()), "{number} after {elapsed:?}");

@@ -138,7 +138,7 @@ pub fn dated(mut body: Value) -> Value {
 pub fn connected(body: &Value, id: &Value) -> Value {
     let mut connected = json!({
         "id": id, "session": "s1", "resume": "r1", "node": "n1", "region": "eu", "resumed": false,
-        "heartbeat": { "interval_ms": 60_000, "timeout_ms": 60_000 }, "regions": [],
+        "heartbeat": { "interval_ms": 120_000, "timeout_ms": 0 }, "regions": [],
         "limits": { "frame_bytes": 65_536, "channels_per_session": 0, "requests_per_second": 0, "publishes_per_second": 0 },
     });
     for (name, value) in body.as_object().unwrap().iter().filter(|(name, _)| *name != "on") {

@@ -37,6 +37,8 @@ export class Link {
   /** When something came last, or would have. */
   heardAt: number;
   timeoutMs = 0;
+  /** Somebody has too much to do: then a node may be silent, and a handshake is what it can least afford. */
+  isSpared = false;
   #patienceMs = Infinity;
   /** Something has to be heard by then: it is being checked. */
   #checkedBy = Infinity;
@@ -72,9 +74,13 @@ export class Link {
     this.heardAt = Math.max(this.heardAt, now + this.timeoutMs - this.#patienceMs);
   }
 
-  /** How long it may owe an answer in silence before it is doubted: for ever where it has no time-out. */
-  get doubtMs(): number {
-    return Math.max(LEAST_PATIENCE_MS, this.timeoutMs / 4 || Infinity);
+  /**
+   * Since when it is silent though something is due: its beat, or a reply that is waited for since then. Never where it
+   * has no time-out for that, or is spared; and once in a silence, as a transport repeats what is lost.
+   */
+  silentSince(waitsSince: number): number {
+    if (this.isSpared || this.timeoutMs === 0 || this.#checkedBy < Infinity) return Infinity;
+    return Math.min(this.heardAt + this.#patienceMs - this.timeoutMs, Math.max(this.heardAt, waitsSince));
   }
 
   /**

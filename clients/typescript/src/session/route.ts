@@ -63,14 +63,17 @@ export class Route implements Router {
   }
 
   /**
-   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
-   * another transport than the usual one, if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`; without `named`, `leaving`
+   * last. Or `named` alone, over another transport than the usual one, if one is named.
    */
   targets(named?: Address, leaving?: Address, isAlone = false, choice?: TransportChoice): Targets {
     if (named !== undefined && isAlone) return [this.#target(named, choice)];
     if (this.isExhausted) this.beginRound();
     const order = this.#candidates.order(this.#world.now());
-    const all = named ? [named, ...order.filter(({ key }) => key !== named.key && key !== leaving?.key)] : order;
+    const others = order.filter(({ key }) => key !== named?.key && key !== leaving?.key);
+    // Where the session is may be gone: others are tried before it.
+    const last = named || others.length === order.length ? [] : order.filter(({ key }) => key === leaving?.key);
+    const all = [...(named ? [named] : []), ...others, ...last];
     // Of a new round there is somebody.
     return all.map((address) => this.#target(address)) as [Target, ...Target[]];
   }

@@ -16,8 +16,8 @@ export interface Router {
   /** From here on everybody may be tried again. */
   beginRound(): void;
   /**
-   * Whom to try: `named` first, then those that are left of this round, without `leaving`. Or `named` alone, over
-   * another transport than the usual one, if one is named.
+   * Whom to try: `named` first, then those that are left of this round, without `leaving`; without `named`, `leaving`
+   * last. Or `named` alone, over another transport than the usual one, if one is named.
    */
   targets(named?: Address, leaving?: Address, isAlone?: boolean, choice?: TransportChoice): Targets;
   /** The application wants this transport from now on. Answers which one it has wanted. */

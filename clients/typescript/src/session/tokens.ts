@@ -1,63 +1,65 @@
-/** When a new token is fetched: ahead of the old one's expiry. Time is an argument. */
+/** The tokens of a session: which one it begins with, which one a node has taken, and bringing the next one in time. */
+import type { ServerFrames } from '../frames.js';
+import type { Session } from '../session.js';
+import type { SessionIo } from './state.js';
+import { TokenSchedule } from './token_schedule.js';
 
-/** The least time before a token is fetched again, however short tokens live. */
-const LEAST_INTERVAL_MS = 200;
-/** The least time before it is tried again after a failure. */
-const LEAST_RETRY_MS = 1_000;
-/** A token is fetched when so much of its life from now is over. */
-const SHARE_OF_LIFE = 0.75;
-/** Whoever makes tokens makes none that live shorter: where one seems to, the clock may be wrong. */
-const SHORTEST_LIFE_MS = 10_000;
+export class Tokens extends TokenSchedule {
+  /** The one that the next connection begins with, unless there is something that gives them. */
+  current: string | undefined;
+  /** The one that a node took last; before that, the one to begin with. */
+  former: string | undefined;
+  readonly #session: Session;
+  readonly #io: SessionIo;
+  readonly #canRefresh: boolean;
 
-export class TokenSchedule {
-  refreshAt = Infinity;
-  /** Gives up the fetch that is on its way. */
-  giveUp: (() => void) | undefined;
-  #expiresAt = Infinity;
-  /** How many in a row seemed old already when the node took them. */
-  #old = 0;
+  constructor(session: Session, io: SessionIo, canRefresh: boolean, given: string | undefined) {
+    super();
+    this.#session = session;
+    this.#io = io;
+    this.#canRefresh = canRefresh;
+    this.former = this.current = given;
+  }
+
+  /** A node has taken this token, which expires then. */
+  taken(token: string | undefined, atMs: number | undefined): void {
+    const session = this.#session;
+    this.former = token;
+    if (session.connection) session.connection = { ...session.connection, expiresAtMs: atMs };
+    if (this.#canRefresh) this.expires(atMs, session.now(), token);
+    // The application has brought another one since this one was on its way.
+    else if (token !== this.current) this.renew();
+    session.settle();
+  }
 
   /**
-   * The node has just taken `token`, which expires at `at` by the node's clock, in milliseconds since 1970; never when
-   * absent. The clock here may be wrong by more than the token's life, which the token itself tells.
+   * A node does not take it: the one before counts again, unless another one was brought since. Answers whether there
+   * is no other.
    */
-  expires(at: number | undefined, now: number, token: string | undefined): void {
-    const lifeMs = lifeOf(token);
-    let leftMs = Math.min((at ?? Infinity) - now, lifeMs);
-    if (leftMs <= 0) leftMs = lifeMs;
-    this.#expiresAt = now + leftMs;
-    // Either it was kept somewhere for long, or the clock is wrong: then the next one seems as old.
-    this.#old = leftMs < (lifeMs < Infinity ? lifeMs / 2 : SHORTEST_LIFE_MS) ? this.#old + 1 : 0;
-    this.#schedule(now, Math.min(LEAST_INTERVAL_MS * 2 ** this.#old, lifeMs * SHARE_OF_LIFE));
+  refused(token: string | undefined): boolean {
+    if (this.current === token) this.current = this.former;
+    return this.current === token;
   }
 
-  /** No new one could be had: tried again as long as the old one lives; after that, the node asks for it. */
-  failed(now: number): void {
-    this.refreshAt = Infinity;
-    if (now < this.#expiresAt) this.#schedule(now, LEAST_RETRY_MS);
+  /** Has a new one fetched, and brings it. */
+  renew(): void {
+    const session = this.#session;
+    const failed = (): void => {
+      this.failed(session.now());
+    };
+    this.stop();
+    this.giveUp = this.#io.fetchToken((token) => {
+      const { live } = session;
+      if (live && token !== undefined) {
+        session.traffic.requests.send(live, session.now(), (id) => ['refresh', { id, token }], {
+          reply: 'refreshed',
+          done: (body: ServerFrames['refreshed']) => {
+            this.taken(token, body.expires_at_ms);
+          },
+          failed,
+        });
+      } else if (live) failed();
+      session.settle();
+    });
   }
-
-  #schedule(now: number, leastMs: number): void {
-    this.refreshAt = now + Math.max((this.#expiresAt - now) * SHARE_OF_LIFE, leastMs);
-  }
-
-  /** Nothing is to be fetched, and what is on its way is not needed. */
-  stop(): void {
-    this.refreshAt = Infinity;
-    this.giveUp?.();
-  }
-}
-
-/**
- * How long a JSON Web Token lives in all, in milliseconds; for ever as far as one tells that only the node understands.
- */
-function lifeOf(token = ''): number {
-  try {
-    const claims = atob((token.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/'));
-    const { iat, exp } = JSON.parse(claims) as { iat: number; exp: number };
-    if (exp > iat) return (exp - iat) * 1_000;
-  } catch {
-    // It is none.
-  }
-  return Infinity;
 }

@@ -21,8 +21,6 @@ const LEAVE_WAIT_MS = 100;
 const CONNECT_BYTES = 16 * 1024;
 /** The channel of a request that only asks whether the node is there: nobody has subscribed to it. */
 const NOBODYS_CHANNEL = 'skywave:nobody';
-/** How quickly a node has to answer that, at least: four times what it usually takes, or this. */
-const LEAST_CHECK_MS = 2_000;
 
 /** What the session gives to its traffic. */
 export interface TrafficHost {
@@ -33,8 +31,6 @@ export interface TrafficHost {
   readonly state: State;
   /** Something was done from outside. */
   settle(): void;
-  /** Asks the node for a sign of life, which is to come within so long at least. */
-  check(leastMs: number): void;
   /** What the connection says further cannot be trusted. */
   fault(link: Link, problem: string): void;
 }
@@ -335,8 +331,8 @@ export class Traffic {
     return this.requests.ask(query, this.#host.live, this.#host.now());
   }
 
-  /** Asks the node for a sign of life at once, and gives the connection up when none comes. */
-  check(leastMs = LEAST_CHECK_MS): void {
+  /** Asks the node for a sign of life at once, and gives the connection up when none comes within so long at least. */
+  check(leastMs: number): void {
     const { live } = this.#host;
     const withinMs = Math.max(leastMs, 4 * this.requests.trips.smoothedMs);
     if (live?.check(this.#host.now(), withinMs)) this.#sendUnsubscribe(live, NOBODYS_CHANNEL);
@@ -358,8 +354,6 @@ export class Traffic {
     this.sendPublishes();
     const { live } = this.#host;
     if (!live) return;
-    // It owes a reply, and says nothing at all.
-    if (now - Math.max(live.heardAt, this.requests.waitsSince) >= live.doubtMs) this.#host.check(live.timeoutMs);
     this.#leaveAgain(live, now);
     for (const [channel, { resumeAt }] of this.#subscriptions) if (resumeAt <= now) this.resume(channel, resumeAt);
   }

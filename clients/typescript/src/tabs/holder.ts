@@ -15,7 +15,7 @@ export class Holder extends Skywave {
     // Each tab has a bound of its own: one more here would refuse a publish and take those behind it.
     super(url, { ...options, publishQueue: Infinity, autoConnect: false, followPage: false });
     const { session, outgoing } = this;
-    session.token = brought;
+    session.tokens.current = brought;
     const hub = (this.#hub = new Hub(share, {
       outgoing,
       parse: options.encoding?.parse ?? JSON.parse,

@@ -201,7 +201,7 @@ describe('a subscription', () => {
     assert.equal(node.all('subscribe').length, 2);
     node.says(['subscribed', { id: node.last('subscribe').id, channel: 'chat:1', position: { eu: { epoch: 'e', offset: 1 } } }], publication(2));
     assert.deepEqual(second.publications, [2]);
-    world.pass(60_000);
+    world.pass(20_000);
     assert.equal(node.all('unsubscribe').length, 2);
   });
 

@@ -265,10 +265,10 @@ describe('a request that was not answered before a move', () => {
     world.pass(200);
     const next = world.opens('webtransport', { token: 'old' });
     // The application has brought it, and the old node has taken it.
-    world.session.token = 'new';
-    world.session.tokenTaken('new', undefined);
+    world.session.tokens.current = 'new';
+    world.session.tokens.taken('new', undefined);
     next.welcomes({ node: 'n2' });
-    for (const fetched of world.tokenRequests) fetched(world.session.token);
+    for (const fetched of world.tokenRequests) fetched(world.session.tokens.current);
     assert.equal(next.last('refresh').token, 'new');
     next.says(['refreshed', { id: next.last('refresh').id, expires_at_ms: 5_000 }]);
     assert.equal(world.session.connection?.expiresAtMs, 5_000);

@@ -225,7 +225,7 @@ describe('a session', () => {
     assert.equal(next.last('connect').resume, undefined);
     next.welcomes({ user: 'bob' });
     assert.equal(world.session.state, 'connected');
-    assert.equal(published.error?.code, 101);
+    assert.equal(published.error?.code, 103);
     assert.equal(next.all('publish').length, 0);
   });
 
@@ -297,7 +297,7 @@ describe('a heartbeat', () => {
     const world = new World();
     const node = world.connected({ heartbeat: { interval_ms: 10_000, timeout_ms: 3_000 } });
     for (let round = 0; round < 5; round += 1) {
-      world.pass(12_000);
+      world.pass(10_700);
       node.says(['event', { channel: 'chat:9', session: 's', data: 1 }]);
     }
     assert.ok(!node.isClosed);

@@ -43,7 +43,8 @@ interface Welcome extends Partial<Omit<ServerFrames['connected'], 'limits'>> {
 
 /** How long a session is watched after the last step. */
 const REST_MS = 1_000;
-const HEARTBEAT = { interval_ms: 60_000, timeout_ms: 60_000 };
+/** One that asks for nothing. */
+const HEARTBEAT = { interval_ms: 120_000, timeout_ms: 0 };
 
 function entry(fields: Fields): [string, Fields] {
   return Object.entries(fields)[0] as [string, Fields];
@@ -301,7 +302,7 @@ class Play {
   }
 
   /** A handshake has completed. */
-  #dialed({ on, at, over, failed = [], token = this.#world.session.token }: Reached): void {
+  #dialed({ on, at, over, failed = [], token = this.#world.session.tokens.current }: Reached): void {
     const { targets } = this.#world.dialing.request;
     const index = (host: string): number => targets.findIndex((one) => target(one).host === host);
     const places = { index: at === undefined ? 0 : index(at), failed: failed.map(index) };
