@@ -25,6 +25,8 @@ pub enum Refusal<'a> {
     Origin(&'a str),
     /// Of a session: it would be one too many.
     Limit(Limit),
+    /// Of a session: what came is no upgrade to WebSocket, as where a proxy does not pass that on.
+    Upgrade,
     /// Of a connection: the process may not have many more open files.
     OpenFiles,
     /// Of a request to the API: its key.
@@ -41,6 +43,9 @@ impl Refusal<'_> {
             Self::Resume(error) => error.cause(),
             Self::Origin(_) => "the page's origin is not allowed",
             Self::Limit(limit) => limit.cause(),
+            Self::Upgrade => {
+                "it was not asked for as a WebSocket: does a proxy pass on Upgrade and Connection, over HTTP/1.1?"
+            }
             Self::OpenFiles => "the limit of open files is reached (LimitNOFILE)",
             Self::ApiKey => "the API key is missing or another one",
             Self::Host => "the API is for this machine alone",
@@ -49,7 +54,7 @@ impl Refusal<'_> {
 
     fn outcome(self) -> &'static str {
         match self {
-            Self::Token(_) | Self::Origin(_) | Self::Limit(_) => "a session was refused",
+            Self::Token(_) | Self::Origin(_) | Self::Limit(_) | Self::Upgrade => "a session was refused",
             Self::OpenFiles => "a connection was refused",
             Self::Resume(_) => "a session was not resumed and begins anew",
             Self::ApiKey | Self::Host => "a request to the API was refused",

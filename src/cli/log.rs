@@ -1,6 +1,7 @@
 //! A node's log. A thread of its own writes the lines to stderr: a slow reader, or none, holds up nothing.
 
 use super::{connection::variable, usage};
+use anyhow::Context as _;
 use skywave::config::{LogConfig, LogFormat};
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -34,38 +35,45 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Begins to log as is configured; `RUST_LOG` overrides the level. Panics are told there as well.
+    /// Begins to log as is configured; `RUST_LOG` overrides the level. Panics are told there as well; one of the first
+    /// thread ends the process.
     ///
     /// # Errors
-    /// When the level cannot be read.
+    /// When the level cannot be read, or there is no thread to be had.
     pub(crate) fn start(config: &LogConfig) -> anyhow::Result<Self> {
         let (name, filter) = match variable("RUST_LOG")? {
             Some(filter) => ("RUST_LOG", filter),
             None => ("log.level", config.level.clone()),
         };
         let filter = EnvFilter::try_new(&filter).map_err(|error| usage(format!("{name}: {error}")))?;
-        let log = Self::to(io::stderr());
+        let log = Self::to(io::stderr()).context("no thread can be started for the log")?;
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone());
         match config.format {
             LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).init(),
             LogFormat::Json => lines.json().init(),
         }
-        std::panic::set_hook(Box::new(|panic| {
+        let ending = log.clone();
+        std::panic::set_hook(Box::new(move |panic| {
             let backtrace = Backtrace::capture();
             let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
             let (place, message) = (panic.location().map(tracing::field::display), panic.payload_as_str());
             let backtrace = backtrace.as_ref().map(tracing::field::display);
             tracing::error!(place, backtrace, "panicked: {}", message.unwrap_or("it says nothing"));
+            // Unwound, it might wait for ever: a runtime that gets too few threads waits for those that it got.
+            if std::thread::current().name() == Some("main") {
+                ending.end();
+                std::process::exit(1);
+            }
         }));
         Ok(log)
     }
 
-    fn to(writer: impl Write + Send + 'static) -> Self {
+    fn to(writer: impl Write + Send + 'static) -> io::Result<Self> {
         let (items, received) = mpsc::sync_channel(MAX_WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         let told = lost.clone();
-        std::thread::spawn(move || write(writer, &received, &told));
-        Self { items, lost }
+        std::thread::Builder::new().spawn(move || write(writer, &received, &told))?;
+        Ok(Self { items, lost })
     }
 
     /// Waits until all is written, for a second at most.
@@ -140,7 +148,7 @@ mod tests {
     fn who_reads_slowly_loses_lines_and_holds_up_nobody() {
         let (go, goes) = mpsc::channel();
         let (sender, written) = mpsc::channel();
-        let log = Log::to(Slow(goes, sender));
+        let log = Log::to(Slow(goes, sender)).unwrap();
         // One is being written.
         for number in 0..MAX_WAITING + 11 {
             log.make_writer().write_all(format!("{number}\n").as_bytes()).unwrap();
@@ -158,7 +166,7 @@ mod tests {
         let (go, goes) = mpsc::channel();
         drop(go);
         let (sender, written) = mpsc::channel();
-        let log = Log::to(Slow(goes, sender));
+        let log = Log::to(Slow(goes, sender)).unwrap();
         log.make_writer().write_all(b"the last\n").unwrap();
         log.end();
         assert_eq!(written.try_recv().unwrap(), "the last\n");

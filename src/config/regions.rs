@@ -53,6 +53,7 @@ impl BrokerConfig {
                 .parsed("prefix", |text| identifier(text, 32, false))
                 .unwrap_or_else(|| "sky".to_owned()),
         };
+        check_authorities(section, config.url.as_ref());
         let is_url_set = section.is_set("url") || section.is_set("url_file");
         match config.kind {
             BrokerKind::Redis if !is_url_set => section.add("url", "is missing: kind is \"redis\""),
@@ -77,6 +78,13 @@ fn redis(section: &mut Section<'_>, key: &str) -> Option<Secret> {
     }
 }
 
+/// Who names authorities means to have TLS.
+fn check_authorities(section: &mut Section<'_>, url: Option<&Secret>) {
+    if section.is_set("ca") && url.is_some_and(|url| !RedisUrl::is_over_tls(url.expose())) {
+        section.add("ca", "is of no use without TLS, which the URL has that begins with rediss");
+    }
+}
+
 /// `[[regions]]`: one of the other regions.
 #[derive(Clone, Debug)]
 pub struct RegionConfig {
@@ -95,6 +103,7 @@ impl RegionConfig {
         let name = section.parsed("name", |text| identifier(text, 32, false));
         let redis = redis(section, "redis");
         let ca = section.text("ca").map(PathBuf::from);
+        check_authorities(section, redis.as_ref());
         let url = section.parsed("url", nodes_url);
         for (key, is_set) in [
             ("name", section.is_set("name")),

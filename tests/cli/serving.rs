@@ -226,3 +226,24 @@ async fn health_checks_are_answered_though_clients_have_all_open_files_that_they
     answered.unwrap();
     assert_eq!(turned_away.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn who_asks_for_a_session_as_by_a_proxy_that_passes_on_no_upgrade_stands_in_the_log() {
+    let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
+    let ready = node.line().await;
+    let plain = ready.split(['=', ' ']).nth(4).unwrap();
+    let mut proxy = TcpStream::connect(plain).unwrap();
+    proxy.write_all(b"GET /v1/connect HTTP/1.0\r\nConnection: close\r\n\r\n").unwrap();
+    let line = node.told("a session was refused").await;
+    assert!(line.contains("does a proxy pass on Upgrade"), "{line}");
+}
+
+#[tokio::test]
+async fn a_node_that_gets_too_few_threads_ends() {
+    let serve = format!("ulimit -v 1000000 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
+    let mut node = std::process::Command::new("sh");
+    node.args(["-c", &serve]).env_clear().envs(FREE_PORTS).env("TOKIO_WORKER_THREADS", "10000");
+    node.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut node = tokio::process::Command::from(node).kill_on_drop(true).spawn().unwrap();
+    assert_eq!(soon(node.wait()).await.unwrap().code(), Some(1));
+}

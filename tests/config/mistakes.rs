@@ -96,6 +96,14 @@ fn every_kind_of_wrong_type_is_refused() {
         ("[heartbeat]\nmin = \"2m\"\nmax = \"1m\"", "min must not be longer than max"),
         ("[heartbeat]\nmax = \"20s\"\ntcp_start = \"30s\"", "tcp_start: must lie between min and max"),
         ("[limits]\noutbox_bytes = 4096", "outbox_bytes must not be less than frame_bytes"),
+        (
+            "[broker]\nkind = \"redis\"\nurl = \"redis://a\"\nca = \"ca.pem\"",
+            "broker.ca: is of no use without TLS",
+        ),
+        (
+            "[[regions]]\nredis = \"redis+sentinel://a/main\"\nca = \"ca.pem\"",
+            "regions[0].ca: is of no use without TLS",
+        ),
     ] {
         let messages = messages(load(text, true));
         assert!(messages.iter().any(|message| message.contains(expected)), "{text:?}: {messages:?}");

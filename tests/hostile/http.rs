@@ -96,6 +96,7 @@ async fn a_request_that_is_no_session_gets_the_fitting_status() {
         (("GET", "GET /v1/connect/ HTTP/1.1"), "404"),
         (("GET", "GET /../v1/connect HTTP/1.1"), "404"),
         (("GET", "POST /v1/connect HTTP/1.1"), "426"),
+        (("GET", "GET /v1/connect HTTP/1.0"), "426"),
         (("GET", "CONNECT localhost:443 HTTP/1.1"), "404"),
         (("Upgrade", ""), "426"),
         (("Upgrade", "Upgrade: h2c"), "426"),

@@ -125,3 +125,15 @@ async fn a_file_of_authorities_that_is_not_there_is_named() {
     assert!(matches!(&refused, ConnectError::Authorities { .. }));
     assert!(refused.to_string().starts_with("nowhere/ca.pem: "), "{refused}");
 }
+
+#[tokio::test]
+async fn a_file_that_names_no_authority_is_not_taken_for_a_fault_of_the_server() {
+    let authority = Authority::new();
+    let (_server, url) = authority.server().await;
+    let file = authority.file("no_ca.pem");
+    std::fs::write(&file, "no PEM").unwrap();
+    let mut settings = settings_at(&url);
+    settings.address.ca = Some(file);
+    let refused = Node::with(settings).await.err().unwrap();
+    assert!(refused.to_string().ends_with("no_ca.pem: it holds no certificate in PEM"), "{refused}");
+}

@@ -18,7 +18,12 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
     aio::PubSub, io::tcp::TcpSettings,
 };
-use std::{fs, path::PathBuf, sync::Arc};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A Redis that nodes share.
 #[derive(Debug, Clone)]
@@ -49,7 +54,7 @@ pub(crate) struct Dialling {
 impl Dialling {
     fn new(authorities: Option<&PathBuf>) -> Result<Self, ConnectError> {
         let read = |path: &PathBuf| {
-            fs::read(path).map_err(|source| ConnectError::Authorities { path: path.clone(), source })
+            read_authorities(path).map_err(|source| ConnectError::Authorities { path: path.clone(), source })
         };
         Ok(Self { authorities: authorities.map(read).transpose()? })
     }
@@ -78,6 +83,15 @@ impl Dialling {
 
     pub(crate) fn config() -> AsyncConnectionConfig {
         AsyncConnectionConfig::new().set_connection_timeout(Some(TIMEOUT)).set_response_timeout(Some(TIMEOUT))
+    }
+}
+
+/// Without a single one, every server would be refused, as if it were the server's fault.
+fn read_authorities(path: &Path) -> io::Result<Vec<u8>> {
+    let pem = fs::read(path)?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(pem),
+        _ => Err(io::Error::other("it holds no certificate in PEM")),
     }
 }
 

@@ -69,6 +69,11 @@ impl RedisUrl {
         path.ok().and_then(|path| path.parse().ok()).unwrap_or(0)
     }
 
+    /// Whether a URL leads there over TLS.
+    pub fn is_over_tls(text: &str) -> bool {
+        text.starts_with("rediss")
+    }
+
     /// Where a URL leads, to be shown: without login and parameters, which may hold passwords.
     pub fn place(text: &str) -> String {
         let (scheme, rest) = text.split_once("://").unwrap_or(("redis", text));

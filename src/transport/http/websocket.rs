@@ -4,10 +4,10 @@ mod connection;
 mod outlet;
 
 use super::answer::{Answer, Refusal};
-use crate::{node::Node, session};
+use crate::{auth::refusals, node::Node, session};
 use connection::WebSocketConnection;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode, Version,
     header::{
         CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -41,8 +41,11 @@ impl Upgrade {
                 return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "only websocket can be connected to"));
             }
             None
+        } else if is_upgrade(request) {
+            Some(accept_key(headers)?)
         } else {
-            Some(http1_accept_key(request)?)
+            node.refused(refusals::Refusal::Upgrade);
+            return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket"));
         };
         if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
             return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here"));
@@ -98,18 +101,20 @@ impl Upgrade {
     }
 }
 
-fn http1_accept_key(request: &Request<Incoming>) -> Result<String, Refusal> {
-    let headers = request.headers();
+/// Whether an upgrade of HTTP/1.1 is asked for. nginx speaks HTTP/1.0 by default, where a connection ends with its
+/// answer.
+fn is_upgrade(request: &Request<Incoming>) -> bool {
     let asks = |name, token: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+        let values = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
     };
-    if request.method() != Method::GET || !asks(CONNECTION, "upgrade") || !asks(UPGRADE, "websocket") {
-        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket"));
-    }
+    request.version() == Version::HTTP_11
+        && request.method() == Method::GET
+        && asks(CONNECTION, "upgrade")
+        && asks(UPGRADE, "websocket")
+}
+
+fn accept_key(headers: &HeaderMap) -> Result<String, Refusal> {
     match headers.get(SEC_WEBSOCKET_KEY) {
         Some(key) => Ok(derive_accept_key(key.as_bytes())),
         None => Err(Refusal::new(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key")),
