@@ -51,7 +51,7 @@ pub(crate) struct DrainArguments {
     /// With --wait: give up after this long
     #[arg(long, value_name = "DURATION", default_value = "1h", requires = "wait", value_parser = skywave::config::parse_duration)]
     timeout: Duration,
-    /// The node's process ends, with 0, once all have moved
+    /// The node's process ends, with 0, once all have moved; with --wait it is told to then
     #[arg(long, conflicts_with = "sessions")]
     exit: bool,
 }
@@ -67,12 +67,17 @@ pub(crate) fn run(arguments: &DrainArguments) -> anyhow::Result<()> {
     let admin = Admin::find(arguments)?;
     complete(connection::runtime()?, async {
         let began = Instant::now();
-        let order = admin.call("drain", &order(arguments)).await?;
-        let count = number(&order, "sessions")?;
+        // A node that ends cannot be told from one to which the way is gone. So who waits has it end once all have moved.
+        let order = order(arguments);
+        let ordered = admin.call("drain", &with_exit(&order, arguments.exit && !arguments.wait)).await?;
+        let count = number(&ordered, "sessions")?;
         if !arguments.wait {
             return print_line(&format!("{count} sessions are to move"));
         }
-        admin.wait(count, arguments, began + arguments.timeout).await?;
+        admin.wait(count, began + arguments.timeout).await?;
+        if arguments.exit {
+            admin.call("drain", &with_exit(&order, true)).await?;
+        }
         print_line(&format!("{count} sessions have moved in {:.1} s", began.elapsed().as_secs_f64()))
     })
 }
@@ -88,7 +93,12 @@ fn order(arguments: &DrainArguments) -> Value {
     if let Some(url) = &arguments.to {
         order["url"] = json!(url);
     }
-    if arguments.exit {
+    order
+}
+
+fn with_exit(order: &Value, exit: bool) -> Value {
+    let mut order = order.clone();
+    if exit {
         order["exit"] = json!(true);
     }
     order
@@ -191,14 +201,12 @@ impl Admin {
     }
 
     /// Waits until the sessions that were ordered to move have moved, and tells on stderr how far it is.
-    async fn wait(&self, count: u64, arguments: &DrainArguments, deadline: Instant) -> anyhow::Result<()> {
+    async fn wait(&self, count: u64, deadline: Instant) -> anyhow::Result<()> {
         let mut progress = Progress { count, told: None };
         loop {
             let asked = timeout_at(deadline, self.call("info", &json!({}))).await;
             let left = match asked {
                 Ok(Ok(info)) => number(&info, "moving")?,
-                // A node that was to end when all had moved has ended.
-                Ok(Err(CallError::Unreachable { .. })) if arguments.exit => 0,
                 // It may have much to do: nothing is known yet.
                 Ok(Err(CallError::Late(_) | CallError::Refused { status: 429, .. })) | Err(_) => {
                     progress.told.unwrap_or(count)

@@ -1,10 +1,11 @@
 //! What a node that the binary runs tells its operator.
 
 use crate::world::{Running, SECRET, refused, run, skywave, stderr, stdout};
-use skywave_testing::{Port, soon};
+use serde_json::json;
+use skywave_testing::{JsonSocket, Port, Relay, soon};
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -246,4 +247,28 @@ async fn a_node_that_gets_too_few_threads_ends() {
     node.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut node = tokio::process::Command::from(node).kill_on_drop(true).spawn().unwrap();
     assert_eq!(soon(node.wait()).await.unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_drain_is_not_told_that_all_have_moved_where_the_way_to_the_node_is_gone() {
+    let mut node = Running::start(&["serve", "--dev"], &FREE_PORTS);
+    let ready = node.line().await;
+    let [plain, admin] = [4, 6].map(|word| {
+        let place: SocketAddr = ready.split(['=', ' ']).nth(word).unwrap().parse().unwrap();
+        place
+    });
+    let mut session = JsonSocket::open(plain).await;
+    session.send(json!({"connect": {"id": 1}})).await;
+    session.receive("connected").await;
+    let way = Relay::tcp(admin.port()).await;
+    let url = way.url("http");
+    let mut drain = Running::start(
+        &["drain", "--admin", &url, "--to", "https://elsewhere.example.com", "--wait", "--exit"],
+        &[],
+    );
+    drain.told("0 of 1 sessions have moved").await;
+    drop(way);
+    assert_eq!(drain.end().await.code, Some(1));
+    node.interrupt();
+    assert_eq!(node.end().await.code, Some(0));
 }
