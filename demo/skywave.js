@@ -2455,7 +2455,9 @@ var Engine = class {
     const { getToken } = this.#options;
     if (getToken === void 0) return this.session.tokens.current;
     try {
-      return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
+      const token = await within(timeoutMs, signal, (given) => getToken({ signal: given }));
+      if (typeof token === "string") return token;
+      throw new TypeError("it is no text");
     } catch (error) {
       if (error instanceof SkywaveError && !error.transient) throw error;
       throw new TokenError(`no token: ${messageOf(error)}`, { transient: true, cause: error });

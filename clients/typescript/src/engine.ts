@@ -73,7 +73,10 @@ export class Engine implements SessionIo {
     const { getToken } = this.#options;
     if (getToken === undefined) return this.session.tokens.current;
     try {
-      return await within(timeoutMs, signal, (given) => getToken({ signal: given }));
+      const token: unknown = await within(timeoutMs, signal, (given) => getToken({ signal: given }));
+      // Without one, whoever it was for would become nobody: what comes as JSON need not be what its type says.
+      if (typeof token === 'string') return token;
+      throw new TypeError('it is no text');
     } catch (error) {
       if (error instanceof SkywaveError && !error.transient) throw error;
       throw new TokenError(`no token: ${messageOf(error)}`, { transient: true, cause: error });

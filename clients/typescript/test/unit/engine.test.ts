@@ -1,12 +1,12 @@
-/** The clock of a session: it goes on through sleeps, and is never set back. */
+/** The world around a session: its clock, and where its tokens come from. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Engine } from '../../src/engine.js';
+import { Engine, type GetToken } from '../../src/engine.js';
 import { parseAddress } from '../../src/address.js';
 import { lost } from '../../src/errors.js';
 import { FixedRoute } from '../../src/session/fixed_route.js';
 
-function engine(): Engine {
+function engine(getToken?: GetToken): Engine {
   const parts = {
     address: () => parseAddress('ws://a.example'),
     dial: () => Promise.reject(lost('nobody')),
@@ -23,7 +23,7 @@ function engine(): Engine {
     headStartMs: 0,
     storage: undefined,
   } as const;
-  return new Engine({ urls: ['ws://a.example'], parts, session, getToken: undefined }, () => undefined);
+  return new Engine({ urls: ['ws://a.example'], parts, session, getToken }, () => undefined);
 }
 
 describe('the clock of a session', () => {
@@ -43,5 +43,16 @@ describe('the clock of a session', () => {
     assert.equal(passed(-3_600_000, 1_000), 2_000, 'set back by an hour');
     assert.equal(passed(1_000, 1_000), 3_000);
     assert.equal(passed(7_200_000, 0), 3_602_000, 'two hours of sleep, one of which the wall clock makes up for');
+  });
+});
+
+describe('a token', () => {
+  it('that is no text is none, and nobody is dialled as somebody else', async () => {
+    for (const answer of ['{"error":"busy"}', '{"token":7}']) {
+      const world = engine(() => (JSON.parse(answer) as { token: string }).token);
+      const target = { address: parseAddress('ws://a.example'), plan: { kinds: ['websocket'] } } as const;
+      const outcome = await new Promise((done) => world.dial({ targets: [target], headStartMs: 0, timeoutMs: 1_000 }, done));
+      assert.equal((outcome as { error: Error }).error.message, 'no token: it is no text');
+    }
   });
 });
