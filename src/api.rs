@@ -28,16 +28,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use skywave_protocol::ErrorCode;
-use std::{
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
+    time::Instant,
 };
 use turns::Turns;
 

@@ -11,9 +11,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// How many seconds' worth of tokens a bucket holds.
 const BURST_SECONDS: f32 = 2.0;

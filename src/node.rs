@@ -18,11 +18,8 @@ use crate::{
 };
 use parking_lot::Mutex;
 use skywave_protocol::{frame::Region, position::Origin};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::sync::watch;
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
 
 pub struct Node {
     pub config: Config,

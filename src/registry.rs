@@ -15,8 +15,9 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A connected session, as others on the node see it.
 #[derive(Clone)]

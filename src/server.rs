@@ -38,7 +38,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
 pub use failed::Failed;
@@ -403,7 +403,7 @@ async fn expire(broker: Arc<MemoryBroker>) {
     let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         interval.tick().await;
-        broker.expire(std::time::Instant::now());
+        broker.expire(Instant::now());
     }
 }
 

@@ -158,13 +158,13 @@ impl End {
 
 impl<C: Connection> Session<C> {
     fn new(node: Arc<Node>, connection: C, outbox: Arc<Outbox>, opened: opening::Opened) -> Self {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let limits = &node.config.limits;
         let mut session = Self {
             requests: TokenBucket::new(limits.requests_per_second, now),
             publishes: TokenBucket::new(limits.publishes_per_second, now),
             bad_requests: BadRequests { count: 0, since: now },
-            progress: Progress { taken: 0, moved: now },
+            progress: Progress { taken: 0, moved: now.into_std() },
             renewal: Renewal::new(SystemTime::now()),
             pending: Pending::new(limits.outbox_bytes),
             questions: Questions::default(),
@@ -378,7 +378,7 @@ impl<C: Connection> Session<C> {
     /// Answers a frame that makes no sense; the tenth within a minute ends the session.
     fn bad_request(&mut self, id: Option<RequestId>, message: String) -> Result<(), CloseCode> {
         self.fail(Error::new(id, ErrorCode::BadRequest, message));
-        if self.bad_requests.is_too_many(Instant::now().into_std()) {
+        if self.bad_requests.is_too_many(Instant::now()) {
             return Err(CloseCode::BadFrame);
         }
         Ok(())
@@ -429,11 +429,11 @@ fn set_timer(timer: std::pin::Pin<&mut Sleep>, wake_at: Instant) {
 /// Counts bad requests within the current window.
 struct BadRequests {
     count: u32,
-    since: std::time::Instant,
+    since: Instant,
 }
 
 impl BadRequests {
-    fn is_too_many(&mut self, now: std::time::Instant) -> bool {
+    fn is_too_many(&mut self, now: Instant) -> bool {
         if now.saturating_duration_since(self.since) > BAD_REQUEST_WINDOW {
             *self = Self { count: 0, since: now };
         }

@@ -3,11 +3,8 @@
 use super::{AuthError, resume::ResumeError};
 use crate::limits::Limit;
 use parking_lot::Mutex;
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+use tokio::time::Instant;
 
 /// A cause is logged no more often than this.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

@@ -71,7 +71,7 @@ impl<C: Connection> Session<C> {
 
     /// Takes a request that is within the session's rates, and for which there is room.
     fn admit(&mut self, frame: &ClientFrame) -> Result<(), Refusal> {
-        let now = Instant::now().into_std();
+        let now = Instant::now();
         let (rate, load) = match frame {
             // Leaving is never refused: a client that could not leave would keep what it has given up. It
             // costs no more than a refusal, since what is left was subscribed to.

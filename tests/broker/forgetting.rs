@@ -6,10 +6,8 @@ use skywave::{
     hub::{Hub, outbox::Outbox},
 };
 use skywave_protocol::{Channel, Text, form, frame::GapReason};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_channel_that_was_forgotten_begins_another_epoch() {

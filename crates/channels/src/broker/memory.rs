@@ -22,8 +22,9 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 const SHARDS: usize = 64;
 /// The most bytes that idempotency keys take: over a million of them.

@@ -7,8 +7,9 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// What a key takes beside its text, in bytes: its places in a map and in a queue.
 const OVERHEAD: usize = 128;
