@@ -1,6 +1,6 @@
 //! The certificate of the public listener: made for development, or read from files and read again when they change.
 
-use crate::config::TlsConfig;
+use crate::{config::TlsConfig, host::WallClock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
@@ -219,10 +219,10 @@ impl CertificateResolver {
 
     /// Follows the files, for ever. Both need not change at once: between a new certificate and its new key, the old
     /// ones stay. The log tells of a certificate whose time is over, or almost.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>, clock: WallClock) {
         let mut told = None;
         loop {
-            let term = term(&self.current(), SystemTime::now());
+            let term = term(&self.current(), clock.now());
             if let Some(term) = term.filter(|_| term != told) {
                 tracing::error!(
                     sha256 = sha256(&self.current()),
@@ -440,7 +440,7 @@ mod tests {
         let (old, new) = (dev(&[]), dev(&[]));
         let files = Directory::with(&old);
         let resolver = Arc::new(CertificateResolver::from_files(files.config.clone()).unwrap());
-        let task = tokio::spawn(resolver.clone().run());
+        let task = tokio::spawn(resolver.clone().run(WallClock::machine()));
         files.write(&new.certificate_pem, &new.key_pem);
         let wait = async {
             while sha256(&resolver.current()) != sha256(&new.certified) {

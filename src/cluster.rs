@@ -13,8 +13,9 @@ pub mod scripts;
 pub mod standing;
 
 use crate::{
-    broker::{Broker, wall_ms},
+    broker::Broker,
     config::{DrainConfig, FailoverConfig},
+    host::Host,
     hub::Hub,
     metrics::ClusterMetrics,
     redis::{ConnectError, Redis},
@@ -37,6 +38,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 /// What a [`Cluster`] is made of.
 pub struct Parts {
+    pub host: Host,
     pub id: Arc<str>,
     /// Where clients reach this node; `None`: nobody is sent here.
     pub url: Option<Arc<str>>,
@@ -62,6 +64,7 @@ pub struct Options {
 
 /// This node among those of its region.
 pub struct Cluster {
+    host: Host,
     pub id: Arc<str>,
     url: Option<Arc<str>>,
     pub region: Origin,
@@ -103,7 +106,7 @@ impl Cluster {
             outlook: Outlook::default(),
             standing: watch::Sender::default(),
             moving: Moving::default(),
-            questions: Questions::default(),
+            questions: Questions::new(&parts.host.chance),
             id: parts.id,
             url: parts.url,
             region: parts.region,
@@ -115,7 +118,8 @@ impl Cluster {
             options: parts.options,
             metrics: parts.metrics,
             draining: AtomicBool::new(false),
-            started_ms: wall_ms(),
+            started_ms: parts.host.clock.now_ms(),
+            host: parts.host,
         })
     }
 

@@ -19,6 +19,7 @@ pub mod session;
 pub mod transport;
 
 pub use skywave_channels::{broadcast, claim, hub, namespace, rights};
+pub use skywave_host as host;
 pub use skywave_redis as redis;
 pub use skywave_region as region;
 

@@ -9,6 +9,7 @@ use crate::{
     broker::{Accepted, Broker, BrokerError, Publish},
     cluster::{self, Cluster},
     config::Config,
+    host::Host,
     hub::Hub,
     limits::TokenBucket,
     metrics::Metrics,
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 pub struct Node {
+    pub host: Host,
     pub config: Config,
     pub hub: Arc<Hub>,
     pub broker: Arc<dyn Broker>,
@@ -39,6 +41,7 @@ pub struct Node {
 
 /// The parts of a [`Node`] that its caller makes.
 pub struct Parts {
+    pub host: Host,
     pub config: Config,
     pub region: Origin,
     pub regions: Vec<Region>,
@@ -59,8 +62,9 @@ impl Node {
             sessions_per_user: limits.sessions_per_user,
             newcomers_per_address: limits.transports_per_address(),
         };
-        let sessions = Arc::new(Registry::new(bounds));
+        let sessions = Arc::new(Registry::new(&parts.host, bounds));
         let cluster = Cluster::new(cluster::Parts {
+            host: parts.host.clone(),
             id: parts.config.node.id.as_str().into(),
             url: parts.config.node.url.as_deref().map(Arc::from),
             region: parts.region,
@@ -77,6 +81,7 @@ impl Node {
             metrics: parts.metrics.cluster.clone(),
         });
         Arc::new(Self {
+            host: parts.host,
             hub: parts.hub,
             broker: parts.broker,
             presence: parts.presence,
@@ -112,7 +117,8 @@ impl Node {
 
     /// Checks a token; it may wait for keys to be fetched.
     pub async fn verify(&self, token: &str) -> Result<Grant, AuthError> {
-        self.authenticator.verify(token).await.inspect_err(|error| self.refused(Refusal::Token(*error)))
+        let verified = self.authenticator.verify(token, self.host.clock.now()).await;
+        verified.inspect_err(|error| self.refused(Refusal::Token(*error)))
     }
 
     /// Counts and logs what is not accepted of somebody who comes.

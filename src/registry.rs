@@ -3,7 +3,7 @@
 pub(crate) mod path_memories;
 pub(crate) mod quotas;
 
-use crate::{broker::HybridClock, claim::Claim, hub::outbox::Outbox, limits::Tally};
+use crate::{broker::HybridClock, claim::Claim, host::Host, hub::outbox::Outbox, limits::Tally};
 use parking_lot::Mutex;
 use path_memories::PathMemories;
 use quotas::{Bounds, Quotas};
@@ -59,12 +59,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(host: &Host, bounds: Bounds) -> Self {
         Self {
             sessions: Mutex::default(),
             // Within what Lua counts without loss.
-            next_number: AtomicU64::new(rand::random::<u64>() >> 13),
-            clock: HybridClock::default(),
+            next_number: AtomicU64::new(host.chance.any::<u64>() >> 13),
+            clock: HybridClock::new(host.clock.clone()),
             transports: Arc::default(),
             served: Arc::default(),
             quotas: Quotas::new(bounds),

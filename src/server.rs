@@ -15,6 +15,7 @@ use crate::{
     cluster::moving::{self, Order},
     config::{Addresses, Config},
     demo,
+    host::{Host, WallClock},
     hub::Hub,
     metrics::Metrics,
     node::{Node, Parts},
@@ -33,11 +34,7 @@ use crate::{
 };
 use axum::Router;
 use skywave_protocol::{CloseCode, Text, frame::Region, position::Origin, text::TooLong};
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
@@ -89,13 +86,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds all listeners and serves.
+    /// Binds all listeners and serves, on this machine.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_on(Host::machine(), config).await
+    }
+
+    /// As [`Self::start`], with what `host` has. Without listeners in its configuration the node has no other way to the
+    /// world: its sessions are whatever is given to [`session::serve`](crate::session::serve).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_on(host: Host, config: Config) -> Result<Self, StartError> {
         let mut tasks = JoinSet::new();
-        let node = node(config, &mut tasks).await?;
+        let node = node(host, config, &mut tasks).await?;
         let mut server = Self {
             node,
             tasks,
@@ -116,8 +122,8 @@ impl Server {
 
     fn listen_public(&mut self) -> Result<(), StartError> {
         let Some(address) = self.node.config.listen.public else { return Ok(()) };
-        let resolver = Arc::new(resolver(&self.node.config)?);
-        self.tasks.spawn(resolver.clone().run());
+        let resolver = Arc::new(resolver(&self.node.host.clock, &self.node.config)?);
+        self.tasks.spawn(resolver.clone().run(self.node.host.clock.clone()));
         let web = TlsAcceptor::from(Arc::new(tls(resolver.clone(), &[b"h2", b"http/1.1"])?));
         for Bound { socket: (tcp, udp), address } in sockets::bind_both(address)? {
             self.public.push(address);
@@ -276,7 +282,7 @@ pub fn start_drain(node: &Arc<Node>) {
     }
 }
 
-async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError> {
+async fn node(host: Host, config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, StartError> {
     let region = Text::new(&config.node.region)?;
     let regions = config
         .regions
@@ -285,7 +291,7 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         .collect::<Result<_, TooLong>>()?;
     let hub = Arc::new(Hub::default());
     let metrics = Metrics::new()?;
-    let redis = redis(&config, &metrics).await?;
+    let redis = redis(&host, &config, &metrics).await?;
     if let Some(redis) = &redis {
         tasks.spawn(redis.clone().ended());
         let id = &config.node.id;
@@ -296,12 +302,22 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
         Some(redis) => share(&config, region.clone(), redis, &metrics)?,
         None => Sharing::Alone,
     };
-    let broker = broker(&config, &region, (&sharing, &metrics), &hub, tasks).await?;
-    let presence = presence(&config, sharing.redis().cloned(), &hub, tasks).await?;
+    let broker = broker(&host, &config, &region, (&sharing, &metrics), &hub, tasks).await?;
+    let presence = presence(&host, &config, sharing.redis().cloned(), &hub, tasks).await?;
     tasks.spawn(presence.clone().run());
     let authenticator = Authenticator::new(&config.auth)?;
-    let node =
-        Node::new(Parts { config, region, regions, hub, broker, sharing, presence, authenticator, metrics });
+    let node = Node::new(Parts {
+        host,
+        config,
+        region,
+        regions,
+        hub,
+        broker,
+        sharing,
+        presence,
+        authenticator,
+        metrics,
+    });
     if let Sharing::WithRegion { regions, links } = &node.cluster.sharing {
         for remote in &regions.remotes {
             tasks.spawn(remote.redis.clone().ended());
@@ -328,9 +344,9 @@ async fn node(config: Config, tasks: &mut JoinSet<()>) -> Result<Arc<Node>, Star
 }
 
 /// The region's Redis, if the configuration names one.
-async fn redis(config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
+async fn redis(host: &Host, config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
     let Some(address) = Addresses::of(config, scripts::ALL)?.own else { return Ok(None) };
-    Ok(Some(Redis::connect(&address, "commands", metrics.redis.clone()).await?))
+    Ok(Some(Redis::connect(host, &address, "commands", metrics.redis.clone()).await?))
 }
 
 /// What the node shares over this Redis.
@@ -346,6 +362,7 @@ fn share(config: &Config, own: Origin, redis: Redis, metrics: &Metrics) -> Resul
 
 /// The broker that the configuration names.
 async fn broker(
+    host: &Host,
     config: &Config,
     region: &Origin,
     (sharing, metrics): (&Sharing, &Metrics),
@@ -354,7 +371,7 @@ async fn broker(
 ) -> Result<Arc<dyn Broker>, StartError> {
     let (origin, namespaces) = (region.clone(), config.channels.clone());
     let Sharing::WithRegion { regions, .. } = sharing else {
-        let broker = Arc::new(MemoryBroker::new(origin, namespaces, hub.clone()));
+        let broker = Arc::new(MemoryBroker::new(host, origin, namespaces, hub.clone()));
         tasks.spawn(expire(broker.clone()));
         return Ok(broker);
     };
@@ -373,6 +390,7 @@ async fn broker(
 
 /// Presence, shared where the broker is.
 async fn presence(
+    host: &Host,
     config: &Config,
     redis: Option<Redis>,
     hub: &Arc<Hub>,
@@ -384,7 +402,7 @@ async fn presence(
             let lease = presence::lease(&config.heartbeat);
             presence::redis::start(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
         }
-        None => Presence::of_node(hub.clone(), namespaces),
+        None => Presence::of_node(host.clock.clone(), hub.clone(), namespaces),
     })
 }
 
@@ -407,10 +425,10 @@ async fn expire(broker: Arc<MemoryBroker>) {
     }
 }
 
-fn resolver(config: &Config) -> Result<CertificateResolver, CertificateError> {
+fn resolver(clock: &WallClock, config: &Config) -> Result<CertificateResolver, CertificateError> {
     match &config.tls {
         Some(tls) => CertificateResolver::from_files(tls.clone()),
-        None => Ok(CertificateResolver::fixed(DevCertificate::generate(&[], SystemTime::now())?.certified)),
+        None => Ok(CertificateResolver::fixed(DevCertificate::generate(&[], clock.now())?.certified)),
     }
 }
 

@@ -36,7 +36,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use subscriptions::Subscription;
 use tokio::time::{Instant, Sleep};
@@ -165,7 +165,7 @@ impl<C: Connection> Session<C> {
             publishes: TokenBucket::new(limits.publishes_per_second, now),
             bad_requests: BadRequests { count: 0, since: now },
             progress: Progress { taken: 0, moved: now.into_std() },
-            renewal: Renewal::new(SystemTime::now()),
+            renewal: Renewal::new(node.host.clock.now()),
             pending: Pending::new(limits.outbox_bytes),
             questions: Questions::default(),
             node,
@@ -268,7 +268,7 @@ impl<C: Connection> Session<C> {
 
     /// Does what the clock asks for. Answers when it has to be asked again, at the latest.
     fn beat(&mut self) -> Result<Instant, CloseCode> {
-        let (now, date) = (Instant::now().into_std(), SystemTime::now());
+        let (now, date) = (Instant::now().into_std(), self.node.host.clock.now());
         if self.grant.expires_at.is_some_and(|at| at <= date) {
             return Err(CloseCode::TokenExpired);
         }
@@ -293,14 +293,10 @@ impl<C: Connection> Session<C> {
             return Err(CloseCode::SlowConsumer);
         }
         let next = Instant::from_std(next).min(Instant::now() + STALL_TIMEOUT);
-        Ok(match self.expires_in() {
-            Some(left) => next.min(Instant::now() + left),
+        Ok(match self.grant.expires_at {
+            Some(at) => next.min(Instant::now() + at.duration_since(date).unwrap_or_default()),
             None => next,
         })
-    }
-
-    fn expires_in(&self) -> Option<Duration> {
-        self.grant.expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     fn ping(&mut self, seq: u32) {

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use skywave::{
     broker::{Broker, Chunk, Delivery, Publish, memory::MemoryBroker},
     config::Config,
+    host::Host,
     hub::{Hub, Membership, outbox::Outbox},
 };
 use skywave_protocol::{Channel, Json, Text, form};
@@ -32,7 +33,7 @@ impl Room {
         let config = Config::load(None, true, environment).unwrap();
         let hub = Arc::new(Hub::default());
         let delivery: Arc<dyn Delivery> = hub.clone();
-        let broker = MemoryBroker::new(Text::new("eu").unwrap(), config.channels, delivery);
+        let broker = MemoryBroker::new(&Host::machine(), Text::new("eu").unwrap(), config.channels, delivery);
         let forms = [&form::MESSAGE_PACK, &form::JSON_TEXT, &form::JSON];
         let outboxes: Vec<_> = forms
             .into_iter()

@@ -86,8 +86,7 @@ fn names_are_found_in_groups_of_groups() {
 }
 
 /// What only a transport knows of: its own name, and what it is made of.
-const OF_TRANSPORTS: [&str; 6] =
-    ["websocket", "webtransport", "tungstenite", "quinn", "hyper", "tokio_rustls"];
+const OF_TRANSPORTS: [&str; 5] = ["websocket", "webtransport", "tungstenite", "quinn", "hyper"];
 
 #[test]
 fn whoever_is_not_a_transport_knows_of_none() {

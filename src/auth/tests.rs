@@ -78,7 +78,7 @@ fn sign_with(header: Header, claims: &Value) -> String {
 }
 
 async fn verify(authenticator: &Authenticator, claims: &Value) -> Result<Grant, AuthError> {
-    authenticator.verify_at(&sign(claims), now()).await
+    authenticator.verify(&sign(claims), now()).await
 }
 
 fn invalid(outcome: Result<Grant, AuthError>) -> &'static str {
@@ -110,7 +110,7 @@ async fn a_token_is_accepted_with_every_algorithm_and_grants_what_it_says() {
     let secret = config(&[("HMAC_SECRET", SECRET)]).hmac_secret.unwrap();
     tokens.push((&hmac, Minter::from_secret(&secret).mint(&alice(), now()).unwrap()));
     for (authenticator, token) in tokens {
-        let grant = authenticator.verify_at(&token, now()).await.unwrap();
+        let grant = authenticator.verify(&token, now()).await.unwrap();
         assert_eq!(grant.user.as_deref(), Some("alice"));
         assert_eq!(grant.expires_at, Some(now() + Duration::from_secs(60)));
         let allows = |right| grant.allows(Rights::NONE, &channel("chat:1"), right);
@@ -126,11 +126,11 @@ async fn a_token_of_another_key_is_refused_with_every_algorithm() {
     for (_, other) in key_pairs() {
         let minter = Minter::from_pem(other.serialize_pem().as_bytes()).unwrap();
         let token = minter.mint(&alice(), now()).unwrap();
-        assert_eq!(invalid(authenticator.verify_at(&token, now()).await), "no key fits its signature");
+        assert_eq!(invalid(authenticator.verify(&token, now()).await), "no key fits its signature");
     }
     let key = EncodingKey::from_secret(b"another-secret-of-32-bytes-or-more");
     let token = jsonwebtoken::encode(&Header::default(), &json!({"exp": NOW + 60}), &key).unwrap();
-    assert_eq!(invalid(with_secret(&[]).verify_at(&token, now()).await), "no key fits its signature");
+    assert_eq!(invalid(with_secret(&[]).verify(&token, now()).await), "no key fits its signature");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_public_key_is_never_taken_for_a_secret() {
         for secret in [pem.as_bytes(), pem.trim_end().as_bytes(), pair.public_key_raw()] {
             let key = EncodingKey::from_secret(secret);
             let token = jsonwebtoken::encode(&Header::default(), &json!({"exp": NOW + 60}), &key).unwrap();
-            assert_eq!(invalid(authenticator.verify_at(&token, now()).await), "no key fits its signature");
+            assert_eq!(invalid(authenticator.verify(&token, now()).await), "no key fits its signature");
         }
     }
 }
@@ -152,11 +152,11 @@ async fn a_token_without_a_signature_is_refused() {
     for algorithm in ["none", "None", "NONE", "nOnE", ""] {
         let header = encode(json!({"alg": algorithm, "typ": "JWT"}));
         let token = format!("{header}.{}.", encode(json!({"sub": "alice", "exp": NOW + 60})));
-        assert_eq!(invalid(with_secret(&[]).verify_at(&token, now()).await), "it is malformed");
+        assert_eq!(invalid(with_secret(&[]).verify(&token, now()).await), "it is malformed");
     }
     let token = sign(&json!({"exp": NOW + 60}));
     let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
-    assert_eq!(invalid(with_secret(&[]).verify_at(&unsigned, now()).await), "no key fits its signature");
+    assert_eq!(invalid(with_secret(&[]).verify(&unsigned, now()).await), "no key fits its signature");
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn changed_claims_break_the_signature() {
     let parts: Vec<_> = token.split('.').collect();
     let claims = BASE64_URL_SAFE_NO_PAD.encode(json!({"sub": "root", "exp": NOW + 60}).to_string());
     let forged = format!("{}.{claims}.{}", parts[0], parts[2]);
-    assert_eq!(invalid(with_secret(&[]).verify_at(&forged, now()).await), "no key fits its signature");
+    assert_eq!(invalid(with_secret(&[]).verify(&forged, now()).await), "no key fits its signature");
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn algorithms_narrows_what_the_keys_accept() {
     let authenticator = Authenticator::new(&config(&settings)).unwrap();
     for (algorithm, pair) in &pairs {
         let minter = Minter::from_pem(pair.serialize_pem().as_bytes()).unwrap();
-        let outcome = authenticator.verify_at(&minter.mint(&alice(), now()).unwrap(), now()).await;
+        let outcome = authenticator.verify(&minter.mint(&alice(), now()).unwrap(), now()).await;
         if *algorithm == Algorithm::EdDSA {
             assert!(outcome.is_ok());
         } else {
@@ -305,7 +305,7 @@ async fn an_expired_token_for_another_audience_is_wrong_rather_than_late() {
 async fn a_token_that_needs_an_extension_is_refused() {
     let header = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
     let token = sign_with(header, &json!({"exp": NOW + 60}));
-    assert_eq!(invalid(with_secret(&[]).verify_at(&token, now()).await), "it asks for an extension (crit)");
+    assert_eq!(invalid(with_secret(&[]).verify(&token, now()).await), "it asks for an extension (crit)");
 }
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn info_is_kept_as_it_was_written() {
         };
         Minter::from_secret(&crate::config::Secret::new(SECRET)).mint(&claims, now()).unwrap()
     };
-    let grant = with_secret(&[]).verify_at(&token, now()).await.unwrap();
+    let grant = with_secret(&[]).verify(&token, now()).await.unwrap();
     assert_eq!(grant.info.as_deref(), Some(&b"{\"b\": 1.50, \"a\":[ ]}"[..]));
 }
 
@@ -405,7 +405,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let authenticator = with_secret(&[]);
         for token in [text, parts] {
-            prop_assert!(runtime.block_on(authenticator.verify_at(&token, now())).is_err());
+            prop_assert!(runtime.block_on(authenticator.verify(&token, now())).is_err());
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{Cluster, inbox::Inbox, keys::ClusterKeys as _};
 use crate::{
     auth::pattern::Pattern,
+    host::Chance,
     redis::Request,
     registry::{Attached, Registry},
 };
@@ -140,10 +141,10 @@ pub struct Questions {
     ordered: Queue,
 }
 
-impl Default for Questions {
-    fn default() -> Self {
+impl Questions {
+    pub fn new(chance: &Chance) -> Self {
         Self {
-            next: AtomicU64::new(rand::random()),
+            next: AtomicU64::new(chance.any()),
             waiting: Mutex::default(),
             asked: Queue::default(),
             ordered: Queue::default(),

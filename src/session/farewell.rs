@@ -1,7 +1,6 @@
 //! The last frame of a transport that the node ends: why, and when its client may come back.
 
 use crate::{auth::AuthError, node::Node};
-use rand::RngExt;
 use skywave_protocol::{CloseCode, frame::Disconnect};
 use std::ops::RangeInclusive;
 
@@ -13,8 +12,8 @@ const MAX_SPREAD_MS: u64 = 30_000;
 /// What a transport that ends with this code is told last.
 pub(crate) fn farewell(node: &Node, code: CloseCode) -> Disconnect {
     let retry_after_ms = match code {
-        CloseCode::Overloaded => Some(rand::rng().random_range(NO_PLACE_MS)),
-        CloseCode::Shutdown => spread_ms(node).map(|spread_ms| rand::rng().random_range(0..=spread_ms)),
+        CloseCode::Overloaded => Some(node.host.chance.within(NO_PLACE_MS)),
+        CloseCode::Shutdown => spread_ms(node).map(|spread_ms| node.host.chance.within(0..=spread_ms)),
         _ => None,
     };
     Disconnect { retry_after_ms, ..code.into() }

@@ -49,7 +49,7 @@ pub(crate) struct Filling {
 /// subscription stands.
 async fn read_on(node: &Node, channel: &Channel, position: Position) -> Result<Chunk, BrokerError> {
     // Many wait for the same broker.
-    let mut backoff = Backoff::new(READ_PAUSE);
+    let mut backoff = Backoff::new(READ_PAUSE, &node.host.chance);
     loop {
         match node.broker.read(channel, ReadFrom::Position(position.clone())).await {
             Err(BrokerError::Unavailable) => {}

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     auth::{AuthError, Grant, refusals::Refusal},
-    broker::{IDEMPOTENCY, wall_ms},
+    broker::IDEMPOTENCY,
     claim::Claim,
+    host::{Chance, milliseconds},
     hub::outbox::Outbox,
     limits::{Counted, Limit},
     node::Node,
@@ -20,12 +21,7 @@ use skywave_protocol::{
     heartbeat::{Activity, Heartbeat, PathKind},
     salvage::{Refused, Salvaged},
 };
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The highest number of an attempt: Redis' scripts compare them as doubles.
@@ -123,7 +119,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
     let resumed = resumed_session(node, connect.resume.as_deref(), &grant)
         .inspect_err(|error| node.refused(Refusal::Token(*error)))
         .map_err(End::Refused)?;
-    let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(), 0));
+    let (id, turn) = resumed.unwrap_or_else(|| (random_session_id(&node.host.chance), 0));
     let resumed = turn > 0;
     let places = places(node, &id, resumed, peer.address, &grant).map_err(End::Closed)?;
     outbox.identify(id.clone());
@@ -134,7 +130,7 @@ async fn welcome(node: &Arc<Node>, peer: Peer, outbox: &Arc<Outbox>, first: Salv
         user: grant.user.clone(),
         transport: peer.transport,
         address: peer.address,
-        connected_at_ms: wall_ms(),
+        connected_at_ms: node.host.clock.now_ms(),
         claim: node.sessions.claim(connect.attempt.unwrap_or(0).min(MAX_ATTEMPT), turn),
         asked_at: None,
     };
@@ -188,7 +184,7 @@ fn resumed_session(
     secret: Option<&str>,
     grant: &Grant,
 ) -> Result<Option<(SessionId, u64)>, AuthError> {
-    let verified = secret.map(|secret| node.resume_key.verify(secret, SystemTime::now()));
+    let verified = secret.map(|secret| node.resume_key.verify(secret, node.host.clock.now()));
     let verified = verified.transpose().inspect_err(|error| node.refused(Refusal::Resume(*error)));
     let Ok(Some(resume)) = verified else { return Ok(None) };
     if resume.user.as_deref() != grant.user.as_deref() {
@@ -230,7 +226,8 @@ fn connected(
     let limits = &node.config.limits;
     let schedule = heartbeat.schedule();
     let resumed = turn > 0;
-    let secret = node.resume_key.issue(id, grant.user.as_deref(), turn.saturating_add(1), SystemTime::now());
+    let secret =
+        node.resume_key.issue(id, grant.user.as_deref(), turn.saturating_add(1), node.host.clock.now());
     Connected {
         id: request,
         session: id.clone(),
@@ -261,12 +258,7 @@ fn connected(
     }
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn milliseconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
-}
-
-fn random_session_id() -> SessionId {
-    let id = format!("{:024x}", rand::random::<u128>() >> 32);
+fn random_session_id(chance: &Chance) -> SessionId {
+    let id = format!("{:024x}", chance.any::<u128>() >> 32);
     Text::new(id).unwrap_or_else(|error| unreachable!("24 bytes fit: {error}"))
 }

@@ -3,7 +3,6 @@
 use super::{
     Session,
     connection::Connection,
-    opening::milliseconds,
     pending::{Done, Load, RETRY_AFTER},
     questions::Question,
     subscriptions::{Refusal, require},
@@ -12,6 +11,7 @@ use crate::{
     auth::{AuthError, Grant},
     broadcast::Broadcast,
     broker::{Accepted, Publish},
+    host::milliseconds,
     rights::Right,
 };
 use skywave_protocol::{

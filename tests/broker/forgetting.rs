@@ -3,6 +3,7 @@
 use crate::world::{channel, head, memory, message, namespaces, offsets, publish};
 use skywave::{
     broker::{Broker, Publish, ReadFrom, memory::MemoryBroker},
+    host::Host,
     hub::{Hub, outbox::Outbox},
 };
 use skywave_protocol::{Channel, Text, form, frame::GapReason};
@@ -25,7 +26,7 @@ async fn who_is_subscribed_loses_nothing_however_long_a_channel_is_quiet() {
     for history in [0, 10] {
         let hub = Arc::new(Hub::default());
         let namespaces = namespaces(|chat| chat.history = history);
-        let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces, hub.clone());
+        let broker = MemoryBroker::new(&Host::machine(), Text::new("eu").unwrap(), namespaces, hub.clone());
         let later = |minutes: u64| broker.expire(Instant::now() + Duration::from_secs(60 * minutes));
         let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
         let subscription = hub.join(channel(), &outbox, false);
@@ -74,7 +75,8 @@ fn channels_of(name: &str) -> impl Iterator<Item = Channel> {
 #[tokio::test]
 async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channels_are_forgotten() {
     let hub = Arc::new(Hub::default());
-    let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
+    let broker =
+        MemoryBroker::new(&Host::machine(), Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
     let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
     let (mut subscriptions, mut positions) = (Vec::new(), Vec::new());
     for channel in channels_of("quiet") {
@@ -102,7 +104,8 @@ async fn who_waits_for_a_first_publication_loses_nothing_whichever_other_channel
 #[tokio::test]
 async fn who_waited_for_a_first_publication_in_vain_leaves_nothing_in_memory() {
     let hub = Arc::new(Hub::default());
-    let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
+    let broker =
+        MemoryBroker::new(&Host::machine(), Text::new("eu").unwrap(), namespaces(|_| {}), hub.clone());
     let outbox = Arc::new(Outbox::new(&form::JSON, 65_536));
     let subscription = hub.join(channel(), &outbox, false);
     head(&broker).await;

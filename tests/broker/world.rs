@@ -8,6 +8,7 @@ use skywave::{
         redis::{Options, RedisBroker},
     },
     config::{Config, NamespaceConfig, Namespaces, Secret},
+    host::Host,
     metrics::Metrics,
     redis::{Address, Redis},
     scripts,
@@ -90,7 +91,7 @@ impl World {
         let recorder = Arc::new(Recorder::default());
         let (origin, namespaces) = (Text::new("eu").unwrap(), namespaces(change));
         if kind == Kind::Memory {
-            let broker = Arc::new(MemoryBroker::new(origin, namespaces, recorder.clone()));
+            let broker = Arc::new(MemoryBroker::new(&Host::machine(), origin, namespaces, recorder.clone()));
             return Self { broker, recorder, _redis: None };
         }
         let (url, prefix, keep) = redis_of(kind).await;
@@ -98,7 +99,7 @@ impl World {
         let address =
             Address { url: Secret::new(url), ca: None, prefix, partitions: 4, region, scripts: scripts::ALL };
         let metrics = Metrics::new().unwrap();
-        let redis = Redis::connect(&address, "commands", metrics.redis).await.unwrap();
+        let redis = Redis::connect(&Host::machine(), &address, "commands", metrics.redis).await.unwrap();
         let options =
             Options { log_age: Duration::from_secs(60), origin, namespaces, others: BTreeMap::new() };
         let broker = RedisBroker::start(redis, options, &metrics.log_lag, recorder.clone());
@@ -123,7 +124,12 @@ pub fn namespaces(change: impl FnOnce(&mut NamespaceConfig)) -> Namespaces {
 }
 
 pub fn memory(change: impl FnOnce(&mut NamespaceConfig)) -> Arc<MemoryBroker> {
-    let broker = MemoryBroker::new(Text::new("eu").unwrap(), namespaces(change), Arc::<Recorder>::default());
+    let broker = MemoryBroker::new(
+        &Host::machine(),
+        Text::new("eu").unwrap(),
+        namespaces(change),
+        Arc::<Recorder>::default(),
+    );
     Arc::new(broker)
 }
 

@@ -1,5 +1,7 @@
 //! Tokens are made that nodes accept.
 
+use std::time::SystemTime;
+
 use crate::world::{SECRET, refused, skywave, stdout};
 use skywave::{
     auth::Authenticator,
@@ -12,7 +14,7 @@ fn verify(environment: &[(&str, &str)], token: &str) -> skywave::auth::Grant {
     let config = Config::load(None, true, environment.iter().copied()).unwrap();
     let authenticator = Authenticator::new(&config.auth).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(authenticator.verify(token)).unwrap()
+    runtime.block_on(authenticator.verify(token, SystemTime::now())).unwrap()
 }
 
 #[test]

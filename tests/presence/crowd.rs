@@ -5,6 +5,7 @@ use skywave::{
     broker::BrokerError,
     claim::Claim,
     config::{Addresses, Secret},
+    host::Host,
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay},
@@ -55,7 +56,8 @@ impl Crowd {
         let address = Address { url: Secret::new(url), ..address(redis, settings) };
         let config = config(redis, settings);
         let lease = presence::lease(&config.heartbeat);
-        let redis = Redis::connect(&address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
+        let redis =
+            Redis::connect(&Host::machine(), &address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
         let mut tasks = JoinSet::new();
         let hub = Arc::new(Hub::default());
         let presence =

@@ -5,7 +5,7 @@ use crate::{
     parts::{ITS_PARTITION, others_can_be_asked, others_cannot_be_asked},
     world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, node, node_of_regions, set},
 };
-use skywave::{metrics::Metrics, presence::mirror::Mirror, redis::Redis, region::Remote};
+use skywave::{host::Host, metrics::Metrics, presence::mirror::Mirror, redis::Redis, region::Remote};
 use skywave_protocol::Text;
 use skywave_testing::{RedisServer, Relay, eventually};
 use std::{slice, time::Duration};
@@ -78,8 +78,8 @@ impl Link {
             url: skywave::config::Secret::new(url),
             ..address(&self.eu, &[])
         };
-        let redis = Redis::reach(&at(from), "remote", metrics()).unwrap();
-        let local = Redis::connect(&at(to), "local", metrics()).await.unwrap();
+        let redis = Redis::reach(&Host::machine(), &at(from), "remote", metrics()).unwrap();
+        let local = Redis::connect(&Host::machine(), &at(to), "local", metrics()).await.unwrap();
         let remote = Remote { name: Text::new(name).unwrap(), url: "https://localhost:1".into(), redis };
         let mirror = Mirror::new(remote, local, "mirror", patience);
         self.tasks.spawn(mirror.run());

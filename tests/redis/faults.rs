@@ -2,6 +2,7 @@
 
 use skywave::{
     broker::{Broker, BrokerError, Publish, ReadFrom},
+    host::Host,
     metrics::Metrics,
     redis::Redis,
 };
@@ -249,7 +250,10 @@ async fn reads_again_when_all_of_us_has_come(regions: &[&str]) {
     let server = RedisServer::start().await;
     let mut settings = settings(&server);
     for region in regions {
-        let redis = Redis::connect(&settings.address, region, Metrics::new().unwrap().redis).await.unwrap();
+        let redis =
+            Redis::connect(&Host::machine(), &settings.address, region, Metrics::new().unwrap().redis)
+                .await
+                .unwrap();
         settings.options.others.insert(Text::new(*region).unwrap(), redis);
     }
     for partition in 0..4 {

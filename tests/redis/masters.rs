@@ -4,6 +4,7 @@ use crate::nodes::{self, client, config_on, node_of, read_on, subscribe};
 use futures_util::future::join_all;
 use skywave::{
     broker::{Accepted, Broker, redis::events},
+    host::Host,
     redis::{CallError, Redis, Request},
     region::keys::RegionKeys as _,
 };
@@ -37,7 +38,8 @@ async fn a_cluster_of_another_region_is_used_on_none_of_its_masters() {
     let cluster = RedisCluster::start().await;
     let eu = node_on(&cluster).await;
     let address = settings_in("us", &cluster.url()).address;
-    let taken_for_us = Redis::reach(&address, "remote-us", eu.metrics.redis.clone()).unwrap();
+    let taken_for_us =
+        Redis::reach(&Host::machine(), &address, "remote-us", eu.metrics.redis.clone()).unwrap();
     let ownership = &taken_for_us.endpoint.ownership;
     let reached = async || {
         let mut reached = 0;
@@ -55,7 +57,7 @@ async fn a_cluster_of_another_region_is_used_on_none_of_its_masters() {
         assert_eq!(call.await, Err(CallError::Away));
     }
     let address = settings_at(&cluster.url()).address;
-    let right = Redis::reach(&address, "remote-eu", eu.metrics.redis.clone()).unwrap();
+    let right = Redis::reach(&Host::machine(), &address, "remote-eu", eu.metrics.redis.clone()).unwrap();
     eventually("the right one", async || right.commands.is_available()).await;
 }
 

@@ -6,6 +6,7 @@ use crate::{
 };
 use skywave::{
     broker::{Broker, BrokerError, ReadFrom},
+    host::Host,
     redis::{ConnectError, Endpoint, ownership::Ownership},
     region::keys::RegionKeys as _,
 };
@@ -348,7 +349,7 @@ async fn a_master_on_the_other_side_of_the_world_is_found() {
     let far_sentinel = far(sentinel.port()).await;
     let url = format!("redis+sentinel://{}/main", far_sentinel.address());
     let address = settings_at(&url).address;
-    let endpoint = Endpoint::new(&address, Ownership::of_own(&address)).unwrap();
+    let endpoint = Endpoint::new(&Host::machine(), &address, Ownership::of_own(&address)).unwrap();
     let connection = endpoint.connect_for("sky:key", "test").await;
     assert!(connection.is_ok(), "{:?}", connection.err());
 }

@@ -5,6 +5,7 @@ use skywave::{
     broadcast::Broadcast,
     broker::{Broker, ReadFrom},
     config::{Order, Secret},
+    host::Host,
     metrics::Metrics,
     redis::{Address, Redis, Request},
 };
@@ -136,7 +137,7 @@ async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads() {
 async fn a_thousand_who_resume_at_once_cost_redis_a_few_reads_though_a_region_was_never_reached() {
     let server = RedisServer::start().await;
     let nobody = Address { region: Text::new("us").unwrap(), ..settings_at("redis://127.0.0.1:1").address };
-    let us = Redis::reach(&nobody, "remote-us", Metrics::new().unwrap().redis).unwrap();
+    let us = Redis::reach(&Host::machine(), &nobody, "remote-us", Metrics::new().unwrap().redis).unwrap();
     let mut settings = settings(&server);
     settings.options.others = [(nobody.region.clone(), us)].into();
     let node = Node::with(settings).await.unwrap();
@@ -231,7 +232,8 @@ async fn a_publish_from_another_region_leaves_the_age_of_the_log_to_the_homes_ow
     settings.options.origin = Text::new("us").unwrap();
     settings.options.log_age = Duration::from_millis(1);
     let address = Address { url: Secret::new(home.url()), ..settings.address.clone() };
-    let redis = Redis::connect(&address, "remote-eu", own.metrics.redis.clone()).await.unwrap();
+    let redis =
+        Redis::connect(&Host::machine(), &address, "remote-eu", own.metrics.redis.clone()).await.unwrap();
     settings.options.others.insert(Text::new("eu").unwrap(), redis);
     let other = Node::with(settings).await.unwrap();
     assert_eq!(other.publish(301).await.offset, 301);

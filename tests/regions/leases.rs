@@ -1,6 +1,7 @@
 //! Leases: one holder at a time, and tokens that tell an earlier one.
 
 use skywave::{
+    host::Host,
     metrics::Metrics,
     redis::Redis,
     region::lease::{Candidate, Lease},
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 async fn redis(server: &RedisServer) -> Redis {
     let address = settings(server).address;
-    Redis::connect(&address, "test", Metrics::new().unwrap().redis).await.unwrap()
+    Redis::connect(&Host::machine(), &address, "test", Metrics::new().unwrap().redis).await.unwrap()
 }
 
 async fn acquire(candidate: &Candidate) -> Lease {

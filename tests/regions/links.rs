@@ -2,6 +2,7 @@
 
 use skywave::{
     config::Secret,
+    host::Host,
     metrics::Metrics,
     redis::{Address, Redis},
     region::{
@@ -50,9 +51,13 @@ impl Node {
         let (own, _) = node.split_once('-').unwrap();
         let metrics = Metrics::new().unwrap();
         let local =
-            Redis::connect(&address(own, server.url()), "commands", metrics.redis.clone()).await.unwrap();
+            Redis::connect(&Host::machine(), &address(own, server.url()), "commands", metrics.redis.clone())
+                .await
+                .unwrap();
         let name = format!("remote-{other}");
-        let redis = Redis::reach(&address(other, path.url("redis")), &name, metrics.redis.clone()).unwrap();
+        let redis =
+            Redis::reach(&Host::machine(), &address(other, path.url("redis")), &name, metrics.redis.clone())
+                .unwrap();
         let remote = Remote { name: Text::new(other).unwrap(), url: "https://localhost".into(), redis };
         let regions = Arc::new(Regions { own: Text::new(own).unwrap(), local, remotes: vec![remote] });
         let links = Arc::new(Links::new(regions.clone(), node.into(), metrics.link_beats.clone(), LAG_LIMIT));

@@ -12,6 +12,7 @@ use skywave::{
         Accepted, Broker, BrokerError, Chunk, Page, PageLimit, PageOf, Publish, ReadFrom,
         memory::MemoryBroker,
     },
+    host::{Host, WallClock},
     hub::Hub,
     metrics::Metrics,
     node::{Node, Parts},
@@ -249,15 +250,16 @@ pub fn node_with<F: Faulty + 'static>(
     let config = config(settings);
     let region: Text<32> = Text::new("local").unwrap();
     let hub = Arc::new(Hub::default());
-    let memory = MemoryBroker::new(region.clone(), config.channels.clone(), hub.clone());
+    let memory = MemoryBroker::new(&Host::machine(), region.clone(), config.channels.clone(), hub.clone());
     let broker = Arc::new(broker(memory));
     let parts = Parts {
+        host: Host::machine(),
         region,
         regions: Vec::new(),
         hub: hub.clone(),
         broker: Arc::new(FaultyBroker(broker.clone())),
         sharing: Sharing::Alone,
-        presence: Presence::of_node(hub.clone(), config.channels.clone()),
+        presence: Presence::of_node(WallClock::machine(), hub.clone(), config.channels.clone()),
         authenticator: Authenticator::new(&config.auth).unwrap(),
         metrics: Metrics::new().unwrap(),
         config,

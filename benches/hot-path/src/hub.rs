@@ -10,6 +10,7 @@ use skywave_channels::{
     namespace::{NamespaceConfig, Namespaces, Order},
     rights::Rights,
 };
+use skywave_host::Host;
 use skywave_protocol::{Position, form};
 use std::{collections::BTreeMap, hint::black_box, iter, sync::Arc, time::Duration};
 
@@ -94,7 +95,7 @@ fn namespaces() -> Namespaces {
 }
 
 fn publish(rounds: usize) -> Rounds {
-    let broker = MemoryBroker::new(short("eu"), namespaces(), Arc::new(Hub::default()));
+    let broker = MemoryBroker::new(&Host::machine(), short("eu"), namespaces(), Arc::new(Hub::default()));
     let publishes =
         iter::repeat_with(|| Publish { channel: channel(), data: payload(), key: None, user: None });
     each(publishes.take(rounds), move |publish| drop(black_box(broker.publish(publish))))

@@ -3,7 +3,7 @@
 mod clock;
 pub mod memory;
 
-pub use clock::{HybridClock, wall_ms};
+pub use clock::HybridClock;
 
 use crate::{
     broadcast::{Event, Publication},

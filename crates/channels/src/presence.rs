@@ -6,7 +6,7 @@ mod schedule;
 pub mod telling;
 
 use crate::{
-    broker::{BrokerError, wall_ms},
+    broker::BrokerError,
     claim::Claim,
     hub::Hub,
     namespace::{NamespaceConfig, Namespaces},
@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use memory::MemoryRoster;
 use residents::{Resident, Residents, Shards};
 use schedule::Due;
+use skywave_host::WallClock;
 use skywave_protocol::{
     Channel, Json,
     frame::{Member, Members, SessionId},
@@ -49,6 +50,7 @@ pub struct Presence {
     shards: Arc<Shards>,
     telling: Arc<Telling>,
     roster: Box<dyn Roster>,
+    clock: WallClock,
 }
 
 /// A session's presence on a channel. Dropped, it ends after the namespace's grace period, unless
@@ -76,21 +78,22 @@ impl Drop for Stay {
 
 impl Presence {
     /// Presence of a node that shares its channels with no other.
-    pub fn of_node(hub: Arc<Hub>, namespaces: Namespaces) -> Arc<Self> {
+    pub fn of_node(clock: WallClock, hub: Arc<Hub>, namespaces: Namespaces) -> Arc<Self> {
         let shards = Arc::new(Shards::of_one());
         let telling = Arc::new(Telling::new(hub, namespaces.clone()));
         let roster = Box::new(MemoryRoster::new(shards.clone(), telling.clone()));
-        Self::new(namespaces, shards, telling, roster)
+        Self::new(clock, namespaces, shards, telling, roster)
     }
 
     /// Presence with a roster that works on the same residents and tells by the same telling.
     pub fn new(
+        clock: WallClock,
         namespaces: Namespaces,
         shards: Arc<Shards>,
         telling: Arc<Telling>,
         roster: Box<dyn Roster>,
     ) -> Arc<Self> {
-        Arc::new(Self { namespaces, shards, telling, roster })
+        Arc::new(Self { namespaces, shards, telling, roster, clock })
     }
 
     fn namespace(&self, channel: &Channel) -> Option<&NamespaceConfig> {
@@ -108,7 +111,7 @@ impl Presence {
     ) -> Option<Stay> {
         self.namespace(channel)?;
         let mut residents = self.shards.of(channel).lock();
-        let member = Member { session: session.clone(), user, data, since_ms: wall_ms() };
+        let member = Member { session: session.clone(), user, data, since_ms: self.clock.now_ms() };
         let returns = residents.take_up(channel, &member, claim);
         if !returns {
             residents.insert(channel, Resident::new(member, claim));

@@ -2,18 +2,19 @@
 
 use crate::{
     connection::ConnectError,
-    endpoint::{Dialling, Endpoint},
+    dialling::{Contact, Dialling},
+    endpoint::Endpoint,
     hedging,
     layout::{Layout, Server},
     ownership::Ownership,
     reply::{self, Malformed},
     secret::Secret,
-    sentinel::moved,
     slot::{SLOTS, Slots},
 };
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use redis::{Client, ConnectionInfo, Value};
+use redis::Value;
+use skywave_host::Host;
 use std::{
     collections::HashMap,
     sync::{
@@ -37,14 +38,14 @@ const MAX_HOST_BYTES: usize = 253;
 
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    dialling: Dialling,
+    host: Host,
     ownership: Arc<Ownership>,
     /// Those of the configuration.
-    seeds: Vec<Client>,
+    seeds: Vec<Contact>,
     /// As its servers are reached, but for host and port.
-    like: ConnectionInfo,
+    like: Contact,
     /// The masters that were known last.
-    masters: ArcSwap<Vec<Client>>,
+    masters: ArcSwap<Vec<Contact>>,
     /// Who is asked next, so that one who knows less than others is not asked for ever.
     next: AtomicUsize,
     /// Also keeps those who ask together from asking twice.
@@ -55,15 +56,14 @@ impl Cluster {
     /// # Errors
     /// When a URL cannot be read.
     pub(crate) fn new(
-        dialling: Dialling,
+        dialling: &Dialling,
         seeds: &[Secret],
         ownership: Arc<Ownership>,
     ) -> Result<Self, ConnectError> {
-        let infos = seeds.iter().map(Dialling::info).collect::<Result<Vec<_>, _>>()?;
-        let like = infos.first().cloned().ok_or(ConnectError::Url("a cluster has a server"))?;
-        let seeds = infos.into_iter().map(|info| dialling.client(info)).collect::<Result<_, _>>()?;
+        let seeds = seeds.iter().map(|url| dialling.server(url)).collect::<Result<Vec<_>, _>>()?;
+        let like = seeds.first().cloned().ok_or(ConnectError::Url("a cluster has a server"))?;
         Ok(Self {
-            dialling,
+            host: dialling.host().clone(),
             ownership,
             seeds,
             like,
@@ -104,28 +104,23 @@ impl Cluster {
         Ok(layout)
     }
 
-    async fn ask(&self, server: &Client) -> Result<(Layout, Vec<Client>), ConnectError> {
-        let config = Dialling::config();
-        let mut connection = server.get_multiplexed_async_connection_with_config(&config).await?;
+    async fn ask(&self, server: &Contact) -> Result<(Layout, Vec<Contact>), ConnectError> {
+        let mut connection = server.commands().await?;
         // CLUSTER SHARDS tells more, but no server before 7.0 and not every service that is like Redis knows it.
-        let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection.commands).await?;
         let ranges = ranges(answer)?;
-        let asked = server.get_connection_info().addr();
-        let asked = match asked {
-            redis::ConnectionAddr::Tcp(host, _) | redis::ConnectionAddr::TcpTls { host, .. } => host,
-            _ => return Err(ConnectError::Unidentified("address")),
-        };
-        let (mut servers, mut clients, mut numbers) = (Vec::new(), Vec::new(), HashMap::new());
+        let asked = server.host().ok_or(ConnectError::Unidentified("address"))?;
+        let (mut servers, mut contacts, mut numbers) = (Vec::new(), Vec::new(), HashMap::new());
         let mut owned = Vec::with_capacity(ranges.len());
         for Range { first, last, host, port } in ranges {
-            let host = host.unwrap_or_else(|| asked.clone());
+            let host = host.unwrap_or_else(|| asked.to_owned());
             let name: Arc<str> = name_of(&host, port).into();
             let number = match numbers.get(&name) {
                 Some(number) => *number,
                 None if servers.len() < MAX_SERVERS => {
-                    let client = self.client(host, port)?;
-                    clients.push(client.clone());
-                    servers.push(Server { name: name.clone(), endpoint: self.member(client) });
+                    let contact = self.like.at(host, port);
+                    contacts.push(contact.clone());
+                    servers.push(Server { name: name.clone(), endpoint: self.member(contact) });
                     let number = (servers.len() - 1) as u16;
                     numbers.insert(name, number);
                     number
@@ -135,15 +130,11 @@ impl Cluster {
             owned.push((first, last, number));
         }
         let slots = Slots::of_ranges(owned).ok_or(ConnectError::Unidentified("slots, all of them"))?;
-        Ok((Layout { servers, slots }, clients))
+        Ok((Layout { servers, slots }, contacts))
     }
 
-    fn member(&self, client: Client) -> Endpoint {
-        Endpoint::of_member(client, self.ownership.clone())
-    }
-
-    fn client(&self, host: String, port: u16) -> Result<Client, ConnectError> {
-        Ok(self.dialling.client(self.like.clone().set_addr(moved(&self.like, host, port)))?)
+    fn member(&self, contact: Contact) -> Endpoint {
+        Endpoint::of_member(self.host.clone(), contact, self.ownership.clone())
     }
 
     /// The server to which an ASK leads, by its address there.
@@ -155,7 +146,7 @@ impl Cluster {
         let port = port.parse().map_err(|_| Malformed("port"))?;
         let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;
         let name = name_of(&host, port).into();
-        Ok(Server { name, endpoint: self.member(self.client(host, port)?) })
+        Ok(Server { name, endpoint: self.member(self.like.at(host, port)) })
     }
 }
 
@@ -265,7 +256,8 @@ mod tests {
             scripts: &[],
         };
         let ownership = Ownership::of_own(&address);
-        let cluster = Cluster::new(Dialling::default(), &[url], ownership).unwrap();
+        let dialling = Dialling::new(&Host::machine(), &url, None).unwrap();
+        let cluster = Cluster::new(&dialling, &[url], ownership).unwrap();
         assert_eq!(&*cluster.server("10.0.0.1:7001").unwrap().name, "10.0.0.1:7001");
         for bad in ["", "a", "a:", ":1", "a:70000", "a b:1"] {
             assert!(cluster.server(bad).is_err(), "{bad}");

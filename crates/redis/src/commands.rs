@@ -10,6 +10,7 @@ use crate::{
     ownership::Ownership,
 };
 use redis::Value;
+use skywave_host::Chance;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -38,6 +39,7 @@ pub struct Commands {
     switchboard: Switchboard,
     room: Arc<Semaphore>,
     begun: Instant,
+    chance: Chance,
 }
 
 impl Commands {
@@ -48,10 +50,10 @@ impl Commands {
         connections: Option<Connections>,
         metrics: &RedisMetrics,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let ownership = endpoint.ownership.clone();
+        let (ownership, chance) = (endpoint.ownership.clone(), endpoint.host.chance.clone());
         let (switchboard, keeper) = Keeper::new(endpoint, name, connections, metrics);
         let room = Arc::new(Semaphore::new(MAX_BYTES));
-        (Self { ownership, switchboard, room, begun: Instant::now() }, keeper.run())
+        (Self { ownership, switchboard, room, begun: Instant::now(), chance }, keeper.run())
     }
 
     /// Whether Redis can be reached, and is the one that it is taken for, as far as is known. Of a cluster: all servers
@@ -160,7 +162,7 @@ impl Commands {
         debug_assert!(request.is_of_one_slot(), "a cluster refuses keys of several slots");
         let table = self.switchboard.table();
         let line = match elsewhere {
-            Some(server) => table.line_elsewhere(server),
+            Some(server) => table.line_elsewhere(server, &self.chance),
             None => table.line_of(request.key()),
         };
         let line = line.filter(|line| line.pulse.is_available()).ok_or(CallError::Away)?;

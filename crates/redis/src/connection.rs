@@ -1,6 +1,7 @@
 //! A connection to Redis, and what is known of the server at its other end.
 
 use crate::{
+    dialling::{Dialled, Serving},
     lives::Lives,
     ownership::{Inscription, Ownership, Stranger},
     reply::{self, Malformed},
@@ -8,6 +9,7 @@ use crate::{
     slot::slot_of,
 };
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, from_redis_value};
+use skywave_host::Chance;
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long connecting, and the answer to a command, may take.
@@ -25,6 +27,8 @@ pub enum ConnectError {
     Url(&'static str),
     #[error("{0}")]
     Redis(#[from] RedisError),
+    #[error(transparent)]
+    Network(#[from] io::Error),
     #[error("{}: {source}", path.display())]
     Authorities { path: PathBuf, source: io::Error },
     #[error("no sentinel knows a master of `{service}` that answers: {why}")]
@@ -205,6 +209,8 @@ pub struct Connection {
     pub commands: MultiplexedConnection,
     run: String,
     lives: Arc<Lives>,
+    chance: Chance,
+    _serving: Arc<Serving>,
 }
 
 impl Connection {
@@ -214,9 +220,9 @@ impl Connection {
     /// # Errors
     /// See [`ConnectError`]. A replica is refused: it takes no writes.
     pub(crate) async fn introduce(
-        mut commands: MultiplexedConnection,
+        Dialled { mut commands, serving }: Dialled,
         name: &str,
-        ownership: &Ownership,
+        (ownership, chance): (&Ownership, &Chance),
         alone: bool,
     ) -> Result<Self, ConnectError> {
         let introduction = introduction(name, ownership);
@@ -249,7 +255,7 @@ impl Connection {
         }
         let exist: Vec<bool> = from_redis_value(scripts?).map_err(|_| Malformed("scripts"))?;
         load_scripts(&mut commands, ownership.scripts(), &exist).await?;
-        Ok(Self { commands, run, lives: ownership.lives.clone() })
+        Ok(Self { commands, run, lives: ownership.lives.clone(), chance: chance.clone(), _serving: serving })
     }
 
     /// For those who only read, since a replica does not refuse them: the master may be elsewhere by now.
@@ -272,7 +278,7 @@ impl Connection {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(script.hash()).arg(keys.len()).arg(keys);
                 if script.is_of_a_life {
-                    command.arg(&self.run).arg(begin_with(self.lives.latest()));
+                    command.arg(&self.run).arg(begin_with(self.lives.latest(), &self.chance));
                 }
                 command.arg(args);
                 command
@@ -299,8 +305,8 @@ fn refuses_writes(error: &RedisError) -> bool {
 
 /// What a life begins with, should one begin: five digits for its name, so that two that begin in one millisecond do
 /// not share it by chance, and the serial after which it comes.
-fn begin_with(latest: u64) -> String {
-    format!("{:05x}{latest}", rand::random::<u32>() >> 12)
+fn begin_with(latest: u64, chance: &Chance) -> String {
+    format!("{:05x}{latest}", chance.any::<u32>() >> 12)
 }
 
 /// Whether an error of a command means that the connection leads to a server that cannot serve it.

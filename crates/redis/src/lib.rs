@@ -9,6 +9,7 @@ mod batch;
 mod cluster;
 pub mod commands;
 pub mod connection;
+mod dialling;
 mod endpoint;
 pub mod heard;
 mod hedging;
@@ -36,6 +37,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
 use metrics::RedisMetrics;
 use ownership::Ownership;
+use skywave_host::{Chance, Host};
 use skywave_protocol::position::Origin;
 use std::{path::PathBuf, sync::Arc};
 use tasks::Tasks;
@@ -71,7 +73,7 @@ impl Address {
     /// # Errors
     /// When the URL or the file with the authorities cannot be read.
     pub fn check(&self) -> Result<(), ConnectError> {
-        Endpoint::new(self, Ownership::of_own(self)).map(drop)
+        Endpoint::new(&Host::machine(), self, Ownership::of_own(self)).map(drop)
     }
 }
 
@@ -86,13 +88,18 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects to the Redis of this node's region. `name` tells its connection from others in metrics, logs and
-    /// `CLIENT LIST`.
+    /// Connects to the Redis of this node's region, from where the node runs. `name` tells its connection from others in
+    /// metrics, logs and `CLIENT LIST`.
     ///
     /// # Errors
     /// See [`ConnectError`]. Once connected, a connection that breaks is made anew for as long as it takes.
-    pub async fn connect(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(address, Ownership::of_own(address))?;
+    pub async fn connect(
+        host: &Host,
+        address: &Address,
+        name: &str,
+        metrics: RedisMetrics,
+    ) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::new(host, address, Ownership::of_own(address))?;
         let connections = endpoint.connect_to_all(name).await?;
         Ok(Self::watched(endpoint, name, metrics, Some(connections)))
     }
@@ -113,8 +120,13 @@ impl Redis {
     ///
     /// # Errors
     /// When the URL makes no sense.
-    pub fn reach(address: &Address, name: &str, metrics: RedisMetrics) -> Result<Self, ConnectError> {
-        let endpoint = Endpoint::new(address, Ownership::of_other(address))?;
+    pub fn reach(
+        host: &Host,
+        address: &Address,
+        name: &str,
+        metrics: RedisMetrics,
+    ) -> Result<Self, ConnectError> {
+        let endpoint = Endpoint::new(host, address, Ownership::of_other(address))?;
         Ok(Self::watched(endpoint, name, metrics, None))
     }
 
@@ -138,6 +150,11 @@ impl Redis {
     ) -> Self {
         let keys = endpoint.ownership.keys.clone();
         Self { endpoint, keys, commands, metrics, tasks: Arc::new(Tasks::new(tasks)) }
+    }
+
+    /// What is drawn wherever it is used.
+    pub fn chance(&self) -> &Chance {
+        &self.endpoint.host.chance
     }
 
     /// Waits until what serves the connections ends, though it was to go on. A panic goes on in who waits.

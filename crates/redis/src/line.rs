@@ -149,7 +149,7 @@ impl Pipe {
 
     /// Connects anew, and meanwhile fails whatever is called.
     async fn reconnect(&mut self) -> Option<Connection> {
-        let mut backoff = Backoff::new(RECONNECT_PAUSE);
+        let mut backoff = Backoff::new(RECONNECT_PAUSE, &self.endpoint.host.chance);
         loop {
             let (endpoint, name) = (self.endpoint.clone(), self.wiring.name.clone());
             let pause = backoff.pause();

@@ -15,6 +15,7 @@ use crate::{
 };
 use arc_swap::{ArcSwap, Guard};
 use rand::seq::IndexedRandom as _;
+use skywave_host::Chance;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -73,9 +74,9 @@ impl Table {
     }
 
     /// A line to a server with slots, to another one than that of this name if there is any.
-    pub(crate) fn line_elsewhere(&self, server: &str) -> Option<&Line> {
+    pub(crate) fn line_elsewhere(&self, server: &str, chance: &Chance) -> Option<&Line> {
         let others: Vec<_> = self.lines.iter().filter(|(name, _)| **name != *server).collect();
-        let chosen = others.choose(&mut rand::rng()).copied().or(self.lines.first());
+        let chosen = others.choose(&mut chance.generator()).copied().or(self.lines.first());
         chosen.map(|(_, line)| line)
     }
 
@@ -153,7 +154,7 @@ impl Keeper {
 
     /// Serves all lines, for as long as it is polled.
     pub(crate) async fn run(mut self) {
-        let mut backoff = Backoff::new(PAUSE);
+        let mut backoff = Backoff::new(PAUSE, &self.endpoint.host.chance);
         let mut is_known = self.layout.is_some();
         loop {
             if !is_known {
@@ -168,7 +169,7 @@ impl Keeper {
             let is_well = is_known && self.wiring.switchboard.is_available();
             let quiet = tokio::time::timeout(backoff.pause(), self.trouble()).await.is_err();
             if is_well && quiet {
-                backoff = Backoff::new(PAUSE);
+                backoff = Backoff::new(PAUSE, &self.endpoint.host.chance);
                 self.trouble().await;
             } else if !quiet {
                 // Whatever else is told meanwhile is answered by the next reading.

@@ -2,23 +2,22 @@
 
 use crate::{
     connection::ConnectError,
-    endpoint::Dialling,
+    dialling::{Contact, Dialling},
     hedging,
     reply::{self, Malformed},
     secret::Secret,
 };
 use futures_util::FutureExt;
-use redis::{Client, ConnectionAddr, ConnectionInfo, Value};
+use redis::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The sentinels of a service.
 #[derive(Debug)]
 pub(crate) struct Sentinels {
-    dialling: Dialling,
-    sentinels: Vec<Client>,
+    sentinels: Vec<Contact>,
     service: String,
     /// As the master is reached, but for its host and port.
-    master: ConnectionInfo,
+    master: Contact,
     /// Who is asked next, so that one who knows less than others is not asked for ever.
     next: AtomicUsize,
 }
@@ -27,22 +26,20 @@ impl Sentinels {
     /// # Errors
     /// When a URL cannot be read.
     pub(crate) fn new(
-        dialling: Dialling,
+        dialling: &Dialling,
         sentinels: &[Secret],
         service: String,
         master: &Secret,
     ) -> Result<Self, ConnectError> {
-        let sentinels =
-            sentinels.iter().map(|url| dialling.client(Dialling::info(url)?)).collect::<Result<_, _>>()?;
-        let master = Dialling::info(master)?;
-        Ok(Self { dialling, sentinels, service, master, next: AtomicUsize::new(0) })
+        let sentinels = sentinels.iter().map(|url| dialling.server(url)).collect::<Result<_, _>>()?;
+        Ok(Self { sentinels, service, master: dialling.server(master)?, next: AtomicUsize::new(0) })
     }
 
     /// The present master. It has said itself that it is one, since what a sentinel knows may be out of date.
     ///
     /// # Errors
     /// `NoMaster` when no sentinel knows one that answers.
-    pub(crate) async fn master(&self) -> Result<Client, ConnectError> {
+    pub(crate) async fn master(&self) -> Result<Contact, ConnectError> {
         let first = self.next.fetch_add(1, Ordering::Relaxed) % self.sentinels.len();
         let (before, after) = self.sentinels.split_at(first);
         let mut questions = Vec::with_capacity(self.sentinels.len());
@@ -54,15 +51,14 @@ impl Sentinels {
             .map_err(|error| ConnectError::NoMaster { service: self.service.clone(), why: error.to_string() })
     }
 
-    async fn ask(&self, sentinel: &Client) -> Result<Client, ConnectError> {
-        let config = Dialling::config();
-        let mut sentinel = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
+    async fn ask(&self, sentinel: &Contact) -> Result<Contact, ConnectError> {
+        let mut sentinel = sentinel.commands().await?;
         let mut question = redis::cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.service);
-        let (host, port) = address(question.query_async(&mut sentinel).await?)?;
-        let master = self.dialling.client(self.master.clone().set_addr(moved(&self.master, host, port)))?;
-        let mut connection = master.get_multiplexed_async_connection_with_config(&config).await?;
-        let role = redis::cmd("ROLE").query_async(&mut connection).await?;
+        let (host, port) = address(question.query_async(&mut sentinel.commands).await?)?;
+        let master = self.master.at(host, port);
+        let mut connection = master.commands().await?;
+        let role = redis::cmd("ROLE").query_async(&mut connection.commands).await?;
         if reply::is_of_master(&role) { Ok(master) } else { Err(ConnectError::Replica) }
     }
 }
@@ -75,14 +71,4 @@ fn address(answer: Value) -> Result<(String, u16), ConnectError> {
     };
     let port = reply::text(port)?.parse().map_err(|_| Malformed("port"))?;
     Ok((reply::text(host)?, port))
-}
-
-/// The address, with what else is known of how to reach such a server.
-pub(crate) fn moved(like: &ConnectionInfo, host: String, port: u16) -> ConnectionAddr {
-    match like.addr() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
-        _ => ConnectionAddr::Tcp(host, port),
-    }
 }

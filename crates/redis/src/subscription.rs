@@ -56,7 +56,7 @@ impl Hearing {
     /// See [`ConnectError`]. Nothing is heard of a Redis that is not known to be the one that it is taken for.
     pub async fn open(redis: &Redis, channels: &[String]) -> Result<Self, ConnectError> {
         redis.endpoint.ownership.check()?;
-        let probe = redis.keys.probe(rand::random());
+        let probe = redis.keys.probe(redis.chance().any());
         let mut channels = channels.to_vec();
         channels.push(probe.clone());
         let (subscriber, server) = redis.endpoint.subscribe(&channels).await?;
@@ -172,7 +172,7 @@ impl<L: Listener> Subscription<L> {
             let reason = hearing.listen(TRIAL_INTERVAL, hear).await;
             self.listener.lost();
             tracing::warn!(reason, "what other nodes say is lost until Redis can be reached again");
-            let mut backoff = Backoff::new(RECONNECT_PAUSE);
+            let mut backoff = Backoff::new(RECONNECT_PAUSE, self.redis.chance());
             hearing = loop {
                 tokio::time::sleep(backoff.pause()).await;
                 match Hearing::open(&self.redis, &self.channels).await {

@@ -6,6 +6,7 @@
 
 use crate::backoff::Backoff;
 use futures_util::{FutureExt, future::BoxFuture};
+use skywave_host::Chance;
 use std::{
     any::Any,
     convert::Infallible,
@@ -53,9 +54,10 @@ pub fn pass_on(ended: Result<(), JoinError>) {
 /// Begins something anew, less and less often, when it panics.
 pub async fn again<F: Future<Output = Infallible>>(
     what: impl fmt::Display,
+    chance: &Chance,
     mut begin: impl FnMut() -> F,
 ) -> Infallible {
-    let mut backoff = Backoff::new(PAUSE);
+    let mut backoff = Backoff::new(PAUSE, chance);
     loop {
         // It begins with what outlives it: nothing there is left half done by a lock that was held.
         let panic = match AssertUnwindSafe(begin()).catch_unwind().await {
@@ -96,8 +98,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_node_can_do_without_begins_anew() {
-        let mut times = 0;
-        let running = again("a link", || {
+        let (chance, mut times) = (Chance::machine(), 0);
+        let running = again("a link", &chance, || {
             times += 1;
             let is_well = times == 3;
             async move { if is_well { pending().await } else { panic!("a fault") } }

@@ -108,7 +108,7 @@ impl Bridge {
     /// From a region, to be run for as long as the node does.
     pub fn new(remote: &Remote, local: &Redis, options: &Options) -> Self {
         // Two nodes may have been given one id.
-        let holder = format!("{} {:016x}", options.node, rand::random::<u64>());
+        let holder = format!("{} {:016x}", options.node, local.chance().any::<u64>());
         let lease = format!("bridge:{}", remote.name);
         Self {
             remote: remote.clone(),
@@ -126,7 +126,8 @@ impl Bridge {
 
     /// Takes part in the bridge for as long as the node runs.
     pub async fn run(self) {
-        match again(format!("the link to region {}", self.remote.name), || self.take_part()).await {}
+        let what = format!("the link to region {}", self.remote.name);
+        match again(what, self.local.chance(), || self.take_part()).await {}
     }
 
     async fn take_part(&self) -> Infallible {
@@ -148,7 +149,9 @@ impl Bridge {
             match why {
                 Yield::Lost => {}
                 Yield::Fenced(fence) => at_least = fence.saturating_add(1),
-                Yield::Unreached => tokio::time::sleep(AVAILABLE_INTERVAL * rand::random_range(20..40)).await,
+                Yield::Unreached => {
+                    tokio::time::sleep(AVAILABLE_INTERVAL * self.local.chance().within(20..40)).await;
+                }
             }
         }
     }
@@ -175,7 +178,7 @@ impl Bridge {
     }
 
     async fn lead(&self, lease: &Lease, patience: &mut Patience, telling: &mut Telling<'_>) -> Yield {
-        let mut backoff = Backoff::new(RECONNECT_PAUSE);
+        let mut backoff = Backoff::new(RECONNECT_PAUSE, self.local.chance());
         loop {
             if tokio::time::timeout(REMOTE_PATIENCE, self.reachable()).await.is_err() {
                 telling.is_away();
@@ -186,7 +189,7 @@ impl Bridge {
             let Err(interruption) = self.cross(lease, patience, telling).await;
             self.metrics.interruptions.inc();
             if begun.elapsed() > HELD_WELL {
-                backoff = Backoff::new(RECONNECT_PAUSE);
+                backoff = Backoff::new(RECONNECT_PAUSE, self.local.chance());
                 telling.holds_well();
             }
             telling.begins_anew(&interruption);

@@ -27,7 +27,7 @@ impl Identity {
     /// When the other node is alive.
     pub async fn take(redis: &Redis, id: &str) -> Result<Self, Taken> {
         // Two processes with one id are told apart.
-        let holder = format!("{id} {:016x}", rand::random::<u64>());
+        let holder = format!("{id} {:016x}", redis.chance().any::<u64>());
         let candidate = Candidate::new(redis.clone(), &format!("node:{id}"), holder.into());
         let waits = |left| {
             tracing::warn!(id, ?left, "a node with this `node.id` was here; waiting for its lease to end")

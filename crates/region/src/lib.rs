@@ -50,7 +50,7 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// Begins to connect to every other region, without waiting.
+    /// Begins to connect to every other region, without waiting, from where `local` is connected to.
     ///
     /// # Errors
     /// When a URL makes no sense.
@@ -62,10 +62,12 @@ impl Regions {
     ) -> Result<Self, ConnectError> {
         let remotes = others.into_iter().map(|Elsewhere { redis: address, url }| {
             let name = address.region.clone();
-            let redis = Redis::reach(&address, &format!("remote-{name}"), metrics.clone())?;
+            let redis =
+                Redis::reach(&local.endpoint.host, &address, &format!("remote-{name}"), metrics.clone())?;
             Ok(Remote { name, url, redis })
         });
-        Ok(Self { own, local, remotes: remotes.collect::<Result<_, ConnectError>>()? })
+        let remotes = remotes.collect::<Result<_, ConnectError>>()?;
+        Ok(Self { own, local, remotes })
     }
 
     /// The bridges from all other regions.

@@ -77,10 +77,11 @@ pub async fn start(
     let shards = Arc::new(Shards::new(redis.keys.partitions(), partition_of));
     let telling = Arc::new(Telling::new(hub.clone(), namespaces.clone()));
     // A node that is started again does not hold what it held before.
-    let holder = format!("{node}.{:010x}", rand::random::<u64>() >> 24).into();
+    let holder = format!("{node}.{:010x}", redis.chance().any::<u64>() >> 24).into();
     let parts = (shards.clone(), hub, telling.clone());
+    let clock = redis.endpoint.host.clock.clone();
     let roster = Box::new(RedisRoster::start(redis, holder, lease, parts, tasks).await?);
-    Ok(Presence::new(namespaces, shards, telling, roster))
+    Ok(Presence::new(clock, namespaces, shards, telling, roster))
 }
 
 /// A region's presence, by one of its nodes.

@@ -149,7 +149,7 @@ impl Server {
 }
 
 async fn user(authenticator: &Authenticator, token: &str) -> Result<String, AuthError> {
-    let grant = authenticator.verify_at(token, now()).await?;
+    let grant = authenticator.verify(token, now()).await?;
     Ok(grant.user.unwrap().to_string())
 }
 

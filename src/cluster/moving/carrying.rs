@@ -73,7 +73,8 @@ impl Carrying {
         let mut destinations = self.destinations();
         for (session, attached) in sessions.drain(..) {
             let url = destinations.next(&session, &attached);
-            self.tell(session, attached, spread.mul_f64(rand::random()), url);
+            let within = spread.mul_f64(self.cluster.host.chance.any());
+            self.tell(session, attached, within, url);
         }
     }
 
@@ -169,7 +170,7 @@ impl Carrying {
             return Told { session, attached, url, patience: longer, due: Instant::now() };
         }
         let left = self.time.saturating_sub(self.begun.elapsed());
-        let within = TURN.max(left / 4).mul_f64(rand::random());
+        let within = TURN.max(left / 4).mul_f64(self.cluster.host.chance.any());
         ask(&self.cluster, &session, &attached, within, next.clone());
         Told { session, attached, url: next, due: Instant::now() + within, patience: longer }
     }

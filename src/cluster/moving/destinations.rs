@@ -117,7 +117,7 @@ impl Turns {
     fn of(cluster: &Cluster) -> Self {
         let urls = cluster.outlook.regions(cluster);
         // Nodes that fail together do not all begin with the same one.
-        let next = rand::random_range(0..urls.len().max(1));
+        let next = cluster.host.chance.within(0..urls.len().max(1));
         Self { urls, next }
     }
 

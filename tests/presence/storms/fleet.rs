@@ -10,6 +10,7 @@ use redis::FromRedisValue;
 use skywave::{
     claim::Claim,
     config::Secret,
+    host::Host,
     hub::Hub,
     metrics::Metrics,
     presence::{self, Presence, Stay, mirror::Mirror},
@@ -113,7 +114,7 @@ impl Fleet {
         let own = at(path.url("redis"));
         let begun = Instant::now();
         let local = loop {
-            match Redis::connect(&own, "storm", metrics()).await {
+            match Redis::connect(&Host::machine(), &own, "storm", metrics()).await {
                 Ok(redis) => break redis,
                 Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),
             }
@@ -133,7 +134,7 @@ impl Fleet {
             }
         };
         tasks.spawn(presence.clone().run());
-        let redis = Redis::reach(&at(far.url("redis")), "remote", metrics()).unwrap();
+        let redis = Redis::reach(&Host::machine(), &at(far.url("redis")), "remote", metrics()).unwrap();
         let name = Text::new(REGIONS[1 - region]).unwrap();
         let remote = Remote { name, url: "https://localhost:1".into(), redis };
         tasks.spawn(Mirror::new(remote, local, &id, PATIENCE).run());

@@ -1,39 +1,46 @@
 //! A hybrid logical clock in milliseconds (Kulkarni et al., "Logical Physical Clocks", 2014): close to the wall clock,
 //! never backward.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use skywave_host::WallClock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-#[derive(Debug, Default)]
-pub struct HybridClock(AtomicU64);
-
-impl HybridClock {
-    /// Milliseconds since 1970, not below any earlier answer even when the wall clock is set back.
-    pub fn now_ms(&self) -> u64 {
-        self.tick(wall_ms())
-    }
-
-    fn tick(&self, wall_ms: u64) -> u64 {
-        self.0.fetch_max(wall_ms, Ordering::Relaxed).max(wall_ms)
-    }
+#[derive(Debug)]
+pub struct HybridClock {
+    wall: WallClock,
+    latest_ms: AtomicU64,
 }
 
-/// The wall clock in milliseconds since 1970.
-pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+impl HybridClock {
+    pub fn new(wall: WallClock) -> Self {
+        Self { wall, latest_ms: AtomicU64::new(0) }
+    }
+
+    /// Milliseconds since 1970, not below any earlier answer even when the wall clock is set back.
+    pub fn now_ms(&self) -> u64 {
+        let wall_ms = self.wall.now_ms();
+        self.latest_ms.fetch_max(wall_ms, Ordering::Relaxed).max(wall_ms)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        sync::Arc,
+        time::{Duration, UNIX_EPOCH},
+    };
 
     #[test]
     fn time_does_not_go_backward_when_the_wall_clock_does() {
-        let clock = HybridClock::default();
-        assert_eq!(clock.tick(1000), 1000);
-        assert_eq!(clock.tick(500), 1000);
-        assert_eq!(clock.tick(1001), 1001);
+        let wall_ms = Arc::new(AtomicU64::new(1000));
+        let told = wall_ms.clone();
+        let clock = HybridClock::new(WallClock::new(move || {
+            UNIX_EPOCH + Duration::from_millis(told.load(Ordering::Relaxed))
+        }));
+        assert_eq!(clock.now_ms(), 1000);
+        wall_ms.store(500, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1000);
+        wall_ms.store(1001, Ordering::Relaxed);
+        assert_eq!(clock.now_ms(), 1001);
     }
 }

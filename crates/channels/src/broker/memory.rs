@@ -13,6 +13,7 @@ use crate::{
 use futures_util::future::{self, BoxFuture};
 use keys::{KeyRoom, Keys};
 use parking_lot::Mutex;
+use skywave_host::{Chance, Host};
 use skywave_protocol::{
     Channel, Point, Position, Text,
     frame::{self, GapReason},
@@ -60,8 +61,8 @@ struct Epochs {
 }
 
 impl Epochs {
-    fn new() -> Self {
-        Self { life: random_epoch(), hasher: RandomState::new(), turns: Mutex::default() }
+    fn new(chance: &Chance) -> Self {
+        Self { life: random_epoch(chance), hasher: RandomState::new(), turns: Mutex::default() }
     }
 
     fn place(&self, channel: &Channel) -> u16 {
@@ -93,7 +94,7 @@ struct Log {
 }
 
 impl MemoryBroker {
-    pub fn new(origin: Origin, namespaces: Namespaces, delivery: Arc<dyn Delivery>) -> Self {
+    pub fn new(host: &Host, origin: Origin, namespaces: Namespaces, delivery: Arc<dyn Delivery>) -> Self {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
         Self {
             origin,
@@ -101,9 +102,9 @@ impl MemoryBroker {
             delivery,
             shards,
             hasher: RandomState::new(),
-            clock: HybridClock::default(),
+            clock: HybridClock::new(host.clock.clone()),
             key_room: KeyRoom::new(MAX_KEY_BYTES),
-            epochs: Epochs::new(),
+            epochs: Epochs::new(&host.chance),
         }
     }
 
@@ -339,9 +340,9 @@ impl Log {
     }
 }
 
-fn random_epoch() -> Epoch {
+fn random_epoch(chance: &Chance) -> Epoch {
     // 40 bits: two lives of one channel do not meet by chance.
-    Text::new(format!("{:010x}", rand::random::<u64>() >> 24)).unwrap_or_else(|error| unreachable!("{error}"))
+    Text::new(format!("{:010x}", chance.any::<u64>() >> 24)).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 impl Broker for MemoryBroker {

@@ -13,6 +13,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{self, FuturesUnordered},
 };
+use skywave_host::Chance;
 use skywave_redis::{ConnectError, backoff::Backoff, connection::RECONNECT_PAUSE};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -56,16 +57,17 @@ struct Waiting {
     /// How often each that has not begun was tried in vain.
     trials: HashMap<u16, u32>,
     backoff: Backoff,
+    chance: Chance,
     fell_at: Instant,
     next: Instant,
 }
 
 impl Waiting {
-    fn new(partitions: u16) -> Self {
+    fn new(partitions: u16, chance: &Chance) -> Self {
         let now = Instant::now();
-        let backoff = Backoff::new(RECONNECT_PAUSE);
+        let (backoff, chance) = (Backoff::new(RECONNECT_PAUSE, chance), chance.clone());
         let trials = (0..partitions).map(|partition| (partition, 0)).collect();
-        Self { partitions: (0..partitions).collect(), trials, backoff, fell_at: now, next: now }
+        Self { partitions: (0..partitions).collect(), trials, backoff, chance, fell_at: now, next: now }
     }
 
     /// Whether they are the first for now.
@@ -82,7 +84,7 @@ impl Waiting {
     fn holds_well(&mut self) -> bool {
         let held_well = self.fell_at.elapsed() > HELD_WELL;
         if held_well {
-            self.backoff = Backoff::new(RECONNECT_PAUSE);
+            self.backoff = Backoff::new(RECONNECT_PAUSE, &self.chance);
         }
         self.fell_at = Instant::now();
         self.next = self.fell_at + self.backoff.pause();
@@ -102,7 +104,7 @@ impl Bridge {
         patience: &mut Patience,
         telling: &mut Telling<'_>,
     ) -> Interruption {
-        let mut waiting = Waiting::new(self.local.keys.partitions());
+        let mut waiting = Waiting::new(self.local.keys.partitions(), self.local.chance());
         let mut steps = FuturesUnordered::new();
         loop {
             let step = tokio::select! {

@@ -173,13 +173,13 @@ impl Tail {
     }
 
     async fn run(mut self, mut connection: Connection) {
-        let mut backoff = Backoff::new(RECONNECT_PAUSE);
+        let mut backoff = Backoff::new(RECONNECT_PAUSE, &self.endpoint.host.chance);
         loop {
             let Err(error) = self.follow(&mut connection).await;
             self.pulse.broke();
             if std::mem::take(&mut self.is_followed) {
                 tracing::warn!(%error, partitions = self.partitions.len(), "the log of publications is not followed until Redis can be reached again");
-                backoff = Backoff::new(RECONNECT_PAUSE);
+                backoff = Backoff::new(RECONNECT_PAUSE, &self.endpoint.host.chance);
             } else {
                 tracing::debug!(%error, "the log of publications cannot be followed yet");
             }

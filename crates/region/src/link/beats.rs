@@ -110,7 +110,7 @@ impl Listener {
 
     /// Listens until nobody wants to hear.
     pub(crate) async fn listen(self, heard: mpsc::Sender<Heard>) {
-        let mut backoff = Backoff::new(RECONNECT_PAUSE);
+        let mut backoff = Backoff::new(RECONNECT_PAUSE, self.redis.chance());
         let mut was_connected = false;
         while !heard.is_closed() {
             match self.connect().await {
@@ -119,7 +119,7 @@ impl Listener {
                         self.reconnects.inc();
                     }
                     was_connected = true;
-                    backoff = Backoff::new(RECONNECT_PAUSE);
+                    backoff = Backoff::new(RECONNECT_PAUSE, self.redis.chance());
                     let Err(error) = self.follow(connection, &heard).await;
                     tracing::debug!(%error, connection = self.name, "beats are not heard");
                 }

@@ -99,7 +99,7 @@ impl Mirror {
     pub fn new(remote: Remote, local: Redis, node: &str, patience: Duration) -> Self {
         // No node's id begins so.
         let holder: Arc<str> = format!("@{}", remote.name).into();
-        let contender = format!("{node} {:016x}", rand::random::<u64>());
+        let contender = format!("{node} {:016x}", local.chance().any::<u64>());
         Self {
             candidate: Candidate::new(local.clone(), &format!("presence:{}", remote.name), contender.into()),
             here: Requests { keys: local.keys.clone(), holder: holder.clone(), lease: patience },
@@ -113,7 +113,7 @@ impl Mirror {
     /// Takes part for as long as the node runs.
     pub async fn run(self) {
         let what = format!("the mirror of presence in region {}", self.remote.name);
-        match again(what, || self.take_part()).await {}
+        match again(what, self.local.chance(), || self.take_part()).await {}
     }
 
     async fn take_part(&self) -> Infallible {
@@ -127,14 +127,14 @@ impl Mirror {
             drop(lease);
             if yields {
                 tracing::debug!(region = &*self.remote.name, "another node may mirror presence");
-                tokio::time::sleep(rand::random_range(HANDOVER)).await;
+                tokio::time::sleep(self.local.chance().within(HANDOVER)).await;
             }
         }
     }
 
     /// Mirrors until another node is to try what this one does not reach.
     async fn lead(&self, patience: &mut Patience) {
-        let (begun, mut backoff) = (Instant::now(), Backoff::new(RECONNECT_PAUSE));
+        let (begun, mut backoff) = (Instant::now(), Backoff::new(RECONNECT_PAUSE, self.local.chance()));
         loop {
             let (sender, news) = mpsc::channel(MAX_NEWS);
             let missed = Arc::new(AtomicBool::new(false));

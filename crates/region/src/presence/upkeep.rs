@@ -57,7 +57,7 @@ impl Shared {
             let doubts_end = known.doubtful.then_some(now + 5 * NEXT_TURN);
             doubts_end.into_iter().chain(known.compares_at()).min()
         });
-        needed.chain([now + rand::random_range(TURN)]).min().unwrap_or(now)
+        needed.chain([now + self.redis.chance().within(TURN)]).min().unwrap_or(now)
     }
 
     /// Renews the leases of all partitions.

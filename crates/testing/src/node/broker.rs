@@ -9,6 +9,7 @@ use skywave::{
         redis::{Options, RedisBroker},
     },
     config::{Config, Secret},
+    host::Host,
     metrics::Metrics,
     redis::{Address, ConnectError, Redis},
 };
@@ -112,7 +113,8 @@ impl Node {
 
     pub async fn with(settings: Settings) -> Result<Self, ConnectError> {
         let metrics = Metrics::new().unwrap();
-        let redis = Redis::connect(&settings.address, "commands", metrics.redis.clone()).await?;
+        let redis =
+            Redis::connect(&Host::machine(), &settings.address, "commands", metrics.redis.clone()).await?;
         let recorder = Arc::new(Recorder::default());
         let broker =
             RedisBroker::start(redis.clone(), settings.options, &metrics.log_lag, recorder.clone()).await?;
