@@ -15,7 +15,8 @@ use crate::{
 };
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use jwks::{Freshness, RemoteKeys, Timing};
+pub use jwks::{FetchError, Source};
+use jwks::{Freshness, RemoteKeys, Timing, Web};
 use keys::Key;
 pub use keys::KeyError;
 use pattern::Pattern;
@@ -103,15 +104,29 @@ impl Authenticator {
         Self::with_timing(config, Timing::default())
     }
 
+    /// As [`Authenticator::new`], with keys that are fetched from `source` instead of the web.
+    pub fn fetching(config: &AuthConfig, source: Box<dyn Source>) -> Result<Self, SetupError> {
+        Self::with_source(config, Timing::default(), Some(source))
+    }
+
     fn with_timing(config: &AuthConfig, timing: Timing) -> Result<Self, SetupError> {
+        let web = config.jwks_url.clone().map(|url| Web::new(url, timing.timeout)).transpose();
+        let web = web.map_err(SetupError::Client)?;
+        Self::with_source(config, timing, web.map(|web| Box::new(web) as Box<dyn Source>))
+    }
+
+    fn with_source(
+        config: &AuthConfig,
+        timing: Timing,
+        source: Option<Box<dyn Source>>,
+    ) -> Result<Self, SetupError> {
         let mut fixed: Vec<Key> = config.hmac_secret.iter().map(Key::from_secret).collect();
         for path in &config.public_keys {
             fixed.push(read_key(path)?);
         }
-        let has_key = config.has_key();
+        let has_key = config.has_key() || source.is_some();
         fixed.retain(|key| config.algorithms.contains(&key.algorithm));
-        let remote = config.jwks_url.clone().map(|url| RemoteKeys::new(url, timing)).transpose();
-        let remote = remote.map_err(SetupError::Client)?.map(Arc::new);
+        let remote = source.map(|source| Arc::new(RemoteKeys::new(source, timing)));
         let is_asymmetric = |algorithm: &Algorithm| *algorithm != Algorithm::HS256;
         let is_remote_of_use = remote.is_some() && config.algorithms.iter().any(is_asymmetric);
         if has_key && fixed.is_empty() && !is_remote_of_use {

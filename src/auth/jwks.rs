@@ -3,6 +3,7 @@
 use super::keys::Key;
 use crate::cause;
 use arc_swap::ArcSwapOption;
+use futures_util::{FutureExt, future::BoxFuture};
 use jsonwebtoken::jwk::Jwk;
 use reqwest::Url;
 use serde::Deserialize;
@@ -35,9 +36,15 @@ impl Default for Timing {
     }
 }
 
+/// Where a key set comes from.
+pub trait Source: Send + Sync {
+    /// What is there now: a JSON Web Key Set. It gives up by itself.
+    fn fetch(&self) -> BoxFuture<'_, Result<Vec<u8>, FetchError>>;
+}
+
 /// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
-enum FetchError {
+pub enum FetchError {
     #[error("the request failed: {}", cause::root(.0))]
     Request(#[source] reqwest::Error),
     #[error("the answer is {0}")]
@@ -74,10 +81,9 @@ pub(super) enum Freshness {
     Unknown,
 }
 
-/// A key set that lives at a URL.
+/// A key set that is kept fresh.
 pub(super) struct RemoteKeys {
-    url: Url,
-    client: reqwest::Client,
+    source: Box<dyn Source>,
     timing: Timing,
     /// Absent until the first fetch that succeeded. A failed one leaves it alone.
     keys: ArcSwapOption<Vec<Key>>,
@@ -85,20 +91,46 @@ pub(super) struct RemoteKeys {
     last: Mutex<Option<Attempt>>,
 }
 
-impl RemoteKeys {
-    pub(crate) fn new(url: Url, timing: Timing) -> Result<Self, reqwest::Error> {
-        let client =
-            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timing.timeout);
+/// A key set on the web, reached by sockets of its client's own.
+pub(super) struct Web {
+    url: Url,
+    client: reqwest::Client,
+}
+
+impl Web {
+    pub(crate) fn new(url: Url, timeout: Duration) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(timeout);
         // A proxy has no business with an address of this machine.
         // Nor is there anybody to be vouched for, and a container may hold no authorities that could.
         let client = if url.scheme() == "http" { client.no_proxy().tls_certs_only([]) } else { client };
-        Ok(Self {
-            url,
-            client: client.build()?,
-            timing,
-            keys: ArcSwapOption::empty(),
-            last: Mutex::new(None),
-        })
+        Ok(Self { url, client: client.build()? })
+    }
+
+    async fn get(&self) -> Result<Vec<u8>, FetchError> {
+        let mut response = self.client.get(self.url.clone()).send().await?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(FetchError::Status(response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_SET_BYTES {
+                return Err(FetchError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+impl Source for Web {
+    fn fetch(&self) -> BoxFuture<'_, Result<Vec<u8>, FetchError>> {
+        self.get().boxed()
+    }
+}
+
+impl RemoteKeys {
+    pub(crate) fn new(source: Box<dyn Source>, timing: Timing) -> Self {
+        Self { source, timing, keys: ArcSwapOption::empty(), last: Mutex::new(None) }
     }
 
     /// The keys at hand, which may be old; `None` when there never were any.
@@ -152,18 +184,7 @@ impl RemoteKeys {
     }
 
     async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
-        let mut response = self.client.get(self.url.clone()).send().await?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(FetchError::Status(response.status()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > MAX_SET_BYTES {
-                return Err(FetchError::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        parse(&body)
+        parse(&self.source.fetch().await?)
     }
 }
 

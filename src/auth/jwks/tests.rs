@@ -5,13 +5,14 @@ use super::{
         AuthError, Authenticator,
         tests::{config, key_pairs, now},
     },
-    Timing,
+    FetchError, Source, Timing,
 };
 use axum::{
     http::{StatusCode, header},
     response::IntoResponse as _,
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::{FutureExt, future::BoxFuture};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use parking_lot::Mutex;
 use rcgen::KeyPair;
@@ -342,6 +343,32 @@ async fn keys_are_fetched_again_without_any_token_asking() {
     let remote = authenticator.remote.as_ref().unwrap();
     let ids: Vec<_> = remote.current().unwrap().iter().map(|key| key.id.clone().unwrap()).collect();
     assert_eq!(ids, ["new"]);
+}
+
+/// A set that is at hand.
+struct AtHand(Arc<Mutex<String>>);
+
+impl Source for AtHand {
+    fn fetch(&self) -> BoxFuture<'_, Result<Vec<u8>, FetchError>> {
+        let set = self.0.lock().clone().into_bytes();
+        async move { Ok(set) }.boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_come_from_the_source_that_is_handed_in_and_again_after_their_period() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let at_hand = Arc::new(Mutex::new(set(&[&old])));
+    let source = Box::new(AtHand(at_hand.clone()));
+    let authenticator = Arc::new(Authenticator::fetching(&config(&[]), source).unwrap());
+    assert_eq!(user(&authenticator, &old.token()).await.unwrap(), "old");
+    *at_hand.lock() = set(&[&new]);
+    let refreshing = authenticator.clone();
+    let task = tokio::spawn(async move { refreshing.run().await });
+    tokio::time::sleep(Timing::default().period + Duration::from_secs(1)).await;
+    assert_eq!(user(&authenticator, &new.token()).await.unwrap(), "new");
+    assert_eq!(user(&authenticator, &old.token()).await.unwrap_err(), NO_KEY);
+    task.abort();
 }
 
 #[test]
