@@ -7,9 +7,9 @@ use crate::{broker::HybridClock, claim::Claim, host::Host, hub::outbox::Outbox, 
 use parking_lot::Mutex;
 use path_memories::PathMemories;
 use quotas::{Bounds, Quotas};
+use skywave_channels::by_session::BySession;
 use skywave_protocol::{CloseCode, frame::SessionId};
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -45,7 +45,7 @@ impl Attached {
 pub(crate) struct Outdated;
 
 pub struct Registry {
-    sessions: Mutex<HashMap<SessionId, Attached>>,
+    sessions: Mutex<BySession<Attached>>,
     /// The number of the next transport; begins anywhere, so that an earlier process had others.
     next_number: AtomicU64,
     /// Of transports: never backward, as a newer one replaces an older.

@@ -218,6 +218,7 @@ impl Directory {
                 }
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(next) => {}
                 () = self.changed.notified() => {
                     let known = self.peers.load().len() as u32;

@@ -178,6 +178,7 @@ impl Fencing {
         count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 _ = review.tick() => self.make_up(sessions).await,
                 _ = count.tick() => self.count().await,
             }

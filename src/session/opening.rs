@@ -58,6 +58,7 @@ pub(crate) async fn open<C: Connection>(
         End::Closed(CloseCode::Overloaded)
     })?;
     let connect = tokio::select! {
+        biased;
         connect = tokio::time::timeout(wait, first_frame(connection, outbox)) => connect,
         () = node.ends() => Ok(Err(End::Closed(CloseCode::Drain))),
     };

@@ -4,9 +4,11 @@
 //! here.
 
 #![warn(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod broadcast;
 pub mod broker;
+pub mod by_session;
 pub mod claim;
 pub mod hub;
 pub mod namespace;

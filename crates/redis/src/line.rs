@@ -160,6 +160,7 @@ impl Pipe {
             tokio::pin!(attempt);
             let outcome = loop {
                 tokio::select! {
+                    biased;
                     outcome = &mut attempt => break outcome,
                     call = self.calls.recv() => call?.fail(),
                 }

@@ -183,6 +183,7 @@ impl Keeper {
     async fn trouble(&mut self) {
         loop {
             tokio::select! {
+                biased;
                 // That of a line that nothing needs any more.
                 Some(ended) = self.pipes.join_next() => pass_on(ended),
                 sign = self.signs.recv() => match sign {

@@ -42,6 +42,8 @@ pub struct Hearing {
     probe: String,
 }
 
+const DEAF: &str = "nothing is heard of what is said elsewhere";
+
 /// What came of saying something elsewhere.
 enum Trial {
     /// It has to be heard.
@@ -80,21 +82,26 @@ impl Hearing {
             loop {
                 let deaf_at = said_at.map(|said_at| is_deaf_at(said_at, heard_at));
                 tokio::select! {
-                    message = messages.next() => match message {
-                        Some(message) if message.get_channel_name() == probe => break,
-                        Some(message) => {
-                            heard_at = Instant::now();
-                            hear(&message);
-                        }
-                        None => return "the connection broke",
-                    },
+                    biased;
                     trial = &mut trial, if deaf_at.is_none() => match trial {
                         Trial::Said => said_at = Some(Instant::now()),
                         Trial::Broken => return "the connection does not answer",
                         Trial::Unknown => break,
                     },
+                    message = messages.next() => match message {
+                        Some(message) if message.get_channel_name() == probe => break,
+                        Some(message) => {
+                            heard_at = Instant::now();
+                            hear(&message);
+                            // Others may be heard all the while.
+                            if said_at.is_some_and(|said_at| is_deaf_at(said_at, heard_at) <= heard_at) {
+                                return DEAF;
+                            }
+                        }
+                        None => return "the connection broke",
+                    },
                     () = sleep_until(deaf_at.unwrap_or(heard_at)), if deaf_at.is_some() => {
-                        return "nothing is heard of what is said elsewhere";
+                        return DEAF;
                     }
                 }
             }
@@ -117,6 +124,7 @@ async fn hear_for(
     let mut end = std::pin::pin!(tokio::time::sleep(time));
     loop {
         tokio::select! {
+            biased;
             () = &mut end => return Some(()),
             message = messages.next() => {
                 // A trial that was late is over.

@@ -135,11 +135,13 @@ impl Bridge {
         let mut patience = Patience::new();
         loop {
             let lease = tokio::select! {
+                biased;
                 lease = self.candidate.acquire(at_least) => lease,
                 never = self.look_on() => match never {},
             };
             let leading = Leading::new(self);
             let why = tokio::select! {
+                biased;
                 () = lease.lost() => Yield::Lost,
                 why = self.lead(&lease, &mut patience, &mut telling) => why,
                 never = self.links.lead(&self.remote, &self.lag) => match never {},
@@ -240,6 +242,7 @@ impl Bridge {
         let watching = watch::watch(&link, &self.remote.redis, &self.lag);
         let _remembering = Remembering(self, link.clone());
         tokio::select! {
+            biased;
             interruption = self.carry(&link, patience, telling) => Err(interruption),
             ended = tasks.join_next() => match ended {
                 Some(Ok(why)) => Err(Interruption::Subscription(why)),

@@ -94,6 +94,7 @@ impl Links {
         let known = LinkState::read(&self.regions.local, &remote.name).await;
         let leader = Leader::new(self, remote, known, lag);
         tokio::select! {
+            biased;
             never = leader.run(beats) => never,
             // While there is one who leads, there is one who wants to hear.
             () = listener.listen(heard) => std::future::pending().await,
@@ -151,6 +152,7 @@ impl<'a> Leader<'a> {
             };
             self.look();
             tokio::select! {
+                biased;
                 Some(outcome) = under_way.next() => self.sent(outcome),
                 Some(said) = heard.recv() => self.heard(said, &mut heard),
                 () = sleep_until(wake.min(self.write_at)) => {}

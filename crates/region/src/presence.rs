@@ -218,6 +218,7 @@ impl Shared {
         loop {
             let has_room = under_way.len() < MAX_UNDER_WAY;
             tokio::select! {
+                biased;
                 Some((partition, arrival, outcome)) = under_way.next() => {
                     self.answered(partition, arrival, outcome);
                 }

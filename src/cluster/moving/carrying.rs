@@ -108,6 +108,7 @@ impl Carrying {
         review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !(untold.is_empty() && self.told.is_empty()) {
             tokio::select! {
+                biased;
                 due = pace.step(), if !untold.is_empty() => self.tell_next(&mut untold, due),
                 _ = review.tick() => self.review(),
             }

@@ -20,6 +20,7 @@ pub async fn run(cluster: Arc<Cluster>) {
         tokio::pin!(all_is_well);
         // A new reason sends nobody elsewhere who is on the way; who is still here when all is well stays.
         tokio::select! {
+            biased;
             () = leave(&cluster) => all_is_well.await,
             () = &mut all_is_well => {}
         }

@@ -1,6 +1,6 @@
 //! The members that are here by this node, those included whose transport has just ended.
 
-use crate::claim::Claim;
+use crate::{by_session::BySession, claim::Claim};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,
@@ -61,7 +61,7 @@ impl Shards {
 /// The residents of some channels.
 #[derive(Default)]
 pub struct Residents {
-    channels: HashMap<Channel, HashMap<SessionId, Resident>>,
+    channels: HashMap<Channel, BySession<Resident>>,
     len: usize,
 }
 
@@ -175,7 +175,7 @@ impl Residents {
 
     /// All that are here.
     pub fn all(&self) -> Vec<(Channel, SessionId)> {
-        let sessions = |(channel, room): (&Channel, &HashMap<SessionId, Resident>)| {
+        let sessions = |(channel, room): (&Channel, &BySession<Resident>)| {
             let channel = channel.clone();
             room.keys().map(move |session| (channel.clone(), session.clone())).collect::<Vec<_>>()
         };
@@ -189,6 +189,6 @@ impl Residents {
 
     /// Who is here on the channel.
     pub fn on(&self, channel: &Channel) -> impl Iterator<Item = &Resident> {
-        self.channels.get(channel).into_iter().flat_map(HashMap::values)
+        self.channels.get(channel).into_iter().flat_map(BySession::values)
     }
 }

@@ -37,6 +37,7 @@ impl Schedule {
         loop {
             let next = self.due.lock().first_key_value().map(|(at, _)| *at);
             tokio::select! {
+                biased;
                 () = self.changed.notified() => {}
                 () = sleep_until(next) => return self.take(Instant::now()),
             }

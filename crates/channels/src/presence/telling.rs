@@ -4,11 +4,11 @@ use super::{
     MAX_MEMBERS,
     schedule::{Due, Schedule},
 };
-use crate::{broadcast::Broadcast, hub::Hub, namespace::Namespaces};
+use crate::{broadcast::Broadcast, by_session::BySession, hub::Hub, namespace::Namespaces};
 use parking_lot::Mutex;
 use skywave_protocol::{
     Channel,
-    frame::{Member, PresenceChanged, SessionId},
+    frame::{Member, PresenceChanged},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -34,8 +34,8 @@ pub enum Change {
 /// What is to be told of one channel.
 #[derive(Default)]
 struct Changes {
-    joined: HashMap<SessionId, Member>,
-    left: HashMap<SessionId, Member>,
+    joined: BySession<Member>,
+    left: BySession<Member>,
     count: u64,
     /// The count is told even if nobody is known to have come or gone.
     recount: bool,

@@ -108,11 +108,12 @@ impl Bridge {
         let mut steps = FuturesUnordered::new();
         loop {
             let step = tokio::select! {
-                Some(step) = steps.next() => step,
+                biased;
                 () = sleep_until(waiting.next), if !waiting.partitions.is_empty() => {
                     steps.push(self.find(link, mem::take(&mut waiting.partitions)).boxed());
                     continue;
                 }
+                Some(step) = steps.next() => step,
             };
             let fallen = match step {
                 Step::Found(shares) => {

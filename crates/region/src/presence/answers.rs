@@ -2,13 +2,12 @@
 
 use super::held::Held;
 use redis::Value;
-use skywave_channels::presence::MAX_MEMBERS;
+use skywave_channels::{by_session::BySession, presence::MAX_MEMBERS};
 use skywave_protocol::{
     Channel, Text,
     frame::{Member, Members, SessionId},
 };
 use skywave_redis::{Malformed, reply};
-use std::collections::HashMap;
 
 /// Since when a claimed session is held; a stay of 0 when another has it by a newer transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ pub(crate) struct Listing {
 /// When it is something else.
 pub(crate) fn listing(value: Value) -> Result<Listing, Malformed> {
     let [life, count, listed, said] = parts(value)?;
-    let mut members: HashMap<SessionId, Member> = HashMap::new();
+    let mut members: BySession<Member> = BySession::default();
     let mut words = list(listed)?.into_iter();
     while let (Some(session), Some(value)) = (words.next(), words.next()) {
         match Held::parse(&reply::text(session)?, &reply::text(value)?) {

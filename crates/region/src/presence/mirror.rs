@@ -121,6 +121,7 @@ impl Mirror {
         loop {
             let lease = self.candidate.acquire(0).await;
             let yields = tokio::select! {
+                biased;
                 () = lease.lost() => false,
                 () = self.lead(&mut patience) => true,
             };
@@ -144,6 +145,7 @@ impl Mirror {
                     tasks.spawn(hearing);
                     let mut session = std::pin::pin!(Session::new(self, missed).run(news, patience));
                     return tokio::select! {
+                        biased;
                         () = &mut session => {}
                         Some(ended) = tasks.join_next() => pass_on(ended),
                     };

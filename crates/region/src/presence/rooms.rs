@@ -6,6 +6,7 @@ use super::{
 };
 use parking_lot::Mutex;
 use skywave_channels::{
+    by_session::BySession,
     hub::Hub,
     presence::{
         MAX_MEMBERS,
@@ -14,7 +15,7 @@ use skywave_channels::{
 };
 use skywave_protocol::{
     Channel,
-    frame::{Member, Members, SessionId},
+    frame::{Member, Members},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -44,7 +45,7 @@ pub(crate) enum Footing {
 #[derive(Default)]
 struct Room {
     /// All of its members while they are few; only then can it be said who was missed, and what is known already.
-    everyone: Option<HashMap<SessionId, Member>>,
+    everyone: Option<BySession<Member>>,
     count: Option<u64>,
     /// The life and the number of the news that were heard of it last.
     heard: (String, u64),
@@ -95,10 +96,10 @@ impl Room {
     fn replace(&mut self, Listing { life, said, members }: &Listing) -> Vec<Change> {
         self.taken = (life.clone(), *said);
         let listed = members.members.iter().map(|member| (member.session.clone(), member.clone()));
-        let new: Option<HashMap<_, _>> = is_complete(members).then(|| listed.collect());
+        let new: Option<BySession<_>> = is_complete(members).then(|| listed.collect());
         let mut changes = Vec::new();
         if let (Some(old), Some(new)) = (&self.everyone, &new) {
-            let lacking = |member: &&Member, from: &HashMap<_, _>| !from.contains_key(&member.session);
+            let lacking = |member: &&Member, from: &BySession<_>| !from.contains_key(&member.session);
             let joined = new.values().filter(|member| lacking(member, old)).cloned();
             let left = old.values().filter(|member| lacking(member, new)).cloned();
             changes.extend(joined.map(Change::Joined).chain(left.map(Change::Left)));

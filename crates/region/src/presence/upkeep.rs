@@ -39,6 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let needed = shared.next_turn();
         tokio::time::sleep(NEXT_TURN).await;
         tokio::select! {
+            biased;
             () = shared.hurry.notified() => {}
             () = tokio::time::sleep_until(needed) => {}
         }
@@ -92,6 +93,7 @@ impl Shared {
         tokio::pin!(making_good);
         loop {
             tokio::select! {
+                biased;
                 () = &mut making_good => return,
                 () = tokio::time::sleep(*TURN.end()) => self.renew().await,
             }

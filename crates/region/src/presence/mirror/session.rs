@@ -77,24 +77,26 @@ impl<'a> Session<'a> {
         loop {
             let has_room = self.under_way.len() < MAX_UNDER_WAY;
             tokio::select! {
-                Some((number, outcome)) = self.under_way.next() => {
-                    if outcome.is_err() {
-                        self.partition(number).compare();
-                    }
-                }
-                Some(one) = news.recv(), if has_room => self.apply(one),
-                Some(looked) = self.looking.next() => {
-                    self.looked(looked);
-                    if self.looking.is_empty() {
-                        self.compare_due().await;
-                    }
-                }
+                // What comes seldom is first.
+                biased;
                 _ = turn.tick(), if self.looking.is_empty() => {
                     if self.is_over(patience) {
                         return;
                     }
                     self.look();
                 }
+                Some(looked) = self.looking.next() => {
+                    self.looked(looked);
+                    if self.looking.is_empty() {
+                        self.compare_due().await;
+                    }
+                }
+                Some((number, outcome)) = self.under_way.next() => {
+                    if outcome.is_err() {
+                        self.partition(number).compare();
+                    }
+                }
+                Some(one) = news.recv(), if has_room => self.apply(one),
             }
         }
     }
@@ -209,6 +211,12 @@ impl<'a> Session<'a> {
         let mut renewing = tokio::time::interval(TURN);
         loop {
             tokio::select! {
+                biased;
+                _ = renewing.tick() => {
+                    for (number, renewed) in mirror.renew().await {
+                        self.partition(number).renewed(renewed.as_ref());
+                    }
+                }
                 one = compared.next() => match one {
                     Some((_, Ok(()))) => {}
                     Some((number, Err(away))) => {
@@ -217,11 +225,6 @@ impl<'a> Session<'a> {
                     }
                     None => return,
                 },
-                _ = renewing.tick() => {
-                    for (number, renewed) in mirror.renew().await {
-                        self.partition(number).renewed(renewed.as_ref());
-                    }
-                }
             }
         }
     }
