@@ -1,6 +1,7 @@
 //! The Skywave node as a library: everything but the command line.
 
 #![warn(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 mod api;
 pub mod auth;

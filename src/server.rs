@@ -90,6 +90,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
+    #[allow(clippy::disallowed_methods, reason = "this is where the machine is handed in")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
         Self::start_on(Host::machine(), config).await
     }

@@ -92,21 +92,48 @@ const OF_TRANSPORTS: [&str; 5] = ["websocket", "webtransport", "tungstenite", "q
 fn whoever_is_not_a_transport_knows_of_none() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut wrong = Vec::new();
-    for path in ["src", "crates"].into_iter().flat_map(|directory| sources(&root.join(directory))) {
-        let module = path.strip_prefix(root).unwrap().with_extension("");
-        let is_below = [
-            "crates/redis",
-            "crates/channels",
-            "crates/region",
-            "src/session",
-            "src/cluster",
-            "src/registry",
-        ]
-        .iter()
-        .any(|name| module.starts_with(name));
-        let text = fs::read_to_string(&path).unwrap().to_lowercase();
-        let named = OF_TRANSPORTS.iter().filter(|name| is_below && text.contains(*name));
-        wrong.extend(named.map(|name| format!("{} names {name}", module.display())));
+    for (module, text) in below_transports(root) {
+        let text = text.to_lowercase();
+        let named = OF_TRANSPORTS.iter().filter(|name| text.contains(*name));
+        wrong.extend(named.map(|name| format!("{module} names {name}")));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Where no transport is known: each file, and what is in it.
+fn below_transports(root: &Path) -> impl Iterator<Item = (String, String)> {
+    let below =
+        ["crates/redis", "crates/channels", "crates/region", "src/session", "src/cluster", "src/registry"];
+    let all = ["src", "crates"].into_iter().flat_map(|directory| sources(&root.join(directory)));
+    all.filter_map(move |path| {
+        let module = path.strip_prefix(root).unwrap().with_extension("");
+        let is_below = below.iter().any(|name| module.starts_with(name));
+        is_below.then(|| (module.display().to_string(), fs::read_to_string(&path).unwrap()))
+    })
+}
+
+/// A `select!` draws which of its branches is polled first, of a generator that nobody hands in, unless it is `biased`.
+#[test]
+fn nothing_is_left_to_chance_that_is_not_handed_in() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let draws = |text: &str| {
+        text.split("select! {").skip(1).any(|branches| {
+            let first =
+                branches.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
+            first != Some("biased;")
+        })
+    };
+    let drawing: Vec<_> =
+        below_transports(root).filter(|(_, text)| draws(text)).map(|(module, _)| module).collect();
+    assert!(drawing.is_empty(), "{drawing:#?}");
+}
+
+/// See clippy.toml.
+#[test]
+fn nothing_is_asked_of_the_system_that_is_not_handed_in() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for library in ["crates/host", "crates/redis", "crates/channels", "crates/region", "."] {
+        let text = fs::read_to_string(root.join(library).join("src/lib.rs")).unwrap();
+        assert!(text.contains("deny(clippy::disallowed_methods)"), "{library}");
+    }
 }

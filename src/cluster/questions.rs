@@ -142,7 +142,7 @@ pub struct Questions {
 }
 
 impl Questions {
-    pub fn new(chance: &Chance) -> Self {
+    pub(crate) fn new(chance: &Chance) -> Self {
         Self {
             next: AtomicU64::new(chance.any()),
             waiting: Mutex::default(),

@@ -43,6 +43,7 @@ impl NodeConfig {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "whoever runs a node can name it")]
 fn random_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }

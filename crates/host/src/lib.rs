@@ -3,6 +3,9 @@
 //!
 //! How much time passes is not part of it: tokio's clock says so, and whoever runs nodes can pause that of their runtime.
 
+#![warn(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod chance;
 mod network;
 mod wall_clock;
@@ -23,6 +26,7 @@ pub struct Host {
 
 impl Host {
     /// The one on which this process runs.
+    #[allow(clippy::disallowed_methods, reason = "this is where the machine is asked")]
     pub fn machine() -> Self {
         Self { clock: WallClock::machine(), chance: Chance::machine(), network: Arc::new(Sockets) }
     }

@@ -38,7 +38,11 @@ impl Dialling {
     ///
     /// # Errors
     /// When the authorities cannot be read.
-    pub(crate) fn new(host: &Host, url: &Secret, authorities: Option<&PathBuf>) -> Result<Self, ConnectError> {
+    pub(crate) fn new(
+        host: &Host,
+        url: &Secret,
+        authorities: Option<&PathBuf>,
+    ) -> Result<Self, ConnectError> {
         let read = |path: &PathBuf| {
             read(path).map_err(|source| ConnectError::Authorities { path: path.clone(), source })
         };
@@ -123,8 +127,8 @@ pub(crate) struct Contact {
 /// A connection for commands, and what serves it.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    pub commands: MultiplexedConnection,
-    pub serving: Arc<Serving>,
+    pub(crate) commands: MultiplexedConnection,
+    pub(crate) serving: Arc<Serving>,
 }
 
 /// Reads and writes for a connection until it is dropped.

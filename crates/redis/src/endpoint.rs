@@ -152,7 +152,7 @@ impl Endpoint {
                 Ok::<_, ConnectError>((subscriber, name))
             };
             let subscribed = tokio::time::timeout(TIMEOUT, subscribing);
-            subscriptions.push(async { Ok(subscribed.await.map_err(|_| ConnectError::Timeout)??) }.boxed());
+            subscriptions.push(async { subscribed.await.map_err(|_| ConnectError::Timeout)? }.boxed());
         }
         hedging::ask(subscriptions).await
     }

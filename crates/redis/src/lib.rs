@@ -3,6 +3,7 @@
 //! It knows none of those who use it: they bring their scripts, and look after its tasks.
 
 #![warn(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod backoff;
 mod batch;
@@ -72,6 +73,7 @@ impl Address {
     ///
     /// # Errors
     /// When the URL or the file with the authorities cannot be read.
+    #[allow(clippy::disallowed_methods, reason = "nothing is asked of the machine yet")]
     pub fn check(&self) -> Result<(), ConnectError> {
         Endpoint::new(&Host::machine(), self, Ownership::of_own(self)).map(drop)
     }

@@ -1,6 +1,7 @@
 //! What nodes share over Redis: publications and presence of their region, and what crosses between regions.
 
 #![warn(unreachable_pub)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod bridge;
 pub mod broker;

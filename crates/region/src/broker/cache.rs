@@ -14,8 +14,9 @@ use skywave_protocol::{Admission, Channel, Point, Position, position::Origin};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A window that nobody asked for this long is dropped.
 const IDLE: Duration = Duration::from_secs(60);
