@@ -6,6 +6,7 @@ mod clocks;
 mod epochs;
 mod faults;
 mod masters;
+mod network;
 mod nodes;
 mod reading;
 mod replication;

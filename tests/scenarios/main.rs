@@ -20,4 +20,5 @@ mod resume;
 mod sessions;
 mod slow_readers;
 mod subscribing;
+mod virtual_time;
 mod world;

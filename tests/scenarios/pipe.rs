@@ -220,6 +220,18 @@ async fn serve(node: Arc<Node>, tls: TlsAcceptor, stream: TcpStream, address: So
     else {
         return;
     };
+    let End { to_node, from_node } = open(&node, encoding, address);
+    carry(socket, encoding, to_node, from_node).await;
+}
+
+/// A client's end of a pipe.
+pub struct End {
+    pub to_node: mpsc::Sender<Bytes>,
+    pub from_node: mpsc::Receiver<Bytes>,
+}
+
+/// Begins a session on a pipe.
+pub fn open(node: &Arc<Node>, encoding: Encoding, address: SocketAddr) -> End {
     let (to_node, incoming) = mpsc::channel(CAPACITY);
     let (outgoing, from_node) = mpsc::channel(CAPACITY);
     let connection = PipeConnection {
@@ -232,8 +244,8 @@ async fn serve(node: Arc<Node>, tls: TlsAcceptor, stream: TcpStream, address: So
         last_sent: None,
         last_taken: None,
     };
-    tokio::spawn(session::serve(node, connection));
-    carry(socket, encoding, to_node, from_node).await;
+    tokio::spawn(session::serve(node.clone(), connection));
+    End { to_node, from_node }
 }
 
 fn check(node: &Node, request: &Request) -> Result<(), StatusCode> {

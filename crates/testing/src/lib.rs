@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod environment;
 mod json_socket;
+pub mod machine;
 #[cfg(feature = "node")]
 pub mod node;
 mod port;
