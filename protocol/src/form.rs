@@ -1,8 +1,8 @@
 //! Forms: how frames are written and framed for a wire. All wires of one form share the same bytes.
 
 use crate::{
-    close::ErrorCode,
     codec::{EncodeError, EncodedFrame, Encoding},
+    codes::ErrorCode,
     frame::{Event, PresenceChanged, Publication, ServerFrame},
 };
 use bytes::Bytes;

@@ -3,8 +3,8 @@
 #![warn(unreachable_pub)]
 
 pub mod channel;
-pub mod close;
 pub mod codec;
+pub mod codes;
 pub mod form;
 pub mod frame;
 pub mod framing;
@@ -15,8 +15,8 @@ pub mod salvage;
 pub mod text;
 
 pub use channel::Channel;
-pub use close::{CloseCode, ErrorCode};
 pub use codec::{DecodeError, Encoding};
+pub use codes::{CloseCode, ErrorCode};
 pub use form::Form;
 pub use frame::{ClientFrame, RequestId, ServerFrame};
 pub use payload::{Json, Payload};

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 pub use skywave_client_session::{Lane, TransportKind};
-use skywave_protocol::{Encoding, close::should_reconnect, codec::EncodedFrame};
+use skywave_protocol::{Encoding, codec::EncodedFrame, codes::should_reconnect};
 use std::{fmt, io, time::Duration};
 
 /// The largest frame that is taken from a node: twice the largest that any node takes. Base64 makes payloads larger,

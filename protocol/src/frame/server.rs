@@ -3,7 +3,7 @@
 use super::{Key, RequestId, SessionId, Slot};
 use crate::{
     channel::Channel,
-    close::{CloseCode, ErrorCode},
+    codes::{CloseCode, ErrorCode},
     payload::Json,
     position::{Epoch, Origin, Position},
     text::Text,
