@@ -47,16 +47,8 @@ fn read_one(section: &mut Section<'_>, dev: bool) -> NamespaceConfig {
 
 /// What a namespace is that has a name and nothing else.
 fn plain(dev: bool) -> NamespaceConfig {
-    NamespaceConfig {
-        history: 0,
-        history_age: Duration::from_secs(600),
-        presence: false,
-        presence_batch: Duration::from_secs(2),
-        presence_grace: Duration::from_secs(10),
-        order: Order::Origin,
-        home: None,
-        allow: if dev { Rights::ALL } else { Rights::NONE },
-    }
+    let allow = if dev { Rights::ALL } else { Rights::NONE };
+    NamespaceConfig { allow, ..NamespaceConfig::default() }
 }
 
 /// Reads every namespace; with `--dev`, those that an application usually has are added.

@@ -7,12 +7,11 @@ use crate::{
 use skywave_channels::{
     broker::{Broker, Chunk, Delivery, Publish, memory::MemoryBroker},
     hub::{Hub, Membership, outbox::Outbox},
-    namespace::{NamespaceConfig, Namespaces, Order},
-    rights::Rights,
+    namespace::NamespaceConfig,
 };
 use skywave_host::Host;
 use skywave_protocol::{Position, form};
-use std::{collections::BTreeMap, hint::black_box, iter, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, hint::black_box, iter, sync::Arc};
 
 const SUBSCRIBERS: usize = 1000;
 const BURST: u64 = 100;
@@ -79,23 +78,10 @@ fn bursts(rounds: usize, take: fn(&Outbox) -> usize) -> Rounds {
     })
 }
 
-/// A chat whose last 100 publications can be had again.
-fn namespaces() -> Namespaces {
-    let chat = NamespaceConfig {
-        history: 100,
-        history_age: Duration::from_secs(600),
-        presence: false,
-        presence_batch: Duration::ZERO,
-        presence_grace: Duration::ZERO,
-        order: Order::Origin,
-        home: None,
-        allow: Rights::default(),
-    };
-    BTreeMap::from([("chat".to_owned(), chat)]).into()
-}
-
 fn publish(rounds: usize) -> Rounds {
-    let broker = MemoryBroker::new(&Host::machine(), short("eu"), namespaces(), Arc::new(Hub::default()));
+    let chat = NamespaceConfig { history: 100, ..NamespaceConfig::default() };
+    let namespaces = BTreeMap::from([("chat".to_owned(), chat)]);
+    let broker = MemoryBroker::new(&Host::machine(), short("eu"), namespaces.into(), Arc::new(Hub::default()));
     let publishes =
         iter::repeat_with(|| Publish { channel: channel(), data: payload(), key: None, user: None });
     each(publishes.take(rounds), move |publish| drop(black_box(broker.publish(publish))))

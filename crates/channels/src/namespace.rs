@@ -40,6 +40,22 @@ pub struct NamespaceConfig {
     pub allow: Rights,
 }
 
+/// What a namespace is that has a name and nothing else.
+impl Default for NamespaceConfig {
+    fn default() -> Self {
+        Self {
+            history: 0,
+            history_age: Duration::from_secs(600),
+            presence: false,
+            presence_batch: Duration::from_secs(2),
+            presence_grace: Duration::from_secs(10),
+            order: Order::Origin,
+            home: None,
+            allow: Rights::NONE,
+        }
+    }
+}
+
 /// All namespaces by name. Clones share one list; who changes one changes none of the others.
 #[derive(Clone, Debug, Default)]
 pub struct Namespaces(Arc<BTreeMap<String, NamespaceConfig>>);
