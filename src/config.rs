@@ -1,26 +1,39 @@
 //! The configuration: a TOML file, the environment and `--dev`, read once and checked as a whole.
 
-mod addresses;
 mod auth;
+mod broker;
 mod channels;
 mod checks;
+mod drain;
 mod duration;
+mod failover;
+mod heartbeat;
 mod limits;
 mod listen;
+mod log;
+mod node;
 mod problem;
+mod redis;
 mod regions;
 mod section;
 mod source;
+mod tls;
 
-pub use addresses::Addresses;
 pub use auth::{ALGORITHMS, AuthConfig};
+pub use broker::{BrokerConfig, BrokerKind};
 pub use channels::USER_NAMESPACE;
 pub use checks::nodes_url;
+pub use drain::DrainConfig;
 pub use duration::{DurationError, parse_duration};
+pub use failover::{FailoverConfig, Isolated};
 pub use limits::LimitsConfig;
-pub use listen::{DrainConfig, ListenAddress, ListenConfig, LogConfig, LogFormat, NodeConfig, TlsConfig};
+pub use listen::{ListenAddress, ListenConfig};
+pub use log::{LogConfig, LogFormat};
+pub use node::NodeConfig;
 pub use problem::{Place, Problem};
-pub use regions::{BrokerConfig, BrokerKind, FailoverConfig, Isolated, RegionConfig};
+pub use redis::Addresses;
+pub use regions::RegionConfig;
+pub use tls::TlsConfig;
 
 // What the configuration is made of, though others own it.
 pub use crate::{
@@ -122,7 +135,7 @@ impl Config {
             broker: read_section(root, "broker", BrokerConfig::read),
             regions: root.tables("regions", RegionConfig::read),
             failover: read_section(root, "failover", FailoverConfig::read),
-            heartbeat: read_section(root, "heartbeat", regions::read_heartbeat),
+            heartbeat: read_section(root, "heartbeat", heartbeat::read),
             limits: read_section(root, "limits", |section| LimitsConfig::read(section, dev)),
             channels: read_section(root, "channels", |section| channels::read(section, dev)),
             drain: read_section(root, "drain", |section| DrainConfig::read(section, dev)),

@@ -25,9 +25,9 @@ pub struct AuthConfig {
     /// `hmac_secret` or `hmac_secret_file`: for HS256; at least 32 bytes.
     pub hmac_secret: Option<Secret>,
     /// `public_key`: PEM files with public keys: RSA of at least 2,048 bits, P-256, or Ed25519. One path or a list.
-    pub(crate) public_keys: Vec<PathBuf>,
+    pub public_keys: Vec<PathBuf>,
     /// `jwks_url`: where a JSON Web Key Set (RFC 7517) is fetched; https, or http on loopback.
-    pub(crate) jwks_url: Option<Url>,
+    pub jwks_url: Option<Url>,
     /// `algorithms`: of `HS256`, `RS256`, `ES256`, `EdDSA`, those that are accepted. Default: all that fit the keys.
     pub algorithms: Vec<Algorithm>,
     /// `audience`: a token's `aud` must name one of these. Default: not checked.

@@ -15,10 +15,10 @@ pub struct LimitsConfig {
     /// Behind a balancer that ends TLS all sessions come from its address, and this has to allow them.
     pub sessions_per_address: usize,
     /// `sessions_per_user`: of one user on this node; up to 1,000,000. Default: 50, with `--dev` 10,000.
-    pub(crate) sessions_per_user: usize,
+    pub sessions_per_user: usize,
     /// `handshakes_per_second`: TLS and QUIC handshakes of the node, and WebSockets without TLS; up to 1,000,000.
     /// Default: 500, with `--dev` 10,000.
-    pub(crate) handshakes_per_second: u32,
+    pub handshakes_per_second: u32,
     /// `frame_bytes`: of one frame; 1,024 … 16,777,216. Default: 65,536.
     pub frame_bytes: usize,
     /// `channels_per_session`: up to 10,000. Default: 128.

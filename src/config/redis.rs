@@ -1,7 +1,7 @@
 //! Where the Redis of each region is.
 
-use super::{BrokerConfig, Config};
-use crate::redis::{Address, Scripts, Secret};
+use super::{BrokerConfig, Config, section::Section};
+use crate::redis::{Address, RedisUrl, Scripts, Secret};
 use skywave_protocol::{Text, text::TooLong};
 use std::path::PathBuf;
 
@@ -33,5 +33,24 @@ impl Addresses {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Address> {
         self.own.iter().chain(&self.others)
+    }
+}
+
+/// The URL of a Redis, which may hold a password.
+pub(super) fn url(section: &mut Section<'_>, key: &str) -> Option<Secret> {
+    let url = section.secret(key, 1)?;
+    match RedisUrl::parse(url.expose()) {
+        Ok(_) => Some(url),
+        Err(message) => {
+            section.add(key, message);
+            None
+        }
+    }
+}
+
+/// Who names authorities means to have TLS.
+pub(super) fn check_authorities(section: &mut Section<'_>, url: Option<&Secret>) {
+    if section.is_set("ca") && url.is_some_and(|url| !RedisUrl::is_over_tls(url.expose())) {
+        section.add("ca", "is of no use without TLS, which the URL has that begins with rediss");
     }
 }

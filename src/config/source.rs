@@ -124,7 +124,7 @@ impl Lines<'_> {
 pub(super) struct Leftovers {
     pub problems: Vec<Problem>,
     /// Variables without a separator, by what follows the prefix, in lower case.
-    pub(crate) unseparated: BTreeMap<String, Arc<str>>,
+    pub unseparated: BTreeMap<String, Arc<str>>,
 }
 
 /// Lays the variables `SKYWAVE_<SECTION>__<KEY>` over the tree; all others are left alone.
