@@ -4,7 +4,6 @@ mod jwks;
 mod keys;
 pub mod mint;
 pub mod pattern;
-pub(crate) mod refusals;
 pub mod resume;
 mod token;
 

@@ -13,6 +13,7 @@ mod demo;
 pub mod limits;
 pub mod metrics;
 pub mod node;
+mod refusals;
 mod registry;
 pub mod scripts;
 pub mod server;

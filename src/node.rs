@@ -1,11 +1,7 @@
 //! What all sessions of a node share.
 
 use crate::{
-    auth::{
-        AuthError, Authenticator, Grant,
-        refusals::{Refusal, Refusals},
-        resume::ResumeKey,
-    },
+    auth::{AuthError, Authenticator, Grant, resume::ResumeKey},
     broker::{Accepted, Broker, BrokerError, Publish},
     cluster::{self, Cluster},
     config::Config,
@@ -14,6 +10,7 @@ use crate::{
     limits::TokenBucket,
     metrics::Metrics,
     presence::Presence,
+    refusals::{Refusal, Refusals},
     region::Sharing,
     registry::{Registry, quotas::Bounds},
 };

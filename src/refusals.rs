@@ -1,7 +1,9 @@
 //! Logs what is not accepted (tokens, secrets, origins, keys): the first of a cause at once, then one line for a while.
 
-use super::{AuthError, resume::ResumeError};
-use crate::limits::Limit;
+use crate::{
+    auth::{AuthError, resume::ResumeError},
+    limits::Limit,
+};
 use parking_lot::Mutex;
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 use tokio::time::Instant;

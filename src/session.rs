@@ -7,6 +7,7 @@ mod joining;
 mod opening;
 mod pending;
 mod questions;
+mod refusal;
 mod renewal;
 mod requests;
 mod subscriptions;

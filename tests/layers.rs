@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "limits",
     "config",
     "auth",
+    "refusals",
     "certificate", //
     "metrics",
     "registry",

@@ -1,7 +1,7 @@
 //! Who may use the admin listener: those with the key, and no web page that merely found it.
 
 use super::{Api, failure::Failure};
-use crate::auth::refusals::Refusal;
+use crate::refusals::Refusal;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     extract::{Request, State},

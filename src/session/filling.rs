@@ -4,7 +4,7 @@ use super::{
     Session,
     connection::Connection,
     pending::{Done, Load},
-    subscriptions::Refusal,
+    refusal::Refusal,
 };
 use crate::{
     broker::{Broker, BrokerError, Chunk, ReadFrom},

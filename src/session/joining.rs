@@ -4,7 +4,8 @@ use super::{
     Session,
     connection::Connection,
     pending::{Done, Load, RETRY_AFTER},
-    subscriptions::{Refusal, Subscription, ended, require, require_presence},
+    refusal::Refusal,
+    subscriptions::{Subscription, ended, require, require_presence},
 };
 use crate::{
     broker::{BrokerError, Chunk, ReadFrom},

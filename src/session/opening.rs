@@ -5,13 +5,14 @@ use super::{
     connection::{Connection, Incoming},
 };
 use crate::{
-    auth::{AuthError, Grant, refusals::Refusal},
+    auth::{AuthError, Grant},
     broker::IDEMPOTENCY,
     claim::Claim,
     host::{Chance, milliseconds},
     hub::outbox::Outbox,
     limits::{Counted, Limit},
     node::Node,
+    refusals::Refusal,
     registry::{self, Attached, quotas::Places},
 };
 use skywave_protocol::{

@@ -4,7 +4,8 @@ use super::{
     Session,
     connection::Connection,
     pending::{Done, Load, RETRY_AFTER},
-    subscriptions::{Refusal, require, require_presence},
+    refusal::Refusal,
+    subscriptions::{require, require_presence},
 };
 use crate::{
     broker::{Page, PageLimit, PageOf},

@@ -5,7 +5,8 @@ use super::{
     connection::Connection,
     pending::{Done, Load, RETRY_AFTER},
     questions::Question,
-    subscriptions::{Refusal, require},
+    refusal::Refusal,
+    subscriptions::require,
 };
 use crate::{
     auth::{AuthError, Grant},

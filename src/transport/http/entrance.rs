@@ -2,9 +2,9 @@
 
 use super::{endpoint::Endpoint, serve, turns::Newcomer};
 use crate::{
-    auth::refusals::Refusal,
     limits::{AddressBlock, OpenFiles, Place, Quota},
     node::Node,
+    refusals::Refusal,
     transport::sockets,
 };
 use futures_util::FutureExt;
