@@ -1,7 +1,7 @@
 //! A connection that carries the session, or did until it was left; and how one ends.
 
 use crate::{ConnectError, ConnectionId, Link, Time, TransportKind, url::NodeUrl};
-use skywave_protocol::{close::should_reconnect, frame::Disconnect};
+use skywave_protocol::{codes::should_reconnect, frame::Disconnect};
 use std::{borrow::Cow, time::Duration};
 
 /// A connection that held so long was a good one: the next failure begins with the shortest wait.

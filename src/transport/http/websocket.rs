@@ -4,7 +4,7 @@ mod connection;
 mod outlet;
 
 use super::answer::{Answer, Refusal};
-use crate::{auth::refusals, node::Node, session};
+use crate::{node::Node, refusals, session};
 use connection::WebSocketConnection;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
