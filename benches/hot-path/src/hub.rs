@@ -81,7 +81,8 @@ fn bursts(rounds: usize, take: fn(&Outbox) -> usize) -> Rounds {
 fn publish(rounds: usize) -> Rounds {
     let chat = NamespaceConfig { history: 100, ..NamespaceConfig::default() };
     let namespaces = BTreeMap::from([("chat".to_owned(), chat)]);
-    let broker = MemoryBroker::new(&Host::machine(), short("eu"), namespaces.into(), Arc::new(Hub::default()));
+    let broker =
+        MemoryBroker::new(&Host::machine(), short("eu"), namespaces.into(), Arc::new(Hub::default()));
     let publishes =
         iter::repeat_with(|| Publish { channel: channel(), data: payload(), key: None, user: None });
     each(publishes.take(rounds), move |publish| drop(black_box(broker.publish(publish))))
