@@ -86,7 +86,8 @@ impl Metrics {
             )?,
             refusals: registration.counters(
                 "skywave_refusals_total",
-                "Tokens, resume secrets, origins of pages and API keys that were not accepted, and sessions beyond a limit",
+                "Tokens, resume secrets, origins of pages and API keys that were not accepted, sessions beyond a limit, and \
+                 sessions that were not asked for as WebSockets",
                 "cause",
             )?,
             quic_retries: registration.counter(
