@@ -30,7 +30,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::MissedTickBehavior;
 
 /// How often it is looked whether claims are to be made up for.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
@@ -175,12 +174,18 @@ impl Fencing {
     pub async fn run(&self, sessions: &Registry) {
         let mut review = tokio::time::interval(REVIEW_INTERVAL);
         let mut count = tokio::time::interval(COUNT_INTERVAL);
-        count.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                _ = review.tick() => self.make_up(sessions).await,
-                _ = count.tick() => self.count().await,
+                _ = count.tick() => {
+                    self.count().await;
+                    count.reset();
+                }
+                // However long it takes, it is not due again at once: the other one has its turn.
+                _ = review.tick() => {
+                    self.make_up(sessions).await;
+                    review.reset();
+                }
             }
         }
     }

@@ -38,8 +38,8 @@ impl Schedule {
             let next = self.due.lock().first_key_value().map(|(at, _)| *at);
             tokio::select! {
                 biased;
-                () = self.changed.notified() => {}
                 () = sleep_until(next) => return self.take(Instant::now()),
+                () = self.changed.notified() => {}
             }
         }
     }

@@ -216,6 +216,8 @@ impl<'a> Session<'a> {
                     for (number, renewed) in mirror.renew().await {
                         self.partition(number).renewed(renewed.as_ref());
                     }
+                    // Where it takes longer than a turn, comparing goes on all the same.
+                    renewing.reset();
                 }
                 one = compared.next() => match one {
                     Some((_, Ok(()))) => {}
