@@ -241,9 +241,11 @@ async fn who_asks_for_a_session_as_by_a_proxy_that_passes_on_no_upgrade_stands_i
 
 #[tokio::test]
 async fn a_node_that_gets_too_few_threads_ends() {
-    let serve = format!("ulimit -v 1000000 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
+    // Stacks so large that the third thread has no room, and all else has: what is allocated meanwhile must not fail.
+    let serve = format!("ulimit -v 4000000 && exec {} serve --dev", env!("CARGO_BIN_EXE_skywave"));
+    let threads = [("TOKIO_WORKER_THREADS", "8"), ("RUST_MIN_STACK", "1500000000")];
     let mut node = std::process::Command::new("sh");
-    node.args(["-c", &serve]).env_clear().envs(FREE_PORTS).env("TOKIO_WORKER_THREADS", "10000");
+    node.args(["-c", &serve]).env_clear().envs(FREE_PORTS).envs(threads);
     node.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     let mut node = tokio::process::Command::from(node).kill_on_drop(true).spawn().unwrap();
     assert_eq!(soon(node.wait()).await.unwrap().code(), Some(1));
