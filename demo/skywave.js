@@ -180,25 +180,7 @@ var Emitter = class {
   }
 };
 
-// src/messages.ts
-function toError({ code: code2, reason: reason2, message, transient, retry_after_ms: retryAfterMs }) {
-  if (reason2 === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
-  return new RequestError(code2, reason2, message, transient, { retryAfterMs });
-}
-function toPublished({ origin, epoch, offset }) {
-  return { origin, epoch, offset };
-}
-function toMember({ session, user, data, since_ms: sinceMs }) {
-  return { session, user, data, sinceMs };
-}
-function toPublication(wire, data) {
-  const { channel: channel2, origin, epoch, offset, time_ms: timeMs, key: key2, user } = wire;
-  return { data, channel: channel2, origin, epoch, offset, timeMs, key: key2, user };
-}
-
-// src/shapes.ts
-var MAX_LIST = 1e5;
-var MAX_ORIGINS = 64;
+// src/text.ts
 function toUtf8(text2) {
   return new TextEncoder().encode(text2);
 }
@@ -208,6 +190,10 @@ function byteLength(text2) {
 function isText(text2, maxBytes) {
   return byteLength(text2) <= maxBytes && !/\p{Cs}/u.test(text2);
 }
+
+// src/frame_shapes.ts
+var MAX_LIST = 1e5;
+var MAX_ORIGINS = 64;
 var integer = (least, most = 2 ** 64) => (value) => Number.isInteger(value) && value >= least && value <= most;
 var text = (maxBytes = Infinity) => (value) => typeof value === "string" && (value.length * 3 <= maxBytes || byteLength(value) <= maxBytes);
 var flag = (value) => typeof value === "boolean";
@@ -307,6 +293,22 @@ function shapeOf(name) {
   return Object.hasOwn(SHAPES, name) ? SHAPES[name] : void 0;
 }
 
+// src/messages.ts
+function toError({ code: code2, reason: reason2, message, transient, retry_after_ms: retryAfterMs }) {
+  if (reason2 === OUTCOME_UNKNOWN) return new OutcomeUnknownError();
+  return new RequestError(code2, reason2, message, transient, { retryAfterMs });
+}
+function toPublished({ origin, epoch, offset }) {
+  return { origin, epoch, offset };
+}
+function toMember({ session, user, data, since_ms: sinceMs }) {
+  return { session, user, data, sinceMs };
+}
+function toPublication(wire, data) {
+  const { channel: channel2, origin, epoch, offset, time_ms: timeMs, key: key2, user } = wire;
+  return { data, channel: channel2, origin, epoch, offset, timeMs, key: key2, user };
+}
+
 // src/payload.ts
 function toPayload(data) {
   if (data instanceof ArrayBuffer) return new Uint8Array(data.slice(0));
@@ -336,6 +338,24 @@ function textWithBigInts(data) {
   return text2?.replace(new RegExp(`"${mark}(-?\\d+)"`, "g"), "$1");
 }
 
+// src/payload_schema.ts
+function validate(schema, value) {
+  if (schema === void 0) return value;
+  const result = answer(schema, value);
+  if (result.issues !== void 0) throw new InvalidDataError(result.issues);
+  return result.value;
+}
+function answer(schema, value) {
+  try {
+    const result = schema["~standard"].validate(value);
+    if (!(result instanceof Promise)) return result;
+    result.catch(report);
+    return { issues: [{ message: "the schema answers by a promise" }] };
+  } catch (error) {
+    return { issues: [{ message: messageOf(error) }] };
+  }
+}
+
 // src/position.ts
 function isNext(position2, { origin, epoch, offset }) {
   const seen = pointOf(position2, origin) ?? { epoch, offset: 0 };
@@ -360,6 +380,13 @@ function earlier(one, other, now) {
 }
 function pointOf(position2 = {}, origin) {
   return Object.hasOwn(position2, origin) ? position2[origin] : void 0;
+}
+
+// src/random_key.ts
+function randomKey() {
+  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
+  globalThis.crypto?.getRandomValues(words);
+  return [...words].map((word) => word.toString(36)).join("");
 }
 
 // src/reading.ts
@@ -439,24 +466,6 @@ var Reading = class {
   }
 };
 
-// src/schema.ts
-function validate(schema, value) {
-  if (schema === void 0) return value;
-  const result = answer(schema, value);
-  if (result.issues !== void 0) throw new InvalidDataError(result.issues);
-  return result.value;
-}
-function answer(schema, value) {
-  try {
-    const result = schema["~standard"].validate(value);
-    if (!(result instanceof Promise)) return result;
-    result.catch(report);
-    return { issues: [{ message: "the schema answers by a promise" }] };
-  } catch (error) {
-    return { issues: [{ message: messageOf(error) }] };
-  }
-}
-
 // src/session/subscription.ts
 var REMEMBERED_KEYS = 1e3;
 function forgetOldest(keys) {
@@ -524,73 +533,6 @@ var Subscription = class {
   }
 };
 
-// src/outgoing.ts
-var NAMES = { call: "result", refresh: "refreshed" };
-var Outgoing = class {
-  session;
-  constructor(session) {
-    this.session = session;
-  }
-  get traffic() {
-    return this.session.traffic;
-  }
-  /** Why nothing can be asked. */
-  get refusal() {
-    return this.session.refusal;
-  }
-  get isClosed() {
-    return this.session.state === "closed";
-  }
-  /** Publishes, and waits for the answer; a client with an outbox puts another way in its place. */
-  publish = (entry, signal) => this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
-  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
-  push(entry, done, failed, sent) {
-    const number = this.traffic.publish({ ...entry, sent, done, failed });
-    this.session.settle();
-    return () => this.traffic.publishes.withdraw(number);
-  }
-  /** Sends a request, now or once there is a connection, and waits for its reply. */
-  ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
-    return this.promise(
-      signal,
-      (resolve, reject) => this.traffic.ask({
-        // The fields are those of the frame, all but its id.
-        frame: (id2) => [name, { id: id2, ...fields }],
-        isRepeatable,
-        timeoutMs,
-        reply: NAMES[name] ?? name,
-        done: resolve,
-        failed: reject
-      })
-    );
-  }
-  /**
-   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
-   * `isKept`: it waits for a session even where the node does not want this client.
-   */
-  promise(signal, begin, isKept = false) {
-    let undo;
-    let forget;
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      if (this.refusal && (this.isClosed || !isKept)) throw this.refusal;
-      forget = onAbort(signal, () => {
-        reject(signal?.reason);
-      });
-      undo = begin(resolve, reject);
-      this.session.settle();
-    }).finally(() => {
-      forget?.();
-      undo?.();
-    });
-  }
-};
-function randomKey() {
-  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
-  globalThis.crypto?.getRandomValues(words);
-  return [...words].map((word) => word.toString(36)).join("");
-}
-
 // src/channel.ts
 var SUBSCRIBING = ["publication", "event", "presence", "subscribed", "gap"];
 var WAITING = ["invalid", "error"];
@@ -603,7 +545,7 @@ var Channel = class {
   #events = new Emitter(() => {
     this.#checkSoon();
   });
-  #outgoing;
+  #asking;
   #used;
   #reader;
   #readings = /* @__PURE__ */ new Set();
@@ -628,10 +570,10 @@ var Channel = class {
   #back;
   #subscribed;
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
-  constructor(name, outgoing, used) {
+  constructor(name, asking, used) {
     checkName(name);
     this.name = name;
-    this.#outgoing = outgoing;
+    this.#asking = asking;
     this.#used = used;
     this.#reader = this.#toReader();
   }
@@ -672,7 +614,7 @@ var Channel = class {
    * cannot come any more.
    */
   subscribe({ signal } = {}) {
-    return this.#outgoing.promise(signal, (resolve, reject) => {
+    return this.#asking.promise(signal, (resolve, reject) => {
       this.#isKept = true;
       this.#isStopped = false;
       this.#check();
@@ -718,13 +660,13 @@ var Channel = class {
         if (this.#readings.delete(reading)) this.#checkSoon();
       } else if (reading.hasMuchRoom) {
         if (reading.isBehind) this.#beginAgain();
-        else this.#outgoing.traffic.resume(this.name);
+        else this.#asking.traffic.resume(this.name);
       }
     });
     const end = () => {
       void reading.return();
     };
-    const { refusal, isClosed } = this.#outgoing;
+    const { refusal, isClosed } = this.#asking;
     if (signal?.aborted) end();
     else if (refusal) reading.end(isClosed ? void 0 : refusal);
     else {
@@ -746,7 +688,7 @@ var Channel = class {
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted() {
     this.#isStopped = false;
-    this.#outgoing.traffic.resume(this.name);
+    this.#asking.traffic.resume(this.name);
     this.#checkSoon();
   }
   /**
@@ -756,11 +698,11 @@ var Channel = class {
   #beginAgain() {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
     const position2 = this.#earliest(({ filled, isBehind }) => isBehind ? void 0 : filled);
-    this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
+    this.#asking.traffic.subscribe(this.name, { ...this.#options, position: position2 }, this.#reader);
   }
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of) {
-    const now = this.#heard ?? this.#outgoing.traffic.positionOf(this.name);
+    const now = this.#heard ?? this.#asking.traffic.positionOf(this.name);
     let position2 = now;
     for (const reading of this.#readings) {
       const other = of(reading);
@@ -788,7 +730,7 @@ var Channel = class {
       this.#beginAgain();
     } else {
       this.#forget();
-      this.#outgoing.traffic.unsubscribe(this.name);
+      this.#asking.traffic.unsubscribe(this.name);
     }
   }
   #forget() {
@@ -882,7 +824,7 @@ var Channel = class {
     do {
       this.#meanwhile = [];
       presence = await this.#who().catch(() => new Promise((later) => setTimeout(later, ASK_AGAIN_MS)));
-    } while (!presence && this.#outgoing.session.live && this.isSubscribed);
+    } while (!presence && this.#asking.session.live && this.isSubscribed);
     if (presence && this.isSubscribed) this.#found(presence, this.#meanwhile);
     this.#meanwhile = void 0;
   }
@@ -914,7 +856,7 @@ var Channel = class {
   }
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
   #fail(error) {
-    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? void 0 : error);
+    for (const reading of this.#readings) reading.end(this.#asking.isClosed ? void 0 : error);
     for (const { reject } of this.#waiting) reject(error);
   }
   // ---- requests
@@ -927,7 +869,7 @@ var Channel = class {
     checkText(key2, 64);
     const entry = { channel: this.name, data: toPayload(data), key: key2 };
     if (this.#options.echo === false) forgetOldest(this.#ownKeys.add(key2));
-    return this.#outgoing.publish(entry, signal);
+    return this.#asking.publish(entry, signal);
   }
   /**
    * Sends an event to whoever is there now; it may be lost. Of those with the same `slot` only the latest matters.
@@ -936,12 +878,12 @@ var Channel = class {
   emit(data, { slot } = {}) {
     validate(this.#options.eventSchema, data);
     checkText(slot, 64);
-    return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
+    return this.#asking.traffic.emit(this.name, toPayload(data), slot);
   }
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal } = {}) {
     checkPage(limit, after, before);
-    const body = await this.#outgoing.ask("history", { channel: this.name, limit, after, before }, { signal });
+    const body = await this.#asking.ask("history", { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor, more: body.more ?? false };
   }
@@ -951,7 +893,7 @@ var Channel = class {
     return { count, members: members2.map(toMember) };
   }
   #who(signal) {
-    return this.#outgoing.ask("presence", { channel: this.name }, { signal });
+    return this.#asking.ask("presence", { channel: this.name }, { signal });
   }
 };
 function apply(members2, { joined, left }) {
@@ -1104,6 +1046,68 @@ function noAddress(given) {
   return new TypeError(`\`${String(given)}\` is no address like https://example.com`);
 }
 
+// src/asking.ts
+var NAMES = { call: "result", refresh: "refreshed" };
+var Asking = class {
+  session;
+  constructor(session) {
+    this.session = session;
+  }
+  get traffic() {
+    return this.session.traffic;
+  }
+  /** Why nothing can be asked. */
+  get refusal() {
+    return this.session.refusal;
+  }
+  get isClosed() {
+    return this.session.state === "closed";
+  }
+  /** Publishes, and waits for the answer; a client with an outbox puts another way in its place. */
+  publish = (entry, signal) => this.promise(signal, (resolve, reject) => this.push(entry, resolve, reject));
+  /** Publishes. Answers how to take it back, which says whether that could be: it has not been sent. */
+  push(entry, done, failed, sent) {
+    const number = this.traffic.publish({ ...entry, sent, done, failed });
+    this.session.settle();
+    return () => this.traffic.publishes.withdraw(number);
+  }
+  /** Sends a request, now or once there is a connection, and waits for its reply. */
+  ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
+    return this.promise(
+      signal,
+      (resolve, reject) => this.traffic.ask({
+        // The fields are those of the frame, all but its id.
+        frame: (id2) => [name, { id: id2, ...fields }],
+        isRepeatable,
+        timeoutMs,
+        reply: NAMES[name] ?? name,
+        done: resolve,
+        failed: reject
+      })
+    );
+  }
+  /**
+   * A promise of something that `begin` begins. What that answers undoes it, once it is settled or `signal` aborts.
+   * `isKept`: it waits for a session even where the node does not want this client.
+   */
+  promise(signal, begin, isKept = false) {
+    let undo;
+    let forget;
+    return new Promise((resolve, reject) => {
+      signal?.throwIfAborted();
+      if (this.refusal && (this.isClosed || !isKept)) throw this.refusal;
+      forget = onAbort(signal, () => {
+        reject(signal?.reason);
+      });
+      undo = begin(resolve, reject);
+      this.session.settle();
+    }).finally(() => {
+      forget?.();
+      undo?.();
+    });
+  }
+};
+
 // src/session/doubts.ts
 var DOUBTS_APART_MS = 3e4;
 var LEAST_SILENCE_MS = 1500;
@@ -1213,8 +1217,51 @@ var Link = class {
   }
 };
 
+// src/session/opening.ts
+function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 < 3500, retry_after_ms: retryAfterMs }) {
+  if (code2 < 3e3 || code2 > 3999) return lost(`connection lost: ${reason2}`);
+  const text2 = `ended by the node: ${reason2} (${code2})${message ? `: ${message}` : ""}`;
+  return new ConnectionError(code2, reason2, text2, reconnect, { retryAfterMs });
+}
+
+// src/backoff.ts
+function fullJitter({ firstMs, maxMs }, attempt, random) {
+  return Math.min(maxMs, firstMs * 2 ** attempt) * random;
+}
+
+// src/session/pace.ts
+var STABLE_MS = 5e3;
+var HOUR_MS = 36e5;
+var LONGEST_SPREAD_MS = 3e4;
+var Pace = class {
+  /** In a row. */
+  failures = 0;
+  #backoff;
+  #random;
+  constructor(backoff, random) {
+    this.#backoff = backoff;
+    this.#random = random;
+  }
+  /** How long to wait after one more failure, at random, so that not all come at once. */
+  backOff(told) {
+    const waitMs = fullJitter(this.#backoff, this.failures, this.#random());
+    this.failures += 1;
+    const toldMs = Math.min(told?.retryAfterMs ?? 0, HOUR_MS);
+    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.#random());
+  }
+  /**
+   * How long to wait after a connection that held for so long: what a node directs is paced like what the network does.
+   * Where nothing is wrong, not at all, but for the one after a connection that did not hold.
+   */
+  pauseAfter(heldMs, isWell, told) {
+    if (heldMs >= STABLE_MS) this.failures = 0;
+    const isAtOnce = isWell && this.failures === 0 && told?.retryAfterMs === void 0;
+    const waitMs = this.backOff(told);
+    return isAtOnce ? 0 : waitMs;
+  }
+};
+
 // src/transport.ts
-var TRANSPORTS = ["webtransport", "websocket"];
 var UNNAMED = -1;
 
 // src/session/phase.ts
@@ -1268,50 +1315,6 @@ var Phase = class {
 function hold(held, frame, stream) {
   return frame[0] === "event" && held.length >= MAX_HELD / 2 || held.push({ frame, stream }) <= MAX_HELD;
 }
-
-// src/session/opening.ts
-function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 < 3500, retry_after_ms: retryAfterMs }) {
-  if (code2 < 3e3 || code2 > 3999) return lost(`connection lost: ${reason2}`);
-  const text2 = `ended by the node: ${reason2} (${code2})${message ? `: ${message}` : ""}`;
-  return new ConnectionError(code2, reason2, text2, reconnect, { retryAfterMs });
-}
-
-// src/backoff.ts
-function fullJitter({ firstMs, maxMs }, attempt, random) {
-  return Math.min(maxMs, firstMs * 2 ** attempt) * random;
-}
-
-// src/session/pace.ts
-var STABLE_MS = 5e3;
-var HOUR_MS = 36e5;
-var LONGEST_SPREAD_MS = 3e4;
-var Pace = class {
-  /** In a row. */
-  failures = 0;
-  #backoff;
-  #random;
-  constructor(backoff, random) {
-    this.#backoff = backoff;
-    this.#random = random;
-  }
-  /** How long to wait after one more failure, at random, so that not all come at once. */
-  backOff(told) {
-    const waitMs = fullJitter(this.#backoff, this.failures, this.#random());
-    this.failures += 1;
-    const toldMs = Math.min(told?.retryAfterMs ?? 0, HOUR_MS);
-    return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.#random());
-  }
-  /**
-   * How long to wait after a connection that held for so long: what a node directs is paced like what the network does.
-   * Where nothing is wrong, not at all, but for the one after a connection that did not hold.
-   */
-  pauseAfter(heldMs, isWell, told) {
-    if (heldMs >= STABLE_MS) this.failures = 0;
-    const isAtOnce = isWell && this.failures === 0 && told?.retryAfterMs === void 0;
-    const waitMs = this.backOff(told);
-    return isAtOnce ? 0 : waitMs;
-  }
-};
 
 // src/session/token_schedule.ts
 var LEAST_INTERVAL_MS = 200;
@@ -2502,7 +2505,7 @@ var SkywaveCore = class {
   #used = /* @__PURE__ */ new Set();
   #error;
   /** What channels ask of the session. @internal */
-  outgoing;
+  asking;
   /** @internal */
   constructor(url, options, parts2, choice) {
     const { token, getToken, name = "skywave-js", version = VERSION } = options;
@@ -2522,7 +2525,7 @@ var SkywaveCore = class {
       if (state === "connected" && this.connection?.hasExpired) this.#events.emit("expired", this.connection);
     });
     this.session = engine.session;
-    this.outgoing = new Outgoing(this.session);
+    this.asking = new Asking(this.session);
     if (options.autoConnect !== false) this.session.connect();
   }
   get state() {
@@ -2547,7 +2550,7 @@ var SkywaveCore = class {
   /** Connects, if that has not been done, and waits until there is a session. Rejects when the node refuses it. */
   connect({ signal } = {}) {
     this.session.connect();
-    return this.outgoing.promise(signal, (resolve, reject) => {
+    return this.asking.promise(signal, (resolve, reject) => {
       const look = () => {
         const { state, connection } = this;
         if (connection) resolve(connection);
@@ -2577,7 +2580,7 @@ var SkywaveCore = class {
     return typed;
   }
   #newChannel(name) {
-    const channel2 = new Channel(name, this.outgoing, (isUsed) => {
+    const channel2 = new Channel(name, this.asking, (isUsed) => {
       if (isUsed) this.#used.add(channel2);
       else this.#used.delete(channel2);
     });
@@ -2591,7 +2594,7 @@ var SkywaveCore = class {
   async call(method, data = null, { deadlineMs, schema, signal } = {}) {
     checkText(method, 128);
     const fields = { method, deadline_ms: deadlineMs && Math.min(Math.max(Math.ceil(deadlineMs), 0), 1e12), data: toPayload(data) };
-    const body = await this.outgoing.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
+    const body = await this.asking.ask("call", fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
   /** Gives the node a newer token of the same user. Answers when it expires, in milliseconds since 1970. */
@@ -2599,7 +2602,7 @@ var SkywaveCore = class {
     const { session } = this;
     session.tokens.current = token;
     try {
-      const { expires_at_ms: atMs } = await this.outgoing.ask("refresh", { token }, { signal });
+      const { expires_at_ms: atMs } = await this.asking.ask("refresh", { token }, { signal });
       session.tokens.taken(token, atMs);
       return atMs;
     } catch (error) {
@@ -2617,7 +2620,7 @@ var SkywaveCore = class {
 var CLOCKS_DIFFER_MS = 1e4;
 var Courier = class {
   #outbox;
-  #outgoing;
+  #asking;
   #limit;
   #delivered;
   #closing;
@@ -2636,9 +2639,9 @@ var Courier = class {
   #underWay = 0;
   #waiting = [];
   /** `limit`: how many may be in the outbox. `closing` aborts when the client is closed. */
-  constructor(outbox, outgoing, limit, delivered, closing) {
+  constructor(outbox, asking, limit, delivered, closing) {
     this.#outbox = outbox;
-    this.#outgoing = outgoing;
+    this.#asking = asking;
     this.#limit = limit;
     this.#delivered = delivered;
     this.#closing = closing;
@@ -2646,7 +2649,7 @@ var Courier = class {
   }
   /** Publishes, once it is stored, after all that was published before. */
   publish(entry, signal) {
-    return this.#outgoing.promise(
+    return this.#asking.promise(
       signal,
       (resolve, reject) => {
         if (this.#count >= this.#limit) throw full();
@@ -2668,7 +2671,7 @@ var Courier = class {
   }
   /** Why nothing is brought any more: the client is closed. */
   get #ended() {
-    return this.#outgoing.isClosed ? this.#outgoing.refusal : void 0;
+    return this.#asking.isClosed ? this.#asking.refusal : void 0;
   }
   /** Answers whether it is noted as sent already. */
   async #store(entry) {
@@ -2677,7 +2680,7 @@ var Courier = class {
       if (this.#count > this.#limit) throw full();
       for (const key2 of this.#stale) await this.#remove(key2);
       if (this.#ended !== void 0) throw this.#ended;
-      const { session } = this.#outgoing;
+      const { session } = this.#asking;
       const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
       await this.#outbox.add({ ...entry, sentAtMs }, this.#closing);
       return sentAtMs !== void 0;
@@ -2696,7 +2699,7 @@ var Courier = class {
   /** Sends what earlier pages left, before anything new. */
   async #takeUp() {
     const entries = await this.#outbox.load((left) => {
-      if (!this.#outgoing.isClosed) this.#deliverAll(left);
+      if (!this.#asking.isClosed) this.#deliverAll(left);
     }, this.#closing);
     this.#deliverAll(entries);
   }
@@ -2706,7 +2709,7 @@ var Courier = class {
   }
   async #deliver(entry) {
     const { sentAtMs } = entry;
-    const isDoubtful = sentAtMs !== void 0 && sentAtMs > this.#outgoing.session.now() + CLOCKS_DIFFER_MS;
+    const isDoubtful = sentAtMs !== void 0 && sentAtMs > this.#asking.session.now() + CLOCKS_DIFFER_MS;
     try {
       const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== void 0);
       this.#delivered({ ...entry, published });
@@ -2730,7 +2733,7 @@ var Courier = class {
       return published;
     } catch (error) {
       await noted;
-      if (!this.#outgoing.isClosed) await this.#settled(entry.key);
+      if (!this.#asking.isClosed) await this.#settled(entry.key);
       throw error;
     }
   }
@@ -2759,10 +2762,10 @@ var Courier = class {
           return;
         }
         const failed = (error) => {
-          if (error === this.#outgoing.refusal) send();
+          if (error === this.#asking.refusal) send();
           else reject(error);
         };
-        withdraw = this.#outgoing.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
+        withdraw = this.#asking.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
           sentAtMs = atMs;
           sent(atMs);
         });
@@ -2886,6 +2889,9 @@ var Candidates = class {
     return this.#known.find((candidate) => candidate.address.key === address.key);
   }
 };
+
+// src/transport_kind.ts
+var TRANSPORTS = ["webtransport", "websocket"];
 
 // src/race_memory.ts
 var FIRST_AVOIDANCE_MS = 3e4;
@@ -3719,8 +3725,8 @@ var Skywave = class extends SkywaveCore {
       const delivered = (one) => {
         this.#delivered.emit("delivered", one);
       };
-      const courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1024, delivered, signal);
-      this.outgoing.publish = (entry, given) => courier.publish(entry, given);
+      const courier = new Courier(options.outbox, this.asking, options.publishQueue ?? 1024, delivered, signal);
+      this.asking.publish = (entry, given) => courier.publish(entry, given);
     }
     if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
@@ -3743,7 +3749,7 @@ var Skywave = class extends SkywaveCore {
    * silent.
    */
   switchTransport(choice, { signal } = {}) {
-    return this.outgoing.promise(
+    return this.asking.promise(
       signal,
       (resolve, reject) => switchTo(this.session, choice, (error) => {
         if (error === void 0) resolve(void 0);

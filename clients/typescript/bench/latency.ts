@@ -4,16 +4,17 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Page } from 'playwright-core';
+import type { TransportKind } from 'skywave';
 import { TestNode } from '../test/real/node.js';
 import { Chromium } from './chromium.js';
 import { clock } from './clock.js';
 import { BUSY, CHANNELS, type Counts, type Load, LOADS, Publisher, QUIET } from './loads.js';
-import type { Kind, Measured } from './measured.js';
+import type { Measured } from './measured.js';
 import { Quantiles } from './quantiles.js';
 import { table, write } from './report.js';
 import type { Arrivals, Recorder } from './tab.js';
 
-const KINDS: readonly Kind[] = ['webtransport', 'websocket'];
+const KINDS: readonly TransportKind[] = ['webtransport', 'websocket'];
 const SECONDS = Number(process.env['SKYWAVE_LATENCY_SECONDS'] ?? 120);
 const WARM_UP_SECONDS = 5;
 /** How long the last ones may take. */
@@ -53,7 +54,7 @@ async function clockDifference(tab: Page): Promise<number> {
   return Math.abs(difference) + least / 2;
 }
 
-async function checkClocks(tabs: Map<Kind, Page>): Promise<number> {
+async function checkClocks(tabs: Map<TransportKind, Page>): Promise<number> {
   const differences: number[] = [];
   for (const tab of tabs.values()) differences.push(await clockDifference(tab));
   const most = Math.max(...differences);
@@ -61,7 +62,7 @@ async function checkClocks(tabs: Map<Kind, Page>): Promise<number> {
   return most;
 }
 
-async function openTab(browser: Chromium, node: TestNode, address: string, kind: Kind): Promise<Page> {
+async function openTab(browser: Chromium, node: TestNode, address: string, kind: TransportKind): Promise<Page> {
   const tab = await browser.open();
   const place = `${address}:${node.places.public.split(':').pop() ?? ''}`;
   await tab.evaluate(
@@ -73,7 +74,7 @@ async function openTab(browser: Chromium, node: TestNode, address: string, kind:
 }
 
 /** Publishes a load, and waits until all of it has arrived in both tabs. */
-async function run(load: Load, seconds: number, publisher: Publisher, tabs: Map<Kind, Page>): Promise<Counts> {
+async function run(load: Load, seconds: number, publisher: Publisher, tabs: Map<TransportKind, Page>): Promise<Counts> {
   for (const tab of tabs.values()) {
     await tab.evaluate((name) => {
       recorder.begin(name);
@@ -95,7 +96,7 @@ async function run(load: Load, seconds: number, publisher: Publisher, tabs: Map<
 }
 
 /** All that was published arrived once, in its order. */
-function check(kind: Kind, counts: Counts, arrivals: Record<string, Arrivals>): void {
+function check(kind: TransportKind, counts: Counts, arrivals: Record<string, Arrivals>): void {
   for (const channel of CHANNELS) {
     const sequences = (arrivals[channel] ?? []).map(([sequence]) => sequence);
     const isWhole = sequences.length === counts[channel] && sequences.every((sequence, index) => sequence === index);
@@ -103,16 +104,16 @@ function check(kind: Kind, counts: Counts, arrivals: Record<string, Arrivals>): 
   }
 }
 
-async function measure(load: Load, publisher: Publisher, tabs: Map<Kind, Page>): Promise<Measured> {
+async function measure(load: Load, publisher: Publisher, tabs: Map<TransportKind, Page>): Promise<Measured> {
   say(`${load.name}: ${load.words}, for ${SECONDS} s …`);
   const counts = await run(load, SECONDS, publisher, tabs);
-  const arrivals = new Map<Kind, Record<string, Arrivals>>();
+  const arrivals = new Map<TransportKind, Record<string, Arrivals>>();
   for (const [kind, tab] of tabs) {
     const seen = await tab.evaluate(() => recorder.take());
     check(kind, counts, seen);
     arrivals.set(kind, seen);
   }
-  const row = (kind: Kind, channels: readonly string[], isBusy: boolean): Measured['rows'][number] => {
+  const row = (kind: TransportKind, channels: readonly string[], isBusy: boolean): Measured['rows'][number] => {
     const delays = channels.flatMap((channel) => (arrivals.get(kind)?.[channel] ?? []).map(([, delayMs]) => delayMs));
     return { kind, isBusy, quantiles: new Quantiles(delays) };
   };
@@ -130,7 +131,7 @@ async function main(): Promise<void> {
   const browser = await Chromium.launch({ module: './bench/tab.ts', className: 'Recorder', name: 'recorder' }, enter);
   say(`Chromium ${browser.version}, ${conditions}`);
   const publisher = await Publisher.open(`ws://${node.places.plain}`);
-  const tabs = new Map<Kind, Page>();
+  const tabs = new Map<TransportKind, Page>();
   for (const kind of KINDS) tabs.set(kind, await openTab(browser, node, address, kind));
   const before = await checkClocks(tabs);
   await run({ ...first, name: 'warm-up' }, WARM_UP_SECONDS, publisher, tabs);

@@ -1,12 +1,11 @@
 /** What was measured, before anything is written of it. */
+import type { TransportKind } from 'skywave';
 import type { Load } from './loads.js';
 import type { Quantiles } from './quantiles.js';
 
-export type Kind = 'webtransport' | 'websocket';
-
 /** What one transport did on the busy channel, or on the quiet ones together. */
 export interface Row {
-  readonly kind: Kind;
+  readonly kind: TransportKind;
   readonly isBusy: boolean;
   readonly quantiles: Quantiles;
 }

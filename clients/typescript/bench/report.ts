@@ -1,12 +1,13 @@
 /** Writes what was measured into the documentation: tables and a plot. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Kind, Measured } from './measured.js';
+import type { TransportKind } from 'skywave';
+import type { Measured } from './measured.js';
 import { plot } from './plot.js';
 
 /** Beyond which a publication was held up by something that was lost. */
 const LATE_MS = 100;
-const NAMES: Record<Kind, string> = { webtransport: 'WebTransport', websocket: 'WebSocket' };
+const NAMES: Record<TransportKind, string> = { webtransport: 'WebTransport', websocket: 'WebSocket' };
 
 const ms = (value: number): string => `${value.toFixed(0)} ms`;
 const percent = (part: number): string => `${(part * 100).toFixed(1)} %`;

@@ -1,8 +1,10 @@
 /** One channel, as an application uses it. */
 import { onAbort } from './abort.js';
+import type { Asking } from './asking.js';
 import type { ChannelEvents, ChannelOptions, HistoryOptions, HistoryPage, PublishOptions } from './channel_options.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { check, type InvalidDataError, type RequestError, requestError } from './errors.js';
+import { isPosition } from './frame_shapes.js';
 import type { ServerFrames, WireMember, WirePublication } from './frames.js';
 import {
   type Member,
@@ -13,12 +15,12 @@ import {
   toPublication,
 } from './messages.js';
 import { checkText, toPayload } from './payload.js';
+import { type StandardSchema, validate } from './payload_schema.js';
 import { earlier, isPast, moved, type Place, pointOf, type Position } from './position.js';
+import { randomKey } from './random_key.js';
 import { Reading } from './reading.js';
-import { type StandardSchema, validate } from './schema.js';
 import { type ChannelReader, forgetOldest } from './session/subscription.js';
-import { type Outgoing, randomKey } from './outgoing.js';
-import { isPosition, isText } from './shapes.js';
+import { isText } from './text.js';
 
 type Change = Omit<ServerFrames['presence_changed'], 'channel'>;
 
@@ -44,7 +46,7 @@ export class Channel<Message = unknown, Event = unknown> {
   readonly #events = new Emitter<ChannelEvents<Message, Event>>(() => {
     this.#checkSoon();
   });
-  readonly #outgoing: Outgoing;
+  readonly #asking: Asking;
   readonly #used: ((isUsed: boolean) => void) | undefined;
   readonly #reader: ChannelReader;
   readonly #readings = new Set<Reading<Publication<Message>>>();
@@ -70,10 +72,10 @@ export class Channel<Message = unknown, Event = unknown> {
   #subscribed: Subscribed | undefined;
 
   /** `used` is told whether somebody needs it to be there, though nobody may hold it. @internal */
-  constructor(name: string, outgoing: Outgoing, used?: (isUsed: boolean) => void) {
+  constructor(name: string, asking: Asking, used?: (isUsed: boolean) => void) {
     checkName(name);
     this.name = name;
-    this.#outgoing = outgoing;
+    this.#asking = asking;
     this.#used = used;
     this.#reader = this.#toReader();
   }
@@ -126,7 +128,7 @@ export class Channel<Message = unknown, Event = unknown> {
    * cannot come any more.
    */
   subscribe({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Subscribed> {
-    return this.#outgoing.promise<Subscribed>(signal, (resolve, reject) => {
+    return this.#asking.promise<Subscribed>(signal, (resolve, reject) => {
       this.#isKept = true;
       this.#isStopped = false;
       this.#check();
@@ -178,13 +180,13 @@ export class Channel<Message = unknown, Event = unknown> {
       } else if (reading.hasMuchRoom) {
         // Goes on with a channel that was left for the readers' sake, or goes back to where this one has fallen behind.
         if (reading.isBehind) this.#beginAgain();
-        else this.#outgoing.traffic.resume(this.name);
+        else this.#asking.traffic.resume(this.name);
       }
     });
     const end = (): void => {
       void reading.return();
     };
-    const { refusal, isClosed } = this.#outgoing;
+    const { refusal, isClosed } = this.#asking;
     if (signal?.aborted) end();
     else if (refusal) reading.end(isClosed ? undefined : refusal);
     else {
@@ -209,7 +211,7 @@ export class Channel<Message = unknown, Event = unknown> {
   /** Somebody has come who takes what comes, even if others do not. */
   #wanted(): void {
     this.#isStopped = false;
-    this.#outgoing.traffic.resume(this.name);
+    this.#asking.traffic.resume(this.name);
     this.#checkSoon();
   }
 
@@ -220,13 +222,13 @@ export class Channel<Message = unknown, Event = unknown> {
   #beginAgain(): void {
     for (const reading of this.#readings) reading.isBehind &&= !reading.hasMuchRoom;
     const position = this.#earliest(({ filled, isBehind }) => (isBehind ? undefined : filled));
-    this.#outgoing.traffic.subscribe(this.name, { ...this.#options, position }, this.#reader);
+    this.#asking.traffic.subscribe(this.name, { ...this.#options, position }, this.#reader);
   }
 
   /** Where the slowest is. One that has been given nothing yet begins where the subscription does. */
   #earliest(of: (reading: Reading<Publication<Message>>) => Position | undefined): Position | undefined {
     // The subscription itself may have gone back. Before it is confirmed nobody may know where it begins.
-    const now = this.#heard ?? this.#outgoing.traffic.positionOf(this.name);
+    const now = this.#heard ?? this.#asking.traffic.positionOf(this.name);
     let position = now;
     for (const reading of this.#readings) {
       const other = of(reading);
@@ -256,7 +258,7 @@ export class Channel<Message = unknown, Event = unknown> {
       this.#beginAgain();
     } else {
       this.#forget();
-      this.#outgoing.traffic.unsubscribe(this.name);
+      this.#asking.traffic.unsubscribe(this.name);
     }
   }
 
@@ -364,7 +366,7 @@ export class Channel<Message = unknown, Event = unknown> {
       this.#meanwhile = [];
       presence = await this.#who().catch(() => new Promise<undefined>((later) => setTimeout(later, ASK_AGAIN_MS)));
       // The next connection begins with a list.
-    } while (!presence && this.#outgoing.session.live && this.isSubscribed);
+    } while (!presence && this.#asking.session.live && this.isSubscribed);
     if (presence && this.isSubscribed) this.#found(presence, this.#meanwhile);
     this.#meanwhile = undefined;
   }
@@ -401,7 +403,7 @@ export class Channel<Message = unknown, Event = unknown> {
 
   /** Tells whoever iterates or waits for the confirmation that there is nothing to wait for. */
   #fail(error: RequestError): void {
-    for (const reading of this.#readings) reading.end(this.#outgoing.isClosed ? undefined : error);
+    for (const reading of this.#readings) reading.end(this.#asking.isClosed ? undefined : error);
     for (const { reject } of this.#waiting) reject(error);
   }
 
@@ -416,7 +418,7 @@ export class Channel<Message = unknown, Event = unknown> {
     checkText(key, 64);
     const entry = { channel: this.name, data: toPayload(data), key };
     if (this.#options.echo === false) forgetOldest(this.#ownKeys.add(key));
-    return this.#outgoing.publish(entry, signal);
+    return this.#asking.publish(entry, signal);
   }
 
   /**
@@ -426,13 +428,13 @@ export class Channel<Message = unknown, Event = unknown> {
   emit(data: Event, { slot }: { readonly slot?: string } = {}): boolean {
     validate(this.#options.eventSchema, data);
     checkText(slot, 64);
-    return this.#outgoing.traffic.emit(this.name, toPayload(data), slot);
+    return this.#asking.traffic.emit(this.name, toPayload(data), slot);
   }
 
   /** Reads retained publications. */
   async history({ limit = USUAL_HISTORY, after, before, signal }: HistoryOptions = {}): Promise<HistoryPage<Message>> {
     checkPage(limit, after, before);
-    const body = await this.#outgoing.ask('history', { channel: this.name, limit, after, before }, { signal });
+    const body = await this.#asking.ask('history', { channel: this.name, limit, after, before }, { signal });
     const publications = body.publications.flatMap((wire) => this.#checked(wire) ?? []);
     return { publications, cursor: body.cursor, more: body.more ?? false };
   }
@@ -444,7 +446,7 @@ export class Channel<Message = unknown, Event = unknown> {
   }
 
   #who(signal?: AbortSignal): Promise<ServerFrames['presence']> {
-    return this.#outgoing.ask('presence', { channel: this.name }, { signal });
+    return this.#asking.ask('presence', { channel: this.name }, { signal });
   }
 }
 

@@ -1,8 +1,8 @@
 /** What a channel can be told, and what it tells. */
 import type { InvalidDataError, RequestError } from './errors.js';
 import type { ChannelEvent, Gap, PresenceChange, Publication, Subscribed } from './messages.js';
+import type { StandardSchema } from './payload_schema.js';
 import type { Position } from './position.js';
-import type { StandardSchema } from './schema.js';
 
 export interface ChannelOptions<Message = unknown, Event = unknown> {
   /** Begin with the last so many publications; at most 1,000. */

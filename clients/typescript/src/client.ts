@@ -1,5 +1,6 @@
 /** The client that an application holds, with whatever parts it is given. */
 import type { NodeUrl } from './address.js';
+import { Asking } from './asking.js';
 import type { Backoff } from './backoff.js';
 import { Channel } from './channel.js';
 import type { ChannelOptions } from './channel_options.js';
@@ -7,14 +8,14 @@ import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import type { Encoding } from './encoding.js';
 import { Engine, type GetToken } from './engine.js';
 import { requestError, type SkywaveError } from './errors.js';
-import { Outgoing } from './outgoing.js';
 import type { Parts } from './parts.js';
 import { checkText, toPayload } from './payload.js';
-import type { MemoryStorage, TransportChoice } from './race_memory.js';
-import { type StandardSchema, validate } from './schema.js';
+import { type StandardSchema, validate } from './payload_schema.js';
+import type { MemoryStorage } from './race_memory.js';
 import type { Session } from './session.js';
 import type { Connection, State } from './session/state.js';
 import type { WebSocketConstructor } from './transport/websocket.js';
+import type { TransportChoice } from './transport_kind.js';
 import { VERSION } from './version.js';
 
 /** What every client can be told. */
@@ -79,7 +80,7 @@ export class SkywaveCore {
   readonly #used = new Set<Channel>();
   #error: SkywaveError | undefined;
   /** What channels ask of the session. @internal */
-  protected readonly outgoing: Outgoing;
+  protected readonly asking: Asking;
 
   /** @internal */
   protected constructor(url: NodeUrl | readonly NodeUrl[], options: CoreOptions, parts: Parts, choice: ChoiceOptions) {
@@ -100,7 +101,7 @@ export class SkywaveCore {
       if (state === 'connected' && this.connection?.hasExpired) this.#events.emit('expired', this.connection);
     });
     this.session = engine.session;
-    this.outgoing = new Outgoing(this.session);
+    this.asking = new Asking(this.session);
     if (options.autoConnect !== false) this.session.connect();
   }
 
@@ -131,7 +132,7 @@ export class SkywaveCore {
   /** Connects, if that has not been done, and waits until there is a session. Rejects when the node refuses it. */
   connect({ signal }: { readonly signal?: AbortSignal } = {}): Promise<Connection> {
     this.session.connect();
-    return this.outgoing.promise<Connection>(signal, (resolve, reject) => {
+    return this.asking.promise<Connection>(signal, (resolve, reject) => {
       const look = (): void => {
         const { state, connection } = this;
         if (connection) resolve(connection);
@@ -169,7 +170,7 @@ export class SkywaveCore {
   }
 
   #newChannel(name: string): Channel {
-    const channel: Channel = new Channel(name, this.outgoing, (isUsed) => {
+    const channel: Channel = new Channel(name, this.asking, (isUsed) => {
       if (isUsed) this.#used.add(channel);
       else this.#used.delete(channel);
     });
@@ -189,7 +190,7 @@ export class SkywaveCore {
   ): Promise<Result> {
     checkText(method, 128);
     const fields = { method, deadline_ms: deadlineMs && Math.min(Math.max(Math.ceil(deadlineMs), 0), 1e12), data: toPayload(data) };
-    const body = await this.outgoing.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
+    const body = await this.asking.ask('call', fields, { signal, isRepeatable: false, timeoutMs: deadlineMs });
     return validate(schema, body.data);
   }
 
@@ -199,7 +200,7 @@ export class SkywaveCore {
     // The next connection begins with it, unless the node refuses it first or nobody waits any more.
     session.tokens.current = token;
     try {
-      const { expires_at_ms: atMs } = await this.outgoing.ask('refresh', { token }, { signal });
+      const { expires_at_ms: atMs } = await this.asking.ask('refresh', { token }, { signal });
       session.tokens.taken(token, atMs);
       return atMs;
     } catch (error) {

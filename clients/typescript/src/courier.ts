@@ -1,9 +1,9 @@
 /** Brings publications through an outbox to the session: stored before they are sent, removed when they are settled. */
 import { onAbort } from './abort.js';
+import type { Asking } from './asking.js';
 import { messageOf, type RequestError, requestError, SkywaveError } from './errors.js';
 import type { Published } from './messages.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
-import type { Outgoing } from './outgoing.js';
 
 /** What became of a publication that an earlier page left in the outbox. */
 export interface Delivered extends OutboxEntry {
@@ -16,7 +16,7 @@ const CLOCKS_DIFFER_MS = 10_000;
 
 export class Courier {
   readonly #outbox: Outbox;
-  readonly #outgoing: Outgoing;
+  readonly #asking: Asking;
   readonly #limit: number;
   readonly #delivered: (one: Delivered) => void;
   readonly #closing: AbortSignal | undefined;
@@ -36,9 +36,9 @@ export class Courier {
   readonly #waiting: (() => void)[] = [];
 
   /** `limit`: how many may be in the outbox. `closing` aborts when the client is closed. */
-  constructor(outbox: Outbox, outgoing: Outgoing, limit: number, delivered: (one: Delivered) => void, closing?: AbortSignal) {
+  constructor(outbox: Outbox, asking: Asking, limit: number, delivered: (one: Delivered) => void, closing?: AbortSignal) {
     this.#outbox = outbox;
-    this.#outgoing = outgoing;
+    this.#asking = asking;
     this.#limit = limit;
     this.#delivered = delivered;
     this.#closing = closing;
@@ -48,7 +48,7 @@ export class Courier {
 
   /** Publishes, once it is stored, after all that was published before. */
   publish(entry: OutboxEntry, signal?: AbortSignal): Promise<Published> {
-    return this.#outgoing.promise<Published>(
+    return this.#asking.promise<Published>(
       signal,
       (resolve, reject) => {
         if (this.#count >= this.#limit) throw full();
@@ -72,7 +72,7 @@ export class Courier {
 
   /** Why nothing is brought any more: the client is closed. */
   get #ended(): RequestError | undefined {
-    return this.#outgoing.isClosed ? this.#outgoing.refusal : undefined;
+    return this.#asking.isClosed ? this.#asking.refusal : undefined;
   }
 
   /** Answers whether it is noted as sent already. */
@@ -82,7 +82,7 @@ export class Courier {
       if (this.#count > this.#limit) throw full();
       for (const key of this.#stale) await this.#remove(key);
       if (this.#ended !== undefined) throw this.#ended;
-      const { session } = this.#outgoing;
+      const { session } = this.#asking;
       const sentAtMs = entry.sentAtMs ?? (session.live && session.now());
       await this.#outbox.add({ ...entry, sentAtMs }, this.#closing);
       return sentAtMs !== undefined;
@@ -103,7 +103,7 @@ export class Courier {
   /** Sends what earlier pages left, before anything new. */
   async #takeUp(): Promise<void> {
     const entries = await this.#outbox.load((left) => {
-      if (!this.#outgoing.isClosed) this.#deliverAll(left);
+      if (!this.#asking.isClosed) this.#deliverAll(left);
     }, this.#closing);
     this.#deliverAll(entries);
   }
@@ -116,7 +116,7 @@ export class Courier {
   async #deliver(entry: OutboxEntry): Promise<void> {
     const { sentAtMs } = entry;
     // Sent at a time to come, by a clock that was ahead: nobody knows how long ago that was.
-    const isDoubtful = sentAtMs !== undefined && sentAtMs > this.#outgoing.session.now() + CLOCKS_DIFFER_MS;
+    const isDoubtful = sentAtMs !== undefined && sentAtMs > this.#asking.session.now() + CLOCKS_DIFFER_MS;
     try {
       const published = await this.#send(isDoubtful ? { ...entry, sentAtMs: 0 } : entry, sentAtMs !== undefined);
       this.#delivered({ ...entry, published });
@@ -142,7 +142,7 @@ export class Courier {
     } catch (error) {
       await noted;
       // What ended with the session alone stays for the next page.
-      if (!this.#outgoing.isClosed) await this.#settled(entry.key);
+      if (!this.#asking.isClosed) await this.#settled(entry.key);
       throw error;
     }
   }
@@ -175,10 +175,10 @@ export class Courier {
         }
         const failed = (error: RequestError): void => {
           // A node that does not want this client ends nothing here: the next `connect` sends what is kept.
-          if (error === this.#outgoing.refusal) send();
+          if (error === this.#asking.refusal) send();
           else reject(error);
         };
-        withdraw = this.#outgoing.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
+        withdraw = this.#asking.push({ ...entry, sentAtMs }, resolve, failed, (atMs) => {
           sentAtMs = atMs;
           sent(atMs);
         });

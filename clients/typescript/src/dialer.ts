@@ -6,9 +6,10 @@ import type { Plan } from './race_memory.js';
 import type { Dialled, DialRequest } from './session/opening.js';
 import { STAGGER_MS } from './session/route.js';
 import { type Attempt, firstOf } from './staggered.js';
-import type { Transport, TransportKind } from './transport.js';
+import type { Transport } from './transport.js';
 import { openWebSocket, type WebSocketConstructor } from './transport/websocket.js';
 import { openWebTransport, type WebTransportConstructor } from './transport/webtransport.js';
+import type { TransportKind } from './transport_kind.js';
 
 /** Once one transport has failed for certain, the others get this long: the node is there, or gone. */
 const LAST_CHANCE_MS = 1_000;

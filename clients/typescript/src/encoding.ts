@@ -1,7 +1,7 @@
 /** How frames become text or bytes and come back; JSON, the encoding that needs no library. */
 import { messageOf } from './errors.js';
+import { type Fields, isFields, type PayloadReader, shapeOf } from './frame_shapes.js';
 import type { ClientFrame, Payload, ServerFrame } from './frames.js';
-import { type Fields, isFields, type PayloadReader, shapeOf } from './shapes.js';
 
 /** What carries a frame over WebTransport: the control stream, a stream that the node has opened, or a datagram. */
 export type Carrier = 'control' | 'stream' | 'datagram';

@@ -2,7 +2,7 @@
 import { aborted } from './abort.js';
 import { requestError } from './errors.js';
 import type { Outbox, OutboxEntry } from './outbox.js';
-import { randomKey } from './outgoing.js';
+import { randomKey } from './random_key.js';
 
 const STORE = 'publications';
 /**

@@ -2,9 +2,9 @@
 import { decode, encode } from '@msgpack/msgpack';
 import { decoded, DecodeError, type Encoding, parsed, toFrame } from './encoding.js';
 import { parseExact } from './exact_json.js';
+import type { Fields, PayloadReader } from './frame_shapes.js';
 import type { ServerFrame, WireMember } from './frames.js';
 import { prefixed, splitFrames } from './framing.js';
-import type { Fields, PayloadReader } from './shapes.js';
 
 type Parse = (text: string) => unknown;
 

@@ -1,7 +1,7 @@
 /** What an application sends: any JSON value, or bytes. */
 import { check } from './errors.js';
 import type { Payload } from './frames.js';
-import { isText } from './shapes.js';
+import { isText } from './text.js';
 
 /**
  * The payload for a value: bytes for an `ArrayBuffer` or a view of one, JSON for all else.

@@ -1,6 +1,6 @@
 /** Which transport won where, so that the next session begins with it. */
 import type { Address } from './address.js';
-import { type TransportKind, TRANSPORTS } from './transport.js';
+import { type TransportChoice, type TransportKind, TRANSPORTS } from './transport_kind.js';
 
 /** Where the memory outlives the page: `localStorage` is one. */
 export interface MemoryStorage {
@@ -14,9 +14,6 @@ export interface Plan {
   readonly kinds: readonly TransportKind[];
   readonly headStartMs?: number;
 }
-
-/** Which transport to use; `auto` is the best one that works: WebTransport, or else WebSocket. */
-export type TransportChoice = 'auto' | TransportKind;
 
 interface Remembered {
   /** It is not tried before others until this time, in milliseconds since 1970. */

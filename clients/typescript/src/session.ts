@@ -5,19 +5,19 @@
 import type { Address } from './address.js';
 import { FORBIDDEN, OVERLOADED, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
-import { toError } from './messages.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
+import { toError } from './messages.js';
 import { doubt, DOUBTS_APART_MS, nextDoubt } from './session/doubts.js';
 import { Link } from './session/link.js';
-import { hold } from './session/phase.js';
 import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
 import { Pace } from './session/pace.js';
+import { hold } from './session/phase.js';
 import type { Router } from './session/router.js';
 import type { Connection, SessionIo, SessionOptions, State } from './session/state.js';
 import { Tokens } from './session/tokens.js';
 import { Traffic, type TrafficHost } from './session/traffic.js';
-import type { TransportChoice } from './race_memory.js';
 import type { TransportEvents } from './transport.js';
+import type { TransportChoice } from './transport_kind.js';
 
 /** How long `connected` may take after the handshake when there are other nodes. */
 const GREETING_MS = 2_000;

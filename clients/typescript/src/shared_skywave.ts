@@ -6,12 +6,11 @@ import { SkywaveCore, type StateChange } from './client.js';
 import { Emitter, type Listener, type ListenOptions } from './emitter.js';
 import { lost, requestError, SkywaveError } from './errors.js';
 import type { Network } from './frames.js';
-import { followPage, networkOf } from './page_life.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
+import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { checkText } from './payload.js';
-import type { TransportChoice } from './race_memory.js';
 import { FixedRoute } from './session/fixed_route.js';
 import type { Connection, State } from './session/state.js';
 import type { SkywaveEvents, SkywaveOptions } from './skywave.js';
@@ -19,6 +18,7 @@ import type { SkywaveClient } from './skywave_client.js';
 import { Holder } from './tabs/holder.js';
 import { fromTold, type Status } from './tabs/status.js';
 import { Tab } from './tabs/tab.js';
+import type { TransportChoice } from './transport_kind.js';
 
 export interface SharedOptions extends SkywaveOptions {
   /** Tabs with the same name share a connection; one for each user. `skywave` by default. */
@@ -71,7 +71,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
     this.#tab = tab;
     this.#isWanting = autoConnect;
     this.#hasOutbox = rest.outbox !== undefined;
-    if (this.#hasOutbox) this.outgoing.publish = (entry, signal) => this.#publishKept(entry, signal);
+    if (this.#hasOutbox) this.asking.publish = (entry, signal) => this.#publishKept(entry, signal);
     super.on('state', () => {
       this.#show();
     });
@@ -275,19 +275,19 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
    * waited for.
    */
   #publishKept(entry: OutboxEntry, signal: AbortSignal | undefined): Promise<Published> {
-    const { outgoing } = this;
-    return outgoing.promise<Published>(signal, (resolve, reject) => {
+    const { asking } = this;
+    return asking.promise<Published>(signal, (resolve, reject) => {
       let isGiven = false;
       let withdraw: (() => boolean) | undefined;
       const given = (): void => {
         isGiven = true;
       };
       const failed = (error: SkywaveError): void => {
-        if (isGiven && error === outgoing.refusal && !outgoing.isClosed) push();
+        if (isGiven && error === asking.refusal && !asking.isClosed) push();
         else reject(error);
       };
       const push = (): void => {
-        withdraw = outgoing.push(entry, resolve, failed, given);
+        withdraw = asking.push(entry, resolve, failed, given);
       };
       push();
       return () => withdraw?.();
@@ -323,7 +323,7 @@ export class SharedSkywave extends SkywaveCore implements SkywaveClient {
       return () => undefined;
     };
     // It is for the holder to say whether there is a session to move.
-    return this.outgoing.promise<undefined>(signal, begin, true);
+    return this.asking.promise<undefined>(signal, begin, true);
   }
 }
 

@@ -12,10 +12,11 @@ import { followPage, networkOf } from './page_life.js';
 import type { Parts } from './parts.js';
 import { checkText } from './payload.js';
 import { reasonToAvoidWebTransport } from './quirks.js';
-import type { MemoryStorage, TransportChoice } from './race_memory.js';
+import type { MemoryStorage } from './race_memory.js';
 import { networkChanged, pageFollower } from './session/network.js';
 import { Route } from './session/route.js';
 import { switchTo } from './session/switching.js';
+import type { TransportChoice } from './transport_kind.js';
 
 /** Of certificates, as bytes or in hexadecimal. */
 export type CertificateHashes = readonly (string | BufferSource)[];
@@ -59,8 +60,8 @@ export class Skywave extends SkywaveCore {
       const delivered = (one: Delivered): void => {
         this.#delivered.emit('delivered', one);
       };
-      const courier = new Courier(options.outbox, this.outgoing, options.publishQueue ?? 1_024, delivered, signal);
-      this.outgoing.publish = (entry, given) => courier.publish(entry, given);
+      const courier = new Courier(options.outbox, this.asking, options.publishQueue ?? 1_024, delivered, signal);
+      this.asking.publish = (entry, given) => courier.publish(entry, given);
     }
     if (options.followPage !== false) onAbort(signal, followPage(pageFollower(this.session)));
   }
@@ -92,7 +93,7 @@ export class Skywave extends SkywaveCore {
    * silent.
    */
   switchTransport(choice: TransportChoice, { signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
-    return this.outgoing.promise<undefined>(signal, (resolve, reject) =>
+    return this.asking.promise<undefined>(signal, (resolve, reject) =>
       switchTo(this.session, choice, (error) => {
         if (error === undefined) resolve(undefined);
         else reject(error);

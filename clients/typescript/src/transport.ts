@@ -1,9 +1,6 @@
 /** What the session sees of a transport: frames in, frames out, one end. */
 import type { ClientFrame, ServerFrame } from './frames.js';
-
-/** By what a session's bytes may travel, the best first. Which of them a node has, its address says. */
-export const TRANSPORTS: readonly TransportKind[] = ['webtransport', 'websocket'];
-export type TransportKind = 'webtransport' | 'websocket';
+import type { TransportKind } from './transport_kind.js';
 
 /** A channel's stream that does not say to which subscription it belongs: from an older node. */
 export const UNNAMED = -1;

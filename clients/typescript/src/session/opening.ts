@@ -1,9 +1,10 @@
 /** Opening a connection: whom to try, why, and what came of it. */
 import type { Address } from '../address.js';
 import { ConnectionError, lost, type SkywaveError } from '../errors.js';
-import type { Plan } from '../race_memory.js';
-import type { Transport, TransportKind } from '../transport.js';
 import type { ServerFrames } from '../frames.js';
+import type { Plan } from '../race_memory.js';
+import type { Transport } from '../transport.js';
+import type { TransportKind } from '../transport_kind.js';
 import type { Link } from './link.js';
 
 /**

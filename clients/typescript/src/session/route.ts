@@ -1,8 +1,8 @@
 /** Where to go: which nodes to try, in which order, over which transport first. */
 import type { Address } from '../address.js';
 import { Candidates } from '../candidates.js';
-import { type MemoryStorage, RaceMemory, type TransportChoice, transportsOf } from '../race_memory.js';
-import type { TransportKind } from '../transport.js';
+import { type MemoryStorage, RaceMemory, transportsOf } from '../race_memory.js';
+import type { TransportChoice, TransportKind } from '../transport_kind.js';
 import type { Due, Opening, Target, Targets } from './opening.js';
 import type { Router, Told } from './router.js';
 

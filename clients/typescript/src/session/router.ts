@@ -1,7 +1,6 @@
 /** What a session has to know of where to go. */
 import type { Address } from '../address.js';
-import type { TransportChoice } from '../race_memory.js';
-import type { TransportKind } from '../transport.js';
+import type { TransportChoice, TransportKind } from '../transport_kind.js';
 import type { Due, Opening, Target, Targets } from './opening.js';
 
 /** What a node has said of when to come back. */

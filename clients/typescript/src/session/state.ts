@@ -1,6 +1,6 @@
 /** What a session is, as it is told outside, and what it is given. */
 import type { SkywaveError } from '../errors.js';
-import type { TransportKind } from '../transport.js';
+import type { TransportKind } from '../transport_kind.js';
 import type { DialOutcome, DialRequest } from './opening.js';
 import type { RouteOptions } from './route.js';
 import type { Router } from './router.js';

@@ -1,7 +1,7 @@
 /** The move to the transport that the application chooses, make before break. */
 import { lost, type SkywaveError } from '../errors.js';
-import type { TransportChoice } from '../race_memory.js';
 import type { Session } from '../session.js';
+import type { TransportChoice } from '../transport_kind.js';
 
 /** Moves; the choice stands from then on, unless the move fails. Answers how to give up. */
 export function switchTo(session: Session, choice: TransportChoice, settle: (error?: SkywaveError) => void): () => void {

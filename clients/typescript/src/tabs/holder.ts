@@ -14,10 +14,10 @@ export class Holder extends Skywave {
   constructor(url: NodeUrl | readonly NodeUrl[], options: SkywaveOptions, share: string, brought = options.token) {
     // Each tab has a bound of its own: one more here would refuse a publish and take those behind it.
     super(url, { ...options, publishQueue: Infinity, autoConnect: false, followPage: false });
-    const { session, outgoing } = this;
+    const { session, asking } = this;
     session.tokens.current = brought;
     const hub = (this.#hub = new Hub(share, {
-      outgoing,
+      asking,
       parse: options.encoding?.parse ?? JSON.parse,
       page: pageFollower(session),
       status: () => ({ state: this.state, error: this.error, connection: this.connection }),

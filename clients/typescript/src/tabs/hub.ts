@@ -1,12 +1,13 @@
 /** The tab that holds the connection: it is to the others what a node is to a client. */
+import type { Asking } from '../asking.js';
 import type { Delivered } from '../courier.js';
 import { type RequestError, requestError, SkywaveError } from '../errors.js';
 import type { ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
-import { type Outgoing, randomKey } from '../outgoing.js';
 import type { PageFollower } from '../page_life.js';
 import { earlier, type Position } from '../position.js';
+import { randomKey } from '../random_key.js';
 import type { Connection, State } from '../session/state.js';
-import type { TransportChoice } from '../race_memory.js';
+import type { TransportChoice } from '../transport_kind.js';
 import { type Asked, hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
 import { SharedChannel } from './shared_channel.js';
 import { type Status, toTold } from './status.js';
@@ -25,7 +26,7 @@ const HUNG_MS = 30_000;
 
 /** What the hub has of the client whose connection it shares. */
 export interface Upstream {
-  readonly outgoing: Outgoing;
+  readonly asking: Asking;
   /** The value of a payload's JSON text. */
   readonly parse: (text: string) => unknown;
   /** Follows the pages of all tabs as if they were one. */
@@ -267,12 +268,12 @@ export class Hub {
   }
 
   #share(name: string, options: SubscribeOptions): SharedChannel {
-    const { outgoing } = this.#upstream;
+    const { asking } = this.#upstream;
     const shared = new SharedChannel(name, options, {
-      read: (limit, from) => outgoing.ask('history', { channel: name, limit, ...from }, {}),
-      positionNow: () => outgoing.traffic.positionOf(name),
+      read: (limit, from) => asking.ask('history', { channel: name, limit, ...from }, {}),
+      positionNow: () => asking.traffic.positionOf(name),
       goBack: (position) => {
-        const now = outgoing.traffic.positionOf(name) ?? {};
+        const now = asking.traffic.positionOf(name) ?? {};
         const both = earlier(position, now, now);
         // None at all would be the beginning of everything, which is history.
         const isAny = Object.keys(both).length > 0;
@@ -284,11 +285,11 @@ export class Hub {
       },
       over: () => {
         this.#channels.delete(name);
-        outgoing.traffic.unsubscribe(name);
+        asking.traffic.unsubscribe(name);
       },
     });
     this.#channels.set(name, shared);
-    outgoing.traffic.subscribe(name, options, shared);
+    asking.traffic.subscribe(name, options, shared);
     return shared;
   }
 
@@ -298,11 +299,11 @@ export class Hub {
    */
   #subscribeAnew(shared: SharedChannel, asked: SubscribeOptions, back?: Position): void {
     const { name } = shared;
-    const { outgoing } = this.#upstream;
-    const position = back ?? outgoing.traffic.positionOf(name);
-    outgoing.traffic.unsubscribe(name);
+    const { asking } = this.#upstream;
+    const position = back ?? asking.traffic.positionOf(name);
+    asking.traffic.unsubscribe(name);
     shared.beginAnew(asked);
-    outgoing.traffic.subscribe(name, { ...asked, ...(position === undefined ? {} : { position }) }, shared);
+    asking.traffic.subscribe(name, { ...asked, ...(position === undefined ? {} : { position }) }, shared);
   }
 
   #unsubscribe(tab: string, { id, channel }: ClientFrames['unsubscribe']): void {
@@ -317,14 +318,14 @@ export class Hub {
   }
 
   #publish(tab: string, { id, channel, key = randomKey(), data }: ClientFrames['publish'], sentAtMs: number | undefined): void {
-    const published = this.#upstream.outgoing.publish({ channel, data, key, sentAtMs });
+    const published = this.#upstream.asking.publish({ channel, data, key, sentAtMs });
     // The tab would send it again behind what followed it. Only where it may have taken effect, that is not to be
     // refused.
     this.#reply(tab, id, published, (at) => ['published', { id, channel, ...at }], sentAtMs === undefined);
   }
 
   #emit(tab: string, { channel, slot, data }: ClientFrames['emit']): void {
-    if (!this.#upstream.outgoing.traffic.emit(channel, data, slot)) return;
+    if (!this.#upstream.asking.traffic.emit(channel, data, slot)) return;
     const { session = '', user } = this.#upstream.status().connection ?? {};
     const event = { channel, session, ...(user === undefined ? {} : { user }), ...(slot === undefined ? {} : { slot }) };
     this.#channels.get(channel)?.echo(tab, { ...event, data: typeof data === 'string' ? this.#upstream.parse(data) : data });
@@ -339,7 +340,7 @@ export class Hub {
     const timeoutMs = 'deadline_ms' in body ? body.deadline_ms : undefined;
     const replies = { history: 'history', presence: 'presence', call: 'result' } as const;
     // The fields are those of the frame, all but its id.
-    const asked = this.#upstream.outgoing.ask(name, fields, { isRepeatable: name !== 'call', timeoutMs });
+    const asked = this.#upstream.asking.ask(name, fields, { isRepeatable: name !== 'call', timeoutMs });
     this.#reply(tab, id, asked, (reply) => [replies[name], { ...reply, id }] as unknown as ServerFrame);
   }
 

@@ -1,7 +1,7 @@
 /** What tabs say to each other over a BroadcastChannel. */
 import type { Delivered } from '../courier.js';
 import type { ClientFrame, Network, ServerFrame } from '../frames.js';
-import type { TransportChoice } from '../race_memory.js';
+import type { TransportChoice } from '../transport_kind.js';
 import type { Status, ToldError } from './status.js';
 
 /**

@@ -3,7 +3,7 @@ import { onAbort } from '../abort.js';
 import type { Encoding } from '../encoding.js';
 import { lost, requestError } from '../errors.js';
 import type { ClientFrame } from '../frames.js';
-import { byteLength } from '../shapes.js';
+import { byteLength } from '../text.js';
 import type { Lane, Transport, TransportEvents } from '../transport.js';
 import { Receiving } from './receiving.js';
 

@@ -5,7 +5,7 @@ import { lost, messageOf } from '../errors.js';
 import type { ClientFrame, ServerFrame } from '../frames.js';
 import { FrameBuffer, prefixed } from '../framing.js';
 import { datagramWritable } from '../quirks.js';
-import { toUtf8 } from '../shapes.js';
+import { toUtf8 } from '../text.js';
 import { type Lane, type Transport, type TransportEvents, UNNAMED } from '../transport.js';
 import { Nudge } from './nudge.js';
 import { Receiving } from './receiving.js';

@@ -1,10 +1,11 @@
 /** What happens to connections: cuts, restarts, drains, sleep, tokens that expire. */
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { TransportKind } from 'skywave';
 import type { Kit } from './kit.js';
 import { type Package, token, TOKEN_SECRET } from './places.js';
 import { stopped } from './processes.js';
-import { allOf, CUTS, CUTS_TIMEOUT_MS, SEED, freshChannel, type Kind, listen, open, reach, saw, say, SLEEP_MS, type Stage, states, test, TEST_TIMEOUT_MS, until, upTo } from './stage.js';
+import { allOf, CUTS, CUTS_TIMEOUT_MS, SEED, freshChannel, listen, open, reach, saw, say, SLEEP_MS, type Stage, states, test, TEST_TIMEOUT_MS, until, upTo } from './stage.js';
 
 // In the tabs.
 declare const kit: Kit;
@@ -21,7 +22,7 @@ function randomFrom(seed: number): () => number {
 }
 
 /** What happens to connections. */
-export function describeBreaks(stage: Stage, kind: Kind): void {
+export function describeBreaks(stage: Stage, kind: TransportKind): void {
   test('a session that is cut comes back with all it missed, once and in order', async () => {
     const [tab, channel, relay] = [await stage.tab(), freshChannel(), await stage.relay()];
     await open(tab, 'a', reach(stage.node, kind, relay));

@@ -1,15 +1,16 @@
 /** Each call of the API, in real places against a real node. */
 import assert from 'node:assert/strict';
+import type { TransportKind } from 'skywave';
 import type { Kit } from './kit.js';
 import type { Package } from './places.js';
-import { freshChannel, type Kind, listen, open, reach, saw, say, type Stage, test, until, upTo } from './stage.js';
+import { freshChannel, listen, open, reach, saw, say, type Stage, test, until, upTo } from './stage.js';
 
 // In the tabs.
 declare const skywave: Package;
 declare const kit: Kit;
 
 /** Each call of the API. */
-export function describeCalls(stage: Stage, kind: Kind): void {
+export function describeCalls(stage: Stage, kind: TransportKind): void {
   test('a client connects and says how', async () => {
     const tab = await stage.tab();
     await open(tab, 'a', reach(stage.node, kind));

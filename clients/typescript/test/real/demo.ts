@@ -1,8 +1,9 @@
 /** What a person can rely on in the demo page. */
 import assert from 'node:assert/strict';
 import { describe } from 'node:test';
+import type { TransportKind } from 'skywave';
 import { openDemo, openUnconnected, seesTrouble, type Shown } from './demo_page.js';
-import { type Kind, type Stage, test, upTo } from './stage.js';
+import { type Stage, test, upTo } from './stage.js';
 
 const numbered = (word: string, count: number): string[] => upTo(count).map((number) => `${word} ${number}`);
 const texts = ({ messages }: Shown): string[] => messages.map(({ text }) => text);
@@ -23,7 +24,7 @@ export function describeDemo(stage: Stage): void {
 }
 
 /** Sessions that break, move and come back. */
-function describeSessions(stage: Stage, kind: Kind): void {
+function describeSessions(stage: Stage, kind: TransportKind): void {
   const other = kind === 'webtransport' ? 'websocket' : 'webtransport';
 
   test('a session shows how it is connected', async () => {

@@ -1,7 +1,8 @@
 /** The demo page of a node, as a person sees and uses it. */
+import type { TransportChoice } from 'skywave';
 import type { TestNode } from './node.js';
 import type { Visit } from './places.js';
-import { freshChannel, type Kind, type Stage, until } from './stage.js';
+import { freshChannel, type Stage, until } from './stage.js';
 
 /** Of a publication. */
 export interface Message {
@@ -44,13 +45,13 @@ export async function seesTrouble(stage: Stage, node: TestNode, channel: string)
 }
 
 /** Opens the page for a channel of its own, unless one is named, and waits until both people are there. */
-export async function openDemo(stage: Stage, node: TestNode, transport: Kind | 'auto', channel = freshChannel()): Promise<DemoPage> {
+export async function openDemo(stage: Stage, node: TestNode, transport: TransportChoice, channel = freshChannel()): Promise<DemoPage> {
   const page = await openUnconnected(stage, node, transport, channel);
   await Promise.all([page.left.waitUntil('connected'), page.right.waitUntil('connected')]);
   return page;
 }
 
-export async function openUnconnected(stage: Stage, node: TestNode, transport: Kind | 'auto', channel = freshChannel()): Promise<DemoPage> {
+export async function openUnconnected(stage: Stage, node: TestNode, transport: TransportChoice, channel = freshChannel()): Promise<DemoPage> {
   const parameters = new URLSearchParams({ transport, channel });
   const visit = await stage.visit(`${node.page}/?${parameters.toString()}`);
   const panes = (): Promise<number> => visit.evaluate(() => document.querySelectorAll('[data-pane]').length);

@@ -1,5 +1,6 @@
 /** What an application can rely on, wherever it runs, over both transports, against real nodes. */
 import { after, afterEach, before, describe } from 'node:test';
+import type { TransportKind } from 'skywave';
 import { describeBreaks } from './breaks.js';
 import { describeCalls } from './calls.js';
 import { describeChoice } from './choice.js';
@@ -7,7 +8,7 @@ import { describeDemo } from './demo.js';
 import { describePages } from './pages.js';
 import { TestNode } from './node.js';
 import { PageServer, type Place } from './places.js';
-import { CUTS_TIMEOUT_MS, type Kind, SLEEP_MS, Stage } from './stage.js';
+import { CUTS_TIMEOUT_MS, SLEEP_MS, Stage } from './stage.js';
 import { describeTabs } from './tabs.js';
 import { describeTabStorms, STORM_MS } from './tab_storms.js';
 
@@ -16,7 +17,7 @@ const SUITE_TIMEOUT_MS = 600_000 + 2 * CUTS_TIMEOUT_MS + 4 * SLEEP_MS + 4 * STOR
 const CLEANING_TIMEOUT_MS = 30_000;
 
 /** Tests the package in the place that `launch` starts. */
-export function describeSdk(name: string, launch: (server: PageServer) => Promise<Place>, kinds: Kind[]): void {
+export function describeSdk(name: string, launch: (server: PageServer) => Promise<Place>, kinds: TransportKind[]): void {
   describe(`in ${name}`, { timeout: SUITE_TIMEOUT_MS }, () => {
     const stage = new Stage();
     before(async () => {
@@ -49,8 +50,8 @@ export function describeSdk(name: string, launch: (server: PageServer) => Promis
 }
 
 /** Both transports, or the one that the environment names. */
-export function transportsToTest(): Kind[] {
-  const all: Kind[] = ['webtransport', 'websocket'];
+export function transportsToTest(): TransportKind[] {
+  const all: TransportKind[] = ['webtransport', 'websocket'];
   const { SKYWAVE_TRANSPORT: only } = process.env;
   return only === undefined ? all : all.filter((kind) => kind === only);
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { it, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { NodeUrl, SkywaveOptions } from 'skywave';
+import type { NodeUrl, SkywaveOptions, TransportKind } from 'skywave';
 import type { Kit, Seen, Tally } from './kit.js';
 import { TestNode } from './node.js';
 import type { FreezableTab, PageServer, Place, Tab, Visit } from './places.js';
@@ -27,8 +27,6 @@ export interface Target {
   urls: NodeUrl | NodeUrl[];
   options: SkywaveOptions;
 }
-
-export type Kind = 'webtransport' | 'websocket';
 
 /** Looks until `isRight`; answers what is seen then. */
 export async function until<Result>(what: string, look: () => Promise<Result>, isRight: (result: Result) => boolean): Promise<Result> {
@@ -59,7 +57,7 @@ export async function allOf(tab: Tab, id: string, channel: string, count: number
   }
 }
 
-export function reach(node: TestNode, kind: Kind, relay?: Relay): Target {
+export function reach(node: TestNode, kind: TransportKind, relay?: Relay): Target {
   const udp = relay?.udpPort ?? node.places.public.split(':').pop() ?? '';
   const tcp = relay === undefined ? node.places.plain : `127.0.0.1:${relay.tcpPort}`;
   return {

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
+import { Asking } from '../../src/asking.js';
 import { Channel } from '../../src/channel.js';
 import { InvalidDataError } from '../../src/errors.js';
-import { Outgoing } from '../../src/outgoing.js';
-import type { StandardSchema } from '../../src/schema.js';
+import type { StandardSchema } from '../../src/payload_schema.js';
 import { confirm, connected, settled, type Stage, told } from './channel_stage.js';
 import { publication, World } from './world.js';
 
@@ -371,7 +371,7 @@ describe('a channel', () => {
 
   it('takes a publication back that was not sent, and stops waiting for one that was', async () => {
     const world = new World();
-    const channel = new Channel('chat:1', new Outgoing(world.session));
+    const channel = new Channel('chat:1', new Asking(world.session));
     const stop = new AbortController();
     const unsent = channel.publish(1, { signal: stop.signal });
     stop.abort();
@@ -389,12 +389,12 @@ describe('a channel', () => {
 
   it('has a name of the protocol', () => {
     const { world } = connected();
-    const outgoing = new Outgoing(world.session);
+    const asking = new Asking(world.session);
     for (const name of ['', 'chat', ':x', 'chat:', 'Chat:1', '@', `chat:${'x'.repeat(251)}`, 'chat:a\nb']) {
-      assert.throws(() => new Channel(name, outgoing), { code: 107 }, name);
+      assert.throws(() => new Channel(name, asking), { code: 107 }, name);
     }
     for (const name of ['chat:1', '@alice', `chat:${'x'.repeat(250)}`, 'a-b_c:d:e']) {
-      assert.equal(new Channel(name, outgoing).name, name);
+      assert.equal(new Channel(name, asking).name, name);
     }
   });
 

@@ -1,10 +1,10 @@
 /** Subscriptions of a channel that end, and begin again. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { Asking } from '../../src/asking.js';
 import { Channel } from '../../src/channel.js';
-import { Outgoing } from '../../src/outgoing.js';
 import type { ServerFrame } from '../../src/frames.js';
-import type { StandardSchema } from '../../src/schema.js';
+import type { StandardSchema } from '../../src/payload_schema.js';
 import { confirm, connected, settled, told } from './channel_stage.js';
 import { publication } from './world.js';
 
@@ -383,7 +383,7 @@ describe('a subscription that begins again', () => {
 
   it('takes no name and no position that would cost the others their connection', () => {
     const { channel, world } = connected();
-    assert.throws(() => new Channel('chat:\ud83d', new Outgoing(world.session)), { code: 107 });
+    assert.throws(() => new Channel('chat:\ud83d', new Asking(world.session)), { code: 107 });
     for (const position of [{ eu: { epoch: 'e', offset: -1 } }, { eu: 5 }, { eu: { epoch: '\ud83d', offset: 1 } }, { eu: { epoch: 'e'.repeat(33), offset: 1 } }, []]) {
       assert.throws(() => {
         channel.configure({ position: position as never });

@@ -1,7 +1,7 @@
 /** A channel on a session, of which the test is the node. */
+import { Asking } from '../../src/asking.js';
 import { Channel } from '../../src/channel.js';
 import type { ChannelOptions } from '../../src/channel_options.js';
-import { Outgoing } from '../../src/outgoing.js';
 import { type FakeTransport, publication, World } from './world.js';
 
 export interface Stage {
@@ -15,7 +15,7 @@ export const settled = (): Promise<void> => new Promise((resolve) => setImmediat
 export function connected(options: ChannelOptions = {}): Stage {
   const world = new World();
   const node = world.connected();
-  const channel = new Channel('chat:1', new Outgoing(world.session));
+  const channel = new Channel('chat:1', new Asking(world.session));
   channel.configure(options);
   return { world, node, channel };
 }

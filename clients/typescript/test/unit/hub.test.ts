@@ -1,9 +1,9 @@
 /** The tab that holds a connection that others share, and what they say to it. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { Asking } from '../../src/asking.js';
 import { RequestError } from '../../src/errors.js';
 import type { ClientFrame, Network } from '../../src/frames.js';
-import { Outgoing } from '../../src/outgoing.js';
 import type { State } from '../../src/session/state.js';
 import { Hub } from '../../src/tabs/hub.js';
 import { type Asked, hear, openTabChannel, type TabChannel, type TabMessage } from '../../src/tabs/messages.js';
@@ -32,7 +32,7 @@ beforeEach(() => {
   const note = (name: string) => (): void => void told.push(name);
   hub = new Hub(share, {
     // Nothing here is about channels.
-    outgoing: new Outgoing(world.session),
+    asking: new Asking(world.session),
     parse: JSON.parse,
     page: {
       networkChanged: (network, isOther) => void told.push([network, isOther]),

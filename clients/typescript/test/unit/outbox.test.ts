@@ -1,10 +1,10 @@
 /** Publications that outlive the page: kept until they are settled, bounded, in order, whatever the store does. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { Asking } from '../../src/asking.js';
 import { Courier, type Delivered } from '../../src/courier.js';
 import type { SkywaveError } from '../../src/errors.js';
 import type { Outbox, OutboxEntry } from '../../src/outbox.js';
-import { Outgoing } from '../../src/outgoing.js';
 import { type FakeTransport, World } from './world.js';
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -58,7 +58,7 @@ class Stage {
   readonly courier: Courier;
 
   constructor(readonly outbox: MemoryOutbox) {
-    this.courier = new Courier(outbox, new Outgoing(this.world.session), 4, (one) => this.delivered.push(one));
+    this.courier = new Courier(outbox, new Asking(this.world.session), 4, (one) => this.delivered.push(one));
   }
 
   publish(key: string, signal?: AbortSignal): Promise<unknown> {

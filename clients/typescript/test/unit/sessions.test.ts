@@ -9,7 +9,7 @@ import type { Position } from '../../src/position.js';
 import type { DialRequest } from '../../src/session/opening.js';
 import type { SessionOptions } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
-import type { TransportKind } from '../../src/transport.js';
+import type { TransportKind } from '../../src/transport_kind.js';
 import { VECTORS, read } from './vectors.js';
 import { CONNECTED, type FakeTransport, World } from './world.js';
 

@@ -4,15 +4,15 @@ import { parseAddress } from '../../src/address.js';
 import { lost, type SkywaveError } from '../../src/errors.js';
 import type { ClientFrame, ClientFrames, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import type { Published as Accepted } from '../../src/messages.js';
-import type { TransportChoice } from '../../src/race_memory.js';
 import { Session } from '../../src/session.js';
 import type { DialOutcome, DialRequest, Target } from '../../src/session/opening.js';
 import { Route, type RouteOptions, type Surroundings } from '../../src/session/route.js';
 import type { Router } from '../../src/session/router.js';
-import { switchTo } from '../../src/session/switching.js';
 import type { SessionIo, SessionOptions, State } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
-import type { Lane, Transport, TransportEvents, TransportKind } from '../../src/transport.js';
+import { switchTo } from '../../src/session/switching.js';
+import type { Lane, Transport, TransportEvents } from '../../src/transport.js';
+import type { TransportChoice, TransportKind } from '../../src/transport_kind.js';
 
 /** A transport of which the test is the node. */
 export class FakeTransport implements Transport {

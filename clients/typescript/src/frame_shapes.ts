@@ -1,5 +1,6 @@
 /** The shapes of a node's frames: what comes from outside is checked against them, field by field. */
 import type { ServerFrames } from './frames.js';
+import { byteLength } from './text.js';
 
 /**
  * How an encoding carries what is opaque to the protocol: puts the payload's value under `data`, and answers whether
@@ -12,21 +13,6 @@ type Check = (value: unknown, reader: PayloadReader) => boolean;
 
 const MAX_LIST = 100_000;
 const MAX_ORIGINS = 64;
-
-/** A text in UTF-8. */
-export function toUtf8(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
-}
-
-/** The bytes of a text in UTF-8. */
-export function byteLength(text: string): number {
-  return toUtf8(text).length;
-}
-
-/** Whether a node takes it for text of that size: half of a surrogate pair is none. */
-export function isText(text: string, maxBytes: number): boolean {
-  return byteLength(text) <= maxBytes && !/\p{Cs}/u.test(text);
-}
 
 const integer =
   (least: number, most = 2 ** 64): Check =>

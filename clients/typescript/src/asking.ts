@@ -25,7 +25,7 @@ interface Replies {
 /** The names of those replies that are not called like what they answer. */
 const NAMES: { [Name in keyof Replies]?: keyof ServerFrames } = { call: 'result', refresh: 'refreshed' };
 
-export class Outgoing {
+export class Asking {
   readonly session: Session;
 
   constructor(session: Session) {
@@ -104,12 +104,4 @@ export class Outgoing {
       undo?.();
     });
   }
-}
-
-/** 128 random bits. Where there is no better source, chance has to do: a key is unique, and only better not guessed. */
-export function randomKey(): string {
-  const words = new Uint32Array(4).map(() => Math.random() * 2 ** 32);
-  // Absent in React Native, whatever its declared type says.
-  (globalThis.crypto as Crypto | undefined)?.getRandomValues(words);
-  return [...words].map((word) => word.toString(36)).join('');
 }
