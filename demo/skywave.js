@@ -968,7 +968,7 @@ var reader = (body) => {
   return true;
 };
 function jsonEncoding(parse) {
-  return { ...writing, decode: (frame) => toFrame(valueOf(frame, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
+  return { ...writing, decode: (frame2) => toFrame(valueOf(frame2, parse), reader), fromMessage: (message) => decoded(splitText(message, parse), (one) => toFrame(one, reader)) };
 }
 var writing = {
   name: "json",
@@ -982,8 +982,8 @@ var writing = {
   toMessage: (encoded) => encoded
 };
 var json = /* @__PURE__ */ jsonEncoding((text2) => JSON.parse(text2));
-function valueOf(frame, parse) {
-  return parsed(() => parse(typeof frame === "string" ? frame : new TextDecoder("utf-8", { fatal: true }).decode(frame)));
+function valueOf(frame2, parse) {
+  return parsed(() => parse(typeof frame2 === "string" ? frame2 : new TextDecoder("utf-8", { fatal: true }).decode(frame2)));
 }
 function toBase64(bytes) {
   let text2 = "";
@@ -1047,7 +1047,6 @@ function noAddress(given) {
 }
 
 // src/asking.ts
-var NAMES = { call: "result", refresh: "refreshed" };
 var Asking = class {
   session;
   constructor(session) {
@@ -1075,15 +1074,7 @@ var Asking = class {
   ask(name, fields, { signal, isRepeatable = true, timeoutMs }) {
     return this.promise(
       signal,
-      (resolve, reject) => this.traffic.ask({
-        // The fields are those of the frame, all but its id.
-        frame: (id2) => [name, { id: id2, ...fields }],
-        isRepeatable,
-        timeoutMs,
-        reply: NAMES[name] ?? name,
-        done: resolve,
-        failed: reject
-      })
+      (resolve, reject) => this.traffic.ask(name, fields, { isRepeatable, timeoutMs, done: resolve, failed: reject })
     );
   }
   /**
@@ -1173,8 +1164,8 @@ var Link = class {
     this.heardAt = now;
   }
   /** Queues a frame; answers whether the node takes frames of that size. */
-  send(frame, lane = "reliable") {
-    return this.transport.send(frame, lane, this.frameBytes || Infinity);
+  send(frame2, lane = "reliable") {
+    return this.transport.send(frame2, lane, this.frameBytes || Infinity);
   }
   heard(now) {
     this.heardAt = now;
@@ -1312,8 +1303,8 @@ var Phase = class {
     return this.isJoined ? stream === (this.#subscription ?? stream) : stream > this.#past;
   }
 };
-function hold(held, frame, stream) {
-  return frame[0] === "event" && held.length >= MAX_HELD / 2 || held.push({ frame, stream }) <= MAX_HELD;
+function hold(held, frame2, stream) {
+  return frame2[0] === "event" && held.length >= MAX_HELD / 2 || held.push({ frame: frame2, stream }) <= MAX_HELD;
 }
 
 // src/session/token_schedule.ts
@@ -1407,10 +1398,9 @@ var Tokens = class extends TokenSchedule {
     this.giveUp = this.#io.fetchToken((token) => {
       const { live } = session;
       if (live && token !== void 0) {
-        session.traffic.requests.send(live, session.now(), (id2) => ["refresh", { id: id2, token }], {
-          reply: "refreshed",
-          done: (body) => {
-            this.taken(token, body.expires_at_ms);
+        session.traffic.requests.send(live, session.now(), "refresh", { token }, {
+          done: ({ expires_at_ms: atMs }) => {
+            this.taken(token, atMs);
           },
           failed
         });
@@ -1418,6 +1408,17 @@ var Tokens = class extends TokenSchedule {
       session.settle();
     });
   }
+};
+
+// src/replies.ts
+var REPLIES = {
+  subscribe: "subscribed",
+  unsubscribe: "unsubscribed",
+  publish: "published",
+  history: "history",
+  presence: "presence",
+  call: "result",
+  refresh: "refreshed"
 };
 
 // src/session/pacer.ts
@@ -1608,10 +1609,10 @@ var Requests = class {
     return this.#lastId;
   }
   /** Sends a request of the session itself; answers its id, none when the node takes no frames of that size. */
-  send(link, now, frame, request) {
+  send(link, now, name, fields, waiter) {
     const id2 = this.nextId();
-    if (!link.send(frame(id2))) return void 0;
-    this.#begin(id2, { ...request, link, sentAt: now, expiresAt: Infinity });
+    if (!link.send(frame(name, id2, fields))) return void 0;
+    this.#begin(id2, { ...waiter, name, link, sentAt: now, expiresAt: Infinity });
     return id2;
   }
   #begin(id2, pending) {
@@ -1619,11 +1620,11 @@ var Requests = class {
     this.#pending.set(id2, pending);
   }
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
-  ask(query, link, now) {
-    const asked = [...this.#pending.values()].filter(({ frame }) => frame);
+  ask(name, fields, asker, link, now) {
+    const asked = [...this.#pending.values()].filter(({ fields: again }) => again);
     if (asked.length >= MAX_REQUESTS) throw requestError("limit_reached", "too much waits", true);
     const id2 = this.nextId();
-    this.#begin(id2, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
+    this.#begin(id2, { ...asker, name, fields, sentAt: now, expiresAt: now + (asker.timeoutMs ?? this.#timeoutMs) });
     if (link) this.sendWaiting(link, now);
     return () => {
       this.#pending.delete(id2);
@@ -1635,7 +1636,7 @@ var Requests = class {
       if (pending.link) continue;
       pending.link = link;
       pending.sentAt = now;
-      if (pending.frame && !link.send(pending.frame(id2))) this.#fail(id2, tooLarge(link.frameBytes));
+      if (pending.fields && !link.send(frame(pending.name, id2, pending.fields))) this.#fail(id2, tooLarge(link.frameBytes));
     }
   }
   #fail(id2, error) {
@@ -1662,7 +1663,7 @@ var Requests = class {
     for (const [id2, pending] of this.#pending) {
       if (pending.link !== link) continue;
       pending.link = void 0;
-      if (!pending.frame) this.#pending.delete(id2);
+      if (!pending.fields) this.#pending.delete(id2);
       else if (!pending.isRepeatable) this.#fail(id2, requestError("unavailable", "connection lost"));
     }
   }
@@ -1682,9 +1683,12 @@ var Requests = class {
    * Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are.
    */
   failAll(error, end) {
-    for (const [id2, { frame, reply }] of this.#pending) if (frame && (!end || id2 < end && reply !== "refreshed")) this.#fail(id2, error);
+    for (const [id2, { fields, name }] of this.#pending) if (fields && (!end || id2 < end && name !== "refresh")) this.#fail(id2, error);
   }
 };
+function frame(name, id2, fields) {
+  return [name, { id: id2, ...fields }];
+}
 
 // src/session/traffic.ts
 var RESUBSCRIBE_WAIT_MS = 500;
@@ -1706,37 +1710,37 @@ var Traffic = class {
   }
   // ---- from the node
   /** Deals with a frame that came after `connected`, and is not about the connection itself. */
-  frame(link, frame, stream) {
-    const [name, body] = frame;
+  frame(link, frame2, stream) {
+    const [name, body] = frame2;
     switch (name) {
       case "publication":
       case "event":
       case "gap":
       case "presence_changed":
-        this.#channelFrame(link, body.channel, frame, stream);
+        this.#channelFrame(link, body.channel, frame2, stream);
         break;
       case "error":
         this.requests.replied(body.id, this.#host.now())?.failed?.(toError(body));
         break;
       default:
-        if ("id" in body) this.#replied(frame, body.id);
+        if ("id" in body) this.#replied(frame2, body.id);
         if (name === "subscribed") this.#confirmed(link, body);
         else if (name === "unsubscribed") this.#unsubscribed(link, body);
     }
   }
   #replied([name, body], id2) {
     const request = this.requests.replied(id2, this.#host.now());
-    if (name === request?.reply) request.done?.(body);
+    if (request && name === REPLIES[request.name]) request.done?.(body);
     else request?.failed?.(requestError("internal", "unexpected reply"));
   }
-  #channelFrame(link, channel2, frame, stream) {
+  #channelFrame(link, channel2, frame2, stream) {
     const phase = link === this.#host.live ? link.phases.get(channel2) : void 0;
     if (!phase?.isOwn(stream)) return;
-    if (phase.isJoined) this.#deliver(channel2, frame);
-    else if (!hold(phase.held, frame, stream)) this.#host.fault(link, "too much");
+    if (phase.isJoined) this.#deliver(channel2, frame2);
+    else if (!hold(phase.held, frame2, stream)) this.#host.fault(link, "too much");
   }
-  #deliver(channel2, frame) {
-    const obstacle = this.#subscriptions.get(channel2)?.deliver(frame);
+  #deliver(channel2, frame2) {
+    const obstacle = this.#subscriptions.get(channel2)?.deliver(frame2);
     if (obstacle === "full") this.#pause(channel2, Infinity);
     else if (obstacle) this.#refused(channel2, requestError("unavailable", obstacle));
   }
@@ -1746,7 +1750,7 @@ var Traffic = class {
     link.newestSubscription = Math.max(link.newestSubscription, subscription);
     if (!phase?.confirm(id2, subscription) || link !== this.#host.live) return;
     this.#subscriptions.get(channel2)?.subscribed(body);
-    for (const { frame, stream } of phase.held.splice(0)) this.#channelFrame(link, channel2, frame, stream);
+    for (const { frame: frame2, stream } of phase.held.splice(0)) this.#channelFrame(link, channel2, frame2, stream);
   }
   #unsubscribed(link, { id: id2, channel: channel2, code: code2 = 100, reason: reason2 = "unsubscribed" }) {
     const phase = link.phases.get(channel2);
@@ -1820,18 +1824,12 @@ var Traffic = class {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel2);
     if (!live || !subscription || subscription.isPaused) return;
-    const request = this.requests.send(
-      live,
-      this.#host.now(),
-      (id2) => ["subscribe", { id: id2, channel: channel2, ...subscription.request() }],
-      {
-        reply: "subscribed",
-        failed: (error) => {
-          const phase2 = live.phases.get(channel2);
-          if (phase2 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
-        }
+    const request = this.requests.send(live, this.#host.now(), "subscribe", { channel: channel2, ...subscription.request() }, {
+      failed: (error) => {
+        const phase2 = live.phases.get(channel2);
+        if (phase2 && phase2.asked === request) this.#notSubscribed(live, channel2, phase2, error);
       }
-    );
+    });
     if (request === void 0) {
       this.#refused(channel2, tooLarge(live.frameBytes));
       return;
@@ -1856,8 +1854,7 @@ var Traffic = class {
   }
   /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live, channel2) {
-    const request = this.requests.send(live, this.#host.now(), (id2) => ["unsubscribe", { id: id2, channel: channel2 }], {
-      reply: "unsubscribed",
+    const request = this.requests.send(live, this.#host.now(), "unsubscribe", { channel: channel2 }, {
       failed: (error) => {
         if (live.phases.get(channel2)?.leaving !== request) return;
         if (!error.transient) this.#left(live, channel2, request ?? BY_CONNECT);
@@ -1919,10 +1916,9 @@ var Traffic = class {
     if (state !== "disconnected") this.publishes.expire(this.#host.now());
     if (!live) return;
     for (const [number, { channel: channel2, key: key2, data }] of this.publishes.take(live, this.#host.now())) {
-      const request = this.requests.send(live, this.#host.now(), (id2) => ["publish", { id: id2, channel: channel2, key: key2, data }], {
-        reply: "published",
-        done: (body) => {
-          this.publishes.answer(number, toPublished(body));
+      const request = this.requests.send(live, this.#host.now(), "publish", { channel: channel2, key: key2, data }, {
+        done: (published) => {
+          this.publishes.answer(number, toPublished(published));
         },
         failed: (error) => {
           this.publishes.failed(number, live, error, this.#host.now());
@@ -1938,8 +1934,8 @@ var Traffic = class {
     return live.send(["emit", { channel: channel2, slot, data }], "datagram");
   }
   /** Answers how to forget it. */
-  ask(query) {
-    return this.requests.ask(query, this.#host.live, this.#host.now());
+  ask(name, fields, asker) {
+    return this.requests.ask(name, fields, asker, this.#host.live, this.#host.now());
   }
   /** Asks the node for a sign of life at once, and gives the connection up when none comes within so long at least. */
   check(leastMs) {
@@ -2228,7 +2224,7 @@ var Session = class {
     opening.settle?.();
     if (this.live !== link) return;
     this.traffic.catchUp(link);
-    for (const { frame, stream } of link.early.splice(0)) this.#frame(link, frame, stream);
+    for (const { frame: frame2, stream } of link.early.splice(0)) this.#frame(link, frame2, stream);
   }
   /** The attempt failed: the candidates that are left at once, or all of them again after a while. */
   fail(opening, error) {
@@ -2284,11 +2280,11 @@ var Session = class {
   // ---- connections
   #events(link) {
     return {
-      frame: (frame, stream) => {
+      frame: (frame2, stream) => {
         link.heard(this.now());
         if (link === this.live) this.#trust(link);
-        if (link.isConnected) this.#frame(link, frame, stream);
-        else this.#early(link, frame, stream);
+        if (link.isConnected) this.#frame(link, frame2, stream);
+        else this.#early(link, frame2, stream);
         this.settle();
       },
       fault: (problem) => {
@@ -2302,24 +2298,24 @@ var Session = class {
     };
   }
   /** A frame before `connected`. */
-  #early(link, frame, stream) {
+  #early(link, frame2, stream) {
     const { opening } = this;
     if (opening?.link !== link) return;
-    const [name, body] = frame;
+    const [name, body] = frame2;
     if (name === "connected" && body.id === link.connectId) this.#established(opening, link, body);
     else if (name === "disconnect") this.fail(opening, ending(body));
     else if (name === "error" && body.id === link.connectId) {
       this.fail(opening, toError(body));
-    } else if (!hold(link.early, frame, stream)) this.fault(link, "too much");
+    } else if (!hold(link.early, frame2, stream)) this.fault(link, "too much");
   }
-  #frame(link, frame, stream) {
+  #frame(link, frame2, stream) {
     if (link !== this.live && link !== this.#retiring?.link) return;
-    const [name, body] = frame;
+    const [name, body] = frame2;
     if (name === "ping") {
       link.beats(body);
       link.send(["pong", { seq: body.seq }], "datagram");
     } else if (name === "disconnect") this.#ended(link, ending(body));
-    else if (name !== "drain") this.traffic.frame(link, frame, stream);
+    else if (name !== "drain") this.traffic.frame(link, frame2, stream);
     else if (link === this.live) this.#drain(link, body);
   }
   fault(link, problem) {
@@ -3202,10 +3198,10 @@ var Receiving = class {
   /** Tells the frames that `decode` gives, and which stream they came on. Answers whose stream it is from here on. */
   frames(decode, stream) {
     try {
-      for (const frame of this.isOver ? [] : decode()) {
+      for (const frame2 of this.isOver ? [] : decode()) {
         if (this.isOver) break;
-        if (frame[0] !== "stream") this.#events?.frame(frame, stream);
-        else if (stream !== void 0) stream = frame[1].subscription;
+        if (frame2[0] !== "stream") this.#events?.frame(frame2, stream);
+        else if (stream !== void 0) stream = frame2[1].subscription;
       }
     } catch (error) {
       if (!(error instanceof DecodeError || error instanceof RangeError)) report(error);
@@ -3251,8 +3247,8 @@ var WebSocketTransport = class {
       });
     };
   }
-  send(frame, _lane, maxBytes) {
-    const encoded = this.#encoding.encode(frame);
+  send(frame2, _lane, maxBytes) {
+    const encoded = this.#encoding.encode(frame2);
     const length = typeof encoded === "string" ? byteLength(encoded) : encoded.length;
     if (length > maxBytes) return false;
     if (!this.#receiving.isOver) this.#socket.send(this.#encoding.toMessage(encoded));
@@ -3302,8 +3298,8 @@ function openWebSocket(url, encoding, given, signal) {
 // src/framing.ts
 var MAX_FRAME_BYTES = 32 * 1024 * 1024;
 var MAX_LENGTH = 2 ** 30 - 1;
-function prefixed(frame) {
-  const length = frame.length;
+function prefixed(frame2) {
+  const length = frame2.length;
   const size = length < 64 ? 1 : length < 16384 ? 2 : 4;
   if (length > MAX_LENGTH) throw new RangeError(`a frame of ${length} bytes`);
   const bytes = new Uint8Array(size + length);
@@ -3311,7 +3307,7 @@ function prefixed(frame) {
   if (size === 1) view.setUint8(0, length);
   else if (size === 2) view.setUint16(0, 16384 | length);
   else view.setUint32(0, 2147483648 + length);
-  bytes.set(frame, size);
+  bytes.set(frame2, size);
   return bytes;
 }
 function readVarint(bytes) {
@@ -3356,9 +3352,9 @@ var FrameBuffer = class {
       if (prefix.value > this.#maximum) throw new RangeError(`a frame of ${prefix.value} bytes`);
       this.#needed = prefix.size + prefix.value;
       if (bytes.length < this.#needed) return;
-      const frame = bytes.subarray(prefix.size, this.#needed);
+      const frame2 = bytes.subarray(prefix.size, this.#needed);
       this.#keep(bytes.subarray(this.#needed));
-      yield frame;
+      yield frame2;
     }
   }
   #join() {
@@ -3463,9 +3459,9 @@ var WebTransportTransport = class {
   listen(events) {
     this.#receiving.listen({
       ...events,
-      frame: (frame, stream) => {
-        this.#nudge.heard(frame[0] === "ping" ? frame[1] : void 0);
-        events.frame(frame, stream);
+      frame: (frame2, stream) => {
+        this.#nudge.heard(frame2[0] === "ping" ? frame2[1] : void 0);
+        events.frame(frame2, stream);
       }
     });
     const ended = (code2, reason2 = "") => {
@@ -3484,8 +3480,8 @@ var WebTransportTransport = class {
     void this.#readDatagrams(reader2(this.#session.datagrams.readable));
     void this.#acceptStreams();
   }
-  send(frame, lane, maxBytes) {
-    const encoded = this.#encoding.encode(frame, lane === "datagram" ? lane : "control");
+  send(frame2, lane, maxBytes) {
+    const encoded = this.#encoding.encode(frame2, lane === "datagram" ? lane : "control");
     const bytes = typeof encoded === "string" ? toUtf8(encoded) : encoded;
     if (bytes.length > maxBytes) return false;
     if (this.#receiving.isOver) return true;
@@ -3536,7 +3532,7 @@ var WebTransportTransport = class {
       for (; ; ) {
         const { done, value } = await stream.read();
         if (done) return;
-        const frames = () => decoded(buffer.push(value), (frame) => encoding.decode(frame, carrier));
+        const frames = () => decoded(buffer.push(value), (frame2) => encoding.decode(frame2, carrier));
         subscription = this.#receiving.frames(frames, subscription);
       }
     } catch {
@@ -3547,7 +3543,7 @@ var WebTransportTransport = class {
       for (; ; ) {
         const { done, value } = await stream.read();
         if (done) return;
-        this.#receiving.frames(() => decoded([value], (frame) => this.#encoding.decode(frame, "datagram")));
+        this.#receiving.frames(() => decoded([value], (frame2) => this.#encoding.decode(frame2, "datagram")));
       }
     } catch {
     }

@@ -7,7 +7,7 @@ const INTERNAL = `
   heard heardAt isBehind isClosed isCongested isConnected isDead isExhausted isGiven isJoined isOver isOwn isPaused isRepeatable
   isSecure isTold later leave leaveAgainAt leaving link listen live look lost needs networkChanged newestSubscription nextAt nextId
   opening pacer parts pass phases plan positionOf presenceChanged problem promise publishes purpose
-  reader refreshAt refusal refuse refused releaseAll remembers replied reply requests restsUntil resumeAt route schedule
+  reader refreshAt refusal refuse refused releaseAll remembers replied requests restsUntil resumeAt route schedule
   sendOn sendPublishes sendWaiting sentAt sentOn settle since smoothedMs soonest spare stateChanged stayUntil stop take taken
   targets tick timeoutMs silentSince isSpared renew current rtoMs backOff pauseAfter tokens former doubtsFrom tookMs traffic tried trips trusted until upFailed urls waitsSince whenOver withdraw woke
   worked`;

@@ -1,9 +1,9 @@
 /** What channels ask of the session, as promises: subscriptions, publishes, requests. */
 import { onAbort } from './abort.js';
 import type { RequestError } from './errors.js';
-import type { ClientFrames, Frame, ServerFrames } from './frames.js';
 import type { Published } from './messages.js';
 import type { OutboxEntry } from './outbox.js';
+import type { Question, Reply, RequestFields } from './replies.js';
 import type { Session } from './session.js';
 import type { Traffic } from './session/traffic.js';
 
@@ -13,17 +13,6 @@ export interface AskOptions {
   readonly isRepeatable?: boolean;
   readonly timeoutMs?: number | undefined;
 }
-
-/** The replies to requests. */
-interface Replies {
-  history: ServerFrames['history'];
-  presence: ServerFrames['presence'];
-  call: ServerFrames['result'];
-  refresh: ServerFrames['refreshed'];
-}
-
-/** The names of those replies that are not called like what they answer. */
-const NAMES: { [Name in keyof Replies]?: keyof ServerFrames } = { call: 'result', refresh: 'refreshed' };
 
 export class Asking {
   readonly session: Session;
@@ -62,21 +51,13 @@ export class Asking {
   }
 
   /** Sends a request, now or once there is a connection, and waits for its reply. */
-  ask<Name extends keyof Replies>(
+  ask<Name extends Question>(
     name: Name,
-    fields: Omit<ClientFrames[Name], 'id'>,
+    fields: RequestFields<Name>,
     { signal, isRepeatable = true, timeoutMs }: AskOptions,
-  ): Promise<Replies[Name]> {
-    return this.promise<Replies[Name]>(signal, (resolve, reject) =>
-      this.traffic.ask({
-        // The fields are those of the frame, all but its id.
-        frame: (id) => [name, { id, ...fields }] as unknown as Frame<ClientFrames>,
-        isRepeatable,
-        timeoutMs,
-        reply: NAMES[name] ?? (name as keyof ServerFrames),
-        done: resolve,
-        failed: reject,
-      }),
+  ): Promise<Reply<Name>> {
+    return this.promise<Reply<Name>>(signal, (resolve, reject) =>
+      this.traffic.ask(name, fields, { isRepeatable, timeoutMs, done: resolve, failed: reject }),
     );
   }
 

@@ -1,23 +1,21 @@
 /** Requests and their replies, by id: ids are unique over all connections of the session. Time is an argument. */
 import { requestError, type RequestError, tooLarge } from '../errors.js';
-import type { ClientFrame, ServerFrame } from '../frames.js';
+import type { ClientFrame } from '../frames.js';
+import type { Question, Reply, RequestFields, RequestName } from '../replies.js';
 import type { Link } from './link.js';
 import { RoundTrips } from './round_trips.js';
 
 /** How many requests of the application may wait. */
 const MAX_REQUESTS = 1_024;
 
-/** A request on its way: exactly one of its ends comes. */
-export interface Request {
-  /** The name of the frame that answers it; what another one brings is an error. */
-  readonly reply?: ServerFrame[0];
-  done?(body: never): void;
+/** Who waits for a request: exactly one of its ends comes. */
+export interface Waiter<Name extends RequestName = RequestName> {
+  done?(reply: Reply<Name>): void;
   failed?(error: RequestError): void;
 }
 
-/** A request that the application waits for. */
-export interface Query extends Request {
-  frame(id: number): ClientFrame;
+/** The application, which waits for what it has asked. */
+export interface Asker<Name extends Question = Question> extends Waiter<Name> {
   /** Whether doing it twice does no harm: it is sent again after a break. */
   readonly isRepeatable: boolean;
   /** How long its reply may take; the session's own time by default. */
@@ -29,7 +27,10 @@ export interface Query extends Request {
  * What waits for its reply; without a connection, to be sent. Those of the application keep their ids from one to the
  * next.
  */
-interface Pending extends Request, Partial<Pick<Query, 'frame' | 'isRepeatable'>> {
+export interface Pending extends Waiter, Partial<Pick<Asker, 'isRepeatable'>> {
+  readonly name: RequestName;
+  /** Of those that are sent again. */
+  readonly fields?: object;
   link?: Link | undefined;
   sentAt: number;
   /** Never, of those of the session itself, which are not sent again. */
@@ -54,10 +55,10 @@ export class Requests {
   }
 
   /** Sends a request of the session itself; answers its id, none when the node takes no frames of that size. */
-  send(link: Link, now: number, frame: (id: number) => ClientFrame, request: Request): number | undefined {
+  send<Name extends RequestName>(link: Link, now: number, name: Name, fields: RequestFields<Name>, waiter: Waiter<Name>): number | undefined {
     const id = this.nextId();
-    if (!link.send(frame(id))) return undefined;
-    this.#begin(id, { ...request, link, sentAt: now, expiresAt: Infinity });
+    if (!link.send(frame(name, id, fields))) return undefined;
+    this.#begin(id, { ...waiter, name, link, sentAt: now, expiresAt: Infinity });
     return id;
   }
 
@@ -67,11 +68,11 @@ export class Requests {
   }
 
   /** Takes a request of the application, which is sent when there is a connection. Answers how to forget it. */
-  ask(query: Query, link: Link | undefined, now: number): () => void {
-    const asked = [...this.#pending.values()].filter(({ frame }) => frame);
+  ask<Name extends Question>(name: Name, fields: RequestFields<Name>, asker: Asker<Name>, link: Link | undefined, now: number): () => void {
+    const asked = [...this.#pending.values()].filter(({ fields: again }) => again);
     if (asked.length >= MAX_REQUESTS) throw requestError('limit_reached', 'too much waits', true);
     const id = this.nextId();
-    this.#begin(id, { ...query, sentAt: now, expiresAt: now + (query.timeoutMs ?? this.#timeoutMs) });
+    this.#begin(id, { ...asker, name, fields, sentAt: now, expiresAt: now + (asker.timeoutMs ?? this.#timeoutMs) });
     if (link) this.sendWaiting(link, now);
     return () => {
       this.#pending.delete(id);
@@ -84,7 +85,7 @@ export class Requests {
       if (pending.link) continue;
       pending.link = link;
       pending.sentAt = now;
-      if (pending.frame && !link.send(pending.frame(id))) this.#fail(id, tooLarge(link.frameBytes));
+      if (pending.fields && !link.send(frame(pending.name, id, pending.fields))) this.#fail(id, tooLarge(link.frameBytes));
     }
   }
 
@@ -93,7 +94,7 @@ export class Requests {
   }
 
   /** Takes the request that the reply belongs to which has come now: none where nobody has asked. */
-  replied(id = 0, now: number): Request | undefined {
+  replied(id = 0, now: number): Pending | undefined {
     const pending = this.#take(id);
     if (pending) this.trips.replied(pending.sentAt, now);
     return pending;
@@ -116,7 +117,7 @@ export class Requests {
     for (const [id, pending] of this.#pending) {
       if (pending.link !== link) continue;
       pending.link = undefined;
-      if (!pending.frame) this.#pending.delete(id);
+      if (!pending.fields) this.#pending.delete(id);
       else if (!pending.isRepeatable) this.#fail(id, requestError('unavailable', 'connection lost'));
     }
   }
@@ -140,6 +141,11 @@ export class Requests {
    * Those of the application: all, or with an id below `end`, but for new tokens, which say themselves whose they are.
    */
   failAll(error: RequestError, end?: number): void {
-    for (const [id, { frame, reply }] of this.#pending) if (frame && (!end || (id < end && reply !== 'refreshed'))) this.#fail(id, error);
+    for (const [id, { fields, name }] of this.#pending) if (fields && (!end || (id < end && name !== 'refresh'))) this.#fail(id, error);
   }
+}
+
+/** The fields are those of the frame, all but its id. */
+function frame(name: RequestName, id: number, fields: object): ClientFrame {
+  return [name, { id, ...fields }] as unknown as ClientFrame;
 }

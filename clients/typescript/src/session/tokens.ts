@@ -1,5 +1,4 @@
 /** The tokens of a session: which one it begins with, which one a node has taken, and bringing the next one in time. */
-import type { ServerFrames } from '../frames.js';
 import type { Session } from '../session.js';
 import type { SessionIo } from './state.js';
 import { TokenSchedule } from './token_schedule.js';
@@ -51,10 +50,9 @@ export class Tokens extends TokenSchedule {
     this.giveUp = this.#io.fetchToken((token) => {
       const { live } = session;
       if (live && token !== undefined) {
-        session.traffic.requests.send(live, session.now(), (id) => ['refresh', { id, token }], {
-          reply: 'refreshed',
-          done: (body: ServerFrames['refreshed']) => {
-            this.taken(token, body.expires_at_ms);
+        session.traffic.requests.send(live, session.now(), 'refresh', { token }, {
+          done: ({ expires_at_ms: atMs }) => {
+            this.taken(token, atMs);
           },
           failed,
         });

@@ -4,11 +4,12 @@ import { ALREADY_SUBSCRIBED, isTransient, LIMIT_REACHED } from '../codes.js';
 import { RequestError, requestError, tooLarge } from '../errors.js';
 import type { Payload, ServerFrame, ServerFrames, SubscribeOptions } from '../frames.js';
 import { toError, toPublished } from '../messages.js';
+import { type Question, REPLIES, type RequestFields } from '../replies.js';
 import type { Link } from './link.js';
 import type { State } from './state.js';
 import { BY_CONNECT, hold, Phase } from './phase.js';
 import { type Publish, Publishes } from './publishes.js';
-import { type Query, Requests } from './requests.js';
+import { type Asker, Requests } from './requests.js';
 import { type ChannelReader, Subscription } from './subscription.js';
 
 /** The least wait before a channel is asked for again that the node refused for the moment. */
@@ -79,7 +80,7 @@ export class Traffic {
 
   #replied([name, body]: ServerFrame, id: number | undefined): void {
     const request = this.requests.replied(id, this.#host.now());
-    if (name === request?.reply) request.done?.(body as never);
+    if (request && name === REPLIES[request.name]) request.done?.(body);
     else request?.failed?.(requestError('internal', 'unexpected reply'));
   }
 
@@ -190,18 +191,12 @@ export class Traffic {
     const { live } = this.#host;
     const subscription = this.#subscriptions.get(channel);
     if (!live || !subscription || subscription.isPaused) return;
-    const request = this.requests.send(
-      live,
-      this.#host.now(),
-      (id) => ['subscribe', { id, channel, ...subscription.request() }],
-      {
-        reply: 'subscribed',
-        failed: (error) => {
-          const phase = live.phases.get(channel);
-          if (phase && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
-        },
+    const request = this.requests.send(live, this.#host.now(), 'subscribe', { channel, ...subscription.request() }, {
+      failed: (error) => {
+        const phase = live.phases.get(channel);
+        if (phase && phase.asked === request) this.#notSubscribed(live, channel, phase, error);
       },
-    );
+    });
     if (request === undefined) {
       this.#refused(channel, tooLarge(live.frameBytes));
       return;
@@ -232,8 +227,7 @@ export class Traffic {
 
   /** Asks the node to let a channel go, again and again where it cannot be bothered just now. */
   #sendUnsubscribe(live: Link, channel: string): void {
-    const request = this.requests.send(live, this.#host.now(), (id) => ['unsubscribe', { id, channel }], {
-      reply: 'unsubscribed',
+    const request = this.requests.send(live, this.#host.now(), 'unsubscribe', { channel }, {
       failed: (error) => {
         if (live.phases.get(channel)?.leaving !== request) return;
         if (!error.transient) this.#left(live, channel, request ?? BY_CONNECT);
@@ -306,10 +300,9 @@ export class Traffic {
     if (state !== 'disconnected') this.publishes.expire(this.#host.now());
     if (!live) return;
     for (const [number, { channel, key, data }] of this.publishes.take(live, this.#host.now())) {
-      const request = this.requests.send(live, this.#host.now(), (id) => ['publish', { id, channel, key, data }], {
-        reply: 'published',
-        done: (body: ServerFrames['published']) => {
-          this.publishes.answer(number, toPublished(body));
+      const request = this.requests.send(live, this.#host.now(), 'publish', { channel, key, data }, {
+        done: (published) => {
+          this.publishes.answer(number, toPublished(published));
         },
         failed: (error) => {
           this.publishes.failed(number, live, error, this.#host.now());
@@ -327,8 +320,8 @@ export class Traffic {
   }
 
   /** Answers how to forget it. */
-  ask(query: Query): () => void {
-    return this.requests.ask(query, this.#host.live, this.#host.now());
+  ask<Name extends Question>(name: Name, fields: RequestFields<Name>, asker: Asker<Name>): () => void {
+    return this.requests.ask(name, fields, asker, this.#host.live, this.#host.now());
   }
 
   /** Asks the node for a sign of life at once, and gives the connection up when none comes within so long at least. */

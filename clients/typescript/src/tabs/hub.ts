@@ -6,6 +6,7 @@ import type { ClientFrames, Network, ServerFrame, ServerFrames, SubscribeOptions
 import type { PageFollower } from '../page_life.js';
 import { earlier, type Position } from '../position.js';
 import { randomKey } from '../random_key.js';
+import { type Question, REPLIES } from '../replies.js';
 import type { Connection, State } from '../session/state.js';
 import type { TransportChoice } from '../transport_kind.js';
 import { type Asked, hear, openTabChannel, type PageNews, type TabChannel, type TabMessage } from './messages.js';
@@ -335,13 +336,11 @@ export class Hub {
     this.#reply(tab, id, this.#upstream.refresh(token), (expires_at_ms) => ['refreshed', { id, expires_at_ms }]);
   }
 
-  #forward<Name extends 'history' | 'presence' | 'call'>(tab: string, name: Name, body: ClientFrames[Name]): void {
+  #forward<Name extends Question>(tab: string, name: Name, body: ClientFrames[Name]): void {
     const { id, ...fields } = body;
     const timeoutMs = 'deadline_ms' in body ? body.deadline_ms : undefined;
-    const replies = { history: 'history', presence: 'presence', call: 'result' } as const;
-    // The fields are those of the frame, all but its id.
     const asked = this.#upstream.asking.ask(name, fields, { isRepeatable: name !== 'call', timeoutMs });
-    this.#reply(tab, id, asked, (reply) => [replies[name], { ...reply, id }] as unknown as ServerFrame);
+    this.#reply(tab, id, asked, (reply) => [REPLIES[name], { ...reply, id }] as unknown as ServerFrame);
   }
 
   /** `isFinal`: what fails is not to be tried again, whatever it failed for. */

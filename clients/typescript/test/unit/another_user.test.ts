@@ -1,25 +1,25 @@
 /** What one user asked for is not asked in the name of the next one. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ClientFrame } from '../../src/frames.js';
+import type { Asker } from '../../src/session/requests.js';
 import { World } from './world.js';
 
 describe('a session', () => {
   it('of another user than before asks nothing that the former one asked, and all that was asked since', () => {
     const world = new World();
     const told: string[] = [];
-    const ask = (name: string, frame: (id: number) => ClientFrame, reply: 'history' | 'result' | 'refreshed', isRepeatable: boolean): void => {
+    const asker = (name: string, isRepeatable: boolean): Asker => {
       const noting = (what: string) => (): void => void told.push(`${name} ${what}`);
-      world.session.traffic.ask({ frame, isRepeatable, reply, done: noting('done'), failed: ({ code }) => told.push(`${name} ${code}`) });
+      return { isRepeatable, done: noting('done'), failed: ({ code }) => told.push(`${name} ${code}`) };
     };
-    const history = (name: string): void => { ask(name, (id) => ['history', { id, channel: 'chat:1', limit: 1 }], 'history', true); };
-    const call = (name: string): void => { ask(name, (id) => ['call', { id, method: name, data: '1' }], 'result', false); };
+    const history = (name: string): void => void world.session.traffic.ask('history', { channel: 'chat:1', limit: 1 }, asker(name, true));
+    const call = (name: string): void => void world.session.traffic.ask('call', { method: name, data: '1' }, asker(name, false));
     world.connected({ user: 'alice' });
     history('sent');
     world.session.disconnect();
     history('waiting');
     call('call');
-    ask('refresh', (id) => ['refresh', { id, token: 'of bob' }], 'refreshed', true);
+    world.session.traffic.ask('refresh', { token: 'of bob' }, asker('refresh', true));
     world.session.connect();
     call('later');
     const published = world.publish('chat:1', 1);
@@ -35,7 +35,7 @@ describe('a session', () => {
     const world = new World();
     const codes: number[] = [];
     world.connected({ user: 'alice' }).breaks();
-    world.session.traffic.ask({ frame: (id) => ['presence', { id, channel: 'chat:1' }], isRepeatable: true, reply: 'presence', failed: ({ code }) => codes.push(code) });
+    world.session.traffic.ask('presence', { channel: 'chat:1' }, { isRepeatable: true, failed: ({ code }) => codes.push(code) });
     const node = world.comesBack({ user: 'bob', resumed: false });
     assert.deepEqual(codes, [103]);
     assert.equal(node.all('presence').length, 0);

@@ -30,7 +30,7 @@ describe('a move', () => {
       const old = world.connected({ node: 'n1' });
       const reader = world.subscribe('chat:1');
       // Waits for its answer, and with it the old connection.
-      world.session.traffic.ask({ frame: (id) => ['call', { id, method: 'x', data: '1' }], isRepeatable: false, reply: 'result', failed: () => undefined });
+      world.session.traffic.ask('call', { method: 'x', data: '1' }, { isRepeatable: false, failed: () => undefined });
       world.switchTo('websocket', () => undefined);
       const next = world.opens('websocket');
       const confirm = (): void => {
@@ -201,10 +201,8 @@ describe('a move', () => {
     const world = new World();
     const node = world.connected();
     let answer: unknown;
-    world.session.traffic.ask({
-      frame: (id) => ['call', { id, method: 'x', data: '1' }],
+    world.session.traffic.ask('call', { method: 'x', data: '1' }, {
       isRepeatable: false,
-      reply: 'result',
       done: (body) => (answer = body),
       failed: assert.ifError,
     });
@@ -225,11 +223,9 @@ describe('a request that was not answered before a move', () => {
     const node = world.connected();
     node.says(publication(1), publication(2));
     let answer: unknown;
-    world.session.traffic.ask({
-      frame: (id) => ['call', { id, method: 'x', data: '1' }],
+    world.session.traffic.ask('call', { method: 'x', data: '1' }, {
       isRepeatable: false,
-      reply: 'result',
-      done: (body: unknown) => (answer = body),
+      done: (body) => (answer = body),
       failed: () => undefined,
     });
     world.switchTo('websocket', () => undefined);
@@ -244,7 +240,7 @@ describe('a request that was not answered before a move', () => {
     const world = new World();
     const old = world.connected({ node: 'n1' });
     // Waits for its answer, and with it the old connection.
-    world.session.traffic.ask({ frame: (id) => ['call', { id, method: 'x', data: '1' }], isRepeatable: false, reply: 'result', failed: () => undefined });
+    world.session.traffic.ask('call', { method: 'x', data: '1' }, { isRepeatable: false, failed: () => undefined });
     const published = world.publish('chat:1', 1);
     const { id } = old.last('publish');
     world.switchTo('websocket', () => undefined);
@@ -279,17 +275,9 @@ describe('a request that was not answered before a move', () => {
     const world = new World();
     const node = world.connected();
     let answers = 0;
-    const ask = (name: 'call' | 'history', isRepeatable: boolean): void => {
-      world.session.traffic.ask({
-        frame: (id) => (name === 'call' ? ['call', { id, method: 'x', data: '1' }] : ['history', { id, channel: 'chat:1', limit: 1 }]),
-        isRepeatable,
-        reply: 'history',
-        done: () => (answers += 1),
-        failed: () => undefined,
-      });
-    };
-    ask('history', true);
-    ask('call', false);
+    const asker = { done: () => (answers += 1), failed: () => undefined };
+    world.session.traffic.ask('history', { channel: 'chat:1', limit: 1 }, { ...asker, isRepeatable: true });
+    world.session.traffic.ask('call', { method: 'x', data: '1' }, { ...asker, isRepeatable: false });
     world.switchTo('websocket', assert.ifError);
     const next = world.opens('websocket');
     next.welcomes();

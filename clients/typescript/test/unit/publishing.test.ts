@@ -249,10 +249,8 @@ describe('a publish', () => {
 describe('a request', () => {
   const history = (world: World, isRepeatable = true): { reply?: unknown; error?: unknown } => {
     const outcome: { reply?: unknown; error?: unknown } = {};
-    world.session.traffic.ask({
-      frame: (id) => ['history', { id, channel: 'chat:1', limit: 10 }],
+    world.session.traffic.ask('history', { channel: 'chat:1', limit: 10 }, {
       isRepeatable,
-      reply: 'history',
       done: (body) => (outcome.reply = body),
       failed: (error) => (outcome.error = error),
     });
@@ -290,12 +288,7 @@ describe('a request', () => {
       const world = new World();
       const node = world.connected();
       let error: Error | undefined;
-      const request = { isRepeatable: true, reply: 'history', done: () => undefined } as const;
-      world.session.traffic.ask({
-        ...request,
-        frame: (id) => ['history', { id, channel: 'chat:1', limit: 1 }],
-        failed: (reason) => (error = reason),
-      });
+      world.session.traffic.ask('history', { channel: 'chat:1', limit: 1 }, { isRepeatable: true, failed: (reason) => (error = reason) });
       node.says(reply(node.last('history').id));
       assert.equal(error?.message, 'unexpected reply');
     }

@@ -13,12 +13,7 @@ beforeEach(() => {
 
 /** Asks the node something. Answers how the node replies. */
 function asked(): () => void {
-  world.session.traffic.ask({
-    frame: (id) => ['presence', { id, channel: 'chat:1' }],
-    isRepeatable: true,
-    reply: 'presence',
-    failed: (error) => assert.fail(error),
-  });
+  world.session.traffic.ask('presence', { channel: 'chat:1' }, { isRepeatable: true, failed: (error) => assert.fail(error) });
   world.session.settle();
   const { id, channel } = transport.last('presence');
   return () => {

@@ -6,6 +6,7 @@ import { parseAddress } from '../../src/address.js';
 import { lost, type RequestError, TokenError } from '../../src/errors.js';
 import type { ClientFrame, ServerFrame, ServerFrames, WirePublication } from '../../src/frames.js';
 import type { Position } from '../../src/position.js';
+import type { Question, RequestFields } from '../../src/replies.js';
 import type { DialRequest } from '../../src/session/opening.js';
 import type { SessionOptions } from '../../src/session/state.js';
 import type { ChannelReader } from '../../src/session/subscription.js';
@@ -268,20 +269,10 @@ class Play {
         traffic.publish({ channel, key: as, data: JSON.stringify(data), ...waiter });
         break;
       case 'call':
-        traffic.ask({
-          frame: (id) => [name, { id, ...fields, data: JSON.stringify(data) }] as unknown as ClientFrame,
-          isRepeatable: false,
-          reply: 'result',
-          ...waiter,
-        });
+        traffic.ask(name, { ...fields, data: JSON.stringify(data) } as RequestFields<'call'>, { isRepeatable: false, ...waiter });
         break;
       default:
-        traffic.ask({
-          frame: (id) => [name, { id, channel, ...fields }] as unknown as ClientFrame,
-          isRepeatable: true,
-          reply: name as ServerFrame[0],
-          ...waiter,
-        });
+        traffic.ask(name as Question, { channel, ...fields }, { isRepeatable: true, ...waiter });
     }
   }
 
