@@ -1,4 +1,4 @@
-//! Imports between the node's modules run one way: each names only those below it.
+//! Imports between the modules of the node, and of the Rust client, run one way: each names only those below it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
 
@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The lowest first. What stands on one line knows nothing of its neighbours either, except of those before it.
-const LAYERS: &[&str] = &[
+/// The node's modules, the lowest first.
+const OF_NODE: &[&str] = &[
     "cause",
     "limits",
     "config",
@@ -27,6 +27,20 @@ const LAYERS: &[&str] = &[
     "api",
     "server",
     "cli",
+];
+/// Those of the Rust client.
+const OF_CLIENT: &[&str] = &[
+    "tls",
+    "transport",
+    "error",
+    "options", //
+    "staggered",
+    "race",
+    "readers",
+    "orders", //
+    "session",
+    "subscription",
+    "client",
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -58,10 +72,10 @@ fn names(text: &str) -> BTreeSet<String> {
     names
 }
 
-#[test]
-fn modules_name_only_those_below_them() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let layer = |module: &str| LAYERS.iter().position(|layer| *layer == module);
+/// Which modules of the crate at `package` name one that stands above them in `layers`.
+fn upward(package: &str, layers: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(package).join("src");
+    let layer = |module: &str| layers.iter().position(|layer| *layer == module);
     let mut wrong = Vec::new();
     for path in sources(&root) {
         let relative = path.strip_prefix(&root).unwrap().with_extension("");
@@ -75,7 +89,15 @@ fn modules_name_only_those_below_them() {
             wrong.extend(above.map(|name| format!("{} names {name}", relative.display())));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    wrong
+}
+
+#[test]
+fn modules_name_only_those_below_them() {
+    for (package, layers) in [(".", OF_NODE), ("clients/rust", OF_CLIENT)] {
+        let wrong = upward(package, layers);
+        assert!(wrong.is_empty(), "{package}: {wrong:#?}");
+    }
 }
 
 #[test]

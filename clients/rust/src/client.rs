@@ -3,9 +3,11 @@
 use crate::{
     error::{ConnectError, RequestError},
     options::ClientOptions,
-    session::{self, Command, EventQueue, Order},
+    orders::{Command, Ended, Handle},
+    readers::EventQueue,
+    session::{self, Path},
     subscription::Subscription,
-    transport::{Control, TransportKind},
+    transport::TransportKind,
 };
 use skywave_client_session::{Connected, Status, SubscriptionId};
 use skywave_protocol::{
@@ -44,45 +46,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Client").field("status", &*self.status.borrow()).finish_non_exhaustive()
     }
-}
-
-/// The way to the session's task. The task ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    /// One queue for all, so that everything happens in the order in which the application did it.
-    orders: mpsc::UnboundedSender<Order>,
-    /// Bounds the commands in the queue. A drop cannot wait, and there is one per subscription.
-    places: Arc<Semaphore>,
-}
-
-impl Handle {
-    pub(crate) fn new(orders: mpsc::UnboundedSender<Order>, places: usize) -> Self {
-        Self { orders, places: Arc::new(Semaphore::new(places)) }
-    }
-
-    /// Waits for a place.
-    async fn command(&self, command: Command) -> Result<(), Ended> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| Ended)?;
-        self.orders.send(Order::Command(command, place)).map_err(|_| Ended)
-    }
-
-    /// The application has dropped a subscription.
-    pub(crate) fn forget(&self, channel: Channel, id: SubscriptionId) {
-        // A session that has ended has nothing to forget.
-        let _ = self.orders.send(Order::Forget(channel, id));
-    }
-}
-
-/// The session's task is no more.
-#[derive(Debug)]
-struct Ended;
-
-/// The connection in use, for its round-trip time.
-#[derive(Debug, Clone)]
-pub(crate) struct Path {
-    pub control: Control,
-    /// Smoothed time from request to reply in microseconds; 0: none yet.
-    pub reply_time_us: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -345,13 +308,7 @@ impl Client {
     /// WebSocket, or where that is shorter, since QUIC does not know when this process was suspended. `None` without a
     /// connection or a sample.
     pub fn rtt(&self) -> Option<Duration> {
-        let path = self.path.borrow();
-        let path = path.as_ref()?;
-        let reply_time = match path.reply_time_us.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(Duration::from_micros(micros)),
-        };
-        path.control.rtt().into_iter().chain(reply_time).min()
+        self.path.borrow().as_ref()?.rtt()
     }
 
     /// Makes the connection vanish without a word to the node, as when the network is gone; the client

@@ -36,7 +36,9 @@
 mod client;
 mod error;
 mod options;
+mod orders;
 mod race;
+mod readers;
 mod session;
 mod staggered;
 mod subscription;

@@ -3,14 +3,14 @@
 mod answers;
 mod clock;
 mod dialing;
-mod orders;
-mod readers;
+mod path;
 mod wire;
 
 use crate::{
-    client::{Handle, Path},
     error::{ConnectError, TokenError},
     options::ClientOptions,
+    orders::{Command, Handle, Order, Outcome, Reply},
+    readers::EventQueue,
     transport::{Closed, DialOptions, Dialer, Lane, Received, Via},
     url::NodeUrl,
 };
@@ -22,9 +22,7 @@ use futures_util::{
     future::{BoxFuture, select_all},
     stream::FuturesUnordered,
 };
-pub(crate) use orders::{Command, Order};
-use orders::{Outcome, Reply};
-pub(crate) use readers::EventQueue;
+pub(crate) use path::Path;
 use skywave_client_session::{
     ConnectionId, Dialed, Output, Publish, RouteOptions, Session, SessionOptions, Status, SubscriptionId,
     Surroundings, Ticket, TrafficOptions,
@@ -265,7 +263,7 @@ impl Task {
             Command::Check => self.session.check(now),
             Command::Cut => {
                 if let Some(wire) = self.live() {
-                    wire.control.cut();
+                    wire.path.control.cut();
                     let connection = wire.connection;
                     self.session.ended(connection, None, "cut", now);
                 }
@@ -336,7 +334,7 @@ impl Task {
                 if let Some(took) = self.session.traffic().round_trip()
                     && let Some(wire) = self.live()
                 {
-                    wire.replied(took);
+                    wire.path.replied(took);
                 }
             }
             Err(Closed { code, reason }) => {
@@ -389,10 +387,7 @@ impl Task {
                 }
                 Output::Carry(carrier) => {
                     let wire = carrier.and_then(|connection| self.wire(connection));
-                    let path = wire.map(|wire| Path {
-                        control: wire.control.clone(),
-                        reply_time_us: wire.reply_time_us.clone(),
-                    });
+                    let path = wire.map(|wire| wire.path.clone());
                     self.path.send_replace(path);
                 }
                 Output::Status(status) => {

@@ -1,6 +1,6 @@
 //! One channel as its subscriber sees it.
 
-use crate::client::Handle;
+use crate::orders::Handle;
 use futures_util::Stream;
 use skywave_client_session::SubscriptionId;
 pub use skywave_client_session::{ChannelEvent, Subscribed};

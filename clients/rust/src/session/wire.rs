@@ -1,16 +1,10 @@
 //! One connection as it is read and written: its halves, and what waits to be written.
 
-use crate::transport::{Closed, Connection, Control, Lane, Received, Receiver, Sender, TransportKind};
+use super::path::Path;
+use crate::transport::{Closed, Connection, Lane, Received, Receiver, Sender, TransportKind};
 use skywave_client_session::{ConnectionId, Time};
 use skywave_protocol::codec::EncodedFrame;
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, JoinSet},
@@ -35,9 +29,7 @@ pub(super) struct Wire {
     /// What the session calls it.
     pub(super) connection: ConnectionId,
     kind: TransportKind,
-    pub(super) control: Control,
-    /// Smoothed time from request to reply, in microseconds; 0: none yet.
-    pub(super) reply_time_us: Arc<AtomicU64>,
+    pub(super) path: Path,
     /// Whether the node's port has been looked at since something was heard.
     looked: bool,
     /// Ends when the node's port turns out to be closed, or when it was looked at for long enough.
@@ -55,8 +47,7 @@ impl Wire {
         Self {
             connection,
             kind,
-            control,
-            reply_time_us: Arc::default(),
+            path: Path::new(control),
             looked: false,
             looking: JoinSet::new(),
             receiver,
@@ -116,16 +107,10 @@ impl Wire {
     pub(super) fn look(&mut self, silent_since: Option<Time>, now: Time) {
         if self.look_at(silent_since).is_some_and(|at| at <= now) {
             self.looked = true;
-            let control = self.control.clone();
+            let control = self.path.control.clone();
             let looking = async move { timeout(LOOK, control.refused()).await.is_ok() };
             self.looking.spawn(looking);
         }
-    }
-
-    /// Tells the smoothed time from request to reply.
-    pub(super) fn replied(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.reply_time_us.store(micros, Ordering::Relaxed);
     }
 
     /// Writes out what waits and closes.

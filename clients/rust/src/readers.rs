@@ -1,7 +1,6 @@
 //! Whoever reads a channel: a queue, and the last word beside it.
 
-use crate::{error::RequestError, subscription::ChannelEvent};
-use skywave_client_session::{Full, Reader};
+use skywave_client_session::{ChannelEvent, Full, Reader, RequestError};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
