@@ -1140,11 +1140,14 @@ var Link = class {
   phases = /* @__PURE__ */ new Map();
   /** The largest number of a subscription that it has heard of. */
   newestSubscription = -1;
-  /** The soonest time at which it is left because its node says so, once it has. */
-  stayUntil;
+  /** It is not left before because its node says so. */
+  stayUntil = 0;
+  /** Its node has said that it drains. */
+  isDrained = false;
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   leaveAgainAt = /* @__PURE__ */ new Map();
-  since;
+  /** From when on it counts as held. */
+  since = 0;
   /** The largest frame that its node takes, or the one before as long as it has not told; 0: of any size. */
   frameBytes;
   /** When something came last, or would have. */
@@ -1160,7 +1163,6 @@ var Link = class {
   constructor(address, transport, now) {
     this.address = address;
     this.transport = transport;
-    this.since = now;
     this.heardAt = now;
   }
   /** Queues a frame; answers whether the node takes frames of that size. */
@@ -1197,6 +1199,10 @@ var Link = class {
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
     return isFirst;
   }
+  /** It has been asked for a sign of life in vain, and nobody has too much to do. */
+  get isDoubted() {
+    return this.#checkedBy < Infinity && !this.isSpared;
+  }
   /** When the connection counts as dead unless something comes. */
   get deadAt() {
     return this.#lastChance || Math.min(this.heardAt + this.#patienceMs, this.#checkedBy);
@@ -1208,11 +1214,42 @@ var Link = class {
   }
 };
 
+// src/session/moving.ts
+var HOUR_MS = 36e5;
+function drain(session, link, { after_ms, url }) {
+  const { due, pace, route } = session;
+  const now = session.now();
+  if (!link.isDrained) pace.credit(now - link.since);
+  link.isDrained = true;
+  const at = Math.max(now + Math.min(after_ms / 2 * session.random(), HOUR_MS), link.stayUntil);
+  const before = due?.purpose === "drain" ? due : void 0;
+  const address = route.trusted?.(url) ?? before?.address;
+  session.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: "drain" };
+}
+function stay(session, live, purpose, error) {
+  const { route } = session;
+  if (purpose === "up") route.upFailed?.(live.address);
+  if (error.code === OVERLOADED) live.isSpared = true;
+  const isOthersTurn = error.transient && !route.isExhausted && error.code !== TOKEN_EXPIRED;
+  if (purpose === "connect" && isOthersTurn && live.isDoubted) session.open(purpose);
+  else if (purpose === "drain" && error.transient) {
+    live.stayUntil = session.now() + (isOthersTurn ? 0 : session.backOff(error));
+    session.due = { ...session.due, purpose, at: live.stayUntil };
+  } else stand(session, live);
+}
+function stand(session, { address, transport }, preferUrl) {
+  const { due, route } = session;
+  if (due?.purpose !== "drain") session.due = due?.later ?? route.next?.(address, transport.kind, preferUrl);
+}
+
 // src/session/opening.ts
 function ending({ code: code2 = 0, reason: reason2, message, reconnect = code2 < 3500, retry_after_ms: retryAfterMs }) {
   if (code2 < 3e3 || code2 > 3999) return lost(`connection lost: ${reason2}`);
   const text2 = `ended by the node: ${reason2} (${code2})${message ? `: ${message}` : ""}`;
   return new ConnectionError(code2, reason2, text2, reconnect, { retryAfterMs });
+}
+function isNeeded({ purpose }) {
+  return purpose === "connect" || purpose === "drain";
 }
 
 // src/backoff.ts
@@ -1222,7 +1259,7 @@ function fullJitter({ firstMs, maxMs }, attempt, random) {
 
 // src/session/pace.ts
 var STABLE_MS = 5e3;
-var HOUR_MS = 36e5;
+var HOUR_MS2 = 36e5;
 var LONGEST_SPREAD_MS = 3e4;
 var Pace = class {
   /** In a row. */
@@ -1237,16 +1274,19 @@ var Pace = class {
   backOff(told) {
     const waitMs = fullJitter(this.#backoff, this.failures, this.#random());
     this.failures += 1;
-    const toldMs = Math.min(told?.retryAfterMs ?? 0, HOUR_MS);
+    const toldMs = Math.min(told?.retryAfterMs ?? 0, HOUR_MS2);
     return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.#random());
   }
-  /**
-   * How long to wait after a connection that held for so long: what a node directs is paced like what the network does.
-   * Where nothing is wrong, not at all, but for the one after a connection that did not hold.
-   */
-  pauseAfter(heldMs, isWell, told) {
+  /** What failed before is made good by a connection that held for so long, if that is long enough. */
+  credit(heldMs) {
     if (heldMs >= STABLE_MS) this.failures = 0;
-    const isAtOnce = isWell && this.failures === 0 && told?.retryAfterMs === void 0;
+  }
+  /**
+   * How long to wait after a connection that is over: where nothing is wrong, not at all, but for the one after another
+   * that did not hold.
+   */
+  pause(isWell, told) {
+    const isAtOnce = isWell && this.failures === 0 && told.retryAfterMs === void 0;
     const waitMs = this.backOff(told);
     return isAtOnce ? 0 : waitMs;
   }
@@ -1983,7 +2023,6 @@ var Traffic = class {
 var GREETING_MS = 2e3;
 var RETIREMENT_MS = 2e3;
 var SLEPT_MS = 5e3;
-var HOUR_MS2 = 36e5;
 var Session = class {
   traffic;
   state = "disconnected";
@@ -2011,7 +2050,7 @@ var Session = class {
   #former;
   /** The node that served last. */
   #node;
-  #pace;
+  pace;
   #connects = 0;
   #frameBytes = 65536;
   #scheduledAt = Infinity;
@@ -2023,7 +2062,7 @@ var Session = class {
     this.tokens = new Tokens(this, io, options.canRefresh, options.token);
     this.network = network;
     this.route = io.route(options);
-    this.#pace = new Pace(options.backoff, () => io.random());
+    this.pace = new Pace(options.backoff, () => io.random());
     this.traffic = new Traffic(options, this);
   }
   now() {
@@ -2039,7 +2078,7 @@ var Session = class {
     if (this.state === "disconnected") this.#former = this.traffic.requests.nextId();
     this.refusal = void 0;
     this.route.beginRound();
-    this.#pace.failures = 0;
+    this.pace.failures = 0;
     this.open("connect");
     this.settle();
   }
@@ -2120,7 +2159,7 @@ var Session = class {
     const { opening } = this;
     if ((opening ?? this.due)?.purpose !== "connect" || opening?.link) return;
     this.#cancelOpening(lost("given up"));
-    this.#stand(live);
+    stand(this, live);
   }
   // ---- opening
   open(purpose, named, forced, settle) {
@@ -2214,12 +2253,17 @@ var Session = class {
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
-    if (old) this.#beginRetirement(old);
+    link.since = this.now();
+    if (old) {
+      this.pace.credit(link.since - old.since);
+      if (isNeeded(opening)) link.stayUntil = link.since += this.pace.backOff();
+      this.#beginRetirement(old);
+    }
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: this.#connects += 1 };
     this.tokens.taken(link.token, expiresAtMs);
-    this.#stand(link, isNeeded(opening) ? connected.prefer_url : void 0);
+    stand(this, link, isNeeded(opening) ? connected.prefer_url : void 0);
     this.#setState("connected");
     opening.settle?.();
     if (this.live !== link) return;
@@ -2232,33 +2276,24 @@ var Session = class {
     const { link, targets } = opening;
     opening.cancel?.();
     link?.transport.close();
-    const isExpired = this.#options.canRefresh && this.#pace.failures < 2 && error.code === TOKEN_EXPIRED;
+    const isExpired = this.#options.canRefresh && this.pace.failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live) this.#stay(opening.purpose, this.live, error);
+    if (this.live) stay(this, this.live, opening.purpose, error);
     else if (error.code === UNAUTHENTICATED && link && this.#resume) {
       this.#resume = void 0;
       this.#comeBack(error, 0);
     } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#pace.backOff(this.route.soonest?.() ?? error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.backOff(error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
-  /** A move failed: the session goes on where it is. */
-  #stay(purpose, live, error) {
-    if (purpose === "up") this.route.upFailed?.(live.address);
-    if (error.code === OVERLOADED) live.isSpared = true;
-    if (purpose === "drain" && error.transient) {
-      const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
-      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#pace.backOff(error)) };
-    } else this.#stand(live);
-  }
-  /** There is no need to go elsewhere, and perhaps a reason. */
-  #stand({ address, transport }, preferUrl) {
-    if (this.due?.purpose !== "drain") this.due = this.due?.later ?? this.route.next?.(address, transport.kind, preferUrl);
+  /** All are tried again after so long, and not before somebody wants to be asked. */
+  backOff(error) {
+    return this.pace.backOff(this.route.soonest?.() ?? error);
   }
   #comeBack(error, waitMs) {
     const at = this.now() + waitMs;
@@ -2316,7 +2351,7 @@ var Session = class {
       link.send(["pong", { seq: body.seq }], "datagram");
     } else if (name === "disconnect") this.#ended(link, ending(body));
     else if (name !== "drain") this.traffic.frame(link, frame2, stream);
-    else if (link === this.live) this.#drain(link, body);
+    else if (link === this.live) drain(this, link, body);
   }
   fault(link, problem) {
     this.#ended(link, lost(`protocol fault: ${problem}`));
@@ -2328,8 +2363,8 @@ var Session = class {
   }
   /** The connection that carries the session is over. */
   #lost(link, error) {
-    const now = this.now();
     this.live = void 0;
+    this.pace.credit(this.now() - link.since);
     this.#drop(link);
     this.tokens.stop();
     const { due } = this;
@@ -2348,7 +2383,7 @@ var Session = class {
     }
     this.#cancelOpening(error);
     this.route.beginRound();
-    this.#comeBack(error, this.#pace.pauseAfter(now - link.since, code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
+    this.#comeBack(error, this.pace.pause(code2 === ROTATE || code2 === TOKEN_EXPIRED, error));
   }
   #drop(link) {
     link.transport.close();
@@ -2367,15 +2402,6 @@ var Session = class {
     this.#drop(link);
     if (this.live) this.traffic.requests.sendWaiting(this.live, this.now());
   }
-  /** The node wants this client gone; all its clients spread over the first half of the time. */
-  #drain(link, { after_ms, url }) {
-    const now = this.now();
-    link.stayUntil ??= now + this.#pace.pauseAfter(now - link.since, true);
-    const at = Math.max(now + Math.min(after_ms / 2 * this.random(), HOUR_MS2), link.stayUntil);
-    const before = this.due?.purpose === "drain" ? this.due : void 0;
-    const address = this.route.trusted?.(url) ?? before?.address;
-    this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: "drain" };
-  }
   #setState(state, error, retryAt) {
     if (this.state === state && !error && state !== "connected") return;
     this.state = state;
@@ -2383,9 +2409,6 @@ var Session = class {
     this.#io.stateChanged(state, error, retryAt);
   }
 };
-function isNeeded({ purpose }) {
-  return purpose === "connect" || purpose === "drain";
-}
 
 // src/within.ts
 async function within(timeoutMs, signal, work) {

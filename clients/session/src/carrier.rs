@@ -19,11 +19,13 @@ pub(crate) struct Carrier {
     steady_at: Time,
     /// What the node directs is not followed sooner.
     pub(crate) stays_until: Time,
+    /// Whether its node has said that it drains.
+    pub(crate) is_drained: bool,
 }
 
 impl Carrier {
     pub(crate) fn new(link: Link, attempt: u64, url: NodeUrl, kind: TransportKind, now: Time) -> Self {
-        Self { link, attempt, url, kind, steady_at: now + STABLE, stays_until: now }
+        Self { link, attempt, url, kind, steady_at: now + STABLE, stays_until: now, is_drained: false }
     }
 
     pub(crate) fn id(&self) -> ConnectionId {

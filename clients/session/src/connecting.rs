@@ -39,10 +39,11 @@ impl<R: Reader> Session<R> {
         };
         let (Some(Target { url, .. }), Stage::Greeting(greeting)) = (targets.pop(), stage) else { return };
         self.connects += 1;
-        let pace = match self.live.as_ref().map(|live| live.is_steady(now)) {
-            Some(steady) => self.pace(steady),
-            None => Duration::ZERO,
-        };
+        let left = self.live.as_ref().map(|live| live.is_steady(now));
+        self.credit(left == Some(true));
+        // What nodes direct is paced like what the network does; the application goes where it likes.
+        let is_directed = left.is_some() && purpose.is_needed();
+        let pace = if is_directed { self.back_off() } else { Duration::ZERO };
         let frame_limit = connected.limits.frame_bytes;
         let over_udp = greeting.kind.is_over_udp();
         let link = Link { connection, encoding: greeting.encoding, frame_limit, over_udp };
@@ -138,13 +139,17 @@ impl<R: Reader> Session<R> {
         if !round && !verdict.is_own_fault() {
             return self.open(Purpose::Connect, None, None, now);
         }
-        let wait = if round { self.wait(self.failures) } else { Duration::ZERO };
-        self.failures = self.failures.saturating_add(1);
+        let wait = self.back_off();
+        let wait = if round { wait } else { Duration::ZERO };
         let (code, reason) = (error.code(), error.to_string().into());
         self.put_out(Output::Status(Status::Disconnected { code, reason, will_reconnect: true }));
-        let rest = self.route.rests_until(now);
-        self.is_told_when = rest.is_some();
-        self.reconnect_at = Some(rest.unwrap_or(now).max(now + wait));
+        self.is_told_when = self.route.rests_until(now).is_some();
+        self.reconnect_at = Some(self.not_resting(now, now + wait));
+    }
+
+    /// That time, or later where nobody wants to be asked before.
+    fn not_resting(&self, now: Time, at: Time) -> Time {
+        self.route.rests_until(now).map_or(at, |rest| rest.max(at))
     }
 
     /// A move failed: the session goes on where it is.
@@ -154,19 +159,22 @@ impl<R: Reader> Session<R> {
             // Those that are left in this round. Nodes that are slow are asked once, and not by all their clients again and
             // again: the next round begins when the old connection is dead.
             Purpose::Connect if verdict == Verdict::Elsewhere => self.seek_another(None, now),
-            // The old connection ends sooner or later: try again until then.
+            // The old connection ends sooner or later: those that are left at once, or all of them again after a while.
             Purpose::Drain if matches!(verdict, Verdict::Elsewhere | Verdict::NewToken) => {
                 // Where it is for want of another token, the others would say the same.
-                let round = self.route.is_exhausted(now) || verdict == Verdict::NewToken;
-                let failures = if round { self.attempts.saturating_sub(1) } else { 0 };
-                let wait = self.wait(failures);
-                let Some(live) = &mut self.live else { return };
-                live.stay(wait, now);
-                let stays_until = live.stays_until;
-                let retry = Move { at: stays_until, url: None, purpose: Purpose::Drain };
-                // What the node said meanwhile is newer.
-                let next = self.next_move.get_or_insert(retry);
-                next.at = next.at.max(stays_until);
+                let is_others_turn = !self.route.is_exhausted(now) && verdict == Verdict::Elsewhere;
+                let at = if is_others_turn {
+                    now
+                } else {
+                    let wait = self.back_off();
+                    self.not_resting(now, now + wait)
+                };
+                // Where to go, the node may have said meanwhile.
+                let url = self.next_move.take().and_then(|next| next.url);
+                self.next_move = Some(Move { at, url, purpose });
+                if let Some(live) = &mut self.live {
+                    live.stays_until = at;
+                }
             }
             Purpose::Drain | Purpose::Prefer | Purpose::Connect => {}
         }

@@ -30,7 +30,7 @@ impl<R: Reader> Session<R> {
         if let Some(Move { url: Some(url), .. }) = self.next_move.take() {
             self.route.send_on(&url);
         }
-        let steady = live.is_steady(now);
+        self.credit(live.is_steady(now));
         self.is_told_when = false;
         // By a newer `connect` of this client itself, which is answered later, or was given up and came all the same.
         let own_doing = code == Some(CloseCode::Replaced.code()) && live.attempt < self.last_attempt;
@@ -44,8 +44,8 @@ impl<R: Reader> Session<R> {
             return;
         }
         self.route.begin_round();
-        let failures_before = if steady { 0 } else { self.failures };
-        let pace = self.pace(steady);
+        let is_first = self.failures == 0;
+        let pace = self.back_off();
         // These say that nothing is wrong: come back at once.
         let at_once = [CloseCode::Rotate, CloseCode::TokenExpired].map(|code| Some(code.code()));
         match retry_after.map(|after| not_before(after, (self.traffic.chance)())) {
@@ -53,25 +53,26 @@ impl<R: Reader> Session<R> {
                 self.is_told_when = true;
                 self.reconnect_at = Some(now + wait.max(pace));
             }
-            None if at_once.contains(&code) && failures_before == 0 => {
+            None if at_once.contains(&code) && is_first => {
                 self.open(Purpose::Connect, None, None, now);
             }
             None => self.reconnect_at = Some(now + pace),
         }
     }
 
-    /// How long to wait after a connection that was steady or not, before the next one is opened or, where that stands
-    /// already, is left on a node's word: what nodes direct is paced like what the network does.
-    pub(crate) fn pace(&mut self, steady: bool) -> Duration {
-        let failures = if steady { 0 } else { self.failures };
-        self.failures = failures.saturating_add(1);
-        self.wait(failures)
+    /// What failed before is made good by a connection that was steady: the next failure begins with the shortest wait.
+    pub(crate) fn credit(&mut self, steady: bool) {
+        if steady {
+            self.failures = 0;
+        }
     }
 
-    /// The wait before a further try, with its jitter.
-    pub(crate) fn wait(&mut self, failures: u32) -> Duration {
+    /// The wait after one more failure, with its jitter.
+    pub(crate) fn back_off(&mut self) -> Duration {
         let random = (self.traffic.chance)();
-        self.options.traffic.backoff.full_jitter(failures, random)
+        let wait = self.options.traffic.backoff.full_jitter(self.failures, random);
+        self.failures = self.failures.saturating_add(1);
+        wait
     }
 
     /// Keeps the old connection for replies that only it can give.
@@ -99,8 +100,11 @@ impl<R: Reader> Session<R> {
     /// The node wants this client gone; all its clients spread over the first half of the time.
     pub(crate) fn drain(&mut self, drain: Drain, now: Time) {
         let wait = Duration::from_millis(drain.after_ms).div_f64(2.0).mul_f64((self.traffic.chance)());
-        let Some(live) = self.live.as_ref() else { return };
+        let Some(live) = self.live.as_mut() else { return };
+        // A node that repeats itself does not make it a better connection.
+        let is_credit = !std::mem::replace(&mut live.is_drained, true) && live.is_steady(now);
         let mut at = (now + wait.min(LONGEST_DRAIN)).max(live.stays_until);
+        self.credit(is_credit);
         let mut url = drain.url.and_then(|url| self.trusted(&url));
         if let Some(before) = self.next_move.take() {
             // Told again: the newest word says where to, the earliest one when.

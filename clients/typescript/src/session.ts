@@ -3,13 +3,14 @@
  * transports are given.
  */
 import type { Address } from './address.js';
-import { FORBIDDEN, OVERLOADED, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
+import { FORBIDDEN, REPLACED, ROTATE, TOKEN_EXPIRED, UNAUTHENTICATED } from './codes.js';
 import { type ConnectionError, lost, RequestError, requestError, type SkywaveError, tooLarge } from './errors.js';
 import type { Network, ServerFrame, ServerFrames } from './frames.js';
 import { toError } from './messages.js';
 import { doubt, DOUBTS_APART_MS, nextDoubt } from './session/doubts.js';
 import { Link } from './session/link.js';
-import { type DialOutcome, type Due, ending, type Opening, type Purpose } from './session/opening.js';
+import { drain, stand, stay } from './session/moving.js';
+import { type DialOutcome, type Due, ending, isNeeded, type Opening, type Purpose } from './session/opening.js';
 import { Pace } from './session/pace.js';
 import { hold } from './session/phase.js';
 import type { Router } from './session/router.js';
@@ -25,8 +26,6 @@ const GREETING_MS = 2_000;
 const RETIREMENT_MS = 2_000;
 /** A timer that is so late means that the system slept. */
 const SLEPT_MS = 5_000;
-/** The longest time within which the clients of a node spread that it wants gone. */
-const HOUR_MS = 3_600_000;
 
 export class Session implements TrafficHost {
   readonly traffic: Traffic;
@@ -55,7 +54,7 @@ export class Session implements TrafficHost {
   #former: number | undefined;
   /** The node that served last. */
   #node: string | undefined;
-  readonly #pace: Pace;
+  readonly pace: Pace;
   #connects = 0;
   #frameBytes = 65_536;
   #scheduledAt = Infinity;
@@ -68,7 +67,7 @@ export class Session implements TrafficHost {
     this.tokens = new Tokens(this, io, options.canRefresh, options.token);
     this.network = network;
     this.route = io.route(options);
-    this.#pace = new Pace(options.backoff, () => io.random());
+    this.pace = new Pace(options.backoff, () => io.random());
     this.traffic = new Traffic(options, this);
   }
 
@@ -88,7 +87,7 @@ export class Session implements TrafficHost {
     if (this.state === 'disconnected') this.#former = this.traffic.requests.nextId();
     this.refusal = undefined;
     this.route.beginRound();
-    this.#pace.failures = 0;
+    this.pace.failures = 0;
     this.open('connect');
     this.settle();
   }
@@ -180,7 +179,7 @@ export class Session implements TrafficHost {
     const { opening } = this;
     if ((opening ?? this.due)?.purpose !== 'connect' || opening?.link) return;
     this.#cancelOpening(lost('given up'));
-    this.#stand(live);
+    stand(this, live);
   }
 
   // ---- opening
@@ -284,13 +283,19 @@ export class Session implements TrafficHost {
     this.#node = connected.node;
     const old = this.live;
     this.live = link;
-    if (old) this.#beginRetirement(old);
+    link.since = this.now();
+    if (old) {
+      this.pace.credit(link.since - old.since);
+      // What a node directs is paced like what the network does; the application goes where it likes.
+      if (isNeeded(opening)) link.stayUntil = link.since += this.pace.backOff();
+      this.#beginRetirement(old);
+    }
     const { node, region, session, user, resumed, expires_at_ms: expiresAtMs } = connected;
     const transport = link.transport.kind;
     this.connection = { transport, node, region, session, user, resumed, hasExpired, expiresAtMs, connects: (this.#connects += 1) };
     this.tokens.taken(link.token, expiresAtMs);
     // A preference is followed once, so that two nodes cannot play ball with a client.
-    this.#stand(link, isNeeded(opening) ? connected.prefer_url : undefined);
+    stand(this, link, isNeeded(opening) ? connected.prefer_url : undefined);
     this.#setState('connected');
     opening.settle?.();
     // The application, told just now, may have ended it.
@@ -306,38 +311,26 @@ export class Session implements TrafficHost {
     opening.cancel?.();
     link?.transport.close();
     // The first failure may be that a connection broke; a token is seldom refused twice.
-    const isExpired = this.#options.canRefresh && this.#pace.failures < 2 && error.code === TOKEN_EXPIRED;
+    const isExpired = this.#options.canRefresh && this.pace.failures < 2 && error.code === TOKEN_EXPIRED;
     if (isNeeded(opening) && !isExpired) {
       for (const target of targets) if (!link || link.address === target.address) this.route.failed(target, error);
     }
     opening.settle?.(error);
-    if (this.live) this.#stay(opening.purpose, this.live, error);
+    if (this.live) stay(this, this.live, opening.purpose, error);
     else if (error.code === UNAUTHENTICATED && link && this.#resume) {
       // The session may be that of a user who was here before: another one begins anew.
       this.#resume = undefined;
       this.#comeBack(error, 0);
     } else if (this.#isFinal(error, link?.token)) this.refused(error);
     else {
-      const waitMs = this.route.isExhausted || isExpired ? this.#pace.backOff(this.route.soonest?.() ?? error) : 0;
+      const waitMs = this.route.isExhausted || isExpired ? this.backOff(error) : 0;
       this.#comeBack(error, isExpired ? 0 : waitMs);
     }
   }
 
-  /** A move failed: the session goes on where it is. */
-  #stay(purpose: Purpose, live: Link, error: SkywaveError): void {
-    if (purpose === 'up') this.route.upFailed?.(live.address);
-    if (error.code === OVERLOADED) live.isSpared = true;
-    if (purpose === 'drain' && error.transient) {
-      // The old connection ends sooner or later: try again until then, where the node said meanwhile.
-      const isOthersTurn = !this.route.isExhausted && error.code !== TOKEN_EXPIRED;
-      this.due = { ...this.due, purpose, at: this.now() + (isOthersTurn ? 0 : this.#pace.backOff(error)) };
-    } else this.#stand(live);
-  }
-
-  /** There is no need to go elsewhere, and perhaps a reason. */
-  #stand({ address, transport }: Link, preferUrl?: string): void {
-    // The node drains: it said so while the session was about to go somewhere else.
-    if (this.due?.purpose !== 'drain') this.due = this.due?.later ?? this.route.next?.(address, transport.kind, preferUrl);
+  /** All are tried again after so long, and not before somebody wants to be asked. */
+  backOff(error: SkywaveError): number {
+    return this.pace.backOff(this.route.soonest?.() ?? error);
   }
 
   #comeBack(error: SkywaveError, waitMs: number): void {
@@ -403,7 +396,7 @@ export class Session implements TrafficHost {
       link.send(['pong', { seq: body.seq }], 'datagram');
     } else if (name === 'disconnect') this.#ended(link, ending(body));
     else if (name !== 'drain') this.traffic.frame(link, frame, stream);
-    else if (link === this.live) this.#drain(link, body);
+    else if (link === this.live) drain(this, link, body);
   }
 
   fault(link: Link, problem: string): void {
@@ -418,8 +411,8 @@ export class Session implements TrafficHost {
 
   /** The connection that carries the session is over. */
   #lost(link: Link, error: ConnectionError): void {
-    const now = this.now();
     this.live = undefined;
+    this.pace.credit(this.now() - link.since);
     this.#drop(link);
     this.tokens.stop();
     const { due } = this;
@@ -440,7 +433,7 @@ export class Session implements TrafficHost {
     this.#cancelOpening(error);
     this.route.beginRound();
     // These say that nothing is wrong.
-    this.#comeBack(error, this.#pace.pauseAfter(now - link.since, code === ROTATE || code === TOKEN_EXPIRED, error));
+    this.#comeBack(error, this.pace.pause(code === ROTATE || code === TOKEN_EXPIRED, error));
   }
 
   #drop(link: Link): void {
@@ -463,26 +456,10 @@ export class Session implements TrafficHost {
     if (this.live) this.traffic.requests.sendWaiting(this.live, this.now());
   }
 
-  /** The node wants this client gone; all its clients spread over the first half of the time. */
-  #drain(link: Link, { after_ms, url }: ServerFrames['drain']): void {
-    const now = this.now();
-    link.stayUntil ??= now + this.#pace.pauseAfter(now - link.since, true);
-    const at = Math.max(now + Math.min((after_ms / 2) * this.random(), HOUR_MS), link.stayUntil);
-    const before = this.due?.purpose === 'drain' ? this.due : undefined;
-    // Told again: the newest word says where to, the earliest one when.
-    const address = this.route.trusted?.(url) ?? before?.address;
-    this.due = { at: Math.min(at, before?.at ?? Infinity), address, purpose: 'drain' };
-  }
-
   #setState(state: State, error?: SkywaveError, retryAt?: number): void {
     if (this.state === state && !error && state !== 'connected') return;
     this.state = state;
     if (state !== 'connected') this.connection = undefined;
     this.#io.stateChanged(state, error, retryAt);
   }
-}
-
-/** Whether the session cannot stay where it is. */
-function isNeeded({ purpose }: Pick<Opening, 'purpose'>): boolean {
-  return purpose === 'connect' || purpose === 'drain';
 }

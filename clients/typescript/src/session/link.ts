@@ -27,11 +27,14 @@ export class Link {
   readonly phases = new Map<string, Phase>();
   /** The largest number of a subscription that it has heard of. */
   newestSubscription = -1;
-  /** The soonest time at which it is left because its node says so, once it has. */
-  stayUntil: number | undefined;
+  /** It is not left before because its node says so. */
+  stayUntil = 0;
+  /** Its node has said that it drains. */
+  isDrained = false;
   /** Channels that the node would not let go for the moment, and when it is asked again. */
   readonly leaveAgainAt = new Map<string, number>();
-  readonly since: number;
+  /** From when on it counts as held. */
+  since = 0;
   /** The largest frame that its node takes, or the one before as long as it has not told; 0: of any size. */
   frameBytes!: number;
   /** When something came last, or would have. */
@@ -48,7 +51,6 @@ export class Link {
   constructor(address: Address, transport: Transport, now: number) {
     this.address = address;
     this.transport = transport;
-    this.since = now;
     this.heardAt = now;
   }
 
@@ -90,6 +92,11 @@ export class Link {
     const isFirst = this.#checkedBy === Infinity;
     this.#checkedBy = Math.min(this.#checkedBy, now + withinMs);
     return isFirst;
+  }
+
+  /** It has been asked for a sign of life in vain, and nobody has too much to do. */
+  get isDoubted(): boolean {
+    return this.#checkedBy < Infinity && !this.isSpared;
   }
 
   /** When the connection counts as dead unless something comes. */

@@ -78,3 +78,8 @@ export function ending({ code = 0, reason, message, reconnect = code < 3500, ret
   const text = `ended by the node: ${reason} (${code})${message ? `: ${message}` : ''}`;
   return new ConnectionError(code, reason, text, reconnect, { retryAfterMs });
 }
+
+/** Whether the session cannot stay where it is. */
+export function isNeeded({ purpose }: Pick<Opening, 'purpose'>): boolean {
+  return purpose === 'connect' || purpose === 'drain';
+}

@@ -30,13 +30,17 @@ export class Pace {
     return Math.max(waitMs, toldMs + Math.min(toldMs, LONGEST_SPREAD_MS) * this.#random());
   }
 
-  /**
-   * How long to wait after a connection that held for so long: what a node directs is paced like what the network does.
-   * Where nothing is wrong, not at all, but for the one after a connection that did not hold.
-   */
-  pauseAfter(heldMs: number, isWell: boolean, told?: Told): number {
+  /** What failed before is made good by a connection that held for so long, if that is long enough. */
+  credit(heldMs: number): void {
     if (heldMs >= STABLE_MS) this.failures = 0;
-    const isAtOnce = isWell && this.failures === 0 && told?.retryAfterMs === undefined;
+  }
+
+  /**
+   * How long to wait after a connection that is over: where nothing is wrong, not at all, but for the one after another
+   * that did not hold.
+   */
+  pause(isWell: boolean, told: Told): number {
+    const isAtOnce = isWell && this.failures === 0 && told.retryAfterMs === undefined;
     const waitMs = this.backOff(told);
     return isAtOnce ? 0 : waitMs;
   }
