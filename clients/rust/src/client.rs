@@ -284,9 +284,9 @@ impl Client {
         self.send(Command::Network(hint)).await
     }
 
-    /// Asks the node for a sign of life at once; where none comes within two seconds, the session goes on elsewhere. For
-    /// whoever knows that the network changed or that the process was suspended. A client that waits for its next attempt to
-    /// connect begins it.
+    /// Asks the node for a sign of life at once; where none comes within two seconds, or longer on a slow path, the session
+    /// goes on elsewhere. For whoever knows that the network changed or that the process was suspended. A client that waits
+    /// for its next attempt to connect begins it, unless a node has said when.
     ///
     /// # Errors
     /// When the client is closed.

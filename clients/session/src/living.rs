@@ -21,6 +21,7 @@ const SPREAD: f64 = 0.4;
 /// The least time from one doubt that led to another connection to the next doubt: a node that has to serve too many may
 /// fall silent again and again, and each connection costs it more than it has.
 const DOUBTS_APART: Duration = Duration::from_secs(30);
+
 /// What a look at the connection has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
