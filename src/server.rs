@@ -330,7 +330,7 @@ async fn node(host: Host, config: Config, tasks: &mut JoinSet<()>) -> Result<Arc
             metrics: node.metrics.links.clone(),
             links: links.clone(),
         };
-        for bridge in regions.bridges(&bridging) {
+        for bridge in bridge::Bridge::from_all(regions, &bridging) {
             tasks.spawn(bridge.run());
         }
         for mirror in mirrors(&node.config, regions) {

@@ -1,9 +1,9 @@
-//! Imports between the modules of the node, and of the Rust client, run one way: each names only those below it.
+//! Imports between the modules of a crate run one way: none names, over others or not, one that names it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this is a test")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -90,6 +90,113 @@ fn upward(package: &str, layers: &[&str]) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Crates whose modules name each other in circles: the methods of a client's session are spread over its modules.
+const OF_ONE_PIECE: [&str; 1] = ["clients/session"];
+
+/// The folders of the libraries.
+fn libraries() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = vec![".".to_owned(), "protocol".to_owned()];
+    for group in ["crates", "clients"] {
+        let entries = fs::read_dir(root.join(group)).unwrap();
+        all.extend(entries.map(|entry| format!("{group}/{}", entry.unwrap().file_name().display())));
+    }
+    all.retain(|library| root.join(library).join("src/lib.rs").exists());
+    all
+}
+
+/// What is compiled, but for tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let written = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    written
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|one: char| !one.is_alphanumeric() && one != '_').filter(|word| !word.is_empty())
+}
+
+/// Which other modules each module of a library names. What the library's root has of its own counts as the module
+/// `lib`; what it only passes on counts as the module that has it.
+fn imports(library: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(library).join("src");
+    let mut texts = BTreeMap::<String, String>::new();
+    for path in sources(&root) {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let module = relative.iter().next().unwrap().to_str().unwrap();
+        if module != "main" && !relative.ends_with("tests") {
+            texts.entry(module.to_owned()).or_default().push_str(&code(&path));
+        }
+    }
+    let mut passed_on = BTreeMap::new();
+    for item in texts["lib"].split("use ").skip(1).filter_map(|text| text.split(';').next()) {
+        let mut words = words(item).filter(|word| *word != "crate");
+        let module = words.next().unwrap_or_default();
+        passed_on.extend(words.map(|name| (name.to_owned(), module.to_owned())));
+    }
+    let owner = |name: String| match passed_on.get(&name) {
+        _ if texts.contains_key(&name) => name,
+        Some(module) if texts.contains_key(module) => module.clone(),
+        _ => "lib".to_owned(),
+    };
+    let named = |(module, text): (&String, &String)| {
+        let mut named: BTreeSet<_> = match module.as_str() {
+            "lib" => used_by_root(text).map(str::to_owned).filter(|name| texts.contains_key(name)).collect(),
+            _ => text.split("crate::").skip(1).flat_map(names).map(owner).collect(),
+        };
+        named.remove(module);
+        (module.clone(), named)
+    };
+    texts.iter().map(named).collect()
+}
+
+/// What stands before a `::` in a library's root, but for what it only passes on.
+fn used_by_root(text: &str) -> impl Iterator<Item = &str> {
+    let items = text.split(';').filter(|item| !item.trim_start().starts_with("pub use"));
+    items.flat_map(|item| item.match_indices("::").filter_map(|(index, _)| words(&item[..index]).last()))
+}
+
+/// What is left when those are taken away, again and again, that name none of the others or are named by none.
+fn circles(mut imports: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    loop {
+        let before = imports.len();
+        let named: BTreeSet<_> = imports.values().flatten().cloned().collect();
+        imports.retain(|module, names| !names.is_empty() && named.contains(module));
+        let left: BTreeSet<_> = imports.keys().cloned().collect();
+        imports.values_mut().for_each(|names| names.retain(|name| left.contains(name)));
+        if imports.len() == before {
+            return imports;
+        }
+    }
+}
+
+#[test]
+fn modules_name_each_other_in_no_circle() {
+    for library in libraries().iter().filter(|library| !OF_ONE_PIECE.contains(&library.as_str())) {
+        let circles = circles(imports(library));
+        assert!(circles.is_empty(), "{library}: {circles:#?}");
+    }
+}
+
+#[test]
+fn a_circle_is_found_however_long_it_is() {
+    let imports = |all: &[(&str, &str)]| {
+        let mut imports = BTreeMap::<String, BTreeSet<String>>::new();
+        for (module, named) in all {
+            imports.entry((*module).to_owned()).or_default().insert((*named).to_owned());
+            imports.entry((*named).to_owned()).or_default();
+        }
+        imports
+    };
+    assert!(circles(imports(&[("top", "middle"), ("middle", "bottom"), ("top", "bottom")])).is_empty());
+    let round = imports(&[("top", "a"), ("a", "b"), ("b", "c"), ("c", "a"), ("c", "bottom")]);
+    assert!(circles(round).keys().eq(["a", "b", "c"]));
 }
 
 #[test]

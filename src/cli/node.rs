@@ -7,7 +7,7 @@ use skywave::{
     auth::Authenticator,
     certificate,
     config::{Addresses, Config},
-    redis::Address,
+    redis::{Address, Endpoint},
     scripts,
     server::Failed,
 };
@@ -81,7 +81,7 @@ fn load_with_files(arguments: &ConfigArguments) -> Result<Config, UsageError> {
 
 /// What is wrong with the files that are needed to reach Redis.
 fn redis_problems(config: &Config) -> Vec<String> {
-    let problem = |address: &Address| address.check().err().map(|error| error.to_string());
+    let problem = |address: &Address| Endpoint::check(address).err().map(|error| error.to_string());
     match Addresses::of(config, scripts::ALL) {
         Ok(addresses) => addresses.iter().filter_map(problem).collect(),
         Err(error) => vec![error.to_string()],

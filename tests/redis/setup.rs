@@ -2,7 +2,7 @@
 
 use skywave::{
     config::Secret,
-    redis::{Address, ConnectError, ownership::Stranger},
+    redis::{Address, ConnectError, Stranger},
 };
 use skywave_testing::{
     FREE_PORT, RedisServer, eventually,

@@ -3,6 +3,9 @@
 use skywave_host::Chance;
 use std::{ops::RangeInclusive, time::Duration};
 
+/// Between attempts to connect anew to a Redis.
+pub const RECONNECT_PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
+
 /// Pauses that double within bounds, less up to a half at random: those who wait together do not come together.
 #[derive(Debug)]
 pub struct Backoff {

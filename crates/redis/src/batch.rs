@@ -1,10 +1,11 @@
 //! Calls that go to a server together, and what becomes of each.
 
 use crate::{
-    commands::CallError,
-    connection::{Connection, Request, is_fatal, is_of_replica},
+    connection::Connection,
+    errors::CallError,
     redirect::{self, Redirect},
     reply,
+    request::Request,
 };
 use futures_util::FutureExt;
 use redis::{Pipeline, Value};
@@ -155,6 +156,18 @@ fn finish(batch: Vec<Call>, values: Vec<Value>) -> Result<Outcome, Broken> {
         Some(error) => Err(Broken(error)),
         None => Ok(outcome),
     }
+}
+
+/// Whether an error of a command means that the connection leads to a server that cannot serve it.
+fn is_fatal(error: &redis::ServerError) -> bool {
+    use redis::ServerErrorKind as Kind;
+    matches!(error.kind(), Some(Kind::NoScript | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown))
+}
+
+/// Whether an error of a command means that the server is a replica. The master may be where it was before, or nowhere;
+/// then there is still something to be read.
+fn is_of_replica(error: &redis::ServerError) -> bool {
+    error.kind() == Some(redis::ServerErrorKind::ReadOnly)
 }
 
 #[cfg(test)]

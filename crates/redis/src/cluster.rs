@@ -1,14 +1,14 @@
 //! Asks the servers of a cluster which of them has which slots.
 
 use crate::{
-    connection::ConnectError,
     dialling::{Contact, Dialling},
-    endpoint::Endpoint,
+    errors::ConnectError,
     hedging,
-    layout::{Layout, Server},
+    layout::Layout,
     ownership::Ownership,
     reply::{self, Malformed},
     secret::Secret,
+    server::{Place, Server},
     slot::{SLOTS, Slots},
 };
 use arc_swap::ArcSwap;
@@ -120,7 +120,7 @@ impl Cluster {
                 None if servers.len() < MAX_SERVERS => {
                     let contact = self.like.at(host, port);
                     contacts.push(contact.clone());
-                    servers.push(Server { name: name.clone(), endpoint: self.member(contact) });
+                    servers.push(self.member(name.clone(), contact));
                     let number = (servers.len() - 1) as u16;
                     numbers.insert(name, number);
                     number
@@ -133,8 +133,8 @@ impl Cluster {
         Ok((Layout { servers, slots }, contacts))
     }
 
-    fn member(&self, contact: Contact) -> Endpoint {
-        Endpoint::of_member(self.host.clone(), contact, self.ownership.clone())
+    fn member(&self, name: Arc<str>, contact: Contact) -> Server {
+        Server::new(name, Place::Member(contact), self.host.clone(), self.ownership.clone())
     }
 
     /// The server to which an ASK leads, by its address there.
@@ -146,7 +146,7 @@ impl Cluster {
         let port = port.parse().map_err(|_| Malformed("port"))?;
         let host = checked(host.trim_matches(['[', ']']))?.ok_or(Malformed("host"))?;
         let name = name_of(&host, port).into();
-        Ok(Server { name, endpoint: self.member(self.like.at(host, port)) })
+        Ok(self.member(name, self.like.at(host, port)))
     }
 }
 
@@ -205,7 +205,7 @@ fn checked(host: &str) -> Result<Option<String>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Address;
+    use crate::address::Address;
     use skywave_protocol::Text;
 
     fn text(text: &str) -> Value {

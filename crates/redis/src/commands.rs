@@ -2,12 +2,14 @@
 
 use crate::{
     batch::{Answer, Call},
-    connection::Request,
     endpoint::Endpoint,
+    errors::CallError,
     layout::Connections,
-    lines::{Keeper, Switchboard},
+    lines::Keeper,
     metrics::RedisMetrics,
     ownership::Ownership,
+    request::Request,
+    switchboard::Switchboard,
 };
 use redis::Value;
 use skywave_host::Chance;
@@ -19,18 +21,6 @@ use tokio::{
 
 /// The most bytes of calls that wait or are under way.
 const MAX_BYTES: usize = 64 << 20;
-
-/// Why a call was not answered as it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// Redis cannot be reached now, is not the one that it is taken for, or has too much to do. What became of the call
-    /// is not known if it was under way.
-    #[error("Redis cannot be reached")]
-    Away,
-    /// Redis answers, and not with what was asked for. What it says is in the log.
-    #[error("Redis refuses this")]
-    Refused,
-}
 
 /// Where calls are made.
 #[derive(Clone)]
@@ -105,7 +95,7 @@ impl Commands {
     ///
     /// # Errors
     /// `Away` when it cannot be reached, `Refused` when it refuses.
-    pub(super) async fn call_unrecognized(&self, request: Request) -> Result<Value, CallError> {
+    pub(crate) async fn call_unrecognized(&self, request: Request) -> Result<Value, CallError> {
         let (answer, answered) = oneshot::channel();
         self.queue_unrecognized(request, Some(answer), None)?;
         answered.await.unwrap_or(Err(CallError::Away))

@@ -2,130 +2,16 @@
 
 use crate::{
     dialling::{Dialled, Serving},
+    errors::{ConnectError, OLDEST_MAJOR},
     lives::Lives,
-    ownership::{Inscription, Ownership, Stranger},
+    ownership::{Inscription, Ownership},
     reply::{self, Malformed},
+    request::Request,
     script::Script,
-    slot::slot_of,
 };
 use redis::{Cmd, Pipeline, RedisError, Value, aio::MultiplexedConnection, from_redis_value};
 use skywave_host::Chance;
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
-
-/// How long connecting, and the answer to a command, may take.
-pub const TIMEOUT: Duration = Duration::from_secs(2);
-/// The oldest release whose commands are used.
-const OLDEST_MAJOR: u64 = 7;
-/// Between attempts to reconnect.
-pub const RECONNECT_PAUSE: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(50)..=Duration::from_secs(1);
-
-/// Why Redis cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("{0}")]
-    Url(&'static str),
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    #[error(transparent)]
-    Network(#[from] io::Error),
-    #[error("{}: {source}", path.display())]
-    Authorities { path: PathBuf, source: io::Error },
-    #[error("no sentinel knows a master of `{service}` that answers: {why}")]
-    NoMaster { service: String, why: String },
-    #[error("no server of the cluster tells who has which slot: {0}")]
-    NoCluster(String),
-    #[error("no answer within {} s", TIMEOUT.as_secs())]
-    Timeout,
-    #[error("the server is Redis {0}; {OLDEST_MAJOR}.0 or later is needed")]
-    Version(String),
-    #[error("the server does not tell its {0}")]
-    Unidentified(&'static str),
-    #[error("the server is a replica")]
-    Replica,
-    #[error("another server took over from it")]
-    Superseded,
-    #[error(transparent)]
-    Stranger(#[from] Stranger),
-    #[error("it is not known yet whose the Redis is")]
-    Unrecognized,
-    #[error("the server answered with {0}")]
-    Malformed(#[from] Malformed),
-}
-
-/// Something to be asked of Redis.
-#[derive(Debug)]
-pub enum Request {
-    /// The keys decide where it goes; they share a hash tag.
-    Script { script: &'static Script, keys: Vec<String>, args: Vec<Vec<u8>> },
-    /// A command of one key: its name, the key, the rest.
-    Command(Vec<Vec<u8>>),
-}
-
-impl Request {
-    /// A command as words.
-    pub fn command<W: AsRef<[u8]>>(words: impl IntoIterator<Item = W>) -> Self {
-        Self::Command(words.into_iter().map(|word| word.as_ref().to_vec()).collect())
-    }
-
-    /// What metrics call it: a script by its name, pub/sub `say`, and other commands as Redis does.
-    pub fn name(&self) -> &'static str {
-        let words = match self {
-            Self::Script { script, .. } => return script.name,
-            Self::Command(words) => words,
-        };
-        match words.first().map(Vec::as_slice) {
-            Some(b"PUBLISH") => "say",
-            Some(b"GET") => "get",
-            Some(b"SET") => "set",
-            Some(b"DEL") => "del",
-            Some(b"PTTL") => "pttl",
-            Some(b"HGET") => "hget",
-            Some(b"HSET") => "hset",
-            Some(b"HDEL") => "hdel",
-            Some(b"SADD") => "sadd",
-            Some(b"SREM") => "srem",
-            Some(b"SMEMBERS") => "smembers",
-            Some(b"SSCAN") => "sscan",
-            Some(b"SCAN") => "scan",
-            Some(b"XADD") => "xadd",
-            Some(b"XRANGE") => "xrange",
-            Some(b"XREVRANGE") => "xrevrange",
-            _ => "other",
-        }
-    }
-
-    /// The key that decides where it goes. A pub/sub channel serves as one: what is said on any server of a cluster is
-    /// heard on all.
-    pub fn key(&self) -> &[u8] {
-        let key = match self {
-            Self::Script { keys, .. } => keys.first().map(String::as_bytes),
-            Self::Command(words) => words.get(1).map(Vec::as_slice),
-        };
-        key.unwrap_or_default()
-    }
-
-    /// Whether one server of a cluster has all its keys.
-    pub(crate) fn is_of_one_slot(&self) -> bool {
-        match self {
-            Self::Script { keys, .. } => {
-                keys.iter().all(|key| slot_of(key.as_bytes()) == slot_of(self.key()))
-            }
-            Self::Command(_) => true,
-        }
-    }
-
-    /// Roughly what it takes in memory.
-    pub fn size(&self) -> usize {
-        const OVERHEAD: usize = 128;
-        let bytes = |words: &[Vec<u8>]| words.iter().map(Vec::len).sum::<usize>();
-        OVERHEAD
-            + match self {
-                Self::Script { keys, args, .. } => keys.iter().map(String::len).sum::<usize>() + bytes(args),
-                Self::Command(words) => bytes(words),
-            }
-    }
-}
+use std::sync::Arc;
 
 fn introduction(name: &str, ownership: &Ownership) -> Pipeline {
     let mut pipeline = Pipeline::new();
@@ -307,16 +193,4 @@ fn refuses_writes(error: &RedisError) -> bool {
 /// not share it by chance, and the serial after which it comes.
 fn begin_with(latest: u64, chance: &Chance) -> String {
     format!("{:05x}{latest}", chance.any::<u32>() >> 12)
-}
-
-/// Whether an error of a command means that the connection leads to a server that cannot serve it.
-pub(crate) fn is_fatal(error: &redis::ServerError) -> bool {
-    use redis::ServerErrorKind as Kind;
-    matches!(error.kind(), Some(Kind::NoScript | Kind::BusyLoading | Kind::MasterDown | Kind::ClusterDown))
-}
-
-/// Whether an error of a command means that the server is a replica. The master may be where it was before, or nowhere;
-/// then there is still something to be read.
-pub(crate) fn is_of_replica(error: &redis::ServerError) -> bool {
-    error.kind() == Some(redis::ServerErrorKind::ReadOnly)
 }

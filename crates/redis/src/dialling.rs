@@ -1,7 +1,7 @@
 //! How a server is connected to: over the network that the node is given, and over TLS where its URL says so.
 
 use crate::{
-    connection::{ConnectError, TIMEOUT},
+    errors::{ConnectError, TIMEOUT},
     secret::Secret,
     url::RedisUrl,
 };

@@ -2,7 +2,7 @@
 //!
 //! Hedged requests: Dean and Barroso, "The Tail at Scale", 2013.
 
-use crate::connection::ConnectError;
+use crate::errors::ConnectError;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::time::Duration;
 

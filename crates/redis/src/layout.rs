@@ -1,15 +1,6 @@
 //! The servers that make up a Redis: one, or the masters of a cluster.
 
-use crate::{connection::Connection, endpoint::Endpoint, slot::Slots};
-use std::sync::Arc;
-
-/// A server of its own.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Its host and port in a cluster; elsewhere there is but one.
-    pub name: Arc<str>,
-    pub endpoint: Endpoint,
-}
+use crate::{connection::Connection, server::Server, slot::Slots};
 
 /// All servers that take writes, and which has which keys.
 #[derive(Debug, Clone)]
@@ -20,8 +11,8 @@ pub struct Layout {
 
 impl Layout {
     /// One server has all keys.
-    pub fn of_one(endpoint: Endpoint) -> Self {
-        Self { servers: vec![Server { name: "".into(), endpoint }], slots: Slots::of_one() }
+    pub(crate) fn of_one(server: Server) -> Self {
+        Self { servers: vec![server], slots: Slots::of_one() }
     }
 
     /// Whether every key is where it is in `other`.

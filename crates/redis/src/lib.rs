@@ -5,6 +5,7 @@
 #![warn(unreachable_pub)]
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod address;
 pub mod backoff;
 mod batch;
 mod cluster;
@@ -12,6 +13,7 @@ pub mod commands;
 pub mod connection;
 mod dialling;
 mod endpoint;
+pub mod errors;
 pub mod heard;
 mod hedging;
 pub mod keys;
@@ -22,62 +24,42 @@ pub mod lives;
 pub mod metrics;
 pub mod ownership;
 pub mod patient;
+mod pipe;
 pub mod pulse;
 mod redirect;
 pub mod registration;
 pub mod reply;
+mod request;
 pub mod script;
 mod secret;
 mod sentinel;
+mod server;
 mod slot;
 pub mod subscription;
+mod switchboard;
 pub mod tasks;
 mod url;
+mod watch;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use layout::Connections;
 use metrics::RedisMetrics;
 use ownership::Ownership;
 use skywave_host::{Chance, Host};
-use skywave_protocol::position::Origin;
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 use tasks::Tasks;
 
-pub use commands::{CallError, Commands};
-pub use connection::{ConnectError, Request};
+pub use address::Address;
+pub use commands::Commands;
 pub use endpoint::Endpoint;
+pub use errors::{CallError, ConnectError, Stranger};
 pub use keys::Keys;
 pub use reply::{Malformed, StreamId};
+pub use request::Request;
 pub use script::{Script, Scripts};
 pub use secret::Secret;
+pub use server::Server;
 pub use url::RedisUrl;
-
-/// Where a region's Redis is, and how its nodes use it.
-#[derive(Debug, Clone)]
-pub struct Address {
-    pub url: Secret,
-    /// A PEM file with the authorities that vouch for it over TLS; none: those of the system.
-    pub ca: Option<PathBuf>,
-    /// Of every key.
-    pub prefix: String,
-    /// Of the region's log; the same on all nodes.
-    pub partitions: u16,
-    /// Whose nodes share it.
-    pub region: Origin,
-    /// What they run inside it.
-    pub scripts: Scripts,
-}
-
-impl Address {
-    /// Looks at what is needed to connect, without connecting.
-    ///
-    /// # Errors
-    /// When the URL or the file with the authorities cannot be read.
-    #[allow(clippy::disallowed_methods, reason = "nothing is asked of the machine yet")]
-    pub fn check(&self) -> Result<(), ConnectError> {
-        Endpoint::new(&Host::machine(), self, Ownership::of_own(self)).map(drop)
-    }
-}
 
 /// A region's Redis: one connection for commands to each of its servers, and what is needed to make further ones.
 #[derive(Clone)]
@@ -140,7 +122,7 @@ impl Redis {
         connections: Option<Connections>,
     ) -> Self {
         let (commands, lines) = Commands::new(endpoint.clone(), name.into(), connections, &metrics);
-        let watching = endpoint.ownership.clone().watch(commands.clone());
+        let watching = watch::watch(endpoint.ownership.clone(), commands.clone());
         Self::with(endpoint, commands, metrics, [lines.boxed(), watching.boxed()])
     }
 

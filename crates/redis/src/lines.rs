@@ -7,15 +7,15 @@
 use crate::{
     backoff::Backoff,
     endpoint::Endpoint,
-    layout::{Connections, Layout, Server},
-    line::{Line, Wiring},
+    layout::{Connections, Layout},
+    line::Line,
     metrics::RedisMetrics,
+    pipe::Wiring,
+    server::Server,
     slot::Slots,
+    switchboard::{Sign, Switchboard, Table},
     tasks::pass_on,
 };
-use arc_swap::{ArcSwap, Guard};
-use rand::seq::IndexedRandom as _;
-use skywave_host::Chance;
 use std::{collections::HashMap, ops::RangeInclusive, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
@@ -23,96 +23,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 const PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(500);
 /// A line to a server that has no slots yet is kept for so long after it was needed.
 const GUEST: Duration = Duration::from_secs(60);
-/// The most signs that wait; one more says nothing new.
-const MAX_SIGNS: usize = 16;
 /// The most servers without slots that a line leads to.
 const MAX_GUESTS: usize = 64;
-
-/// What makes it worth while to look who has which keys.
-#[derive(Debug)]
-pub(crate) enum Sign {
-    /// A server cannot be reached, or cannot serve.
-    Lost,
-    /// A key was not where it had been.
-    Moved,
-    /// A key is with the server at this address, to which there is no line.
-    Asked(Arc<str>),
-}
-
-/// Finds the line for a key.
-#[derive(Clone)]
-pub(crate) struct Switchboard(Arc<Shared>);
-
-struct Shared {
-    table: ArcSwap<Table>,
-    signs: mpsc::Sender<Sign>,
-}
-
-/// The lines, and which keys they are for.
-pub(crate) struct Table {
-    slots: Slots,
-    /// With their servers' names, in the order of the servers that have slots; none before it is known who has.
-    lines: Vec<(Arc<str>, Line)>,
-    /// All that there are.
-    by_name: HashMap<Arc<str>, Line>,
-}
-
-impl Table {
-    /// The line to the server that has a key, as far as is known.
-    pub(crate) fn line_of(&self, key: &[u8]) -> Option<&Line> {
-        self.lines.get(self.slots.server_of(key)).map(|(_, line)| line)
-    }
-
-    /// The name of the server that has a key, as far as is known.
-    pub(crate) fn server_of(&self, key: &[u8]) -> Option<Arc<str>> {
-        self.lines.get(self.slots.server_of(key)).map(|(name, _)| name.clone())
-    }
-
-    /// Whether any server that has slots can be reached, as far as is known.
-    pub(crate) fn is_reachable(&self) -> bool {
-        self.lines.iter().any(|(_, line)| line.pulse.is_available())
-    }
-
-    /// A line to a server with slots, to another one than that of this name if there is any.
-    pub(crate) fn line_elsewhere(&self, server: &str, chance: &Chance) -> Option<&Line> {
-        let others: Vec<_> = self.lines.iter().filter(|(name, _)| **name != *server).collect();
-        let chosen = others.choose(&mut chance.generator()).copied().or(self.lines.first());
-        chosen.map(|(_, line)| line)
-    }
-
-    /// Whether a server has slots, as far as is known.
-    pub(crate) fn has(&self, server: &str) -> bool {
-        self.lines.is_empty() || self.lines.iter().any(|(name, _)| **name == *server)
-    }
-}
-
-impl Switchboard {
-    /// The present one, to be held for a moment.
-    pub(crate) fn table(&self) -> Guard<Arc<Table>> {
-        self.0.table.load()
-    }
-
-    /// The line to a server by its address.
-    pub(crate) fn line_to(&self, address: &str) -> Option<Line> {
-        self.0.table.load().by_name.get(address).cloned()
-    }
-
-    /// Whether all servers that have slots can be reached, as far as is known.
-    pub(crate) fn is_available(&self) -> bool {
-        let lines = &self.0.table.load().lines;
-        !lines.is_empty() && lines.iter().all(|(_, line)| line.pulse.is_available())
-    }
-
-    /// How long that server has been silent which has been so longest; `None` while none is known.
-    pub(crate) fn away_for(&self) -> Option<Duration> {
-        self.0.table.load().lines.iter().map(|(_, line)| line.pulse.away_for()).max()
-    }
-
-    pub(crate) fn tell(&self, sign: Sign) {
-        // As many as wait are enough to have it looked at.
-        drop(self.0.signs.try_send(sign));
-    }
-}
 
 /// Makes and ends lines.
 pub(crate) struct Keeper {
@@ -134,16 +46,13 @@ impl Keeper {
         connections: Option<Connections>,
         metrics: &RedisMetrics,
     ) -> (Switchboard, Self) {
-        let (sender, signs) = mpsc::channel(MAX_SIGNS);
-        let table = Table { slots: Slots::of_one(), lines: Vec::new(), by_name: HashMap::new() };
-        let switchboard =
-            Switchboard(Arc::new(Shared { table: ArcSwap::from_pointee(table), signs: sender }));
+        let (switchboard, signs) = Switchboard::new();
         let wiring = Wiring::new(name, switchboard.clone(), metrics);
         let (layout, lines, guests) = (None, HashMap::new(), HashMap::new());
         let mut keeper = Self { endpoint, wiring, signs, layout, lines, guests, pipes: JoinSet::new() };
         if let Some(Connections { layout, all }) = connections {
             for (server, connection) in layout.servers.iter().zip(all) {
-                let (line, pipe) = keeper.wiring.line(server.endpoint.clone(), Some(connection));
+                let (line, pipe) = keeper.wiring.line(server.clone(), Some(connection));
                 keeper.pipes.spawn(pipe);
                 keeper.lines.insert(server.name.clone(), line);
             }
@@ -209,7 +118,7 @@ impl Keeper {
 
     fn line(&mut self, server: &Server) {
         if !self.lines.contains_key(&server.name) {
-            let (line, pipe) = self.wiring.line(server.endpoint.clone(), None);
+            let (line, pipe) = self.wiring.line(server.clone(), None);
             self.pipes.spawn(pipe);
             self.lines.insert(server.name.clone(), line);
         }
@@ -241,7 +150,6 @@ impl Keeper {
         };
         let line = |server: &Server| Some((server.name.clone(), self.lines.get(&server.name)?.clone()));
         let lines = servers.iter().filter_map(line).collect();
-        let table = Table { slots, lines, by_name: self.lines.clone() };
-        self.wiring.switchboard.0.table.store(Arc::new(table));
+        self.wiring.switchboard.set(Table { slots, lines, by_name: self.lines.clone() });
     }
 }

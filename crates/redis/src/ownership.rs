@@ -5,56 +5,26 @@
 //! is heard, until it says the expected name.
 
 use crate::{
-    Address,
-    commands::{CallError, Commands},
-    connection::{ConnectError, Request},
+    address::Address,
+    errors::{ConnectError, Stranger},
     keys::Keys,
     lives::Lives,
     reply::{self, Malformed},
     script::{Script, Scripts},
     url::RedisUrl,
 };
-use futures_util::future::try_join;
 use parking_lot::Mutex;
 use redis::Value;
 use skywave_protocol::position::Origin;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
-/// How often a node looks whose a Redis is. In its own one it puts the name in where there is none.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// The same while it cannot be used.
-const IMPATIENT_INTERVAL: Duration = Duration::from_millis(250);
 /// So much is shown of what stands there.
 const MAX_SHOWN: usize = 64;
 /// What is wrong is told again this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// Why it cannot be reached is told no more often: servers of one Redis may have reasons of their own.
 const TOLD_ANEW: Duration = Duration::from_secs(2);
-
-/// Why a Redis is not the one that it is taken for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stranger {
-    #[error(
-        "this node is of region `{ours}`, and the Redis at {place} belongs to region `{theirs}`: `broker.url` or \
-         `node.region` is wrong (if the region was renamed, delete the key `{key}` there while no node uses it)"
-    )]
-    Own { ours: Origin, theirs: String, place: String, key: String },
-    #[error(
-        "the Redis at {place} belongs to region `{theirs}`, not to `{ours}`: its `redis` or `name` in `[[regions]]` is \
-         wrong; nothing of it is used"
-    )]
-    Other { ours: Origin, theirs: String, place: String },
-    #[error(
-        "no node of region `{ours}` has used the Redis at {place} with the prefix `{prefix}`: none has started yet, or \
-         its `redis` in `[[regions]]` or `broker.prefix` is wrong; nothing of it is used"
-    )]
-    Nobody { ours: Origin, place: String, prefix: String },
-    #[error(
-        "this node has {ours} partitions, the deployment at {place} has {theirs}: `broker.partitions` is fixed"
-    )]
-    Partitions { ours: u16, theirs: String, place: String },
-}
 
 /// What stands in a Redis.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -297,49 +267,13 @@ impl Ownership {
         }
     }
 
-    /// Looks whose the Redis is again and again, for as long as it is polled.
-    pub async fn watch(self: Arc<Self>, commands: Commands) {
-        loop {
-            let interval = if self.is_recognized() { LOOK_INTERVAL } else { IMPATIENT_INTERVAL };
-            tokio::time::sleep(interval).await;
-            match self.look(&commands).await {
-                Ok(found) if self.is_forgotten(&found) => {}
-                Ok(found) => drop(self.recognize(&found)),
-                // Those who connect look as well.
-                Err(error) => tracing::debug!(%error, "it cannot be looked whose a Redis is"),
-            }
-            self.tell();
-        }
-    }
-
     /// The name is there no more. It is the same Redis, which lost its data, and its nodes put the name in again.
-    fn is_forgotten(&self, found: &Inscription) -> bool {
+    pub(crate) fn is_forgotten(&self, found: &Inscription) -> bool {
         match self.standing.borrow().0 {
             Standing::Recognized { named: true } => found.region.is_none(),
             Standing::Recognized { named: false } => *found == Inscription::default(),
             Standing::Unknown | Standing::Refused(_) => false,
         }
-    }
-
-    async fn look(&self, commands: &Commands) -> Result<Inscription, CallError> {
-        let found = self.ask(commands).await?;
-        if !self.is_to_be_entered(&found) {
-            return Ok(found);
-        }
-        for (key, value) in self.entries() {
-            commands.call_unrecognized(Request::command(["SET", &key, &value, "NX"])).await?;
-        }
-        self.ask(commands).await
-    }
-
-    async fn ask(&self, commands: &Commands) -> Result<Inscription, CallError> {
-        let ask = |key: String| commands.call_unrecognized(Request::command(["GET", &key]));
-        let [partitions, region] = self.questions().map(ask);
-        let (partitions, region) = try_join(partitions, region).await?;
-        Inscription::read(partitions, region).map_err(|error| {
-            tracing::warn!(%error, "what says whose a Redis is makes no sense");
-            CallError::Refused
-        })
     }
 }
 

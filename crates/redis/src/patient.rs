@@ -2,10 +2,7 @@
 //!
 //! One is given up when nothing comes on it, not when one answer takes long: it may come behind others.
 
-use crate::{
-    Endpoint, Request,
-    connection::{ConnectError, Connection},
-};
+use crate::{connection::Connection, errors::ConnectError, request::Request, server::Server};
 use parking_lot::Mutex;
 use prometheus::HistogramVec;
 use redis::{RedisError, Value};
@@ -66,17 +63,16 @@ impl Answers {
 }
 
 impl Patient {
-    /// Connects to the server that has a key.
+    /// Connects to a server.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(
-        endpoint: &Endpoint,
-        key: &str,
+        server: &Server,
         name: &Arc<str>,
         durations: &HistogramVec,
     ) -> Result<Self, ConnectError> {
-        let mut connection = endpoint.connect_for(key, name).await?;
+        let mut connection = server.connect(name).await?;
         connection.commands.set_response_timeout(LONGEST);
         let (answers, name, durations) = (Arc::new(Answers::new()), name.clone(), durations.clone());
         Ok(Self { connection, answers, name, durations })

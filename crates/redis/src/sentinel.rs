@@ -1,8 +1,8 @@
 //! Asks sentinels which server is the master of a service: another one after each failover.
 
 use crate::{
-    connection::ConnectError,
     dialling::{Contact, Dialling},
+    errors::ConnectError,
     hedging,
     reply::{self, Malformed},
     secret::Secret,

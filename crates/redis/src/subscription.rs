@@ -5,8 +5,9 @@
 
 use crate::{
     Redis,
-    backoff::Backoff,
-    connection::{ConnectError, RECONNECT_PAUSE, Request, TIMEOUT},
+    backoff::{Backoff, RECONNECT_PAUSE},
+    errors::{ConnectError, TIMEOUT},
+    request::Request,
 };
 use futures_util::StreamExt;
 use prometheus::IntCounter;

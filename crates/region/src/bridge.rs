@@ -21,11 +21,11 @@ mod telling;
 mod watch;
 
 use crate::{
-    Remote,
     broker::doubts::Doubts,
     keys::RegionKeys as _,
     lease::{Candidate, Lease},
     link::{Links, MeasuredLag},
+    regions::{Regions, Remote},
 };
 use apply::{Applying, Mode, Outcome};
 use backlog::Backlog;
@@ -41,8 +41,7 @@ use redis::Value;
 use skywave_channels::namespace::Namespaces;
 use skywave_redis::{
     Malformed, Redis, Request, StreamId,
-    backoff::Backoff,
-    connection::RECONNECT_PAUSE,
+    backoff::{Backoff, RECONNECT_PAUSE},
     reply,
     tasks::{again, pass_on},
 };
@@ -105,6 +104,11 @@ enum Yield {
 }
 
 impl Bridge {
+    /// From all other regions.
+    pub fn from_all(regions: &Regions, options: &Options) -> Vec<Self> {
+        regions.remotes.iter().map(|remote| Self::new(remote, &regions.local, options)).collect()
+    }
+
     /// From a region, to be run for as long as the node does.
     pub fn new(remote: &Remote, local: &Redis, options: &Options) -> Self {
         // Two nodes may have been given one id.

@@ -9,7 +9,7 @@ mod lag;
 pub mod metrics;
 mod state;
 
-use crate::{Regions, Remote};
+use crate::regions::{Regions, Remote};
 use beats::{Beat, Heard, Listener, Outcome};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use lag::Lag;

@@ -14,7 +14,10 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use skywave_host::Chance;
-use skywave_redis::{ConnectError, backoff::Backoff, connection::RECONNECT_PAUSE};
+use skywave_redis::{
+    ConnectError,
+    backoff::{Backoff, RECONNECT_PAUSE},
+};
 use std::{
     collections::{BTreeSet, HashMap},
     mem,

@@ -8,8 +8,7 @@ use prometheus::HistogramVec;
 use redis::Value;
 use skywave_protocol::position::Origin;
 use skywave_redis::{
-    ConnectError, Endpoint, Keys, Malformed, Request, StreamId,
-    layout::Server,
+    ConnectError, Endpoint, Keys, Malformed, Request, Server, StreamId,
     lives::Lives,
     metrics::RedisMetrics,
     patient::{AskError, Patient},
@@ -211,11 +210,9 @@ impl RemoteLog {
     /// See [`ConnectError`].
     pub(crate) async fn connect(&self, share: &Share) -> Result<(), ConnectError> {
         let lanes = lanes(share.partitions.iter().copied());
-        let Server { name: server, endpoint } = &share.server;
         let connect = async |partitions: Vec<u16>| {
-            let log = self.keys.log(partitions[0]);
-            let connection = Patient::connect(endpoint, &log, &self.name, &self.durations).await?;
-            let way = Way { server: server.clone(), connection };
+            let connection = Patient::connect(&share.server, &self.name, &self.durations).await?;
+            let way = Way { server: share.server.name.clone(), connection };
             self.ways.lock().extend(partitions.into_iter().map(|partition| (partition, way.clone())));
             Ok(())
         };

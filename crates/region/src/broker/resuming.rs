@@ -12,7 +12,7 @@ use super::{
 use parking_lot::Mutex;
 use skywave_channels::broker::{BrokerError, Chunk};
 use skywave_protocol::{Channel, Position, position::Origin};
-use skywave_redis::{Request, StreamId, connection::TIMEOUT, reply};
+use skywave_redis::{Request, StreamId, errors::TIMEOUT, reply};
 use std::{collections::HashMap, sync::Arc};
 use tokio::sync::{Semaphore, SemaphorePermit};
 

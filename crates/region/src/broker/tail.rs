@@ -24,8 +24,9 @@ use skywave_channels::broker::Delivery;
 use skywave_protocol::Channel;
 use skywave_redis::{
     ConnectError, Endpoint, Keys, Malformed, Redis, Request, StreamId,
-    backoff::Backoff,
-    connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
+    backoff::{Backoff, RECONNECT_PAUSE},
+    connection::Connection,
+    errors::TIMEOUT,
     pulse::Pulse,
     reply,
 };

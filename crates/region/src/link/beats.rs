@@ -7,8 +7,9 @@ use redis::Value;
 use skywave_protocol::{heartbeat::LinkHeartbeat, position::Origin};
 use skywave_redis::{
     ConnectError, Malformed, Redis, Request, StreamId,
-    backoff::Backoff,
-    connection::{Connection, RECONNECT_PAUSE, TIMEOUT},
+    backoff::{Backoff, RECONNECT_PAUSE},
+    connection::Connection,
+    errors::TIMEOUT,
     reply,
 };
 use std::{convert::Infallible, time::Duration};

@@ -22,8 +22,7 @@ use session::Session;
 use skywave_protocol::Channel;
 use skywave_redis::{
     CallError, ConnectError, Redis,
-    backoff::Backoff,
-    connection::RECONNECT_PAUSE,
+    backoff::{Backoff, RECONNECT_PAUSE},
     subscription::{self, Subscription},
     tasks::{again, pass_on},
 };

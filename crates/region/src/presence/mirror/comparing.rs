@@ -143,10 +143,10 @@ impl<'a> Comparing<'a> {
     }
 
     async fn connection(&self, number: u16) -> Result<&Patient, ConnectError> {
-        let endpoint = &self.layout.servers[self.server(number)].endpoint;
+        let server = &self.layout.servers[self.server(number)];
         let durations = &self.mirror.remote.redis.metrics.command_duration;
-        let (key, name) = (self.mirror.there.keys.holders(number), Arc::from(NAME));
-        let connect = || Patient::connect(endpoint, &key, &name, durations);
+        let name = Arc::from(NAME);
+        let connect = || Patient::connect(server, &name, durations);
         self.way(number).connection.get_or_try_init(connect).await
     }
 
