@@ -1,6 +1,6 @@
 //! A connection that carries the session, or did until it was left; and how one ends.
 
-use crate::{ConnectError, ConnectionId, Link, Time, TransportKind, url::NodeUrl};
+use crate::{ConnectError, Connection, ConnectionId, Time, TransportKind, url::NodeUrl};
 use skywave_protocol::{codes::should_reconnect, frame::Disconnect};
 use std::{borrow::Cow, time::Duration};
 
@@ -10,7 +10,7 @@ const STABLE: Duration = Duration::from_secs(5);
 /// A connection on which `connected` has come.
 #[derive(Debug)]
 pub(crate) struct Carrier {
-    pub(crate) link: Link,
+    pub(crate) connection: Connection,
     /// That of its `connect`.
     pub(crate) attempt: u64,
     pub(crate) url: NodeUrl,
@@ -24,12 +24,18 @@ pub(crate) struct Carrier {
 }
 
 impl Carrier {
-    pub(crate) fn new(link: Link, attempt: u64, url: NodeUrl, kind: TransportKind, now: Time) -> Self {
-        Self { link, attempt, url, kind, steady_at: now + STABLE, stays_until: now, is_drained: false }
+    pub(crate) fn new(
+        connection: Connection,
+        attempt: u64,
+        url: NodeUrl,
+        kind: TransportKind,
+        now: Time,
+    ) -> Self {
+        Self { connection, attempt, url, kind, steady_at: now + STABLE, stays_until: now, is_drained: false }
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
-        self.link.connection
+        self.connection.id
     }
 
     /// Whether it has held for so long that it was a good one.

@@ -1,8 +1,8 @@
 //! From an attempt to a session that is up to date, or to the next attempt.
 
 use crate::{
-    Carrier, ConnectError, Connected, ConnectionId, Link, Output, Reader, Session, Status, Target, Time,
-    TokenError, Tokens,
+    Carrier, ConnectError, Connected, Connection, ConnectionId, Output, Reader, Session, Status, Target,
+    Time, TokenError, Tokens,
     backoff::not_before,
     carrier::Ending,
     opening::{Opening, Purpose, Stage},
@@ -46,15 +46,15 @@ impl<R: Reader> Session<R> {
         let pace = if is_directed { self.back_off() } else { Duration::ZERO };
         let frame_limit = connected.limits.frame_bytes;
         let over_udp = greeting.kind.is_over_udp();
-        let link = Link { connection, encoding: greeting.encoding, frame_limit, over_udp };
-        let mut live = Carrier::new(link, self.last_attempt, url.clone(), greeting.kind, now);
+        let carrying = Connection { id: connection, encoding: greeting.encoding, frame_limit, over_udp };
+        let mut live = Carrier::new(carrying, self.last_attempt, url.clone(), greeting.kind, now);
         live.stay(pace, now);
         self.put_out(Output::Carry(Some(connection)));
         let told = |region: &frame::Region| Some((region.name.clone(), self.trusted(&region.url)?));
         let regions = connected.regions.iter().filter_map(told).collect();
         self.route.arrived(&url, connected.region.clone(), regions);
         self.frame_limit = frame_limit;
-        let is_elsewhere = self.traffic.connected(link, &connected, greeting.wanted, now);
+        let is_elsewhere = self.traffic.connected(carrying, &connected, greeting.wanted, now);
         if greeting.network != self.options.network {
             self.tell_network();
         }

@@ -115,7 +115,7 @@ impl<R: Reader> Traffic<R> {
 
     pub(crate) fn next_doubt(&self) -> Option<Time> {
         let live = self.live.as_ref()?;
-        let nudge = live.heartbeat.nudge_at().filter(|_| live.link.over_udp);
+        let nudge = live.heartbeat.nudge_at().filter(|_| live.connection.over_udp);
         let ends = Some(live.heartbeat.dead_at());
         [ends, nudge, live.seek_at, self.ask_at()].into_iter().flatten().min()
     }
@@ -125,7 +125,7 @@ impl<R: Reader> Traffic<R> {
         if live.heartbeat.is_dead(now) {
             return Some(Finding::Dead);
         }
-        if live.link.over_udp
+        if live.connection.over_udp
             && let Some(seq) = live.heartbeat.nudge(now)
         {
             self.send_pong(seq);

@@ -20,7 +20,7 @@ impl<R: Reader> Session<R> {
         let live = self.live.iter().map(|one| (Place::Live, one));
         let retiring = self.retiring.iter().map(|(one, _)| (Place::Retiring, one));
         let (place, carrier) = live.chain(retiring).find(|(_, one)| one.id() == connection)?;
-        Some((place, carrier.link.encoding))
+        Some((place, carrier.connection.encoding))
     }
 
     /// A frame came on a connection, perhaps on a stream of the node's that has this number.

@@ -1,7 +1,7 @@
 //! The channels: what the application wants of each, and what the connection that carries the session has of it.
 
 use crate::{
-    Link, Output, Reader, RequestError, Ticket, Time, Traffic, Waiter,
+    Connection, Output, Reader, RequestError, Ticket, Time, Traffic, Waiter,
     heartbeat::Heartbeat,
     phase::{Arrival, Asked, Phase},
     subscription::{Obstacle, Subscription, SubscriptionId},
@@ -37,7 +37,7 @@ pub(crate) struct Wanted {
 
 /// The connection that carries the session, and how far it is with each channel.
 pub(crate) struct Live {
-    pub(crate) link: Link,
+    pub(crate) connection: Connection,
     phases: HashMap<Channel, Phase>,
     /// The largest number of a subscription that it has heard of.
     newest: Option<u64>,
@@ -55,7 +55,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(link: Link, wanted: Wanted, heartbeat: Heartbeat) -> Self {
+    pub(crate) fn new(connection: Connection, wanted: Wanted, heartbeat: Heartbeat) -> Self {
         let mut phases = HashMap::new();
         for (channel, ..) in &wanted.on_behalf {
             let mut phase = Phase::default();
@@ -63,7 +63,7 @@ impl Live {
             phases.insert(channel.clone(), phase);
         }
         Self {
-            link,
+            connection,
             phases,
             newest: None,
             leave_again: BTreeMap::new(),

@@ -1,7 +1,8 @@
 //! What goes over a connection: requests to the wire, replies to whoever waits for them; for channels see `subscribing`.
 
 use crate::{
-    Backoff, Chance, ConnectionId, Lane, Link, Output, Publish, Reader, RequestError, Ticket, Time, Waiter,
+    Backoff, Chance, Connection, ConnectionId, Lane, Output, Publish, Reader, RequestError, Ticket, Time,
+    Waiter,
     heartbeat::Heartbeat,
     publishes::Publishes,
     requests::{Pending, Requests},
@@ -78,9 +79,15 @@ impl<R: Reader> Traffic<R> {
     /// The session is on this connection from now on, with what its node tells of its limits, and what `connect` has asked
     /// for. What else was waited for is asked there by [`Self::catch_up`]. Answers whether it is on another node than
     /// before.
-    pub(crate) fn connected(&mut self, link: Link, connected: &Connected, wanted: Wanted, now: Time) -> bool {
+    pub(crate) fn connected(
+        &mut self,
+        connection: Connection,
+        connected: &Connected,
+        wanted: Wanted,
+        now: Time,
+    ) -> bool {
         let limits = &connected.limits;
-        self.live = Some(Live::new(link, wanted, Heartbeat::new(connected.heartbeat, now)));
+        self.live = Some(Live::new(connection, wanted, Heartbeat::new(connected.heartbeat, now)));
         self.requests.trips.forget();
         self.publishes.recall();
         self.publishes.pacer.limit(limits.publishes_per_second);
@@ -106,9 +113,9 @@ impl<R: Reader> Traffic<R> {
     }
 
     fn send_waiting(&mut self, now: Time) {
-        let Some(link) = self.link() else { return };
-        for (id, frame) in self.requests.take_unsent(link.connection, now) {
-            if let Err(error) = self.send(&link, &frame)
+        let Some(connection) = self.connection() else { return };
+        for (id, frame) in self.requests.take_unsent(connection.id, now) {
+            if let Err(error) = self.send(&connection, &frame)
                 && let Some(ticket) = self.requests.take(id).and_then(|pending| pending.waiter.ticket())
             {
                 self.answer(ticket, Err(error));
@@ -119,7 +126,7 @@ impl<R: Reader> Traffic<R> {
     /// A connection is gone, the one that carries the session or one that it has left: what may be asked twice is asked on
     /// the one that there is, or waits for the next.
     pub(crate) fn lost(&mut self, connection: ConnectionId, now: Time) {
-        if self.link().is_some_and(|link| link.connection == connection) {
+        if self.connection().is_some_and(|carrying| carrying.id == connection) {
             self.live = None;
             self.publishes.recall();
         }
@@ -196,8 +203,8 @@ impl<R: Reader> Traffic<R> {
 
     // ---- to the node
 
-    pub(crate) fn link(&self) -> Option<Link> {
-        self.live.as_ref().map(|live| live.link)
+    pub(crate) fn connection(&self) -> Option<Connection> {
+        self.live.as_ref().map(|live| live.connection)
     }
 
     /// An id for a request that is sent elsewhere than here.
@@ -215,10 +222,10 @@ impl<R: Reader> Traffic<R> {
         make: impl FnOnce(RequestId) -> ClientFrame,
         now: Time,
     ) -> Result<RequestId, RequestError> {
-        let link = self.link().ok_or_else(RequestError::not_connected)?;
+        let connection = self.connection().ok_or_else(RequestError::not_connected)?;
         let id = self.requests.next_id();
-        self.send(&link, &make(id))?;
-        self.requests.sent(id, waiter, link.connection, now);
+        self.send(&connection, &make(id))?;
+        self.requests.sent(id, waiter, connection.id, now);
         Ok(id)
     }
 
@@ -226,8 +233,8 @@ impl<R: Reader> Traffic<R> {
         for ticket in self.publishes.expire(now) {
             self.answer(ticket, Err(RequestError::outcome_unknown()));
         }
-        let Some(link) = self.link() else { return };
-        for (number, publish) in self.publishes.take(link.connection, now) {
+        let Some(connection) = self.connection() else { return };
+        for (number, publish) in self.publishes.take(connection.id, now) {
             let Publish { channel, data, key, .. } = publish;
             let make = |id| ClientFrame::Publish(frame::Publish { id, channel, data, key: Some(key) });
             if let Err(error) = self.request(Waiter::Publish(number), make, now)
@@ -243,16 +250,16 @@ impl<R: Reader> Traffic<R> {
     /// # Errors
     /// `bad_request` when the node takes no frames of that size.
     pub fn say(&mut self, frame: &ClientFrame, lane: Lane) -> Result<(), RequestError> {
-        if let Some(link) = self.link() {
-            let frame = link.encode(frame)?;
-            self.outputs.push_back(Output::Send { connection: link.connection, frame, lane });
+        if let Some(connection) = self.connection() {
+            let frame = connection.encode(frame)?;
+            self.outputs.push_back(Output::Send { connection: connection.id, frame, lane });
         }
         Ok(())
     }
 
-    fn send(&mut self, link: &Link, frame: &ClientFrame) -> Result<(), RequestError> {
-        let frame = link.encode(frame)?;
-        self.outputs.push_back(Output::Send { connection: link.connection, frame, lane: Lane::Reliable });
+    fn send(&mut self, connection: &Connection, frame: &ClientFrame) -> Result<(), RequestError> {
+        let frame = connection.encode(frame)?;
+        self.outputs.push_back(Output::Send { connection: connection.id, frame, lane: Lane::Reliable });
         Ok(())
     }
 

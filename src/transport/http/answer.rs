@@ -12,20 +12,20 @@ pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// What a request is refused with.
 #[derive(Debug, Clone, Copy)]
-pub struct Refusal {
+pub struct Rejection {
     pub status: StatusCode,
     /// For a developer.
     message: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     pub fn new(status: StatusCode, message: &'static str) -> Self {
         Self { status, message }
     }
 }
 
-impl From<Refusal> for Answer {
-    fn from(Refusal { status, message }: Refusal) -> Self {
+impl From<Rejection> for Answer {
+    fn from(Rejection { status, message }: Rejection) -> Self {
         let mut answer = text(status, message);
         if status == StatusCode::UPGRADE_REQUIRED {
             answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -1,7 +1,7 @@
 //! What is answered on one HTTP connection: health checks, and requests for a session, which then runs beside it.
 
 use super::{
-    answer::{Answer, Refusal, text},
+    answer::{Answer, Rejection, text},
     turns::Newcomer,
     websocket::Upgrade,
 };
@@ -59,13 +59,13 @@ impl Endpoint {
         }
         let asked = match path {
             CONNECT_PATH => Upgrade::asked_for(&request, &self.node),
-            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "sessions are at /v1/connect")),
+            _ => Err(Rejection::new(StatusCode::NOT_FOUND, "sessions are at /v1/connect")),
         };
         let upgrade = match asked {
             Ok(upgrade) => upgrade,
-            Err(refusal) => {
-                self.refused(refusal.status.as_str());
-                return refusal.into();
+            Err(rejection) => {
+                self.refused(rejection.status.as_str());
+                return rejection.into();
             }
         };
         if !self.takes_turn().await {
@@ -104,7 +104,7 @@ impl Endpoint {
     fn turned_away(&self, version: Version) -> Answer {
         self.refused("handshake_rate");
         let mut answer: Answer =
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many come at once").into();
+            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "too many come at once").into();
         if version < Version::HTTP_2 {
             // A proxy would keep it for others.
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

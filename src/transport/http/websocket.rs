@@ -3,8 +3,8 @@
 mod connection;
 mod outlet;
 
-use super::answer::{Answer, Refusal};
-use crate::{node::Node, refusals, session};
+use super::answer::{Answer, Rejection};
+use crate::{node::Node, refusals::Refusal, session};
 use connection::WebSocketConnection;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Version,
@@ -34,26 +34,29 @@ pub struct Upgrade {
 impl Upgrade {
     /// # Errors
     /// What it is to be refused with.
-    pub(crate) fn asked_for(request: &Request<Incoming>, node: &Node) -> Result<Self, Refusal> {
+    pub(crate) fn asked_for(request: &Request<Incoming>, node: &Node) -> Result<Self, Rejection> {
         let headers = request.headers();
         let accept_key = if let Some(protocol) = request.extensions().get::<Protocol>() {
             if request.method() != Method::CONNECT || protocol.as_str() != "websocket" {
-                return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "only websocket can be connected to"));
+                return Err(Rejection::new(
+                    StatusCode::NOT_IMPLEMENTED,
+                    "only websocket can be connected to",
+                ));
             }
             None
         } else if is_upgrade(request) {
             Some(accept_key(headers)?)
         } else {
-            node.refused(refusals::Refusal::Upgrade);
-            return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket"));
+            node.refused(Refusal::Upgrade);
+            return Err(Rejection::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket"));
         };
         if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
-            return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here"));
+            return Err(Rejection::new(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 is spoken here"));
         }
-        let bad = |message| Refusal::new(StatusCode::BAD_REQUEST, message);
+        let bad = |message| Rejection::new(StatusCode::BAD_REQUEST, message);
         let origin = headers.get(ORIGIN).map(|origin| origin.to_str()).transpose();
         if !node.allows_origin(origin.map_err(|_| bad("bad origin"))?) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "this origin is not allowed"));
+            return Err(Rejection::new(StatusCode::FORBIDDEN, "this origin is not allowed"));
         }
         let offered = subprotocols(headers).ok_or(bad("bad subprotocols"))?;
         let (encoding, subprotocol) = choose_subprotocol(&offered)
@@ -96,8 +99,8 @@ impl Upgrade {
         if let Some(subprotocol) = self.subprotocol {
             response = response.header(SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
-        let refusal = || Refusal::new(StatusCode::BAD_REQUEST, "bad key").into();
-        response.body(Full::default()).unwrap_or_else(|_| refusal())
+        let rejection = || Rejection::new(StatusCode::BAD_REQUEST, "bad key").into();
+        response.body(Full::default()).unwrap_or_else(|_| rejection())
     }
 }
 
@@ -114,10 +117,10 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
         && asks(UPGRADE, "websocket")
 }
 
-fn accept_key(headers: &HeaderMap) -> Result<String, Refusal> {
+fn accept_key(headers: &HeaderMap) -> Result<String, Rejection> {
     match headers.get(SEC_WEBSOCKET_KEY) {
         Some(key) => Ok(derive_accept_key(key.as_bytes())),
-        None => Err(Refusal::new(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key")),
+        None => Err(Rejection::new(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key")),
     }
 }
 

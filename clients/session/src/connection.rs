@@ -9,8 +9,8 @@ pub struct ConnectionId(pub u64);
 
 /// A connection, and what its node takes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Link {
-    pub(crate) connection: ConnectionId,
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
     pub(crate) encoding: Encoding,
     /// The largest frame in bytes; 0: of any size.
     pub(crate) frame_limit: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Link {
     pub(crate) over_udp: bool,
 }
 
-impl Link {
+impl Connection {
     /// # Errors
     /// `bad_request` when it is larger than the node takes: it would end the session.
     pub(crate) fn encode(&self, frame: &ClientFrame) -> Result<EncodedFrame, RequestError> {
