@@ -20,19 +20,7 @@ pub mod server;
 pub mod session;
 pub mod transport;
 
-pub use skywave_channels::{broadcast, claim, hub, namespace, rights};
+pub use skywave_channels::{broadcast, broker, claim, hub, namespace, presence, rights};
 pub use skywave_host as host;
 pub use skywave_redis as redis;
 pub use skywave_region as region;
-
-/// What carries publications between nodes.
-pub mod broker {
-    pub use skywave_channels::broker::*;
-    pub use skywave_region::broker as redis;
-}
-
-/// Who is there, on all nodes.
-pub mod presence {
-    pub use skywave_channels::presence::*;
-    pub use skywave_region::presence::{self as redis, lease, mirror};
-}

@@ -1,12 +1,11 @@
 //! Everything that the node counts and measures, in Prometheus' format.
 
 use crate::{
-    broker::redis::lag::LagMetrics,
     redis::{
         metrics::RedisMetrics,
         registration::{LATENCY_BUCKETS, RTT_BUCKETS, Registration},
     },
-    region::{bridge::metrics::LinksMetrics, link::metrics::LinkBeatMetrics},
+    region::{bridge::metrics::LinksMetrics, broker::lag::LagMetrics, link::metrics::LinkBeatMetrics},
 };
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,

@@ -1,11 +1,11 @@
 //! All scripts that a node runs inside Redis.
 
-use crate::{broker, cluster, presence, redis::Scripts, region};
+use crate::{cluster, redis::Scripts, region};
 
 /// By their owners.
 pub const ALL: Scripts = &[
-    broker::redis::scripts::SCRIPTS,
-    presence::redis::scripts::SCRIPTS,
+    region::broker::scripts::SCRIPTS,
+    region::presence::scripts::SCRIPTS,
     region::bridge::scripts::SCRIPTS,
     region::lease::SCRIPTS,
     cluster::scripts::SCRIPTS,

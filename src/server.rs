@@ -6,11 +6,7 @@ mod running;
 use crate::{
     api,
     auth::{Authenticator, SetupError},
-    broker::{
-        Broker,
-        memory::MemoryBroker,
-        redis::{self as redis_broker, RedisBroker},
-    },
+    broker::{Broker, memory::MemoryBroker},
     certificate::{self, CertificateError, CertificateResolver, DevCertificate},
     cluster::moving::{self, Order},
     config::{Addresses, Config},
@@ -19,12 +15,15 @@ use crate::{
     hub::Hub,
     metrics::Metrics,
     node::{Node, Parts},
-    presence::{
-        self, Presence,
-        mirror::{self, Mirror},
-    },
+    presence::Presence,
     redis::{self, Redis},
-    region::{Elsewhere, Regions, Remote, Sharing, bridge, identity::Identity, link::Links},
+    region::{
+        self, Elsewhere, Regions, Remote, Sharing, bridge,
+        broker::RedisBroker,
+        identity::Identity,
+        link::Links,
+        presence::mirror::{self, Mirror},
+    },
     scripts,
     transport::{
         http,
@@ -376,7 +375,7 @@ async fn broker(
         tasks.spawn(expire(broker.clone()));
         return Ok(broker);
     };
-    let options = redis_broker::Options {
+    let options = region::broker::Options {
         log_age: config.broker.log_age,
         origin,
         namespaces,
@@ -400,8 +399,8 @@ async fn presence(
     let namespaces = config.channels.clone();
     Ok(match redis.filter(|_| namespaces.have_presence()) {
         Some(redis) => {
-            let lease = presence::lease(&config.heartbeat);
-            presence::redis::start(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
+            let lease = region::presence::lease(&config.heartbeat);
+            region::presence::start(hub.clone(), namespaces, redis, &config.node.id, lease, tasks).await?
         }
         None => Presence::of_node(host.clock.clone(), hub.clone(), namespaces),
     })

@@ -2,15 +2,12 @@
 
 use skywave::{
     broadcast::Publication,
-    broker::{
-        Broker, Publish, ReadFrom,
-        memory::MemoryBroker,
-        redis::{Options, RedisBroker},
-    },
+    broker::{Broker, Publish, ReadFrom, memory::MemoryBroker},
     config::{Config, NamespaceConfig, Namespaces, Secret},
     host::Host,
     metrics::Metrics,
     redis::{Address, Redis},
+    region::broker::{Options, RedisBroker},
     scripts,
 };
 use skywave_protocol::{Channel, Json, Point, Position, Text};

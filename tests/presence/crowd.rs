@@ -8,9 +8,9 @@ use skywave::{
     host::Host,
     hub::Hub,
     metrics::Metrics,
-    presence::{self, Presence, Stay},
+    presence::{Presence, Stay},
     redis::{Address, Redis},
-    scripts,
+    region, scripts,
 };
 use skywave_protocol::{
     Channel, Text,
@@ -55,13 +55,13 @@ impl Crowd {
     pub async fn by(name: &str, url: &str, redis: &RedisServer, settings: &[(&str, &str)]) -> Self {
         let address = Address { url: Secret::new(url), ..address(redis, settings) };
         let config = config(redis, settings);
-        let lease = presence::lease(&config.heartbeat);
+        let lease = region::presence::lease(&config.heartbeat);
         let redis =
             Redis::connect(&Host::machine(), &address, "crowd", Metrics::new().unwrap().redis).await.unwrap();
         let mut tasks = JoinSet::new();
         let hub = Arc::new(Hub::default());
         let presence =
-            presence::redis::start(hub, config.channels, redis, name, lease, &mut tasks).await.unwrap();
+            region::presence::start(hub, config.channels, redis, name, lease, &mut tasks).await.unwrap();
         tasks.spawn(presence.clone().run());
         Self { presence, _tasks: tasks }
     }

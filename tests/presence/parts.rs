@@ -5,7 +5,7 @@ use crate::{
     world::{AT_ONCE, Guest, WEBSOCKET, Watcher, are_back, client, node, node_with, room, set},
 };
 use futures_util::future::join_all;
-use skywave::presence::redis::scripts::MEMBERS;
+use skywave::region::presence::scripts::MEMBERS;
 use skywave_client::{Client, SubscribeOptions, Subscription};
 use skywave_testing::{RedisServer, Relay, eventually, soon};
 use std::time::Duration;

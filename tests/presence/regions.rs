@@ -5,7 +5,12 @@ use crate::{
     parts::{ITS_PARTITION, others_can_be_asked, others_cannot_be_asked},
     world::{AT_ONCE, Guest, TRANSPORTS, Watcher, client, node, node_of_regions, set},
 };
-use skywave::{host::Host, metrics::Metrics, presence::mirror::Mirror, redis::Redis, region::Remote};
+use skywave::{
+    host::Host,
+    metrics::Metrics,
+    redis::Redis,
+    region::{Remote, presence::mirror::Mirror},
+};
 use skywave_protocol::Text;
 use skywave_testing::{RedisServer, Relay, eventually};
 use std::{slice, time::Duration};

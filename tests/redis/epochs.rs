@@ -2,8 +2,8 @@
 
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use skywave::{
-    broker::{Broker, ReadFrom, redis::epoch::is_later},
-    region::keys::RegionKeys as _,
+    broker::{Broker, ReadFrom},
+    region::{broker::epoch::is_later, keys::RegionKeys as _},
 };
 use skywave_protocol::{Channel, Position, frame::GapReason};
 use skywave_testing::{

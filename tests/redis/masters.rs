@@ -3,10 +3,10 @@
 use crate::nodes::{self, client, config_on, node_of, read_on, subscribe};
 use futures_util::future::join_all;
 use skywave::{
-    broker::{Accepted, Broker, redis::events},
+    broker::{Accepted, Broker},
     host::Host,
     redis::{CallError, Redis, Request},
-    region::keys::RegionKeys as _,
+    region::{broker::events, keys::RegionKeys as _},
 };
 use skywave_client::TransportChoice;
 use skywave_protocol::{Channel, Json, Text, frame::Event};

@@ -3,9 +3,8 @@
 use crate::deployment::{CHANNEL, Deployment};
 use serde_json::json;
 use skywave::{
-    broker::redis::scripts::PUBLISH,
     redis::{Keys, keys::partition_of},
-    region::keys::RegionKeys as _,
+    region::{broker::scripts::PUBLISH, keys::RegionKeys as _},
 };
 use skywave_protocol::Channel;
 use skywave_testing::{

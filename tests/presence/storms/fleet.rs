@@ -13,9 +13,9 @@ use skywave::{
     host::Host,
     hub::Hub,
     metrics::Metrics,
-    presence::{self, Presence, Stay, mirror::Mirror},
+    presence::{Presence, Stay},
     redis::{Address, Redis},
-    region::Remote,
+    region::{self, Remote, presence::mirror::Mirror},
 };
 use skywave_protocol::{Channel, Text};
 use skywave_testing::{RedisServer, Relay};
@@ -121,13 +121,13 @@ impl Fleet {
             sleep(Duration::from_millis(50)).await;
         };
         let config = config(here, &self.settings);
-        let lease = presence::lease(&config.heartbeat);
+        let lease = region::presence::lease(&config.heartbeat);
         self.count += 1;
         let (hub, id) = (Arc::new(Hub::default()), format!("node-{}", self.count));
         let (presence, mut tasks) = loop {
             let mut tasks = JoinSet::new();
             let parts = (hub.clone(), config.channels.clone(), local.clone());
-            let presence = presence::redis::start(parts.0, parts.1, parts.2, &id, lease, &mut tasks).await;
+            let presence = region::presence::start(parts.0, parts.1, parts.2, &id, lease, &mut tasks).await;
             match presence {
                 Ok(presence) => break (presence, tasks),
                 Err(error) => assert!(begun.elapsed() < Duration::from_secs(20), "{error}"),

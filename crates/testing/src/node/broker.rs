@@ -4,14 +4,12 @@ use crate::{RedisServer, eventually, soon};
 use futures_util::future::BoxFuture;
 use skywave::{
     broadcast::{Event, Publication},
-    broker::{
-        Accepted, Broker, BrokerError, Chunk, Delivery, Publish, ReadFrom,
-        redis::{Options, RedisBroker},
-    },
+    broker::{Accepted, Broker, BrokerError, Chunk, Delivery, Publish, ReadFrom},
     config::{Config, Secret},
     host::Host,
     metrics::Metrics,
     redis::{Address, ConnectError, Redis},
+    region::broker::{Options, RedisBroker},
 };
 use skywave_protocol::{Channel, Json, Point, Position, Text};
 use std::{
