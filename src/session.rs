@@ -6,6 +6,7 @@ mod filling;
 mod joining;
 mod opening;
 mod pending;
+mod progress;
 mod questions;
 mod refusal;
 mod renewal;
@@ -24,6 +25,7 @@ use crate::{
 use connection::{Connection, Incoming};
 use joining::Joining;
 use pending::{Done, Pending};
+use progress::{Progress, STALL_TIMEOUT};
 use questions::Questions;
 use renewal::Renewal;
 use skywave_protocol::{
@@ -45,8 +47,6 @@ use tokio::time::{Instant, Sleep};
 /// So many bad requests within [`BAD_REQUEST_WINDOW`] end the session.
 const MAX_BAD_REQUESTS: u32 = 10;
 const BAD_REQUEST_WINDOW: Duration = Duration::from_secs(60);
-/// A peer that takes nothing for so long while something waits is a slow consumer.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a transport ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl<C: Connection> Session<C> {
             requests: TokenBucket::new(limits.requests_per_second, now),
             publishes: TokenBucket::new(limits.publishes_per_second, now),
             bad_requests: BadRequests { count: 0, since: now },
-            progress: Progress { taken: 0, moved: now.into_std() },
+            progress: Progress::new(now.into_std()),
             renewal: Renewal::new(node.host.clock.now()),
             pending: Pending::new(limits.outbox_bytes),
             questions: Questions::default(),
@@ -274,30 +274,38 @@ impl<C: Connection> Session<C> {
             return Err(CloseCode::TokenExpired);
         }
         self.renew(date);
-        if let Some(at) = self.connection.last_sent() {
+        let flow = self.connection.flow();
+        if let Some(at) = flow.last_sent {
             self.heartbeat.sent(at);
         }
-        if let Some(at) = self.connection.last_taken() {
+        if let Some(at) = flow.last_taken {
             self.heartbeat.taken(at);
-            self.progress.taken(at);
         }
-        let stalled = self.progress.is_stalled(&self.outbox, now);
-        let next = loop {
-            match self.heartbeat.poll(now) {
-                Action::Wait(at) => break at,
-                Action::Ping { seq } => self.ping(seq),
-                Action::Dead if self.outbox.progress().0 > 0 => return Err(CloseCode::SlowConsumer),
-                Action::Dead => return Err(CloseCode::HeartbeatTimeout),
-            }
-        };
-        if stalled {
+        let stalls_at = self.progress.stalls_at(flow, self.outbox.control_bytes(), now);
+        if stalls_at <= now {
             return Err(CloseCode::SlowConsumer);
         }
-        let next = Instant::from_std(next).min(Instant::now() + STALL_TIMEOUT);
+        let next = Instant::from_std(self.heartbeats_at(now)?.min(stalls_at));
         Ok(match self.grant.expires_at {
             Some(at) => next.min(Instant::now() + at.duration_since(date).unwrap_or_default()),
             None => next,
         })
+    }
+
+    /// Pings when that is due. Answers when it is due again.
+    fn heartbeats_at(&mut self, now: std::time::Instant) -> Result<std::time::Instant, CloseCode> {
+        if !self.outbox.takes_requests() {
+            // Nothing of the peer is read, its beats neither. Whether it lives, what it takes will tell.
+            return Ok(now + STALL_TIMEOUT);
+        }
+        loop {
+            match self.heartbeat.poll(now) {
+                Action::Wait(at) => return Ok(at),
+                Action::Ping { seq } => self.ping(seq),
+                Action::Dead if self.outbox.progress().0 > 0 => return Err(CloseCode::SlowConsumer),
+                Action::Dead => return Err(CloseCode::HeartbeatTimeout),
+            }
+        }
     }
 
     fn ping(&mut self, seq: u32) {
@@ -436,34 +444,5 @@ impl BadRequests {
         }
         self.count += 1;
         self.count >= MAX_BAD_REQUESTS
-    }
-}
-
-/// Whether the peer takes what waits for it.
-struct Progress {
-    taken: u64,
-    moved: std::time::Instant,
-}
-
-impl Progress {
-    /// The peer took more, if only a part of a frame.
-    fn taken(&mut self, at: std::time::Instant) {
-        self.moved = self.moved.max(at);
-    }
-
-    fn is_stalled(&mut self, outbox: &Outbox, now: std::time::Instant) -> bool {
-        let (bytes, taken) = outbox.progress();
-        if bytes == 0 || taken != self.taken {
-            *self = Self { taken, moved: now };
-        }
-        if now.saturating_duration_since(self.moved) < STALL_TIMEOUT {
-            return false;
-        }
-        // What waits for its history does not wait for the peer.
-        if !outbox.is_takable() {
-            self.moved = now;
-            return false;
-        }
-        true
     }
 }

@@ -30,6 +30,13 @@ macro_rules! frames {
             /// The names of all of them on the wire.
             pub const NAMES: &'static [&'static str] = &[$($name),+];
 
+            /// Its name on the wire.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$frame(_) => $name,)+
+                }
+            }
+
             /// The id of the request that it is, or that it answers.
             pub fn id(&self) -> Option<RequestId> {
                 match self {

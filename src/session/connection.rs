@@ -28,6 +28,19 @@ pub enum Incoming {
     Cut,
 }
 
+/// How what is written leaves for the peer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Flow {
+    /// When something was last written that the transport delivers reliably.
+    pub last_sent: Option<Instant>,
+    /// When the transport last took more after it had been full: then the peer reads, slowly.
+    pub last_taken: Option<Instant>,
+    /// How many bytes it took so far.
+    pub taken: u64,
+    /// Whether it takes no more for now.
+    pub is_full: bool,
+}
+
 /// A transport that was established and on which a session may run.
 pub trait Connection: Send {
     /// Its name in metrics, logs and the API.
@@ -46,13 +59,11 @@ pub trait Connection: Send {
         None
     }
 
-    /// When something was last written that the transport delivers reliably.
-    fn last_sent(&self) -> Option<Instant>;
-    /// When the transport last took more after it had been full: then the peer reads, slowly.
-    fn last_taken(&self) -> Option<Instant>;
+    /// How far the peer takes what is written.
+    fn flow(&self) -> Flow;
 
     /// Writes what the outbox has, as fast as the peer takes it, and waits for what comes in. May be dropped and called
-    /// again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) none is read.
+    /// again at any time without loss. While the outbox [takes no requests](Outbox::takes_requests) nothing is read.
     fn drive(&mut self, outbox: &Outbox) -> impl Future<Output = Incoming> + Send;
 
     /// Writes what is left on the control lane, of which `disconnect` is the last frame already, and closes the

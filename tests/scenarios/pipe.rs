@@ -10,7 +10,7 @@ use skywave::{
     node::Node,
     session::{
         self,
-        connection::{Connection, Incoming},
+        connection::{Connection, Flow, Incoming},
     },
     transport::{
         sockets::{self, Bound},
@@ -30,7 +30,7 @@ use std::{
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -63,9 +63,7 @@ struct PipeConnection {
     encoding: Encoding,
     address: SocketAddr,
     max_frame_bytes: usize,
-    is_full: bool,
-    last_sent: Option<Instant>,
-    last_taken: Option<Instant>,
+    flow: Flow,
 }
 
 impl PipeConnection {
@@ -77,19 +75,20 @@ impl PipeConnection {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return false,
                 Poll::Pending => {
-                    self.is_full = true;
+                    self.flow.is_full = true;
                     return true;
                 }
             }
             let now = tokio::time::Instant::now().into_std();
-            if std::mem::take(&mut self.is_full) {
-                self.last_taken = Some(now);
+            if std::mem::take(&mut self.flow.is_full) {
+                self.flow.last_taken = Some(now);
             }
             let Some(frame) = outbox.next() else {
                 self.outgoing.abort_send();
                 return true;
             };
-            self.last_sent = Some(now);
+            self.flow.last_sent = Some(now);
+            self.flow.taken += frame.len() as u64;
             if self.outgoing.send_item(frame).is_err() {
                 return false;
             }
@@ -125,12 +124,8 @@ impl Connection for PipeConnection {
         self.address
     }
 
-    fn last_sent(&self) -> Option<Instant> {
-        self.last_sent
-    }
-
-    fn last_taken(&self) -> Option<Instant> {
-        self.last_taken
+    fn flow(&self) -> Flow {
+        self.flow
     }
 
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
@@ -240,9 +235,7 @@ pub fn open(node: &Arc<Node>, encoding: Encoding, address: SocketAddr) -> End {
         encoding,
         address,
         max_frame_bytes: node.config.limits.frame_bytes,
-        is_full: false,
-        last_sent: None,
-        last_taken: None,
+        flow: Flow::default(),
     };
     tokio::spawn(session::serve(node.clone(), connection));
     End { to_node, from_node }

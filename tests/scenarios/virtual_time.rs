@@ -15,7 +15,7 @@ use skywave::{
 use skywave_client::SubscribeOptions;
 use skywave_protocol::{
     ClientFrame, CloseCode, Encoding, Json, ServerFrame,
-    frame::{Connect, HistoryRequest, Pong, Publish},
+    frame::{Connect, HistoryRequest, Network, Pong, Publish, Unsubscribe},
 };
 use skywave_testing::{
     machine::{Cables, Machine},
@@ -26,8 +26,9 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+const MOMENT: Duration = Duration::from_millis(100);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const GRACE: Duration = Duration::from_secs(90);
@@ -134,6 +135,16 @@ impl Guest {
         }
     }
 
+    /// Asks until the node reads no more, since the answers wait.
+    async fn ask_until_held(&self) {
+        for number in 2.. {
+            let request = Unsubscribe { id: id(number), channel: channel("chat:1") };
+            if timeout(MOMENT, self.send(ClientFrame::Unsubscribe(request))).await.is_err() {
+                return;
+            }
+        }
+    }
+
     async fn publish(&self, number: u32) {
         let data = Json::parse(number.to_string()).unwrap().into();
         let publish = Publish { id: id(number), channel: channel("chat:1"), data, key: None };
@@ -206,6 +217,39 @@ fn who_falls_silent_is_missed_and_is_present_until_the_grace_is_over() {
         // Changes are told in batches.
         let told_after = left.unwrap() - missed_at;
         assert!((GRACE..GRACE + 3 * MINUTE / 60).contains(&told_after), "{told_after:?}");
+    });
+}
+
+#[test]
+fn who_is_not_read_is_not_taken_for_dead() {
+    run(async {
+        let world = World::new(1).await;
+        // One in the foreground would be missed after 11 s.
+        let network = Some(Network { kind: None, background: Some(false) });
+        let mut guest = world.guest("guest", Connect { network, ..connect() }).await;
+        guest.ask_until_held().await;
+        tokio::time::sleep(MINUTE / 3).await;
+        guest.stay(HOUR).await;
+        guest.publish(1).await;
+        let came = guest.stay(MOMENT).await;
+        assert!(matches!(came[..], [(_, ServerFrame::Published(_))]), "{came:?}");
+    });
+}
+
+#[test]
+fn who_takes_an_answer_now_and_then_and_asks_for_more_is_a_slow_consumer() {
+    run(async {
+        let world = World::new(1).await;
+        let mut guest = world.guest("guest", connect()).await;
+        let closed = &world.server.node().metrics.sessions_closed;
+        let slow = closed.with_label_values(&["3003"]);
+        while slow.get() == 0 {
+            assert!(world.begun.elapsed() < MINUTE * 5, "it is held for ever");
+            guest.ask_until_held().await;
+            tokio::time::sleep(MINUTE / 3).await;
+            guest.next(Instant::now() + MOMENT).await;
+        }
+        assert!(world.begun.elapsed() > MINUTE / 2);
     });
 }
 

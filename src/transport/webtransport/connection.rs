@@ -13,16 +13,18 @@ use super::{
 };
 use crate::{
     hub::outbox::Outbox,
-    session::connection::{Connection, Incoming},
+    session::connection::{Connection, Flow, Incoming},
     transport::canonical,
 };
+use bytes::Bytes;
 use quinn::{ConnectionError, SendStream, WriteError};
 use skywave_protocol::{CloseCode, Encoding, Form, form, frame::Disconnect, heartbeat::PathKind};
 use std::{
     future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,8 +46,7 @@ struct Streams {
     lanes: Lanes,
     datagrams: Datagrams,
     strays: Strays,
-    last_sent: Option<Instant>,
-    last_taken: Option<Instant>,
+    flow: Flow,
 }
 
 impl WebTransportConnection {
@@ -71,8 +72,7 @@ impl Streams {
             lanes: Lanes::new(id),
             datagrams: Datagrams::new(id, encoding, max_frame_bytes),
             strays: Strays::default(),
-            last_sent: None,
-            last_taken: None,
+            flow: Flow::default(),
         }
     }
 
@@ -111,18 +111,20 @@ impl Streams {
             self.lanes.close(id);
         }
         self.datagrams.write(quic, outbox);
-        let mut writing = Writing { context, quic, outbox, has_written: false, has_taken: false };
+        let mut writing = Writing { context, quic, outbox, has_written: false, has_taken: false, taken: 0 };
         let waited = self.control.unwritten();
         self.control.flush(&mut writing)?;
         writing.has_taken = waited > 0 && self.control.unwritten() != waited;
         self.lanes.write(&mut writing, &mut self.control)?;
         let now = || Some(tokio::time::Instant::now().into_std());
         if writing.has_taken {
-            self.last_taken = now();
+            self.flow.last_taken = now();
         }
         if writing.has_written {
-            self.last_sent = now();
+            self.flow.last_sent = now();
         }
+        self.flow.taken += writing.taken;
+        self.flow.is_full = self.control.unwritten() > 0 || self.lanes.are_blocked();
         Ok(())
     }
 
@@ -140,6 +142,14 @@ impl Streams {
         poll_fn(|context| self.request.poll_end(context)).await;
         Ok(())
     }
+}
+
+/// The next datagram, while there is room for an answer. Those that nobody takes QUIC drops, the oldest first.
+async fn next_datagram(quic: &quinn::Connection, outbox: &Outbox) -> Result<Bytes, ConnectionError> {
+    let mut reading = pin!(quic.read_datagram());
+    // Whoever takes answers wakes this task, which then looks again.
+    poll_fn(|context| if outbox.takes_requests() { reading.as_mut().poll(context) } else { Poll::Pending })
+        .await
 }
 
 impl Connection for WebTransportConnection {
@@ -170,12 +180,8 @@ impl Connection for WebTransportConnection {
         peer_idle_timeout(&self.quic)
     }
 
-    fn last_sent(&self) -> Option<Instant> {
-        self.streams.last_sent
-    }
-
-    fn last_taken(&self) -> Option<Instant> {
-        self.streams.last_taken
+    fn flow(&self) -> Flow {
+        self.streams.flow
     }
 
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
@@ -192,10 +198,8 @@ impl Connection for WebTransportConnection {
                     }
                     streams.poll(context, quic, outbox)
                 }) => Some(incoming),
-                datagram = quic.read_datagram() => match datagram {
-                    Ok(datagram) if outbox.takes_requests() => streams.datagrams.read(datagram),
-                    // Whoever reads no answers asks for no more, in whatever way. A datagram may be lost.
-                    Ok(_) => Some(Incoming::Alive),
+                datagram = next_datagram(quic, outbox) => match datagram {
+                    Ok(datagram) => streams.datagrams.read(&datagram),
                     Err(_) => Some(Incoming::Gone),
                 },
                 stream = quic.accept_bi() => match stream {

@@ -3,7 +3,7 @@
 use super::{
     handshake::HEADERS_FRAME,
     strays::{BIDIRECTIONAL_HEADER, Strays},
-    streams::{READ_CHUNK_BYTES, Writing, poll_read, poll_write},
+    streams::{READ_CHUNK_BYTES, Writing, poll_read},
     window::with_reserve,
 };
 use crate::{hub::outbox::Outbox, session::connection::Incoming};
@@ -104,10 +104,10 @@ impl ControlStream {
     pub(crate) fn flush(&mut self, writing: &mut Writing<'_, '_>) -> Result<(), WriteError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         loop {
-            let mut written = poll_write(&mut open.send, writing.context, &mut self.unwritten);
+            let mut written = writing.poll_write(&mut open.send, &mut self.unwritten);
             if written.is_pending() && !std::mem::replace(&mut open.tried_reserve, true) {
-                let write = || poll_write(&mut open.send, writing.context, &mut self.unwritten);
-                written = with_reserve(writing.quic, write);
+                let quic = writing.quic;
+                written = with_reserve(quic, || writing.poll_write(&mut open.send, &mut self.unwritten));
             }
             match written {
                 Poll::Ready(written) => written?,
@@ -134,7 +134,7 @@ impl ControlStream {
             return Ok(Poll::Pending);
         };
         self.unwritten = std::mem::take(frame);
-        let _ = poll_write(&mut open.send, writing.context, &mut self.unwritten)?;
+        let _ = writing.poll_write(&mut open.send, &mut self.unwritten)?;
         Ok(Poll::Ready(()))
     }
 

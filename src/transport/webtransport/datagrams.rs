@@ -2,9 +2,10 @@
 
 use super::streams::write_varint;
 use crate::{hub::outbox::Outbox, session::connection::Incoming};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use skywave_protocol::{
-    CloseCode, Encoding,
+    ClientFrame, CloseCode, DecodeError, Encoding,
+    codec::Unreadable,
     framing::{read_varint, without_prefix},
 };
 
@@ -21,16 +22,16 @@ impl Datagrams {
     }
 
     /// The frame in a datagram; `None` for one of no session.
-    pub(crate) fn read(&self, mut datagram: Bytes) -> Option<Incoming> {
-        let (quarter, prefix) = read_varint(&datagram)?;
+    pub(crate) fn read(&self, datagram: &[u8]) -> Option<Incoming> {
+        let (quarter, prefix) = read_varint(datagram)?;
         if quarter != self.quarter {
             return None;
         }
-        datagram.advance(prefix);
-        if datagram.len() > self.max_frame_bytes {
+        let frame = &datagram[prefix..];
+        if frame.len() > self.max_frame_bytes {
             return Some(Incoming::Broken(CloseCode::FrameTooLarge));
         }
-        Some(self.encoding.read_client(&datagram).into())
+        Some(self.encoding.read_client(frame).and_then(only_if_it_may_be_lost).into())
     }
 
     /// Sends all that may be lost. What is too large for a datagram goes with the answers.
@@ -53,5 +54,21 @@ impl Datagrams {
         write_varint(self.quarter, &mut datagram);
         datagram.extend_from_slice(&frame);
         quic.send_datagram(datagram.into()).is_ok()
+    }
+}
+
+/// Requests travel on the control stream: what is asked there waits while its answers do.
+fn only_if_it_may_be_lost(frame: ClientFrame) -> Result<ClientFrame, Unreadable> {
+    match frame {
+        ClientFrame::Emit(_) | ClientFrame::Pong(_) => Ok(frame),
+        _ => Err(Unreadable {
+            error: DecodeError::Invalid {
+                name: frame.name().to_owned(),
+                id: frame.id(),
+                channel: None,
+                message: "only `emit` and `pong` may travel in a datagram".to_owned(),
+            },
+            salvaged: None,
+        }),
     }
 }

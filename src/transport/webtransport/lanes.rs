@@ -3,7 +3,7 @@
 use super::{
     control::ControlStream,
     strays::UNIDIRECTIONAL_HEADER,
-    streams::{NO_ERROR, Writing, poll_write, write_varint},
+    streams::{NO_ERROR, Writing, write_varint},
     window::with_reserve,
 };
 use crate::hub::outbox::{LANE_TURN, LaneId};
@@ -39,6 +39,11 @@ enum Carrier {
 impl Lanes {
     pub(crate) fn new(session_id: u64) -> Self {
         Self { session_id, streams: Vec::new(), blocked: Vec::new() }
+    }
+
+    /// Whether any of them has to wait for the peer.
+    pub(crate) fn are_blocked(&self) -> bool {
+        !self.blocked.is_empty()
     }
 
     /// Writes what lanes have, as far as the peer takes it: those that were blocked first.
@@ -153,7 +158,7 @@ impl LaneStream {
     ) -> Result<Poll<()>, WriteError> {
         if let Carrier::Stream(stream) = &mut self.carrier {
             let before = self.unwritten.len();
-            let written = poll_write(stream, writing.context, &mut self.unwritten);
+            let written = writing.poll_write(stream, &mut self.unwritten);
             self.has_moved |= self.unwritten.len() < before;
             match written {
                 Poll::Ready(Err(WriteError::Stopped(_))) => {

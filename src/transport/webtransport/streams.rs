@@ -24,24 +24,30 @@ pub(crate) struct Writing<'a, 'waker> {
     pub(crate) has_written: bool,
     /// A stream that was full took more.
     pub(crate) has_taken: bool,
+    /// How many bytes QUIC took.
+    pub(crate) taken: u64,
 }
 
-/// Writes of `chunk` what the stream takes now; ready once all is written.
-pub(crate) fn poll_write(
-    stream: &mut SendStream,
-    context: &mut Context<'_>,
-    chunk: &mut Bytes,
-) -> Poll<Result<(), WriteError>> {
-    while !chunk.is_empty() {
-        // The future keeps nothing between polls: the stream knows whom to wake.
-        let writing = pin!(stream.write_chunks(std::slice::from_mut(chunk)));
-        match writing.poll(context) {
-            Poll::Ready(Ok(_)) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
+impl Writing<'_, '_> {
+    /// Writes of `chunk` what the stream takes now; ready once all is written.
+    pub(crate) fn poll_write(
+        &mut self,
+        stream: &mut SendStream,
+        chunk: &mut Bytes,
+    ) -> Poll<Result<(), WriteError>> {
+        while !chunk.is_empty() {
+            let before = chunk.len();
+            // The future keeps nothing between polls: the stream knows whom to wake.
+            let written = pin!(stream.write_chunks(std::slice::from_mut(chunk))).poll(self.context);
+            self.taken += (before - chunk.len()) as u64;
+            match written {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
         }
+        Poll::Ready(Ok(()))
     }
-    Poll::Ready(Ok(()))
 }
 
 /// The next bytes of the stream, at most `max`; `None` at its end.

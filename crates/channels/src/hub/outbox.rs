@@ -218,11 +218,9 @@ impl Outbox {
         (queues.bytes, queues.taken)
     }
 
-    /// Whether anything waits for the peer, rather than for its history.
-    pub fn is_takable(&self) -> bool {
-        let queues = self.queues.lock();
-        let is_beside = queues.control_bytes > 0 || queues.event_bytes > 0;
-        is_beside || queues.lanes.iter().flatten().any(Lane::is_takable)
+    /// Bytes of answers that wait.
+    pub fn control_bytes(&self) -> usize {
+        self.queues.lock().control_bytes
     }
 
     pub fn take_counts(&self) -> Counts {

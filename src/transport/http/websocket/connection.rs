@@ -3,7 +3,7 @@
 use super::{NAME, outlet::Outlet};
 use crate::{
     hub::outbox::Outbox,
-    session::connection::{Connection, Incoming},
+    session::connection::{Connection, Flow, Incoming},
 };
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -17,7 +17,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_tungstenite::{
@@ -43,10 +43,9 @@ pub(crate) struct WebSocketConnection<S> {
     max_frame_bytes: usize,
     /// Frames of a message that are still to be handed over.
     received: VecDeque<Bytes>,
-    /// Whether anything was written since [`Self::last_sent`] was set.
+    /// Whether anything was written since that was last noted in the flow.
     has_written: bool,
-    last_sent: Option<Instant>,
-    last_taken: Option<Instant>,
+    flow: Flow,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
@@ -71,8 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             max_frame_bytes,
             received: VecDeque::new(),
             has_written: false,
-            last_sent: None,
-            last_taken: None,
+            flow: Flow::default(),
         }
     }
 
@@ -100,6 +98,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         Pin::new(&mut self.socket).start_send(message)?;
         self.has_written = true;
         Pin::new(&mut self.socket).poll_ready(context)
+    }
+
+    fn note_flow(&mut self) {
+        let now = || Some(tokio::time::Instant::now().into_std());
+        let outlet = self.socket.get_mut();
+        if std::mem::take(&mut self.has_written) {
+            self.flow.last_sent = now();
+        }
+        if outlet.took_again() {
+            self.flow.last_taken = now();
+        }
+        self.flow.taken = outlet.taken();
+        self.flow.is_full = outlet.is_full();
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
@@ -192,23 +203,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
         self.address
     }
 
-    fn last_sent(&self) -> Option<Instant> {
-        self.last_sent
-    }
-
-    fn last_taken(&self) -> Option<Instant> {
-        self.last_taken
+    fn flow(&self) -> Flow {
+        self.flow
     }
 
     async fn drive(&mut self, outbox: &Outbox) -> Incoming {
         poll_fn(|context| {
             let written = self.poll_write(context, outbox);
-            if std::mem::take(&mut self.has_written) {
-                self.last_sent = Some(tokio::time::Instant::now().into_std());
-            }
-            if self.socket.get_mut().took_again() {
-                self.last_taken = Some(tokio::time::Instant::now().into_std());
-            }
+            self.note_flow();
             if let Poll::Ready(Err(error)) = written {
                 return Poll::Ready(failure(&error));
             }

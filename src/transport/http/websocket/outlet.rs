@@ -12,11 +12,13 @@ pub(crate) struct Outlet<S> {
     /// It took nothing when it was written to last.
     is_full: bool,
     took_again: bool,
+    /// How many bytes it took so far.
+    taken: u64,
 }
 
 impl<S> Outlet<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, is_full: false, took_again: false }
+        Self { stream, is_full: false, took_again: false, taken: 0 }
     }
 
     /// Whether it took more after it had been full, since this was asked last.
@@ -24,10 +26,22 @@ impl<S> Outlet<S> {
         std::mem::take(&mut self.took_again)
     }
 
+    /// Whether it takes no more for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     fn note(&mut self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.is_full = true,
-            Poll::Ready(_) => self.took_again |= std::mem::take(&mut self.is_full),
+            Poll::Ready(outcome) => {
+                self.took_again |= std::mem::take(&mut self.is_full);
+                self.taken += outcome.as_ref().map_or(0, |bytes| *bytes as u64);
+            }
         }
     }
 }
@@ -79,7 +93,7 @@ mod tests {
         assert!(writing.as_mut().now_or_never().is_none());
         peer.read_exact(&mut [0; 4]).await.unwrap();
         assert_eq!(writing.await.unwrap(), 4);
-        assert!(outlet.took_again());
+        assert_eq!((outlet.took_again(), outlet.taken()), (true, 12));
         assert!(!outlet.took_again(), "it is told once");
     }
 }
