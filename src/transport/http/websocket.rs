@@ -5,11 +5,12 @@ mod outlet;
 
 use super::answer::{Answer, Rejection};
 use crate::{node::Node, refusals::Refusal, session};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use connection::WebSocketConnection;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{
-        CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
@@ -20,6 +21,8 @@ use skywave_protocol::{Encoding, SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 use std::{net::SocketAddr, sync::Arc};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+/// What a client's key has (RFC 6455, section 4.1).
+const KEY_BYTES: usize = 16;
 /// Of this transport, in metrics and the API.
 pub const NAME: &str = "websocket";
 
@@ -45,6 +48,9 @@ impl Upgrade {
             }
             None
         } else if is_upgrade(request) {
+            if !headers.contains_key(HOST) {
+                return Err(Rejection::new(StatusCode::BAD_REQUEST, "no Host"));
+            }
             Some(accept_key(headers)?)
         } else {
             node.refused(Refusal::Upgrade);
@@ -118,9 +124,13 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
 }
 
 fn accept_key(headers: &HeaderMap) -> Result<String, Rejection> {
-    match headers.get(SEC_WEBSOCKET_KEY) {
-        Some(key) => Ok(derive_accept_key(key.as_bytes())),
-        None => Err(Rejection::new(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key")),
+    let bad = |message| Err(Rejection::new(StatusCode::BAD_REQUEST, message));
+    match headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes) {
+        Some(key) if BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == KEY_BYTES) => {
+            Ok(derive_accept_key(key))
+        }
+        Some(_) => bad("Sec-WebSocket-Key is not 16 bytes in base64"),
+        None => bad("no Sec-WebSocket-Key"),
     }
 }
 

@@ -25,7 +25,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message, Utf8Bytes,
         error::ProtocolError,
-        protocol::{CloseFrame, Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding},
     },
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct WebSocketConnection<S> {
     /// Whether anything was written since that was last noted in the flow.
     has_written: bool,
     flow: Flow,
+    /// What the peer broke of WebSocket's own rules, as it is told of that.
+    fault: Option<CloseFrame>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
@@ -71,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             received: VecDeque::new(),
             has_written: false,
             flow: Flow::default(),
+            fault: None,
         }
     }
 
@@ -120,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
             }
             let incoming = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
                 Some(Ok(message)) => self.take(message),
-                Some(Err(error)) => Some(failure(&error)),
+                Some(Err(error)) => Some(self.failure(&error)),
                 None => Some(Incoming::Gone),
             };
             if matches!(incoming, Some(Incoming::Gone | Incoming::Cut)) {
@@ -150,12 +153,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketConnection<S> {
         None
     }
 
-    async fn write_end(&mut self, outbox: &Outbox, disconnect: Disconnect) -> Result<(), Error> {
-        while let Some(frame) = outbox.take_control() {
-            self.socket.feed(self.message(frame)).await?;
+    /// What a failed connection is to the session.
+    fn failure(&mut self, error: &Error) -> Incoming {
+        match error {
+            Error::Capacity(_) => Incoming::Broken(CloseCode::FrameTooLarge),
+            // No JSON, as it would be over any other transport.
+            Error::Utf8(_) => Incoming::Broken(CloseCode::BadFrame),
+            Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Incoming::Cut,
+            Error::Protocol(ProtocolError::SendAfterClosing | ProtocolError::ReceivedAfterClosing) => {
+                Incoming::Gone
+            }
+            Error::Protocol(fault) => {
+                let reason = fault.to_string().into();
+                self.fault = Some(CloseFrame { code: coding::CloseCode::Protocol, reason });
+                Incoming::Broken(CloseCode::BadFrame)
+            }
+            _ => Incoming::Gone,
         }
-        let Disconnect { code, reason, .. } = disconnect;
-        let close = CloseFrame { code: code.into(), reason: reason.into_owned().into() };
+    }
+
+    async fn write_end(&mut self, outbox: &Outbox, disconnect: Disconnect) -> Result<(), Error> {
+        let close = match self.fault.take() {
+            // Nothing else is said to whoever does not speak WebSocket (RFC 6455, section 7.1.7).
+            Some(fault) => fault,
+            None => {
+                while let Some(frame) = outbox.take_control() {
+                    self.socket.feed(self.message(frame)).await?;
+                }
+                let Disconnect { code, reason, .. } = disconnect;
+                CloseFrame { code: code.into(), reason: reason.into_owned().into() }
+            }
+        };
         self.socket.send(Message::Close(Some(close))).await?;
         // The peer's answer. With it, it waits for us to end the connection (RFC 6455, section 7.1.1).
         while let Some(Ok(_)) = self.socket.next().await {}
@@ -172,15 +200,6 @@ fn json_frames(text: &Utf8Bytes) -> Option<Vec<Bytes>> {
     let bytes: &Bytes = text.as_ref();
     let frames = split_json(text).ok()?;
     Some(frames.into_iter().map(|frame| bytes.slice_ref(frame.get().as_bytes())).collect())
-}
-
-fn failure(error: &Error) -> Incoming {
-    match error {
-        Error::Capacity(_) => Incoming::Broken(CloseCode::FrameTooLarge),
-        Error::Utf8(_) => Incoming::Broken(CloseCode::BadFrame),
-        Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Incoming::Cut,
-        _ => Incoming::Gone,
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnection<S> {
@@ -212,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for WebSocketConnectio
             let written = self.poll_write(context, outbox);
             self.note_flow();
             if let Poll::Ready(Err(error)) = written {
-                return Poll::Ready(failure(&error));
+                return Poll::Ready(self.failure(&error));
             }
             if !outbox.takes_requests() {
                 return Poll::Pending;
