@@ -21,28 +21,34 @@ struct Source {
 }
 
 fn sources() -> Vec<Source> {
+    let sources = written(&["rs", "ts"]);
+    assert!(sources.len() > 300, "{} files are not all", sources.len());
+    sources
+}
+
+/// All that is written in languages whose files end so.
+fn written(endings: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         Source { path: path.strip_prefix(root).unwrap().display().to_string(), text }
     };
-    let sources: Vec<_> = files(root).into_iter().map(read).collect();
-    assert!(sources.len() > 300, "{} files are not all", sources.len());
-    sources
+    files(root, endings).into_iter().map(read).collect()
 }
 
-/// The files of a directory that are written in Rust or TypeScript.
-fn files(directory: &Path) -> Vec<PathBuf> {
+fn files(directory: &Path, endings: &[&str]) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let written = entries.filter(|entry| {
         let name = entry.file_name();
         !name.to_string_lossy().starts_with('.') && !NOT_WRITTEN_HERE.iter().any(|other| name == *other)
     });
     let within = written.flat_map(|entry| match entry.file_type().unwrap().is_dir() {
-        true => files(&entry.path()),
+        true => files(&entry.path(), endings),
         false => vec![entry.path()],
     });
-    within.filter(|path| path.extension().is_some_and(|kind| kind == "rs" || kind == "ts")).collect()
+    let is_meant =
+        |path: &PathBuf| endings.iter().any(|ending| path.extension().is_some_and(|it| it == *ending));
+    within.filter(is_meant).collect()
 }
 
 #[test]
@@ -79,4 +85,23 @@ fn each_file_has_a_name_that_says_something() {
     };
     let named: Vec<_> = sources().into_iter().filter(says_nothing).map(|one| one.path).collect();
     assert!(named.is_empty(), "say nothing by their names: {named:#?}");
+}
+
+#[test]
+fn links_of_documents_lead_to_files_that_are_there() {
+    let documents = written(&["md"]);
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for Source { path, text } in &documents {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for link in links.filter(|link| !link.is_empty() && !link.contains(':')) {
+            count += 1;
+            if !folder.join(link).exists() {
+                broken.push(format!("{path}: {link}"));
+            }
+        }
+    }
+    assert!(count > 200, "{count} links are not all");
+    assert!(broken.is_empty(), "lead nowhere: {broken:#?}");
 }
