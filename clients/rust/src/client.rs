@@ -1,11 +1,11 @@
 //! The handle that an application holds.
 
 use crate::{
+    engine::{self, Path},
     error::{ConnectError, RequestError},
     options::ClientOptions,
     orders::{Command, Ended, Handle},
     readers::EventQueue,
-    session::{self, Path},
     subscription::Subscription,
     transport::TransportKind,
 };
@@ -71,7 +71,7 @@ impl Client {
             keys: AtomicU64::new(0),
             subscriptions: AtomicU64::new(0),
         };
-        let (handle, status, path, first) = session::start(options)?;
+        let (handle, status, path, first) = engine::start(options)?;
         first.await.unwrap_or(Err(ConnectError::Closed))?;
         Ok(Self { handle: Arc::new(handle), status, path, settings: Arc::new(settings) })
     }

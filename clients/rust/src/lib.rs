@@ -34,12 +34,12 @@
 #![warn(unreachable_pub)]
 
 mod client;
+mod engine;
 mod error;
 mod options;
 mod orders;
 mod race;
 mod readers;
-mod session;
 mod staggered;
 mod subscription;
 pub mod tls;
