@@ -180,27 +180,46 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::redis::registration::Description;
+    use std::collections::BTreeSet;
 
-    /// The rows of docs/metrics.md as they have to be.
-    fn rows() -> String {
+    const DOCUMENT: &str = include_str!("../docs/metrics.md");
+
+    fn descriptions() -> Vec<Description> {
         let registration = Registration::default();
         Metrics::registered(&registration).unwrap();
         let mut descriptions = registration.descriptions();
         descriptions.sort();
+        descriptions
+    }
+
+    /// The rows of a table of the document that begins so.
+    fn table(head: &str) -> impl Iterator<Item = &'static str> {
+        let (_, table) = DOCUMENT.split_once(head).unwrap();
+        table.lines().take_while(|line| line.starts_with('|'))
+    }
+
+    /// The rows of docs/metrics.md as they have to be.
+    fn rows() -> String {
         let row = |Description { name, labels, help }: &Description| {
             let labels = labels.join("`, `");
             let labels = if labels.is_empty() { labels } else { format!("`{labels}`") };
             format!("| `{name}` | {labels} | {help} |\n")
         };
-        descriptions.iter().map(row).collect()
+        descriptions().iter().map(row).collect()
     }
 
     #[test]
     fn every_metric_is_in_the_documentation_as_it_describes_itself() {
-        let text = include_str!("../docs/metrics.md");
-        let (_, table) = text.split_once("|---|---|---|\n").unwrap();
-        let table: String =
-            table.lines().take_while(|line| line.starts_with('|')).map(|line| format!("{line}\n")).collect();
+        let table: String = table("|---|---|---|\n").map(|line| format!("{line}\n")).collect();
         assert!(table == rows(), "docs/metrics.md has to list:\n{}", rows());
+    }
+
+    #[test]
+    fn every_label_is_in_the_documentation() {
+        let explained: BTreeSet<_> =
+            table("| values |\n|---|---|\n").filter_map(|line| line.split('`').nth(1)).collect();
+        let descriptions = descriptions();
+        let labels = descriptions.iter().flat_map(|one| &one.labels).map(|label| &**label);
+        assert_eq!(explained, labels.collect::<BTreeSet<_>>());
     }
 }
