@@ -28,11 +28,18 @@ type Begin = (store: IDBObjectStore, owner: string | undefined) => void;
 /** The name of a client, once it holds its lock. */
 type Owned = Promise<string | undefined>;
 
+/** A connection to the database. */
+interface Opened {
+  readonly database: IDBDatabase;
+  /** Fails when the browser takes it away, as where its data are cleared: what is under way may hear nothing any more. */
+  readonly lost: Promise<never>;
+}
+
 /** The database, opened when it is needed. */
 class Database {
   readonly #name: string;
   readonly #factory: IDBFactory | undefined;
-  #opened: Promise<IDBDatabase> | undefined;
+  #opened: Promise<Opened> | undefined;
   #done: Promise<unknown> = Promise.resolve();
 
   constructor(name: string, factory: IDBFactory | undefined) {
@@ -61,12 +68,12 @@ class Database {
     };
     this.#opened ??= open(this.#factory, this.#name, forget);
     try {
-      const [database, owner] = await Promise.all([this.#opened, owned]);
+      const [{ database, lost }, owner] = await Promise.all([this.#opened, owned]);
       const once = (what: Begin): Promise<void> => {
         // Strict: answered only once it is on the disk.
         const transaction = database.transaction(STORE, mode, { durability: 'strict' });
         what(transaction.objectStore(STORE), owner);
-        return committed(transaction);
+        return Promise.race([committed(transaction), lost]);
       };
       await once(begin).catch(async (error: unknown) => {
         if ((error as Error).name !== 'QuotaExceededError') throw error;
@@ -217,7 +224,7 @@ function holdLock(database: string, end: Promise<unknown>): Owned {
   });
 }
 
-function open(given: IDBFactory | undefined, name: string, gone: () => void): Promise<IDBDatabase> {
+function open(given: IDBFactory | undefined, name: string, gone: () => void): Promise<Opened> {
   return new Promise((resolve, reject) => {
     const factory = given ?? (globalThis as { indexedDB?: IDBFactory }).indexedDB;
     if (factory === undefined) throw requestError('bad_request', 'no IndexedDB here: an outbox in it is for browsers, the client works without one');
@@ -235,13 +242,19 @@ function open(given: IDBFactory | undefined, name: string, gone: () => void): Pr
     when(request, (database) => {
       clearTimeout(timer);
       if (isLate) database.close();
-      database.onclose = gone;
+      const lost = new Promise<never>((_, fail) => {
+        database.onclose = () => {
+          gone();
+          fail(new Error('the browser took the database away'));
+        };
+      });
+      lost.catch(() => undefined);
       // Somebody deletes it, or has a later version.
       database.onversionchange = () => {
         database.close();
         gone();
       };
-      resolve(database);
+      resolve({ database, lost });
     });
     request.onerror = () => {
       clearTimeout(timer);

@@ -15,19 +15,36 @@ export class FakeIndexedDb {
   /** Has no room, and as in Firefox removes nothing either, but for the next transaction of a connection that has learned of it. */
   isFull = false;
   #next = 0;
+  #isTakingAway = false;
+  #connections: { onclose?: () => void }[] = [];
 
   get factory(): IDBFactory {
     return { open: () => later({}, () => this.#connection()) } as unknown as IDBFactory;
   }
 
+  /** From now on transactions hear nothing any more, as it may be in Chromium while it takes a database away. */
+  fallSilent(): void {
+    this.#isTakingAway = true;
+  }
+
+  /** The browser has taken it away: its connections are told, and there is an empty one. */
+  takeAway(): void {
+    this.#isTakingAway = false;
+    this.entries.clear();
+    for (const connection of this.#connections.splice(0)) connection.onclose?.();
+  }
+
   #connection(): object {
     let hasLearned = false;
     const transaction = (): object => {
+      if (this.#isTakingAway) return { objectStore: () => SILENT };
       if (!this.isFull) return this.#transaction();
       hasLearned = !hasLearned;
       return hasLearned ? this.#full() : this.#transaction({ isTidying: true });
     };
-    return { transaction };
+    const connection: { onclose?: () => void; transaction: typeof transaction } = { transaction };
+    this.#connections.push(connection);
+    return connection;
   }
 
   #full(): object {
@@ -77,6 +94,13 @@ export class FakeIndexedDb {
     return transaction;
   }
 }
+
+const silentRequest = (): object => ({});
+const SILENT = {
+  getAll: silentRequest,
+  count: silentRequest,
+  index: () => ({ get: silentRequest, getKey: silentRequest }),
+};
 
 function later(request: Partial<Request>, act: () => unknown, then?: () => void): Request {
   setImmediate(() => {

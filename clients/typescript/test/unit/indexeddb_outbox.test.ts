@@ -103,6 +103,17 @@ describe('an outbox in IndexedDB', () => {
     assert.deepEqual(first.left, ['a']);
   });
 
+  it('that the browser takes away while it is stored fails, and the next one is stored', async () => {
+    const client = await Client.open();
+    database.fallSilent();
+    const lost = client.add('a');
+    await quiet();
+    database.takeAway();
+    await assert.rejects(lost, /took the database away/u);
+    await client.add('b');
+    assert.deepEqual(database.keys, ['b']);
+  });
+
   it('that is left goes to a client that lives, and not to one that was closed in the same page', async () => {
     const page = {};
     const closed = await Client.open(page);
