@@ -302,7 +302,7 @@ impl<C: Connection> Session<C> {
             match self.heartbeat.poll(now) {
                 Action::Wait(at) => return Ok(at),
                 Action::Ping { seq } => self.ping(seq),
-                Action::Dead if self.outbox.progress().0 > 0 => return Err(CloseCode::SlowConsumer),
+                Action::Dead if self.outbox.bytes() > 0 => return Err(CloseCode::SlowConsumer),
                 Action::Dead => return Err(CloseCode::HeartbeatTimeout),
             }
         }

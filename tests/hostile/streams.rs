@@ -384,7 +384,7 @@ async fn slow_to_read(
     let waiting = move || {
         let sessions = node.sessions.all();
         let (_, attached) = sessions.into_iter().find(|(session, _)| **session == *id).expect("it is gone");
-        attached.outbox.progress().0
+        attached.outbox.bytes()
     };
     (session, control, waiting)
 }

@@ -21,7 +21,7 @@ fn a_closed_lane_is_reused_only_after_the_transport_gave_it_back() {
     let lane = live_lane(&outbox, 0);
     outbox.publication(lane, &publication(1));
     outbox.close_lane(lane);
-    assert_eq!(outbox.progress().0, 0);
+    assert_eq!(outbox.bytes(), 0);
     assert_ne!(open_lane(&outbox), lane);
     assert_eq!(outbox.take_closed_lane(), Some(lane));
     assert_eq!(open_lane(&outbox), lane);

@@ -211,7 +211,7 @@ impl StateMachineTest for Machine {
     }
 
     fn check_invariants(node: &Node, world: &World) {
-        assert!(node.outbox.progress().0 <= world.max_bytes.max(6000));
+        assert!(node.outbox.bytes() <= world.max_bytes.max(6000));
     }
 
     fn teardown(mut node: Node, world: World) {

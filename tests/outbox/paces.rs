@@ -75,7 +75,7 @@ proptest! {
                     fill(&outbox, published);
                 }
             }
-            prop_assert!(outbox.progress().0 <= LIMIT);
+            prop_assert!(outbox.bytes() <= LIMIT);
         }
         loop {
             take(&outbox, &mut seen, usize::MAX);

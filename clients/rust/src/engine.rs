@@ -1,4 +1,5 @@
-//! The engine of a session, one task: it dials, reads and writes, keeps the clock and the queues, and does what the session says.
+//! The engine of a session, one task: it dials, reads and writes, keeps the clock and the queues, and does what the
+//! session says.
 
 mod answers;
 mod clock;

@@ -93,9 +93,7 @@ impl Endpoint {
     /// The server; of a cluster the masters, in any order.
     async fn servers(&self) -> Result<Vec<Server>, ConnectError> {
         let mut servers = self.layout().await?.servers;
-        if !self.is_undivided() {
-            servers.shuffle(&mut self.host.chance.generator());
-        }
+        servers.shuffle(&mut self.host.chance.generator());
         Ok(servers)
     }
 

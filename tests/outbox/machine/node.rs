@@ -87,9 +87,9 @@ impl Node {
 
     pub fn deliver(&mut self, channel: usize, name: Name, size: usize) {
         let Some(lane) = self.channels[channel].lane else { return };
-        let before = self.outbox.progress().0;
+        let before = self.outbox.bytes();
         self.outbox.publication(lane, &named(name, size));
-        let is_kept = self.outbox.progress().0 != before && !self.forget_dropped();
+        let is_kept = self.outbox.bytes() != before && !self.forget_dropped();
         // Of what comes while a queue is dropped, nothing is kept.
         if is_kept {
             self.channels[channel].peer.heard.insert(name);

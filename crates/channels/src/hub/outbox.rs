@@ -212,10 +212,9 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Bytes that wait, and how many frames the transport has taken so far.
-    pub fn progress(&self) -> (usize, u64) {
-        let queues = self.queues.lock();
-        (queues.bytes, queues.taken)
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.queues.lock().bytes
     }
 
     /// Bytes of answers that wait.

@@ -353,6 +353,6 @@ mod tests {
         let _watches = hub.join(channel.clone(), &outbox, true);
         rooms.listed(&channel, listing(2, &["comes"]), Footing::Settled);
         telling.flush(&channel);
-        assert_eq!(outbox.progress().0, 0, "it is told what is not so any more");
+        assert_eq!(outbox.bytes(), 0, "it is told what is not so any more");
     }
 }

@@ -31,8 +31,6 @@ pub(super) struct Queues {
     pub(super) to_fill: VecDeque<LaneId>,
     /// All that waits, in bytes.
     pub(super) bytes: usize,
-    /// Frames taken by the transport since the beginning: to see whether it moves.
-    pub(super) taken: u64,
     pub(super) close: Option<CloseCode>,
     /// Its last frame is among those for control.
     pub(super) has_ended: bool,

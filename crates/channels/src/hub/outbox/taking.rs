@@ -151,7 +151,6 @@ impl Queues {
 
     /// Counts a frame that left. There may be room now to fill a lane that fell behind.
     fn count_taken(&mut self, max_bytes: usize) {
-        self.taken += 1;
         self.counts.frames_sent += 1;
         self.is_session_due |= !self.to_fill.is_empty() && self.bytes + fill_room(max_bytes) <= max_bytes;
     }
