@@ -285,7 +285,9 @@ impl<C: Connection> Session<C> {
         if stalls_at <= now {
             return Err(CloseCode::SlowConsumer);
         }
-        let next = Instant::from_std(self.heartbeats_at(now)?.min(stalls_at));
+        // The date may jump: it is looked at now and then, whatever else there is to wait for.
+        let next = self.heartbeats_at(now)?.min(stalls_at).min(now + STALL_TIMEOUT);
+        let next = Instant::from_std(next);
         Ok(match self.grant.expires_at {
             Some(at) => next.min(Instant::now() + at.duration_since(date).unwrap_or_default()),
             None => next,
